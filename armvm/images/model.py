@@ -1,0 +1,51 @@
+"""What an image is: where it comes from (ImageSource), and the verified file (Image)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.spec.system import OperatingSystem
+
+
+class Verified(enum.Enum):
+    """What vouches for an image's bytes; kept in the domain's metadata."""
+
+    CATALOG = "catalog-digest"  #: the digest in the distribution's catalog, fetched over HTTP(S)
+    GIVEN = "given-digest"  #: the digest the user gave with the reference
+    BUILT = "built-here"  #: built on this host from signed packages
+    NOTHING = "none"  #: nothing: a file or a URL without a digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """An image before its bytes are here: all that a plan needs to know.
+
+    ``location`` is a URL or an absolute path. ``digest`` is ``sha256:`` and 64 hex digits, or
+    None where nobody has promised one. ``size`` is in bytes, None where not known.
+    """
+
+    reference: str
+    location: str
+    digest: str | None = None
+    size: int | None = None
+    system: OperatingSystem | None = None
+    serial: str | None = None
+    verified: Verified = Verified.NOTHING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A verified local file: qcow2 without backing file, ready to become a base.
+
+    ``digest`` is the sha256 of the image as it was published (a raw image is converted
+    afterwards); ``size`` is the local file's size and ``virtual_size`` the guest disk's, both
+    in bytes.
+    """
+
+    source: ImageSource
+    path: Path
+    digest: str
+    size: int
+    virtual_size: int

@@ -1,0 +1,55 @@
+"""Where armvm keeps files of its own: the user's cache, data and configuration directories.
+
+They follow the XDG base directory specification by way of platformdirs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """Verified images and known-hosts files: all of it can be fetched or made again."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("armvm")
+
+
+def data_dir() -> Path:
+    """The user's own ssh key pair and, for ``qemu:///session``, the storage pool."""
+    from platformdirs import user_data_path
+
+    return user_data_path("armvm")
+
+
+def config_files() -> tuple[Path, ...]:
+    """The configuration files that are read, the strongest first."""
+    from platformdirs import user_config_path
+
+    return user_config_path("armvm") / "config.toml", Path("/etc/armvm/config.toml")
+
+
+def private_dir(path: Path) -> Path:
+    """Make a directory that only its owner can enter, and return it."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def resources(kind: str) -> Path:
+    """Return the directory ``templates`` or ``cloud-init``, from the wheel or the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_data" / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never half of them."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

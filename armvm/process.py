@@ -1,0 +1,169 @@
+"""Running other programs: the one place where a process is started.
+
+Commands are lists of arguments, never a shell's line. ``subprocess`` is imported late, since
+``armvm --help`` and its completion do not need it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.errors import CommandFailed, MissingCapability
+
+#: Which package brings a program, where its name does not say so: (Debian and Ubuntu, Fedora).
+PACKAGES: Mapping[str, tuple[str, str]] = {
+    "qemu-img": ("qemu-utils", "qemu-img"),
+    "ssh": ("openssh-client", "openssh-clients"),
+    "sfdisk": ("fdisk", "util-linux"),
+    "mkfs.ext4": ("e2fsprogs", "e2fsprogs"),
+    "mke2fs": ("e2fsprogs", "e2fsprogs"),
+    "mformat": ("mtools", "mtools"),
+    "mcopy": ("mtools", "mtools"),
+    "mmd": ("mtools", "mtools"),
+}
+
+#: How much of a failed program's output an error shows, in characters.
+TAIL = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """How a program ended: its exit code (negative: minus a signal number) and output."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text; bytes that are no UTF-8 are replaced."""
+        return self.stdout.decode(errors="replace")
+
+
+def find(program: str) -> str:
+    """Return the path of *program*.
+
+    Looks in the sbin directories too, which are not on an ordinary user's PATH on Debian.
+    Raises MissingCapability, which names the package to install.
+    """
+    path = shutil.which(program, path=search_path())
+    if path is None:
+        apt, dnf = PACKAGES.get(program, (program, program))
+        raise MissingCapability(
+            f"the program {program} is not installed",
+            hint=f"apt-get install {apt}   (or: dnf install {dnf})",
+        )
+    return path
+
+
+def search_path() -> str:
+    """Return PATH with the sbin directories added."""
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(
+        [*known, *(p for p in ("/usr/local/sbin", "/usr/sbin", "/sbin") if p not in known)]
+    )
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run a program to its end and return how it ended.
+
+    *timeout* is in seconds. *env* is added to the environment. With *on_line*, standard output
+    and standard error are joined, and each line is handed over as it comes. Whatever ends the
+    call early (a time-out, Ctrl-C) ends the program and all that it started.
+
+    Raises MissingCapability when the program is not there, CommandFailed when it fails (unless
+    *check* is false) or runs out of time.
+    """
+    import subprocess
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
+        env={**os.environ, "PATH": search_path(), **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
+    try:
+        if on_line:
+            out, err = _follow(process, on_line), b""
+        else:
+            out, err = process.communicate(input, timeout=timeout)
+    except BaseException as error:
+        _end(process)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise CommandFailed(f"{words[0]} did not end within {timeout:g} s") from error
+        raise
+    done = Completed(argv=tuple(words), returncode=process.returncode, stdout=out, stderr=err)
+    if check and done.returncode != 0:
+        tail = (err or out).decode(errors="replace").strip()[-TAIL:]
+        raise CommandFailed(
+            f"{Path(words[0]).name} failed with exit code {done.returncode}", detail=tail or None
+        )
+    return done
+
+
+def passthrough(argv: Sequence[str | Path]) -> int:
+    """Run a program on the caller's own terminal, and return its exit code.
+
+    Ctrl-C goes to the program, as it would if it had been started from the shell. A program
+    ended by signal n gives 128 + n.
+    """
+    import subprocess
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        # The child gets Python's ignored SIGINT back as the default (restore_signals does not
+        # cover it), or ssh could not be interrupted.
+        process = subprocess.Popen(
+            words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
+        code = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+def _follow(process: object, on_line: Callable[[str], None]) -> bytes:
+    """Hand over a process's lines as they come; return the last of them."""
+    kept: list[bytes] = []
+    for line in process.stdout:  # type: ignore[attr-defined]
+        kept.append(line)
+        del kept[:-200]
+        on_line(line.decode(errors="replace").rstrip("\n"))
+    process.wait()  # type: ignore[attr-defined]
+    return b"".join(kept)
+
+
+def _end(process: object) -> None:
+    """End a process that leads its own session, with its children: asked first, then killed."""
+    import subprocess
+
+    for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+        try:
+            os.killpg(process.pid, number)  # type: ignore[attr-defined]
+        except (ProcessLookupError, PermissionError):
+            break
+        try:
+            process.wait(patience)  # type: ignore[attr-defined]
+            break
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,174 @@
+"""Telling the user how far things are: on standard error, never on standard output.
+
+A *Progress* is handed to whatever takes long. It knows three faces: a live line on a terminal,
+plain lines elsewhere, nothing with ``--quiet``. Stream and clock are handed in, so that each
+can be tested without a terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
+
+#: Seconds between two plain lines about the same task.
+PLAIN_INTERVAL = 5.0
+
+
+class Task(Protocol):
+    """Something under way."""
+
+    def update(self, done: int | None = None, text: str | None = None) -> None:
+        """Tell how many units are *done*, or what is happening now (*text*)."""
+
+
+class Progress(Protocol):
+    """Where news goes."""
+
+    def say(self, text: str) -> None:
+        """State a fact worth knowing, once."""
+
+    def warn(self, text: str) -> None:
+        """State something that is not as the user may expect."""
+
+    def task(self, label: str, *, total: int | None = None) -> AbstractContextManager[Task]:
+        """Begin something that takes time; *total* is its size in bytes, where known."""
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes in binary units: ``size_text(1536)`` is ``1.5 KiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+class Quiet:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """Drop it."""
+
+    def warn(self, text: str) -> None:
+        """Drop it."""
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
+        """A task nobody hears of."""
+        yield self
+
+    def update(self, done: int | None = None, text: str | None = None) -> None:
+        """Drop it."""
+
+
+class Plain:
+    """Whole lines for logs and pipes: a task's start, news every few seconds, its end."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        print(text, file=self._stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Write one line that is marked."""
+        self.say(f"warning: {text}")
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
+        """Report a task in lines."""
+        running = _PlainTask(self, label, total, self._clock)
+        self.say(f"{label} …")
+        yield running
+        self.say(f"{label}: done in {running.elapsed():.1f} s")
+
+
+class _PlainTask:
+    def __init__(
+        self, out: Plain, label: str, total: int | None, clock: Callable[[], float]
+    ) -> None:
+        self._out, self._label, self._total, self._clock = out, label, total, clock
+        self._start = self._last = clock()
+        self._text: str | None = None
+
+    def elapsed(self) -> float:
+        return self._clock() - self._start
+
+    def update(self, done: int | None = None, text: str | None = None) -> None:
+        now = self._clock()
+        if text is not None and text != self._text:
+            self._text, self._last = text, now
+            self._out.say(f"{self._label}: {text} ({self.elapsed():.0f} s)")
+        elif now - self._last >= PLAIN_INTERVAL:
+            self._last = now
+            self._out.say(f"{self._label}: {self._amount(done)} ({self.elapsed():.0f} s)")
+
+    def _amount(self, done: int | None) -> str:
+        if done is None:
+            return self._text or "still at it"
+        rate = size_text(done / max(self.elapsed(), 0.001))
+        if not self._total:
+            return f"{size_text(done)}, {rate}/s"
+        return f"{100 * done // self._total}% of {size_text(self._total)}, {rate}/s"
+
+
+class Live:
+    """One moving line on a terminal, by rich; it is gone when the task has ended."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print a line, above the moving one."""
+        from rich.text import Text
+
+        self._console.print(Text(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print a marked line."""
+        from rich.text import Text
+
+        self._console.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
+        """Show a task's label, state, bar (where its size is known) and elapsed time."""
+        from rich import progress as rich_progress
+        from rich.markup import escape
+
+        columns: list[rich_progress.ProgressColumn] = [
+            rich_progress.SpinnerColumn(),
+            rich_progress.TextColumn("{task.description}"),
+        ]
+        if total:
+            columns += [
+                rich_progress.BarColumn(),
+                rich_progress.DownloadColumn(binary_units=True),
+                rich_progress.TransferSpeedColumn(),
+                rich_progress.TimeRemainingColumn(),
+            ]
+        columns.append(rich_progress.TimeElapsedColumn())
+        bar = rich_progress.Progress(*columns, console=self._console, transient=True)
+        with bar:
+            number = bar.add_task(escape(label), total=total)
+            yield _LiveTask(bar, number, label)
+
+
+class _LiveTask:
+    def __init__(self, bar: object, number: object, label: str) -> None:
+        self._bar, self._number, self._label = bar, number, label
+
+    def update(self, done: int | None = None, text: str | None = None) -> None:
+        from rich.markup import escape
+
+        if done is not None:
+            self._bar.update(self._number, completed=done)  # type: ignore[attr-defined]
+        if text is not None:
+            shown = escape(f"{self._label}: {text}")
+            self._bar.update(self._number, description=shown)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""What is wanted: machines, sizes, names. Pure: no libvirt, no network, no clock."""
