@@ -34,7 +34,9 @@ class OperatingSystem:
 
         Unknown versions are harmless: libosinfo users fall back to a generic entry.
         """
-        return f"http://{self.distro}.{_DOMAINS.get(self.distro, 'org')}/{self.distro}/{self.version}"
+        return (
+            f"http://{self.distro}.{_DOMAINS.get(self.distro, 'org')}/{self.distro}/{self.version}"
+        )
 
     @property
     def default_user(self) -> str:

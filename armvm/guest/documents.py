@@ -1,0 +1,182 @@
+"""The cloud-init documents of a machine, merged as data from ``cloud-init/*.yaml``.
+
+Source of the formats: cloud-init's documentation, "NoCloud", "User-data formats", "Network
+config version 2".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from armvm.errors import ConfigError
+from armvm.guest.identity import Identity
+from armvm.paths import resources
+from armvm.spec.machine import Machine
+
+#: The first characters of user-data that cloud-init takes and that is no cloud-config.
+_OTHER_FORMATS = (
+    "#!",
+    "#include",
+    "#cloud-boothook",
+    "#cloud-config-archive",
+    "#cloud-config-jsonp",
+    "#part-handler",
+    "## template:",
+    "Content-Type:",
+    "MIME-Version:",
+)
+#: The largest user-data armvm takes, in characters: real documents have a thousandth of it.
+MAX_USER_DATA = 1 << 20
+#: Lists that grow when two documents are merged; all other lists are replaced.
+_GROWING = frozenset(
+    {"users", "packages", "write_files", "runcmd", "bootcmd", "ssh_authorized_keys"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """The four files of a NoCloud seed, as text."""
+
+    user_data: str
+    meta_data: str
+    network_config: str
+    vendor_data: str
+
+    def files(self) -> dict[str, bytes]:
+        """Return the seed's files by the names that NoCloud looks for."""
+        return {
+            "user-data": self.user_data.encode(),
+            "meta-data": self.meta_data.encode(),
+            "network-config": self.network_config.encode(),
+            "vendor-data": self.vendor_data.encode(),
+        }
+
+
+def compose(machine: Machine, identity: Identity, user: str) -> Documents:
+    """Return the documents of *machine*, whose user is called *user*.
+
+    The user's own cloud-config is merged on top. Another kind of user-data (a script, an
+    #include) is passed on as it is, and what armvm has to say goes into vendor-data, which
+    cloud-init merges below it. Raises ConfigError when the user-data is neither.
+    """
+    ours = _cloud_config(machine, identity, user)
+    theirs = None if machine.user_data is None else read_user_data(machine.user_data)
+    if isinstance(theirs, str):
+        user_data, vendor_data = theirs, _dump_config(ours)
+    else:
+        user_data, vendor_data = _dump_config(merge(ours, theirs or {})), _dump_config({})
+    return Documents(
+        user_data=user_data,
+        meta_data=_dump({"instance-id": identity.instance_id, "local-hostname": machine.name}),
+        network_config=_dump(_read("network-config")),
+        vendor_data=vendor_data,
+    )
+
+
+def read_user_data(text: str) -> dict[str, Any] | str:
+    """Return a cloud-config document as a mapping, or text of another format unchanged.
+
+    Raises ConfigError for anything that cloud-init would not take, with the line.
+    """
+    import yaml
+
+    if len(text) > MAX_USER_DATA:
+        raise ConfigError(f"--user-data is larger than {MAX_USER_DATA >> 20} MiB")
+    first = text.lstrip("\ufeff").split("\n", 1)[0].strip()
+    if first != "#cloud-config":
+        if text.lstrip("\ufeff").startswith(_OTHER_FORMATS):
+            return text
+        raise ConfigError(
+            "--user-data is nothing that cloud-init takes",
+            detail=f"its first line is {first[:80]!a}",
+            hint="begin the file with the line #cloud-config, or with #! for a script",
+        )
+    try:
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(
+            f"--user-data is not YAML: {where}{error.problem or error}",
+            hint="check its indentation and quotes",
+        ) from error
+    # PyYAML lets nonsense such as a date of month 13 or very deep nesting through to Python.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--user-data is not YAML: {type(error).__name__}: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ConfigError(
+            "--user-data is YAML, but not a mapping of cloud-config keys",
+            hint="for example: packages: [git]",
+        )
+    return document
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *below* with *above* merged in: mappings key by key, known lists appended."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = merge(old, value)
+        elif key in _GROWING and isinstance(old, list) and isinstance(value, list):
+            merged[key] = [*old, *value]
+        else:
+            merged[key] = value
+    return merged
+
+
+def _cloud_config(machine: Machine, identity: Identity, user: str) -> dict[str, Any]:
+    account = {"name": user, **_read("user"), "ssh_authorized_keys": list(machine.ssh_keys)}
+    if machine.password_hash is not None:
+        account |= {"lock_passwd": False, "hashed_passwd": machine.password_hash}
+    config = merge(
+        _read("user-data"),
+        {
+            "hostname": machine.name,
+            "users": [account],
+            "ssh_keys": {
+                "ed25519_private": identity.host_key.private,
+                "ed25519_public": identity.host_key.public,
+            },
+        },
+    )
+    return merge(config, _autologin(user)) if machine.autologin else config
+
+
+def _autologin(user: str) -> dict[str, Any]:
+    """Return the autologin document with the user's name in it (checked: no odd characters)."""
+    document = _read("autologin")
+    for file in document["write_files"]:
+        file["content"] = file["content"] % {"user": user}
+    return document
+
+
+def _read(name: str) -> dict[str, Any]:
+    import yaml
+
+    document: dict[str, Any] = yaml.safe_load(
+        (resources("cloud-init") / f"{name}.yaml").read_text()
+    )
+    return document
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Writes texts of several lines as blocks, so that a person can read the seed."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+        style = "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(dict(document), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _dump_config(document: Mapping[str, Any]) -> str:
+    return "#cloud-config\n" + _dump(document)

@@ -1,0 +1,70 @@
+"""What makes a machine itself: instance-id, UUID, MAC address, ssh host key."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import uuid
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPair:
+    """An ed25519 key pair in OpenSSH's file formats; ``public`` is the one-line form."""
+
+    private: str
+    public: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """A machine's identity; ``uuid`` is the domain's and the guest's SMBIOS UUID."""
+
+    uuid: str
+    instance_id: str
+    mac: str
+    host_key: KeyPair
+
+
+def new_identity(name: str) -> Identity:
+    """Return a fresh identity for the machine called *name*."""
+    domain = str(uuid.uuid4())
+    return Identity(
+        uuid=domain,
+        instance_id=f"iid-{domain}",
+        mac=new_mac(),
+        host_key=new_key_pair(comment=f"root@{name}"),
+    )
+
+
+def new_mac() -> str:
+    """Return a random MAC address with the prefix that KVM and QEMU use, 52:54:00."""
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+def new_key_pair(comment: str) -> KeyPair:
+    """Make an ed25519 key pair without a passphrase."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return KeyPair(private=private.decode(), public=f"{public.decode()} {comment}")
+
+
+def fingerprint(public: str) -> str:
+    """Return a public key's fingerprint as OpenSSH prints it: ``SHA256:`` and base64.
+
+    Source: ssh-keygen(1), option -E; the digest is over the decoded key blob, without padding.
+    """
+    blob = base64.b64decode(public.split()[1])
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+    return "SHA256:" + digest.rstrip("=")

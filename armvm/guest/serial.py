@@ -1,0 +1,82 @@
+"""Reading the serial log: which stage of its boot a guest has reached, and what went wrong."""
+
+from __future__ import annotations
+
+import enum
+import re
+
+#: Escape sequences (ECMA-48 CSI and OSC) and other control characters but tab and newline.
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f]"
+)
+
+
+class Stage(enum.Enum):
+    """How far a boot is. In order: a later stage implies the earlier ones."""
+
+    STARTED = "started"
+    FIRMWARE = "firmware"
+    KERNEL = "kernel"
+    SYSTEMD = "systemd"
+    CLOUD_INIT = "cloud-init"
+    SSH = "ssh"
+    READY = "ready"
+
+    @property
+    def order(self) -> int:
+        """The stage's place in a boot, from 0."""
+        return list(Stage).index(self)
+
+
+#: What each stage's first sign looks like on ttyAMA0. AAVMF: "UEFI firmware (version …)" and
+#: "BdsDxe: …". Linux on arm64 begins with "EFI stub:" or "Booting Linux on physical CPU".
+#: cloud-init prints "Cloud-init v. 22.4.2 running 'init-local' at …" to the console.
+_SIGNS = (
+    (
+        Stage.CLOUD_INIT,
+        re.compile(r"^(?:\[[ \d.]+\] )?(?:cloud-init\[\d+\]: )?Cloud-init v\.? ", re.M),
+    ),
+    (Stage.SYSTEMD, re.compile(r"systemd\[1\]: |^Welcome to ", re.M)),
+    (Stage.KERNEL, re.compile(r"^EFI stub: |Booting Linux on physical CPU|Linux version ", re.M)),
+    (Stage.FIRMWARE, re.compile(r"UEFI firmware|BdsDxe: |^Welcome to GRUB", re.M)),
+)
+_FINISHED = re.compile(r"Cloud-init v\.? \S+ finished at ")
+_TROUBLE = re.compile(
+    r"\bfail(?:ed|ure)?\b|\berror\b|traceback|kernel panic|not found|unable to|timed out", re.I
+)
+
+
+def clean(raw: bytes) -> str:
+    """Return a serial log's bytes as plain text: no escape sequences, no carriage returns."""
+    return _ESCAPES.sub("", raw.decode(errors="replace").replace("\r", ""))
+
+
+def stage_of(log: str) -> Stage:
+    """Return the furthest stage that a (cleaned) serial log shows."""
+    # A guest that reboots writes into the same log: only its latest boot counts.
+    restarts = [match.start() for match in re.finditer(r"^.*UEFI firmware", log, re.M)]
+    latest = log[restarts[-1] :] if restarts else log
+    for stage, sign in _SIGNS:
+        if sign.search(latest):
+            return stage
+    return Stage.STARTED
+
+
+def cloud_init_finished(log: str) -> bool:
+    """Tell whether the log holds cloud-init's final message (its default text)."""
+    return bool(_FINISHED.search(log))
+
+
+def tail(log: str, lines: int = 15) -> str:
+    """Return the last lines of a log that say anything."""
+    return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-lines:])
+
+
+def trouble(log: str, lines: int = 10) -> str:
+    """Return cloud-init's lines in the log that speak of failure, the last few of them."""
+    found = [
+        line.strip()
+        for line in log.splitlines()
+        if "cloud-init" in line.lower() and _TROUBLE.search(line)
+    ]
+    return "\n".join(found[-lines:])
