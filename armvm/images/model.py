@@ -22,8 +22,9 @@ class Verified(enum.Enum):
 class ImageSource:
     """An image before its bytes are here: all that a plan needs to know.
 
-    ``location`` is a URL or an absolute path. ``digest`` is ``sha256:`` and 64 hex digits, or
-    None where nobody has promised one. ``size`` is in bytes, None where not known.
+    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can hold a password or a
+    token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits, or None
+    where nobody has promised one. ``size`` is in bytes, None where not known.
     """
 
     reference: str

@@ -1,0 +1,200 @@
+"""What a user may write after ``--image``, read into data. Nothing is fetched here.
+
+::
+
+    ubuntu:24.04  ubuntu:noble  ubuntu:lts      the newest image of a release in the catalog
+    ubuntu:24.04/20260911                       a serial of it
+    ./x.qcow2  /x.img  ~/x                      a file
+    https://…  http://…  file:///…  [#sha256=…] a URL, with the digest its bytes must have
+    local:debian-12                             an image armvm builds itself
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from armvm.errors import ConfigError
+
+#: Distributions with a catalog that armvm reads.
+CATALOGS = ("ubuntu",)
+
+#: What works; ends every refusal of a reference.
+HINT = (
+    "use ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file such as "
+    "./image.qcow2, or an https:// URL (with #sha256=HEX, so that it can be verified)"
+)
+
+#: The longest reference, in characters: PATH_MAX.
+MAX_LENGTH = 4096
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
+_RELEASE = re.compile(r"[a-z0-9][a-z0-9.]{0,31}\Z")
+_SERIAL = re.compile(r"[0-9]{8}(?:\.[0-9]{1,4})?\Z")
+_LOCAL = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}\Z")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
+_IMAGE_SUFFIXES = {".qcow2", ".img", ".raw"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogReference:
+    """A release (``24.04``, ``noble``, ``lts``) in a distribution's catalog, or a serial of it."""
+
+    text: str
+    distro: str
+    release: str
+    serial: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileReference:
+    """A file on this host, as an absolute path; ``digest`` is ``sha256:`` and 64 hex digits."""
+
+    text: str
+    path: Path
+    digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlReference:
+    """An http(s) URL without its fragment. ``text`` is fit to be shown: no password, no query."""
+
+    text: str
+    url: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalReference:
+    """An image built on this host, by its name (``debian-12``)."""
+
+    text: str
+    name: str
+
+
+Reference = CatalogReference | FileReference | UrlReference | LocalReference
+
+
+def parse(text: str, *, cwd: Path | None = None) -> Reference:
+    """Read an image reference.
+
+    A bare word is a file only if it exists in *cwd* (the current directory by default) or ends
+    like an image. Raises ConfigError for anything that cannot be an image.
+    """
+    if not text.strip():
+        raise ConfigError("the image reference is empty", hint=HINT)
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"the image reference has {len(text)} characters", hint=HINT)
+    _refuse_control(text, text)
+    if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
+        return _file(text, text, cwd)
+    scheme, colon, rest = text.partition(":")
+    if colon and _WORD.match(scheme):
+        if rest.startswith("/") or scheme.lower() in ("http", "https", "file"):
+            return _url(text, cwd)
+        if scheme == "local":
+            return _local(text, rest)
+        if scheme in CATALOGS:
+            return _catalog(text, scheme, rest)
+    here = (cwd or Path.cwd()) / text
+    if Path(text).suffix.lower() in _IMAGE_SUFFIXES or "/" in text.split(":")[0] or _exists(here):
+        return _file(text, text, cwd)
+    if colon and _WORD.match(scheme):
+        why = f"there is no catalog for {scheme!r} in the image reference {text!r}"
+    else:
+        why = f"{text!r} is neither an image reference nor a file that exists"
+    return _refuse(why)
+
+
+def is_serial(text: str) -> bool:
+    """Tell whether *text* is a simplestreams version: a date, perhaps with a number after it."""
+    return _SERIAL.match(text) is not None
+
+
+def parse_sha256(text: str) -> str | None:
+    """Return ``sha256:`` and lower-case hex digits, or None when *text* is no hex sha256."""
+    return f"sha256:{text.lower()}" if _SHA256.match(text) else None
+
+
+def public_url(url: str) -> str:
+    """Return a URL fit for messages and metadata: no user name, password, query or fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(malformed URL)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _catalog(text: str, distro: str, rest: str) -> CatalogReference:
+    release, slash, serial = rest.partition("/")
+    if not _RELEASE.match(release):
+        _refuse(f"{text!r} names no release of {distro}")
+    if slash and not is_serial(serial):
+        _refuse(f"{serial!r} is no serial (a date such as 20260911) in {text!r}")
+    return CatalogReference(text=text, distro=distro, release=release, serial=serial or None)
+
+
+def _local(text: str, name: str) -> LocalReference:
+    if not _LOCAL.match(name):
+        _refuse(f"{text!r} names no image that can be built here")
+    return LocalReference(text=text, name=name)
+
+
+def _url(text: str, cwd: Path | None) -> Reference:
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port  # each may raise ValueError
+        decoded = unquote(parts.path, errors="strict")
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no URL: {error}", hint=HINT) from error
+    if parts.scheme not in ("http", "https", "file"):
+        _refuse(f"images cannot be fetched by {parts.scheme}:// ({text!r})")
+    digest = _fragment(parts, text)
+    if parts.scheme == "file":
+        if host not in (None, "", "localhost") or not decoded.startswith("/") or parts.query:
+            _refuse(f"{text!r} is no file on this host (write file:///PATH)")
+        return _file(text, decoded, cwd, digest)
+    if not host or " " in text:
+        _refuse(f"{text!r} is no URL of an image")
+    bare = urlunsplit((parts.scheme, parts.netloc, parts.path, parts.query, ""))
+    return UrlReference(text=public_url(bare), url=bare, digest=digest)
+
+
+def _fragment(parts: SplitResult, text: str) -> str | None:
+    if not parts.fragment:
+        return None
+    kind, _, value = parts.fragment.partition("=")
+    digest = parse_sha256(value) if kind.lower() == "sha256" else None
+    if digest is None:
+        _refuse(f"what follows # in {text!r} is not sha256= and 64 hex digits")
+    return digest
+
+
+def _file(text: str, path: str, cwd: Path | None, digest: str | None = None) -> FileReference:
+    _refuse_control(path, text)
+    try:
+        expanded = Path(path).expanduser() if path.startswith("~") else Path(path)
+    except RuntimeError as error:
+        raise ConfigError(f"{text!r}: {error}", hint=HINT) from error
+    return FileReference(text=text, path=(cwd or Path.cwd()) / expanded, digest=digest)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long
+        return False
+
+
+def _refuse_control(value: str, text: str) -> None:
+    # Control characters and line separators would reach terminals, logs and headers.
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value):
+        raise ConfigError(f"the image reference {text[:80]!a} has control characters", hint=HINT)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(message, hint=HINT)
