@@ -1,0 +1,209 @@
+"""Reading simplestreams catalogs: from two JSON documents to one image's path and digest.
+
+Pure: bytes in, data out. Every document comes from the network and is taken for hostile: a
+missing key, a wrong type or a path that leads elsewhere is a FetchFailed, never a traceback.
+The layout (``index:1.0``, ``products:1.0``) is that of https://cloud-images.ubuntu.com/releases/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from armvm.errors import FetchFailed, NotFound
+from armvm.images.reference import is_serial, parse_sha256
+
+#: Where the index lies, relative to a mirror's base.
+INDEX_PATH = "streams/v1/index.json"
+
+#: The stream preferred where an index lists several.
+RELEASED = "com.ubuntu.cloud:released:download"
+
+#: The largest image a catalog may announce, in bytes (64 GiB; Ubuntu's have under 1 GiB).
+MAX_IMAGE = 64 << 30
+
+#: Items that can be booted, the better first: where an old release (16.04) has both, only
+#: uefi1.img has an EFI system partition.
+ITEMS = ("uefi1.img", "disk1.img")
+
+_VERSION = re.compile(r"[0-9]{1,2}\.[0-9]{2}\Z")
+_CODENAME = re.compile(r"[a-z0-9.]{1,32}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogImage:
+    """One image in a catalog.
+
+    ``path`` is relative to the catalog's base and safe to append to it; ``digest`` is ``sha256:``
+    and 64 hex digits; ``size`` is in bytes, None where the catalog has none.
+    """
+
+    version: str
+    codename: str
+    serial: str
+    path: str
+    digest: str
+    size: int | None
+
+
+def products_path(index: bytes) -> str:
+    """Return the path of the products file that an index names, relative to the base.
+
+    Raises FetchFailed when the index makes no sense or leads elsewhere.
+    """
+    streams = _mapping(_load(index, "index").get("index"), "the catalog's index")
+    candidates = [streams.get(RELEASED), *streams.values()]
+    for entry in candidates:
+        if isinstance(entry, Mapping) and entry.get("datatype", "image-downloads") == (
+            "image-downloads"
+        ):
+            return _safe_path(entry.get("path"))
+    raise FetchFailed("the image catalog's index lists no image downloads", hint=_MIRROR_HINT)
+
+
+def select(
+    products: bytes, *, release: str, serial: str | None = None, arch: str = "arm64"
+) -> CatalogImage:
+    """Return the newest image of a release, or the one with the *serial* asked for.
+
+    *release* is a version (``24.04``), a codename or an alias (``lts``, ``default``). Raises
+    NotFound, which names some that exist, and FetchFailed for a catalog that makes no sense.
+    """
+    found = []
+    known = []
+    document = _load(products, "products file")
+    for key, product in _mapping(document.get("products"), "the catalog's products").items():
+        if not isinstance(product, Mapping) or product.get("arch") != arch:
+            continue
+        version, codename = _version(key, product), _codename(product)
+        if version is None:
+            continue
+        known.append((_numbers(version), version, codename))
+        if release in {version, codename, *_aliases(product)}:
+            found.append((_numbers(version), version, codename, product))
+    if not found:
+        names = [f"{v} ({c})" if c else v for _, v, c in sorted(known, reverse=True)[:6]]
+        raise NotFound(
+            f"there is no release {release!r} for {arch} in the image catalog",
+            hint=f"it has: {', '.join(names)}" if names else _MIRROR_HINT,
+        )
+    _, version, codename, product = max(found, key=lambda entry: entry[:2])
+    return _image(product, version, codename, serial)
+
+
+def _image(
+    product: Mapping[str, Any], version: str, codename: str, wanted: str | None
+) -> CatalogImage:
+    versions = _mapping(product.get("versions"), f"the catalog's images of {version}")
+    usable: list[tuple[tuple[int, ...], str, Mapping[str, Any]]] = []
+    for serial, entry in versions.items():
+        if is_serial(serial) and isinstance(entry, Mapping):
+            items = entry.get("items")
+            names = [n for n in ITEMS if isinstance(items, Mapping) and n in items]
+            if names and isinstance(items, Mapping):
+                item = _mapping(items[names[0]], f"{names[0]} of {version} {serial}")
+                usable.append((_numbers(serial), serial, item))
+    usable.sort(key=lambda image: image[0], reverse=True)
+    for _, serial, item in usable:
+        if wanted in (None, serial):
+            return CatalogImage(
+                version=version,
+                codename=codename,
+                serial=serial,
+                path=_safe_path(item.get("path")),
+                digest=_digest(item.get("sha256")),
+                size=_size(item.get("size")),
+            )
+    some = ", ".join(serial for _, serial, _ in usable[:5])
+    asked = f"{version} with the serial {wanted}" if wanted else version
+    raise NotFound(
+        f"the image catalog has no image of {asked}",
+        hint=f"it has these serials, among others: {some}" if some else _MIRROR_HINT,
+    )
+
+
+_MIRROR_HINT = "if ARMVM_MIRROR_UBUNTU is set, check that it names a mirror of the releases tree"
+
+
+def _load(data: bytes, what: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise FetchFailed(
+            f"the image catalog's {what} is no JSON", detail=str(error)[:200], hint=_MIRROR_HINT
+        ) from error
+    return _mapping(document, f"the catalog's {what}")
+
+
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise FetchFailed(f"{what} cannot be understood (no JSON object)", hint=_MIRROR_HINT)
+    return value
+
+
+def _safe_path(value: Any) -> str:
+    """Return a relative path, quoted for a URL. Refuses whatever could lead out of the tree."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= 1024
+        or value.startswith("/")
+        or any(part in ("", ".", "..") for part in value.split("/"))
+        or not value.isprintable()
+        # No backslash, query or fragment; and no percent sign, which could hide a dot or slash.
+        or any(c in value for c in "\\?#%")
+        or "//" in value
+        or ":" in value.split("/")[0]
+    ):
+        raise FetchFailed(
+            f"the image catalog has an unsafe path: {ascii(value)[:120]}", hint=_MIRROR_HINT
+        )
+    try:
+        return quote(value, safe="/:~+,=@")
+    except UnicodeError as error:
+        raise FetchFailed("the image catalog has a path that is no text") from error
+
+
+def _digest(value: Any) -> str:
+    digest = parse_sha256(value) if isinstance(value, str) else None
+    if digest is None:
+        raise FetchFailed(
+            f"the image catalog has no sha256 for the image (but {ascii(value)[:80]})",
+            hint=_MIRROR_HINT,
+        )
+    return digest
+
+
+def _size(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_IMAGE:
+        raise FetchFailed(
+            f"the image catalog gives the image an absurd size ({ascii(value)[:40]})",
+            hint=_MIRROR_HINT,
+        )
+    return value
+
+
+def _version(key: str, product: Mapping[str, Any]) -> str | None:
+    for value in (product.get("version"), *key.split(":")[2:3]):
+        if isinstance(value, str) and _VERSION.match(value):
+            return value
+    return None
+
+
+def _codename(product: Mapping[str, Any]) -> str:
+    value = product.get("release")
+    return value if isinstance(value, str) and _CODENAME.match(value) else ""
+
+
+def _aliases(product: Mapping[str, Any]) -> list[str]:
+    value = product.get("aliases")
+    return [alias.strip() for alias in value.split(",")] if isinstance(value, str) else []
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
