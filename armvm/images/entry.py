@@ -1,0 +1,146 @@
+"""A cache entry: an image file, and the JSON sidecar that says what it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from armvm.images.model import Verified
+from armvm.images.reference import parse_sha256
+from armvm.spec.system import OperatingSystem
+
+#: The sidecar's format; another number is not read.
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An image in the cache.
+
+    ``digest`` is of the image as published and ``content`` of the file here (they differ when a
+    raw image was converted), both ``sha256:`` and 64 hex digits; ``size`` is the file's, in
+    bytes. ``stored`` and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the
+    recipe's digest, hex) are of images built here. ``problem`` says why an entry cannot be used;
+    the other fields then say nothing.
+    """
+
+    path: Path
+    reference: str = ""
+    location: str = ""
+    digest: str = ""
+    content: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    system: OperatingSystem | None = None
+    serial: str | None = None
+    verified: Verified = Verified.NOTHING
+    stored: float = 0.0
+    used: float = 0.0
+    name: str | None = None
+    recipe: str | None = None
+    problem: str | None = None
+
+    @property
+    def sidecar(self) -> Path:
+        """The JSON file beside the image."""
+        return sidecar_of(self.path)
+
+
+def sidecar_of(image: Path) -> Path:
+    """Return the path of the JSON file that describes an image in the cache."""
+    return image.with_name(f"{image.name.removesuffix('.qcow2')}.json")
+
+
+def dump(entry: Entry) -> bytes:
+    """Return an entry as its sidecar's bytes."""
+    system = entry.system
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "reference": entry.reference,
+            "location": entry.location,
+            "digest": entry.digest,
+            "content": entry.content,
+            "size": entry.size,
+            "mtime_ns": entry.mtime_ns,
+            "system": system and {"distro": system.distro, "version": system.version},
+            "serial": entry.serial,
+            "verified": entry.verified.value,
+            "stored": entry.stored,
+            "name": entry.name,
+            "recipe": entry.recipe,
+        },
+        indent=1,
+    ).encode()
+
+
+def load(image: Path) -> Entry:
+    """Read the entry of an image. Whatever is wrong with it comes back as its ``problem``."""
+    sidecar = sidecar_of(image)
+    try:
+        used = sidecar.stat().st_mtime
+        data = json.loads(sidecar.read_bytes())
+        entry = _decode(image, data, used)
+        if not image.is_file():
+            return Entry(path=image, problem="the image file is missing")
+    except FileNotFoundError:
+        return Entry(path=image, problem="nothing says what it is (its .json file is missing)")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return Entry(path=image, problem=f"its .json file cannot be used: {error!s:.120}")
+    return entry
+
+
+def _decode(image: Path, data: Any, used: float) -> Entry:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError("not the format expected")
+    system = data["system"]
+    return Entry(
+        path=image,
+        reference=_text(data["reference"]),
+        location=_text(data["location"]),
+        digest=_digest(data["digest"]),
+        content=_digest(data["content"]),
+        size=_number(data["size"]),
+        mtime_ns=_number(data["mtime_ns"]),
+        system=None
+        if system is None
+        else OperatingSystem(distro=_text(system["distro"]), version=_text(system["version"])),
+        serial=_optional(data["serial"]),
+        verified=Verified(data["verified"]),
+        stored=_time(data["stored"]),
+        used=used,
+        name=_optional(data["name"]),
+        recipe=_optional(data["recipe"]),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text was expected")
+    return value
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a number was expected")
+    return value
+
+
+def _time(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("a time was expected")
+    return float(value)
+
+
+def _digest(value: Any) -> str:
+    digest = parse_sha256(_text(value).removeprefix("sha256:"))
+    if digest is None:
+        raise ValueError("a sha256 was expected")
+    return digest

@@ -1,0 +1,130 @@
+"""An image that is a file on this host already: looked at, hashed, converted if it is raw."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+from armvm import process
+from armvm.errors import (
+    CommandFailed,
+    ConfigError,
+    ImageError,
+    NotFound,
+    PermissionDenied,
+    StorageError,
+)
+from armvm.images.cache import Cache
+from armvm.images.files import hash_file, storage_errors
+from armvm.images.formats import DiskFormat, read_head, recognise
+from armvm.paths import write_atomic
+from armvm.progress import Progress
+
+#: Seconds that converting a raw image may take.
+CONVERT_TIMEOUT = 1800.0
+
+#: How many digests of users' files are remembered.
+REMEMBERED = 256
+
+
+def look(path: Path) -> tuple[DiskFormat, int]:
+    """Return a file's disk format and size in bytes.
+
+    Raises NotFound, ConfigError (a directory, a device), PermissionDenied, and HostileImage
+    when it is no disk image.
+    """
+    try:
+        status = path.stat()
+        # Before opening: a FIFO would block, a device may do anything.
+        if stat.S_ISDIR(status.st_mode):
+            raise ConfigError(
+                f"the image {path} is a directory", hint="name the image file inside it"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(
+                f"the image {path} is no ordinary file", hint="copy a device into a file first"
+            )
+        return recognise(read_head(path), str(path)), status.st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(
+            f"there is no image file {path}", hint="check the path; armvm image list shows others"
+        ) from error
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"the image {path} cannot be read: {error.strerror}",
+            hint="make it readable for this user",
+        ) from error
+    except (OSError, ValueError) as error:  # too long a name, a loop of links, a broken disk
+        raise ImageError(f"the image {path} cannot be read: {error}") from error
+
+
+def digest_of(path: Path, *, cache: Cache, progress: Progress) -> str:
+    """Return a file's ``sha256:HEX``, remembered by its path, size and time of change."""
+    memory = cache.prepare() / "digests.json"
+    before = _mark(path)
+    known = _recall(memory)
+    if known.get(str(path), [])[:-1] == before:
+        return str(known[str(path)][-1])
+    try:
+        with progress.task(f"hashing {path.name}", total=before[0]) as task:
+            digest = hash_file(path, told=task.update)
+    except OSError as error:
+        raise ImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+    if _mark(path) != before:
+        raise ImageError(
+            f"the image {path} changed while it was read", hint="wait until it is complete"
+        )
+    # A file changed within the clock's grain could change again and keep its time.
+    if time.time_ns() - before[1] > 2_000_000_000:
+        known[str(path)] = [*before, digest]
+        kept = dict(list(known.items())[-REMEMBERED:])
+        with storage_errors(memory):
+            write_atomic(memory, json.dumps(kept).encode())
+    return digest
+
+
+def convert_raw(raw: Path, target: Path, *, label: str, cache: Cache, progress: Progress) -> None:
+    """Write the raw image *raw* to *target* as qcow2.
+
+    The format is named to qemu-img, so it does not guess: a raw image that begins like another
+    format stays raw. Raises MissingCapability, StorageError and ImageError.
+    """
+    cache.check_room(raw.stat().st_blocks * 512)
+    with progress.task(label):
+        try:
+            process.run(
+                ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw.absolute(), target],
+                timeout=CONVERT_TIMEOUT,
+            )
+        except CommandFailed as error:
+            kind = StorageError if "No space left" in (error.detail or "") else ImageError
+            raise kind(
+                f"the raw image {raw} could not be converted to qcow2",
+                detail=error.detail or error.message,
+            ) from error
+
+
+def _mark(path: Path) -> list[int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - follows links, as open() does
+    except OSError as error:
+        raise ImageError(f"the image {path} cannot be read: {error.strerror}") from error
+    return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
+
+
+def _recall(memory: Path) -> dict[str, list[int | str]]:
+    """Return what is remembered; nonsense is forgotten."""
+    try:
+        known = json.loads(memory.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    return {
+        path: entry
+        for path, entry in known.items()
+        if isinstance(entry, list) and len(entry) == 5 and isinstance(entry[-1], str)
+    }
