@@ -49,6 +49,20 @@ class Entry:
         return sidecar_of(self.path)
 
 
+def matches(entry: Entry, text: str) -> bool:
+    """Tell whether *text* names an entry: its reference (with or without the serial), file name,
+    or the beginning of its digest, of 8 hex digits at least.
+    """
+    names = {entry.reference, entry.path.name, entry.path.stem, str(entry.path), entry.digest}
+    if entry.serial:
+        names.add(f"{entry.reference.partition('/')[0]}/{entry.serial}")
+    digits = text.removeprefix("sha256:").lower()
+    return bool(text) and (
+        text in names
+        or (len(digits) >= 8 and entry.digest.removeprefix("sha256:").startswith(digits))
+    )
+
+
 def sidecar_of(image: Path) -> Path:
     """Return the path of the JSON file that describes an image in the cache."""
     return image.with_name(f"{image.name.removesuffix('.qcow2')}.json")

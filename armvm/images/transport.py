@@ -171,25 +171,33 @@ def _translate(error: Exception, shown: str) -> Exception:
     if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return Unreachable(
             f"{host} has no valid certificate",
-            detail=str(error),
+            detail=_words(error),
             hint="check the clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE",
         )
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return Unreachable(
-            f"the proxy did not let us reach {host}", detail=str(error), hint=UNREACHABLE_HINT
+            f"the proxy did not let us reach {host}", detail=_words(error), hint=UNREACHABLE_HINT
         )
     # In urllib3 1.26, a refused connection (NewConnectionError) is a kind of time-out.
     refused = caused_by(urllib3.exceptions.NewConnectionError)
     if not refused and caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
         return Unreachable(f"{host} did not answer in time", hint=UNREACHABLE_HINT)
     if caused_by(urllib3.exceptions.IncompleteRead):
-        return FetchFailed(f"{shown} was cut short", detail=str(error), hint="try again")
+        return FetchFailed(f"{shown} was cut short", detail=_words(error), hint="try again")
     if caused_by(ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
         lost = Unreachable(f"{host} broke the connection", hint=UNREACHABLE_HINT)
         return Transient(lost)
     if refused or caused_by(requests.ConnectionError):
-        return Unreachable(f"{host} cannot be reached", detail=str(error), hint=UNREACHABLE_HINT)
-    return FetchFailed(f"{shown} cannot be fetched", detail=str(error))
+        return Unreachable(f"{host} cannot be reached", detail=_words(error), hint=UNREACHABLE_HINT)
+    return FetchFailed(f"{shown} cannot be fetched", detail=_words(error))
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, without the URL asked for: it can hold a password or a token."""
+    # MaxRetryError's own text begins with the URL; its reason is what happened.
+    inner = getattr(error.args[0], "reason", None) if error.args else None
+    text = str(inner or error)
+    return type(error).__name__ if "://" in text or "url:" in text else text
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
