@@ -1,0 +1,1 @@
+"""The test layers: unit, expected, libvirt, boot."""
