@@ -145,10 +145,11 @@ def passthrough(argv: Sequence[str | Path]) -> int:
 def _follow(process: object, on_line: Callable[[str], None]) -> bytes:
     """Hand over a process's lines as they come; return the last of them."""
     kept: list[bytes] = []
-    for line in process.stdout:  # type: ignore[attr-defined]
-        kept.append(line)
-        del kept[:-200]
-        on_line(line.decode(errors="replace").rstrip("\n"))
+    with process.stdout as lines:  # type: ignore[attr-defined]
+        for line in lines:
+            kept.append(line)
+            del kept[:-200]
+            on_line(line.decode(errors="replace").rstrip("\n"))
     process.wait()  # type: ignore[attr-defined]
     return b"".join(kept)
 

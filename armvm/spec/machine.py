@@ -31,7 +31,8 @@ class Machine:
     ``"user"`` for user networking, or None to let the connection decide. ``cpu_model`` None
     means the best the host offers. ``user`` None means the distribution's own.
     ``user_data`` is the text of the user's own cloud-init document. ``password_hash`` is in
-    crypt(3) form. ``ssh_keys`` are public keys in OpenSSH's one-line form.
+    crypt(3) form. ``ssh_keys`` are public keys in OpenSSH's one-line form; ``own_key`` says that
+    armvm's own key is the one among them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Machine:
     image: str = DEFAULT_IMAGE
     user: str | None = None
     ssh_keys: tuple[str, ...] = ()
+    own_key: bool = False
     network: str | None = None
     cpu_model: str | None = None
     headless: bool = False

@@ -1,0 +1,8 @@
+"""The program: runs the command line, and ends with the exit code the error stands for."""
+
+from __future__ import annotations
+
+from armvm.cli.run import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Shell completion from live data. What cannot be looked up completes to nothing, silently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def _silently(look: Callable[[], list[str]], incomplete: str) -> list[str]:
+    from armvm.errors import ArmvmError
+
+    try:
+        return [name for name in look() if name.startswith(incomplete)]
+    except ArmvmError:
+        return []
+
+
+def machines(incomplete: str) -> list[str]:
+    """Complete machines' names."""
+
+    def look() -> list[str]:
+        from armvm.cli.context import open_host
+        from armvm.host.instance import instances
+
+        return [instance.name for instance in instances(open_host(None))]
+
+    return _silently(look, incomplete)
+
+
+def networks(incomplete: str) -> list[str]:
+    """Complete networks' names, and the word for user networking."""
+
+    def look() -> list[str]:
+        from armvm.cli.context import open_host
+        from armvm.host.network import network_names
+
+        return ["user", *network_names(open_host(None))]
+
+    return _silently(look, incomplete)
+
+
+def images(incomplete: str) -> list[str]:
+    """Complete image references: the usual ones, and what is cached."""
+
+    def look() -> list[str]:
+        from armvm.provision.images import cached
+
+        usual = ["ubuntu:24.04", "ubuntu:22.04", "local:debian-12"]
+        return [*dict.fromkeys([*usual, *(str(one["reference"]) for one in cached())])]
+
+    return _silently(look, incomplete)
+
+
+def presets(incomplete: str) -> list[str]:
+    """Complete presets' names."""
+    from armvm.spec.presets import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]

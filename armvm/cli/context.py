@@ -1,0 +1,76 @@
+"""What every command needs: a progress that suits the terminal, a connection, an output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from armvm.progress import Live, Plain, Progress, Quiet
+
+if TYPE_CHECKING:
+    from armvm.provision.create import Where
+
+
+def progress_for(quiet: bool) -> Progress:
+    """Return the progress for standard error: live on a terminal, plain lines otherwise."""
+    if quiet:
+        return Quiet()
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return Live(sys.stderr)
+    return Plain(sys.stderr)
+
+
+def open_host(connect: str | None) -> Any:
+    """Open the connection to libvirt."""
+    from armvm.host.connection import connect as open_connection
+
+    return open_connection(connect)
+
+
+def open_where(connect: str | None, pool: str | None) -> Where:
+    """Open the connection and look at the host, for commands that make machines."""
+    from armvm.host import facts, storage
+    from armvm.provision.create import Where
+    from armvm.spec.names import check_object_name
+
+    connection = open_host(connect)
+    name = check_object_name("pool", pool) if pool else storage.DEFAULT_POOL
+    return Where(connection=connection, facts=facts.observe(connection), pool=name)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON on standard output."""
+    print(json.dumps(value, indent=2, sort_keys=False))
+
+
+def print_rows(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table on standard output: columns as wide as they need, nothing cut."""
+    widths = [
+        max(len(column), *(len(row[index]) for row in rows)) if rows else len(column)
+        for index, column in enumerate(columns)
+    ]
+    for row in [columns, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())  # noqa: B905
+
+
+def print_fields(values: dict[str, Any], indent: str = "") -> None:
+    """Print named values on standard output, one a line, nested ones indented."""
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}:")
+            print_fields(value, indent + "  ")
+        else:
+            print(f"{indent}{key + ':':<{width + 1}} {_field(value)}")
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)

@@ -1,0 +1,183 @@
+"""``create``, ``xml`` and ``seed``: the commands that take a machine's options."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import open_host, open_where, print_fields, print_json, progress_for
+from armvm.cli.options import (
+    Connect,
+    Json,
+    PoolName,
+    Quiet,
+    Request,
+    Timeout,
+    with_machine_options,
+)
+
+if TYPE_CHECKING:
+    from armvm.provision.launch import Created
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command(rich_help_panel="Machines", epilog=_CREATE_EXAMPLES)(create)
+    app.command(rich_help_panel="Files", epilog=_XML_EXAMPLES)(xml)
+    app.command(rich_help_panel="Files", epilog=_SEED_EXAMPLES)(seed)
+
+
+_CREATE_EXAMPLES = """Examples:
+
+  armvm create --name arm64-01 --cpus 2 --mem 4096
+
+  armvm create --image local:debian-12 --user alice --ssh-key ~/.ssh/work.pub
+
+  armvm create --user-data my-setup.yaml --disk 40G --timeout 3600
+
+  armvm create --dry-run --json"""
+
+_XML_EXAMPLES = """Examples:
+
+  armvm xml arm64-01 > arm64-01.xml
+
+  armvm xml --name new --mem 8G | virsh define /dev/stdin"""
+
+_SEED_EXAMPLES = """Examples:
+
+  armvm seed --name pi --user alice --output seed.iso"""
+
+
+@with_machine_options
+def create(
+    request: Request,
+    connect: Connect = None,
+    pool: PoolName = None,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
+    ] = True,
+    timeout: Timeout = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decide everything, do nothing, print the plan.")
+    ] = False,
+    print_xml: Annotated[
+        bool, typer.Option("--print-xml", help="Print the domain XML, do nothing.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Create a machine, start it, and wait until it can be logged in to.
+
+    Any failure, and Ctrl-C, leaves nothing behind; only a machine that is whole but not ready in
+    time (exit 11), or whose cloud-init ended in error (exit 12), stays for you to look at.
+    """
+    from armvm.provision.launch import decide, launch
+
+    progress = progress_for(quiet)
+    where = open_where(connect, pool)
+    machine = request(lambda: _next_name(where.connection))
+    plan = decide(where, machine, progress)
+    if print_xml:
+        sys.stdout.write(plan.xml)
+        return
+    if dry_run:
+        (print_json if json else print_fields)(plan.summary())
+        return
+    created = launch(where, plan, start=start, wait=wait, timeout=timeout, progress=progress)
+    _tell(created, connect, json)
+
+
+def _tell(created: Created, connect: str | None, json: bool) -> None:
+    """Print what was made: facts as JSON, or what to do next."""
+    from armvm.host.instance import find_domain
+    from armvm.provision.machines import describe
+
+    name, ready = created.instance.name, created.ready
+    if json:
+        facts = describe(find_domain(open_host(connect), name), created.instance)
+        stages = (
+            {stage.value: round(at, 1) for stage, at in ready.boot.seen.items()} if ready else None
+        )
+        print_json(
+            {**facts, "ready_seconds": ready and round(ready.boot.seconds, 1), "stages": stages}
+        )
+        return
+    if ready is None:
+        print(f"{name} is made" + (" and starting" if created.instance.running else ""))
+        verb = "wait" if created.instance.running else "start"
+        print(f"  armvm {verb} {name}")
+        return
+    print(
+        f"{name} is ready after {ready.boot.seconds:.0f} s: {created.instance.record.user}@"
+        f"{ready.endpoint.host}, port {ready.endpoint.port}"
+    )
+    print(f"  armvm ssh {name}")
+    print(f"  armvm console {name}    (Ctrl-] leaves)")
+
+
+def _next_name(connection: object) -> str:
+    from armvm.host.instance import domain_names
+    from armvm.spec.names import next_name
+
+    return next_name(domain_names(connection))
+
+
+@with_machine_options
+def xml(
+    request: Request,
+    machine: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A machine that exists; without it, the options describe a new one.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
+    connect: Connect = None,
+    pool: PoolName = None,
+) -> None:
+    """Print a machine's own XML, portable to other hosts, or that of one that does not exist yet.
+
+    Portable means: without the emulator's and the firmware's paths, which every host resolves
+    for itself when the XML is defined.
+    """
+    if machine is not None:
+        from armvm.host.domain_xml import portable
+        from armvm.host.instance import find_domain, inactive_xml, observe
+
+        domain = find_domain(open_host(connect), machine)
+        observe(domain)  # refuses what is not ours
+        sys.stdout.write(portable(inactive_xml(domain)))
+        return
+    from armvm.provision.launch import decide
+
+    where = open_where(connect, pool)
+    wanted = request(lambda: _next_name(where.connection))
+    sys.stdout.write(decide(where, wanted, progress_for(True)).xml)
+
+
+@with_machine_options
+def seed(
+    request: Request,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The ISO file to write.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a NoCloud seed (an ISO labelled cidata) to a file, and do nothing else.
+
+    It holds the guest's private ssh host key, so only you can read the file.
+    """
+    from armvm.provision.seed import write_seed
+
+    facts = write_seed(request(lambda: "arm64-01"), output, force=force)
+    if json:
+        print_json(facts)
+    else:
+        print(f"wrote {facts['path']}: user {facts['user']}, host key {facts['host_key']}")

@@ -1,0 +1,37 @@
+"""``doctor``: is this host ready?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from armvm.cli.context import print_json
+from armvm.cli.options import Connect, Json
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command(rich_help_panel="Host", epilog="Example: armvm doctor --json")(doctor)
+
+
+def doctor(connect: Connect = None, json: Json = False) -> None:
+    """Check what armvm needs: found or not, and the command that mends it.
+
+    Exit code 6 when something needed is missing.
+    """
+    from armvm.errors import HostError
+    from armvm.provision.doctor import diagnose
+
+    checks = diagnose(connect)
+    if json:
+        print_json([asdict(check) for check in checks])
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            mark = "ok" if check.ok else ("MISSING" if check.needed else "absent")
+            print(f"{check.name:<{width}}  {mark:<7}  {check.found}")
+            if check.fix and not check.ok:
+                print(f"{'':<{width}}           {check.fix}")
+    if any(check.needed and not check.ok for check in checks):
+        raise typer.Exit(HostError.exit_code)

@@ -1,0 +1,129 @@
+"""``image list|pull|build|rm``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import open_host, print_json, print_rows, progress_for
+from armvm.cli.options import Connect, Json, PoolName, Quiet
+from armvm.progress import size_text
+
+app = typer.Typer(
+    no_args_is_help=True, help="Images: what is cached, fetching, building, removing."
+)
+
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="An image.", autocompletion=complete.images)
+]
+
+
+@app.command("list", epilog="Example: armvm image list --json")
+def list_(json: Json = False) -> None:
+    """List the images in the cache."""
+    from armvm.provision.images import cached
+
+    found = cached()
+    if json:
+        print_json(found)
+        return
+    rows = [
+        [
+            str(one["reference"] or "?"),
+            str(one["serial"] or "-"),
+            size_text(one["size"]),
+            str(one["problem"] or one["verified"]),
+            time.strftime("%Y-%m-%d", time.localtime(one["stored"])),
+            str(one["digest"])[:19],
+        ]
+        for one in found
+    ]
+    print_rows(["REFERENCE", "SERIAL", "SIZE", "VERIFIED", "STORED", "DIGEST"], rows)
+
+
+@app.command(epilog="Example: armvm image pull ubuntu:24.04")
+def pull(reference: Reference, json: Json = False, quiet: Quiet = False) -> None:
+    """Fetch and verify an image, so that creating from it needs no network."""
+    from armvm.provision.images import locate, obtain
+
+    progress = progress_for(quiet)
+    image = obtain(locate(reference, progress), progress)
+    facts: dict[str, Any] = {
+        "reference": image.source.reference,
+        "serial": image.source.serial,
+        "path": str(image.path),
+        "digest": image.digest,
+        "size": image.size,
+        "virtual_size": image.virtual_size,
+        "verified": image.source.verified.value,
+    }
+    if json:
+        print_json(facts)
+    else:
+        print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
+
+
+@app.command(
+    epilog="Examples:\n\n  armvm image build debian-12\n\n"
+    "  armvm image build debian-12 --output debian.qcow2"
+)
+def build(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="debian-12 or debian-13.")
+    ] = "debian-12",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write it to a file, not to the cache."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build it even if it is cached.")] = False,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="URL", help="The package mirror to use.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build a Debian arm64 cloud image from signed packages, without any image host.
+
+    Takes some minutes on an x86-64 host: maintainer scripts run under qemu-user.
+    """
+    from armvm.provision.local_images import build_local
+
+    path, seconds = build_local(
+        name, output=output, force=force, mirror=mirror, progress=progress_for(quiet)
+    )
+    if json:
+        print_json({"name": name, "path": str(path), "seconds": round(seconds, 1)})
+    else:
+        print(f"local:{name}: {path}" + (f", built in {seconds:.0f} s" if seconds else ", cached"))
+
+
+@app.command(epilog="Example: armvm image rm local:debian-12")
+def rm(
+    reference: Reference,
+    connect: Connect = None,
+    pool: PoolName = None,
+    json: Json = False,
+) -> None:
+    """Remove an image from the cache, and its base from the pool unless a machine stands on it."""
+    from armvm.errors import ConnectFailed, PermissionDenied
+    from armvm.host.storage import DEFAULT_POOL
+    from armvm.provision.images import remove
+
+    try:
+        connection = open_host(connect)
+    except (ConnectFailed, PermissionDenied):
+        if connect is not None:
+            raise
+        connection = None  # without libvirt there is the cache alone
+    removed = remove(reference, connection, pool or DEFAULT_POOL)
+    if json:
+        print_json(removed)
+    else:
+        for one in removed:
+            print(f"removed {one}")

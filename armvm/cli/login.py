@@ -1,0 +1,55 @@
+"""``console`` and ``ssh``: getting in."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import open_host
+from armvm.cli.options import Connect, OptionalName
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command(
+        rich_help_panel="Login",
+        epilog="Examples:\n\n  armvm console\n\n  echo 'uname -m' | armvm console arm64-01",
+    )(console)
+    app.command(
+        rich_help_panel="Login",
+        options_metavar="[OPTIONS]",
+        epilog="Examples:\n\n  armvm ssh\n\n  armvm ssh -- uname -m\n\n"
+        "  tar c . | armvm ssh arm64-01 -- tar x",
+    )(ssh)
+
+
+def console(
+    name: OptionalName = None,
+    connect: Connect = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the console over from somebody else.")
+    ] = False,
+) -> None:
+    """Open a machine's serial console. Ctrl-] leaves; it goes on running."""
+    from armvm.host.console import attach, start_event_loop
+    from armvm.provision.machines import pick
+
+    start_event_loop()
+    domain, instance = pick(open_host(connect), name)
+    if sys.stdin.isatty():
+        print(f"Connected to {instance.name}; Ctrl-] leaves, Return wakes it.", file=sys.stderr)
+    attach(domain, force=force)
+
+
+def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:
+    """Log in by ssh. A command after -- is run instead, and its exit code passed on.
+
+    255 means that ssh itself failed. The host key is the one armvm gave the machine: ssh is
+    strict about it from the first connection.
+    """
+    from armvm.provision.machines import pick
+    from armvm.provision.ssh import login
+
+    raise typer.Exit(login(*pick(open_host(connect), name), context.obj or []))

@@ -1,0 +1,159 @@
+"""``list``, ``show``, ``start``, ``stop``, ``delete`` and ``wait``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import (
+    open_host,
+    print_fields,
+    print_json,
+    print_rows,
+    progress_for,
+)
+from armvm.cli.options import Connect, Json, OptionalName, PoolName, Quiet, Timeout
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    panel = "Machines"
+    app.command("list", rich_help_panel=panel, epilog="Example: armvm list --json")(list_)
+    app.command(rich_help_panel=panel, epilog="Example: armvm show arm64-01 --json")(show)
+    app.command(rich_help_panel=panel, epilog="Example: armvm start arm64-01 --wait")(start)
+    app.command(rich_help_panel=panel, epilog="Example: armvm stop arm64-01 --force")(stop)
+    app.command(rich_help_panel=panel, epilog="Example: armvm delete arm64-01 --yes")(delete)
+    app.command(rich_help_panel=panel, epilog="Example: armvm wait arm64-01 --timeout 600")(wait)
+
+
+def list_(connect: Connect = None, json: Json = False) -> None:
+    """List the machines that armvm made."""
+    from armvm.host.instance import find_domain, instances
+    from armvm.provision.machines import overview
+
+    connection = open_host(connect)
+    rows = [
+        overview(find_domain(connection, one.name) if one.running else None, one)
+        for one in instances(connection)
+    ]
+    if json:
+        print_json(rows)
+        return
+    if not rows:
+        print("no machines yet: armvm create makes one", file=sys.stderr)
+        return
+    columns = ["name", "state", "cpus", "memory_mib", "image", "network", "ssh"]
+    cells = [["-" if row[key] is None else str(row[key]) for key in columns] for row in rows]
+    print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)
+
+
+def show(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
+    """Show all that is known of a machine."""
+    from armvm.provision.machines import describe, pick
+
+    facts = describe(*pick(open_host(connect), name))
+    (print_json if json else print_fields)(facts)
+
+
+def start(
+    name: OptionalName = None,
+    connect: Connect = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
+    ] = False,
+    timeout: Timeout = None,
+    quiet: Quiet = False,
+) -> None:
+    """Start a machine."""
+    from armvm.provision.machines import pick
+    from armvm.provision.machines import start as start_machine
+
+    connection, progress = open_host(connect), progress_for(quiet)
+    domain, instance = pick(connection, name)
+    started = start_machine(connection, domain, instance, progress)
+    if wait:
+        _wait(connection, started.name, timeout, quiet)
+    else:
+        print(f"{started.name} is starting")
+
+
+def stop(
+    name: OptionalName = None,
+    connect: Connect = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            help="How long the guest may take. Default: 60, emulated 600.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a machine to shut down, and wait until it is off."""
+    from armvm.provision.machines import pick
+    from armvm.provision.machines import stop as stop_machine
+
+    domain, instance = pick(open_host(connect), name)
+    with progress_for(quiet).task(f"stopping {instance.name}"):
+        stop_machine(domain, instance, force=force, timeout=timeout)
+    print(f"{instance.name} is off")
+
+
+def delete(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME…", help="The machines.", autocompletion=complete.machines),
+    ],
+    connect: Connect = None,
+    pool: PoolName = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove machines with all that belongs to them: domain, disks, seed, NVRAM, serial log."""
+    from armvm.errors import UsageError
+    from armvm.host.storage import DEFAULT_POOL
+    from armvm.provision.delete import delete as delete_machine
+    from armvm.spec.names import check_machine_name
+
+    connection = open_host(connect)
+    for name in names:
+        check_machine_name(name)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("this removes machines for good", hint="--yes says that you mean it")
+        typer.confirm(f"Remove {', '.join(names)} with all data?", abort=True)
+    for name in names:
+        delete_machine(connection, name, pool_name=pool or DEFAULT_POOL)
+        print(f"{name} is gone")
+
+
+def wait(
+    name: OptionalName = None,
+    connect: Connect = None,
+    timeout: Timeout = None,
+    quiet: Quiet = False,
+) -> None:
+    """Wait until a machine can be logged in to, and cloud-init has finished."""
+    from armvm.provision.machines import pick
+
+    connection = open_host(connect)
+    _wait(connection, pick(connection, name)[1].name, timeout, quiet)
+
+
+def _wait(connection: object, name: str, timeout: float | None, quiet: bool) -> None:
+    from armvm.host.connection import is_local, uri_of
+    from armvm.provision.wait import wait_ready
+
+    wait_ready(
+        connection,
+        name,
+        local=is_local(uri_of(connection)),
+        timeout=timeout,
+        progress=progress_for(quiet),
+    )
+    print(f"{name} is ready: armvm ssh {name}")

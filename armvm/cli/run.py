@@ -1,0 +1,96 @@
+"""Running the command line: errors become messages and exit codes, signals become clean ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from armvm.errors import ArmvmError
+
+
+class Interrupted(BaseException):
+    """A signal that ends the program; what was begun undoes itself on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``armvm`` with *argv* (default: the process's own) and exit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, _interrupt)
+    sys.exit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    own, command = _split(words)
+    debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
+    try:
+        from armvm.cli.app import app
+
+        app(args=own, prog_name="armvm", obj=command)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Interrupted as signalled:
+        print("armvm: interrupted", file=sys.stderr)
+        return 128 + signalled.number
+    except BrokenPipeError:
+        # The reader of our output has left (armvm list | head); nothing more can be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except ArmvmError as error:
+        if debug:
+            raise
+        report(error, as_json="--json" in own)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
+            "hint: run it again with --debug before the command, and report what it prints",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take off what follows ``--`` in ``armvm ssh … -- CMD…``: none of it is ours to parse."""
+    verb = next((word for word in words if not word.startswith("-")), None)
+    if verb != "ssh" or "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def report(error: ArmvmError, *, as_json: bool) -> None:
+    """Tell an error on standard error: as text, or as one JSON object where JSON was asked for."""
+    if as_json:
+        fields = {
+            "reference": error.reference,
+            "exit_code": error.exit_code,
+            "message": error.message,
+            "detail": error.detail,
+            "hint": error.hint,
+        }
+        print(json.dumps({"error": fields}), file=sys.stderr)
+        return
+    print(f"armvm: {error.message}", file=sys.stderr)
+    if error.detail:
+        for line in error.detail.splitlines():
+            print(f"    {line}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)

@@ -1,0 +1,123 @@
+"""Bases: images in the pool that overlays are backed by. Whole or absent, also between processes.
+
+Two processes may want the same base at once, and either may be killed at any point. libvirt
+cannot rename a volume, so a base is told whole by its size: an upload goes from the first byte
+to the last. A base that is short is being written (libvirt refuses to delete it), or is the
+rest of a process that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+
+from armvm.errors import ArmvmError, Conflict
+from armvm.host import storage
+from armvm.host.connection import Connection, Pool, Volume, errors
+from armvm.host.xml import parse
+from armvm.progress import Progress
+
+#: Seconds without growth after which a short base is taken for an abandoned one.
+PATIENCE = 5.0
+
+
+def base_name(digest: str) -> str:
+    """Return a base's volume name; *digest* is ``sha256:<hex>``."""
+    return f"base-{digest.replace(':', '-')}.qcow2"
+
+
+def ensure_base(
+    connection: Connection,
+    pool: Pool,
+    digest: str,
+    path: Path,
+    *,
+    progress: Progress,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Volume:
+    """Return the base for an image file, uploading it if the pool does not have it.
+
+    Raises StorageError when the pool is full or cannot be written to. An interrupted upload
+    leaves nothing behind.
+    """
+    size, name = path.stat().st_size, base_name(digest)
+    while True:
+        volume = storage.find_volume(pool, name)
+        if volume is None:
+            # A base that was put there by another connection is not in the list yet.
+            storage.check_space(pool, 0)
+            volume = storage.find_volume(pool, name)
+        if volume is None:
+            storage.check_space(pool, size)
+            with contextlib.suppress(Conflict):
+                return _upload(connection, pool, name, path, size, progress)
+            continue
+        # An image converted on another host has another size under the same digest; but a base
+        # that machines stand on is whole.
+        if storage.physical_size(volume) == size or users_of(pool).get(name):
+            return volume
+        _wait_or_remove(volume, size, progress, sleep)
+
+
+def _upload(
+    connection: Connection, pool: Pool, name: str, path: Path, size: int, progress: Progress
+) -> Volume:
+    volume = storage.create_empty(pool, name)
+    try:
+        with progress.task(f"copying the image to the pool {pool.name()}", total=size) as task:
+            storage.upload_file(connection, volume, path, task.update)
+    except BaseException:
+        # The daemon may need a moment until it has closed an aborted upload's file.
+        for _ in range(50):
+            with contextlib.suppress(ArmvmError):
+                storage.delete_volume(volume)
+                break
+            time.sleep(0.1)
+        raise
+    storage.check_space(pool, 0)  # the refresh lets libvirt see that it is a qcow2 now
+    return volume
+
+
+def _wait_or_remove(
+    volume: Volume, size: int, progress: Progress, sleep: Callable[[float], None]
+) -> None:
+    """Wait for another process's upload to end; remove the base when nobody writes it."""
+    still, before = 0.0, storage.physical_size(volume)
+    with progress.task("another armvm copies the same image; waiting", total=size) as task:
+        while still < PATIENCE:
+            sleep(0.5)
+            still += 0.5
+            try:
+                now = storage.physical_size(volume)
+            except ArmvmError:
+                return  # it was removed
+            task.update(now)
+            if now >= size:
+                return
+            if now != before:
+                still, before = 0.0, now
+    with contextlib.suppress(ArmvmError):
+        storage.delete_volume(volume)
+
+
+def users_of(pool: Pool) -> dict[str, list[str]]:
+    """Return each base's name with the overlays in *pool* that are backed by it."""
+    users: dict[str, list[str]] = {}
+    storage.check_space(pool, 0)
+    with errors("reading the storage pool"):
+        for volume in pool.listAllVolumes(0):
+            name = volume.name()
+            if name.startswith("base-sha256-"):
+                users.setdefault(name, [])
+                continue
+            try:
+                backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")
+            except libvirt.libvirtError:
+                continue  # removed in between
+            if backing:
+                users.setdefault(Path(backing).name, []).append(name)
+    return {name: found for name, found in users.items() if name.startswith("base-sha256-")}

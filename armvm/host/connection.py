@@ -1,0 +1,219 @@
+"""Connecting to libvirt, and turning libvirt's errors into armvm's.
+
+libvirt-python has no type information: its objects are `Any`, under the names below.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import libvirt
+
+from armvm.errors import (
+    ArmvmError,
+    ConfigError,
+    Conflict,
+    ConnectFailed,
+    DomainError,
+    HostError,
+    MissingCapability,
+    NotFound,
+    PermissionDenied,
+    StorageError,
+    UsageError,
+)
+from armvm.spec.names import shown
+
+Connection: TypeAlias = Any
+Domain: TypeAlias = Any
+Pool: TypeAlias = Any
+Volume: TypeAlias = Any
+
+SYSTEM, SESSION = "qemu:///system", "qemu:///session"
+
+#: The sockets of the monolithic daemon and of the modular one.
+SYSTEM_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemud-sock"))
+
+#: Seconds to wait for a connection: long enough to type a password at qemu+ssh.
+CONNECT_TIMEOUT = 60.0
+
+_PERMISSION_HINT = (
+    "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), "
+    "or use --connect qemu:///session"
+)
+
+#: libvirt's error codes (virErrorNumber in virterror.h) that say more than their domain does.
+_BY_CODE: Mapping[int, type[ArmvmError]] = {
+    libvirt.VIR_ERR_NO_DOMAIN: NotFound,
+    libvirt.VIR_ERR_NO_NETWORK: NotFound,
+    libvirt.VIR_ERR_NO_STORAGE_POOL: NotFound,
+    libvirt.VIR_ERR_NO_STORAGE_VOL: NotFound,
+    libvirt.VIR_ERR_NO_DOMAIN_METADATA: NotFound,
+    libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT: NotFound,
+    libvirt.VIR_ERR_DOM_EXIST: Conflict,
+    libvirt.VIR_ERR_NETWORK_EXIST: Conflict,
+    libvirt.VIR_ERR_STORAGE_VOL_EXIST: Conflict,
+    libvirt.VIR_ERR_STORAGE_POOL_BUILT: Conflict,
+    libvirt.VIR_ERR_RESOURCE_BUSY: Conflict,
+    libvirt.VIR_ERR_AUTH_FAILED: PermissionDenied,
+    libvirt.VIR_ERR_AUTH_CANCELLED: PermissionDenied,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE: PermissionDenied,
+    libvirt.VIR_ERR_ACCESS_DENIED: PermissionDenied,
+    libvirt.VIR_ERR_OPERATION_DENIED: PermissionDenied,
+    libvirt.VIR_ERR_NO_CONNECT: ConnectFailed,
+    libvirt.VIR_ERR_UNKNOWN_HOST: ConnectFailed,
+    libvirt.VIR_ERR_NO_SUPPORT: MissingCapability,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED: MissingCapability,
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED: MissingCapability,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED: MissingCapability,
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE: DomainError,
+}
+#: libvirt's error domains (virErrorDomain), where the code says nothing in particular.
+_BY_DOMAIN: Mapping[int, type[ArmvmError]] = {
+    libvirt.VIR_FROM_STORAGE: StorageError,
+    libvirt.VIR_FROM_STREAMS: StorageError,
+    libvirt.VIR_FROM_QEMU: DomainError,
+    libvirt.VIR_FROM_DOMAIN: DomainError,
+    libvirt.VIR_FROM_DOM: DomainError,
+    libvirt.VIR_FROM_SECURITY: DomainError,
+    libvirt.VIR_FROM_NETWORK: HostError,
+    libvirt.VIR_FROM_RPC: ConnectFailed,
+    libvirt.VIR_FROM_REMOTE: ConnectFailed,
+    libvirt.VIR_FROM_AUTH: PermissionDenied,
+    libvirt.VIR_FROM_POLKIT: PermissionDenied,
+}
+
+
+def default_uri(
+    environ: Mapping[str, str], sockets: tuple[Path, ...] = SYSTEM_SOCKETS
+) -> tuple[str, str]:
+    """Return the URI to use without ``--connect``, and where it came from."""
+    for variable in ("ARMVM_CONNECT", "LIBVIRT_DEFAULT_URI"):
+        if environ.get(variable):
+            return environ[variable], variable
+    if any(_opens(path) for path in sockets):
+        return SYSTEM, "its socket can be opened"
+    return SESSION, "the system socket cannot be opened"
+
+
+def _opens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def connect(uri: str | None = None) -> Connection:
+    """Open a connection. Raises UsageError, ConnectFailed or PermissionDenied."""
+    # libvirt prints every error to standard error otherwise.
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    wanted = uri if uri is not None else default_uri(os.environ)[0]
+    if not wanted.isprintable() or ":" not in wanted:
+        raise UsageError(
+            f"{shown(wanted)} is no connection URI",
+            hint="for example qemu:///system, qemu:///session, qemu+ssh://user@host/system",
+        )
+    outcome: list[Any] = []
+    thread = threading.Thread(target=_open, args=(wanted, outcome), daemon=True)
+    thread.start()
+    thread.join(CONNECT_TIMEOUT)
+    if not outcome:
+        raise ConnectFailed(f"{wanted} did not answer within {CONNECT_TIMEOUT:g} s")
+    if isinstance(outcome[0], libvirt.libvirtError):
+        raise _connect_error(wanted, outcome[0]) from outcome[0]
+    connection = outcome[0]
+    if connection.getType().lower() not in ("qemu", "test"):
+        raise UsageError(
+            f"{wanted} leads to libvirt's {connection.getType()} driver",
+            hint="ARM64 machines need the QEMU driver: qemu:///system",
+        )
+    return connection
+
+
+def _open(uri: str, outcome: list[Any]) -> None:
+    try:
+        outcome.append(libvirt.open(uri))
+    except libvirt.libvirtError as error:
+        outcome.append(error)
+
+
+def _connect_error(uri: str, error: Any) -> ArmvmError:
+    text = _message(error)
+    denied = isinstance(translate(error, ""), PermissionDenied) or "Permission denied" in text
+    if denied:
+        return PermissionDenied(f"libvirt refuses you at {uri}", detail=text, hint=_PERMISSION_HINT)
+    return ConnectFailed(
+        f"libvirt does not answer at {uri}",
+        detail=text,
+        hint="'armvm doctor' says what is missing; a daemon that does not run is started with "
+        "'systemctl start libvirtd' (without systemd: libvirtd -d and virtlogd -d)",
+    )
+
+
+def translate(error: Any, doing: str) -> ArmvmError:
+    """Return the armvm error for a libvirtError; *doing* says what was being done."""
+    text = _message(error)
+    code, domain = error.get_error_code(), error.get_error_domain()
+    message = f"{doing}: {text}" if doing else text
+    if code == libvirt.VIR_ERR_SYSTEM_ERROR:
+        number = error.get_int1()
+        if number in (errno.EACCES, errno.EPERM):
+            return PermissionDenied(message, hint=_PERMISSION_HINT)
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return StorageError(message, hint="make room, or use another pool: --pool NAME")
+    if code == libvirt.VIR_ERR_OPERATION_FAILED and "already exists" in text:
+        return Conflict(message)
+    kind = _BY_CODE.get(code) or _BY_DOMAIN.get(domain) or HostError
+    return kind(message, hint=_PERMISSION_HINT if kind is PermissionDenied else None)
+
+
+@contextmanager
+def errors(doing: str) -> Iterator[None]:
+    """Translate every libvirtError that leaves the block."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise translate(error, doing) from error
+
+
+def is_code(error: Any, *codes: int) -> bool:
+    """Tell whether a libvirtError has one of *codes*."""
+    return error.get_error_code() in codes
+
+
+def _message(error: Any) -> str:
+    return str(error.get_error_message() or error).strip()
+
+
+def uri_of(connection: Connection) -> str:
+    """Return the connection's canonical URI."""
+    with errors("asking for the connection's URI"):
+        return str(connection.getURI())
+
+
+def is_local(uri: str) -> bool:
+    """Tell whether a URI names this host: its files are our files. ``qemu+unix`` counts."""
+    scheme, _, rest = uri.partition("://")
+    return scheme in ("qemu", "qemu+unix", "test") and rest.startswith("/")
+
+
+def is_session(uri: str) -> bool:
+    """Tell whether a URI names a user's own daemon.
+
+    For root, libvirt's session *is* the system daemon, and getURI says so.
+    """
+    return uri.split("?")[0].endswith("/session")
+
+
+def bad_value(what: str, value: str, hint: str) -> ConfigError:
+    """Return the error for a value that this host does not take."""
+    return ConfigError(f"{what} {shown(value)} is nothing this host knows", hint=hint)

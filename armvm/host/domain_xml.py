@@ -1,0 +1,130 @@
+"""The domain XML: ``templates/domain.xml`` filled in for one machine.
+
+Nothing here decides: what to ask for comes in as a DomainSpec (provision's plan made it).
+Text never becomes XML by formatting, so a value cannot break out of its place.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+from lxml import etree
+
+from armvm.host.facts import Accelerator
+from armvm.host.metadata import Record, to_element
+from armvm.host.xml import at, parse, remove, select, to_text
+from armvm.paths import resources
+
+#: Spare PCIe slots, so that devices can be plugged in while the machine runs. virt-install adds
+#: as many; from 15 on a QEMU bug is hit.
+PCIE_ROOT_PORTS = 14
+
+_OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSpec:
+    """Everything a domain XML needs. ``network`` None means user networking.
+
+    ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host.
+    """
+
+    name: str
+    uuid: str
+    mac: str
+    cpus: int
+    memory_mib: int
+    accelerator: Accelerator
+    cpu_model: str
+    network: str | None
+    headless: bool
+    libosinfo_id: str | None
+    overlay: str
+    seed: str
+    serial_log: str
+
+
+def build(spec: DomainSpec, record: Record) -> etree._Element:
+    """Return the domain element of one machine."""
+    domain = _template()
+    domain.set("type", spec.accelerator.value)
+    _set(domain, "name", spec.name)
+    _set(domain, "uuid", spec.uuid)
+    _set(domain, "memory", str(spec.memory_mib))
+    _set(domain, "vcpu", str(spec.cpus))
+    _metadata(domain, spec, record)
+    _cpu(domain, spec.cpu_model)
+    devices = at(domain, "devices")
+    at(devices, "disk[1]/source").set("file", spec.overlay)
+    at(devices, "disk[2]/source").set("file", spec.seed)
+    at(devices, "serial/log").set("file", spec.serial_log)
+    _interface(at(devices, "interface"), spec)
+    root = at(devices, "controller[@model='pcie-root']")
+    for _ in range(PCIE_ROOT_PORTS):
+        root.addnext(etree.Element("controller", type="pci", model="pcie-root-port"))
+    if spec.headless:
+        for element in select(devices, "input | graphics | video"):
+            remove(element)
+    return domain
+
+
+def portable(text: str) -> str:
+    """Return a domain's inactive XML without what belongs to this host alone.
+
+    libvirt resolves the emulator, the firmware's files and the machine type's version when a
+    domain is defined; taken out, the XML can be defined on another host.
+    """
+    domain = parse(text)
+    os_element = at(domain, "os")
+    if os_element.get("firmware") == "efi":
+        for element in select(os_element, "loader | nvram"):
+            remove(element)
+    machine = at(os_element, "type")
+    if machine.get("machine", "").startswith("virt-"):
+        machine.set("machine", "virt")
+    for element in select(domain, "devices/emulator | devices/channel/source"):
+        remove(element)
+    return to_text(domain)
+
+
+def _template() -> etree._Element:
+    parser = etree.XMLParser(remove_comments=True, remove_blank_text=True)
+    path = resources("templates") / "domain.xml"
+    return etree.fromstring(path.read_bytes(), parser)
+
+
+def _set(element: etree._Element, path: str, text: str) -> None:
+    at(element, path).text = text
+
+
+def _metadata(domain: etree._Element, spec: DomainSpec, record: Record) -> None:
+    metadata = at(domain, "metadata")
+    osinfo = at(metadata, f"{{{_OSINFO}}}libosinfo")
+    if spec.libosinfo_id is None:
+        metadata.remove(osinfo)
+    else:
+        at(osinfo, f"{{{_OSINFO}}}os").set("id", spec.libosinfo_id)
+    metadata.append(deepcopy(to_element(record)))
+
+
+def _cpu(domain: etree._Element, model: str) -> None:
+    """Fill in the CPU: a mode of libvirt's, or a named model."""
+    cpu = at(domain, "cpu")
+    modes = {"host-passthrough": "host-passthrough", "max": "maximum", "maximum": "maximum"}
+    if model in modes:
+        cpu.clear()
+        cpu.set("mode", modes[model])
+        cpu.set("check", "none")
+    else:
+        _set(cpu, "model", model)
+
+
+def _interface(interface: etree._Element, spec: DomainSpec) -> None:
+    at(interface, "mac").set("address", spec.mac)
+    source = at(interface, "source")
+    if spec.network is None:
+        interface.set("type", "user")
+        interface.remove(source)
+    else:
+        source.set("network", spec.network)

@@ -1,0 +1,131 @@
+"""What the connected host can do for an ARM64 machine, from libvirt's capabilities."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import libvirt
+from lxml import etree
+
+from armvm.errors import MissingCapability
+from armvm.host.connection import Connection, errors, is_local, is_session, uri_of
+from armvm.host.xml import at, parse, select
+
+#: libvirt 11.2.0 cannot start an ARM guest with a custom CPU; mended in 11.3.0.
+_BROKEN_CUSTOM_CPU = 11_002_000
+#: QEMU's arm CPUs without a 64-bit mode begin like this.
+_32_BIT = ("arm", "cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "cortex-m", "cortex-r5")
+_64_BIT_LOOKALIKES = ("cortex-a72", "cortex-a76", "cortex-a78")
+
+
+class Accelerator(enum.Enum):
+    """How the guest's instructions are run; the value is libvirt's domain type."""
+
+    KVM = "kvm"
+    TCG = "qemu"
+
+    @property
+    def default_cpu(self) -> str:
+        """The CPU that serves best: the host's own, or the fastest one to emulate.
+
+        Under TCG ``max`` and newer cores spend their time in pointer authentication.
+        """
+        return "host-passthrough" if self is Accelerator.KVM else "cortex-a57"
+
+    @property
+    def patience(self) -> float:
+        """What to multiply time limits with: emulation is about ten times slower."""
+        return 1.0 if self is Accelerator.KVM else 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What is known of the connected host. ``memory_mib`` is its RAM in MiB."""
+
+    uri: str
+    hostname: str
+    arch: str
+    libvirt_version: str
+    accelerator: Accelerator
+    emulator: str
+    machine_type: str
+    max_cpus: int
+    memory_mib: int
+    cpu_models: frozenset[str]
+    efi: bool
+
+    @property
+    def session(self) -> bool:
+        """Whether this is an ordinary user's own daemon, without NAT networks."""
+        return is_session(self.uri)
+
+    @property
+    def local(self) -> bool:
+        """Whether the host is this one."""
+        return is_local(self.uri)
+
+
+def observe(connection: Connection) -> HostFacts:
+    """Ask the host. Raises MissingCapability when it cannot run ARM64 machines at all."""
+    with errors("asking the host for its capabilities"):
+        uri = uri_of(connection)
+        capabilities = parse(connection.getCapabilities())
+        arch = capabilities.findtext("host/cpu/arch") or "unknown"
+        accelerator = _accelerator(capabilities, arch)
+        domain = _domain_capabilities(connection, accelerator)
+        version = connection.getLibVersion()
+        facts = HostFacts(
+            uri=uri,
+            hostname=connection.getHostname(),
+            arch=arch,
+            libvirt_version=f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}",
+            accelerator=accelerator,
+            emulator=domain.findtext("path") or "",
+            machine_type=domain.findtext("machine") or "virt",
+            max_cpus=int(at(domain, "vcpu").get("max", "512")),
+            memory_mib=connection.getInfo()[1],
+            cpu_models=frozenset(
+                model.text or "" for model in domain.iterfind("cpu/mode[@name='custom']/model")
+            ),
+            efi=any(
+                value.text == "efi" for value in select(domain, "os/enum[@name='firmware']/value")
+            ),
+        )
+    if accelerator is Accelerator.TCG and version == _BROKEN_CUSTOM_CPU:
+        raise MissingCapability(
+            "libvirt 11.2.0 cannot start ARM guests with a named CPU",
+            hint="update libvirt to 11.3.0 or newer",
+        )
+    return facts
+
+
+def cpu_is_64_bit(model: str) -> bool:
+    """Tell whether a QEMU CPU model can run an ARM64 guest."""
+    if model.startswith(_64_BIT_LOOKALIKES):
+        return True
+    return not model.startswith((*_32_BIT, "pxa", "sa1", "ti925t"))
+
+
+def _accelerator(capabilities: etree._Element, arch: str) -> Accelerator:
+    guest = capabilities.find("guest/arch[@name='aarch64']")
+    if guest is None:
+        raise MissingCapability(
+            "this host has no emulator for ARM64 machines (qemu-system-aarch64)",
+            hint="on the host: apt-get install qemu-system-arm qemu-efi-aarch64   "
+            "(or: dnf install qemu-system-aarch64-core edk2-aarch64)",
+        )
+    types = {domain.get("type") for domain in guest.iterfind("domain")}
+    return Accelerator.KVM if arch == "aarch64" and "kvm" in types else Accelerator.TCG
+
+
+def _domain_capabilities(connection: Connection, accelerator: Accelerator) -> etree._Element:
+    try:
+        text = connection.getDomainCapabilities(None, "aarch64", "virt", accelerator.value)
+    except libvirt.libvirtError as error:
+        raise MissingCapability(
+            "libvirt knows no ARM64 'virt' machine here",
+            detail=str(error),
+            hint="'armvm doctor' says what is missing",
+        ) from error
+    return parse(text)

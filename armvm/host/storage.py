@@ -1,0 +1,234 @@
+"""The storage pool and what lies in it: bases, overlays, seeds. Bytes travel through libvirt.
+
+Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
+``NAME.serial.log`` with its rotated forms, which virtlogd writes. A base is named by the digest
+of its image: ``base-sha256-<hex>.qcow2``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+from lxml import etree
+
+from armvm.errors import NotFound, StorageError
+from armvm.host.connection import Connection, Pool, Volume, errors, is_code
+from armvm.host.facts import HostFacts
+from armvm.host.xml import at, parse, to_text
+from armvm.paths import data_dir
+from armvm.progress import size_text
+from armvm.spec.names import shown
+
+DEFAULT_POOL = "armvm"
+SYSTEM_POOL_PATH = "/var/lib/libvirt/images/armvm"
+
+
+def volume_names(machine: str) -> dict[str, str]:
+    """Return a machine's volume names by what they are."""
+    return {
+        "overlay": f"{machine}.qcow2",
+        "seed": f"{machine}.seed.iso",
+        "serial_log": f"{machine}.serial.log",
+    }
+
+
+def default_pool_path(facts: HostFacts) -> str:
+    """Return where armvm's own pool is made on a host. Raises StorageError where it is unknown."""
+    if not facts.session:
+        return SYSTEM_POOL_PATH
+    if not facts.local:
+        raise StorageError(
+            "armvm cannot know a remote user's home directory",
+            hint="make a pool there (virsh pool-define-as …) and name it with --pool",
+        )
+    return str(data_dir() / "pool")
+
+
+def find_pool(connection: Connection, name: str) -> Pool | None:
+    """Return a pool, started if it was not; None where there is none of that name."""
+    with errors(f"looking for the pool {shown(name)}"):
+        try:
+            pool = connection.storagePoolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
+                return None
+            raise
+        if not pool.isActive():
+            try:
+                pool.create(libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD)
+            except libvirt.libvirtError:
+                if not pool.isActive():  # another process may have been faster
+                    raise
+        return pool
+
+
+def ensure_pool(connection: Connection, name: str, facts: HostFacts) -> Pool:
+    """Return the pool *name*; armvm's own is made if need be. Raises NotFound for others."""
+    pool = find_pool(connection, name)
+    if pool is not None:
+        return pool
+    if name != DEFAULT_POOL:
+        raise NotFound(
+            f"there is no storage pool {shown(name)}",
+            hint="'virsh pool-list --all' shows them; without --pool armvm makes its own",
+        )
+    document = etree.Element("pool", type="dir")
+    etree.SubElement(document, "name").text = name
+    target = etree.SubElement(document, "target")
+    etree.SubElement(target, "path").text = default_pool_path(facts)
+    etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = "0711"
+    with errors("making the storage pool"):
+        try:
+            made = connection.storagePoolDefineXML(to_text(document), 0)
+            made.setAutostart(1)
+        except libvirt.libvirtError as error:
+            if "already exists" not in str(error) and "already defined" not in str(error):
+                raise
+    pool = find_pool(connection, name)
+    if pool is None:
+        raise StorageError("the storage pool went away while it was made")
+    return pool
+
+
+def pool_path(pool: Pool) -> str:
+    """Return the directory of a pool, on the connected host."""
+    with errors("reading the storage pool"):
+        return at(parse(pool.XMLDesc(0)), "target/path").text or ""
+
+
+def find_volume(pool: Pool, name: str) -> Volume | None:
+    """Return a volume, or None. libvirt's list is what it was at the pool's last refresh."""
+    with errors(f"looking for the volume {name}"):
+        try:
+            return pool.storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                return None
+            raise
+
+
+def create_overlay(pool: Pool, name: str, base: Volume, capacity: int) -> Volume:
+    """Make a qcow2 volume of *capacity* bytes that holds only what differs from *base*."""
+    with errors(f"making the volume {name}"):
+        document = _volume(name, capacity, "qcow2", mode="0600")
+        backing = etree.SubElement(document, "backingStore")
+        etree.SubElement(backing, "path").text = base.path()
+        etree.SubElement(backing, "format", type="qcow2")
+        return pool.createXML(to_text(document), 0)
+
+
+def write_volume(connection: Connection, pool: Pool, name: str, data: bytes) -> Volume:
+    """Make a raw volume with *data* in it that only its owner can read."""
+    with errors(f"making the volume {name}"):
+        volume = pool.createXML(to_text(_volume(name, len(data), "raw", mode="0600")), 0)
+    try:
+        position = 0
+
+        def read(count: int) -> bytes:
+            nonlocal position
+            chunk = data[position : position + count]
+            position += len(chunk)
+            return chunk
+
+        upload(connection, volume, read)
+    except BaseException:
+        delete_volume(volume)
+        raise
+    return volume
+
+
+def upload(connection: Connection, volume: Volume, read: Callable[[int], bytes]) -> None:
+    """Fill a volume with what *read* returns, until it returns nothing."""
+    with errors(f"writing the volume {volume.name()}"):
+        stream = connection.newStream(0)
+        try:
+            volume.upload(stream, 0, 0, 0)
+            stream.sendAll(lambda _stream, count, _opaque: read(count), None)
+            stream.finish()
+        except BaseException:
+            # sendAll aborts by itself when its reader raises; a second abort says so.
+            with contextlib.suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+
+
+def upload_file(
+    connection: Connection, volume: Volume, path: Path, on_bytes: Callable[[int], None]
+) -> None:
+    """Fill a volume with a local file's bytes; *on_bytes* hears how many are done."""
+    done = 0
+    with path.open("rb") as file:
+
+        def read(count: int) -> bytes:
+            nonlocal done
+            chunk = file.read(count)
+            done += len(chunk)
+            on_bytes(done)
+            return chunk
+
+        upload(connection, volume, read)
+
+
+def create_empty(pool: Pool, name: str) -> Volume:
+    """Make an empty raw volume, to be filled by an upload."""
+    with errors(f"making the volume {name}"):
+        return pool.createXML(to_text(_volume(name, 0, "raw", mode="0644")), 0)
+
+
+def physical_size(volume: Volume) -> int:
+    """Return the size of a volume's file in bytes."""
+    with errors(f"reading the volume {volume.name()}"):
+        return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+
+
+def check_space(pool: Pool, needed: int) -> None:
+    """Raise StorageError when a pool has less than *needed* bytes left."""
+    with errors("reading the storage pool"):
+        pool.refresh(0)
+        available = int(pool.info()[3])
+    if available < needed:
+        raise StorageError(
+            f"the pool {pool.name()} is full: {size_text(needed)} are needed, "
+            f"{size_text(available)} are left",
+            hint="remove machines or bases ('armvm list', 'armvm image list'), or use --pool NAME",
+        )
+
+
+def delete_volume(volume: Volume) -> None:
+    """Remove a volume; one that is gone already is no error."""
+    with errors("removing a volume"):
+        try:
+            volume.delete(0)
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                raise
+
+
+def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
+    """Remove all volumes of a machine, rotated serial logs too; return their names."""
+    names = volume_names(machine)
+    log = names["serial_log"]
+    removed = []
+    with errors("reading the storage pool"):
+        pool.refresh(0)
+        volumes = pool.listAllVolumes(0)
+    for volume in volumes:
+        name = volume.name()
+        rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
+        if name in names.values() or rotated:
+            delete_volume(volume)
+            removed.append(name)
+    return removed
+
+
+def _volume(name: str, capacity: int, kind: str, *, mode: str) -> etree._Element:
+    document = etree.Element("volume")
+    etree.SubElement(document, "name").text = name
+    etree.SubElement(document, "capacity", unit="bytes").text = str(capacity)
+    target = etree.SubElement(document, "target")
+    etree.SubElement(target, "format", type=kind)
+    etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = mode
+    return document

@@ -1,0 +1,144 @@
+"""Creating a machine: the one use case that writes the most, and undoes itself on failure.
+
+The domain is defined first. libvirt gives a name to one domain only, so defining is what
+decides between two creates of one name; the loser has touched nothing. A machine under way
+carries its maker in its metadata until it is whole.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from armvm import __version__
+from armvm.errors import NotFound
+from armvm.guest.documents import compose
+from armvm.guest.identity import new_identity
+from armvm.guest.seed import seed_image
+from armvm.host import lifecycle, network, storage
+from armvm.host.base import ensure_base
+from armvm.host.connection import Connection, Domain, Pool
+from armvm.host.domain_xml import build
+from armvm.host.facts import HostFacts
+from armvm.host.forward import ensure_forward
+from armvm.host.instance import Instance, find_domain, instances, observe, set_record
+from armvm.host.xml import to_text
+from armvm.images.model import Image, ImageSource
+from armvm.progress import Progress
+from armvm.provision import plan as planning
+from armvm.provision.creator import is_dead, myself
+from armvm.provision.delete import delete_domain
+from armvm.provision.plan import CreatePlan
+from armvm.provision.undo import Undo, shielded
+from armvm.spec.machine import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where machines are made: an open connection, its facts, and a pool's name."""
+
+    connection: Connection
+    facts: HostFacts
+    pool: str = storage.DEFAULT_POOL
+
+
+def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan:
+    """Look at the host and decide. Raises what planning raises, Conflict for a taken name."""
+    connection, facts = where.connection, where.facts
+    existing = storage.find_pool(connection, where.pool)
+    if existing is None and where.pool != storage.DEFAULT_POOL:
+        storage.ensure_pool(connection, where.pool, facts)  # raises NotFound, with a hint
+    path = storage.pool_path(existing) if existing else storage.default_pool_path(facts)
+    decided = planning.plan(
+        machine,
+        source,
+        facts,
+        new_identity(machine.name),
+        pool=where.pool,
+        pool_path=path,
+        version=__version__,
+        now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        taken_ports=[port for port in map(_forward, instances(connection)) if port],
+    )
+    if decided.spec.network is not None:
+        network.check_network(connection, decided.spec.network)
+    _check_name(connection, machine.name)
+    # Bad user-data is told now, not after the image was fetched.
+    compose(machine, decided.identity, decided.record.user)
+    return decided
+
+
+def apply(
+    where: Where, plan: CreatePlan, image: Image, *, start: bool, progress: Progress
+) -> Domain:
+    """Make the machine; any failure leaves nothing of it behind.
+
+    Raises Conflict, StorageError, DomainError and what libvirt's errors translate to.
+    """
+    connection, machine = where.connection, plan.machine
+    planning.check_disk(machine, image.virtual_size)
+    record = replace(plan.record, image={**plan.record.image, "digest": image.digest})
+    _remove_leftovers(connection, machine.name, progress)
+    pool = storage.ensure_pool(connection, where.pool, where.facts)
+    xml = to_text(build(plan.spec, replace(record, creator=myself())))
+    with Undo(progress) as undo:
+        with shielded():
+            domain = lifecycle.define(connection, xml, machine.name)
+            undo.add(lambda: lifecycle.undefine(domain))
+        undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
+        _make_volumes(connection, pool, plan, image, progress)
+        if start:
+            if plan.spec.network is not None:
+                network.ensure_active(connection, plan.spec.network, progress)
+            undo.add(lambda: lifecycle.destroy(domain))
+            lifecycle.start(domain)
+            if record.forward is not None:
+                record = replace(record, forward=ensure_forward(domain, record.forward, ()))
+        set_record(domain, record)
+    return domain
+
+
+def _make_volumes(
+    connection: Connection, pool: Pool, plan: CreatePlan, image: Image, progress: Progress
+) -> None:
+    machine, names = plan.machine, storage.volume_names(plan.machine.name)
+    # The name is ours since the domain is defined: volumes of that name are a dead machine's.
+    storage.delete_machine_volumes(pool, machine.name)
+    documents = compose(machine, plan.identity, plan.record.user)
+    storage.write_volume(connection, pool, names["seed"], seed_image(documents))
+    base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
+    storage.create_overlay(pool, names["overlay"], base, machine.disk)
+
+
+def _check_name(connection: Connection, name: str) -> None:
+    """Raise Conflict when *name* is taken by more than a dead process's leftovers."""
+    try:
+        domain = find_domain(connection, name)
+    except NotFound:
+        return
+    if not _is_leftover(domain):
+        raise lifecycle.taken(name)
+
+
+def _is_leftover(domain: Domain) -> bool:
+    try:
+        creator = observe(domain).record.creator
+    except NotFound:
+        return False
+    return creator is not None and is_dead(creator)
+
+
+def _remove_leftovers(connection: Connection, name: str, progress: Progress) -> None:
+    """Remove what a killed create of the same name has left."""
+    try:
+        domain = find_domain(connection, name)
+        if not _is_leftover(domain):
+            return
+        progress.say(f"removing what an interrupted create of {name} left behind")
+        delete_domain(connection, domain, observe(domain))
+    except NotFound:
+        return  # no leftovers, or another process was faster
+
+
+def _forward(instance: Instance) -> int | None:
+    return instance.record.forward

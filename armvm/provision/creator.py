@@ -1,0 +1,43 @@
+"""Knowing whether the process that was making a machine still lives.
+
+A machine under way carries its maker in its metadata. A maker that was killed cannot clean up;
+whoever meets its leftovers next does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from armvm.host.metadata import Creator
+
+
+def myself() -> Creator:
+    """Return this process, in a form that no later process can be taken for."""
+    pid = os.getpid()
+    return Creator(host=_place(), pid=pid, started=_started(pid) or 0)
+
+
+def is_dead(creator: Creator) -> bool:
+    """Tell whether a maker is known to be dead; one on another host may be alive."""
+    return creator.host == _place() and _started(creator.pid) != creator.started
+
+
+def _place() -> str:
+    """Return what process ids mean something in: this boot of this host, this PID namespace."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the text, not a path
+    return f"{boot}/{namespace}"
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where there is none.
+
+    Source: proc(5), /proc/PID/stat, field 22. The command in field 2 may hold anything, so the
+    fields are counted from its closing parenthesis. A zombie has ended: it does nothing more.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])

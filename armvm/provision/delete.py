@@ -1,0 +1,47 @@
+"""Removing a machine with all that belongs to it: domain, NVRAM, volumes, known host key."""
+
+from __future__ import annotations
+
+from armvm.errors import Conflict, NotFound
+from armvm.host import lifecycle, storage
+from armvm.host.connection import Connection, Domain
+from armvm.host.instance import Instance, find_domain, observe
+from armvm.provision.creator import is_dead
+from armvm.provision.known_hosts import forget_host
+from armvm.provision.undo import shielded
+
+
+def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
+    """Remove a machine, running or not, and return the names of the volumes removed.
+
+    Where there is no such domain, volumes that a killed create left under its name are removed.
+    Raises NotFound when there is nothing of that name, or a domain that armvm did not make.
+    """
+    try:
+        domain = find_domain(connection, name)
+    except NotFound:
+        pool = storage.find_pool(connection, pool_name)
+        removed = storage.delete_machine_volumes(pool, name) if pool else []
+        if removed:
+            return removed
+        raise
+    instance = observe(domain)
+    creator = instance.record.creator
+    if creator is not None and not is_dead(creator) and creator.pid:
+        raise Conflict(
+            f"{name} is being created just now, by process {creator.pid}",
+            hint="wait until it is done, or end that process",
+        )
+    return delete_domain(connection, domain, instance)
+
+
+def delete_domain(connection: Connection, domain: Domain, instance: Instance) -> list[str]:
+    """Remove a domain that `observe` found to be ours. Returns the names of its volumes."""
+    with shielded():
+        lifecycle.destroy(domain)
+        # The volumes first: while the domain is there, the next delete finds what is left.
+        pool = storage.find_pool(connection, instance.record.pool)
+        removed = storage.delete_machine_volumes(pool, instance.name) if pool else []
+        lifecycle.undefine(domain)
+        forget_host(instance.uuid)
+        return removed

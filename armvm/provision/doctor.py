@@ -1,0 +1,130 @@
+"""Checking a host: each requirement, found or not, and the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from armvm import process
+from armvm.errors import ArmvmError
+from armvm.host import connection as connecting
+from armvm.host import facts, network, storage
+from armvm.host.facts import HostFacts
+from armvm.usermode import binfmt
+
+#: What only `armvm image build` needs.
+_BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One requirement. ``needed`` ones must be met; others are for one purpose only.
+
+    ``found`` says what there is, ``fix`` is the command that mends it.
+    """
+
+    name: str
+    ok: bool
+    needed: bool
+    found: str
+    fix: str | None = None
+
+
+def diagnose(uri: str | None) -> list[Check]:
+    """Run all checks; a check that fails is a result, not an error."""
+    checks: list[Check] = []
+    try:
+        connection = connecting.connect(uri)
+    except ArmvmError as error:
+        checks.append(_failed("libvirt", error, "systemctl start libvirtd"))
+    else:
+        answered = connecting.uri_of(connection)
+        checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
+        checks += _host_checks(connection)
+    checks.append(_program("ssh", needed=True, purpose="armvm ssh"))
+    checks.append(_program("qemu-img", needed=False, purpose="raw images"))
+    checks += [_program(name, needed=False, purpose="image build") for name in _BUILD_PROGRAMS]
+    checks.append(_handler())
+    return checks
+
+
+def _host_checks(connection: connecting.Connection) -> list[Check]:
+    try:
+        host = facts.observe(connection)
+    except ArmvmError as error:
+        return [_failed("emulator", error, _install("qemu-system-arm", "qemu-system-aarch64-core"))]
+    accelerator = f"{host.accelerator.name}, CPU {host.accelerator.default_cpu}"
+    return [
+        Check(name="emulator", ok=True, needed=True, found=f"{host.emulator} ({accelerator})"),
+        Check(
+            name="firmware",
+            ok=host.efi,
+            needed=True,
+            found="UEFI for ARM64" if host.efi else "no UEFI for ARM64",
+            fix=None if host.efi else _install("qemu-efi-aarch64", "edk2-aarch64"),
+        ),
+        _network(connection, host),
+        _pool(connection, host),
+    ]
+
+
+def _network(connection: connecting.Connection, host: HostFacts) -> Check:
+    if host.session:
+        return Check(name="network", ok=True, needed=True, found="user networking")
+    names = network.network_names(connection)
+    if network.DEFAULT_NETWORK in names:
+        return Check(name="network", ok=True, needed=True, found="default (started when needed)")
+    return Check(
+        name="network",
+        ok=False,
+        needed=False,
+        found="no network called default; --network user works without",
+        fix="virsh net-define /usr/share/libvirt/networks/default.xml",
+    )
+
+
+def _pool(connection: connecting.Connection, host: HostFacts) -> Check:
+    try:
+        pool = storage.find_pool(connection, storage.DEFAULT_POOL)
+        path = storage.pool_path(pool) if pool else storage.default_pool_path(host)
+    except ArmvmError as error:
+        return _failed("storage", error, f"virsh pool-start {storage.DEFAULT_POOL}")
+    return Check(
+        name="storage", ok=True, needed=True, found=path if pool else f"{path} (made when needed)"
+    )
+
+
+def _program(name: str, *, needed: bool, purpose: str) -> Check:
+    try:
+        found = process.find(name)
+    except ArmvmError as error:
+        return Check(
+            name=name, ok=False, needed=needed, found=f"missing, for {purpose}", fix=error.hint
+        )
+    return Check(name=name, ok=True, needed=needed, found=found)
+
+
+def _handler() -> Check:
+    """Whether this host's kernel runs ARM64 programs; only image builds need it."""
+    found = binfmt.describe()
+    return Check(
+        name="binfmt handler",
+        ok=found.ok,
+        needed=False,
+        found=found.text if found.ok else f"{found.text}, for image build",
+        fix=found.fix,
+    )
+
+
+def _failed(name: str, error: ArmvmError, fix: str) -> Check:
+    return Check(
+        name=name,
+        ok=False,
+        needed=True,
+        found=error.message if error.detail is None else f"{error.message}: {error.detail}",
+        fix=fix,
+    )
+
+
+def _install(apt: str, dnf: str) -> str:
+    return f"dnf install {dnf}" if shutil.which("dnf") else f"apt-get install {apt}"

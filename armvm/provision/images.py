@@ -1,0 +1,115 @@
+"""Images as use cases: looking one up, bringing it here, building, listing, removing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from armvm.errors import Conflict, NotFound
+from armvm.host import base, storage
+from armvm.host.connection import Connection
+from armvm.images import obtain as obtaining
+from armvm.images.cache import Cache
+from armvm.images.entry import matches
+from armvm.images.model import Image, ImageSource
+from armvm.images.obtain import LOCAL
+from armvm.images.reference import CatalogReference, LocalReference, parse
+from armvm.images.resolve import Settings, resolve
+from armvm.progress import Progress
+from armvm.spec.names import shown
+from armvm.spec.system import OperatingSystem
+
+
+def locate(reference: str, progress: Progress) -> ImageSource:
+    """Find what a reference means, without fetching it. Raises ImageError, NotFound, …"""
+    settings = Settings.from_environ(os.environ)
+    return resolve(reference, settings, cache=Cache.default(), progress=progress)
+
+
+def obtain(source: ImageSource, progress: Progress) -> Image:
+    """Return the verified local file of an image, fetched or built if it is not here yet."""
+    cache = Cache.default()
+    if not source.location.startswith(LOCAL):
+        web = Settings.from_environ(os.environ).web
+        return obtaining.obtain(source, cache=cache, progress=progress, web=web)
+    from armvm.provision.local_images import builder, recipe_digest
+
+    return obtaining.obtain(
+        source,
+        cache=cache,
+        progress=progress,
+        build=builder(cache, progress),
+        recipe=recipe_digest(source),
+    )
+
+
+def guess_system(reference: str) -> OperatingSystem | None:
+    """Return what a reference's text alone says about the distribution; asks no server."""
+    parsed = parse(reference)
+    if isinstance(parsed, CatalogReference):
+        return OperatingSystem(distro=parsed.distro, version=parsed.release)
+    if isinstance(parsed, LocalReference):
+        distro, _, version = parsed.name.partition("-")
+        return OperatingSystem(distro=distro, version=version)
+    return None
+
+
+def cached() -> list[dict[str, Any]]:
+    """Return what is in the image cache, the newest first, as plain values."""
+    return [
+        {
+            "reference": entry.reference,
+            "serial": entry.serial,
+            "system": str(entry.system) if entry.system else None,
+            "digest": entry.digest,
+            "size": entry.size,
+            "verified": entry.verified.value,
+            "stored": entry.stored,
+            "used": entry.used,
+            "path": str(entry.path),
+            "problem": entry.problem,
+        }
+        for entry in Cache.default().entries()
+    ]
+
+
+def bases(connection: Connection, pool_name: str) -> dict[str, list[str]]:
+    """Return the digests of the bases in a pool, each with the overlays that stand on it."""
+    pool = storage.find_pool(connection, pool_name)
+    if pool is None:
+        return {}
+    return {
+        name.removeprefix("base-sha256-").removesuffix(".qcow2"): users
+        for name, users in base.users_of(pool).items()
+    }
+
+
+def remove(text: str, connection: Connection | None, pool_name: str) -> list[str]:
+    """Remove images by reference or digest: from the cache, and their unused bases from the pool.
+
+    Returns what was removed. Raises NotFound when nothing matches, Conflict when a machine
+    stands on the base.
+    """
+    cache = Cache.default()
+    entries = [entry for entry in cache.entries() if matches(entry, text)]
+    pool = storage.find_pool(connection, pool_name) if connection is not None else None
+    users = base.users_of(pool) if pool is not None else {}
+    wanted = {base.base_name(entry.digest) for entry in entries if entry.digest}
+    wanted |= {name for name in users if text.removeprefix("sha256:") in name and len(text) >= 12}
+    for name in wanted & set(users):
+        if users[name]:
+            raise Conflict(
+                f"{shown(text)} is in use by " + ", ".join(users[name]),
+                hint="delete these machines first",
+            )
+    if not entries and not wanted & set(users):
+        raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
+    for entry in entries:
+        cache.remove(entry)
+    removed = [str(entry.path) for entry in entries]
+    for name in sorted(wanted & set(users)):
+        volume = storage.find_volume(pool, name)
+        if volume is not None:
+            storage.delete_volume(volume)
+            removed.append(name)
+    return removed

@@ -1,0 +1,34 @@
+"""The ssh host key of each machine, as known-hosts files for ssh.
+
+armvm makes the host key itself and keeps its public half in the domain's metadata, so that ssh
+can be strict from the first connection. The files can be written again at any time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from armvm.host.instance import Instance
+from armvm.paths import cache_dir, private_dir, write_atomic
+
+
+def _file(uuid: str) -> Path:
+    return cache_dir() / "known_hosts" / uuid
+
+
+def host_alias(instance: Instance) -> str:
+    """Return the name under which ssh looks the key up: addresses change, UUIDs do not."""
+    return f"armvm-{instance.uuid}"
+
+
+def write_known_host(instance: Instance) -> Path:
+    """Write a machine's known-hosts file and return its path."""
+    path = _file(instance.uuid)
+    private_dir(path.parent)
+    write_atomic(path, f"{host_alias(instance)} {instance.record.host_key}\n".encode())
+    return path
+
+
+def forget_host(uuid: str) -> None:
+    """Remove a machine's known-hosts file."""
+    _file(uuid).unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""Images built here: their recipes, and the cache that keeps one for each recipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from armvm.errors import Conflict, NotFound
+from armvm.images.cache import Cache
+from armvm.images.model import ImageSource
+from armvm.images.obtain import LOCAL
+from armvm.progress import Progress
+from armvm.provision.build import RECIPES, Recipe, build_image
+from armvm.spec.names import shown
+from armvm.spec.system import OperatingSystem
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of ``debian-12``, … Raises NotFound for a name without one."""
+    if name not in RECIPES:
+        raise NotFound(
+            f"there is no recipe for {shown(name)}", hint="recipes: " + ", ".join(sorted(RECIPES))
+        )
+    return RECIPES[name]
+
+
+def recipe_digest(source: ImageSource) -> str | None:
+    """Return the digest of the recipe that a local image must have been built by.
+
+    None for images from elsewhere. Raises NotFound for a local name without a recipe.
+    """
+    if not source.location.startswith(LOCAL):
+        return None
+    return recipe(source.location.removeprefix(LOCAL)).digest
+
+
+def builder(cache: Cache, progress: Progress) -> Callable[[str], Path]:
+    """Return what builds a local image by name into *cache*; obtain() calls it."""
+
+    def build(name: str) -> Path:
+        return _build_into(cache, name, recipe(name), None, progress)
+
+    return build
+
+
+def build_local(
+    name: str, *, output: Path | None, force: bool, mirror: str | None, progress: Progress
+) -> tuple[Path, float]:
+    """Build an image into the cache, or into the file *output*.
+
+    Returns where it is, and how long it took in seconds: 0 when the cache had it. Raises
+    BuildFailed, MissingCapability, StorageError, Conflict when *output* exists and *force* is
+    not given.
+    """
+    wanted, start = recipe(name), time.monotonic()
+    if output is not None:
+        if output.exists() and not force:
+            raise Conflict(f"{output} exists already", hint="--force overwrites it")
+        build_image(wanted, output, mirror=mirror, progress=progress)
+        return output, time.monotonic() - start
+    cache = Cache.default()
+    wait = f"another armvm is building {name}: waiting for it"
+    with cache.lock(f"{LOCAL}{name}", on_wait=lambda: progress.say(wait)):
+        entry = None if force else cache.find_local(name, wanted.digest)
+        if entry is not None:
+            return entry.path, 0.0
+        path = _build_into(cache, name, wanted, mirror, progress)
+    return path, time.monotonic() - start
+
+
+def _build_into(
+    cache: Cache, name: str, wanted: Recipe, mirror: str | None, progress: Progress
+) -> Path:
+    distro, _, version = name.partition("-")
+    with cache.partial(f"{LOCAL}{name}") as partial:
+        build_image(wanted, partial, mirror=mirror, progress=progress)
+        return cache.store_local(
+            partial,
+            name=name,
+            recipe=wanted.digest,
+            system=OperatingSystem(distro=distro, version=version),
+        ).path

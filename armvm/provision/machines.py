@@ -1,0 +1,109 @@
+"""Everyday verbs over machines: which one is meant, start, stop, list, describe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from armvm.errors import ConfigError, NotFound
+from armvm.guest.identity import fingerprint
+from armvm.host import lifecycle, network
+from armvm.host.connection import Connection, Domain
+from armvm.host.facts import Accelerator
+from armvm.host.forward import ensure_forward
+from armvm.host.instance import Instance, find_domain, instances, observe, set_record
+from armvm.progress import Progress
+from armvm.provision.ssh import endpoint
+
+#: Seconds a guest has to shut down under KVM; emulation gets ten times that.
+STOP_TIMEOUT = 60.0
+
+
+def pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
+    """Return the machine called *name*, or the only one there is.
+
+    Raises NotFound, or ConfigError when a name is needed to tell machines apart.
+    """
+    if name is not None:
+        domain = find_domain(connection, name)
+        return domain, observe(domain)
+    found = instances(connection)
+    if not found:
+        raise NotFound("there is no machine yet", hint="armvm create   makes one")
+    if len(found) > 1:
+        raise ConfigError(
+            "there is more than one machine; which one?",
+            hint="name one of " + ", ".join(instance.name for instance in found),
+        )
+    return find_domain(connection, found[0].name), found[0]
+
+
+def start(
+    connection: Connection, domain: Domain, instance: Instance, progress: Progress
+) -> Instance:
+    """Start a machine, with its network and its ssh forward. Raises Conflict when it runs."""
+    if instance.network is not None and instance.network in network.network_names(connection):
+        network.ensure_active(connection, instance.network, progress)
+    lifecycle.start(domain)
+    if instance.network is None and instance.record.forward is not None:
+        others = {one.record.forward or 0 for one in instances(connection)}
+        port = ensure_forward(domain, instance.record.forward, others)
+        if port != instance.record.forward:
+            progress.say(f"port {instance.record.forward} is taken; ssh is at port {port} now")
+            set_record(domain, replace(instance.record, forward=port))
+    return observe(domain)
+
+
+def stop(domain: Domain, instance: Instance, *, force: bool, timeout: float | None) -> None:
+    """Shut a machine down, or pull its plug. One that is off already is no error."""
+    if force:
+        lifecycle.destroy(domain)
+        return
+    patience = Accelerator(instance.accelerator).patience
+    lifecycle.shutdown(domain, STOP_TIMEOUT * patience if timeout is None else timeout)
+
+
+def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
+    """Return all that is known of a machine as plain values, for ``show`` and ``--json``."""
+    record = instance.record
+    where = endpoint(domain, instance) if instance.running else None
+    return {
+        "name": instance.name,
+        "state": instance.state,
+        "uuid": instance.uuid,
+        "cpus": instance.cpus,
+        "memory_mib": instance.memory_mib,
+        "cpu": instance.cpu,
+        "accelerator": Accelerator(instance.accelerator).name.lower(),
+        "network": instance.network or "user",
+        "mac": instance.mac,
+        "ssh": None
+        if where is None
+        else {"host": where.host, "port": where.port, "user": record.user},
+        "user": record.user,
+        "host_key": fingerprint(record.host_key) if record.host_key else None,
+        "instance_id": record.instance_id,
+        "image": record.image,
+        "pool": record.pool,
+        "overlay": instance.overlay,
+        "seed": instance.seed,
+        "serial_log": instance.serial_log,
+        "autostart": instance.autostart,
+        "created": record.created,
+        "armvm_version": record.version,
+        "settings": record.settings,
+    }
+
+
+def overview(domain: Domain | None, instance: Instance) -> dict[str, Any]:
+    """Return a machine's line in ``list``; without its domain, no address is looked up."""
+    where = endpoint(domain, instance) if domain is not None and instance.running else None
+    return {
+        "name": instance.name,
+        "state": "creating" if instance.record.creator else instance.state,
+        "cpus": instance.cpus,
+        "memory_mib": instance.memory_mib,
+        "image": instance.record.image.get("reference", ""),
+        "network": instance.network or "user",
+        "ssh": None if where is None else f"{where.host}:{where.port}",
+    }

@@ -1,0 +1,49 @@
+"""Writing a seed to a file, for people who only want that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from armvm.errors import Conflict, NotFound, PermissionDenied, StorageError
+from armvm.guest.documents import compose
+from armvm.guest.identity import fingerprint, new_identity
+from armvm.guest.seed import seed_image
+from armvm.images.model import ImageSource
+from armvm.paths import write_atomic
+from armvm.provision.images import guess_system
+from armvm.provision.plan import user_of
+from armvm.spec.machine import Machine
+
+
+def write_seed(machine: Machine, output: Path, *, force: bool) -> dict[str, Any]:
+    """Write the seed of *machine*, readable by its owner only, and return its facts.
+
+    Raises Conflict when the file exists and *force* is not given, PermissionDenied or
+    StorageError when it cannot be written.
+    """
+    source = ImageSource(reference=machine.image, location="", system=guess_system(machine.image))
+    identity = new_identity(machine.name)
+    user = user_of(machine, source)
+    data = seed_image(compose(machine, identity, user))
+    if os.path.lexists(output) and not force:
+        raise Conflict(f"{output} exists already", hint="--force overwrites it")
+    try:
+        write_atomic(output, data)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no directory {output.parent}") from error
+    except PermissionError as error:
+        raise PermissionDenied(f"{output} cannot be written: {error.strerror}") from error
+    except OSError as error:
+        raise StorageError(f"{output} cannot be written: {error.strerror}") from error
+    return {
+        "path": str(output),
+        "label": "cidata",
+        "size": len(data),
+        "user": user,
+        "hostname": machine.name,
+        "instance_id": identity.instance_id,
+        "host_key": fingerprint(identity.host_key.public),
+        "host_key_public": identity.host_key.public,
+    }

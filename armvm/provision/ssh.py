@@ -1,0 +1,98 @@
+"""Reaching a machine by ssh, strict about its host key from the first connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from armvm import process
+from armvm.errors import ArmvmError, DomainError, NotReady
+from armvm.guest.credentials import own_key
+from armvm.host.connection import Domain
+from armvm.host.forward import ensure_forward
+from armvm.host.instance import Instance
+from armvm.host.network import addresses
+from armvm.paths import data_dir
+from armvm.provision.known_hosts import host_alias, write_known_host
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a machine's ssh server is reached from the libvirt host."""
+
+    host: str
+    port: int
+
+
+def endpoint(domain: Domain, instance: Instance) -> Endpoint | None:
+    """Return where to reach a machine's ssh; None while it has no address."""
+    if instance.network is None and instance.record.forward is not None:
+        return Endpoint(host=LOOPBACK, port=instance.record.forward)
+    found = addresses(domain)
+    return Endpoint(host=found[0], port=22) if found else None
+
+
+def reach(domain: Domain, instance: Instance) -> Endpoint:
+    """Return where to reach a running machine's ssh, its forward set up if it was lost.
+
+    Raises DomainError when the machine does not run, NotReady while it has no address.
+    """
+    if not instance.running:
+        raise DomainError(
+            f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"
+        )
+    if instance.network is None and instance.record.forward is not None:
+        # Started by virsh or virt-manager, QEMU knows no forward yet.
+        port = ensure_forward(domain, instance.record.forward, ())
+        return Endpoint(host=LOOPBACK, port=port)
+    found = endpoint(domain, instance)
+    if found is None:
+        raise NotReady(
+            f"{instance.name} has no address yet",
+            hint=f"armvm wait {instance.name}   waits until it can be logged in to",
+        )
+    return found
+
+
+def ssh_command(
+    instance: Instance, where: Endpoint, command: Sequence[str] = (), *, batch: bool = False
+) -> list[str]:
+    """Return ssh's argument list for a machine; *batch* never asks for anything."""
+    options = [
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={write_known_host(instance)}",
+        "GlobalKnownHostsFile=/dev/null",
+        f"HostKeyAlias={host_alias(instance)}",
+        "UpdateHostKeys=no",
+        "LogLevel=ERROR",
+        *(["BatchMode=yes", "ConnectTimeout=15"] if batch else []),
+    ]
+    return [
+        "ssh",
+        *(word for option in options for word in ("-o", option)),
+        *(["-i", str(own_key(data_dir())[0])] if instance.record.own_key else []),
+        "-p",
+        str(where.port),
+        "-l",
+        instance.record.user,
+        where.host,
+        *(["--", *command] if command else []),
+    ]
+
+
+def login(domain: Domain, instance: Instance, command: Sequence[str]) -> int:
+    """Run ssh on the caller's terminal, and return its exit code (255: ssh itself failed)."""
+    return process.passthrough(ssh_command(instance, reach(domain, instance), command))
+
+
+def run_in_guest(instance: Instance, where: Endpoint, command: str) -> str | None:
+    """Return a command's output; None when it failed, or when no key of ours is let in."""
+    try:
+        done = process.run(
+            ssh_command(instance, where, [command], batch=True), check=False, timeout=60
+        )
+    except ArmvmError:
+        return None
+    return done.text if done.returncode == 0 else None

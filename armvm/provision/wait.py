@@ -1,0 +1,153 @@
+"""Waiting until a machine can be logged in to: the probes, made from what host can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from armvm.errors import CommandFailed, DomainError
+from armvm.guest import serial
+from armvm.guest.ready import Boot, CloudInitResult, Probe, answers_ssh, read_result, wait
+from armvm.guest.serial import Stage
+from armvm.host import agent
+from armvm.host.connection import Connection, Domain
+from armvm.host.facts import Accelerator
+from armvm.host.instance import Instance, find_domain, observe
+from armvm.host.serial_log import read_tail
+from armvm.progress import Progress
+from armvm.provision.ssh import Endpoint, endpoint, run_in_guest
+
+#: Seconds until a guest must be ready under KVM; emulation gets ten times that.
+BASE_TIMEOUT = 120.0
+#: cloud-init's account of how it ended; it appears when the last stage has finished.
+RESULT_FILE = "/run/cloud-init/result.json"
+#: Seconds between two questions by ssh: each costs an emulated guest a second of work.
+SSH_INTERVAL = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A machine that can be logged in to: where, and how long each stage took in seconds."""
+
+    instance: Instance
+    endpoint: Endpoint
+    boot: Boot
+
+
+def default_timeout(instance: Instance) -> float:
+    """Return how long to wait for a machine, in seconds."""
+    return BASE_TIMEOUT * Accelerator(instance.accelerator).patience
+
+
+def wait_ready(
+    connection: Connection,
+    name: str,
+    *,
+    local: bool,
+    timeout: float | None,
+    progress: Progress,
+) -> Ready:
+    """Wait until ssh answers and cloud-init has finished.
+
+    Raises NotReady when *timeout* seconds are over, DomainError when the machine stops,
+    CommandFailed when cloud-init ended in error; the machine stays in each case.
+    """
+    domain = find_domain(connection, name)
+    instance = observe(domain)
+    watch = _Watch(connection, domain, instance, local)
+    boot = wait(
+        name,
+        watch.probes(),
+        timeout=default_timeout(instance) if timeout is None else timeout,
+        progress=progress,
+        log=watch.log,
+    )
+    assert_ended_well(name, watch.result, watch.log)
+    if watch.endpoint is None:
+        raise DomainError(f"{name} has lost its address")
+    return Ready(instance=observe(domain), endpoint=watch.endpoint, boot=boot)
+
+
+def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[], str]) -> None:
+    """Raise CommandFailed when cloud-init reported errors, with the lines that say why."""
+    if result is None or not result.errors:
+        return
+    lines = [*result.errors, *(line for line in [serial.trouble(log())] if line)]
+    raise CommandFailed(
+        f"{name} runs, but cloud-init ended in error",
+        detail="\n".join(lines),
+        hint=f"armvm ssh {name} -- sudo less /var/log/cloud-init-output.log   has the whole story",
+    )
+
+
+class _Watch:
+    """What is seen of one booting machine, look after look."""
+
+    def __init__(
+        self, connection: Connection, domain: Domain, instance: Instance, local: bool
+    ) -> None:
+        self._connection, self._domain = connection, domain
+        self._instance, self._local = instance, local
+        self._asked = 0.0
+        self.endpoint: Endpoint | None = None
+        self.result: CloudInitResult | None = None
+
+    def log(self) -> str:
+        """Return the end of the serial log as text."""
+        raw = read_tail(self._connection, self._instance.serial_log, local=self._local)
+        return serial.clean(raw)
+
+    def probes(self) -> list[Probe]:
+        """Return the probes in the order of a boot."""
+        return [
+            Probe(
+                name="serial log",
+                hint="it is silent on its serial console: a wrong image, or no boot loader in it",
+                proves=Stage.CLOUD_INIT,
+                check=self._serial,
+            ),
+            Probe(
+                name="ssh",
+                hint="ssh does not answer: it has no address, or no ssh server",
+                proves=Stage.SSH,
+                check=self._ssh,
+            ),
+            Probe(
+                name="cloud-init",
+                hint="ssh answers, but cloud-init has not finished",
+                proves=Stage.READY,
+                check=self._finished,
+            ),
+        ]
+
+    def _serial(self) -> Stage | None:
+        if not self._domain.isActive():
+            raise DomainError(
+                f"{self._instance.name} stopped while it was waited for",
+                detail=serial.tail(self.log()) or None,
+                hint=f"armvm start {self._instance.name}, and armvm console to watch it",
+            )
+        return serial.stage_of(self.log())
+
+    def _ssh(self) -> Stage | None:
+        if self.endpoint is None:
+            found = endpoint(self._domain, self._instance)
+            if found is not None and answers_ssh(found.host, found.port):
+                self.endpoint = found
+        return None if self.endpoint is None else Stage.SSH
+
+    def _finished(self) -> Stage | None:
+        if self.endpoint is None:
+            return None
+        text = None
+        if agent.connected(self._domain):
+            text = agent.read_file(self._domain, RESULT_FILE)
+        elif time.monotonic() - self._asked > SSH_INTERVAL:
+            text = run_in_guest(self._instance, self.endpoint, f"cat {RESULT_FILE}")
+            self._asked = time.monotonic()
+        if text:
+            self.result = read_result(text)
+            return Stage.READY
+        # Neither an agent nor a key that we could use: the console is the last witness.
+        return Stage.READY if serial.cloud_init_finished(self.log()) else None
