@@ -1,0 +1,72 @@
+"""Layers, and what the tests of several files share."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import armvm, fresh_name
+
+LAYERS = ("unit", "expected", "libvirt", "boot")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-expected",
+        action="store_true",
+        help="rewrite the recorded files in tests/expected",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with the layer whose directory it lies in, and run cheap layers first."""
+    for item in items:
+        for layer in LAYERS:
+            if layer in item.path.parts:
+                item.add_marker(layer)
+    order = {layer: number for number, layer in enumerate(LAYERS)}
+    items.sort(
+        key=lambda item: min(
+            (order[m.name] for m in item.iter_markers() if m.name in order), default=0
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def connection() -> Iterator[Any]:
+    """A connection to the real system daemon."""
+    from armvm.host.connection import connect
+
+    connection = connect("qemu:///system")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A machine's name for one test; whatever was made under it is removed afterwards."""
+    chosen = fresh_name()
+    yield chosen
+    armvm("delete", "--yes", chosen, "--connect", "qemu:///system")
+
+
+@pytest.fixture(scope="session")
+def blank_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A qcow2 image with nothing in it: enough for guests that need not boot."""
+    path = tmp_path_factory.mktemp("image") / "blank.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def debian_image() -> Path:
+    """The Debian arm64 image that armvm builds; from the user's cache if it is there."""
+    built = armvm("image", "build", "debian-12", "--json", timeout=1500).ok().json
+    return Path(built["path"])
+
+
+    return environment(LIBVIRT_DEFAULT_URI="qemu:///system", PATH=os.environ["PATH"])
