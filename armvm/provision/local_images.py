@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from armvm.errors import Conflict, NotFound
@@ -11,9 +12,11 @@ from armvm.images.cache import Cache
 from armvm.images.model import ImageSource
 from armvm.images.obtain import LOCAL
 from armvm.progress import Progress
-from armvm.provision.build import RECIPES, Recipe, build_image
+from armvm.provision.build import VERSIONS, Recipe, build_image
 from armvm.spec.names import shown
-from armvm.spec.system import OperatingSystem
+
+#: The recipes by the names that ``image build`` and ``local:`` take.
+RECIPES = {f"debian-{version}": Recipe(version=version) for version in VERSIONS}
 
 
 def recipe(name: str) -> Recipe:
@@ -39,7 +42,7 @@ def builder(cache: Cache, progress: Progress) -> Callable[[str], Path]:
     """Return what builds a local image by name into *cache*; obtain() calls it."""
 
     def build(name: str) -> Path:
-        return _build_into(cache, name, recipe(name), None, progress)
+        return _build_into(cache, name, recipe(name), progress)
 
     return build
 
@@ -53,11 +56,11 @@ def build_local(
     BuildFailed, MissingCapability, StorageError, Conflict when *output* exists and *force* is
     not given.
     """
-    wanted, start = recipe(name), time.monotonic()
+    wanted, start = replace(recipe(name), mirror=mirror), time.monotonic()
     if output is not None:
         if output.exists() and not force:
             raise Conflict(f"{output} exists already", hint="--force overwrites it")
-        build_image(wanted, output, mirror=mirror, progress=progress)
+        build_image(wanted, output, progress=progress)
         return output, time.monotonic() - start
     cache = Cache.default()
     wait = f"another armvm is building {name}: waiting for it"
@@ -65,19 +68,13 @@ def build_local(
         entry = None if force else cache.find_local(name, wanted.digest)
         if entry is not None:
             return entry.path, 0.0
-        path = _build_into(cache, name, wanted, mirror, progress)
+        path = _build_into(cache, name, wanted, progress)
     return path, time.monotonic() - start
 
 
-def _build_into(
-    cache: Cache, name: str, wanted: Recipe, mirror: str | None, progress: Progress
-) -> Path:
-    distro, _, version = name.partition("-")
+def _build_into(cache: Cache, name: str, wanted: Recipe, progress: Progress) -> Path:
+    """Build into the cache; the caller holds its lock for this image."""
     with cache.partial(f"{LOCAL}{name}") as partial:
-        build_image(wanted, partial, mirror=mirror, progress=progress)
-        return cache.store_local(
-            partial,
-            name=name,
-            recipe=wanted.digest,
-            system=OperatingSystem(distro=distro, version=version),
-        ).path
+        build_image(wanted, partial, progress=progress)
+        entry = cache.store_local(partial, name=name, recipe=wanted.digest, system=wanted.system)
+        return entry.path

@@ -1,0 +1,27 @@
+# The two commands of the README, and what developers use besides.
+.PHONY: vm test setup setup-dev lint unit bench docs clean
+
+vm: setup
+	scripts/first-machine
+
+# All layers; LAYERS="unit or expected" (a pytest -m expression) selects some.
+LAYERS ?= unit or expected or libvirt or boot
+test: setup-dev lint
+	.venv/bin/python -m pytest -m "$(LAYERS)" $(PYTEST_ARGS)
+
+setup:
+	scripts/setup
+
+setup-dev:
+	scripts/setup --dev
+
+lint:
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+docs:
+	.venv/bin/python docs/generate.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,0 +1,132 @@
+"""Real guests: one booted machine serves many tests; an ordinary user for session mode."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT, Result, armvm, fresh_name
+
+#: Seconds for one boot: emulated, on a shared machine with two cores.
+BOOT_TIMEOUT = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """A booted machine, and what was asked for."""
+
+    name: str
+    user: str
+    created: dict[str, Any]
+
+    def ssh(self, *command: str) -> Result:
+        """Run a command in the guest."""
+        return armvm("ssh", self.name, "--", *command)
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key pair of the test's own, without passphrase; the path of the public half."""
+    path = tmp_path_factory.mktemp("key") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path.with_suffix(".pub")
+
+
+@pytest.fixture(scope="session")
+def guest(debian_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """The shared guest: system mode, own key, own user-data, a disk larger than the image."""
+    name = fresh_name("armvm-boot")
+    user_data = tmp_path_factory.mktemp("seed") / "user-data.yaml"
+    user_data.write_text(
+        "#cloud-config\nwrite_files:\n"
+        "  - {path: /etc/armvm-marker, content: 'from the user'}\n"
+        "runcmd:\n  - [sh, -c, 'echo ran > /run/armvm-marker']\n"
+    )
+    created = armvm(
+        *("create", "--name", name, "--cpus", "2", "--mem", "1536", "--disk", "7G"),
+        *("--image", "local:debian-12", "--user", "alice", "--user-data", user_data),
+        *("--connect", "qemu:///system", "--json", "--timeout", str(BOOT_TIMEOUT)),
+        env={"HOME": str(tmp_path_factory.mktemp("home")), **data_home()},
+        timeout=BOOT_TIMEOUT + 60,
+    )
+    try:
+        yield Guest(name=name, user="alice", created=created.ok().json)
+    finally:
+        armvm("delete", "--yes", name, "--connect", "qemu:///system")
+
+
+def data_home() -> dict[str, str]:
+    """Return the directories a changed HOME would move: the image cache and armvm's own key."""
+    from armvm.paths import cache_dir, data_dir
+
+    return {
+        "XDG_CACHE_HOME": str(cache_dir().parent),
+        "XDG_DATA_HOME": str(data_dir().parent),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrdinaryUser:
+    """A user without rights, with a copy of armvm that he can read."""
+
+    name: str
+    home: Path
+    environment: tuple[str, ...]
+
+    def run(self, *words: str | Path, timeout: float = 120) -> Result:
+        """Run a program as that user, in an environment with nothing of ours."""
+        prefix = ("runuser", "-u", self.name, "--", "env", "-i", *self.environment)
+        return armvm(*words, prefix=prefix, timeout=timeout, cwd=self.home)
+
+    def armvm(self, *words: str | Path, timeout: float = 120) -> Result:
+        """Run armvm as that user."""
+        return self.run(sys._base_executable, "-m", "armvm", *words, timeout=timeout)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def ordinary_user() -> Iterator[OrdinaryUser]:
+    """Make an ordinary user, and remove him with all that he started."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make an ordinary user")
+    name = fresh_name("armvmu")
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+    try:
+        account = pwd.getpwnam(name)
+        home = Path(account.pw_dir)
+        # The checkout and the virtual environment may lie where he cannot look.
+        code = home / "code"
+        for package in (ROOT / "armvm", ROOT / "templates", ROOT / "cloud-init"):
+            shutil.copytree(package, code / package.name)
+        for packages in {*site.getsitepackages()}:
+            shutil.copytree(packages, code, dirs_exist_ok=True, symlinks=True)
+        runtime = home / "run"
+        runtime.mkdir()
+        subprocess.run(["chown", "-R", f"{name}:", home], check=True)
+        runtime.chmod(0o700)
+        yield OrdinaryUser(
+            name=name,
+            home=home,
+            environment=(
+                f"HOME={home}",
+                f"USER={name}",
+                f"LOGNAME={name}",
+                f"PYTHONPATH={code}",
+                f"XDG_RUNTIME_DIR={runtime}",
+                "PATH=/usr/local/bin:/usr/bin:/bin",
+                "LANG=C.UTF-8",
+                "NO_COLOR=1",
+            ),
+        )
+    finally:
+        subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+        subprocess.run(["userdel", "--force", "--remove", name], check=False, capture_output=True)
