@@ -1,0 +1,141 @@
+"""A root file system becomes a bootable disk image: GPT, EFI system partition, ext4, qcow2.
+
+Everything is written into plain files: no loop device, no mount, no root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from armvm import process
+
+#: The root file system's label, as Ubuntu's and Debian's cloud images have it.
+ROOT_LABEL = "cloudimg-rootfs"
+
+#: The EFI system partition's volume label.
+ESP_LABEL = "UEFI"
+
+SECTOR = 512
+MIB = 1 << 20
+
+#: Where the partitions begin and end, in bytes. The root partition is the last on the disk, so
+#: that it can grow, and number 1, where people look for it. As in Debian's cloud images.
+ESP_START = MIB
+ESP_SIZE = 64 * MIB
+ROOT_START = ESP_START + ESP_SIZE
+#: Kept free at the end of the disk for the second copy of the partition table.
+TAIL = MIB
+
+#: Partition types: the UEFI specification's, and "Linux root (ARM-64)" of the Discoverable
+#: Partitions Specification.
+ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+ROOT_TYPE = "B921B045-1DF0-41C3-AF44-4C6F280D3FAE"
+
+#: The ext4 features every GRUB since 2.02 and every kernel since 4.4 reads. Named one by one,
+#: since a newer mke2fs adds some by itself (metadata_csum_seed, orphan_file) that GRUB 2.06
+#: refuses. resize_inode lets the file system grow while it is mounted.
+EXT4_FEATURES = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
+    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+)
+
+#: What goes on the EFI system partition: file in the root file system → name. The firmware
+#: starts the removable-media path; Microsoft's key vouches for shim, shim for GRUB (Debian's
+#: key), GRUB for the kernel. Without Secure Boot the same chain runs unchecked.
+ESP_FILES = {
+    "usr/lib/shim/shimaa64.efi.signed": "EFI/BOOT/BOOTAA64.EFI",
+    "usr/lib/shim/mmaa64.efi.signed": "EFI/BOOT/mmaa64.efi",
+    "usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed": "EFI/BOOT/grubaa64.efi",
+}
+
+#: Debian's signed GRUB has this prefix built in.
+ESP_GRUB_CFG_PATH = "EFI/debian/grub.cfg"
+ESP_GRUB_CFG = f"""\
+search --no-floppy --label --set=root {ROOT_LABEL}
+set prefix=($root)/boot/grub
+configfile $prefix/grub.cfg
+"""
+
+
+def description() -> str:
+    """Return all that shapes the disk besides the files on it, for the digest of a build."""
+    return "\n".join(
+        [
+            partition_table(0),
+            EXT4_FEATURES,
+            ROOT_LABEL,
+            ESP_LABEL,
+            *(f"{source} {target}" for source, target in ESP_FILES.items()),
+            ESP_GRUB_CFG_PATH,
+            ESP_GRUB_CFG,
+        ]
+    )
+
+
+def partition_table(size: int) -> str:
+    """Return sfdisk's script for a disk of *size* bytes."""
+    esp = f"start={ESP_START // SECTOR}, size={ESP_SIZE // SECTOR}, type={ESP_TYPE}, name=esp"
+    root = (
+        f"start={ROOT_START // SECTOR}, size={root_size(size) // SECTOR}, "
+        f"type={ROOT_TYPE}, name=root"
+    )
+    return f"label: gpt\nfirst-lba: {ESP_START // SECTOR}\n15: {esp}\n1: {root}\n"
+
+
+def root_size(size: int) -> int:
+    """Return the root partition's size on a disk of *size* bytes: what is left, in whole MiB."""
+    return max((size - ROOT_START - TAIL) // MIB, 0) * MIB
+
+
+def make(
+    root: Path,
+    output: Path,
+    *,
+    size: int,
+    inside: Sequence[str] = (),
+    on_phase: Callable[[str], None],
+) -> None:
+    """Write the bootable qcow2 image *output*, of *size* bytes to the guest, from *root*.
+
+    *inside* goes before the one command that reads the files with their owners. *output* and,
+    beside it, a raw image that exists meanwhile are sparse. Raises CommandFailed (the files do
+    not fit, say) and MissingCapability. The caller removes what a failure leaves.
+    """
+    raw = output.with_name(f"{output.name}.raw")
+    on_phase("writing the disk")
+    with raw.open("wb") as file:
+        file.truncate(size)
+    # In a user namespace mke2fs runs as somebody else; the directory is what protects the file.
+    raw.chmod(0o666)
+    process.run(["sfdisk", "--quiet", raw], input=partition_table(size).encode())
+    _make_esp(root, raw)
+    process.run(
+        [
+            *inside,
+            process.find("mke2fs"),
+            *("-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1"),
+            *("-L", ROOT_LABEL, "-O", EXT4_FEATURES),
+            *("-E", f"offset={ROOT_START},lazy_itable_init=1,lazy_journal_init=1"),
+            *("-d", root, raw, str(root_size(size) // 4096)),
+        ]
+    )
+    on_phase("converting to qcow2")
+    # Not compressed: every cluster a guest reads for the first time would be unpacked again.
+    process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, output])
+    raw.unlink()
+
+
+def _make_esp(root: Path, raw: Path) -> None:
+    """Make and fill the EFI system partition inside *raw*."""
+    where = f"{raw}@@{ESP_START}"
+    sectors = ("-T", str(ESP_SIZE // SECTOR), "-H", str(ESP_START // SECTOR))
+    process.run(
+        ["mformat", "-i", where, *sectors, "-h", "64", "-s", "32", "-F", "-v", ESP_LABEL, "::"]
+    )
+    targets = [*ESP_FILES.values(), ESP_GRUB_CFG_PATH]
+    directories = {str(parent) for name in targets for parent in Path(name).parents} - {"."}
+    process.run(["mmd", "-i", where, *(f"::{name}" for name in sorted(directories))])
+    for source, target in ESP_FILES.items():
+        process.run(["mcopy", "-i", where, root / source, f"::{target}"])
+    process.run(["mcopy", "-i", where, "-", f"::{ESP_GRUB_CFG_PATH}"], input=ESP_GRUB_CFG.encode())
