@@ -6,6 +6,7 @@ They follow the XDG base directory specification by way of platformdirs.
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -45,9 +46,10 @@ def resources(kind: str) -> Path:
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, never half of them."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    # O_EXCL: nobody else's file or link is written through, also in a directory such as /tmp.
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         partial.replace(path)

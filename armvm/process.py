@@ -6,12 +6,14 @@ Commands are lists of arguments, never a shell's line. ``subprocess`` is importe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from armvm.errors import CommandFailed, MissingCapability
 
@@ -29,6 +31,8 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
 
 #: How much of a failed program's output an error shows, in characters.
 TAIL = 2000
+#: Seconds that a program has to end after it was asked to.
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +86,10 @@ def run(
 ) -> Completed:
     """Run a program to its end and return how it ended.
 
-    *timeout* is in seconds. *env* is added to the environment. With *on_line*, standard output
-    and standard error are joined, and each line is handed over as it comes. Whatever ends the
-    call early (a time-out, Ctrl-C) ends the program and all that it started.
+    *timeout* is in seconds. *env* is added to the environment. With *on_line* (and then no
+    *input*), standard output and standard error are joined, and each line is handed over as it
+    comes. Whatever ends the call early (a time-out, Ctrl-C) ends the program and all that it
+    started.
 
     Raises MissingCapability when the program is not there, CommandFailed when it fails (unless
     *check* is false) or runs out of time.
@@ -103,7 +108,7 @@ def run(
     )
     try:
         if on_line:
-            out, err = _follow(process, on_line), b""
+            out, err = _follow(process, on_line, timeout), b""
         else:
             out, err = process.communicate(input, timeout=timeout)
     except BaseException as error:
@@ -142,29 +147,48 @@ def passthrough(argv: Sequence[str | Path]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _follow(process: object, on_line: Callable[[str], None]) -> bytes:
+def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None) -> bytes:
     """Hand over a process's lines as they come; return the last of them."""
+    import subprocess
+    import threading
+
     kept: list[bytes] = []
-    with process.stdout as lines:  # type: ignore[attr-defined]
-        for line in lines:
-            kept.append(line)
-            del kept[:-200]
-            on_line(line.decode(errors="replace").rstrip("\n"))
-    process.wait()  # type: ignore[attr-defined]
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        _end(process)
+
+    timer = threading.Timer(timeout, end) if timeout is not None else None
+    if timer is not None:
+        timer.start()
+    try:
+        with process.stdout as lines:
+            for line in lines:
+                kept.append(line)
+                del kept[:-200]
+                on_line(line.decode(errors="replace").rstrip("\n"))
+        process.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+    if late.is_set():
+        raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
     return b"".join(kept)
 
 
-def _end(process: object) -> None:
+def _end(process: Any) -> None:
     """End a process that leads its own session, with its children: asked first, then killed."""
     import subprocess
 
-    for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-        try:
-            os.killpg(process.pid, number)  # type: ignore[attr-defined]
-        except (ProcessLookupError, PermissionError):
-            break
-        try:
-            process.wait(patience)  # type: ignore[attr-defined]
-            break
-        except subprocess.TimeoutExpired:
-            continue
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        # The leader may have gone before its children: the group lives as long as one of them.
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # nothing is left, or nothing that is ours
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE)

@@ -19,9 +19,9 @@ def machines(incomplete: str) -> list[str]:
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
-        from armvm.host.instance import instances
+        from armvm.provision.access import machine_names
 
-        return [instance.name for instance in instances(open_host(None))]
+        return machine_names(open_host(None))
 
     return _silently(look, incomplete)
 
@@ -31,7 +31,7 @@ def networks(incomplete: str) -> list[str]:
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
-        from armvm.host.network import network_names
+        from armvm.provision.access import network_names
 
         return ["user", *network_names(open_host(None))]
 

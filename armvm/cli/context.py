@@ -24,20 +24,16 @@ def progress_for(quiet: bool) -> Progress:
 
 def open_host(connect: str | None) -> Any:
     """Open the connection to libvirt."""
-    from armvm.host.connection import connect as open_connection
+    from armvm.provision.access import connect as open_connection
 
     return open_connection(connect)
 
 
 def open_where(connect: str | None, pool: str | None) -> Where:
     """Open the connection and look at the host, for commands that make machines."""
-    from armvm.host import facts, storage
-    from armvm.provision.create import Where
-    from armvm.spec.names import check_object_name
+    from armvm.provision.access import where
 
-    connection = open_host(connect)
-    name = check_object_name("pool", pool) if pool else storage.DEFAULT_POOL
-    return Where(connection=connection, facts=facts.observe(connection), pool=name)
+    return where(connect, pool)
 
 
 def print_json(value: Any) -> None:

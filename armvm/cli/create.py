@@ -76,11 +76,12 @@ def create(
     Any failure, and Ctrl-C, leaves nothing behind; only a machine that is whole but not ready in
     time (exit 11), or whose cloud-init ended in error (exit 12), stays for you to look at.
     """
+    from armvm.provision.access import free_name
     from armvm.provision.launch import decide, launch
 
     progress = progress_for(quiet)
     where = open_where(connect, pool)
-    machine = request(lambda: _next_name(where.connection))
+    machine = request(lambda: free_name(where.connection))
     plan = decide(where, machine, progress)
     if print_xml:
         sys.stdout.write(plan.xml)
@@ -94,12 +95,11 @@ def create(
 
 def _tell(created: Created, connect: str | None, json: bool) -> None:
     """Print what was made: facts as JSON, or what to do next."""
-    from armvm.host.instance import find_domain
-    from armvm.provision.machines import describe
+    from armvm.provision.machines import describe, pick
 
     name, ready = created.instance.name, created.ready
     if json:
-        facts = describe(find_domain(open_host(connect), name), created.instance)
+        facts = describe(*pick(open_host(connect), name))
         stages = (
             {stage.value: round(at, 1) for stage, at in ready.boot.seen.items()} if ready else None
         )
@@ -118,13 +118,6 @@ def _tell(created: Created, connect: str | None, json: bool) -> None:
     )
     print(f"  armvm ssh {name}")
     print(f"  armvm console {name}    (Ctrl-] leaves)")
-
-
-def _next_name(connection: object) -> str:
-    from armvm.host.instance import domain_names
-    from armvm.spec.names import next_name
-
-    return next_name(domain_names(connection))
 
 
 @with_machine_options
@@ -147,17 +140,15 @@ def xml(
     for itself when the XML is defined.
     """
     if machine is not None:
-        from armvm.host.domain_xml import portable
-        from armvm.host.instance import find_domain, inactive_xml, observe
+        from armvm.provision.machines import portable_xml
 
-        domain = find_domain(open_host(connect), machine)
-        observe(domain)  # refuses what is not ours
-        sys.stdout.write(portable(inactive_xml(domain)))
+        sys.stdout.write(portable_xml(open_host(connect), machine))
         return
+    from armvm.provision.access import free_name
     from armvm.provision.launch import decide
 
     where = open_where(connect, pool)
-    wanted = request(lambda: _next_name(where.connection))
+    wanted = request(lambda: free_name(where.connection))
     sys.stdout.write(decide(where, wanted, progress_for(True)).xml)
 
 

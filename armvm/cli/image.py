@@ -112,7 +112,7 @@ def rm(
 ) -> None:
     """Remove an image from the cache, and its base from the pool unless a machine stands on it."""
     from armvm.errors import ConnectFailed, PermissionDenied
-    from armvm.host.storage import DEFAULT_POOL
+    from armvm.provision.access import pool_name
     from armvm.provision.images import remove
 
     try:
@@ -121,7 +121,7 @@ def rm(
         if connect is not None:
             raise
         connection = None  # without libvirt there is the cache alone
-    removed = remove(reference, connection, pool or DEFAULT_POOL)
+    removed = remove(reference, connection, pool_name(pool))
     if json:
         print_json(removed)
     else:

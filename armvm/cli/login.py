@@ -33,14 +33,13 @@ def console(
     ] = False,
 ) -> None:
     """Open a machine's serial console. Ctrl-] leaves; it goes on running."""
-    from armvm.host.console import attach, start_event_loop
-    from armvm.provision.machines import pick
+    from armvm.provision.console import open_console
 
-    start_event_loop()
-    domain, instance = pick(open_host(connect), name)
-    if sys.stdin.isatty():
-        print(f"Connected to {instance.name}; Ctrl-] leaves, Return wakes it.", file=sys.stderr)
-    attach(domain, force=force)
+    def greet(machine: str) -> None:
+        if sys.stdin.isatty():
+            print(f"Connected to {machine}; Ctrl-] leaves, Return wakes it.", file=sys.stderr)
+
+    open_console(connect, name, force=force, on_open=greet)
 
 
 def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:

@@ -31,14 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def list_(connect: Connect = None, json: Json = False) -> None:
     """List the machines that armvm made."""
-    from armvm.host.instance import find_domain, instances
-    from armvm.provision.machines import overview
+    from armvm.provision.machines import overviews
 
-    connection = open_host(connect)
-    rows = [
-        overview(find_domain(connection, one.name) if one.running else None, one)
-        for one in instances(connection)
-    ]
+    rows = overviews(open_host(connect))
     if json:
         print_json(rows)
         return
@@ -116,7 +111,7 @@ def delete(
 ) -> None:
     """Remove machines with all that belongs to them: domain, disks, seed, NVRAM, serial log."""
     from armvm.errors import UsageError
-    from armvm.host.storage import DEFAULT_POOL
+    from armvm.provision.access import pool_name
     from armvm.provision.delete import delete as delete_machine
     from armvm.spec.names import check_machine_name
 
@@ -128,7 +123,7 @@ def delete(
             raise UsageError("this removes machines for good", hint="--yes says that you mean it")
         typer.confirm(f"Remove {', '.join(names)} with all data?", abort=True)
     for name in names:
-        delete_machine(connection, name, pool_name=pool or DEFAULT_POOL)
+        delete_machine(connection, name, pool_name=pool_name(pool))
         print(f"{name} is gone")
 
 
@@ -146,14 +141,7 @@ def wait(
 
 
 def _wait(connection: object, name: str, timeout: float | None, quiet: bool) -> None:
-    from armvm.host.connection import is_local, uri_of
     from armvm.provision.wait import wait_ready
 
-    wait_ready(
-        connection,
-        name,
-        local=is_local(uri_of(connection)),
-        timeout=timeout,
-        progress=progress_for(quiet),
-    )
+    wait_ready(connection, name, timeout=timeout, progress=progress_for(quiet))
     print(f"{name} is ready: armvm ssh {name}")

@@ -179,8 +179,8 @@ def with_machine_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _machine(chosen: dict[str, Any], default_name: Callable[[], str]) -> Machine:
     """Make the Machine from flags, environment, configuration files, preset and built-ins."""
-    from armvm.guest.credentials import callers_keys, own_key, read_public_keys
-    from armvm.paths import config_files, data_dir
+    from armvm.paths import config_files
+    from armvm.provision.credentials import login_keys
     from armvm.spec.layers import KEYS, Layer, environment_layer, resolve
     from armvm.spec.names import check_machine_name
     from armvm.spec.presets import file_layer, preset_layer
@@ -194,8 +194,7 @@ def _machine(chosen: dict[str, Any], default_name: Callable[[], str]) -> Machine
         key: setting.value
         for key, setting in resolve([flags, environment_layer(os.environ), *files, preset]).items()
     }
-    keys = read_public_keys(chosen["ssh_key"] or []) or callers_keys(Path.home())
-    own = not keys
+    keys, own_key = login_keys(chosen["ssh_key"] or [])
     return Machine(
         name=chosen["name"] or default_name(),
         cpus=values["cpus"],
@@ -207,8 +206,8 @@ def _machine(chosen: dict[str, Any], default_name: Callable[[], str]) -> Machine
         cpu_model=values["cpu"],
         headless=values["headless"],
         autologin=values["autologin"],
-        ssh_keys=(own_key(data_dir())[1],) if own else keys,
-        own_key=own,
+        ssh_keys=keys,
+        own_key=own_key,
         user_data=_read_user_data(chosen["user_data"]),
         password_hash=_ask_password() if chosen["password"] else None,
         preset=chosen["preset"],
@@ -222,7 +221,7 @@ def _read_user_data(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {shown(str(path))} for --user-data") from error
     except PermissionError as error:
@@ -236,10 +235,13 @@ def _ask_password() -> str:
     import getpass
 
     from armvm.errors import ConfigError
-    from armvm.guest.credentials import hash_password
+    from armvm.provision.credentials import hash_password
 
     if not sys.stdin.isatty():
-        return hash_password(sys.stdin.readline().rstrip("\r\n"))
+        try:
+            return hash_password(sys.stdin.buffer.readline().decode().rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            raise ConfigError("the password on standard input is not UTF-8") from error
     first = getpass.getpass("password for the guest's user: ")
     if getpass.getpass("once more: ") != first:
         raise ConfigError("the two passwords differ", hint="try again")

@@ -40,9 +40,14 @@ def _run(words: list[str]) -> int:
     try:
         from armvm.cli.app import app
 
-        app(args=own, prog_name="armvm", obj=command)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        try:
+            app(args=own, prog_name="armvm", obj=command)
+        except SystemExit as end:
+            # Click takes a reader that left for its own: it ends with 1, which is not our word.
+            if isinstance(end.__context__, BrokenPipeError):
+                raise end.__context__ from None
+            sys.stdout.flush()
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as signalled:
         print("armvm: interrupted", file=sys.stderr)
         return 128 + signalled.number

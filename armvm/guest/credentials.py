@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from armvm.errors import ConfigError, NotFound, PermissionDenied
-from armvm.guest.identity import new_key_pair
+from armvm.guest.identity import new_key_pair, public_key
 from armvm.paths import private_dir, write_atomic
 from armvm.spec.names import shown
 
@@ -34,8 +34,9 @@ def read_public_keys(files: Sequence[Path]) -> tuple[str, ...]:
     keys: list[str] = []
     for file in files:
         public = file if file.suffix == ".pub" else file.with_name(file.name + ".pub")
-        source = public if public.exists() else file
+        source = file
         try:
+            source = public if public.exists() else file
             text = source.read_text(errors="replace")
         except FileNotFoundError as error:
             raise NotFound(f"there is no ssh key {shown(str(file))}") from error
@@ -79,16 +80,29 @@ def callers_keys(home: Path) -> tuple[str, ...]:
 
 
 def own_key(directory: Path) -> tuple[Path, str]:
-    """Return armvm's own private key file and its public key; they are made on first use."""
-    private = private_dir(directory) / "id_ed25519"
-    public = directory / "id_ed25519.pub"
-    with (directory / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not private.exists() or not public.exists():
-            pair = new_key_pair(comment="armvm")
-            write_atomic(private, pair.private.encode(), mode=0o600)
-            write_atomic(public, pair.public.encode() + b"\n", mode=0o644)
-    return private, public.read_text().strip()
+    """Return armvm's own private key file and its public key; they are made on first use.
+
+    Raises PermissionDenied when the directory cannot be written, ConfigError when what is there
+    is no key.
+    """
+    private, public = directory / "id_ed25519", directory / "id_ed25519.pub"
+    try:
+        private_dir(directory)
+        with (directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not private.exists():
+                pair = new_key_pair(comment="armvm")
+                write_atomic(private, pair.private.encode(), mode=0o600)
+                write_atomic(public, pair.public.encode() + b"\n", mode=0o644)
+            elif not public.exists():  # machines know the private key: it is never replaced
+                words = public_key(private.read_text(), comment="armvm")
+                write_atomic(public, words.encode() + b"\n", mode=0o644)
+        return private, public.read_text().strip()
+    except OSError as error:
+        raise PermissionDenied(
+            f"armvm cannot keep its ssh key in {directory}: {error.strerror}",
+            hint="give it a key of yours: --ssh-key FILE",
+        ) from error
 
 
 def hash_password(password: str) -> str:

@@ -84,9 +84,10 @@ def read_user_data(text: str) -> dict[str, Any] | str:
 
     if len(text) > MAX_USER_DATA:
         raise ConfigError(f"--user-data is larger than {MAX_USER_DATA >> 20} MiB")
-    first = text.lstrip("\ufeff").split("\n", 1)[0].strip()
+    text = text.removeprefix("\ufeff")  # cloud-init knows no format behind a byte order mark
+    first = text.split("\n", 1)[0].strip()
     if first != "#cloud-config":
-        if text.lstrip("\ufeff").startswith(_OTHER_FORMATS):
+        if text.startswith(_OTHER_FORMATS):
             return text
         raise ConfigError(
             "--user-data is nothing that cloud-init takes",

@@ -8,6 +8,8 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
+from armvm.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyPair:
@@ -58,6 +60,24 @@ def new_key_pair(comment: str) -> KeyPair:
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     return KeyPair(private=private.decode(), public=f"{public.decode()} {comment}")
+
+
+def public_key(private: str, comment: str) -> str:
+    """Return the public key, in OpenSSH's one-line form, of an OpenSSH private key.
+
+    Raises ConfigError when the text is no private key, or one that needs a passphrase.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        key = serialization.load_ssh_private_key(private.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError("armvm's own ssh key cannot be read", detail=str(error)) from error
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return f"{public.decode()} {comment}"
 
 
 def fingerprint(public: str) -> str:

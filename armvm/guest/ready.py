@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from armvm.errors import NotReady
-from armvm.guest.serial import Stage, tail
+from armvm.guest.serial import Stage, clean, tail
 from armvm.progress import Progress
 
 #: Seconds between two rounds of probes.
@@ -116,9 +116,11 @@ def answers_ssh(host: str, port: int, timeout: float = 5.0) -> bool:
     Source of the banner: RFC 4253, section 4.2.
     """
     try:
-        with socket.create_connection((host, port), timeout=timeout) as connection:
-            connection.settimeout(timeout)
-            return connection.recv(8).startswith(b"SSH-2.0-")
+        with (
+            socket.create_connection((host, port), timeout=timeout) as connection,
+            connection.makefile("rb") as answer,
+        ):
+            return answer.read(8) == b"SSH-2.0-"
     except OSError:
         return False
 
@@ -131,6 +133,9 @@ def read_result(text: str) -> CloudInitResult:
     """
     try:
         errors = json.loads(text)["v1"]["errors"]
-        return CloudInitResult(errors=tuple(str(error) for error in errors))
-    except (ValueError, KeyError, TypeError):
+        # The guest's words end on the user's terminal: no escape sequences.
+        return CloudInitResult(
+            errors=tuple(clean(str(one).encode(errors="replace")) for one in errors)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
         return CloudInitResult(errors=(f"result.json cannot be read: {text[:200]!a}",))

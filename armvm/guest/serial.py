@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import re
 
-#: Escape sequences (ECMA-48 CSI and OSC) and other control characters but tab and newline.
+#: Escape sequences (ECMA-48 CSI and OSC) and other control characters but tab and newline,
+#: the one-character forms above 0x7f too.
 _ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f]"
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 
@@ -36,7 +37,7 @@ _SIGNS = (
         Stage.CLOUD_INIT,
         re.compile(r"^(?:\[[ \d.]+\] )?(?:cloud-init\[\d+\]: )?Cloud-init v\.? ", re.M),
     ),
-    (Stage.SYSTEMD, re.compile(r"systemd\[1\]: |^Welcome to ", re.M)),
+    (Stage.SYSTEMD, re.compile(r"systemd\[1\]: |^Welcome to (?!GRUB)", re.M)),
     (Stage.KERNEL, re.compile(r"^EFI stub: |Booting Linux on physical CPU|Linux version ", re.M)),
     (Stage.FIRMWARE, re.compile(r"UEFI firmware|BdsDxe: |^Welcome to GRUB", re.M)),
 )
@@ -51,11 +52,15 @@ def clean(raw: bytes) -> str:
     return _ESCAPES.sub("", raw.decode(errors="replace").replace("\r", ""))
 
 
+def latest_boot(log: str) -> str:
+    """Return a log from its last start of the firmware on: a reboot writes into the same log."""
+    restarts = [match.start() for match in re.finditer(r"^.*UEFI firmware", log, re.M)]
+    return log[restarts[-1] :] if restarts else log
+
+
 def stage_of(log: str) -> Stage:
     """Return the furthest stage that a (cleaned) serial log shows."""
-    # A guest that reboots writes into the same log: only its latest boot counts.
-    restarts = [match.start() for match in re.finditer(r"^.*UEFI firmware", log, re.M)]
-    latest = log[restarts[-1] :] if restarts else log
+    latest = latest_boot(log)
     for stage, sign in _SIGNS:
         if sign.search(latest):
             return stage
@@ -63,8 +68,8 @@ def stage_of(log: str) -> Stage:
 
 
 def cloud_init_finished(log: str) -> bool:
-    """Tell whether the log holds cloud-init's final message (its default text)."""
-    return bool(_FINISHED.search(log))
+    """Tell whether the log's latest boot holds cloud-init's final message (its default text)."""
+    return bool(_FINISHED.search(latest_boot(log)))
 
 
 def tail(log: str, lines: int = 15) -> str:
@@ -76,7 +81,7 @@ def trouble(log: str, lines: int = 10) -> str:
     """Return cloud-init's lines in the log that speak of failure, the last few of them."""
     found = [
         line.strip()
-        for line in log.splitlines()
+        for line in latest_boot(log).splitlines()
         if "cloud-init" in line.lower() and _TROUBLE.search(line)
     ]
     return "\n".join(found[-lines:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 import libvirt
@@ -14,9 +15,11 @@ from armvm.host.xml import at, parse, select
 
 #: libvirt 11.2.0 cannot start an ARM guest with a custom CPU; mended in 11.3.0.
 _BROKEN_CUSTOM_CPU = 11_002_000
-#: QEMU's arm CPUs without a 64-bit mode begin like this.
-_32_BIT = ("arm", "cortex-a7", "cortex-a8", "cortex-a9", "cortex-a15", "cortex-m", "cortex-r5")
-_64_BIT_LOOKALIKES = ("cortex-a72", "cortex-a76", "cortex-a78")
+#: QEMU's arm CPUs without a 64-bit mode. By the whole name: cortex-a7 is one, cortex-a710 is none.
+_32_BIT = re.compile(
+    r"arm\d.*|cortex-a(?:5|7|8|9|15|17|32)|cortex-m\d+|cortex-r[4578]f?|cortex-r52"
+    r"|pxa\d.*|sa1\d+|ti925t"
+)
 
 
 class Accelerator(enum.Enum):
@@ -102,9 +105,7 @@ def observe(connection: Connection) -> HostFacts:
 
 def cpu_is_64_bit(model: str) -> bool:
     """Tell whether a QEMU CPU model can run an ARM64 guest."""
-    if model.startswith(_64_BIT_LOOKALIKES):
-        return True
-    return not model.startswith((*_32_BIT, "pxa", "sa1", "ti925t"))
+    return _32_BIT.fullmatch(model) is None
 
 
 def _accelerator(capabilities: etree._Element, arch: str) -> Accelerator:

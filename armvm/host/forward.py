@@ -24,7 +24,7 @@ _TRIES = 20
 
 def choose_port(taken: Collection[int]) -> int:
     """Return a port that no other machine has been given."""
-    return random.choice([port for port in PORTS if port not in set(taken)])  # noqa: S311
+    return random.choice(sorted(set(PORTS) - set(taken)))  # noqa: S311
 
 
 def ensure_forward(domain: Domain, wanted: int, taken: Collection[int]) -> int:
@@ -64,12 +64,17 @@ def _existing(domain: Domain, netdev: str) -> int | None:
     Its lines: ``TCP[HOST_FORWARD]  12  127.0.0.1  20022  10.0.2.15  22  0  0``, below a line
     that names the netdev: ``Hub -1 (hostnet0):`` or ``hostnet0:``.
     """
-    current = ""
-    for line in _monitor(domain, "info usernet").splitlines():
+    return forwarded_port(_monitor(domain, "info usernet"), netdev)
+
+
+def forwarded_port(usernet: str, netdev: str) -> int | None:
+    """Return the host port that *netdev* forwards to port 22, in the text of ``info usernet``."""
+    ours = False
+    for line in usernet.splitlines():
         if line.rstrip().endswith(":"):
-            current = line
+            ours = netdev in re.split(r"[\s():]+", line)
         rule = re.match(r"\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\s", line)
-        if rule and netdev in current:
+        if rule and ours:
             return int(rule[1])
     return None
 

@@ -6,6 +6,7 @@ element along and leave it alone.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,7 +84,7 @@ def from_domain(document: etree._Element) -> Record | None:
         return None
     try:
         return _read(root)
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return None
 
 
@@ -98,12 +99,12 @@ def _read(root: etree._Element) -> Record:
         created=root.get("created", ""),
         user=user.get("name", ""),
         own_key=user.get("own-key") == "yes",
-        host_key=_text(root, "host-key"),
+        host_key=_host_key(_text(root, "host-key")),
         instance_id=_text(root, "instance-id"),
         pool="" if storage is None else storage.get("pool", ""),
         image={} if image is None else {str(key): str(value) for key, value in image.items()},
         settings=settings,
-        forward=None if forward is None else int(forward.get("host-port", "")),
+        forward=None if forward is None else _port(forward.get("host-port", "")),
         creator=None
         if creating is None
         else Creator(
@@ -112,6 +113,19 @@ def _read(root: etree._Element) -> Record:
             started=int(creating.get("started", "0")),
         ),
     )
+
+
+def _port(text: str) -> int:
+    if not 1 <= int(text) <= 65535:
+        raise ValueError("not a port")
+    return int(text)
+
+
+def _host_key(text: str) -> str:
+    kind, _, blob = text.partition(" ")
+    if text and not (kind.isprintable() and base64.b64decode(blob, validate=True)):
+        raise ValueError("not a host key")
+    return text
 
 
 def _child(root: etree._Element, tag: str, /, **attributes: str) -> etree._Element:

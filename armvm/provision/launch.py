@@ -55,7 +55,6 @@ def launch(
         ready = wait_ready(
             where.connection,
             plan.machine.name,
-            local=where.facts.local,
             timeout=timeout,
             progress=progress,
         )

@@ -9,9 +9,17 @@ from armvm.errors import ConfigError, NotFound
 from armvm.guest.identity import fingerprint
 from armvm.host import lifecycle, network
 from armvm.host.connection import Connection, Domain
+from armvm.host.domain_xml import portable
 from armvm.host.facts import Accelerator
 from armvm.host.forward import ensure_forward
-from armvm.host.instance import Instance, find_domain, instances, observe, set_record
+from armvm.host.instance import (
+    Instance,
+    find_domain,
+    inactive_xml,
+    instances,
+    observe,
+    set_record,
+)
 from armvm.progress import Progress
 from armvm.provision.ssh import endpoint
 
@@ -61,6 +69,25 @@ def stop(domain: Domain, instance: Instance, *, force: bool, timeout: float | No
         return
     patience = Accelerator(instance.accelerator).patience
     lifecycle.shutdown(domain, STOP_TIMEOUT * patience if timeout is None else timeout)
+
+
+def portable_xml(connection: Connection, name: str) -> str:
+    """Return the XML of a machine of ours, as other hosts can define it."""
+    domain = find_domain(connection, name)
+    observe(domain)  # refuses what is not ours
+    return portable(inactive_xml(domain))
+
+
+def overviews(connection: Connection) -> list[dict[str, Any]]:
+    """Return a line for ``list`` for every machine, by name."""
+    found = []
+    for one in instances(connection):
+        try:
+            domain = find_domain(connection, one.name) if one.running else None
+        except NotFound:
+            continue  # removed in between
+        found.append(overview(domain, one))
+    return found
 
 
 def describe(domain: Domain, instance: Instance) -> dict[str, Any]:

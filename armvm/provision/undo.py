@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from armvm.errors import ArmvmError
 from armvm.progress import Progress
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,5 +65,5 @@ class Undo:
             for step in reversed(self._steps):
                 try:
                     step()
-                except ArmvmError as failure:
-                    self._progress.warn(f"could not be undone: {failure.message}")
+                except Exception as failure:  # a bug in one step must not keep the rest
+                    self._progress.warn(f"could not be undone: {failure}")

@@ -11,7 +11,7 @@ from armvm.guest import serial
 from armvm.guest.ready import Boot, CloudInitResult, Probe, answers_ssh, read_result, wait
 from armvm.guest.serial import Stage
 from armvm.host import agent
-from armvm.host.connection import Connection, Domain
+from armvm.host.connection import Connection, Domain, is_local, uri_of
 from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
@@ -44,7 +44,6 @@ def wait_ready(
     connection: Connection,
     name: str,
     *,
-    local: bool,
     timeout: float | None,
     progress: Progress,
 ) -> Ready:
@@ -55,7 +54,7 @@ def wait_ready(
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
-    watch = _Watch(connection, domain, instance, local)
+    watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
     boot = wait(
         name,
         watch.probes(),

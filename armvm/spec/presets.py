@@ -36,10 +36,12 @@ def file_layer(path: Path) -> Layer:
     """
     try:
         document = read_toml(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Layer(origin=str(path), values={})
     except PermissionError as error:
         raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     values = document.pop("machine", {})
     if document or not isinstance(values, dict):
         raise ConfigError(
@@ -57,7 +59,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         import tomli as tomllib
 
     try:
-        document: dict[str, Any] = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     return document

@@ -1,0 +1,40 @@
+"""The way to a host, for the command line: a connection, its facts, and the names on it."""
+
+from __future__ import annotations
+
+from armvm.host import connection as connecting
+from armvm.host import facts, instance, network, storage
+from armvm.host.connection import Connection
+from armvm.provision.create import Where
+from armvm.spec.names import check_object_name, next_name
+
+
+def connect(uri: str | None) -> Connection:
+    """Open a connection; None means the one that is used without ``--connect``."""
+    return connecting.connect(uri)
+
+
+def where(uri: str | None, pool: str | None) -> Where:
+    """Open a connection and look at its host, for commands that make machines."""
+    connection = connect(uri)
+    return Where(connection=connection, facts=facts.observe(connection), pool=pool_name(pool))
+
+
+def pool_name(asked: str | None) -> str:
+    """Return the pool asked for, or armvm's own. Raises ConfigError for what can be no name."""
+    return check_object_name("pool", asked) if asked else storage.DEFAULT_POOL
+
+
+def machine_names(connection: Connection) -> list[str]:
+    """Return the names of armvm's machines."""
+    return [one.name for one in instance.instances(connection)]
+
+
+def network_names(connection: Connection) -> list[str]:
+    """Return the names of all networks, running or not."""
+    return network.network_names(connection)
+
+
+def free_name(connection: Connection) -> str:
+    """Return the first of ``arm64-01``, ``arm64-02``, … that no domain has."""
+    return next_name(instance.domain_names(connection))
