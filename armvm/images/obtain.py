@@ -94,8 +94,8 @@ def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
 def _converted(
     raw: Path, source: ImageSource, digest: str, key: str, cache: Cache, progress: Progress
 ) -> Image:
-    label = f"converting {public_url(source.location).rpartition('/')[2]} to qcow2"
     """Convert a raw image into the cache; the caller holds the lock for *key*."""
+    label = f"converting {public_url(source.location).rpartition('/')[2]} to qcow2"
     with cache.partial(key) as target:
         localfile.convert_raw(raw, target, label=label, cache=cache, progress=progress)
         qcow2.inspect(target, name=source.reference)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from armvm.errors import ConfigError, NotFound
@@ -11,17 +10,15 @@ from armvm.host import lifecycle, network
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain_xml import portable
 from armvm.host.facts import Accelerator
-from armvm.host.forward import ensure_forward
 from armvm.host.instance import (
     Instance,
     find_domain,
     inactive_xml,
     instances,
     observe,
-    set_record,
 )
 from armvm.progress import Progress
-from armvm.provision.ssh import endpoint
+from armvm.provision.ssh import endpoint, restore_forward
 
 #: Seconds a guest has to shut down under KVM; emulation gets ten times that.
 STOP_TIMEOUT = 60.0
@@ -53,13 +50,13 @@ def start(
     if instance.network is not None and instance.network in network.network_names(connection):
         network.ensure_active(connection, instance.network, progress)
     lifecycle.start(domain)
-    if instance.network is None and instance.record.forward is not None:
-        others = {one.record.forward or 0 for one in instances(connection)}
-        port = ensure_forward(domain, instance.record.forward, others)
-        if port != instance.record.forward:
-            progress.say(f"port {instance.record.forward} is taken; ssh is at port {port} now")
-            set_record(domain, replace(instance.record, forward=port))
-    return observe(domain)
+    others = {one.record.forward or 0 for one in instances(connection)}
+    started = restore_forward(domain, observe(domain), others)
+    if started.record.forward != instance.record.forward:
+        progress.say(
+            f"port {instance.record.forward} is taken; ssh is at port {started.record.forward} now"
+        )
+    return started
 
 
 def stop(domain: Domain, instance: Instance, *, force: bool, timeout: float | None) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from armvm import process
 from armvm.errors import ArmvmError, DomainError, NotReady
 from armvm.guest.credentials import own_key
 from armvm.host.connection import Domain
 from armvm.host.forward import ensure_forward
-from armvm.host.instance import Instance
+from armvm.host.instance import Instance, observe, set_record
 from armvm.host.network import addresses
 from armvm.paths import data_dir
 from armvm.provision.known_hosts import host_alias, write_known_host
@@ -43,17 +43,29 @@ def reach(domain: Domain, instance: Instance) -> Endpoint:
         raise DomainError(
             f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"
         )
-    if instance.network is None and instance.record.forward is not None:
-        # Started by virsh or virt-manager, QEMU knows no forward yet.
-        port = ensure_forward(domain, instance.record.forward, ())
-        return Endpoint(host=LOOPBACK, port=port)
-    found = endpoint(domain, instance)
+    found = endpoint(domain, restore_forward(domain, instance))
     if found is None:
         raise NotReady(
             f"{instance.name} has no address yet",
             hint=f"armvm wait {instance.name}   waits until it can be logged in to",
         )
     return found
+
+
+def restore_forward(domain: Domain, instance: Instance, taken: Collection[int] = ()) -> Instance:
+    """Give a running machine with user networking its way in, and return it as it is then.
+
+    QEMU forgets the forward when it ends: a machine started by virsh has none yet. The port
+    changes, and is remembered, when another program has taken it; *taken* ones are not chosen.
+    """
+    port = instance.record.forward
+    if instance.network is not None or port is None:
+        return instance
+    given = ensure_forward(domain, port, taken)
+    if given == port:
+        return instance
+    set_record(domain, replace(instance.record, forward=given))
+    return observe(domain)
 
 
 def ssh_command(

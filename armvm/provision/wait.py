@@ -16,7 +16,7 @@ from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
-from armvm.provision.ssh import Endpoint, endpoint, run_in_guest
+from armvm.provision.ssh import Endpoint, endpoint, restore_forward, run_in_guest
 
 #: Seconds until a guest must be ready under KVM; emulation gets ten times that.
 BASE_TIMEOUT = 120.0
@@ -54,6 +54,8 @@ def wait_ready(
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
+    if instance.running:
+        instance = restore_forward(domain, instance)
     watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
     boot = wait(
         name,
