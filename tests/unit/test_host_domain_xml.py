@@ -83,13 +83,13 @@ def test_a_headless_machine_has_no_screen_and_no_input() -> None:
 )
 def test_a_mode_of_libvirts_takes_the_place_of_a_model(model: str, mode: str) -> None:
     cpu = at(built(replace(SPEC, cpu_model=model)), "cpu")
-    assert dict(cpu.attrib) == {"mode": mode, "check": "none"}
+    assert dict(cpu.items()) == {"mode": mode, "check": "none"}
     assert len(cpu) == 0
 
 
 def test_a_named_cpu_is_exact() -> None:
     cpu = at(built(replace(SPEC, cpu_model="cortex-a72")), "cpu")
-    assert dict(cpu.attrib) == {"mode": "custom", "match": "exact", "check": "none"}
+    assert dict(cpu.items()) == {"mode": "custom", "match": "exact", "check": "none"}
     assert value(cpu, "model") == "cortex-a72"
 
 

@@ -96,8 +96,8 @@ SIXTY_FOUR = (
 ).split()
 THIRTY_TWO = (
     "arm1026 arm1136 arm1136-r2 arm1176 arm11mpcore arm926 arm946 cortex-a7 cortex-a8 cortex-a9 "
-    "cortex-a15 cortex-a17 cortex-a5 cortex-m0 cortex-m3 cortex-m4 cortex-m33 cortex-m55 cortex-m7 cortex-r5 "
-    "cortex-r5f cortex-r52 pxa250 pxa270-a0 sa1100 sa1110 ti925t"
+    "cortex-a15 cortex-a17 cortex-a5 cortex-m0 cortex-m3 cortex-m4 cortex-m33 cortex-m55 cortex-m7 "
+    "cortex-r5 cortex-r5f cortex-r52 pxa250 pxa270-a0 sa1100 sa1110 ti925t"
 ).split()
 
 
