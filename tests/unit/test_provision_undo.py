@@ -13,7 +13,8 @@ import pytest
 
 from armvm.errors import StorageError
 from armvm.progress import Plain, Quiet
-from armvm.provision.undo import Undo, shielded
+from armvm.provision.undo import Undo
+from armvm.signals import shielded
 
 
 class Stopped(BaseException):
