@@ -117,6 +117,9 @@ def test_a_disk_holds_the_files_as_they_were(tree: Path, tmp_path: Path) -> None
     assert disk.ESP_TYPE in dump
     assert disk.ROOT_TYPE in dump
 
+    boot_sector = raw.read_bytes()[disk.ESP_START :][:512]
+    assert boot_sector[82:90] == b"FAT32   "
+    assert boot_sector[446:] == bytes(64) + b"\x55\xaa", "no partition table inside a partition"
     esp = f"{raw}@@{disk.ESP_START}"
     for source, target in disk.ESP_FILES.items():
         content = process.run(["mtype", "-i", esp, f"::{target}"]).stdout

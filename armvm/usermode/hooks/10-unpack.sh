@@ -49,8 +49,7 @@ done | xargs -P "$(nproc)" -I{} sh -c \
 # does no harm here, and the guest's own dpkg settles it when it configures them.
 # shellcheck disable=SC2086
 dpkg --root="$root" --force-unsafe-io --force-depends --force-architecture \
-    --path-exclude='/usr/share/man/*' --unpack $essential $others 2>&1 |
-    grep -v -e '^dpkg: .*pre-dependency problem' -e '^ ' -e '^$' || true
+    --path-exclude='/usr/share/man/*' --unpack $essential $others
 rm -f "$debs"/*.deb
 
 # mmdebstrap mounts these only where their directories exist from the beginning, and unpacking
