@@ -29,6 +29,12 @@ standard error. With `--json`, an error is one JSON object there. `--debug` befo
 shows a traceback. A command after `--` goes to the guest (`armvm ssh -- uname -m`).
 """
 
+#: typer's own options, whose words change with its versions.
+_TYPERS = {
+    "install_completion": "Install shell completion for the current shell.",
+    "show_completion": "Print the completion script of the current shell.",
+}
+
 
 def commands(group: Any = None, path: str = "armvm") -> Iterator[tuple[str, Any]]:
     """Return every command that does something, with its full name, in the order of the help."""
@@ -107,7 +113,7 @@ def _options(command: Any) -> str:
             continue
         words = [*one.opts, *one.secondary_opts]
         value = "" if one.is_flag else f" {_metavar(one)}"
-        help_text = one.help or ""
+        help_text = _TYPERS.get(one.name, one.help or "")
         if one.envvar:
             help_text += f" (`{one.envvar}`)"
         if one.required:
