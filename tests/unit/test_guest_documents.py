@@ -179,11 +179,14 @@ def test_a_byte_order_mark_is_taken_off() -> None:
         ("packages:\r\n  - git\r\n", {"packages": ["git"]}),
         ("a: &x [1]\nb: *x\n", {"a": [1], "b": [1]}),
         ("text: |\n  é ü 日本\n", {"text": "é ü 日本\n"}),
+        ('a: "x\\x85y\\u2028\\nz\\ufeff"\n', {"a": "x\x85y\u2028\nz\ufeff"}),
     ],
 )
 def test_documents_that_are_taken(body: str, document: dict[str, Any]) -> None:
     assert read_user_data("#cloud-config\n" + body) == document
     assert read_user_data("#cloud-config\r\n" + body) == document
+    told = theirs(body)
+    assert {key: told[key] for key in document} == document
 
 
 @pytest.mark.parametrize(
