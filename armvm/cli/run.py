@@ -67,6 +67,8 @@ def _run(words: list[str]) -> int:
             sys.stdout.flush()
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as signalled:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # nothing is left to be ended but Python
         print("armvm: interrupted", file=sys.stderr)
         return 128 + signalled.number
     except BrokenPipeError:
