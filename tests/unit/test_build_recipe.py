@@ -157,6 +157,18 @@ def test_too_little_room_is_said_before_anything_is_done(tmp_path: Path) -> None
     check_space(tmp_path, needed=1)
 
 
+def test_of_a_long_log_the_lines_around_the_first_error_are_shown() -> None:
+    log = [f"Unpacking package{number} ..." for number in range(500)]
+    assert rootfs.extract(log)[-1] == log[-1]
+    log[200] = "mokutil: error while loading shared libraries: libz.so.1"
+    log[203] = "dpkg: error processing archive shim-signed.deb (--unpack):"
+    log[499] = "E: mmdebstrap failed to run"
+    shown = rootfs.extract(log)
+    assert log[200] in shown
+    assert log[203] in shown
+    assert len(shown) <= 20
+
+
 @pytest.mark.skipif(
     shutil.which("mmdebstrap") is None
     or os.geteuid() != 0
