@@ -37,7 +37,8 @@ def test_ubuntu_boots_from_a_server_with_its_layout(
     assert shown["image"] == {
         "reference": "ubuntu:24.04",
         "serial": "20260911",
-        "digest": published.digest,
+        "digest": f"sha256:{published.digest}",
+        "size": str(debian_image.stat().st_size),
         "system": "ubuntu 24.04",
         "verified": "catalog-digest",
     }
