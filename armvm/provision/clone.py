@@ -35,10 +35,14 @@ from armvm.provision.undo import Undo, shielded
 PATIENCE = 60.0
 
 
-def make_clone(where: Where, plan: CreatePlan, golden: Golden, progress: Progress) -> Domain:
+def make_clone(
+    where: Where, plan: CreatePlan, golden: Golden, progress: Progress, *, whole: bool = True
+) -> Domain:
     """Make the machine that *plan* describes from *golden*, running, and return its domain.
 
     Its ssh answers and its identity was read back. Any failure leaves nothing of it behind.
+    *whole* false leaves its maker's name in the metadata, as `create.apply` does.
+
     Raises Conflict for a taken name; DomainError, StorageError, NotReady, CommandFailed when it
     cannot be made this way.
     """
@@ -67,8 +71,10 @@ def make_clone(where: Where, plan: CreatePlan, golden: Golden, progress: Progres
         _be_reborn(clone, plan, golden)
         # Only now can anybody reach it.
         if record.forward is not None:
-            record = replace(record, forward=ensure_forward(clone, record.forward, ()))
-        set_record(clone, record)
+            port = ensure_forward(clone, record.forward, ())
+            record = replace(record, forward=port)
+            wait_for_ssh(port, machine.name)
+        set_record(clone, record if whole else replace(record, creator=begun.creator))
     return clone
 
 

@@ -12,10 +12,39 @@ from armvm.host import lifecycle, memory_cow, storage
 from armvm.host.base import volumes_on
 from armvm.host.connection import Connection, Pool
 from armvm.host.golden import Golden, find_golden, goldens
-from armvm.host.instance import find_domain
-from armvm.provision.create import Where
+from armvm.host.instance import domain_names, find_domain
+from armvm.progress import Progress
+from armvm.provision import images
+from armvm.provision.create import Where, make_plan
+from armvm.provision.golden import bake, golden_machine
 from armvm.provision.undo import shielded
 from armvm.provision.warm import fits, in_use
+from armvm.spec.machine import Machine
+from armvm.spec.names import next_name
+
+
+def find(where: Where, name: str) -> Golden:
+    """Return a golden by name. Raises NotFound."""
+    return find_golden(where.connection, name)
+
+
+def free_name(connection: Connection) -> str:
+    """Return the first of ``golden-01``, ``golden-02``, … that no domain has."""
+    return next_name(domain_names(connection), prefix="golden")
+
+
+def create(where: Where, machine: Machine, *, timeout: float | None, progress: Progress) -> Golden:
+    """Boot *machine*, settle it, and save it as a golden. Raises what baking raises."""
+    wanted = golden_machine(machine)
+    source = images.locate(wanted.image, progress)
+    plan = make_plan(where, wanted, source)
+    image = images.obtain(source, progress)
+    return bake(where, plan, image, timeout=timeout, progress=progress)
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the names of all goldens."""
+    return [golden.name for golden in goldens(connection)]
 
 
 def describe(where: Where, golden: Golden) -> dict[str, Any]:

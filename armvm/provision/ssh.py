@@ -69,9 +69,17 @@ def restore_forward(domain: Domain, instance: Instance, taken: Collection[int] =
 
 
 def ssh_command(
-    instance: Instance, where: Endpoint, command: Sequence[str] = (), *, batch: bool = False
+    instance: Instance,
+    where: Endpoint,
+    command: Sequence[str] = (),
+    *,
+    batch: bool = False,
+    terminal: bool = False,
 ) -> list[str]:
-    """Return ssh's argument list for a machine; *batch* never asks for anything."""
+    """Return ssh's argument list for a machine.
+
+    *batch* never asks for anything; *terminal* gives a command one, as a login has.
+    """
     options = [
         "StrictHostKeyChecking=yes",
         f"UserKnownHostsFile={write_known_host(instance)}",
@@ -83,6 +91,7 @@ def ssh_command(
     ]
     return [
         "ssh",
+        *(["-t"] if terminal else []),
         *(word for option in options for word in ("-o", option)),
         *(["-i", str(own_key(data_dir())[0])] if instance.record.own_key else []),
         "-p",

@@ -7,10 +7,14 @@ from typing import Any
 
 from armvm.errors import Conflict, UsageError
 from armvm.host.golden import Golden, find_golden, goldens
+from armvm.images.model import ImageSource, Verified
 from armvm.progress import Progress
 from armvm.provision.create import Where
 from armvm.provision.golden import differences, ground_of, loader_in, shape_of, why_no_golden
 from armvm.provision.plan import CreatePlan
+from armvm.spec.machine import Machine
+from armvm.spec.size import size_label
+from armvm.spec.system import OperatingSystem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,38 @@ def choose(
     if reasons:
         progress.say(f"{reasons[0]}; booting cold")
     return None
+
+
+def source_of(golden: Golden, machine: Machine) -> ImageSource | None:
+    """Return the image of a golden as a source without a location; None for another image."""
+    image = golden.mark.record.image
+    if machine.image != image.get("reference"):
+        return None
+    distro, _, version = image.get("system", "").partition(" ")
+    return ImageSource(
+        reference=machine.image,
+        location="",
+        digest=golden.mark.shape["image"],
+        system=OperatingSystem(distro=distro, version=version) if distro else None,
+        serial=image.get("serial"),
+        verified=Verified(image.get("verified", Verified.NOTHING.value)),
+    )
+
+
+def settings_of(golden: Golden) -> dict[str, Any]:
+    """Return a golden's shape as a layer of settings, for a machine to be made from it."""
+    shape = golden.mark.shape
+    return {
+        "image": golden.mark.record.image.get("reference"),
+        "cpus": shape["cpus"],
+        "mem": shape["memory_mib"],
+        "disk": size_label(shape["disk"]),
+        "cpu": golden.mark.record.settings.get("cpu_model"),
+        "user": shape["user"],
+        "network": shape["network"],
+        "headless": shape["headless"],
+        "autologin": shape["autologin"],
+    }
 
 
 def fits(where: Where, golden: Golden) -> str | None:
