@@ -65,14 +65,11 @@ def receive() -> dict[str, Any]:
 
 def become(order: dict[str, Any]) -> dict[str, Any]:
     """Take on the identity in *order*, and return the facts as they are read back."""
+    begun = time.monotonic()
     stir(bytes.fromhex(order["entropy"]))
     time.clock_settime(time.CLOCK_REALTIME, order["time"])
     rename(order["hostname"])
-    write("/etc/machine-id", order["machine_id"] + "\n", 0o444)
-    if os.path.exists("/var/lib/dbus/machine-id") and not os.path.islink(
-        "/var/lib/dbus/machine-id"
-    ):
-        write("/var/lib/dbus/machine-id", order["machine_id"] + "\n", 0o444)
+    new_machine_id(order["machine_id"])
     new_cloud_instance(order["instance_id"], order["hostname"])
     new_host_key(order["host_key_private"], order["host_key_public"])
     authorize(order["user"], order["authorized_keys"])
@@ -80,8 +77,22 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):
         write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
+    done = time.monotonic()
     os.sync()  # a plug pulled right now must not bring the golden's identity back
-    return facts()
+    synced = time.monotonic()
+    return {**facts(), "seconds": [round(done - begun, 3), round(synced - done, 3)]}
+
+
+def new_machine_id(machine_id: str) -> None:
+    """Change the machine-id; the journal, which lies under it, comes along."""
+    old = read("/etc/machine-id")
+    write("/etc/machine-id", machine_id + "\n", 0o444)
+    dbus = "/var/lib/dbus/machine-id"
+    if os.path.exists(dbus) and not os.path.islink(dbus):
+        write(dbus, machine_id + "\n", 0o444)
+    for journal in ("/var/log/journal/", "/run/log/journal/"):
+        if old and old != machine_id and os.path.isdir(journal + old):
+            os.rename(journal + old, journal + machine_id)
 
 
 def stir(entropy: bytes) -> None:
@@ -223,7 +234,7 @@ def settle(user: str) -> None:
 
 
 def afterwards() -> int:
-    """Answer, and start the timers again a little later, in a process of its own."""
+    """End, but for a process that starts the journal and the timers again a little later."""
     if os.fork() != 0:
         return 0
     os.setsid()
@@ -232,6 +243,8 @@ def afterwards() -> int:
     for number in (0, 1, 2):
         os.dup2(nothing, number)
     time.sleep(QUIET)
+    # It keeps the ids it has started with: entries from now on carry the new ones.
+    run("systemctl", "try-restart", "systemd-journald.service")
     timers = (read(TIMERS) or "").split()
     if timers:
         run("systemctl", "start", "--no-block", *timers)

@@ -24,7 +24,7 @@ from armvm.host.xml import at, parse, remove, select
 from armvm.spec.names import shown
 
 NAMESPACE = "urn:armvm:golden:1"
-_ELEMENT = f"{{{NAMESPACE}}}golden"
+ELEMENT = f"{{{NAMESPACE}}}golden"
 _MACHINE = "{urn:armvm:machine:1}machine"
 
 
@@ -117,7 +117,7 @@ def definition_of_clone(golden: Golden, spec: DomainSpec, record: Record) -> etr
     at(document, "name").text = spec.name
     at(document, "uuid").text = spec.uuid
     metadata = at(document, "metadata")
-    for element in metadata.findall(_ELEMENT):
+    for element in metadata.findall(ELEMENT):
         metadata.remove(element)
     metadata.append(to_element(record))
     for element in select(
@@ -144,7 +144,7 @@ def loader_of(domain: Domain) -> str:
 def _read(domain: Domain) -> Golden | None:
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
     document = parse(domain.XMLDesc(flags))
-    root = document.find(f"metadata/{_ELEMENT}")
+    root = document.find(f"metadata/{ELEMENT}")
     if root is None:
         return None
     try:
@@ -162,7 +162,7 @@ def _read(domain: Domain) -> Golden | None:
 
 
 def _to_element(mark: Mark) -> etree._Element:
-    root = etree.Element(_ELEMENT, nsmap={"armvm-golden": NAMESPACE})
+    root = etree.Element(ELEMENT, nsmap={"armvm-golden": NAMESPACE})
     root.set("created", mark.created)
     root.set("resident", str(mark.resident))
     root.set("state-digest", mark.state_digest)
