@@ -157,7 +157,7 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
 
     def end() -> None:
         late.set()
-        _end(process)
+        _kill(process)
 
     timer = threading.Timer(timeout, end) if timeout is not None else None
     if timer is not None:
@@ -178,7 +178,7 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
     return b"".join(kept)
 
 
-def _end(process: Any) -> None:
+def _kill(process: Any) -> None:
     """End a process that leads its own session, with its children: asked first, then killed."""
     import subprocess
 
@@ -192,3 +192,12 @@ def _end(process: Any) -> None:
         pass  # nothing is left, or nothing that is ours
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(PATIENCE)
+
+
+def _end(process: Any) -> None:
+    """End a process and its children, and close its pipes."""
+    _kill(process)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()

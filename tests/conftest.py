@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import armvm, fresh_name
+
+# No time limits: the machines are shared and noisy. In CI the same examples every time; new ones
+# are looked for at home.
+settings.register_profile(
+    "armvm",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("armvm")
 
 LAYERS = ("unit", "expected", "libvirt", "boot")
 

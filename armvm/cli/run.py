@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from armvm.errors import ArmvmError
+from armvm.signals import ENDING
 
 
 class Interrupted(BaseException):
@@ -22,13 +23,30 @@ class Interrupted(BaseException):
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    # From now on everything undoes itself; a second Ctrl-C must not end that half-way.
+    for other in ENDING:
+        signal.signal(other, _patience)
     raise Interrupted(number)
+
+
+def _patience(_number: int, _frame: FrameType | None) -> None:
+    os.write(sys.stderr.fileno(), b"armvm: already ending; what was begun is being removed\n")
+
+
+def _caught(lost: sys.UnraisableHookArgs) -> None:
+    """Raise an interruption again that hit where Python drops exceptions: in a destructor."""
+    if isinstance(lost.exc_value, Interrupted):
+        signal.signal(lost.exc_value.number, _interrupt)
+        os.kill(os.getpid(), lost.exc_value.number)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``armvm`` with *argv* (default: the process's own) and exit."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    sys.unraisablehook = _caught
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(number, _interrupt)
     sys.exit(_run(words))
@@ -49,6 +67,8 @@ def _run(words: list[str]) -> int:
             sys.stdout.flush()
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as signalled:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # nothing is left to be ended but Python
         print("armvm: interrupted", file=sys.stderr)
         return 128 + signalled.number
     except BrokenPipeError:

@@ -103,6 +103,11 @@ def read_user_data(text: str) -> dict[str, Any] | str:
             f"--user-data is not YAML: {where}{error.problem or error}",
             hint="check its indentation and quotes",
         ) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"--user-data is not YAML: line {line}: {error.character:#04x} is no character for it"
+        ) from error
     # PyYAML lets nonsense such as a date of month 13 or very deep nesting through to Python.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--user-data is not YAML: {type(error).__name__}: {error}") from error
@@ -172,7 +177,9 @@ def _dump(document: Mapping[str, Any]) -> str:
         """Writes texts of several lines as blocks, so that a person can read the seed."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-        style = "|" if "\n" in value else None
+        # PyYAML folds these as if they were line ends, unless they are escaped.
+        odd = any(mark in value for mark in "\x85\u2028\u2029\ufeff")
+        style = '"' if odd else "|" if "\n" in value else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)

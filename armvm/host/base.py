@@ -19,7 +19,8 @@ from armvm.errors import ArmvmError, Conflict
 from armvm.host import storage
 from armvm.host.connection import Connection, Pool, Volume, errors
 from armvm.host.xml import parse
-from armvm.progress import Progress
+from armvm.progress import Progress, Quiet
+from armvm.signals import shielded
 
 #: Seconds without growth after which a short base is taken for an abandoned one.
 PATIENCE = 5.0
@@ -66,20 +67,43 @@ def ensure_base(
 def _upload(
     connection: Connection, pool: Pool, name: str, path: Path, size: int, progress: Progress
 ) -> Volume:
-    volume = storage.create_empty(pool, name)
+    ours = False
     try:
+        # Without a signal in between, so that it is known whose the volume is.
+        with shielded():
+            volume = storage.create_empty(pool, name)
+            ours = True
         with progress.task(f"copying the image to the pool {pool.name()}", total=size) as task:
             storage.upload_file(connection, volume, path, task.update)
     except BaseException:
-        # The daemon may need a moment until it has closed an aborted upload's file.
-        for _ in range(50):
-            with contextlib.suppress(ArmvmError):
-                storage.delete_volume(volume)
-                break
-            time.sleep(0.1)
+        if ours:
+            with shielded():
+                _remove(volume)
         raise
     storage.check_space(pool, 0)  # the refresh lets libvirt see that it is a qcow2 now
     return volume
+
+
+def remove_if_abandoned(
+    pool: Pool, digest: str, size: int, *, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
+    """Remove a base that is short of *size* bytes and that nobody writes; return its name."""
+    name = base_name(digest)
+    users = users_of(pool)
+    volume = storage.find_volume(pool, name)
+    if volume is None or users.get(name) or storage.physical_size(volume) == size:
+        return []
+    _wait_or_remove(volume, size, Quiet(), sleep)
+    return [name] if storage.find_volume(pool, name) is None else []
+
+
+def _remove(volume: Volume) -> None:
+    """Remove a volume whose upload was aborted: the daemon may need a moment to close it."""
+    for _ in range(50):
+        with contextlib.suppress(ArmvmError):
+            storage.delete_volume(volume)
+            return
+        time.sleep(0.1)
 
 
 def _wait_or_remove(

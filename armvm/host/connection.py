@@ -6,6 +6,7 @@ libvirt-python has no type information: its objects are `Any`, under the names b
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import socket
 import threading
@@ -48,6 +49,12 @@ _PERMISSION_HINT = (
     "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), "
     "or use --connect qemu:///session"
 )
+
+_URI_HINT = "for example qemu:///system, qemu:///session, qemu+ssh://user@host/system"
+#: What libvirt says of a URI that leads nowhere.
+_NO_SUCH_DRIVER = ("no connection driver available", "unexpected qemu URI path")
+#: What it says of a user it does not let in; the second where there is no polkit to be asked.
+_DENIALS = ("Permission denied", "Unable to get system bus connection")
 
 #: libvirt's error codes (virErrorNumber in virterror.h) that say more than their domain does.
 _BY_CODE: Mapping[int, type[ArmvmError]] = {
@@ -114,13 +121,14 @@ def _opens(path: Path) -> bool:
 
 def connect(uri: str | None = None) -> Connection:
     """Open a connection. Raises UsageError, ConnectFailed or PermissionDenied."""
-    # libvirt prints every error to standard error otherwise.
-    libvirt.registerErrorHandler(lambda *_: None, None)
+    # libvirt prints every error to standard error otherwise. The handler is no Python code: a
+    # signal that came during the failing call would be raised in there, and become a SystemError.
+    libvirt.registerErrorHandler(operator.is_, None)
     wanted = uri if uri is not None else default_uri(os.environ)[0]
     if not wanted.isprintable() or ":" not in wanted:
         raise UsageError(
             f"{shown(wanted)} is no connection URI",
-            hint="for example qemu:///system, qemu:///session, qemu+ssh://user@host/system",
+            hint=_URI_HINT,
         )
     outcome: list[Any] = []
     thread = threading.Thread(target=_open, args=(wanted, outcome), daemon=True)
@@ -148,8 +156,10 @@ def _open(uri: str, outcome: list[Any]) -> None:
 
 def _connect_error(uri: str, error: Any) -> ArmvmError:
     text = _message(error)
-    denied = isinstance(translate(error, ""), PermissionDenied) or "Permission denied" in text
-    if denied:
+    if any(words in text for words in _NO_SUCH_DRIVER):
+        return UsageError(f"{shown(uri)} is no URI of a QEMU host", detail=text, hint=_URI_HINT)
+    denied = isinstance(translate(error, ""), PermissionDenied)
+    if denied or any(words in text for words in _DENIALS):
         return PermissionDenied(f"libvirt refuses you at {uri}", detail=text, hint=_PERMISSION_HINT)
     return ConnectFailed(
         f"libvirt does not answer at {uri}",

@@ -133,6 +133,11 @@ def _make_esp(root: Path, raw: Path) -> None:
     process.run(
         ["mformat", "-i", where, *sectors, "-h", "64", "-s", "32", "-F", "-v", ESP_LABEL, "::"]
     )
+    # mformat writes a partition table of the DOS kind into its boot sector, which makes GRUB's
+    # tools in the guest warn of nested partitions.
+    with raw.open("r+b") as file:
+        file.seek(ESP_START + 446)
+        file.write(bytes(64))
     targets = [*ESP_FILES.values(), ESP_GRUB_CFG_PATH]
     directories = {str(parent) for name in targets for parent in Path(name).parents} - {"."}
     process.run(["mmd", "-i", where, *(f"::{name}" for name in sorted(directories))])

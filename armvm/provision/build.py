@@ -133,7 +133,7 @@ def _directory_beside(output: Path, mode: rootfs.Mode) -> Iterator[Path]:
     parent = output.parent if mode is rootfs.Mode.ROOT else Path("/var/tmp")  # noqa: S108
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(parent)
+        check_space(parent)
         work = Path(tempfile.mkdtemp(prefix=".armvm-build-", dir=parent))
     except PermissionError as error:
         raise PermissionDenied(
@@ -148,12 +148,12 @@ def _directory_beside(output: Path, mode: rootfs.Mode) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _check_space(directory: Path) -> None:
-    """Raise StorageError when *directory* has no room for a build."""
+def check_space(directory: Path, needed: int = SPACE) -> None:
+    """Raise StorageError when *directory* has no room for *needed* bytes."""
     free = shutil.disk_usage(directory).free
-    if free < SPACE:
+    if free < needed:
         raise StorageError(
-            f"a build needs {size_text(SPACE)} in {directory}, which has {size_text(free)} left",
+            f"a build needs {size_text(needed)} in {directory}, which has {size_text(free)} left",
             hint="make room there, or let XDG_CACHE_HOME point to a larger disk",
         )
 

@@ -28,7 +28,8 @@ from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import LOOPBACK
-from armvm.provision.undo import Undo, shielded
+from armvm.provision.undo import Undo
+from armvm.signals import shielded
 
 #: Seconds that the guest agent may take to answer after the clone was resumed, and seconds for
 #: its new identity. Both take tenths; a host with a clone on every CPU is slow.

@@ -27,9 +27,10 @@ from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import plan as planning
 from armvm.provision.creator import is_dead, myself
-from armvm.provision.delete import delete_domain
+from armvm.provision.delete import forget_domain
 from armvm.provision.plan import CreatePlan
-from armvm.provision.undo import Undo, shielded
+from armvm.provision.undo import Undo
+from armvm.signals import shielded
 from armvm.spec.machine import Machine
 
 
@@ -86,7 +87,8 @@ def apply(
     """
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine, image.virtual_size)
-    record = replace(plan.record, image={**plan.record.image, "digest": image.digest})
+    known = {"digest": image.digest, "size": str(image.path.stat().st_size)}
+    record = replace(plan.record, image={**plan.record.image, **known})
     remove_leftovers(connection, machine.name, progress)
     pool = storage.ensure_pool(connection, where.pool, where.facts)
     xml = to_text(build(plan.spec, replace(record, creator=myself())))
@@ -148,7 +150,9 @@ def remove_leftovers(connection: Connection, name: str, progress: Progress) -> N
         if not _is_leftover(domain):
             return
         progress.say(f"removing what an interrupted create of {name} left behind")
-        delete_domain(connection, domain, observe(domain))
+        # The volumes stay: another create may have been faster here, and made its own by now.
+        # Whoever defines the domain removes those of a dead machine.
+        forget_domain(domain, observe(domain))
     except NotFound:
         return  # no leftovers, or another process was faster
 

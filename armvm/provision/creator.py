@@ -20,14 +20,25 @@ def myself() -> Creator:
 
 def is_dead(creator: Creator) -> bool:
     """Tell whether a maker is known to be dead; one on another host may be alive."""
-    return creator.host == _place() and _started(creator.pid) != creator.started
+    if creator.host == _place():
+        return _started(creator.pid) != creator.started
+    machine, boot, _ = _place().split("/", 2)
+    theirs = creator.host.split("/", 2)
+    return bool(machine) and theirs[0] == machine and theirs[1:2] != [boot]  # an earlier boot
 
 
 def _place() -> str:
-    """Return what process ids mean something in: this boot of this host, this PID namespace."""
+    """Return what process ids mean something in: this boot of this host, this PID namespace.
+
+    The host's part is empty where it has no machine-id(5).
+    """
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine = ""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the text, not a path
-    return f"{boot}/{namespace}"
+    return f"{machine}/{boot}/{namespace}"
 
 
 def _started(pid: int) -> int | None:

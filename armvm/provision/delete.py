@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from armvm.errors import Conflict, NotFound
 from armvm.host import lifecycle, storage
-from armvm.host.connection import Connection, Domain
+from armvm.host.base import remove_if_abandoned
+from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.provision.creator import is_dead
 from armvm.provision.known_hosts import forget_host
-from armvm.provision.undo import shielded
+from armvm.signals import shielded
 
 
 def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
@@ -42,6 +43,26 @@ def delete_domain(connection: Connection, domain: Domain, instance: Instance) ->
         # The volumes first: while the domain is there, the next delete finds what is left.
         pool = storage.find_pool(connection, instance.record.pool)
         removed = storage.delete_machine_volumes(pool, instance.name) if pool else []
+        removed += _remove_half_base(pool, instance) if pool else []
         lifecycle.undefine(domain)
         forget_host(instance.uuid)
         return removed
+
+
+def forget_domain(domain: Domain, instance: Instance) -> None:
+    """Remove a domain with its NVRAM, and leave its volumes to whoever has the name next."""
+    with shielded():
+        lifecycle.destroy(domain)
+        lifecycle.undefine(domain)
+        forget_host(instance.uuid)
+
+
+def _remove_half_base(pool: Pool, instance: Instance) -> list[str]:
+    """Remove the base that a killed create was uploading; return its name."""
+    if instance.record.creator is None:
+        return []
+    image = instance.record.image
+    size = image.get("size", "")
+    if not size.isdigit():
+        return []
+    return remove_if_abandoned(pool, image.get("digest", ""), int(size))

@@ -28,8 +28,8 @@ from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import endpoint, run_in_guest
-from armvm.provision.undo import shielded
 from armvm.provision.wait import wait_ready
+from armvm.signals import shielded
 from armvm.spec.machine import Machine
 
 #: Logins before the memory is saved: the first ones read what later ones find in memory.

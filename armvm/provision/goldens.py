@@ -17,8 +17,8 @@ from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
 from armvm.provision.golden import bake, golden_machine
-from armvm.provision.undo import shielded
 from armvm.provision.warm import fits, in_use
+from armvm.signals import shielded
 from armvm.spec.machine import Machine
 from armvm.spec.names import next_name
 

@@ -1,39 +1,13 @@
-"""Undoing what a use case did when it ends early, and letting no signal come in between."""
+"""Undoing what a use case did when it ends early."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from armvm.progress import Progress
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def shielded() -> Iterator[None]:
-    """Run a block to its end: signals that would end the program wait until it is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python runs signal handlers in the main thread only
-        return
-    came: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    before = {number: signal.signal(number, remember) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            os.kill(os.getpid(), came[0])
+from armvm.signals import shielded
 
 
 class Undo:

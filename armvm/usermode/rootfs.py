@@ -33,8 +33,11 @@ PACKAGES = (
     *("procps", "iputils-ping", "hostname", "tzdata", "xz-utils", "usr-is-merged"),
 )
 
-#: How many lines of the log a failed build shows.
-TAIL_LINES = 25
+#: How many lines of the log a failed build shows: before and after what looks like the cause.
+LINES_BEFORE, LINES_AFTER = 8, 12
+
+#: How dpkg, apt and the scripts begin the line that matters.
+CAUSES = ("dpkg: error", "E: ", "W: Failed to fetch", "Traceback", "not installed:")
 
 #: What marks the lines with which the scripts tell how far they are.
 PHASE = "armvm-phase: "
@@ -95,7 +98,7 @@ def make(
         root,
         *((mirror,) if mirror else ()),
     ]
-    log: deque[str] = deque(maxlen=400)
+    log: deque[str] = deque(maxlen=3000)
     # mmdebstrap quotes a failed hook in full.
     own_lines = set(script.splitlines())
 
@@ -117,15 +120,25 @@ def make(
         text = "\n".join(log)
         raise BuildFailed(
             f"the root file system of Debian {suite} could not be made",
-            detail="\n".join(list(log)[-TAIL_LINES:]),
+            detail="\n".join(extract(list(log))),
             hint=_hint(text),
         )
+
+
+def extract(log: list[str]) -> list[str]:
+    """Return the lines of a build's log that tell why it failed: around the first error."""
+    cause = next((i for i, line in enumerate(log) if line.startswith(CAUSES)), None)
+    if cause is None:
+        return log[-LINES_BEFORE - LINES_AFTER :]
+    return log[max(cause - LINES_BEFORE, 0) : cause + LINES_AFTER]
 
 
 def remove(root: Path, *, mode: Mode) -> None:
     """Remove a root file system, whole or half-made; a path that is not there is well."""
     if root.exists():
-        process.run([*mode.inside, "rm", "-rf", "--one-file-system", root])
+        # The directory itself is in one of the caller's, where the namespace may not remove it.
+        process.run([*mode.inside, "find", root, "-xdev", "-mindepth", "1", "-delete"])
+        root.rmdir()
 
 
 def _pythons() -> list[str]:

@@ -1,4 +1,4 @@
-"""The image that armvm builds boots under Secure Boot firmware; and cloud-init's errors are told."""
+"""The image that armvm builds boots under Secure Boot; and cloud-init's errors are told."""
 
 from __future__ import annotations
 

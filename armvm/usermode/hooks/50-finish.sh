@@ -18,8 +18,9 @@ umount "$root/proc"
 umount -l "$root/sys"
 
 phase checking the root file system
-problems=$(guest dpkg --audit)
-[ -z "$problems" ] || { echo "dpkg --audit: $problems"; exit 1; }
+problems=$(guest dpkg --audit)$(dpkg-query --admindir="$root/var/lib/dpkg" -W \
+    -f='${db:Status-Status} ${Package}\n' | grep -v '^installed ') || true
+[ -z "$problems" ] || { echo "not installed: $problems"; exit 1; }
 for file in "$root"/boot/vmlinuz-*; do
     initrd=$root/boot/initrd.img-${file##*/vmlinuz-}
     zstd -q -t "$initrd" || { echo "no valid initramfs $initrd"; exit 1; }

@@ -1,0 +1,170 @@
+"""Write docs/commands.md from the command line's own help, so that the two cannot differ.
+
+.venv/bin/python docs/generate.py           # or: make docs
+.venv/bin/python docs/generate.py --check   # exit code 1 when the file is out of date
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from armvm.cli.app import app
+from armvm.errors import ArmvmError
+
+OUTPUT = Path(__file__).resolve().parent / "commands.md"
+
+_HEAD = """# Commands
+
+This page is made from the program's own help by `docs/generate.py`; do not edit it.
+
+Facts go to standard output, as text or with `--json` as JSON; progress, warnings and errors go to
+standard error. With `--json`, an error is one JSON object there. `--debug` before the command
+shows a traceback. A command after `--` goes to the guest (`armvm ssh -- uname -m`).
+"""
+
+#: typer's own options, whose words change with its versions.
+_TYPERS = {
+    "install_completion": "Install shell completion for the current shell.",
+    "show_completion": "Print the completion script of the current shell.",
+}
+
+
+def commands(group: Any = None, path: str = "armvm") -> Iterator[tuple[str, Any]]:
+    """Return every command that does something, with its full name, in the order of the help."""
+    for name, command in (group or get_command(app)).commands.items():
+        full = f"{path} {name}"
+        if hasattr(command, "commands"):
+            yield from commands(command, full)
+        elif not command.hidden:
+            yield full, command
+
+
+def visible(command: Any) -> list[Any]:
+    """Return the parameters of a command that its help shows."""
+    return [one for one in command.params if not getattr(one, "hidden", False)]
+
+
+def render() -> str:
+    """Return the whole page."""
+    root = get_command(app)
+    parts = [_HEAD, "| command | |\n|---|---|"]
+    listed = list(commands())
+    parts[-1] += "".join(
+        f"\n| [`{name}`](#{name.replace(' ', '-')}) | {_first(command)} |"
+        for name, command in listed
+    )
+    parts += ["## armvm", _text(root), _options(root)]
+    parts += [_command(name, command) for name, command in listed]
+    parts.append(_exit_codes())
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _command(name: str, command: Any) -> str:
+    usage = [name]
+    options = [one for one in visible(command) if one.param_type_name == "option"]
+    if options:
+        usage.append("[OPTIONS]")
+    usage += [_metavar(one) for one in visible(command) if one.param_type_name == "argument"]
+    if name == "armvm ssh":
+        usage.append("[-- COMMAND…]")
+    parts = [
+        f"## {name}",
+        _text(command),
+        f"```\n{' '.join(usage)}\n```",
+        _arguments(command),
+        _options(command),
+        _examples(command),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _first(command: Any) -> str:
+    return _text(command).split("\n\n")[0].replace("\n", " ")
+
+
+def _text(command: Any) -> str:
+    return inspect.cleandoc(command.help or "").replace("\f", "").strip()
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
+
+
+def _arguments(command: Any) -> str:
+    rows = [
+        (f"`{_metavar(one)}`", getattr(one, "help", "") or "")
+        for one in visible(command)
+        if one.param_type_name == "argument"
+    ]
+    return _table("argument", rows)
+
+
+def _options(command: Any) -> str:
+    rows = []
+    for one in visible(command):
+        if one.param_type_name != "option":
+            continue
+        words = [*one.opts, *one.secondary_opts]
+        value = "" if one.is_flag else f" {_metavar(one)}"
+        help_text = _TYPERS.get(one.name, one.help or "")
+        if one.envvar:
+            help_text += f" (`{one.envvar}`)"
+        if one.required:
+            help_text += " Required."
+        rows.append((", ".join(f"`{word}{value}`" for word in words), help_text))
+    return _table("option", rows)
+
+
+def _table(title: str, rows: list[tuple[str, str]]) -> str:
+    if not rows:
+        return ""
+    cells = ((left, right.replace("|", r"\|")) for left, right in rows)
+    lines = [f"| {left.replace('|', chr(92) + '|')} | {right} |" for left, right in cells]
+    return "\n".join([f"| {title} | |", "|---|---|", *lines])
+
+
+def _examples(command: Any) -> str:
+    text = (command.epilog or "").removeprefix("Examples:").removeprefix("Example:")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "```sh\n" + "\n".join(lines) + "\n```" if lines else ""
+
+
+def _exit_codes() -> str:
+    rows: list[tuple[str, str]] = [("0", "all went well")]
+    for kind in _kinds(ArmvmError):
+        summary = (kind.__doc__ or "").splitlines()[0]
+        if kind is ArmvmError:
+            summary = "A bug of ours."
+        rows.append((f"{kind.exit_code}", f"`{kind.reference}`: {summary}"))
+    rows.append(("128+n", "ended by signal n: 130 after Ctrl-C"))
+    lines = [f"| {code} | {text} |" for code, text in rows]
+    table = "\n".join(["| code | |", "|---|---|", *lines])
+    return f"## Exit codes\n\n{table}\n\n`armvm ssh` passes on the exit code of the command it ran."
+
+
+def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; write nothing.")] = False,
+) -> None:
+    """Write docs/commands.md, or with --check compare it."""
+    if not check:
+        OUTPUT.write_text(render())
+    elif OUTPUT.read_text() != render():
+        print(f"{OUTPUT} is out of date: run docs/generate.py", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""Output held against recorded files."""

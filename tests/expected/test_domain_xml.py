@@ -1,0 +1,77 @@
+"""The domain XML of several machines, each with the same identity, on recorded hosts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armvm.host.facts import HostFacts
+from armvm.images.model import ImageSource, Verified
+from armvm.provision.plan import plan
+from armvm.spec.machine import Machine
+from armvm.spec.system import OperatingSystem
+from tests.expected.conftest import Expected
+from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
+
+SOURCE = ImageSource(
+    reference="ubuntu:24.04",
+    location="https://example.org/noble.img",
+    digest="sha256:" + "a" * 64,
+    size=1000,
+    system=OperatingSystem(distro="ubuntu", version="24.04"),
+    serial="20260101",
+    verified=Verified.CATALOG,
+)
+FILE = ImageSource(reference="/images/<odd> & 'file'.qcow2", location="/images/x.qcow2")
+TCG, KVM = facts_of(TCG_HOST), facts_of(KVM_HOST)
+SESSION = replace(TCG, uri="qemu:///session")
+
+MACHINES: dict[str, tuple[HostFacts, ImageSource, dict[str, Any]]] = {
+    "default": (TCG, SOURCE, {}),
+    "kvm": (KVM, SOURCE, {"cpus": 4, "memory_mib": 8192}),
+    "kvm-max": (KVM, SOURCE, {"cpu_model": "max"}),
+    "headless": (TCG, SOURCE, {"headless": True, "memory_mib": 1024, "preset": "minimal"}),
+    "session": (SESSION, SOURCE, {}),
+    "named-cpu-and-network": (TCG, SOURCE, {"cpu_model": "neoverse-n1", "network": "lab <1>"}),
+    "unknown-system": (TCG, FILE, {"own_key": True, "disk": 40 << 30}),
+}
+
+
+def xml_of(name: str) -> str:
+    facts, source, values = MACHINES[name]
+    machine = Machine(**{"name": "arm64-01", "ssh_keys": (PUBLIC_KEY,), **values})
+    made = plan(
+        machine,
+        source,
+        facts,
+        IDENTITY,
+        pool="armvm",
+        pool_path="/var/lib/libvirt/images/armvm",
+        version="0.1.0",
+        now="2026-01-02T03:04:05Z",
+    )
+    # The port is drawn by lot.
+    return replace(made, record=replace(made.record, forward=made.record.forward and 20022)).xml
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_xml_is_as_recorded(name: str, expected: Expected) -> None:
+    expected(f"domain/{name}.xml", xml_of(name))
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_xml_is_valid_to_libvirts_schema(name: str, tmp_path: Path) -> None:
+    validator = shutil.which("virt-xml-validate")
+    if validator is None:
+        pytest.skip("virt-xml-validate is not installed (libvirt-clients)")
+    file = tmp_path / "domain.xml"
+    file.write_text(xml_of(name))
+    done = subprocess.run(
+        [validator, file, "domain"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

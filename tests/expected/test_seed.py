@@ -1,0 +1,54 @@
+"""The seed's documents of several machines, each with the same identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from armvm.guest.documents import compose
+from armvm.spec.machine import Machine
+from tests.expected.conftest import Expected
+from tests.unit.host_tools import IDENTITY, PUBLIC_KEY
+
+SAMPLE = """\
+#cloud-config
+# What a user of ours might write.
+hostname: build-01
+locale: de_DE.UTF-8
+packages: [git, build-essential]
+users:
+  - name: eve
+    groups: [docker]
+write_files:
+  - path: /etc/motd
+    content: |
+      Grüße
+        indented: "quoted"
+runcmd:
+  - [touch, /var/tmp/done]
+  - echo "a: b" > /var/tmp/odd
+ssh_keys:
+  ecdsa_public: ecdsa-sha2-nistp256 AAAA x
+power_state: {mode: reboot, condition: false}
+"""
+
+MACHINES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no-autologin": {"autologin": False},
+    "password": {"password_hash": "$2b$10$abcdefghijklmnopqrstuv", "ssh_keys": ()},
+    "two-keys": {"ssh_keys": (PUBLIC_KEY, "ssh-rsa AAAAB3 second")},
+    "cloud-config": {"user_data": SAMPLE},
+    "script": {"user_data": "#!/bin/sh\necho hello\n"},
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_documents_are_as_recorded(name: str, expected: Expected) -> None:
+    machine = Machine(**{"name": "arm64-01", "ssh_keys": (PUBLIC_KEY,), **MACHINES[name]})
+    files = compose(machine, IDENTITY, "alice").files()
+    for file, data in files.items():
+        assert file == "user-data" or yaml.safe_load(data) is not None
+    text = "".join(f"=== {file}\n{data.decode()}" for file, data in sorted(files.items()))
+    expected(f"seed/{name}.txt", text)

@@ -1,0 +1,1 @@
+"""A real libvirtd: guests are defined, or held at start, or sit in their firmware."""

@@ -1,0 +1,274 @@
+"""The front door as a program: exit codes, messages, JSON, pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from armvm.cli.context import print_fields, print_rows, progress_for
+from armvm.cli.run import _split, report
+from armvm.errors import NotFound
+from armvm.progress import Plain, Quiet
+from tests.support import ARMVM, Result, armvm, environment
+
+#: A libvirt without machines, without a daemon.
+TEST_URI = "test:///default"
+
+
+def run(*args: str | Path, home: Path, stdin: str | None = None, **env: str) -> Result:
+    return armvm(*args, env={**home_environment(home), **env}, stdin=stdin)
+
+
+def home_environment(home: Path) -> Mapping[str, str]:
+    return {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_DATA_HOME": str(home / "data"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "command"),
+    [
+        (["ssh", "m", "--", "uname", "-m"], ["ssh", "m"], ["uname", "-m"]),
+        (["ssh", "--", "a", "--", "b"], ["ssh"], ["a", "--", "b"]),
+        (["--debug", "ssh", "m", "--", "--help"], ["--debug", "ssh", "m"], ["--help"]),
+        (["ssh", "m"], ["ssh", "m"], []),
+        (["ssh", "--"], ["ssh"], []),
+        (["ssh", "m", "--", "--json"], ["ssh", "m"], ["--json"]),
+        (["delete", "--", "ssh"], ["delete", "--", "ssh"], []),
+        (["list"], ["list"], []),
+        ([], [], []),
+    ],
+)
+def test_what_follows_two_dashes_is_the_guests(
+    words: list[str], own: list[str], command: list[str]
+) -> None:
+    assert _split(words) == (own, command)
+
+
+def test_an_error_is_told_in_text(capsys: pytest.CaptureFixture[str]) -> None:
+    report(NotFound("no m", detail="one\ntwo", hint="make m"), as_json=False)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "armvm: no m\n    one\n    two\nhint: make m\n"
+
+
+def test_an_error_is_told_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    report(NotFound("no m", hint="make m"), as_json=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err) == {
+        "error": {
+            "reference": "not-found",
+            "exit_code": 4,
+            "message": "no m",
+            "detail": None,
+            "hint": "make m",
+        }
+    }
+
+
+def test_tables_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(["A", "LONG"], [["xyz", "1"], ["", "2"]])
+    print_rows(["A"], [])
+    print_fields({"a": 1, "long": {"x": True, "y": None}, "list": ["a", "b"], "none": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "A    LONG",
+        "xyz  1",
+        "     2",
+        "A",
+        "a:    1",
+        "long:",
+        "  x: yes",
+        "  y: -",
+        "list: a, b",
+        "none: -",
+    ]
+
+
+def test_progress_suits_the_stream() -> None:
+    assert isinstance(progress_for(True), Quiet)
+    assert isinstance(progress_for(False), Plain), "pytest's standard error is no terminal"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--no-such-option"], 2, "No such option"),
+        (["no-such-command"], 2, "No such command"),
+        (["create", "--cpus"], 2, "requires an argument"),
+        (["create", "--timeout", "0"], 2, "--timeout"),
+        (["seed", "--name", "m"], 2, "--output"),
+        (["list", "--connect", "nonsense"], 2, "no connection URI"),
+        (["seed", "-o", "s", "--name", "../m"], 3, "cannot be a machine's name"),
+        (["seed", "-o", "s", "--cpus", "0"], 3, "0 vCPUs cannot be had"),
+        (["seed", "-o", "s", "--cpus", "many"], 3, "the command line: 'many'"),
+        (["seed", "-o", "s", "--mem", "3"], 3, "3 MiB is no memory size"),
+        (["seed", "-o", "s", "--disk", "-1"], 3, "no size for --disk"),
+        (["seed", "-o", "s", "--user", "root"], 3, "has an account called root"),
+        (["seed", "-o", "s", "--user-data", "/etc"], 3, "no user-data"),
+        (["seed", "-o", "s", "--user-data", "/etc/hostname"], 3, "nothing that cloud-init takes"),
+        (["seed", "-o", "s", "--user-data", "/none"], 4, "no file '/none'"),
+        (["seed", "-o", "s", "--ssh-key", "/none"], 4, "no ssh key"),
+        (["seed", "-o", "s", "--preset", "none"], 4, "no preset 'none'"),
+        (["seed", "-o", "/none/s"], 4, "no directory /none"),
+        (["show", "none", "-c", TEST_URI], 4, "no machine 'none'"),
+        (["ssh", "none", "-c", TEST_URI, "--", "true"], 4, "no machine 'none'"),
+        (["show", "test", "-c", TEST_URI], 4, "was not made by armvm"),
+        (["show", "-c", TEST_URI], 4, "there is no machine yet"),
+        (["delete", "-y", "test", "-c", TEST_URI], 4, "was not made by armvm"),
+        (["delete", "m", "-c", TEST_URI], 2, "--yes"),
+        (["create", "-c", TEST_URI, "--image", "/none"], 6, "ARM64"),
+        (["list", "-c", "qemu+unix:///system?socket=/none"], 6, "does not answer"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_each_mistake_has_its_code_and_one_clear_message(
+    tmp_path: Path, args: list[str], code: int, said: str
+) -> None:
+    done = armvm(*args, env=home_environment(tmp_path), cwd=tmp_path).failed(code)
+    assert said in " ".join(done.err.replace("│", " ").split())
+    assert done.out == ""
+    assert not (tmp_path / "s").exists()
+
+
+def test_with_json_an_error_is_one_object(tmp_path: Path) -> None:
+    done = run("show", "none", "--json", "-c", TEST_URI, home=tmp_path).failed(4)
+    assert done.out == ""
+    assert json.loads(done.err)["error"]["reference"] == "not-found"
+
+
+def test_an_empty_list(tmp_path: Path) -> None:
+    plain = run("list", "-c", TEST_URI, home=tmp_path).ok()
+    assert plain.out == ""
+    assert "armvm create" in plain.err
+    assert run("list", "--json", "-c", TEST_URI, home=tmp_path).ok().json == []
+
+
+def test_debug_shows_where_it_happened(tmp_path: Path) -> None:
+    done = run("--debug", "show", "none", "-c", TEST_URI, home=tmp_path)
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "NotFound" in done.err
+
+
+def test_no_words_show_the_help(tmp_path: Path) -> None:
+    done = run(home=tmp_path)
+    assert "Usage: armvm" in done.out + done.err
+    assert done.code in (0, 2)
+
+
+def test_the_version(tmp_path: Path) -> None:
+    from armvm import __version__
+
+    assert run("--version", home=tmp_path).ok().out == f"armvm {__version__}\n"
+
+
+def test_a_seed_from_files_and_variables(tmp_path: Path) -> None:
+    """Flag over variable over file, through the whole program."""
+    (tmp_path / "config" / "armvm").mkdir(parents=True)
+    config = tmp_path / "config" / "armvm" / "config.toml"
+    config.write_text('[machine]\nuser = "file"\nimage = "local:debian-12"\n')
+    output = tmp_path / "s"
+
+    def user(*args: str, **env: str) -> str:
+        args = ("seed", "--name", "m", "--force", "--json", "-o", str(output), *args)
+        return str(run(*args, home=tmp_path, **env).ok().json["user"])
+
+    assert user() == "file"
+    assert user(ARMVM_USER="variable") == "variable"
+    assert user("--user", "flag", ARMVM_USER="variable") == "flag"
+    config.write_text('[machine]\nusr = "x"\n')
+    done = run("seed", "-o", output, home=tmp_path).failed(3)
+    assert str(config) in done.err
+    assert "'usr'" in done.err
+    config.write_text("[machine\n")
+    assert "line 1" in run("seed", "-o", output, home=tmp_path).failed(3).err
+
+
+def test_a_password_comes_from_standard_input_and_is_never_shown(tmp_path: Path) -> None:
+    from armvm.guest.seed import read_seed
+
+    done = run("seed", "-o", tmp_path / "s", "--password", home=tmp_path, stdin="hunter2\r\n").ok()
+    assert "hunter2" not in done.out + done.err
+    text = read_seed((tmp_path / "s").read_bytes())["user-data"].decode()
+    assert "hunter2" not in text
+    assert "$2b$" in text
+    refused = run("seed", "-o", tmp_path / "t", "--password", home=tmp_path, stdin="\n").failed(3)
+    assert "72 bytes" in refused.err
+
+
+def test_the_own_key_is_made_where_the_caller_has_none(tmp_path: Path) -> None:
+    run("seed", "-o", tmp_path / "s", home=tmp_path).ok()
+    assert (tmp_path / "data" / "armvm" / "id_ed25519").exists()
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    done = run("seed", "-o", tmp_path / "s", home=tmp_path).failed(7)
+    assert "--ssh-key" in done.err
+
+
+@pytest.mark.parametrize("args", [["--help"], ["image", "list", "--json"], ["create", "--help"]])
+def test_a_reader_that_leaves_is_no_error_of_ours(tmp_path: Path, args: list[str]) -> None:
+    """The way of ``armvm list | head``: no traceback, and the code of SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*ARMVM, *args],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**home_environment(tmp_path)),
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_with_its_code(tmp_path: Path, number: signal.Signals) -> None:
+    """The program waits for a password at a terminal; the signal ends it in good order."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*ARMVM, "seed", "-o", str(tmp_path / "s"), "--password"],
+        stdin=follower,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment(**home_environment(tmp_path)),
+    ) as process:
+        assert process.stderr is not None
+        asked = ""
+        while "password" not in asked:
+            asked += process.stderr.read(1)
+        time.sleep(0.2)
+        process.send_signal(number)
+        rest = process.stderr.read()
+        process.wait(20)
+    os.close(leader)
+    os.close(follower)
+    assert process.returncode == 128 + number
+    assert rest.endswith("armvm: interrupted\n")
+    assert "Traceback" not in rest
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_module_and_the_program_are_the_same(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("armvm")
+    done = armvm("--version", prefix=[str(program)])
+    assert done.ok().out == run("--version", home=tmp_path).out

@@ -1,0 +1,74 @@
+"""The command reference is the program's own help, whole and up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = load()
+COMMANDS: list[tuple[str, Any]] = list(GENERATE.commands())
+PAGE = (DOCS / "commands.md").read_text()
+
+
+def section(name: str) -> str:
+    return PAGE.split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert GENERATE.render() == PAGE, "run docs/generate.py"
+
+
+def test_the_commands_of_the_issue_are_there() -> None:
+    wanted = "create list show start stop delete console ssh wait xml seed doctor".split()
+    wanted += ["image list", "image pull", "image build", "image rm"]
+    assert {f"armvm {name}" for name in wanted} <= {name for name, _ in COMMANDS}
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_option_is_on_the_page_and_explained(name: str, command: Any) -> None:
+    text = section(name)
+    for parameter in GENERATE.visible(command):
+        assert parameter.help, f"{parameter.name} is not explained"
+        if parameter.param_type_name == "option":
+            for word in (*parameter.opts, *parameter.secondary_opts):
+                assert f"`{word}" in text
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_has_an_example_that_parses(name: str, command: Any) -> None:
+    """An example in the help names the command, and only options that it has."""
+    examples = [
+        line.strip().removeprefix("Example:").strip()
+        for line in (command.epilog or "").splitlines()
+        if name in line
+    ]
+    assert examples
+    known = {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
+    for example in examples:
+        words = example.split(name, 1)[1].split(" | ")[0].split(" > ")[0].split()
+        ours = words[: words.index("--")] if "--" in words else words
+        assert {word for word in ours if word.startswith("-")} <= known
+
+
+def test_every_exit_code_is_on_the_page() -> None:
+    from armvm import errors
+
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.ArmvmError):
+            assert f"| {kind.exit_code} | `{kind.reference}`: " in section("Exit codes")

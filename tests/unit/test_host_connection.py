@@ -1,0 +1,64 @@
+"""Which libvirt is meant, and what a URI says."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from armvm.host.connection import SESSION, SYSTEM, default_uri, is_local, is_session
+
+
+def test_variables_decide_in_their_order(tmp_path: Path) -> None:
+    both = {"ARMVM_CONNECT": "qemu+ssh://a/system", "LIBVIRT_DEFAULT_URI": "test:///default"}
+    assert default_uri(both, ()) == ("qemu+ssh://a/system", "ARMVM_CONNECT")
+    assert default_uri({**both, "ARMVM_CONNECT": ""}, ()) == (
+        "test:///default",
+        "LIBVIRT_DEFAULT_URI",
+    )
+
+
+def test_without_variables_the_system_daemon_if_it_lets_us_in(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    assert default_uri({}, (path,))[0] == SESSION
+    path.write_text("no socket")
+    assert default_uri({}, (path,))[0] == SESSION
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        assert default_uri({}, (path,))[0] == SESSION, "nobody listens"
+        server.listen()
+        assert default_uri({}, (tmp_path / "none", path))[0] == SYSTEM
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("qemu:///system", True),
+        ("qemu:///session", True),
+        ("qemu+unix:///system?socket=/x", True),
+        ("test:///default", True),
+        ("qemu://host/system", False),
+        ("qemu+ssh://host/system", False),
+        ("qemu+ssh:///system", False),
+        ("qemu+tcp://localhost/system", False),
+        ("", False),
+    ],
+)
+def test_a_local_uri_means_our_own_files(uri: str, local: bool) -> None:
+    assert is_local(uri) is local
+
+
+@pytest.mark.parametrize(
+    ("uri", "session"),
+    [
+        ("qemu:///session", True),
+        ("qemu:///session?socket=/run/x", True),
+        ("qemu+ssh://host/session", True),
+        ("qemu:///system", False),
+        ("qemu:///system?x=/session", False),
+    ],
+)
+def test_a_session_is_known_by_its_path(uri: str, session: bool) -> None:
+    assert is_session(uri) is session

@@ -1,0 +1,198 @@
+"""Running programs: real ones, ended with all that they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from armvm import process
+from armvm.errors import CommandFailed, MissingCapability
+from armvm.process import PACKAGES, find, passthrough, run, search_path
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(path: Path, count: int) -> list[int]:
+    """Return the process ids in a file, as soon as there are *count*."""
+    for _ in range(500):
+        if path.exists() and len(path.read_text().split()) >= count:
+            return [int(word) for word in path.read_text().split()]
+        time.sleep(0.01)
+    raise AssertionError(f"{path} was not filled")
+
+
+def gone(pids: list[int]) -> bool:
+    for _ in range(300):
+        if not any(alive(pid) for pid in pids):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_input_and_exit_code() -> None:
+    done = run(["cat"], input=b"hello \xff")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello \xff", b"")
+    assert done.text == "hello \ufffd"
+    assert Path(done.argv[0]).is_absolute()
+
+
+def test_without_input_standard_input_is_empty() -> None:
+    assert run(["cat"], timeout=5).stdout == b""
+
+
+def test_arguments_are_never_a_shells() -> None:
+    words = ["a b", "$HOME", "; exit 3", "*", "", "'\""]
+    done = run([sys.executable, "-c", "import sys; print(sys.argv[1:])", *words])
+    assert done.text.strip() == repr(words)
+
+
+def test_the_environment_is_added_to_and_the_directory_set(tmp_path: Path) -> None:
+    done = run(["sh", "-c", 'echo "$X $HOME"; pwd'], env={"X": "1"}, cwd=tmp_path)
+    assert done.text.splitlines() == [f"1 {os.environ['HOME']}", str(tmp_path)]
+
+
+def test_a_failure_is_told_with_the_programs_words() -> None:
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "echo out; echo why >&2; exit 7"])
+    assert caught.value.message == "sh failed with exit code 7"
+    assert caught.value.detail == "why"
+
+
+def test_a_failure_with_words_on_standard_output_only() -> None:
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "echo why; exit 7"])
+    assert caught.value.detail == "why"
+
+
+def test_much_output_is_cut_to_its_end() -> None:
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "seq 100000 >&2; exit 1"])
+    assert caught.value.detail is not None
+    assert len(caught.value.detail) <= process.TAIL
+    assert caught.value.detail.endswith("\n100000")
+
+
+def test_a_failure_may_be_expected() -> None:
+    assert run(["sh", "-c", "exit 3"], check=False).returncode == 3
+    assert run(["sh", "-c", "kill -9 $$"], check=False).returncode == -9
+
+
+def test_a_program_that_is_not_there_names_its_package() -> None:
+    with pytest.raises(MissingCapability) as caught:
+        find("no-such-program")
+    assert (
+        caught.value.hint == "apt-get install no-such-program   (or: dnf install no-such-program)"
+    )
+    with pytest.raises(MissingCapability, match="no-such-program is not installed"):
+        run(["no-such-program"])
+    assert PACKAGES["qemu-img"] == ("qemu-utils", "qemu-img")
+
+
+def test_the_sbin_directories_are_looked_through() -> None:
+    assert {"/usr/local/sbin", "/usr/sbin", "/sbin"} <= set(search_path().split(":"))
+    assert len(search_path().split(":")) == len(set(search_path().split(":"))) or os.environ[
+        "PATH"
+    ].split(":") != list(dict.fromkeys(os.environ["PATH"].split(":")))
+
+
+def test_a_time_out_ends_the_program_and_its_children(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = f"sleep 300 & echo $! >> {pids}; echo $$ >> {pids}; wait"
+    before = time.monotonic()
+    with pytest.raises(CommandFailed, match=r"did not end within 0\.5 s"):
+        run(["sh", "-c", script], timeout=0.5)
+    assert time.monotonic() - before < 8
+    assert gone(wait_for(pids, 2))
+
+
+def test_a_child_that_will_not_listen_dies_too(tmp_path: Path) -> None:
+    """The leader ends at once when asked; its child ignores that and must be killed."""
+    pids = tmp_path / "pids"
+    script = f"(trap '' TERM; echo $(sh -c 'echo $PPID') >> {pids}; sleep 300) & sleep 300"
+    with pytest.raises(CommandFailed):
+        run(["sh", "-c", script], timeout=0.5)
+    assert gone(wait_for(pids, 1))
+
+
+@pytest.mark.parametrize("output", ["", "echo tick;"], ids=["silent", "talking"])
+def test_a_time_out_holds_while_lines_are_followed(tmp_path: Path, output: str) -> None:
+    pids, lines = tmp_path / "pids", list[str]()
+    script = f"echo $$ >> {pids}; while true; do {output} sleep 0.1; done"
+    with pytest.raises(CommandFailed, match="did not end within"):
+        run(["sh", "-c", script], timeout=0.5, on_line=lines.append)
+    assert gone(wait_for(pids, 1))
+    assert bool(lines) == bool(output)
+
+
+def test_lines_are_handed_over_as_they_come() -> None:
+    lines: list[str] = []
+    done = run(
+        ["sh", "-c", r"echo one; echo two >&2; printf 'thr\377ee'"], on_line=lines.append, timeout=9
+    )
+    assert lines == ["one", "two", "thr\ufffdee"]
+    assert done.stdout == b"one\ntwo\nthr\xffee"
+
+
+def test_a_followed_failure_shows_its_last_lines() -> None:
+    with pytest.raises(CommandFailed) as caught:
+        run(["sh", "-c", "seq 5000; exit 2"], on_line=lambda line: None)
+    assert caught.value.detail is not None
+    assert caught.value.detail.endswith("4999\n5000")
+
+
+def test_what_the_listener_raises_ends_the_program(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def stop(line: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(["sh", "-c", f"echo $$ >> {pids}; echo x; sleep 300"], on_line=stop)
+    assert gone(wait_for(pids, 1))
+
+
+def test_ctrl_c_ends_the_program(tmp_path: Path) -> None:
+    """A real interrupt, sent to a process that runs one through armvm."""
+    pids = tmp_path / "pids"
+    code = f"from armvm.process import run; run(['sh', '-c', 'echo $$ >> {pids}; sleep 300'])"
+    python = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    children = wait_for(pids, 1)
+    python.send_signal(signal.SIGINT)
+    python.wait(20)
+    assert gone(children)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 255", 255), ("kill -TERM $$", 143)]
+)
+def test_a_passed_through_program_gives_its_exit_code(script: str, code: int) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert passthrough(["sh", "-c", script]) == code
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_passed_through_program_can_be_interrupted() -> None:
+    assert passthrough(["sh", "-c", "kill -INT $$"]) == 130
+
+
+def test_ctrl_c_is_the_passed_through_programs_alone() -> None:
+    """The terminal sends it to both; armvm waits for what the program makes of it."""
+    script = f"kill -INT {os.getpid()}; exit 5"
+    assert passthrough(["sh", "-c", script]) == 5
+
+
+def test_a_missing_program_is_not_passed_through() -> None:
+    with pytest.raises(MissingCapability):
+        passthrough(["no-such-program"])

@@ -1,0 +1,200 @@
+"""The policy of create, on recorded hosts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from armvm.errors import ConfigError, MissingCapability
+from armvm.host.facts import Accelerator, HostFacts
+from armvm.host.forward import PORTS
+from armvm.host.metadata import from_domain
+from armvm.host.xml import at, parse
+from armvm.images.model import ImageSource, Verified
+from armvm.provision.plan import CreatePlan, check_disk, plan, user_of
+from armvm.spec.machine import Machine
+from armvm.spec.system import OperatingSystem
+from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
+
+SOURCE = ImageSource(
+    reference="ubuntu:24.04",
+    location="https://user:secret@example.org/noble.img",
+    digest="sha256:" + "a" * 64,
+    size=1000,
+    system=OperatingSystem(distro="ubuntu", version="24.04"),
+    serial="20260101",
+    verified=Verified.CATALOG,
+)
+TCG, KVM = facts_of(TCG_HOST), facts_of(KVM_HOST)
+SESSION = replace(TCG, uri="qemu:///session")
+
+
+def planned(
+    facts: HostFacts = TCG,
+    source: ImageSource = SOURCE,
+    taken: tuple[int, ...] = (),
+    **values: Any,
+) -> CreatePlan:
+    machine = Machine(**{"name": "arm64-01", "ssh_keys": (PUBLIC_KEY,), **values})
+    return plan(
+        machine,
+        source,
+        facts,
+        IDENTITY,
+        pool="armvm",
+        pool_path="/pool",
+        version="0.1.0",
+        now="2026-01-02T03:04:05Z",
+        taken_ports=taken,
+    )
+
+
+def test_the_cpu_goes_with_the_accelerator() -> None:
+    assert planned(TCG).spec.cpu_model == "cortex-a57"
+    assert planned(TCG).spec.accelerator is Accelerator.TCG
+    assert planned(KVM).spec.cpu_model == "host-passthrough"
+    assert planned(KVM).spec.accelerator is Accelerator.KVM
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "model"),
+    [
+        (TCG, "cortex-a72", "cortex-a72"),
+        (TCG, "max", "maximum"),
+        (TCG, "maximum", "maximum"),
+        (KVM, "max", "maximum"),
+        (KVM, "host-passthrough", "host-passthrough"),
+        (KVM, "cortex-a710", "cortex-a710"),
+    ],
+)
+def test_a_cpu_may_be_asked_for(facts: HostFacts, asked: str, model: str) -> None:
+    assert planned(facts, cpu_model=asked).spec.cpu_model == model
+
+
+def test_host_passthrough_needs_kvm() -> None:
+    with pytest.raises(ConfigError, match="needs KVM") as caught:
+        planned(TCG, cpu_model="host-passthrough")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("model", ["cortex-a15", "pentium", "arm926", "cortex-a710"])
+def test_a_cpu_that_this_host_cannot_give_is_refused_with_those_it_can(model: str) -> None:
+    with pytest.raises(ConfigError, match=model) as caught:
+        planned(TCG, cpu_model=model)
+    assert caught.value.hint is not None
+    assert "cortex-a57" in caught.value.hint
+    assert "cortex-a15" not in caught.value.hint
+    assert caught.value.hint.endswith("max")
+
+
+def test_the_network_goes_with_the_connection() -> None:
+    assert planned(TCG).spec.network == "default"
+    assert planned(SESSION).spec.network is None
+    assert planned(TCG, network="user").spec.network is None
+    assert planned(TCG, network="lab").spec.network == "lab"
+
+
+def test_a_session_has_no_networks() -> None:
+    with pytest.raises(ConfigError, match="qemu:///session has no networks"):
+        planned(SESSION, network="default")
+    assert planned(SESSION, network="user").spec.network is None
+
+
+def test_user_networking_gets_a_port_nobody_has() -> None:
+    free = PORTS[17]
+    taken = tuple(port for port in PORTS if port != free)
+    assert planned(SESSION, taken=taken).record.forward == free
+    assert planned(TCG, taken=taken).record.forward is None
+
+
+def test_the_most_cpus_are_the_hosts() -> None:
+    few = replace(TCG, max_cpus=8)
+    assert planned(few, cpus=8).spec.cpus == 8
+    with pytest.raises(ConfigError, match="9 vCPUs are more") as caught:
+        planned(few, cpus=9)
+    assert caught.value.hint is not None
+    assert "1 to 8" in caught.value.hint
+
+
+def test_a_host_without_firmware_cannot() -> None:
+    with pytest.raises(MissingCapability, match="no UEFI firmware") as caught:
+        planned(replace(TCG, efi=False))
+    assert caught.value.hint is not None
+    assert "qemu-efi-aarch64" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("disk", "image", "fits"), [(10, 10, True), (10, 2, True), (10, 11, False), (10, 10.5, False)]
+)
+def test_an_image_must_fit_the_disk(disk: int, image: float, fits: bool) -> None:
+    machine = Machine(name="m", disk=disk << 30)
+    if fits:
+        check_disk(machine, int(image * (1 << 30)))
+        return
+    with pytest.raises(ConfigError, match="a disk of 10G is smaller") as caught:
+        check_disk(machine, int(image * (1 << 30)))
+    assert caught.value.hint is not None
+    assert "--disk 11G" in caught.value.hint
+
+
+def test_the_user_is_the_distributions_unless_asked_for() -> None:
+    assert user_of(Machine(name="m"), SOURCE) == "ubuntu"
+    assert user_of(Machine(name="m", user="alice"), SOURCE) == "alice"
+    assert user_of(Machine(name="m"), replace(SOURCE, system=None)) == "armvm"
+
+
+def test_files_lie_in_the_pool() -> None:
+    spec = planned().spec
+    assert spec.overlay == "/pool/arm64-01.qcow2"
+    assert spec.seed == "/pool/arm64-01.seed.iso"
+    assert spec.serial_log == "/pool/arm64-01.serial.log"
+
+
+def test_the_record_is_what_the_xml_carries_and_says_no_secret() -> None:
+    made = planned(user_data="#!SECRET-SCRIPT", password_hash="$2b$SECRET")
+    assert from_domain(parse(made.xml)) == made.record
+    assert made.record.host_key == " ".join(PUBLIC_KEY.split()[:2])
+    assert made.record.image == {
+        "reference": "ubuntu:24.04",
+        "digest": SOURCE.digest,
+        "serial": "20260101",
+        "system": "ubuntu 24.04",
+        "verified": "catalog-digest",
+    }
+    for text in (made.xml, json.dumps(made.summary())):
+        for secret in ("secret", "SECRET", "PRIVATE"):
+            assert secret not in text
+
+
+def test_a_path_that_is_no_unicode_is_still_a_plan() -> None:
+    odd = replace(SOURCE, reference="/tmp/a\udcff.qcow2", digest=None, system=None)
+    assert "/tmp/a?.qcow2" in planned(source=odd).xml
+
+
+def test_the_summary_is_the_plan_in_plain_words() -> None:
+    summary = planned(SESSION, cpus=4, memory_mib=512).summary()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["name"] == "arm64-01"
+    assert summary["accelerator"] == "tcg"
+    assert summary["network"] == "user"
+    assert summary["cpus"] == 4
+    assert summary["connection"] == "qemu:///session"
+    assert summary["host_key"].startswith("SHA256:")
+    assert summary["warnings"] == []
+
+
+def test_warnings() -> None:
+    (big,) = planned(memory_mib=TCG.memory_mib + 1).warnings
+    assert "more than the host's" in big
+    (closed,) = planned(ssh_keys=()).warnings
+    assert "only the console" in closed
+    assert planned(ssh_keys=(), password_hash="$2b$").warnings == ()
+
+
+def test_a_plan_does_not_depend_on_when_its_xml_is_asked_for() -> None:
+    made = planned()
+    assert made.xml == made.xml
+    assert at(parse(made.xml), "name").text == "arm64-01"

@@ -1,0 +1,61 @@
+"""Writing a seed to a file."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from armvm.errors import ArmvmError, Conflict, NotFound, StorageError
+from armvm.guest.seed import read_seed
+from armvm.provision.seed import write_seed
+from armvm.spec.machine import Machine
+
+MACHINE = Machine(name="pi", image="local:debian-12")
+
+
+def test_a_seed_is_written_for_its_owner_only(tmp_path: Path) -> None:
+    output = tmp_path / "seed.iso"
+    facts = write_seed(MACHINE, output, force=False)
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert facts["user"] == "debian"
+    assert facts["size"] == output.stat().st_size
+    files = read_seed(output.read_bytes())
+    meta = yaml.safe_load(files["meta-data"])
+    assert meta == {"instance-id": facts["instance_id"], "local-hostname": "pi"}
+    assert facts["host_key_public"] in files["user-data"].decode()
+
+
+@pytest.mark.parametrize(
+    ("image", "user"), [("ubuntu:24.04", "ubuntu"), ("/no/such/file.qcow2", "armvm")]
+)
+def test_the_image_names_the_user_and_is_not_looked_for(
+    tmp_path: Path, image: str, user: str
+) -> None:
+    facts = write_seed(Machine(name="m", image=image), tmp_path / "s", force=False)
+    assert facts["user"] == user
+
+
+def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    output = tmp_path / "seed.iso"
+    output.write_text("mine")
+    with pytest.raises(Conflict) as caught:
+        write_seed(MACHINE, output, force=False)
+    assert caught.value.hint is not None
+    assert "--force" in caught.value.hint
+    assert output.read_text() == "mine"
+    write_seed(MACHINE, output, force=True)
+    assert read_seed(output.read_bytes())
+
+
+def test_places_that_cannot_hold_it(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no directory"):
+        write_seed(MACHINE, tmp_path / "none" / "s.iso", force=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArmvmError):
+        write_seed(MACHINE, tmp_path / "file" / "s.iso", force=False)
+    with pytest.raises(StorageError):
+        write_seed(MACHINE, tmp_path, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
