@@ -1,8 +1,8 @@
 """Making a clone another machine than its golden: the order it gets, and the check afterwards.
 
 The guest's half is `armvm.guest.reborn`, sent as text. The order holds private keys, so it goes
-through the guest agent's channel and is never on a command line. Nothing reaches the clone from
-outside before it has answered (provision opens the way to its ssh after the check).
+through a channel of the machine's own and is never on a command line. Nothing reaches the clone
+from outside before it has answered (provision opens the way to its ssh after the check).
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Any
 from armvm.errors import CommandFailed, DomainError
 from armvm.guest.identity import Identity
 
-#: Where `armvm.guest.reborn` waits for its order.
-FIFO = "/run/armvm/order"
 #: Bytes of fresh entropy: the kernel's generator takes 32; more does no harm.
 _ENTROPY = 64
 #: Seconds that a guest's clock may be off right after its rebirth.
@@ -73,6 +71,8 @@ def read_facts(text: str) -> dict[str, Any]:
         ) from error
     if not isinstance(facts, dict):
         raise CommandFailed("the guest's account of its identity is none", detail=text[:200])
+    if "error" in facts:
+        raise CommandFailed("the guest failed to change its identity", detail=str(facts["error"]))
     return facts
 
 

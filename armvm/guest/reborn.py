@@ -1,12 +1,11 @@
 """What runs inside a guest to make it another machine. This file is sent there as it is.
 
-It has three verbs: ``settle`` makes a booted machine fit to be saved, ``wait`` is left running in
-the golden and becomes the clone's first act, ``facts`` tells who the machine is. It needs
-nothing but Python's standard library, since 3.7.
+It has three verbs: ``wait`` is left running in the golden and becomes the clone's first act,
+``rehearse`` does the same at once, ``facts`` tells who the machine is. It needs nothing but
+Python's standard library, since 3.7.
 
 ``wait`` exists because starting a process is most of the cost of a new identity under
-emulation: this one has started, and has imported all it needs, before the memory was saved. It
-waits at a FIFO that only root can open; the order comes through the guest agent.
+emulation: this one has started, and has imported all it needs, before the memory was saved.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import ctypes
 import fcntl
 import json
 import os
-import shutil
 import socket
 import struct
 import sys
@@ -23,8 +21,8 @@ import time
 from typing import Any
 
 DIRECTORY = "/run/armvm"
-FIFO = DIRECTORY + "/order"
 TIMERS = DIRECTORY + "/timers"
+CHANNEL = "/dev/virtio-ports/org.armvm.rebirth.0"
 CLOUD = "/var/lib/cloud"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -38,34 +36,37 @@ QUIET = 30
 
 
 def main(words: list[str]) -> int:
-    """Do what the first word says; the answer is JSON on standard output."""
-    if words[0] == "settle":
-        settle(words[1])
-    elif words[0] == "wait":
-        answer = become(receive())
-        sys.stdout.write(json.dumps(answer))
-        sys.stdout.flush()
-        return afterwards()
-    elif words[0] == "rehearse":
+    """Do what the first word says; the answer is JSON, on standard output or in the channel."""
+    if words[0] == "wait":
+        return wait()
+    if words[0] == "rehearse":
         become(json.load(sys.stdin))
     sys.stdout.write(json.dumps(facts()))
     return 0
 
 
-def receive() -> dict[str, Any]:
-    """Wait at the FIFO for an order, and return it."""
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    if os.path.exists(FIFO):
-        os.unlink(FIFO)
-    os.mkfifo(FIFO, 0o600)
-    with open(FIFO) as fifo:
-        order: dict[str, Any] = json.load(fifo)
-    return order
+def wait() -> int:
+    """Wait for an order in the channel, carry it out, and answer."""
+    channel = os.open(CHANNEL, os.O_RDWR)
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(channel, 65536)
+        if not part:  # nobody at the other end: Linux does not wait for one
+            time.sleep(0.01)
+        line += part
+    try:
+        answer = become(json.loads(line))
+    except Exception as error:  # whatever it is, the host must hear of it
+        answer = {"error": repr(error)}
+    text = json.dumps(answer).encode() + b"\n"
+    while text:
+        text = text[os.write(channel, text) :]
+    os.sync()  # a plug pulled soon must not bring the golden's identity back
+    return afterwards()
 
 
 def become(order: dict[str, Any]) -> dict[str, Any]:
     """Take on the identity in *order*, and return the facts as they are read back."""
-    begun = time.monotonic()
     stir(bytes.fromhex(order["entropy"]))
     time.clock_settime(time.CLOCK_REALTIME, order["time"])
     rename(order["hostname"])
@@ -77,10 +78,7 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):
         write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
-    done = time.monotonic()
-    os.sync()  # a plug pulled right now must not bring the golden's identity back
-    synced = time.monotonic()
-    return {**facts(), "seconds": [round(done - begun, 3), round(synced - done, 3)]}
+    return facts()
 
 
 def new_machine_id(machine_id: str) -> None:
@@ -189,6 +187,7 @@ def authorize(user: str, keys: list[str]) -> None:
 
 def mask(path: str, text: str) -> None:
     """Let *path*, a file of the kernel's, read as *text* until the next boot."""
+    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
     over = DIRECTORY + "/" + os.path.basename(path)
     write(over, text, 0o444)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -215,42 +214,14 @@ def facts() -> dict[str, Any]:
     }
 
 
-def settle(user: str) -> None:
-    """Make this machine quiet and small: no timers, no unused blocks, no cached files."""
-    listed = run("systemctl", "list-units", "--type=timer", "--state=active", "--plain",
-                 "--no-legend")  # fmt: skip
-    timers = [line.split()[0] for line in listed.splitlines() if line.strip()]
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    write(TIMERS, "\n".join(timers), 0o600)
-    if timers:
-        run("systemctl", "stop", *timers)
-    # A login waits for its user's service manager: two seconds, unless it runs already.
-    if shutil.which("loginctl"):
-        run("loginctl", "enable-linger", user)
-    if shutil.which("fstrim"):
-        run("fstrim", "-a")
-    os.sync()
-    write_bytes("/proc/sys/vm/drop_caches", b"3\n", None)
-
-
 def afterwards() -> int:
-    """End, but for a process that starts the journal and the timers again a little later."""
-    if os.fork() != 0:
-        return 0
-    os.setsid()
-    # The guest agent takes the answer for complete when nobody holds its pipes any more.
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(nothing, number)
+    """Start the journal and the timers again, a little later."""
     time.sleep(QUIET)
     # It keeps the ids it has started with: entries from now on carry the new ones.
     run("systemctl", "try-restart", "systemd-journald.service")
     timers = (read(TIMERS) or "").split()
     if timers:
         run("systemctl", "start", "--no-block", *timers)
-    for path in (FIFO, TIMERS):
-        if os.path.exists(path):
-            os.unlink(path)
     return 0
 
 
@@ -286,15 +257,13 @@ def write(path: str, text: str, mode: int) -> None:
     write_bytes(path, text.encode(), mode)
 
 
-def write_bytes(path: str, data: bytes, mode: int | None) -> None:
-    """Replace a file with *mode*, or (mode None) write to one that cannot be replaced."""
-    target = path if mode is None else path + ".armvm-new"
+def write_bytes(path: str, data: bytes, mode: int) -> None:
+    """Replace a file; a reader sees the old bytes or the new."""
+    target = path + ".armvm-new"
     with open(target, "wb") as file:
-        if mode is not None:
-            os.fchmod(file.fileno(), mode)
+        os.fchmod(file.fileno(), mode)
         file.write(data)
-    if mode is not None:
-        os.rename(target, path)
+    os.rename(target, path)
 
 
 if __name__ == "__main__":

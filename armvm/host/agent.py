@@ -22,7 +22,7 @@ TIMEOUT = 5
 #: The most that is read of a file, in bytes.
 MAX_READ = 1 << 20
 #: Seconds between two looks at whether a guest process has ended.
-POLL = 0.01
+POLL = 0.1
 
 
 def connected(domain: Domain) -> bool:
@@ -48,7 +48,7 @@ def read_file(domain: Domain, path: str) -> str | None:
 
 
 def write_file(domain: Domain, path: str, data: bytes) -> None:
-    """Write to a guest's file, which may be a FIFO that a process reads. Raises DomainError."""
+    """Write a guest's file, as root. Raises DomainError."""
     with errors(f"writing to {path} in {domain.name()}"):
         handle = _ask(domain, "guest-file-open", path=path, mode="w")
         try:
@@ -58,25 +58,15 @@ def write_file(domain: Domain, path: str, data: bytes) -> None:
             _ask(domain, "guest-file-close", handle=handle)
 
 
-def wait_until_answers(domain: Domain, *, timeout: float) -> None:
-    """Wait until the guest's agent answers. Raises NotReady when *timeout* seconds are over."""
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            _ask(domain, "guest-ping")
-            return
-        except libvirt.libvirtError as error:
-            if time.monotonic() > end:
-                raise NotReady(
-                    f"the guest agent of {domain.name()} does not answer", detail=str(error)
-                ) from error
-            time.sleep(POLL)
+def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str:
+    """Run a program in the guest to its end, and return its output; raises as `outcome` does."""
+    return outcome(domain, start_process(domain, argv), timeout=timeout)
 
 
 def succeeds(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> bool:
     """Run a program in the guest to its end, and tell whether it ended with 0."""
     try:
-        outcome(domain, start_process(domain, argv), timeout=timeout)
+        output(domain, argv, timeout=timeout)
     except CommandFailed:
         return False
     return True

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from armvm.host.channel import add_channel
 from armvm.host.facts import Accelerator
 from armvm.host.memory_cow import golden_arguments, without_balloon
 from armvm.host.metadata import Record, to_element
@@ -71,6 +72,7 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
             remove(element)
     if spec.memory_file is not None:
         without_balloon(domain)
+        add_channel(domain)
         golden_arguments(domain, spec.memory_file)
     return domain
 

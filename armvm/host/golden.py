@@ -33,13 +33,12 @@ class Mark:
     """What is remembered of a golden.
 
     ``shape`` is what a machine must ask for to be made from it, ``ground`` what the host must
-    still be. ``resident`` is the guest's process that waits for a clone's order.
+    still be.
     """
 
     created: str
     shape: dict[str, Any]
     ground: dict[str, Any]
-    resident: int
     state_digest: str
     record: Record
 
@@ -164,7 +163,6 @@ def _read(domain: Domain) -> Golden | None:
 def _to_element(mark: Mark) -> etree._Element:
     root = etree.Element(ELEMENT, nsmap={"armvm-golden": NAMESPACE})
     root.set("created", mark.created)
-    root.set("resident", str(mark.resident))
     root.set("state-digest", mark.state_digest)
     for tag, value in (("shape", mark.shape), ("ground", mark.ground)):
         etree.SubElement(root, f"{{{NAMESPACE}}}{tag}").text = json.dumps(value, sort_keys=True)
@@ -183,7 +181,6 @@ def _from_element(root: etree._Element) -> Mark:
         created=root.get("created", ""),
         shape=shape,
         ground=ground,
-        resident=int(root.get("resident", "")),
         state_digest=root.get("state-digest", ""),
         record=record,
     )

@@ -7,16 +7,14 @@ clone returns to when it stops. The golden's memory belongs to its first run alo
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from armvm.errors import DomainError
 from armvm.guest import rebirth
 from armvm.guest.documents import compose
-from armvm.guest.ready import answers_ssh
 from armvm.guest.seed import seed_image
-from armvm.host import agent, lifecycle, memory_cow, storage
+from armvm.host import channel, lifecycle, memory_cow, storage
 from armvm.host.connection import Connection, Domain, Pool, Volume
 from armvm.host.domain_xml import build
 from armvm.host.forward import ensure_forward
@@ -27,12 +25,11 @@ from armvm.progress import Progress
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
 from armvm.provision.plan import CreatePlan
-from armvm.provision.ssh import LOOPBACK
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 
-#: Seconds that the guest agent may take to answer after the clone was resumed, and seconds for
-#: its new identity. Both take tenths; a host with a clone on every CPU is slow.
+#: Seconds that a clone may take for its new identity. It takes tenths; a host with a clone on
+#: every CPU is slow.
 PATIENCE = 60.0
 
 
@@ -41,8 +38,8 @@ def make_clone(
 ) -> Domain:
     """Make the machine that *plan* describes from *golden*, running, and return its domain.
 
-    Its ssh answers and its identity was read back. Any failure leaves nothing of it behind.
-    *whole* false leaves its maker's name in the metadata, as `create.apply` does.
+    Its identity was read back, and the way to its ssh is open. Any failure leaves nothing of it
+    behind. *whole* false leaves its maker's name in the metadata, as `create.apply` does.
 
     Raises Conflict for a taken name; DomainError, StorageError, NotReady, CommandFailed when it
     cannot be made this way.
@@ -69,23 +66,12 @@ def make_clone(
         undo.add(lambda: lifecycle.destroy(domain))
         clone = memory_cow.load(connection, element, state)
         lifecycle.resume(clone)
-        _be_reborn(clone, plan, golden)
-        # Only now can anybody reach it.
+        _be_reborn(connection, clone, plan)
+        # Only now can anybody reach it. Its ssh server listens: the golden was logged in to.
         if record.forward is not None:
-            port = ensure_forward(clone, record.forward, ())
-            record = replace(record, forward=port)
-            wait_for_ssh(port, machine.name)
+            record = replace(record, forward=ensure_forward(clone, record.forward, ()))
         set_record(clone, record if whole else replace(record, creator=begun.creator))
     return clone
-
-
-def wait_for_ssh(port: int, name: str) -> None:
-    """Wait until a clone's ssh server answers. Raises DomainError when it does not."""
-    end = time.monotonic() + PATIENCE
-    while not answers_ssh(LOOPBACK, port):
-        if time.monotonic() > end:
-            raise DomainError(f"{name} runs, but its ssh server does not answer")
-        time.sleep(0.05)
 
 
 def seed_of(plan: CreatePlan) -> bytes:
@@ -118,12 +104,11 @@ def _volume(pool: Pool, name: str) -> Volume:
     return volume
 
 
-def _be_reborn(clone: Domain, plan: CreatePlan, golden: Golden) -> None:
+def _be_reborn(connection: Connection, clone: Domain, plan: CreatePlan) -> None:
     """Give a clone that has just been resumed its identity, and see that it has taken it."""
-    agent.wait_until_answers(clone, timeout=PATIENCE)
     order = rebirth.make_order(
         plan.machine.name, plan.identity, user=plan.record.user, keys=authorized_keys(plan)
     )
-    agent.write_file(clone, rebirth.FIFO, json.dumps(order).encode())
-    answer = agent.outcome(clone, golden.mark.resident, timeout=PATIENCE)
-    rebirth.check(order, rebirth.read_facts(answer))
+    line = json.dumps(order).encode()
+    answer = channel.exchange(connection, clone, line, timeout=PATIENCE)
+    rebirth.check(order, rebirth.read_facts(answer.decode(errors="replace")))

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from armvm.errors import DomainError, MissingCapability, NotReady
-from armvm.guest import rebirth
+from armvm.guest import rebirth, reborn
 from armvm.guest.credentials import own_key
-from armvm.host import agent, lifecycle, memory_cow, storage
+from armvm.host import agent, channel, lifecycle, memory_cow, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
 from armvm.host.golden import Golden, Mark, definition_of_golden, find_golden, loader_of
@@ -34,6 +34,8 @@ from armvm.spec.machine import Machine
 
 #: Logins before the memory is saved: the first ones read what later ones find in memory.
 REHEARSALS = 3
+#: Seconds until the last session's end and the kernel's own housekeeping are over.
+SETTLING = 2.0
 #: Seconds for each step of settling: emulated, and an fstrim may take a while.
 STEP_TIMEOUT = 300.0
 
@@ -123,9 +125,9 @@ def bake(
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:
             task.update(text="timers, unused blocks, caches")
-            resident = _settle(domain, plan)
+            _settle(domain, plan)
             task.update(text="saving its memory")
-            save(where, domain, plan, image.digest, resident)
+            save(where, domain, plan, image.digest)
     except BaseException:
         with shielded():
             delete_domain(connection, domain, observe(domain))
@@ -133,33 +135,47 @@ def bake(
     return find_golden(connection, plan.machine.name)
 
 
-def _settle(domain: Domain, plan: CreatePlan) -> int:
-    """Make a booted machine fit to be saved; return the guest process that waits for a clone."""
-    user, identity = plan.record.user, plan.identity
-    _guest(domain, "settle", user)
+def _settle(domain: Domain, plan: CreatePlan) -> None:
+    """Make a booted machine fit to be saved: quiet, small, warm, and waiting for an order."""
+    listing = "systemctl list-units --type=timer --state=active --plain --no-legend"
+    lines = agent.output(domain, ["/usr/bin/env", *listing.split()]).splitlines()
+    timers = [line.split()[0] for line in lines if line.strip()]
+    if timers:
+        agent.output(domain, ["/usr/bin/env", "systemctl", "stop", *timers], timeout=STEP_TIMEOUT)
+    agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", reborn.DIRECTORY])
+    agent.write_file(domain, reborn.TIMERS, "\n".join(timers).encode())
+    # A login waits for its user's service manager: two seconds, unless it runs already.
+    agent.succeeds(domain, ["/usr/bin/env", "loginctl", "enable-linger", plan.record.user])
+    agent.succeeds(domain, ["/usr/bin/env", "fstrim", "-a"], timeout=STEP_TIMEOUT)
+    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+    agent.write_file(domain, "/proc/sys/vm/drop_caches", b"3\n")
+    _rehearse(domain, plan)
+    agent.start_process(domain, rebirth.guest_command("wait"))
+    end = time.monotonic() + STEP_TIMEOUT
+    while not channel.is_open(domain):
+        if time.monotonic() > end:
+            raise NotReady(f"{domain.name()} does not wait for an order")
+        time.sleep(0.5)
+    time.sleep(SETTLING)
+    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+
+
+def _rehearse(domain: Domain, plan: CreatePlan) -> None:
+    """Do once in the golden what every clone does first, so that it is found in memory."""
     order = rebirth.make_order(
         plan.machine.name,
-        identity,
-        user=user,
+        plan.identity,
+        user=plan.record.user,
         keys=plan.machine.ssh_keys,
         mask_boot_id=False,
     )
     # Here the process starts after the order was written: its clock may be off by that.
     rebirth.check(order, _guest(domain, "rehearse", order=order), tolerance=STEP_TIMEOUT)
-    resident = agent.start_process(domain, rebirth.guest_command("wait"))
-    end = time.monotonic() + STEP_TIMEOUT
-    while not agent.succeeds(domain, ["/usr/bin/test", "-p", rebirth.FIFO]):
-        if time.monotonic() > end:
-            raise NotReady(f"{domain.name()} does not wait for an order")
-        time.sleep(0.5)
     instance = observe(domain)
     where = endpoint(domain, instance)
     for _ in range(REHEARSALS):
         if where is None or run_in_guest(instance, where, "true") is None:
             raise DomainError(f"{domain.name()} lets nobody log in")
-    time.sleep(1)  # the last session's end, and the kernel's own housekeeping
-    agent.succeeds(domain, ["/bin/sync"])
-    return resident
 
 
 def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[str, Any]:
@@ -168,7 +184,7 @@ def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[st
     return rebirth.read_facts(agent.outcome(domain, pid, timeout=STEP_TIMEOUT))
 
 
-def save(where: Where, domain: Domain, plan: CreatePlan, digest: str, resident: int) -> None:
+def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     """Save a settled machine's memory and make its domain a golden."""
     connection = where.connection
     pool = storage.ensure_pool(connection, where.pool, where.facts)
@@ -182,7 +198,6 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str, resident: 
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         shape=shape_of(plan, digest),
         ground=ground,
-        resident=resident,
         state_digest="sha256:" + hashlib.sha256(state).hexdigest(),
         record=record,
     )

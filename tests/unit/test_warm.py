@@ -14,7 +14,7 @@ from lxml import etree
 from armvm.errors import CommandFailed, ConfigError, DomainError, UsageError
 from armvm.guest import rebirth, reborn
 from armvm.guest.identity import new_identity
-from armvm.host import memory_cow
+from armvm.host import channel, memory_cow
 from armvm.host.domain_xml import DomainSpec, build
 from armvm.host.facts import Accelerator
 from armvm.host.golden import Golden, Mark, definition_of_clone
@@ -79,7 +79,7 @@ def answer(**changes: Any) -> dict[str, Any]:
 def golden(**changes: Any) -> Golden:
     """A golden as it would be found."""
     mark = Mark(
-        created="2026-01-01T00:00:00Z", shape=SHAPE, ground={}, resident=7, state_digest="",
+        created="2026-01-01T00:00:00Z", shape=SHAPE, ground={}, state_digest="",
         record=RECORD,
     )  # fmt: skip
     definition = build(SPEC, RECORD)
@@ -118,7 +118,7 @@ def test_each_difference_is_told(change: dict[str, Any]) -> None:
         rebirth.check(ORDER, answer(**change), clock=lambda: 1000.0)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"error": "OSError"}'])
 def test_nonsense_from_a_guest_is_an_error_of_ours(text: str) -> None:
     with pytest.raises(CommandFailed):
         rebirth.read_facts(text)
@@ -130,7 +130,7 @@ def test_the_guests_half_is_python_without_our_package() -> None:
     compile(source, "reborn", "exec")
     assert "import armvm" not in source
     assert "from armvm" not in source
-    assert reborn.FIFO == rebirth.FIFO
+    assert f"/dev/virtio-ports/{channel.NAME}" == reborn.CHANNEL
 
 
 @pytest.mark.parametrize(
