@@ -16,6 +16,7 @@ from armvm.paths import data_dir
 from armvm.provision.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
+_CHEAP = ["KexAlgorithms=^curve25519-sha256", "Ciphers=^aes128-gcm@openssh.com"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,9 @@ def ssh_command(
         f"HostKeyAlias={host_alias(instance)}",
         "UpdateHostKeys=no",
         "LogLevel=ERROR",
+        # On this host's loopback, what costs an emulated guest the least goes first: a fifth of
+        # the login's time (measured). The others stay on offer.
+        *(_CHEAP if where.host == LOOPBACK else []),
         *(["BatchMode=yes", "ConnectTimeout=15"] if batch else []),
     ]
     return [
