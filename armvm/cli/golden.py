@@ -38,7 +38,7 @@ GoldenName = Annotated[
 
 _CREATE_EXAMPLES = """Examples:
 
-  armvm golden create --name ci --preset minimal --network user
+  armvm golden create ci --preset minimal
 
   armvm golden create --image local:debian-12 --cpus 4 --mem 4G --user alice
 
@@ -49,6 +49,10 @@ _CREATE_EXAMPLES = """Examples:
 @with_machine_options
 def create(
     request: Request,
+    golden: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Its name. Default: the next free golden-NN."),
+    ] = None,
     connect: Connect = None,
     pool: PoolName = None,
     timeout: Timeout = None,
@@ -65,13 +69,15 @@ def create(
     from armvm.provision.goldens import describe, free_name
 
     where = open_where(connect, pool)
-    machine = request(lambda: free_name(where.connection), ("goldens", {"network": "user"}))
-    golden = create_golden(where, machine, timeout=timeout, progress=progress_for(quiet))
+    machine = request(
+        lambda: golden or free_name(where.connection), ("goldens", {"network": "user"})
+    )
+    made = create_golden(where, machine, timeout=timeout, progress=progress_for(quiet))
     if json:
-        print_json(describe(where, golden))
+        print_json(describe(where, made))
     else:
-        print(f"{golden.name} is golden")
-        print(f"  armvm create --from {golden.name}")
+        print(f"{made.name} is golden")
+        print(f"  armvm create --from {made.name}")
 
 
 @app.command("list", epilog="Example: armvm golden list --json")

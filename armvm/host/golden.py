@@ -110,8 +110,14 @@ def definition_of_golden(domain: Domain, mark: Mark) -> etree._Element:
     return document
 
 
-def definition_of_clone(golden: Golden, spec: DomainSpec, record: Record) -> etree._Element:
-    """Return the definition that a clone's first run needs: the golden's devices, own names."""
+def definition_of_clone(
+    golden: Golden, spec: DomainSpec, record: Record, *, disposable: bool = False
+) -> etree._Element:
+    """Return the definition that a clone's first run needs: the golden's devices, own names.
+
+    Nothing of a *disposable* one need reach the disk: QEMU then ends at once, instead of in a
+    second or two.
+    """
     document = deepcopy(golden.definition)
     at(document, "name").text = spec.name
     at(document, "uuid").text = spec.uuid
@@ -128,6 +134,8 @@ def definition_of_clone(golden: Golden, spec: DomainSpec, record: Record) -> etr
         nvram.text = None  # libvirt makes the clone's own; its contents come with the state
     at(document, "devices/disk[1]/source").set("file", spec.overlay)
     at(document, "devices/disk[2]/source").set("file", spec.seed)
+    if disposable:
+        at(document, "devices/disk[1]/driver").set("cache", "unsafe")
     for log in select(document, "devices/serial/log | devices/console/log"):
         log.set("file", spec.serial_log)
     at(document, "devices/interface/mac").set("address", spec.mac)

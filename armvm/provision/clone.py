@@ -34,12 +34,13 @@ PATIENCE = 60.0
 
 
 def make_clone(
-    where: Where, plan: CreatePlan, golden: Golden, progress: Progress, *, whole: bool = True
+    where: Where, plan: CreatePlan, golden: Golden, progress: Progress, *, disposable: bool = False
 ) -> Domain:
     """Make the machine that *plan* describes from *golden*, running, and return its domain.
 
     Its identity was read back, and the way to its ssh is open. Any failure leaves nothing of it
-    behind. *whole* false leaves its maker's name in the metadata, as `create.apply` does.
+    behind. A *disposable* one keeps its maker's name in the metadata, so that it can be told when
+    its maker is dead.
 
     Raises Conflict for a taken name; DomainError, StorageError, NotReady, CommandFailed when it
     cannot be made this way.
@@ -61,7 +62,7 @@ def make_clone(
         _make_volumes(connection, pool, plan, golden)
         names = storage.volume_names(golden.name)
         state = storage.read_volume(connection, _volume(pool, names["state"]))
-        element = definition_of_clone(golden, spec, begun)
+        element = definition_of_clone(golden, spec, begun, disposable=disposable)
         memory_cow.clone_arguments(element, _volume(pool, names["memory"]).path())
         undo.add(lambda: lifecycle.destroy(domain))
         clone = memory_cow.load(connection, element, state)
@@ -70,7 +71,7 @@ def make_clone(
         # Only now can anybody reach it. Its ssh server listens: the golden was logged in to.
         if record.forward is not None:
             record = replace(record, forward=ensure_forward(clone, record.forward, ()))
-        set_record(clone, record if whole else replace(record, creator=begun.creator))
+        set_record(clone, replace(record, creator=begun.creator) if disposable else record)
     return clone
 
 

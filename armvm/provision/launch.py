@@ -55,14 +55,14 @@ def launch(
     timeout: float | None,
     progress: Progress,
     wish: Warm | None = None,
-    whole: bool = True,
+    disposable: bool = False,
 ) -> Created:
     """Make the machine: from a golden that fits, else from its image by a cold boot.
 
     A failure or an interruption while it is made leaves nothing behind; so does an interruption
     while it is waited for. A machine that is whole but not ready in time (NotReady), or whose
-    cloud-init ended in error (CommandFailed), stays for the user to look at. *whole* false keeps
-    this process's mark on it, for a machine that is to end with this process.
+    cloud-init ended in error (CommandFailed), stays for the user to look at. A *disposable* one
+    is to end with this process, and keeps its mark.
     """
     image: Image | None = None
     if start:
@@ -70,14 +70,14 @@ def launch(
         if digest is None:
             image = images.obtain(plan.source, progress)
             digest = image.digest
-        made = _from_golden(where, plan, digest, wish or Warm(), progress, whole=whole)
+        made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable)
         if made is not None:
             return made
     if image is None:
         if not plan.source.location:  # a golden's, which turned out to be of no use
             plan = replace(plan, source=images.locate(plan.machine.image, progress))
         image = images.obtain(plan.source, progress)
-    domain = create.apply(where, plan, image, start=start, progress=progress, whole=whole)
+    domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     if not (start and wait):
         return Created(instance=observe(domain), ready=None)
     try:
@@ -97,7 +97,7 @@ def launch(
 
 
 def _from_golden(
-    where: Where, plan: CreatePlan, digest: str, wish: Warm, progress: Progress, *, whole: bool
+    where: Where, plan: CreatePlan, digest: str, wish: Warm, progress: Progress, disposable: bool
 ) -> Created | None:
     """Make the machine from a golden; None where there is none of use, or it did not work."""
     golden = warm.choose(where, plan, digest, wish, progress)
@@ -105,7 +105,7 @@ def _from_golden(
         return None
     begun = time.monotonic()
     try:
-        domain = clone.make_clone(where, plan, golden, progress, whole=whole)
+        domain = clone.make_clone(where, plan, golden, progress, disposable=disposable)
     except Conflict:
         raise  # the name is taken: a cold boot would not get it either
     except ArmvmError as error:

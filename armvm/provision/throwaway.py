@@ -6,13 +6,12 @@ import re
 import secrets
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 
 from armvm import process
 from armvm.errors import ConfigError, NotFound
 from armvm.host.connection import Connection
 from armvm.host.golden import Golden
-from armvm.host.instance import find_domain, instances, observe, set_record
+from armvm.host.instance import find_domain, instances, observe
 from armvm.progress import Progress
 from armvm.provision.create import Where
 from armvm.provision.creator import is_dead
@@ -71,11 +70,9 @@ def run(
             timeout=timeout,
             progress=progress,
             wish=wish,
-            whole=False,
+            disposable=not keep,
         )
         domain = find_domain(connection, machine.name)
-        if keep:
-            set_record(domain, replace(created.instance.record, creator=None))
         endpoint = reach(domain, created.instance)
         words = remote_command(command, variables)
         return process.passthrough(

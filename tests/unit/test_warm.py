@@ -196,6 +196,13 @@ def test_a_clones_first_run_has_the_goldens_devices_and_its_own_names() -> None:
     assert kinds == [element.tag for element in at(found.definition, "devices")]
 
 
+def test_a_disposable_clone_writes_nothing_to_the_disk_in_earnest() -> None:
+    driver = "devices/disk[1]/driver"
+    disposable = definition_of_clone(golden(), SPEC, RECORD, disposable=True)
+    assert at(disposable, driver).get("cache") == "unsafe"
+    assert at(definition_of_clone(golden(), SPEC, RECORD), driver).get("cache") is None
+
+
 def test_arguments_given_twice_are_there_once() -> None:
     domain = build(SPEC, RECORD)
     memory_cow.golden_arguments(domain, "/one")
