@@ -73,6 +73,10 @@ def launch(
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable)
         if made is not None:
             return made
+    elif wish is not None and wish.asked is not None:
+        progress.say(
+            "a clone begins in the middle of its golden's run: --no-start makes a cold one"
+        )
     if image is None:
         if not plan.source.location:  # a golden's, which turned out to be of no use
             plan = replace(plan, source=images.locate(plan.machine.image, progress))

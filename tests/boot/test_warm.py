@@ -342,16 +342,19 @@ def test_an_ordinary_users_golden(ordinary_user: OrdinaryUser, debian_image: Pat
     if not image.exists():
         shutil.copyfile(debian_image, image)
         image.chmod(0o644)
+    session = ("--connect", "qemu:///session")
     user.armvm(
-        *("golden", "create", "--name", "gold", "--preset", "minimal", "--image", image),
+        *("golden", "create", "gold", "--preset", "minimal", "--image", image, *session),
         *("--timeout", str(BOOT_TIMEOUT)),
         timeout=BOOT_TIMEOUT + 300,
     ).ok()
-    done = user.armvm("create", "--from", "gold", "--name", "mine", timeout=CLONE_TIMEOUT).ok()
+    done = user.armvm(
+        *("create", "--from", "gold", "--name", "mine", *session), timeout=CLONE_TIMEOUT
+    ).ok()
     assert "made from the golden gold" in done.err
-    assert user.armvm("ssh", "mine", "--", "hostname").ok().out.strip() == "mine"
-    user.armvm("golden", "delete", "--yes", "gold").failed(5)
-    user.armvm("delete", "--yes", "mine").ok()
-    user.armvm("golden", "delete", "--yes", "gold").ok()
+    assert user.armvm("ssh", "mine", *session, "--", "hostname").ok().out.strip() == "mine"
+    user.armvm("golden", "delete", "--yes", "gold", *session).failed(5)
+    user.armvm("delete", "--yes", "mine", *session).ok()
+    user.armvm("golden", "delete", "--yes", "gold", *session).ok()
     pool = user.home / ".local/share/armvm/pool"
     assert [file.name for file in pool.iterdir() if not file.name.startswith("base-")] == []
