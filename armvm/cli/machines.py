@@ -130,7 +130,9 @@ def delete(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("this removes machines for good", hint="--yes says that you mean it")
-        typer.confirm(f"Remove {', '.join(names)} with all data?", abort=True)
+        if not typer.confirm(f"Remove {', '.join(names)} with all data?"):
+            print("nothing is removed", file=sys.stderr)
+            return
     for name in names:
         delete_machine(connection, name, pool_name=pool_name(pool))
         print(f"{name} is gone")

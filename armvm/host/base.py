@@ -99,7 +99,7 @@ def remove_if_abandoned(
 
 def _remove(volume: Volume) -> None:
     """Remove a volume whose upload was aborted: the daemon may need a moment to close it."""
-    for _ in range(50):
+    for _ in range(300):
         with contextlib.suppress(ArmvmError):
             storage.delete_volume(volume)
             return

@@ -39,6 +39,9 @@ Volume: TypeAlias = Any
 
 SYSTEM, SESSION = "qemu:///system", "qemu:///session"
 
+#: Why the system daemon is the default: where a default came from.
+BY_SOCKET = "its socket can be opened"
+
 #: The sockets of the monolithic daemon and of the modular one.
 SYSTEM_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemud-sock"))
 
@@ -106,7 +109,7 @@ def default_uri(
         if environ.get(variable):
             return environ[variable], variable
     if any(_opens(path) for path in sockets):
-        return SYSTEM, "its socket can be opened"
+        return SYSTEM, BY_SOCKET
     return SESSION, "the system socket cannot be opened"
 
 
@@ -120,11 +123,26 @@ def _opens(path: Path) -> bool:
 
 
 def connect(uri: str | None = None) -> Connection:
-    """Open a connection. Raises UsageError, ConnectFailed or PermissionDenied."""
+    """Open a connection; None means the default one.
+
+    Where anyone may open the system daemon's socket but polkit refuses this user, the default is
+    the user's own daemon. Raises UsageError, ConnectFailed or PermissionDenied.
+    """
+    if uri is not None:
+        return _connect(uri)
+    wanted, origin = default_uri(os.environ)
+    if origin != BY_SOCKET:
+        return _connect(wanted)
+    try:
+        return _connect(wanted)
+    except PermissionDenied:
+        return _connect(SESSION)
+
+
+def _connect(wanted: str) -> Connection:
     # libvirt prints every error to standard error otherwise. The handler is no Python code: a
     # signal that came during the failing call would be raised in there, and become a SystemError.
     libvirt.registerErrorHandler(operator.is_, None)
-    wanted = uri if uri is not None else default_uri(os.environ)[0]
     if not wanted.isprintable() or ":" not in wanted:
         raise UsageError(
             f"{shown(wanted)} is no connection URI",

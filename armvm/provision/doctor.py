@@ -117,8 +117,17 @@ def _handler() -> Check:
             found="no handler for ARM64 programs, for image build",
             fix="sudo armvm image build debian-12   registers it, as root",
         )
-    found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags})"
-    return Check(name="binfmt handler", ok=True, needed=False, found=found)
+    found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags or 'none'})"
+    sound = handler.enabled and handler.fixed
+    if not sound:
+        found += "; it is disabled" if handler.fixed else "; without F it works in no other root"
+    return Check(
+        name="binfmt handler",
+        ok=sound,
+        needed=False,
+        found=found,
+        fix=None if sound else f"see {binfmt.ROOT / handler.name}",
+    )
 
 
 def _failed(name: str, error: ArmvmError, fix: str) -> Check:

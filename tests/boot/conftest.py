@@ -107,7 +107,7 @@ def ordinary_user() -> Iterator[OrdinaryUser]:
         code = home / "code"
         for package in (ROOT / "armvm", ROOT / "templates", ROOT / "cloud-init"):
             shutil.copytree(package, code / package.name)
-        for packages in filter(os.path.isdir, {*site.getsitepackages()}):  # Debian names two
+        for packages in filter(os.path.isdir, site.getsitepackages()):
             shutil.copytree(packages, code, dirs_exist_ok=True, symlinks=True)
         runtime = home / "run"
         runtime.mkdir()

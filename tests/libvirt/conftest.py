@@ -53,6 +53,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def big_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An image that takes a while to upload."""
-    path = make_image(tmp_path_factory.mktemp("image") / "big.qcow2", size=512 << 20)
+    path = make_image(tmp_path_factory.mktemp("image") / "big.qcow2", size=320 << 20)
     yield path
     path.unlink()

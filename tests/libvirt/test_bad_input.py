@@ -118,6 +118,10 @@ BAD = [
 ]
 
 
+#: These are told as JSON too: the way there is the same for all.
+FIRST_OF_EACH_CODE = [next(bad for bad in BAD if bad.code == code) for code in (2, 3, 4, 6, 8)]
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that are not what they are taken for."""
@@ -158,6 +162,8 @@ def test_create_refuses(world: World, files: Path, image: Path, bad: Bad) -> Non
     result = world.armvm("create", "--no-start", *options, env=bad.environment)
     one_clear_error(result, bad.code, bad.words)
     assert everything(world) == before
+    if bad not in FIRST_OF_EACH_CODE:
+        return
     spoken = world.armvm("create", "--no-start", "--json", *options, env=bad.environment)
     assert spoken.code == bad.code
     one_json_error(spoken, bad.code)

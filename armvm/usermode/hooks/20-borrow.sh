@@ -52,7 +52,7 @@ give_back() {
 }
 
 # Nothing here may tell a script which machine it runs on (uname, arch, dpkg), and nothing may
-# be a program that an initramfs takes in; 40-finish.sh checks the latter.
+# be a program that an initramfs takes in; 50-finish.sh checks the latter.
 if [ "$ARMVM_EMULATED" = yes ]; then
     # This one removes /lib64 where no package of the guest owns it.
     guest dpkg --force-unsafe-io --configure usr-is-merged

@@ -1,0 +1,181 @@
+"""The everyday commands on machines that need not boot."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from armvm.guest.seed import read_seed
+from tests.libvirt.world import KEY, World, make_image, virsh
+from tests.support import fresh_name
+
+
+def rules(name: str) -> list[int]:
+    """Return the loopback ports that lead to a running guest's ssh, as QEMU tells it."""
+    told = virsh("qemu-monitor-command", name, "--hmp", "info usernet")
+    return [
+        int(port) for port in re.findall(r"HOST_FORWARD.*127\.0\.0\.1\s+(\d+)\s+\S+\s+22", told)
+    ]
+
+
+def test_list_and_show(world: World, image: Path, name: str) -> None:
+    world.held(name, image, "--cpus", "3", "--mem", "1G")
+    (line,) = [one for one in world.armvm("list", "--json").ok().json if one["name"] == name]
+    assert line == {
+        "name": name,
+        "state": "shut off",
+        "cpus": 3,
+        "memory_mib": 1024,
+        "image": str(image),
+        "network": "default",
+        "ssh": None,
+    }
+    shown = world.armvm("show", name, "--json").ok().json
+    assert shown["pool"] == world.pool
+    assert shown["overlay"] == str(world.directory / f"{name}.qcow2")
+    assert shown["image"]["digest"].startswith("sha256:")
+    assert shown["ssh"] is None
+    assert shown["uuid"] == virsh("domuuid", name).strip()
+    assert shown["host_key"].startswith("SHA256:")
+
+
+def test_start_and_stop(world: World, image: Path, name: str) -> None:
+    world.held(name, image)
+    world.armvm("stop", name).ok()  # it is off already
+    world.armvm("start", name).ok()
+    assert "running already" in world.armvm("start", name).failed(5).err
+    second = world.armvm("create", "--name", name, "--image", image).failed(5)
+    assert f"armvm delete {name}" in second.err
+    waited = world.armvm("wait", name, "--timeout", "2").failed(11)
+    assert name in waited.err
+    world.armvm("stop", "--timeout", "1", name).failed(11)  # nobody in there hears it
+    world.armvm("stop", "--force", name).ok()
+    world.armvm("stop", "--force", name).ok()
+    assert world.armvm("ssh", name).failed(10).err.startswith(f"armvm: {name} does not run")
+    assert world.armvm("console", name).failed(10).err.startswith(f"armvm: {name} does not run")
+    world.armvm("delete", "--yes", name).ok()
+    world.armvm("delete", "--yes", name).failed(4)
+    assert world.traces(name) == []
+
+
+def test_a_time_out_keeps_the_machine(world: World, image: Path, name: str) -> None:
+    command = ("create", "--name", name, "--image", image, "--timeout", "1")
+    assert "firmware" in world.armvm(*command).failed(11).err
+    assert virsh("domstate", name).strip() == "running"
+
+
+def test_a_name_may_be_left_out_where_there_is_no_doubt(
+    world: World, image: Path, name: str
+) -> None:
+    """Others may have machines on this host: the answer depends on how many there are."""
+    world.held(name, image)
+    second = f"{name}-2"
+    try:
+        if len(world.armvm("list", "--json").ok().json) == 1:
+            assert world.armvm("show", "--json").ok().json["name"] == name
+        world.held(second, image)
+        told = world.armvm("show").failed(3)
+        assert name in told.err
+        assert second in told.err
+    finally:
+        world.armvm("delete", "--yes", second)
+
+
+def test_the_next_free_name(world: World, image: Path) -> None:
+    def planned() -> str:
+        command = ("create", "--image", image, "--dry-run", "--json")
+        return str(world.armvm(*command).ok().json["name"])
+
+    first = planned()
+    assert re.fullmatch(r"arm64-\d\d+", first)
+    try:
+        made = world.armvm("create", "--image", image, "--no-start", "--json").ok().json["name"]
+        assert made == first
+        assert planned() != first
+    finally:
+        world.armvm("delete", "--yes", first)
+
+
+def test_an_image_in_use_is_not_removed(world: World, name: str, tmp_path: Path) -> None:
+    image = make_image(tmp_path / "image.qcow2")
+    world.held(name, image)
+    base = world.base_of(image)
+    digest = base.name.removeprefix("base-sha256-").removesuffix(".qcow2")
+    assert f"{name}.qcow2" in world.armvm("image", "rm", digest).failed(5).err
+    assert base.exists()
+    world.armvm("delete", "--yes", name).ok()
+    assert base.exists()  # for the next machine
+    world.armvm("image", "rm", digest).ok()
+    assert not base.exists()
+    world.armvm("image", "rm", digest).failed(4)
+
+
+def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
+    command = ("create", "--name", name, "--image", image, "--network", "user", "--no-wait")
+    made = world.armvm(*command, "--json").ok().json
+    port = made["ssh"]["port"]
+    assert made["ssh"]["host"] == "127.0.0.1"
+    assert rules(name) == [port]
+    world.armvm("stop", "--force", name).ok()
+    world.armvm("start", name).ok()
+    assert rules(name) == [port]
+    virsh("destroy", name)
+    virsh("start", name)
+    assert rules(name) == []
+    # Nobody answers in there, but ssh finds the way in again.
+    world.armvm("stop", "--force", name).ok()
+    with socket.create_server(("127.0.0.1", port)):
+        said = world.armvm("start", name).ok().err
+    (other,) = rules(name)
+    assert other != port
+    assert str(other) in said
+    assert world.armvm("show", name, "--json").ok().json["ssh"]["port"] == other
+
+
+@pytest.mark.timeout(120)
+def test_ssh_makes_the_forward_that_virsh_does_not(world: World, image: Path, name: str) -> None:
+    world.held(name, image, "--network", "user")
+    virsh("start", name)
+    assert rules(name) == []
+    process = world.spawn("ssh", name, "--", "true")
+    try:
+        from tests.libvirt.world import until
+
+        until(lambda: rules(name), why="the forward")
+    finally:
+        virsh("destroy", name)  # which also ends ssh's connection
+        process.communicate(timeout=60)
+    assert process.returncode == 255
+
+
+def test_what_the_pool_holds_is_private(world: World, image: Path, name: str) -> None:
+    keys = world.directory.parent / f"{fresh_name()}.pub"
+    keys.write_text(KEY)
+    try:
+        world.held(name, image, "--user", "alice", "--ssh-key", keys)
+    finally:
+        keys.unlink()
+    seed = world.directory / f"{name}.seed.iso"
+    assert stat.S_IMODE(seed.stat().st_mode) == 0o600
+    assert stat.S_IMODE((world.directory / f"{name}.qcow2").stat().st_mode) == 0o600
+    files = read_seed(seed.read_bytes())
+    assert {"user-data", "meta-data", "network-config"} <= set(files)
+    meta = yaml.safe_load(files["meta-data"])
+    shown = world.armvm("show", name, "--json").ok().json
+    assert meta["local-hostname"] == name
+    assert meta["instance-id"] == shown["instance_id"]
+    user_data = files["user-data"].decode()
+    assert user_data.startswith("#cloud-config\n")
+    assert "alice" in user_data
+    assert KEY.split()[1] in user_data
+    public = yaml.safe_load(user_data)["ssh_keys"]["ed25519_public"]
+    assert public.split()[1] in virsh("dumpxml", name)
+    assert "PRIVATE" not in virsh("dumpxml", name)
+    world.armvm("start", name).ok()
+    world.armvm("stop", "--force", name).ok()
+    assert stat.S_IMODE(seed.stat().st_mode) == 0o600
