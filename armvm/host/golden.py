@@ -115,8 +115,7 @@ def definition_of_clone(
 ) -> etree._Element:
     """Return the definition that a clone's first run needs: the golden's devices, own names.
 
-    Nothing of a *disposable* one need reach the disk: QEMU then ends at once, instead of in a
-    second or two.
+    Nothing of a *disposable* one need reach the disk, so its flushes are left out.
     """
     document = deepcopy(golden.definition)
     at(document, "name").text = spec.name
