@@ -115,6 +115,10 @@ def definition_of_clone(
 ) -> etree._Element:
     """Return the definition that a clone's first run needs: the golden's devices, own names.
 
+    The MAC address stays the golden's while this run lasts, also through a reboot: QEMU's user
+    networking has given it the address that the ssh forward leads to, and would give another
+    card another one.
+
     Nothing of a *disposable* one need reach the disk, so its flushes are left out.
     """
     document = deepcopy(golden.definition)
@@ -137,7 +141,6 @@ def definition_of_clone(
         at(document, "devices/disk[1]/driver").set("cache", "unsafe")
     for log in select(document, "devices/serial/log | devices/console/log"):
         log.set("file", spec.serial_log)
-    at(document, "devices/interface/mac").set("address", spec.mac)
     return document
 
 

@@ -191,6 +191,7 @@ def test_a_clones_first_run_has_the_goldens_devices_and_its_own_names() -> None:
     words = [arg.get("value") for arg in domain.findall("q:commandline/q:arg", NS)]
     assert words[-2:] == ["-incoming", "defer"]
     assert ",share=off" in str(words[1])
+    assert at(domain, "devices/interface/mac").get("address") == SPEC.mac, "slirp knows this one"
     assert found.definition.findtext("name") == "gold", "the golden's own definition is untouched"
     kinds = [element.tag for element in at(domain, "devices")]
     assert kinds == [element.tag for element in at(found.definition, "devices")]
