@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm import __version__
-from armvm.cli import create, doctor, image, login, machines
+from armvm.cli import create, doctor, golden, image, login, machines, throwaway
 
 app = typer.Typer(
     name="armvm",
@@ -44,6 +44,8 @@ def root(
 
 create.register(app)
 machines.register(app)
+throwaway.register(app)
 login.register(app)
 doctor.register(app)
 app.add_typer(image.app, name="image")
+app.add_typer(golden.app, name="golden")

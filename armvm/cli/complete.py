@@ -26,6 +26,18 @@ def machines(incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def goldens(incomplete: str) -> list[str]:
+    """Complete goldens' names."""
+
+    def look() -> list[str]:
+        from armvm.cli.context import open_host
+        from armvm.provision.goldens import names
+
+        return names(open_host(None))
+
+    return _silently(look, incomplete)
+
+
 def networks(incomplete: str) -> list[str]:
     """Complete networks' names, and the word for user networking."""
 

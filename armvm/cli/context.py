@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from armvm.progress import Live, Plain, Progress, Quiet
@@ -34,6 +35,28 @@ def open_where(connect: str | None, pool: str | None) -> Where:
     from armvm.provision.access import where
 
     return where(connect, pool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What a machine is asked to be made from: a golden with its settings, or nothing yet."""
+
+    where: Where
+    golden: Any = None
+    settings: tuple[str, dict[str, Any]] | None = None
+
+
+def base_for(where: Where, name: str | None, pool: str | None) -> Base:
+    """Look up the golden asked for; without a ``--pool``, its pool is used. Raises NotFound."""
+    if name is None:
+        return Base(where=where)
+    from armvm.provision.goldens import find
+    from armvm.provision.warm import settings_of
+
+    golden = find(where, name)
+    if pool is None:
+        where = replace(where, pool=golden.mark.record.pool)
+    return Base(where=where, golden=golden, settings=(f"the golden {name}", settings_of(golden)))
 
 
 def print_json(value: Any) -> None:

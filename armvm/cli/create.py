@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import open_host, open_where, print_fields, print_json, progress_for
+from armvm.cli.context import (
+    base_for,
+    open_host,
+    open_where,
+    print_fields,
+    print_json,
+    progress_for,
+)
 from armvm.cli.options import (
+    Cold,
     Connect,
+    FromGolden,
     Json,
     PoolName,
     Quiet,
@@ -39,6 +48,8 @@ _CREATE_EXAMPLES = """Examples:
 
   armvm create --user-data my-setup.yaml --disk 40G --timeout 3600
 
+  armvm create --from my-golden --name clone-01
+
   armvm create --dry-run --json"""
 
 _XML_EXAMPLES = """Examples:
@@ -62,6 +73,8 @@ def create(
         bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
     ] = True,
     timeout: Timeout = None,
+    golden: FromGolden = None,
+    cold: Cold = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Decide everything, do nothing, print the plan.")
     ] = False,
@@ -75,21 +88,29 @@ def create(
 
     Any failure, and Ctrl-C, leaves nothing behind; only a machine that is whole but not ready in
     time (exit 11), or whose cloud-init ended in error (exit 12), stays for you to look at.
+
+    Where a golden of the same image and shape exists ('armvm golden'), the machine is made from
+    it and can be logged in to in a second or two, with an identity of its own.
     """
     from armvm.provision.access import free_name
     from armvm.provision.launch import decide, launch
+    from armvm.provision.warm import Warm
 
+    wish = Warm(asked=golden, cold=cold)
     progress = progress_for(quiet)
-    where = open_where(connect, pool)
-    machine = request(lambda: free_name(where.connection))
-    plan = decide(where, machine, progress)
+    base = base_for(open_where(connect, pool), golden, pool)
+    where = base.where
+    machine = request(lambda: free_name(where.connection), base.settings)
+    plan = decide(where, machine, progress, base.golden)
     if print_xml:
         sys.stdout.write(plan.xml)
         return
     if dry_run:
         (print_json if json else print_fields)(plan.summary())
         return
-    created = launch(where, plan, start=start, wait=wait, timeout=timeout, progress=progress)
+    created = launch(
+        where, plan, start=start, wait=wait, timeout=timeout, progress=progress, wish=wish
+    )
     _tell(created, connect, json)
 
 
@@ -112,8 +133,9 @@ def _tell(created: Created, connect: str | None, json: bool) -> None:
         verb = "wait" if created.instance.running else "start"
         print(f"  armvm {verb} {name}")
         return
+    seconds = f"{ready.boot.seconds:.{1 if ready.boot.seconds < 20 else 0}f}"
     print(
-        f"{name} is ready after {ready.boot.seconds:.0f} s: {created.instance.record.user}@"
+        f"{name} is ready after {seconds} s: {created.instance.record.user}@"
         f"{ready.endpoint.host}, port {ready.endpoint.port}"
     )
     print(f"  armvm ssh {name}")

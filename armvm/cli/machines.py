@@ -45,11 +45,20 @@ def list_(connect: Connect = None, json: Json = False) -> None:
     print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)
 
 
-def show(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
+def show(
+    name: OptionalName = None,
+    connect: Connect = None,
+    identity: Annotated[
+        bool, typer.Option("--identity", help="Ask the guest itself who it is, by its agent.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show all that is known of a machine."""
     from armvm.provision.machines import describe, pick
+    from armvm.provision.machines import identity as ask_identity
 
-    facts = describe(*pick(open_host(connect), name))
+    machine = pick(open_host(connect), name)
+    facts = ask_identity(*machine) if identity else describe(*machine)
     (print_json if json else print_fields)(facts)
 
 

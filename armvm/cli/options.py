@@ -155,8 +155,20 @@ def _machine_options(
     """Declare the options: this function's parameters are theirs; it is never called."""
 
 
-#: Makes a Machine; the default name is asked of the host, where there is one.
-Request = Callable[[Callable[[], str]], Machine]
+FromGolden = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="GOLDEN",
+        help="The golden to make it from; what is not asked for is as in the golden.",
+        autocompletion=complete.goldens,
+    ),
+]
+Cold = Annotated[bool, typer.Option("--cold", help="Boot it, even where a golden would fit.")]
+
+#: Makes a Machine; the default name is asked of the host, where there is one. A second argument
+#: gives settings that only the command line beats, and what they are called.
+Request = Callable[..., Machine]
 
 
 def with_machine_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -177,7 +189,11 @@ def with_machine_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _machine(chosen: dict[str, Any], default_name: Callable[[], str]) -> Machine:
+def _machine(
+    chosen: dict[str, Any],
+    default_name: Callable[[], str],
+    base: tuple[str, dict[str, Any]] | None = None,
+) -> Machine:
     """Make the Machine from flags, environment, configuration files, preset and built-ins."""
     from armvm.paths import config_files
     from armvm.provision.credentials import login_keys
@@ -188,11 +204,14 @@ def _machine(chosen: dict[str, Any], default_name: Callable[[], str]) -> Machine
     if chosen["name"] is not None:
         check_machine_name(chosen["name"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
+    bases = [Layer(origin=base[0], values=base[1])] if base else []
     files = [file_layer(path) for path in config_files()]
     preset = preset_layer(chosen["preset"])
     values = {
         key: setting.value
-        for key, setting in resolve([flags, environment_layer(os.environ), *files, preset]).items()
+        for key, setting in resolve(
+            [flags, *bases, environment_layer(os.environ), *files, preset]
+        ).items()
     }
     keys, own_key = login_keys(chosen["ssh_key"] or [])
     return Machine(

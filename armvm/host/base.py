@@ -130,18 +130,32 @@ def _wait_or_remove(
 
 def users_of(pool: Pool) -> dict[str, list[str]]:
     """Return each base's name with the overlays in *pool* that are backed by it."""
-    users: dict[str, list[str]] = {}
-    storage.check_space(pool, 0)
+    backings = _backings(pool)
+    users: dict[str, list[str]] = {name: [] for name in backings if _is_base(name)}
+    for name, backing in backings.items():
+        if not _is_base(name) and _is_base(backing):
+            users.setdefault(backing, []).append(name)
+    return users
+
+
+def volumes_on(pool: Pool, name: str) -> list[str]:
+    """Return the names of the volumes in *pool* that are backed by the volume *name*."""
+    return sorted(one for one, backing in _backings(pool).items() if backing == name)
+
+
+def _is_base(name: str) -> bool:
+    return name.startswith("base-sha256-")
+
+
+def _backings(pool: Pool) -> dict[str, str]:
+    """Return each volume's name with the file name of what it is backed by, or an empty text."""
+    found = {}
+    storage.check_space(pool, 0)  # refreshes
     with errors("reading the storage pool"):
         for volume in pool.listAllVolumes(0):
-            name = volume.name()
-            if name.startswith("base-sha256-"):
-                users.setdefault(name, [])
-                continue
             try:
                 backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")
             except libvirt.libvirtError:
                 continue  # removed in between
-            if backing:
-                users.setdefault(Path(backing).name, []).append(name)
-    return {name: found for name, found in users.items() if name.startswith("base-sha256-")}
+            found[volume.name()] = Path(backing).name if backing else ""
+    return found

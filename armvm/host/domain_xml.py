@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from armvm.host.channel import add_channel
 from armvm.host.facts import Accelerator
+from armvm.host.memory_cow import golden_arguments, without_balloon
 from armvm.host.metadata import Record, to_element
 from armvm.host.xml import at, parse, remove, select, to_text
 from armvm.paths import resources
@@ -27,7 +29,8 @@ _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 class DomainSpec:
     """Everything a domain XML needs. ``network`` None means user networking.
 
-    ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host.
+    ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
+    ``memory_file``, which a machine has that becomes a golden.
     """
 
     name: str
@@ -43,6 +46,7 @@ class DomainSpec:
     overlay: str
     seed: str
     serial_log: str
+    memory_file: str | None = None
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -66,6 +70,10 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     if spec.headless:
         for element in select(devices, "input | graphics | video"):
             remove(element)
+    if spec.memory_file is not None:
+        without_balloon(domain)
+        add_channel(domain)
+        golden_arguments(domain, spec.memory_file)
     return domain
 
 

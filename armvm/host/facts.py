@@ -57,6 +57,8 @@ class HostFacts:
     memory_mib: int
     cpu_models: frozenset[str]
     efi: bool
+    #: User and group, by number, that QEMU runs as; None where it runs as the connected user.
+    qemu_owner: tuple[int, int] | None = None
 
     @property
     def session(self) -> bool:
@@ -94,6 +96,7 @@ def observe(connection: Connection) -> HostFacts:
             efi=any(
                 value.text == "efi" for value in select(domain, "os/enum[@name='firmware']/value")
             ),
+            qemu_owner=_qemu_owner(capabilities),
         )
     if accelerator is Accelerator.TCG and version == _BROKEN_CUSTOM_CPU:
         raise MissingCapability(
@@ -118,6 +121,15 @@ def _accelerator(capabilities: etree._Element, arch: str) -> Accelerator:
         )
     types = {domain.get("type") for domain in guest.iterfind("domain")}
     return Accelerator.KVM if arch == "aarch64" and "kvm" in types else Accelerator.TCG
+
+
+def _qemu_owner(capabilities: etree._Element) -> tuple[int, int] | None:
+    """Return whom libvirt runs QEMU as, from its DAC security model's label ``+UID:+GID``."""
+    for label in select(capabilities, "host/secmodel[model='dac']/baselabel"):
+        match = re.fullmatch(r"\+(\d+):\+(\d+)", (label.text or "").strip())
+        if match:
+            return int(match[1]), int(match[2])
+    return None
 
 
 def _domain_capabilities(connection: Connection, accelerator: Accelerator) -> etree._Element:

@@ -10,6 +10,7 @@ from lxml import etree
 
 from armvm.errors import NotFound
 from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.golden import ELEMENT as GOLDEN
 from armvm.host.metadata import NAMESPACE, PREFIX, Record, from_domain, to_bare_text
 from armvm.host.xml import at, parse
 from armvm.spec.names import shown
@@ -84,6 +85,12 @@ def observe(domain: Domain) -> Instance:
         document = _inactive(domain)
         record = from_domain(document)
         if record is None:
+            if document.find(f"metadata/{GOLDEN}") is not None:
+                raise NotFound(
+                    f"{domain.name()} is a golden, no machine",
+                    hint=f"armvm create --from {domain.name()}   makes one; 'armvm golden' has "
+                    "its verbs",
+                )
             raise NotFound(
                 f"{shown(domain.name())} was not made by armvm",
                 hint="virsh and virt-manager look after it",

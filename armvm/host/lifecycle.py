@@ -47,6 +47,18 @@ def start(domain: Domain) -> None:
         ) from error
 
 
+def suspend(domain: Domain) -> None:
+    """Stop a running domain's CPUs."""
+    with errors(f"suspending {domain.name()}"):
+        domain.suspend()
+
+
+def resume(domain: Domain) -> None:
+    """Let a suspended domain's CPUs go on."""
+    with errors(f"resuming {domain.name()}"):
+        domain.resume()
+
+
 def shutdown(
     domain: Domain,
     timeout: float,

@@ -29,7 +29,10 @@ class Creator:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh."""
+    """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh.
+
+    ``golden`` is the golden that a clone was made from.
+    """
 
     version: str
     created: str
@@ -41,6 +44,7 @@ class Record:
     settings: dict[str, Any] = field(default_factory=dict)
     own_key: bool = False
     forward: int | None = None
+    golden: str | None = None
     creator: Creator | None = None
 
 
@@ -57,6 +61,8 @@ def to_element(record: Record) -> etree._Element:
     _child(root, "settings").text = json.dumps(record.settings, sort_keys=True)
     if record.forward is not None:
         _child(root, "forward", host_port=str(record.forward), guest_port="22")
+    if record.golden is not None:
+        _child(root, "golden", name=record.golden)
     if record.creator is not None:
         creator = record.creator
         _child(
@@ -80,8 +86,11 @@ def from_domain(document: etree._Element) -> Record | None:
     Metadata may have been edited by hand: what makes no sense makes no machine of ours.
     """
     root = document.find(f"metadata/{_ELEMENT}")
-    if root is None:
-        return None
+    return None if root is None else from_element(root)
+
+
+def from_element(root: etree._Element) -> Record | None:
+    """Return the record in armvm's element itself; None where it cannot be read."""
     try:
         return _read(root)
     except (ValueError, AttributeError, TypeError, RecursionError):
@@ -89,7 +98,9 @@ def from_domain(document: etree._Element) -> Record | None:
 
 
 def _read(root: etree._Element) -> Record:
-    user, forward, creating = (_find(root, name) for name in ("user", "forward", "creating"))
+    user, forward, golden, creating = (
+        _find(root, name) for name in ("user", "forward", "golden", "creating")
+    )
     settings = json.loads(_text(root, "settings") or "{}")
     if user is None or not isinstance(settings, dict):
         raise ValueError("not a record of ours")
@@ -105,6 +116,7 @@ def _read(root: etree._Element) -> Record:
         image={} if image is None else {str(key): str(value) for key, value in image.items()},
         settings=settings,
         forward=None if forward is None else _port(forward.get("host-port", "")),
+        golden=None if golden is None else golden.get("name", ""),
         creator=None
         if creating is None
         else Creator(

@@ -1,7 +1,8 @@
 """The storage pool and what lies in it: bases, overlays, seeds. Bytes travel through libvirt.
 
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
-``NAME.serial.log`` with its rotated forms, which virtlogd writes. A base is named by the digest
+``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
+besides: ``NAME.memory``, and ``NAME.state`` of its devices. A base is named by the digest
 of its image: ``base-sha256-<hex>.qcow2``.
 """
 
@@ -32,6 +33,8 @@ def volume_names(machine: str) -> dict[str, str]:
         "overlay": f"{machine}.qcow2",
         "seed": f"{machine}.seed.iso",
         "serial_log": f"{machine}.serial.log",
+        "memory": f"{machine}.memory",
+        "state": f"{machine}.state",
     }
 
 
@@ -140,6 +143,34 @@ def write_volume(connection: Connection, pool: Pool, name: str, data: bytes) -> 
     return volume
 
 
+def read_volume(connection: Connection, volume: Volume) -> bytes:
+    """Return a raw volume's bytes."""
+    parts: list[bytes] = []
+    with errors(f"reading the volume {volume.name()}"):
+        stream = connection.newStream(0)
+        try:
+            volume.download(stream, 0, 0, 0)
+            stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
+            stream.finish()
+        except BaseException:
+            with contextlib.suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+    return b"".join(parts)
+
+
+def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | None) -> Volume:
+    """Make a sparse raw volume of *size* bytes that QEMU itself opens, under its own user."""
+    with errors(f"making the volume {name}"):
+        document = _volume(name, size, "raw", mode="0600")
+        etree.SubElement(document, "allocation", unit="bytes").text = "0"
+        if owner is not None:
+            permissions = at(document, "target/permissions")
+            for tag, number in zip(("owner", "group"), owner, strict=True):
+                etree.SubElement(permissions, tag).text = str(number)
+        return pool.createXML(to_text(document), 0)
+
+
 def upload(connection: Connection, volume: Volume, read: Callable[[int], bytes]) -> None:
     """Fill a volume with what *read* returns, until it returns nothing."""
     with errors(f"writing the volume {volume.name()}"):
@@ -182,6 +213,18 @@ def physical_size(volume: Volume) -> int:
     """Return the size of a volume's file in bytes."""
     with errors(f"reading the volume {volume.name()}"):
         return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+
+
+def capacity(volume: Volume) -> int:
+    """Return a volume's size in bytes, as a guest or QEMU sees it."""
+    with errors(f"reading the volume {volume.name()}"):
+        return int(volume.info()[1])
+
+
+def allocation(volume: Volume) -> int:
+    """Return the bytes that a volume takes on the host's disk."""
+    with errors(f"reading the volume {volume.name()}"):
+        return int(volume.info()[2])
 
 
 def check_space(pool: Pool, needed: int) -> None:

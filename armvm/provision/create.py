@@ -70,9 +70,18 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
 
 
 def apply(
-    where: Where, plan: CreatePlan, image: Image, *, start: bool, progress: Progress
+    where: Where,
+    plan: CreatePlan,
+    image: Image,
+    *,
+    start: bool,
+    progress: Progress,
+    whole: bool = True,
 ) -> Domain:
     """Make the machine; any failure leaves nothing of it behind.
+
+    *whole* false leaves its maker's name in the metadata: the caller has more to do, and should
+    the process be killed before, the next one removes what it left.
 
     Raises Conflict, StorageError, DomainError and what libvirt's errors translate to.
     """
@@ -80,7 +89,7 @@ def apply(
     planning.check_disk(machine, image.virtual_size)
     known = {"digest": image.digest, "size": str(image.path.stat().st_size)}
     record = replace(plan.record, image={**plan.record.image, **known})
-    _remove_leftovers(connection, machine.name, progress)
+    remove_leftovers(connection, machine.name, progress)
     pool = storage.ensure_pool(connection, where.pool, where.facts)
     xml = to_text(build(plan.spec, replace(record, creator=myself())))
     with Undo(progress) as undo:
@@ -88,7 +97,7 @@ def apply(
             domain = lifecycle.define(connection, xml, machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
-        _make_volumes(connection, pool, plan, image, progress)
+        _make_volumes(where, pool, plan, image, progress)
         if start:
             if plan.spec.network is not None:
                 network.ensure_active(connection, plan.spec.network, progress)
@@ -96,13 +105,14 @@ def apply(
             lifecycle.start(domain)
             if record.forward is not None:
                 record = replace(record, forward=ensure_forward(domain, record.forward, ()))
-        set_record(domain, record)
+        set_record(domain, record if whole else replace(record, creator=myself()))
     return domain
 
 
 def _make_volumes(
-    connection: Connection, pool: Pool, plan: CreatePlan, image: Image, progress: Progress
+    where: Where, pool: Pool, plan: CreatePlan, image: Image, progress: Progress
 ) -> None:
+    connection = where.connection
     machine, names = plan.machine, storage.volume_names(plan.machine.name)
     # The name is ours since the domain is defined: volumes of that name are a dead machine's.
     storage.delete_machine_volumes(pool, machine.name)
@@ -110,6 +120,9 @@ def _make_volumes(
     storage.write_volume(connection, pool, names["seed"], seed_image(documents))
     base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
     storage.create_overlay(pool, names["overlay"], base, machine.disk)
+    if plan.spec.memory_file is not None:
+        size = machine.memory_mib << 20
+        storage.create_memory(pool, names["memory"], size, where.facts.qemu_owner)
 
 
 def _check_name(connection: Connection, name: str) -> None:
@@ -130,7 +143,7 @@ def _is_leftover(domain: Domain) -> bool:
     return creator is not None and is_dead(creator)
 
 
-def _remove_leftovers(connection: Connection, name: str, progress: Progress) -> None:
+def remove_leftovers(connection: Connection, name: str, progress: Progress) -> None:
     """Remove what a killed create of the same name has left."""
     try:
         domain = find_domain(connection, name)

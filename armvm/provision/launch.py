@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
+from armvm.errors import ArmvmError, Conflict
+from armvm.guest.ready import Boot
+from armvm.guest.serial import Stage
+from armvm.host.golden import Golden
 from armvm.host.instance import Instance, observe
-from armvm.images.model import ImageSource
+from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
-from armvm.provision import create, images
+from armvm.provision import clone, create, images, warm
 from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
+from armvm.provision.ssh import LOOPBACK, Endpoint
 from armvm.provision.wait import Ready, wait_ready
+from armvm.provision.warm import Warm
 from armvm.spec.machine import Machine
 
 
@@ -23,10 +30,17 @@ class Created:
     ready: Ready | None
 
 
-def decide(where: Where, machine: Machine, progress: Progress) -> CreatePlan:
-    """Find the image and plan the machine; nothing is done yet."""
-    source: ImageSource = images.locate(machine.image, progress)
-    plan = create.make_plan(where, machine, source)
+def decide(
+    where: Where, machine: Machine, progress: Progress, golden: Golden | None = None
+) -> CreatePlan:
+    """Find the image and plan the machine; nothing is done yet.
+
+    An image that *golden* was made from is not looked up again: its base is in the pool.
+    """
+    source: ImageSource | None = None
+    if golden is not None:
+        source = warm.source_of(golden, machine)
+    plan = create.make_plan(where, machine, source or images.locate(machine.image, progress))
     for warning in plan.warnings:
         progress.warn(warning)
     return plan
@@ -40,15 +54,34 @@ def launch(
     wait: bool,
     timeout: float | None,
     progress: Progress,
+    wish: Warm | None = None,
+    disposable: bool = False,
 ) -> Created:
-    """Fetch the image, make the machine, and (unless told not to) wait until it is ready.
+    """Make the machine: from a golden that fits, else from its image by a cold boot.
 
     A failure or an interruption while it is made leaves nothing behind; so does an interruption
     while it is waited for. A machine that is whole but not ready in time (NotReady), or whose
-    cloud-init ended in error (CommandFailed), stays for the user to look at.
+    cloud-init ended in error (CommandFailed), stays for the user to look at. A *disposable* one
+    is to end with this process, and keeps its mark.
     """
-    image = images.obtain(plan.source, progress)
-    domain = create.apply(where, plan, image, start=start, progress=progress)
+    image: Image | None = None
+    if start:
+        digest = plan.source.digest
+        if digest is None:
+            image = images.obtain(plan.source, progress)
+            digest = image.digest
+        made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable)
+        if made is not None:
+            return made
+    elif wish is not None and wish.asked is not None:
+        progress.say(
+            "a clone begins in the middle of its golden's run: --no-start makes a cold one"
+        )
+    if image is None:
+        if not plan.source.location:  # a golden's, which turned out to be of no use
+            plan = replace(plan, source=images.locate(plan.machine.image, progress))
+        image = images.obtain(plan.source, progress)
+    domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     if not (start and wait):
         return Created(instance=observe(domain), ready=None)
     try:
@@ -65,3 +98,31 @@ def launch(
         delete_domain(where.connection, domain, observe(domain))
         raise
     return Created(instance=ready.instance, ready=ready)
+
+
+def _from_golden(
+    where: Where, plan: CreatePlan, digest: str, wish: Warm, progress: Progress, disposable: bool
+) -> Created | None:
+    """Make the machine from a golden; None where there is none of use, or it did not work."""
+    golden = warm.choose(where, plan, digest, wish, progress)
+    if golden is None:
+        return None
+    begun = time.monotonic()
+    try:
+        domain = clone.make_clone(where, plan, golden, progress, disposable=disposable)
+    except Conflict:
+        raise  # the name is taken: a cold boot would not get it either
+    except ArmvmError as error:
+        progress.say(f"the golden {golden.name} is of no use: {error.message}; booting cold")
+        return None
+    seconds = time.monotonic() - begun
+    progress.say(f"made from the golden {golden.name} (--cold boots instead)")
+    instance = observe(domain)
+    return Created(
+        instance=instance,
+        ready=Ready(
+            instance=instance,
+            endpoint=Endpoint(host=LOOPBACK, port=instance.record.forward or 0),
+            boot=Boot(seen={Stage.STARTED: 0.0, Stage.SSH: seconds, Stage.READY: seconds}),
+        ),
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from armvm.errors import ConfigError, NotFound
+from armvm.errors import ConfigError, DomainError, NotFound
+from armvm.guest import rebirth
 from armvm.guest.identity import fingerprint
-from armvm.host import lifecycle, network
+from armvm.host import agent, lifecycle, network
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain_xml import portable
 from armvm.host.facts import Accelerator
@@ -113,10 +114,25 @@ def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
         "seed": instance.seed,
         "serial_log": instance.serial_log,
         "autostart": instance.autostart,
+        "golden": record.golden,
         "created": record.created,
         "armvm_version": record.version,
         "settings": record.settings,
     }
+
+
+def identity(domain: Domain, instance: Instance) -> dict[str, Any]:
+    """Ask a running guest who it is, through its agent.
+
+    Raises DomainError when it does not run or no agent answers, CommandFailed when the guest has
+    no Python.
+    """
+    if not instance.running:
+        raise DomainError(
+            f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"
+        )
+    pid = agent.start_process(domain, rebirth.guest_command("facts"))
+    return rebirth.read_facts(agent.outcome(domain, pid, timeout=STOP_TIMEOUT))
 
 
 def overview(domain: Domain | None, instance: Instance) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from armvm.paths import data_dir
 from armvm.provision.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
+_CHEAP = ["KexAlgorithms=^curve25519-sha256", "Ciphers=^aes128-gcm@openssh.com"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,17 @@ def restore_forward(domain: Domain, instance: Instance, taken: Collection[int] =
 
 
 def ssh_command(
-    instance: Instance, where: Endpoint, command: Sequence[str] = (), *, batch: bool = False
+    instance: Instance,
+    where: Endpoint,
+    command: Sequence[str] = (),
+    *,
+    batch: bool = False,
+    terminal: bool = False,
 ) -> list[str]:
-    """Return ssh's argument list for a machine; *batch* never asks for anything."""
+    """Return ssh's argument list for a machine.
+
+    *batch* never asks for anything; *terminal* gives a command one, as a login has.
+    """
     options = [
         "StrictHostKeyChecking=yes",
         f"UserKnownHostsFile={write_known_host(instance)}",
@@ -79,10 +88,14 @@ def ssh_command(
         f"HostKeyAlias={host_alias(instance)}",
         "UpdateHostKeys=no",
         "LogLevel=ERROR",
+        # On this host's loopback, what costs an emulated guest the least goes first: a fifth of
+        # the login's time (measured). The others stay on offer.
+        *(_CHEAP if where.host == LOOPBACK else []),
         *(["BatchMode=yes", "ConnectTimeout=15"] if batch else []),
     ]
     return [
         "ssh",
+        *(["-t"] if terminal else []),
         *(word for option in options for word in ("-o", option)),
         *(["-i", str(own_key(data_dir())[0])] if instance.record.own_key else []),
         "-p",

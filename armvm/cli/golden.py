@@ -1,0 +1,148 @@
+"""``golden create|list|show|verify|delete``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import (
+    open_host,
+    open_where,
+    print_fields,
+    print_json,
+    print_rows,
+    progress_for,
+)
+from armvm.cli.options import (
+    Connect,
+    Json,
+    PoolName,
+    Quiet,
+    Request,
+    Timeout,
+    with_machine_options,
+)
+from armvm.progress import size_text
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Goldens: machines saved once they have booted, to make others from in a second or two.",
+)
+
+GoldenName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A golden.", autocompletion=complete.goldens)
+]
+
+_CREATE_EXAMPLES = """Examples:
+
+  armvm golden create ci --preset minimal
+
+  armvm golden create --image local:debian-12 --cpus 4 --mem 4G --user alice
+
+  armvm create --from ci"""
+
+
+@app.command(epilog=_CREATE_EXAMPLES)
+@with_machine_options
+def create(
+    request: Request,
+    golden: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Its name. Default: the next free golden-NN."),
+    ] = None,
+    connect: Connect = None,
+    pool: PoolName = None,
+    timeout: Timeout = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Boot a machine, settle it, and save it with its memory.
+
+    Takes one cold boot. Clones have its image, vCPUs, memory, disk size and user, and user
+    networking; host name, keys, ids and random numbers are their own. A golden serves the QEMU,
+    libvirt and firmware it was made with.
+    """
+    from armvm.provision.goldens import create as create_golden
+    from armvm.provision.goldens import describe, free_name
+
+    where = open_where(connect, pool)
+    machine = request(
+        lambda: golden or free_name(where.connection), ("goldens", {"network": "user"})
+    )
+    made = create_golden(where, machine, timeout=timeout, progress=progress_for(quiet))
+    if json:
+        print_json(describe(where, made))
+    else:
+        print(f"{made.name} is golden")
+        print(f"  armvm create --from {made.name}")
+
+
+@app.command("list", epilog="Example: armvm golden list --json")
+def list_(connect: Connect = None, json: Json = False) -> None:
+    """List the goldens, and whether they still serve."""
+    from armvm.provision.goldens import descriptions
+
+    found = descriptions(open_where(connect, None))
+    if json:
+        print_json(found)
+        return
+    if not found:
+        print("no goldens yet: armvm golden create makes one", file=sys.stderr)
+        return
+    rows = [
+        [
+            one["name"],
+            str(one["shape"]["cpus"]),
+            str(one["shape"]["memory_mib"]),
+            one["shape"]["user"],
+            str(one["image"].get("reference", "?")),
+            str(len(one["clones"])),
+            size_text(sum(size or 0 for size in one["volumes"].values())),
+            "yes" if one["fits"] else f"no: {one['why_not']}",
+        ]
+        for one in found
+    ]
+    print_rows(["NAME", "CPUS", "MIB", "USER", "IMAGE", "CLONES", "SIZE", "FITS"], rows)
+
+
+@app.command(epilog="Example: armvm golden show ci --json")
+def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
+    """Show what a golden was made from and with."""
+    from armvm.provision.goldens import describe, find
+
+    where = open_where(connect, None)
+    (print_json if json else print_fields)(describe(where, find(where, name)))
+
+
+@app.command(epilog="Example: armvm golden verify ci")
+def verify(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
+    """Look whether a golden is whole, and still serves on this host."""
+    from armvm.provision.goldens import verify as verify_golden
+
+    facts = verify_golden(open_where(connect, None), name)
+    if json:
+        print_json(facts)
+    else:
+        print(f"{name} is whole, and serves here")
+
+
+@app.command(epilog="Example: armvm golden delete ci --yes")
+def delete(
+    name: GoldenName,
+    connect: Connect = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a golden; refused while machines that were made from it exist."""
+    from armvm.errors import UsageError
+    from armvm.provision.goldens import delete as delete_golden
+
+    connection = open_host(connect)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("this removes a golden for good", hint="--yes says that you mean it")
+        typer.confirm(f"Remove the golden {name}?", abort=True)
+    delete_golden(connection, name)
+    print(f"{name} is gone")

@@ -1,0 +1,78 @@
+"""``run``: one command in a machine that exists for it alone."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import base_for, open_where, progress_for
+from armvm.cli.options import (
+    Cold,
+    Connect,
+    FromGolden,
+    PoolName,
+    Quiet,
+    Request,
+    Timeout,
+    with_machine_options,
+)
+
+_EXAMPLES = """Examples:
+
+  armvm run --from ci -- uname -m
+
+  tar c src | armvm run --from ci --env CC=gcc -- sh -c 'tar x && make -C src test'
+
+  armvm run --image local:debian-12 --preset minimal --network user"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command(rich_help_panel="Machines", epilog=_EXAMPLES)(run)
+
+
+@with_machine_options
+def run(
+    request: Request,
+    context: typer.Context,
+    golden: FromGolden = None,
+    cold: Cold = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="K=V", help="Set a variable; can be repeated."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the machine afterwards.")] = False,
+    connect: Connect = None,
+    pool: PoolName = None,
+    timeout: Timeout = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a command (what follows --; without one, a shell) in a machine made for it alone.
+
+    The exit code is the command's (255: ssh itself failed); its input and output are yours. The
+    machine is removed afterwards, also after Ctrl-C; one whose armvm was killed is removed by
+    the next run.
+    """
+    from armvm.provision.throwaway import check_environment, fresh_name
+    from armvm.provision.throwaway import run as run_once
+    from armvm.provision.warm import Warm
+
+    wish = Warm(asked=golden, cold=cold)
+    variables = check_environment(env or [])
+    base = base_for(open_where(connect, pool), golden, pool)
+    machine = request(fresh_name, base.settings)
+    code = run_once(
+        base.where,
+        machine,
+        base.golden,
+        command=context.obj or [],
+        variables=variables,
+        terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        keep=keep,
+        wish=wish,
+        timeout=timeout,
+        progress=progress_for(quiet),
+    )
+    raise typer.Exit(code)

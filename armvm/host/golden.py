@@ -1,0 +1,196 @@
+"""Goldens as libvirt has them: a domain that is never started, marked in its metadata.
+
+A golden is defined with its root disk read-only: a start by mistake boots nothing and, above
+all, changes nothing that clones stand on. Its own metadata element holds what it was made from
+and with; the record of the machine it was lies inside it, so that nothing takes a golden for a
+machine.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+from lxml import etree
+
+from armvm.errors import NotFound
+from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.domain_xml import DomainSpec
+from armvm.host.metadata import Record, from_element, to_element
+from armvm.host.xml import at, parse, remove, select
+from armvm.spec.names import shown
+
+NAMESPACE = "urn:armvm:golden:1"
+ELEMENT = f"{{{NAMESPACE}}}golden"
+_MACHINE = "{urn:armvm:machine:1}machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What is remembered of a golden.
+
+    ``shape`` is what a machine must ask for to be made from it, ``ground`` what the host must
+    still be.
+    """
+
+    created: str
+    shape: dict[str, Any]
+    ground: dict[str, Any]
+    state_digest: str
+    record: Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A golden that was found: its mark, and the definition that clones begin with."""
+
+    name: str
+    uuid: str
+    mark: Mark
+    definition: etree._Element
+    overlay: str
+    seed: str
+
+
+def goldens(connection: Connection) -> list[Golden]:
+    """Return all goldens, by name."""
+    found = []
+    with errors("listing the goldens"):
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT):
+            try:
+                golden = _read(domain)
+            except libvirt.libvirtError as error:
+                if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # removed in between
+                    raise
+                continue
+            if golden is not None:
+                found.append(golden)
+    return sorted(found, key=lambda golden: golden.name)
+
+
+def find_golden(connection: Connection, name: str) -> Golden:
+    """Return a golden by name. Raises NotFound."""
+    found = None
+    with errors(f"looking for {shown(name)}"):
+        try:
+            found = _read(connection.lookupByName(name))
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                raise
+    if found is None:
+        raise NotFound(
+            f"there is no golden {shown(name)}", hint="'armvm golden list' shows what there is"
+        )
+    return found
+
+
+def definition_of_golden(domain: Domain, mark: Mark) -> etree._Element:
+    """Return the definition that turns a running machine into a golden.
+
+    The firmware's path is pinned: clones continue in the middle of it.
+    """
+    with errors(f"reading {domain.name()}"):
+        live = parse(domain.XMLDesc(0))
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        document = parse(domain.XMLDesc(flags))
+    document.replace(at(document, "os"), deepcopy(at(live, "os")))
+    # A path and the features that would choose one exclude each other.
+    for element in select(document, "os/firmware | *[local-name()='commandline']"):
+        remove(element)
+    metadata = at(document, "metadata")
+    for element in metadata.findall(_MACHINE):
+        metadata.remove(element)
+    metadata.append(_to_element(mark))
+    disk = at(document, "devices/disk[1]")
+    if disk.find("readonly") is None:
+        etree.SubElement(disk, "readonly")
+    return document
+
+
+def definition_of_clone(
+    golden: Golden, spec: DomainSpec, record: Record, *, disposable: bool = False
+) -> etree._Element:
+    """Return the definition that a clone's first run needs: the golden's devices, own names.
+
+    The MAC address stays the golden's while this run lasts, also through a reboot: QEMU's user
+    networking has given it the address that the ssh forward leads to, and would give another
+    card another one.
+
+    Nothing of a *disposable* one need reach the disk, so its flushes are left out.
+    """
+    document = deepcopy(golden.definition)
+    at(document, "name").text = spec.name
+    at(document, "uuid").text = spec.uuid
+    metadata = at(document, "metadata")
+    for element in metadata.findall(ELEMENT):
+        metadata.remove(element)
+    metadata.append(to_element(record))
+    for element in select(
+        document, "devices/channel/source | devices/disk[1]/readonly | devices/disk/backingStore"
+    ):
+        remove(element)
+    nvram = document.find("os/nvram")
+    if nvram is not None:
+        nvram.text = None  # libvirt makes the clone's own; its contents come with the state
+    at(document, "devices/disk[1]/source").set("file", spec.overlay)
+    at(document, "devices/disk[2]/source").set("file", spec.seed)
+    if disposable:
+        at(document, "devices/disk[1]/driver").set("cache", "unsafe")
+    for log in select(document, "devices/serial/log | devices/console/log"):
+        log.set("file", spec.serial_log)
+    return document
+
+
+def loader_of(domain: Domain) -> str:
+    """Return the path of a running machine's firmware."""
+    with errors(f"reading {domain.name()}"):
+        return parse(domain.XMLDesc(0)).findtext("os/loader") or ""
+
+
+def _read(domain: Domain) -> Golden | None:
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    document = parse(domain.XMLDesc(flags))
+    root = document.find(f"metadata/{ELEMENT}")
+    if root is None:
+        return None
+    try:
+        mark = _from_element(root)
+    except (ValueError, KeyError, TypeError, RecursionError, LookupError):
+        return None
+    return Golden(
+        name=domain.name(),
+        uuid=domain.UUIDString(),
+        mark=mark,
+        definition=document,
+        overlay=at(document, "devices/disk[1]/source").get("file", ""),
+        seed=at(document, "devices/disk[2]/source").get("file", ""),
+    )
+
+
+def _to_element(mark: Mark) -> etree._Element:
+    root = etree.Element(ELEMENT, nsmap={"armvm-golden": NAMESPACE})
+    root.set("created", mark.created)
+    root.set("state-digest", mark.state_digest)
+    for tag, value in (("shape", mark.shape), ("ground", mark.ground)):
+        etree.SubElement(root, f"{{{NAMESPACE}}}{tag}").text = json.dumps(value, sort_keys=True)
+    root.append(to_element(mark.record))
+    return root
+
+
+def _from_element(root: etree._Element) -> Mark:
+    shape, ground = (
+        json.loads(at(root, f"{{{NAMESPACE}}}{tag}").text or "") for tag in ("shape", "ground")
+    )
+    record = from_element(at(root, _MACHINE))
+    if record is None or not isinstance(shape, dict) or not isinstance(ground, dict):
+        raise ValueError("not a golden of ours")
+    return Mark(
+        created=root.get("created", ""),
+        shape=shape,
+        ground=ground,
+        state_digest=root.get("state-digest", ""),
+        record=record,
+    )

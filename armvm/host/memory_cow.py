@@ -1,0 +1,182 @@
+"""A machine's memory, saved once and shared copy-on-write by its clones. Local connections only.
+
+The golden's memory is a file that QEMU maps shared (``memory-backend-file,share=on``); a clone
+maps the same file privately, so that it costs what it changes. Device state goes through a
+migration that leaves shared memory out (capability ``x-ignore-shared``): some MiB, kept in
+memory here and handed to QEMU as a file descriptor.
+
+libvirt has no elements for any of it. The arguments ride in ``qemu:commandline`` and only in
+the clone's first run: its persistent definition knows nothing of them. Sources: QEMU's
+qapi/migration.json and docs/devel/migration.rst; libvirt's drvqemu.html, "Pass-through of
+arbitrary qemu commands".
+
+A balloon is left out of both: it would punch holes into the file that all clones stand on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+from lxml import etree
+
+from armvm.errors import DomainError, MissingCapability
+from armvm.host.connection import Connection, Domain, errors
+from armvm.host.xml import at, select, to_text
+
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+#: QEMU's id of the memory; it is the name of the block in the saved state.
+_BACKEND = "armvm-memory"
+#: QEMU's name for the descriptor that carries the device state.
+_DESCRIPTOR = "armvm-state"
+#: Seconds that saving or loading the device state may take: it takes some hundredths.
+_PATIENCE = 60.0
+_POLL = 0.005
+
+
+def why_not(*, local: bool) -> str | None:
+    """Return why this route cannot be taken on a host; None where it can."""
+    if not local:
+        return "its memory cannot be shared over a remote connection"
+    if not hasattr(libvirt_qemu, "qemuMonitorCommandWithFiles"):
+        return "this libvirt-python (< 8.2) hands QEMU no file descriptors"
+    return None
+
+
+def without_balloon(domain: etree._Element) -> None:
+    """Give a domain element no balloon; an absent element would mean a default one."""
+    at(domain, "devices/memballoon").attrib.clear()
+    balloon = at(domain, "devices/memballoon")
+    balloon[:] = []
+    balloon.set("model", "none")
+
+
+def golden_arguments(domain: etree._Element, memory_path: str) -> None:
+    """Make a domain element keep its memory in the file *memory_path*."""
+    _arguments(domain, memory_path, shared=True)
+
+
+def clone_arguments(domain: etree._Element, memory_path: str) -> None:
+    """Make a domain element start from a golden's memory, and wait for its device state."""
+    _arguments(domain, memory_path, shared=False)
+    command = at(domain, f"{{{_QEMU}}}commandline")
+    for word in ("-incoming", "defer"):
+        etree.SubElement(command, f"{{{_QEMU}}}arg").set("value", word)
+
+
+def save(domain: Domain) -> bytes:
+    """Return the device state of a suspended golden. Its memory is in its file by then.
+
+    The domain is good for nothing afterwards but to be destroyed. Raises DomainError.
+    """
+    with errors(f"saving {domain.name()}"):
+        state = _descriptor(b"")
+        try:
+            _ignore_shared(domain, on=True)
+            _hand_over(domain, state)
+            _monitor(domain, "migrate", uri=f"fd:{_DESCRIPTOR}")
+            _until_completed(domain)
+            os.lseek(state, 0, os.SEEK_SET)
+            with os.fdopen(os.dup(state), "rb") as file:
+                return file.read()
+        finally:
+            os.close(state)
+
+
+def load(connection: Connection, domain: etree._Element, state: bytes) -> Domain:
+    """Start a clone from its element (see `clone_arguments`) and return it, still paused.
+
+    Where a persistent domain of that name and UUID exists, libvirt returns to its definition
+    when the clone stops. Raises DomainError; the caller destroys what may have been started.
+    """
+    name = domain.findtext("name") or ""
+    with errors(f"starting {name} from its golden"):
+        clone = connection.createXML(to_text(domain), libvirt.VIR_DOMAIN_START_PAUSED)
+        descriptor = _descriptor(state)
+        try:
+            _ignore_shared(clone, on=True)
+            _hand_over(clone, descriptor)
+            _monitor(clone, "migrate-incoming", uri=f"fd:{_DESCRIPTOR}")
+            _until_completed(clone)
+        finally:
+            os.close(descriptor)
+        # Left on, it would keep the clone from being saved later on.
+        _ignore_shared(clone, on=False)
+        return clone
+
+
+def _arguments(domain: etree._Element, memory_path: str, *, shared: bool) -> None:
+    if "," in memory_path:  # QEMU would read a second option; doubling it is its only escape
+        memory_path = memory_path.replace(",", ",,")
+    size = memory_bytes(domain)
+    words = [
+        "-object",
+        f"memory-backend-file,id={_BACKEND},size={size},mem-path={memory_path},"
+        f"share={'on' if shared else 'off'}",
+        "-machine",
+        f"memory-backend={_BACKEND}",
+    ]
+    for old in select(domain, "*[local-name()='commandline']"):
+        domain.remove(old)
+    command = etree.SubElement(domain, f"{{{_QEMU}}}commandline", nsmap={"qemu": _QEMU})
+    for word in words:
+        etree.SubElement(command, f"{{{_QEMU}}}arg").set("value", word)
+
+
+def memory_bytes(domain: etree._Element) -> int:
+    """Return a domain element's memory in bytes."""
+    memory = at(domain, "memory")
+    factor = {"KiB": 1 << 10, "MiB": 1 << 20}[memory.get("unit", "KiB")]
+    return int(memory.text or 0) * factor
+
+
+def _descriptor(data: bytes) -> int:
+    """Return a descriptor of a file in memory that holds *data*, at its beginning."""
+    descriptor = os.memfd_create("armvm-state")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _ignore_shared(domain: Domain, *, on: bool) -> None:
+    capability = {"capability": "x-ignore-shared", "state": on}
+    _monitor(domain, "migrate-set-capabilities", capabilities=[capability])
+
+
+def _hand_over(domain: Domain, descriptor: int) -> None:
+    request = json.dumps({"execute": "getfd", "arguments": {"fdname": _DESCRIPTOR}})
+    answer, _ = libvirt_qemu.qemuMonitorCommandWithFiles(domain, request, [descriptor], 0)
+    _result("getfd", answer)
+
+
+def _until_completed(domain: Domain) -> None:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        status = _monitor(domain, "query-migrate")
+        state = status.get("status")
+        if state == "completed":
+            return
+        if state in ("failed", "cancelled") or time.monotonic() > end:
+            raise DomainError(
+                f"QEMU did not carry over the state of {domain.name()}",
+                detail=str(status.get("error-desc", state)),
+            )
+        time.sleep(_POLL)
+
+
+def _monitor(domain: Domain, command: str, **arguments: Any) -> Any:
+    request = json.dumps({"execute": command, "arguments": arguments})
+    return _result(command, libvirt_qemu.qemuMonitorCommand(domain, request, 0))
+
+
+def _result(command: str, answer: str) -> Any:
+    document = json.loads(answer)
+    if "error" in document:
+        text = document["error"].get("desc", "")
+        raise MissingCapability(f"QEMU refuses {command}: {text}")
+    return document.get("return")

@@ -1,0 +1,224 @@
+"""Goldens as use cases: baking one, and what holds a golden and a wanted machine together."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from armvm.errors import DomainError, MissingCapability, NotReady
+from armvm.guest import rebirth, reborn
+from armvm.guest.credentials import own_key
+from armvm.host import agent, channel, lifecycle, memory_cow, storage
+from armvm.host.connection import Domain, Pool
+from armvm.host.facts import HostFacts
+from armvm.host.golden import Golden, Mark, definition_of_golden, find_golden, loader_of
+from armvm.host.instance import observe
+from armvm.host.xml import to_text
+from armvm.images.model import Image
+from armvm.paths import data_dir
+from armvm.progress import Progress
+from armvm.provision import create
+from armvm.provision.create import Where
+from armvm.provision.delete import delete_domain
+from armvm.provision.plan import CreatePlan
+from armvm.provision.ssh import endpoint, run_in_guest
+from armvm.provision.wait import wait_ready
+from armvm.signals import shielded
+from armvm.spec.machine import Machine
+
+#: Logins before the memory is saved: the first ones read what later ones find in memory.
+REHEARSALS = 3
+#: Seconds until the last session's end and the kernel's own housekeeping are over.
+SETTLING = 2.0
+#: Seconds for each step of settling: emulated, and an fstrim may take a while.
+STEP_TIMEOUT = 300.0
+
+
+def golden_machine(machine: Machine) -> Machine:
+    """Return the machine to bake: *machine*, but only armvm's own key may log in.
+
+    A clone gets its own keys, and the rehearsals need one that we have.
+    """
+    return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
+
+
+def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
+    """Return what must be equal in a golden and a machine to be made from it."""
+    machine, spec = plan.machine, plan.spec
+    return {
+        "image": digest,
+        "cpus": machine.cpus,
+        "memory_mib": machine.memory_mib,
+        "disk": machine.disk,
+        "cpu": spec.cpu_model,
+        "headless": machine.headless,
+        "autologin": machine.autologin,
+        "user": plan.record.user,
+        "network": spec.network or "user",
+        "pool": plan.record.pool,
+    }
+
+
+def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
+    """Return what must still be the same on the host for a golden to be of use.
+
+    QEMU and the firmware are told by their files' size and time of change: asking QEMU for its
+    version takes longer than the file system.
+    """
+    return {
+        "machine type": facts.machine_type,
+        "libvirt": facts.libvirt_version,
+        "QEMU": _stamp(facts.emulator),
+        "firmware": _stamp(loader),
+    }
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - follows links, which is what QEMU does
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return f"{path}, {status.st_size} bytes, changed {status.st_mtime_ns}"
+
+
+def loader_in(golden: Golden) -> str:
+    """Return the path of the firmware that a golden was booted by."""
+    return golden.definition.findtext("os/loader") or ""
+
+
+def why_no_golden(facts: HostFacts, spec_network: str | None) -> str | None:
+    """Return why no golden can be made or used here; None where it can."""
+    reason = memory_cow.why_not(local=facts.local)
+    if reason is None and spec_network is not None:
+        return "clones of a golden use user networking (--network user)"
+    return reason
+
+
+def bake(
+    where: Where,
+    plan: CreatePlan,
+    image: Image,
+    *,
+    timeout: float | None,
+    progress: Progress,
+) -> Golden:
+    """Boot a machine as planned, settle it, and save it with its memory as a golden.
+
+    Takes one cold boot and some seconds. Raises MissingCapability where this host or guest
+    cannot have goldens, and what creating and waiting raise; nothing is left behind then.
+    """
+    reason = why_no_golden(where.facts, plan.spec.network)
+    if reason is not None:
+        raise MissingCapability(f"no golden can be made here: {reason}")
+    names = storage.volume_names(plan.machine.name)
+    memory = str(Path(plan.spec.overlay).with_name(names["memory"]))
+    plan = replace(plan, spec=replace(plan.spec, memory_file=memory))
+    connection = where.connection
+    domain = create.apply(where, plan, image, start=True, progress=progress, whole=False)
+    try:
+        wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
+        with progress.task(f"{plan.machine.name}: settling") as task:
+            task.update(text="timers, unused blocks, caches")
+            _settle(domain, plan)
+            task.update(text="saving its memory")
+            save(where, domain, plan, image.digest)
+    except BaseException:
+        with shielded():
+            delete_domain(connection, domain, observe(domain))
+        raise
+    return find_golden(connection, plan.machine.name)
+
+
+def _settle(domain: Domain, plan: CreatePlan) -> None:
+    """Make a booted machine fit to be saved: quiet, small, warm, and waiting for an order."""
+    listing = "systemctl list-units --type=timer --state=active --plain --no-legend"
+    lines = agent.output(domain, ["/usr/bin/env", *listing.split()]).splitlines()
+    timers = [line.split()[0] for line in lines if line.strip()]
+    if timers:
+        agent.output(domain, ["/usr/bin/env", "systemctl", "stop", *timers], timeout=STEP_TIMEOUT)
+    agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", reborn.DIRECTORY])
+    agent.write_file(domain, reborn.TIMERS, "\n".join(timers).encode())
+    # A login waits for its user's service manager: two seconds, unless it runs already.
+    agent.succeeds(domain, ["/usr/bin/env", "loginctl", "enable-linger", plan.record.user])
+    agent.succeeds(domain, ["/usr/bin/env", "fstrim", "-a"], timeout=STEP_TIMEOUT)
+    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+    agent.write_file(domain, "/proc/sys/vm/drop_caches", b"3\n")
+    _rehearse(domain, plan)
+    agent.start_process(domain, rebirth.guest_command("wait"))
+    end = time.monotonic() + STEP_TIMEOUT
+    while not channel.is_open(domain):
+        if time.monotonic() > end:
+            raise NotReady(f"{domain.name()} does not wait for an order")
+        time.sleep(0.5)
+    time.sleep(SETTLING)
+    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+
+
+def _rehearse(domain: Domain, plan: CreatePlan) -> None:
+    """Do once in the golden what every clone does first, so that it is found in memory."""
+    order = rebirth.make_order(
+        plan.machine.name,
+        plan.identity,
+        user=plan.record.user,
+        keys=plan.machine.ssh_keys,
+        mask_boot_id=False,
+    )
+    # Here the process starts after the order was written: its clock may be off by that.
+    rebirth.check(order, _guest(domain, "rehearse", order=order), tolerance=STEP_TIMEOUT)
+    instance = observe(domain)
+    where = endpoint(domain, instance)
+    for _ in range(REHEARSALS):
+        if where is None or run_in_guest(instance, where, "true") is None:
+            raise DomainError(f"{domain.name()} lets nobody log in")
+
+
+def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[str, Any]:
+    stdin = b"" if order is None else json.dumps(order).encode()
+    pid = agent.start_process(domain, rebirth.guest_command(verb, *words), stdin=stdin)
+    return rebirth.read_facts(agent.outcome(domain, pid, timeout=STEP_TIMEOUT))
+
+
+def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
+    """Save a settled machine's memory and make its domain a golden."""
+    connection = where.connection
+    pool = storage.ensure_pool(connection, where.pool, where.facts)
+    ground = ground_of(where.facts, loader_of(domain))
+    lifecycle.suspend(domain)
+    state = memory_cow.save(domain)
+    names = storage.volume_names(plan.machine.name)
+    storage.write_volume(connection, pool, names["state"], state)
+    record = replace(observe(domain).record, creator=None)
+    mark = Mark(
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        shape=shape_of(plan, digest),
+        ground=ground,
+        state_digest="sha256:" + hashlib.sha256(state).hexdigest(),
+        record=record,
+    )
+    element = definition_of_golden(domain, mark)
+    lifecycle.destroy(domain)
+    _freeze(pool, names["overlay"])
+    lifecycle.define(connection, to_text(element), plan.machine.name)
+
+
+def _freeze(pool: Pool, name: str) -> None:
+    """Take the right to write from a golden's disk, where we may."""
+    volume = storage.find_volume(pool, name)
+    if volume is not None:
+        with contextlib.suppress(OSError):
+            Path(volume.path()).chmod(0o444)
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return what differs between two shapes or grounds, in words."""
+    return [
+        f"{key} {found.get(key)}, wanted {value}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]

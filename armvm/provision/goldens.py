@@ -1,0 +1,138 @@
+"""Everyday verbs over goldens: list, show, verify, delete."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from armvm.errors import Conflict, NotFound, StorageError
+from armvm.guest.identity import fingerprint
+from armvm.host import lifecycle, memory_cow, storage
+from armvm.host.base import volumes_on
+from armvm.host.connection import Connection, Pool
+from armvm.host.golden import Golden, find_golden, goldens
+from armvm.host.instance import domain_names, find_domain
+from armvm.progress import Progress
+from armvm.provision import images
+from armvm.provision.create import Where, make_plan
+from armvm.provision.golden import bake, golden_machine
+from armvm.provision.warm import fits, in_use
+from armvm.signals import shielded
+from armvm.spec.machine import Machine
+from armvm.spec.names import next_name
+
+
+def find(where: Where, name: str) -> Golden:
+    """Return a golden by name. Raises NotFound."""
+    return find_golden(where.connection, name)
+
+
+def free_name(connection: Connection) -> str:
+    """Return the first of ``golden-01``, ``golden-02``, … that no domain has."""
+    return next_name(domain_names(connection), prefix="golden")
+
+
+def create(where: Where, machine: Machine, *, timeout: float | None, progress: Progress) -> Golden:
+    """Boot *machine*, settle it, and save it as a golden. Raises what baking raises."""
+    wanted = golden_machine(machine)
+    source = images.locate(wanted.image, progress)
+    plan = make_plan(where, wanted, source)
+    image = images.obtain(source, progress)
+    return bake(where, plan, image, timeout=timeout, progress=progress)
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the names of all goldens."""
+    return [golden.name for golden in goldens(connection)]
+
+
+def describe(where: Where, golden: Golden) -> dict[str, Any]:
+    """Return all that is known of a golden as plain values."""
+    mark = golden.mark
+    pool = storage.find_pool(where.connection, mark.record.pool)
+    reason = fits(where, golden)
+    return {
+        "name": golden.name,
+        "created": mark.created,
+        "fits": reason is None,
+        "why_not": reason,
+        "clones": clones_of(pool, golden) if pool else [],
+        "image": mark.record.image,
+        "shape": mark.shape,
+        "ground": mark.ground,
+        "host_key": fingerprint(mark.record.host_key) if mark.record.host_key else None,
+        "volumes": _sizes(pool, golden) if pool else {},
+    }
+
+
+def descriptions(where: Where) -> list[dict[str, Any]]:
+    """Return what `describe` tells of every golden, by name."""
+    return [describe(where, golden) for golden in goldens(where.connection)]
+
+
+def clones_of(pool: Pool, golden: Golden) -> list[str]:
+    """Return the volumes that stand on a golden's disk."""
+    return volumes_on(pool, Path(golden.overlay).name)
+
+
+def verify(where: Where, name: str) -> dict[str, Any]:
+    """Look whether a golden is whole and still of use here; return what was looked at.
+
+    Raises StorageError when a part is missing or changed, Conflict when the host has changed
+    since it was made.
+    """
+    golden = find_golden(where.connection, name)
+    pool = storage.find_pool(where.connection, golden.mark.record.pool)
+    if pool is None:
+        raise StorageError(f"the pool {golden.mark.record.pool} of {name} is gone")
+    again = f"armvm golden delete {name}, and make it again"
+    volumes = {}
+    for what, volume_name in _parts(golden).items():
+        volume = storage.find_volume(pool, volume_name)
+        if volume is None:
+            raise StorageError(f"the {what} of {name} is gone: {volume_name}", hint=again)
+        volumes[what] = volume
+    state = storage.read_volume(where.connection, volumes["state"])
+    if "sha256:" + hashlib.sha256(state).hexdigest() != golden.mark.state_digest:
+        raise StorageError(f"the saved state of {name} is not what was written", hint=again)
+    if storage.capacity(volumes["memory"]) != memory_cow.memory_bytes(golden.definition):
+        raise StorageError(f"the saved memory of {name} has another size", hint=again)
+    reason = fits(where, golden)
+    if reason is not None:
+        raise Conflict(f"{name} is whole, but of no use: {reason}", hint=again)
+    return {"name": name, "whole": True, "fits": True, "volumes": _sizes(pool, golden)}
+
+
+def delete(connection: Connection, name: str) -> list[str]:
+    """Remove a golden with its volumes and return their names.
+
+    Raises NotFound, and Conflict while machines stand on its disk.
+    """
+    golden = find_golden(connection, name)
+    pool = storage.find_pool(connection, golden.mark.record.pool)
+    users = clones_of(pool, golden) if pool else []
+    if users:
+        raise in_use(golden, [user.removesuffix(".qcow2") for user in users])
+    with shielded():
+        # The volumes first: while the domain is there, the next delete finds what is left.
+        removed = storage.delete_machine_volumes(pool, name) if pool else []
+        try:
+            lifecycle.undefine(find_domain(connection, name))
+        except NotFound:
+            return removed  # another process was faster
+        return removed
+
+
+def _parts(golden: Golden) -> dict[str, str]:
+    names = storage.volume_names(golden.name)
+    return {what: names[what] for what in ("overlay", "seed", "memory", "state")}
+
+
+def _sizes(pool: Pool, golden: Golden) -> dict[str, Any]:
+    """Return the bytes that each of a golden's volumes takes on the host's disk."""
+    found = {}
+    for what, name in _parts(golden).items():
+        volume = storage.find_volume(pool, name)
+        found[what] = None if volume is None else storage.allocation(volume)
+    return found

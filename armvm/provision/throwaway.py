@@ -1,0 +1,113 @@
+"""A machine that exists for one command: made, used, removed, whatever happens in between."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Sequence
+
+from armvm import process
+from armvm.errors import ConfigError, NotFound
+from armvm.host.connection import Connection
+from armvm.host.golden import Golden
+from armvm.host.instance import find_domain, instances, observe
+from armvm.progress import Progress
+from armvm.provision.create import Where
+from armvm.provision.creator import is_dead
+from armvm.provision.delete import delete_domain
+from armvm.provision.launch import decide, launch
+from armvm.provision.ssh import reach, ssh_command
+from armvm.provision.warm import Warm
+from armvm.spec.machine import Machine
+from armvm.spec.names import shown
+
+_PREFIX = "run-"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+
+
+def fresh_name() -> str:
+    """Return a name for a throw-away machine."""
+    return f"{_PREFIX}{secrets.token_hex(4)}"
+
+
+def check_environment(variables: Sequence[str]) -> list[str]:
+    """Return ``K=V`` settings as they are. Raises ConfigError for what is none."""
+    for one in variables:
+        if not _VARIABLE.fullmatch(one) or "\0" in one:
+            raise ConfigError(f"{shown(one)} sets no variable", hint="write it like CC=gcc")
+    return list(variables)
+
+
+def run(
+    where: Where,
+    machine: Machine,
+    golden: Golden | None,
+    *,
+    command: Sequence[str],
+    variables: Sequence[str],
+    terminal: bool,
+    keep: bool,
+    wish: Warm,
+    timeout: float | None,
+    progress: Progress,
+) -> int:
+    """Make *machine*, run *command* in it (a login shell where it is empty), remove it.
+
+    Returns the command's exit code; 255 is ssh's own. *terminal* gives it a terminal. With
+    *keep*, a machine that was made stays.
+    """
+    connection = where.connection
+    sweep(connection, progress)
+    plan = decide(where, machine, progress, golden)
+    # This process's mark stays on the machine: should we be killed, the next run removes it.
+    try:
+        created = launch(
+            where,
+            plan,
+            start=True,
+            wait=True,
+            timeout=timeout,
+            progress=progress,
+            wish=wish,
+            disposable=not keep,
+        )
+        domain = find_domain(connection, machine.name)
+        endpoint = reach(domain, created.instance)
+        words = remote_command(command, variables)
+        return process.passthrough(
+            ssh_command(created.instance, endpoint, words, terminal=terminal)
+        )
+    finally:
+        if not keep:
+            remove(connection, machine.name)
+
+
+def remote_command(command: Sequence[str], variables: Sequence[str]) -> list[str]:
+    """Return what ssh is to hand to the guest's shell; empty for a plain login.
+
+    ssh joins its words with spaces and the guest's shell reads them again: they are quoted, so
+    that the command gets its arguments as they were given here.
+    """
+    if not command and not variables:
+        return []
+    words = list(command) or ["sh", "-c", 'exec "$SHELL" -l']
+    return [shlex.join(["env", *variables, *words] if variables else words)]
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Remove a throw-away machine; one that is gone already, or was never made, is no error."""
+    try:
+        domain = find_domain(connection, name)
+        delete_domain(connection, domain, observe(domain))
+    except NotFound:
+        return
+
+
+def sweep(connection: Connection, progress: Progress) -> None:
+    """Remove the throw-away machines of processes that were killed."""
+    for instance in instances(connection):
+        creator = instance.record.creator
+        if instance.name.startswith(_PREFIX) and creator is not None and is_dead(creator):
+            progress.say(f"removing {instance.name}, which an interrupted run left behind")
+            remove(connection, instance.name)

@@ -1,0 +1,124 @@
+"""Which golden a new machine is made from, if any: the choice, and the one line that tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from armvm.errors import Conflict, UsageError
+from armvm.host.golden import Golden, find_golden, goldens
+from armvm.images.model import ImageSource, Verified
+from armvm.progress import Progress
+from armvm.provision.create import Where
+from armvm.provision.golden import differences, ground_of, loader_in, shape_of, why_no_golden
+from armvm.provision.plan import CreatePlan
+from armvm.spec.machine import Machine
+from armvm.spec.size import size_label
+from armvm.spec.system import OperatingSystem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warm:
+    """What the user says about goldens: one by name, none, or (the default) any that fits."""
+
+    asked: str | None = None
+    cold: bool = False
+
+    def __post_init__(self) -> None:
+        if self.asked is not None and self.cold:
+            raise UsageError("--from asks for a golden, --cold refuses one: give one of them")
+
+
+def choose(
+    where: Where, plan: CreatePlan, digest: str, warm: Warm, progress: Progress
+) -> Golden | None:
+    """Return the golden to use, or None for a cold boot; why it is cold is said in one line.
+
+    Nothing is said where no golden was asked for and none has this shape. Raises NotFound when
+    the one asked for does not exist.
+    """
+    if warm.cold:
+        return None
+    wanted = shape_of(plan, digest)
+    if warm.asked is not None:
+        candidates = [find_golden(where.connection, warm.asked)]
+    else:
+        candidates = _of_shape(goldens(where.connection), wanted)
+    reasons = []
+    for golden in candidates:
+        reason = _why_not(where, plan, golden, wanted)
+        if reason is None:
+            return golden
+        reasons.append(f"the golden {golden.name} is of no use: {reason}")
+    if reasons:
+        progress.say(f"{reasons[0]}; booting cold")
+    return None
+
+
+def source_of(golden: Golden, machine: Machine) -> ImageSource | None:
+    """Return the image of a golden as a source without a location; None for another image."""
+    image = golden.mark.record.image
+    if machine.image != image.get("reference"):
+        return None
+    distro, _, version = image.get("system", "").partition(" ")
+    return ImageSource(
+        reference=machine.image,
+        location="",
+        digest=golden.mark.shape["image"],
+        system=OperatingSystem(distro=distro, version=version) if distro else None,
+        serial=image.get("serial"),
+        verified=Verified(image.get("verified", Verified.NOTHING.value)),
+    )
+
+
+def settings_of(golden: Golden) -> dict[str, Any]:
+    """Return a golden's shape as a layer of settings, for a machine to be made from it."""
+    shape = golden.mark.shape
+    return {
+        "image": golden.mark.record.image.get("reference"),
+        "cpus": shape["cpus"],
+        "mem": shape["memory_mib"],
+        "disk": size_label(shape["disk"]),
+        "cpu": golden.mark.record.settings.get("cpu_model"),
+        "user": shape["user"],
+        "network": shape["network"],
+        "headless": shape["headless"],
+        "autologin": shape["autologin"],
+    }
+
+
+def fits(where: Where, golden: Golden) -> str | None:
+    """Return what has changed on the host since a golden was made; None where nothing has."""
+    now = ground_of(where.facts, loader_in(golden))
+    changed = [key for key, value in now.items() if golden.mark.ground.get(key) != value]
+    return f"{' and '.join(changed)} changed since it was made" if changed else None
+
+
+def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
+    """Return the goldens of a shape, newest first; one that only the network keeps is told of."""
+    alike = [
+        golden
+        for golden in found
+        if {**golden.mark.shape, "network": None} == {**wanted, "network": None}
+    ]
+    return sorted(alike, key=lambda golden: golden.mark.created, reverse=True)
+
+
+def _why_not(where: Where, plan: CreatePlan, golden: Golden, wanted: dict[str, Any]) -> str | None:
+    reason = why_no_golden(where.facts, plan.spec.network)
+    if reason is not None:
+        return reason
+    different = differences(wanted, golden.mark.shape)
+    if different:
+        return "it has " + "; ".join(different)
+    if plan.machine.user_data is not None or plan.machine.password_hash is not None:
+        return "user-data and passwords are set up by a boot"
+    return fits(where, golden)
+
+
+def in_use(golden: Golden, users: list[str]) -> Conflict:
+    """Return the error for a golden that machines stand on."""
+    return Conflict(
+        f"{golden.name} is in use by " + ", ".join(users),
+        hint="delete these machines first; their disks hold only what differs from the golden's",
+    )

@@ -1,0 +1,269 @@
+"""Warm start without a guest: orders and their check, arguments, definitions, the choice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from armvm.errors import CommandFailed, ConfigError, DomainError, UsageError
+from armvm.guest import rebirth, reborn
+from armvm.guest.identity import new_identity
+from armvm.host import channel, memory_cow
+from armvm.host.domain_xml import DomainSpec, build
+from armvm.host.facts import Accelerator
+from armvm.host.golden import Golden, Mark, definition_of_clone
+from armvm.host.metadata import Record, from_element, to_element
+from armvm.host.storage import volume_names
+from armvm.host.xml import at, select
+from armvm.provision.golden import differences
+from armvm.provision.throwaway import check_environment, remote_command
+from armvm.provision.warm import Warm, settings_of, source_of
+from armvm.spec.layers import Layer, resolve
+from armvm.spec.machine import Machine
+
+IDENTITY = new_identity("clone")
+ORDER = rebirth.make_order("clone", IDENTITY, user="debian", keys=["ssh-ed25519 AAAA me"])
+RECORD = Record(
+    version="0",
+    created="2026-01-01T00:00:00Z",
+    user="debian",
+    host_key="ssh-ed25519 AAAA",
+    instance_id="iid-1",
+    pool="armvm",
+    image={"reference": "local:debian-12", "system": "debian 12", "verified": "built-here"},
+    settings={"cpu_model": None},
+)
+SPEC = DomainSpec(
+    name="gold",
+    uuid="11111111-1111-4111-8111-111111111111",
+    mac="52:54:00:00:00:01",
+    cpus=2,
+    memory_mib=1024,
+    accelerator=Accelerator.TCG,
+    cpu_model="cortex-a57",
+    network=None,
+    headless=True,
+    libosinfo_id=None,
+    overlay="/pool/gold.qcow2",
+    seed="/pool/gold.seed.iso",
+    serial_log="/pool/gold.serial.log",
+)
+SHAPE = {
+    "image": "sha256:00", "cpus": 2, "memory_mib": 1024, "disk": 10 << 30, "cpu": "cortex-a57",
+    "headless": True, "autologin": True, "user": "debian", "network": "user", "pool": "armvm",
+}  # fmt: skip
+NS = {"q": "http://libvirt.org/schemas/domain/qemu/1.0"}
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    """What a guest says that has done all of ORDER."""
+    facts = {
+        "hostname": "clone",
+        "hostname_file": "clone",
+        "machine_id": ORDER["machine_id"],
+        "dbus_id": ORDER["machine_id"],
+        "boot_id": ORDER["boot_id"],
+        "instance_id": ORDER["instance_id"],
+        "host_key": ORDER["host_key_public"],
+        "time": 1000.0,
+    }
+    return {**facts, **changes}
+
+
+def golden(**changes: Any) -> Golden:
+    """A golden as it would be found."""
+    mark = Mark(
+        created="2026-01-01T00:00:00Z", shape=SHAPE, ground={}, state_digest="",
+        record=RECORD,
+    )  # fmt: skip
+    definition = build(SPEC, RECORD)
+    etree.SubElement(at(definition, "devices/disk[1]"), "readonly")
+    found = Golden(
+        name="gold", uuid=SPEC.uuid, mark=mark, definition=definition, overlay=SPEC.overlay,
+        seed=SPEC.seed,
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
+def test_an_order_is_new_each_time() -> None:
+    again = rebirth.make_order("clone", IDENTITY, user="debian", keys=[])
+    assert again["entropy"] != ORDER["entropy"]
+    assert again["boot_id"] != ORDER["boot_id"]
+    assert len(bytes.fromhex(ORDER["entropy"])) >= 32
+    assert ORDER["machine_id"] == IDENTITY.uuid.replace("-", "")
+
+
+def test_a_guest_that_did_all_of_it_passes() -> None:
+    rebirth.check(ORDER, answer(), clock=lambda: 1000.5)
+    rebirth.check(ORDER, answer(dbus_id=None, instance_id=None), clock=lambda: 1000.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hostname": "gold"}, {"hostname_file": None}, {"machine_id": "0" * 32},
+        {"dbus_id": "0" * 32}, {"boot_id": "x"}, {"instance_id": "iid-0"}, {"host_key": ""},
+        {"time": 990.0}, {"time": 1010.0}, {"time": None}, {"time": "soon"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_difference_is_told(change: dict[str, Any]) -> None:
+    with pytest.raises(DomainError, match=next(iter(change))):
+        rebirth.check(ORDER, answer(**change), clock=lambda: 1000.0)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"error": "OSError"}'])
+def test_nonsense_from_a_guest_is_an_error_of_ours(text: str) -> None:
+    with pytest.raises(CommandFailed):
+        rebirth.read_facts(text)
+
+
+def test_the_guests_half_is_python_without_our_package() -> None:
+    argv = rebirth.guest_command("wait")
+    source = argv[argv.index("-c") + 1]
+    compile(source, "reborn", "exec")
+    assert "import armvm" not in source
+    assert "from armvm" not in source
+    assert f"/dev/virtio-ports/{channel.NAME}" == reborn.CHANNEL
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("127.0.1.1\tgold\tgold\n", "127.0.1.1 clone\n"),
+        ("127.0.0.1 localhost\n127.0.1.1 gold.lan gold\n", "127.0.1.1 gold.lan clone\n"),
+        ("127.0.0.1 localhost\n", "127.0.0.1 localhost\n127.0.1.1 clone\n"),
+        ("# gold\n", "# gold\n127.0.1.1 clone\n"),
+        ("", "127.0.1.1 clone\n"),
+        ("127.0.1.1 golden\n", "127.0.1.1 golden\n127.0.1.1 clone\n"),
+    ],
+)
+def test_the_hosts_file(before: str, after: str) -> None:
+    assert reborn.hosts(before, "gold", "clone").endswith(after)
+
+
+@given(st.text(alphabet="gold127.01 \t#\n", max_size=60))
+def test_the_hosts_file_names_the_clone_and_stays_so(text: str) -> None:
+    once = reborn.hosts(text, "gold", "clone")
+    assert any("clone" in line.split()[1:] for line in once.splitlines())
+    assert reborn.hosts(once, "gold", "clone") == once
+
+
+def test_a_golden_in_the_making_keeps_its_memory_in_a_file() -> None:
+    domain = build(replace(SPEC, memory_file="/pool/a,b.memory"), RECORD)
+    words = [arg.get("value") for arg in domain.findall("q:commandline/q:arg", NS)]
+    assert words == [
+        "-object",
+        f"memory-backend-file,id=armvm-memory,size={1 << 30},mem-path=/pool/a,,b.memory,share=on",
+        "-machine",
+        "memory-backend=armvm-memory",
+    ]
+    assert at(domain, "devices/memballoon").get("model") == "none"
+    assert len(at(domain, "devices/memballoon")) == 0
+
+
+def test_an_ordinary_machine_has_none_of_it() -> None:
+    domain = build(SPEC, RECORD)
+    assert domain.find("q:commandline", NS) is None
+    assert at(domain, "devices/memballoon").get("model") == "virtio"
+
+
+def test_a_clones_first_run_has_the_goldens_devices_and_its_own_names() -> None:
+    spec = replace(
+        SPEC, name="clone", uuid=IDENTITY.uuid, mac="52:54:00:00:00:02",
+        overlay="/pool/clone.qcow2", seed="/pool/clone.seed.iso",
+        serial_log="/pool/clone.serial.log",
+    )  # fmt: skip
+    found = golden()
+    domain = definition_of_clone(found, spec, replace(RECORD, golden="gold"))
+    memory_cow.clone_arguments(domain, "/pool/gold.memory")
+    text = etree.tostring(domain, encoding="unicode")
+    assert text.count("gold.") == 1, "of the golden's files, only its memory is left"
+    assert domain.findtext("name") == "clone"
+    assert domain.find("devices/disk[1]/readonly") is None
+    assert domain.find("devices/disk[2]/readonly") is not None
+    words = [arg.get("value") for arg in domain.findall("q:commandline/q:arg", NS)]
+    assert words[-2:] == ["-incoming", "defer"]
+    assert ",share=off" in str(words[1])
+    assert at(domain, "devices/interface/mac").get("address") == SPEC.mac, "slirp knows this one"
+    assert found.definition.findtext("name") == "gold", "the golden's own definition is untouched"
+    kinds = [element.tag for element in at(domain, "devices")]
+    assert kinds == [element.tag for element in at(found.definition, "devices")]
+
+
+def test_a_disposable_clone_writes_nothing_to_the_disk_in_earnest() -> None:
+    driver = "devices/disk[1]/driver"
+    disposable = definition_of_clone(golden(), SPEC, RECORD, disposable=True)
+    assert at(disposable, driver).get("cache") == "unsafe"
+    assert at(definition_of_clone(golden(), SPEC, RECORD), driver).get("cache") is None
+
+
+def test_arguments_given_twice_are_there_once() -> None:
+    domain = build(SPEC, RECORD)
+    memory_cow.golden_arguments(domain, "/one")
+    memory_cow.golden_arguments(domain, "/two")
+    assert len(select(domain, "*[local-name()='commandline']")) == 1
+
+
+def test_a_clone_remembers_its_golden() -> None:
+    record = replace(RECORD, golden="gold")
+    assert from_element(to_element(record)) == record
+    assert from_element(to_element(RECORD)) == RECORD
+
+
+def test_memory_and_state_go_with_a_machines_volumes() -> None:
+    assert {"gold.memory", "gold.state"} <= set(volume_names("gold").values())
+
+
+def test_differences_are_told_in_words() -> None:
+    assert differences(SHAPE, SHAPE) == []
+    assert differences({**SHAPE, "cpus": 4}, SHAPE) == ["cpus 2, wanted 4"]
+
+
+def test_a_goldens_settings_are_a_layer_that_gives_its_shape() -> None:
+    layers = [Layer(origin="the golden gold", values=settings_of(golden()))]
+    values = {key: setting.value for key, setting in resolve(layers).items()}
+    assert (values["mem"], values["disk"], values["cpus"]) == (1024, 10 << 30, 2)
+    assert (values["network"], values["headless"], values["user"]) == ("user", True, "debian")
+
+
+def test_a_goldens_image_needs_no_second_look() -> None:
+    source = source_of(golden(), Machine(name="clone", image="local:debian-12"))
+    assert source is not None
+    assert source.digest == "sha256:00"
+    assert source.system is not None
+    assert source.system.default_user == "debian"
+    assert source_of(golden(), Machine(name="clone", image="ubuntu:24.04")) is None
+
+
+def test_from_and_cold_exclude_each_other() -> None:
+    with pytest.raises(UsageError):
+        Warm(asked="gold", cold=True)
+
+
+def test_a_command_reaches_the_guest_word_by_word() -> None:
+    assert remote_command(["echo", "a b", "$HOME"], []) == ["echo 'a b' '$HOME'"]
+    assert remote_command(["make"], ["CC=gcc -O2"]) == ["env 'CC=gcc -O2' make"]
+    assert remote_command([], []) == []
+
+
+@pytest.mark.parametrize("text", ["", "CC", "=x", "1A=x", "A B=x", "A=\0"])
+def test_what_sets_no_variable_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        check_environment([text])
+
+
+def test_why_not() -> None:
+    assert memory_cow.why_not(local=True) is None
+    assert "remote" in str(memory_cow.why_not(local=False))
+
+
+def test_facts_are_json_that_the_host_reads() -> None:
+    facts = rebirth.read_facts(json.dumps(reborn.facts()))
+    assert {"hostname", "machine_id", "random", "time"} <= facts.keys()
