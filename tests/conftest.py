@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,19 @@ settings.register_profile(
 settings.load_profile("armvm")
 
 LAYERS = ("unit", "expected", "libvirt", "boot")
+#: Seconds for one test, where the general limit is far too patient.
+TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400}
+
+
+def pytest_configure() -> None:
+    """Take signals as a program started from a terminal does, and so do all that tests start.
+
+    Whoever runs the tests in the background (nohup, a shell without job control) has them start
+    with SIGHUP or SIGINT ignored, which children inherit.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for layer in LAYERS:
             if layer in item.path.parts:
                 item.add_marker(layer)
+                if layer in TIMEOUTS and item.get_closest_marker("timeout") is None:
+                    item.add_marker(pytest.mark.timeout(TIMEOUTS[layer]))
     order = {layer: number for number, layer in enumerate(LAYERS)}
     items.sort(
         key=lambda item: min(
