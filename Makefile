@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers use besides.
-.PHONY: vm test setup setup-dev lint unit bench docs clean
+.PHONY: vm test setup setup-dev lint docs clean
 
 vm: setup
 	scripts/first-machine

@@ -56,7 +56,7 @@ _XML_EXAMPLES = """Examples:
 
   armvm xml arm64-01 > arm64-01.xml
 
-  armvm xml --name new --mem 8G | virsh define /dev/stdin"""
+  armvm xml --name new --mem 8G --headless"""
 
 _SEED_EXAMPLES = """Examples:
 

@@ -1,6 +1,6 @@
 """Waiting for a guest, honestly: probes say how far it is, and time runs out with an account.
 
-The probes are handed in (DESIGN: provision makes them from what host can do); this module knows
+The probes are handed in (provision makes them from what host can do); this module knows
 no libvirt. Clock and sleep are handed in as well.
 """
 

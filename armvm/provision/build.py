@@ -68,7 +68,7 @@ class Recipe:
         """
         content = {
             "format": FORMAT,
-            "recipe": asdict(self),
+            "recipe": {**asdict(self), "mirror": None},  # the same packages from elsewhere
             "scripts": rootfs.scripts(),
             "disk": disk.description(),
         }

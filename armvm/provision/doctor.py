@@ -77,9 +77,9 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
     return Check(
         name="network",
         ok=False,
-        needed=False,
-        found="no network called default; --network user works without",
-        fix="virsh net-define /usr/share/libvirt/networks/default.xml",
+        needed=True,
+        found="no network called default (--network user needs none)",
+        fix=f"virsh -c {host.uri} net-define /usr/share/libvirt/networks/default.xml",
     )
 
 
@@ -88,7 +88,7 @@ def _pool(connection: connecting.Connection, host: HostFacts) -> Check:
         pool = storage.find_pool(connection, storage.DEFAULT_POOL)
         path = storage.pool_path(pool) if pool else storage.default_pool_path(host)
     except ArmvmError as error:
-        return _failed("storage", error, f"virsh pool-start {storage.DEFAULT_POOL}")
+        return _failed("storage", error, f"virsh -c {host.uri} pool-start {storage.DEFAULT_POOL}")
     return Check(
         name="storage", ok=True, needed=True, found=path if pool else f"{path} (made when needed)"
     )
@@ -115,7 +115,7 @@ def _handler() -> Check:
             ok=False,
             needed=False,
             found="no handler for ARM64 programs, for image build",
-            fix="sudo armvm image build debian-12   registers it, as root",
+            fix="run 'armvm image build debian-12' as root: it registers one",
         )
     found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags or 'none'})"
     sound = handler.enabled and handler.fixed
@@ -136,7 +136,7 @@ def _failed(name: str, error: ArmvmError, fix: str) -> Check:
         ok=False,
         needed=True,
         found=error.message if error.detail is None else f"{error.message}: {error.detail}",
-        fix=fix,
+        fix=error.hint or fix,
     )
 
 

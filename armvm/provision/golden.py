@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import DomainError, MissingCapability, NotReady
+from armvm.errors import ConfigError, DomainError, MissingCapability, NotReady
 from armvm.guest import rebirth, reborn
 from armvm.guest.credentials import own_key
 from armvm.host import agent, channel, lifecycle, memory_cow, storage
@@ -43,8 +43,14 @@ STEP_TIMEOUT = 300.0
 def golden_machine(machine: Machine) -> Machine:
     """Return the machine to bake: *machine*, but only armvm's own key may log in.
 
-    A clone gets its own keys, and the rehearsals need one that we have.
+    A clone gets its own keys, and the rehearsals need one that we have. Raises ConfigError for
+    what would be in every clone without having been asked for there: user-data, a password.
     """
+    if machine.user_data is not None or machine.password_hash is not None:
+        raise ConfigError(
+            "a golden takes no --user-data and no --password: every clone would have them",
+            hint="give them to the machine: armvm create --cold --user-data FILE",
+        )
     return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
 
 
@@ -100,6 +106,13 @@ def why_no_golden(facts: HostFacts, spec_network: str | None) -> str | None:
     return reason
 
 
+def check_possible(where: Where, plan: CreatePlan) -> None:
+    """Raise MissingCapability where no golden can be made."""
+    reason = why_no_golden(where.facts, plan.spec.network)
+    if reason is not None:
+        raise MissingCapability(f"no golden can be made here: {reason}")
+
+
 def bake(
     where: Where,
     plan: CreatePlan,
@@ -113,9 +126,7 @@ def bake(
     Takes one cold boot and some seconds. Raises MissingCapability where this host or guest
     cannot have goldens, and what creating and waiting raise; nothing is left behind then.
     """
-    reason = why_no_golden(where.facts, plan.spec.network)
-    if reason is not None:
-        raise MissingCapability(f"no golden can be made here: {reason}")
+    check_possible(where, plan)
     names = storage.volume_names(plan.machine.name)
     memory = str(Path(plan.spec.overlay).with_name(names["memory"]))
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory))

@@ -16,7 +16,7 @@ from armvm.host.instance import domain_names, find_domain
 from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
-from armvm.provision.golden import bake, golden_machine
+from armvm.provision.golden import bake, check_possible, golden_machine
 from armvm.provision.warm import fits, in_use
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
@@ -38,6 +38,7 @@ def create(where: Where, machine: Machine, *, timeout: float | None, progress: P
     wanted = golden_machine(machine)
     source = images.locate(wanted.image, progress)
     plan = make_plan(where, wanted, source)
+    check_possible(where, plan)  # before an image is fetched for nothing
     image = images.obtain(source, progress)
     return bake(where, plan, image, timeout=timeout, progress=progress)
 

@@ -23,7 +23,12 @@ from armvm.spec.system import OperatingSystem
 def locate(reference: str, progress: Progress) -> ImageSource:
     """Find what a reference means, without fetching it. Raises ImageError, NotFound, …"""
     settings = Settings.from_environ(os.environ)
-    return resolve(reference, settings, cache=Cache.default(), progress=progress)
+    source = resolve(reference, settings, cache=Cache.default(), progress=progress)
+    if source.location.startswith(LOCAL):
+        from armvm.provision.local_images import recipe_digest
+
+        recipe_digest(source)  # raises for a name without a recipe
+    return source
 
 
 def obtain(source: ImageSource, progress: Progress) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,13 +20,20 @@ from armvm.spec.names import shown
 RECIPES = {f"debian-{version}": Recipe(version=version) for version in VERSIONS}
 
 
+#: The variable that names another package archive to build from.
+MIRROR_VARIABLE = "ARMVM_MIRROR_DEBIAN"
+
+
 def recipe(name: str) -> Recipe:
-    """Return the recipe of ``debian-12``, … Raises NotFound for a name without one."""
+    """Return the recipe of ``debian-12``, … Raises NotFound for a name without one.
+
+    It builds from the archive that ARMVM_MIRROR_DEBIAN names, else from mmdebstrap's own choice.
+    """
     if name not in RECIPES:
         raise NotFound(
             f"there is no recipe for {shown(name)}", hint="recipes: " + ", ".join(sorted(RECIPES))
         )
-    return RECIPES[name]
+    return replace(RECIPES[name], mirror=os.environ.get(MIRROR_VARIABLE) or None)
 
 
 def recipe_digest(source: ImageSource) -> str | None:
@@ -56,7 +64,9 @@ def build_local(
     BuildFailed, MissingCapability, StorageError, Conflict when *output* exists and *force* is
     not given.
     """
-    wanted, start = replace(recipe(name), mirror=mirror), time.monotonic()
+    wanted, start = recipe(name), time.monotonic()
+    if mirror is not None:
+        wanted = replace(wanted, mirror=mirror)
     if output is not None:
         if output.exists() and not force:
             raise Conflict(f"{output} exists already", hint="--force overwrites it")

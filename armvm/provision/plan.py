@@ -19,7 +19,7 @@ from armvm.host.metadata import Record
 from armvm.host.network import DEFAULT_NETWORK
 from armvm.host.storage import volume_names
 from armvm.host.xml import to_text
-from armvm.images.model import ImageSource
+from armvm.images.model import ImageSource, Verified
 from armvm.spec.machine import USER_NETWORK, Machine
 from armvm.spec.names import check_user_name
 from armvm.spec.size import size_label
@@ -131,7 +131,7 @@ def plan(
         spec=spec,
         record=record,
         uri=facts.uri,
-        warnings=tuple(_warnings(machine, facts)),
+        warnings=tuple(_warnings(machine, source, facts)),
     )
 
 
@@ -201,8 +201,10 @@ def _image_record(source: ImageSource) -> dict[str, str]:
     }
 
 
-def _warnings(machine: Machine, facts: HostFacts) -> list[str]:
+def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[str]:
     found = []
+    if source.verified is Verified.NOTHING and "://" in source.location:
+        found.append(f"{source.reference} is not verified: add #sha256=HEX to the URL")
     if machine.memory_mib > facts.memory_mib:
         found.append(
             f"{machine.memory_mib} MiB is more than the host's {facts.memory_mib} MiB of memory"

@@ -80,7 +80,7 @@ def run(
         )
     finally:
         if not keep:
-            remove(connection, machine.name)
+            remove(connection, machine.name, uuid=plan.identity.uuid)
 
 
 def remote_command(command: Sequence[str], variables: Sequence[str]) -> list[str]:
@@ -95,11 +95,16 @@ def remote_command(command: Sequence[str], variables: Sequence[str]) -> list[str
     return [shlex.join(["env", *variables, *words] if variables else words)]
 
 
-def remove(connection: Connection, name: str) -> None:
-    """Remove a throw-away machine; one that is gone already, or was never made, is no error."""
+def remove(connection: Connection, name: str, *, uuid: str) -> None:
+    """Remove a throw-away machine; one that is gone already, or was never made, is no error.
+
+    Nor is another machine that has taken the name meanwhile: it has another *uuid*, and stays.
+    """
     try:
         domain = find_domain(connection, name)
-        delete_domain(connection, domain, observe(domain))
+        instance = observe(domain)
+        if instance.uuid == uuid:
+            delete_domain(connection, domain, instance)
     except NotFound:
         return
 
@@ -110,4 +115,4 @@ def sweep(connection: Connection, progress: Progress) -> None:
         creator = instance.record.creator
         if instance.name.startswith(_PREFIX) and creator is not None and is_dead(creator):
             progress.say(f"removing {instance.name}, which an interrupted run left behind")
-            remove(connection, instance.name)
+            remove(connection, instance.name, uuid=instance.uuid)

@@ -1,6 +1,6 @@
 """Settings from several places: the first layer that has a key decides, and its origin is known.
 
-The order is DESIGN's: flag, ``ARMVM_*``, the user's config.toml, /etc/armvm/config.toml, the
+The order: flag, ``ARMVM_*``, the user's config.toml, /etc/armvm/config.toml, the
 preset, the built-in value.
 """
 

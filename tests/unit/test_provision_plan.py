@@ -192,6 +192,11 @@ def test_warnings() -> None:
     (closed,) = planned(ssh_keys=()).warnings
     assert "only the console" in closed
     assert planned(ssh_keys=(), password_hash="$2b$").warnings == ()
+    unverified = replace(SOURCE, digest=None, verified=Verified.NOTHING)
+    (open_,) = planned(source=unverified).warnings
+    assert "not verified" in open_
+    assert "secret" not in open_
+    assert planned(source=replace(unverified, location="/a/file.qcow2")).warnings == ()
 
 
 def test_a_plan_does_not_depend_on_when_its_xml_is_asked_for() -> None:

@@ -21,7 +21,7 @@ from armvm.host.golden import Golden, Mark, definition_of_clone
 from armvm.host.metadata import Record, from_element, to_element
 from armvm.host.storage import volume_names
 from armvm.host.xml import at, select
-from armvm.provision.golden import differences
+from armvm.provision.golden import differences, golden_machine
 from armvm.provision.throwaway import check_environment, remote_command
 from armvm.provision.warm import Warm, settings_of, source_of
 from armvm.spec.layers import Layer, resolve
@@ -267,3 +267,9 @@ def test_why_not() -> None:
 def test_facts_are_json_that_the_host_reads() -> None:
     facts = rebirth.read_facts(json.dumps(reborn.facts()))
     assert {"hostname", "machine_id", "random", "time"} <= facts.keys()
+
+
+@pytest.mark.parametrize("extra", [{"user_data": "#cloud-config\n"}, {"password_hash": "$2b$x"}])
+def test_a_golden_has_nothing_that_its_clones_did_not_ask_for(extra: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="every clone"):
+        golden_machine(Machine(name="golden-01", **extra))  # type: ignore[arg-type]
