@@ -298,7 +298,10 @@ def test_a_killed_runs_machine_goes_with_the_next_run(golden: str) -> None:
     assert process.stdout is not None
     name = process.stdout.readline().strip()
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
+    process.stdout.close()
+    if process.stderr is not None:
+        process.stderr.close()  # not read to its end: the ssh that was left behind still has it
     done = armvm("run", "--from", golden, "--", "true", timeout=CLONE_TIMEOUT).ok()
     assert name in done.err
     assert leftovers(name) == []
