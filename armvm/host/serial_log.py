@@ -7,6 +7,7 @@ import os
 import libvirt
 
 from armvm.host.connection import Connection
+from armvm.host.storage import refresh
 
 #: How much of the log's end is looked at, in bytes: a whole boot writes some 60 KiB.
 WINDOW = 256 << 10
@@ -31,7 +32,7 @@ def _download(connection: Connection, path: str) -> bytes:
     parts: list[bytes] = []
     try:
         pool = connection.storagePoolLookupByTargetPath(os.path.dirname(path))  # noqa: PTH120
-        pool.refresh(0)
+        refresh(pool)
         volume = connection.storageVolLookupByPath(path)
         size = volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
         stream = connection.newStream(0)

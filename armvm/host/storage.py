@@ -9,6 +9,7 @@ of its image: ``base-sha256-<hex>.qcow2``.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from armvm.progress import size_text
 from armvm.spec.names import shown
 
 DEFAULT_POOL = "armvm"
+#: Seconds to wait for another process's volume to be made: a large one takes a while.
+REFRESH_PATIENCE = 60.0
 SYSTEM_POOL_PATH = "/var/lib/libvirt/images/armvm"
 
 
@@ -227,10 +230,26 @@ def allocation(volume: Volume) -> int:
         return int(volume.info()[2])
 
 
+def refresh(pool: Pool) -> None:
+    """Let libvirt look at a pool again; a volume that is being made there is waited for.
+
+    Raises libvirtError, as what it is part of expects.
+    """
+    end = time.monotonic() + REFRESH_PATIENCE
+    while True:
+        try:
+            pool.refresh(0)
+            return
+        except libvirt.libvirtError as error:
+            if "asynchronous jobs running" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
 def check_space(pool: Pool, needed: int) -> None:
     """Raise StorageError when a pool has less than *needed* bytes left."""
     with errors("reading the storage pool"):
-        pool.refresh(0)
+        refresh(pool)
         available = int(pool.info()[3])
     if available < needed:
         raise StorageError(
@@ -256,7 +275,7 @@ def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
     log = names["serial_log"]
     removed = []
     with errors("reading the storage pool"):
-        pool.refresh(0)
+        refresh(pool)
         volumes = pool.listAllVolumes(0)
     for volume in volumes:
         name = volume.name()
