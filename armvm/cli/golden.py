@@ -53,6 +53,14 @@ def create(
         str | None,
         typer.Argument(metavar="[NAME]", help="Its name. Default: the next free golden-NN."),
     ] = None,
+    save_image: Annotated[
+        bool,
+        typer.Option(
+            "--save-image",
+            help="Keep its memory in libvirt's own save image: slower, and clones share none of "
+            "it. Done anyway where the libvirt is a remote one.",
+        ),
+    ] = False,
     connect: Connect = None,
     pool: PoolName = None,
     timeout: Timeout = None,
@@ -61,18 +69,22 @@ def create(
 ) -> None:
     """Boot a machine, settle it, and save it with its memory.
 
-    Takes one cold boot. Clones have its image, vCPUs, memory, disk size and user, and user
-    networking; host name, keys, ids and random numbers are their own. A golden serves the QEMU,
-    libvirt and firmware it was made with.
+    Takes one cold boot. Clones have its image, vCPUs, memory, disk size, user and kind of
+    network; host name, addresses, keys, ids and random numbers are their own. A golden serves
+    the QEMU, libvirt and firmware it was made with. --network user makes the fastest clones.
     """
     from armvm.provision.goldens import create as create_golden
     from armvm.provision.goldens import describe, free_name
 
     where = open_where(connect, pool)
-    machine = request(
-        lambda: golden or free_name(where.connection), ("goldens", {"network": "user"})
+    machine = request(lambda: golden or free_name(where.connection))
+    made = create_golden(
+        where,
+        machine,
+        timeout=timeout,
+        progress=progress_for(quiet),
+        save_image=save_image,
     )
-    made = create_golden(where, machine, timeout=timeout, progress=progress_for(quiet))
     if json:
         print_json(describe(where, made))
     else:

@@ -104,7 +104,7 @@ def _machine_options(
             "--network",
             metavar="NAME|user",
             help="A libvirt network, or QEMU's user networking. "
-            "Default: default; in qemu:///session: user.",
+            "Default: armvm, a NAT network of its own; in qemu:///session: user.",
             autocompletion=complete.networks,
         ),
     ] = None,

@@ -125,6 +125,21 @@ def answers_ssh(host: str, port: int, timeout: float = 5.0) -> bool:
         return False
 
 
+def is_up(host: str, timeout: float) -> bool:
+    """Tell whether a machine has its address already, without costing it anything.
+
+    Its kernel refuses a connection to the port that nobody serves (discard, RFC 863); a
+    connection to ssh's would start a process there.
+    """
+    try:
+        socket.create_connection((host, 9), timeout=timeout).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def read_result(text: str) -> CloudInitResult:
     """Return what cloud-init's ``/run/cloud-init/result.json`` says.
 

@@ -39,10 +39,13 @@ def make_order(
     *,
     user: str,
     keys: Sequence[str],
+    mac: tuple[str, str] | None = None,
     mask_boot_id: bool = True,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Return what a clone called *name* is to become. *keys* may log in as *user*.
+
+    *mac* is the golden's MAC address and the clone's, where its network card is to change it.
 
     The machine-id is the UUID, as systemd takes it for a machine that boots for the first time
     on a hypervisor. A clone cannot get a new boot-id from the kernel: its file is masked.
@@ -58,6 +61,7 @@ def make_order(
         "user": user,
         "authorized_keys": list(keys),
         "boot_id": str(uuid.uuid4()) if mask_boot_id else "",
+        "mac": list(mac or ()),
     }
 
 
@@ -100,6 +104,8 @@ def check(
         if facts.get(key) is not None:
             wanted[key] = order[value]
     wrong = [key for key, value in wanted.items() if facts.get(key) != value]
+    if order.get("mac") and order["mac"][1] not in (facts.get("mac") or []):
+        wrong.append("mac")
     try:
         off = clock() - float(facts["time"])
     except (KeyError, TypeError, ValueError):

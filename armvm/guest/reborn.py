@@ -29,6 +29,9 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: ioctls of random(4), linux/random.h: the same numbers on all of Linux's 64-bit architectures
 #: that matter here.
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
+#: ioctls of netdevice(7), linux/sockios.h, and what they take.
+SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFHWADDR = 0x8913, 0x8914, 0x8924
+IFF_UP, ARPHRD_ETHER = 1, 1
 #: mount(2)'s flag for a bind mount.
 MS_BIND = 4096
 #: Seconds after which a clone starts its timers: not while its user logs in for the first time.
@@ -74,6 +77,8 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
     new_cloud_instance(order["instance_id"], order["hostname"])
     new_host_key(order["host_key_private"], order["host_key_public"])
     authorize(order["user"], order["authorized_keys"])
+    if order.get("mac"):
+        new_mac(*order["mac"])
     if order["boot_id"]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):
@@ -183,6 +188,26 @@ def authorize(user: str, keys: list[str]) -> None:
     path = directory + "/authorized_keys"
     write(path, "".join(key + "\n" for key in keys), 0o600)
     os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def new_mac(old: str, new: str) -> None:
+    """Give the network card that has the address *old* the address *new*.
+
+    Down and up again, so that the kernel makes a new link-local IPv6 address too.
+    """
+    for card in os.listdir("/sys/class/net"):
+        if read("/sys/class/net/" + card + "/address") == old and old != new:
+            name = card.encode().ljust(16, b"\0")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, name + bytes(16))
+                (flags,) = struct.unpack_from("H", answer, 16)
+                down, up = (struct.pack("16sH14x", name, one) for one in (flags & ~IFF_UP, flags))
+                fcntl.ioctl(any_socket, SIOCSIFFLAGS, down)
+                address = bytes.fromhex(new.replace(":", ""))
+                fcntl.ioctl(
+                    any_socket, SIOCSIFHWADDR, struct.pack("16sH14s", name, ARPHRD_ETHER, address)
+                )
+                fcntl.ioctl(any_socket, SIOCSIFFLAGS, up)
 
 
 def mask(path: str, text: str) -> None:

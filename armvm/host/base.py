@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 
 from armvm.errors import ArmvmError, Conflict
-from armvm.host import storage
+from armvm.host import storage, transfer
 from armvm.host.connection import Connection, Pool, Volume, errors
 from armvm.host.xml import parse
 from armvm.progress import Progress, Quiet
@@ -74,13 +74,14 @@ def _upload(
             volume = storage.create_empty(pool, name)
             ours = True
         with progress.task(f"copying the image to the pool {pool.name()}", total=size) as task:
-            storage.upload_file(connection, volume, path, task.update)
+            transfer.upload_file(connection, volume, path, task.update)
     except BaseException:
         if ours:
             with shielded():
                 _remove(volume)
         raise
-    storage.check_space(pool, 0)  # the refresh lets libvirt see that it is a qcow2 now
+    with errors("reading the storage pool"):
+        storage.refresh(pool)  # lets libvirt see that it is a qcow2 now
     return volume
 
 
@@ -150,8 +151,8 @@ def _is_base(name: str) -> bool:
 def _backings(pool: Pool) -> dict[str, str]:
     """Return each volume's name with the file name of what it is backed by, or an empty text."""
     found = {}
-    storage.check_space(pool, 0)  # refreshes
     with errors("reading the storage pool"):
+        storage.refresh(pool)
         for volume in pool.listAllVolumes(0):
             try:
                 backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")

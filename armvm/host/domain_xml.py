@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from armvm.host import memory
 from armvm.host.channel import add_channel
 from armvm.host.facts import Accelerator
-from armvm.host.memory_cow import golden_arguments, without_balloon
 from armvm.host.metadata import Record, to_element
 from armvm.host.xml import at, parse, remove, select, to_text
 from armvm.paths import resources
@@ -30,7 +30,7 @@ class DomainSpec:
     """Everything a domain XML needs. ``network`` None means user networking.
 
     ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
-    ``memory_file``, which a machine has that becomes a golden.
+    ``memory_file``, which a machine has that becomes a golden by the route ``memory_route``.
     """
 
     name: str
@@ -47,6 +47,7 @@ class DomainSpec:
     seed: str
     serial_log: str
     memory_file: str | None = None
+    memory_route: str = memory.COW
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -71,9 +72,8 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
         for element in select(devices, "input | graphics | video"):
             remove(element)
     if spec.memory_file is not None:
-        without_balloon(domain)
         add_channel(domain)
-        golden_arguments(domain, spec.memory_file)
+        memory.route(spec.memory_route).prepare(domain, spec.memory_file)
     return domain
 
 

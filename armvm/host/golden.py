@@ -17,6 +17,7 @@ import libvirt
 from lxml import etree
 
 from armvm.errors import NotFound
+from armvm.host import memory
 from armvm.host.connection import Connection, Domain, errors, is_code
 from armvm.host.domain_xml import DomainSpec
 from armvm.host.metadata import Record, from_element, to_element
@@ -41,6 +42,7 @@ class Mark:
     ground: dict[str, Any]
     state_digest: str
     record: Record
+    route: str = memory.COW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class Golden:
     definition: etree._Element
     overlay: str
     seed: str
+    mac: str
+    network: str | None
 
 
 def goldens(connection: Connection) -> list[Golden]:
@@ -87,8 +91,8 @@ def find_golden(connection: Connection, name: str) -> Golden:
     return found
 
 
-def definition_of_golden(domain: Domain, mark: Mark) -> etree._Element:
-    """Return the definition that turns a running machine into a golden.
+def prepare_definition(domain: Domain) -> etree._Element:
+    """Return the definition that turns a running machine into a golden, still without its mark.
 
     The firmware's path is pinned: clones continue in the middle of it.
     """
@@ -103,11 +107,15 @@ def definition_of_golden(domain: Domain, mark: Mark) -> etree._Element:
     metadata = at(document, "metadata")
     for element in metadata.findall(_MACHINE):
         metadata.remove(element)
-    metadata.append(_to_element(mark))
     disk = at(document, "devices/disk[1]")
     if disk.find("readonly") is None:
         etree.SubElement(disk, "readonly")
     return document
+
+
+def set_mark(definition: etree._Element, mark: Mark) -> None:
+    """Put a golden's mark into its definition."""
+    at(definition, "metadata").append(_to_element(mark))
 
 
 def definition_of_clone(
@@ -115,9 +123,10 @@ def definition_of_clone(
 ) -> etree._Element:
     """Return the definition that a clone's first run needs: the golden's devices, own names.
 
-    The MAC address stays the golden's while this run lasts, also through a reboot: QEMU's user
-    networking has given it the address that the ssh forward leads to, and would give another
-    card another one.
+    With user networking the MAC address stays the golden's while this run lasts, also through a
+    reboot: QEMU has given it the address that the ssh forward leads to, and would give another
+    card another one. On a libvirt network the clone has its own: the guest takes it on with its
+    identity, and its link is down until then.
 
     Nothing of a *disposable* one need reach the disk, so its flushes are left out.
     """
@@ -141,6 +150,16 @@ def definition_of_clone(
         at(document, "devices/disk[1]/driver").set("cache", "unsafe")
     for log in select(document, "devices/serial/log | devices/console/log"):
         log.set("file", spec.serial_log)
+    if spec.network is not None:
+        # Nothing leaves it before it has its own identity (see host/link.py).
+        interface = at(document, "devices/interface")
+        at(interface, "mac").set("address", spec.mac)
+        source = at(interface, "source")
+        source.attrib.clear()
+        source.set("network", spec.network)
+        for old in interface.findall("link"):
+            interface.remove(old)
+        etree.SubElement(interface, "link", state="down")
     return document
 
 
@@ -160,6 +179,7 @@ def _read(domain: Domain) -> Golden | None:
         mark = _from_element(root)
     except (ValueError, KeyError, TypeError, RecursionError, LookupError):
         return None
+    source = document.find("devices/interface/source")
     return Golden(
         name=domain.name(),
         uuid=domain.UUIDString(),
@@ -167,6 +187,8 @@ def _read(domain: Domain) -> Golden | None:
         definition=document,
         overlay=at(document, "devices/disk[1]/source").get("file", ""),
         seed=at(document, "devices/disk[2]/source").get("file", ""),
+        mac=at(document, "devices/interface/mac").get("address", ""),
+        network=None if source is None else source.get("network"),
     )
 
 
@@ -174,6 +196,7 @@ def _to_element(mark: Mark) -> etree._Element:
     root = etree.Element(ELEMENT, nsmap={"armvm-golden": NAMESPACE})
     root.set("created", mark.created)
     root.set("state-digest", mark.state_digest)
+    root.set("route", mark.route)
     for tag, value in (("shape", mark.shape), ("ground", mark.ground)):
         etree.SubElement(root, f"{{{NAMESPACE}}}{tag}").text = json.dumps(value, sort_keys=True)
     root.append(to_element(mark.record))
@@ -193,4 +216,5 @@ def _from_element(root: etree._Element) -> Mark:
         ground=ground,
         state_digest=root.get("state-digest", ""),
         record=record,
+        route=root.get("route", memory.COW),
     )

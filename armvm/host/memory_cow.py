@@ -15,6 +15,7 @@ A balloon is left out of both: it would punch holes into the file that all clone
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -25,9 +26,12 @@ import libvirt_qemu
 from lxml import etree
 
 from armvm.errors import DomainError, MissingCapability
-from armvm.host.connection import Connection, Domain, errors
+from armvm.host import storage, transfer
+from armvm.host.connection import Connection, Domain, Pool, errors
 from armvm.host.xml import at, select, to_text
 
+#: The volumes of a golden besides overlay and seed.
+VOLUMES = ("memory", "state")
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: QEMU's id of the memory; it is the name of the block in the saved state.
 _BACKEND = "armvm-memory"
@@ -45,6 +49,12 @@ def why_not(*, local: bool) -> str | None:
     if not hasattr(libvirt_qemu, "qemuMonitorCommandWithFiles"):
         return "this libvirt-python (< 8.2) hands QEMU no file descriptors"
     return None
+
+
+def prepare(domain: etree._Element, memory_path: str) -> None:
+    """Make a domain element keep its memory in the file *memory_path*, all of it."""
+    without_balloon(domain)
+    golden_arguments(domain, memory_path)
 
 
 def without_balloon(domain: etree._Element) -> None:
@@ -68,11 +78,45 @@ def clone_arguments(domain: etree._Element, memory_path: str) -> None:
         etree.SubElement(command, f"{{{_QEMU}}}arg").set("value", word)
 
 
-def save(domain: Domain) -> bytes:
-    """Return the device state of a suspended golden. Its memory is in its file by then.
+def save(connection: Connection, pool: Pool, domain: Domain) -> str:
+    """Write the device state of a suspended golden to its volume, and return the digest.
 
-    The domain is good for nothing afterwards but to be destroyed. Raises DomainError.
+    Its memory is in its file by then. Raises DomainError, StorageError.
     """
+    state = _save(domain)
+    storage.write_volume(connection, pool, storage.volume_names(domain.name())["state"], state)
+    return _digest(state)
+
+
+def load(connection: Connection, pool: Pool, golden: str, element: etree._Element) -> Domain:
+    """Start a clone on a golden's memory and return it, still paused.
+
+    Raises DomainError; the caller destroys what may have been started.
+    """
+    names = storage.volume_names(golden)
+    state = transfer.read(connection, storage.need_volume(pool, names["state"]))
+    clone_arguments(element, storage.need_volume(pool, names["memory"]).path())
+    return _load(connection, element, state)
+
+
+def check(
+    connection: Connection, pool: Pool, golden: str, element: etree._Element, digest: str
+) -> str | None:
+    """Return what is wrong with a golden's memory and state; None where nothing is."""
+    names = storage.volume_names(golden)
+    state = transfer.read(connection, storage.need_volume(pool, names["state"]))
+    if _digest(state) != digest:
+        return f"the saved state of {golden} is not what was written"
+    if storage.capacity(storage.need_volume(pool, names["memory"])) != memory_bytes(element):
+        return f"the saved memory of {golden} has another size"
+    return None
+
+
+def _digest(state: bytes) -> str:
+    return "sha256:" + hashlib.sha256(state).hexdigest()
+
+
+def _save(domain: Domain) -> bytes:
     with errors(f"saving {domain.name()}"):
         state = _descriptor(b"")
         try:
@@ -87,12 +131,7 @@ def save(domain: Domain) -> bytes:
             os.close(state)
 
 
-def load(connection: Connection, domain: etree._Element, state: bytes) -> Domain:
-    """Start a clone from its element (see `clone_arguments`) and return it, still paused.
-
-    Where a persistent domain of that name and UUID exists, libvirt returns to its definition
-    when the clone stops. Raises DomainError; the caller destroys what may have been started.
-    """
+def _load(connection: Connection, domain: etree._Element, state: bytes) -> Domain:
     name = domain.findtext("name") or ""
     with errors(f"starting {name} from its golden"):
         clone = connection.createXML(to_text(domain), libvirt.VIR_DOMAIN_START_PAUSED)

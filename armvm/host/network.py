@@ -11,9 +11,6 @@ from armvm.host.connection import Connection, Domain, errors, is_code
 from armvm.progress import Progress
 from armvm.spec.names import shown
 
-#: The network that libvirt's packages define.
-DEFAULT_NETWORK = "default"
-
 
 def network_names(connection: Connection) -> list[str]:
     """Return the names of all networks, running or not."""
@@ -46,15 +43,16 @@ def ensure_active(connection: Connection, name: str, progress: Progress) -> None
     progress.say(f"started the network {name}")
 
 
-def addresses(domain: Domain) -> list[str]:
+def addresses(domain: Domain, *, by_agent: bool = False) -> list[str]:
     """Return a running machine's IPv4 addresses: from DHCP leases, else from the guest agent.
 
-    Empty while it has none, or when it stops in between.
+    Empty while it has none, or when it stops in between. *by_agent*: only what the guest says.
     """
-    for source in (
+    lease, agent = (
         libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
         libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-    ):
+    )
+    for source in (agent,) if by_agent else (lease, agent):
         try:
             interfaces = domain.interfaceAddresses(source, 0)
         except libvirt.libvirtError as error:

@@ -8,15 +8,13 @@ of its image: ``base-sha256-<hex>.qcow2``.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import libvirt
 from lxml import etree
 
 from armvm.errors import NotFound, StorageError
+from armvm.host import transfer
 from armvm.host.connection import Connection, Pool, Volume, errors, is_code
 from armvm.host.facts import HostFacts
 from armvm.host.xml import at, parse, to_text
@@ -116,6 +114,14 @@ def find_volume(pool: Pool, name: str) -> Volume | None:
             raise
 
 
+def need_volume(pool: Pool, name: str) -> Volume:
+    """Return a volume. Raises StorageError where it is gone."""
+    volume = find_volume(pool, name)
+    if volume is None:
+        raise StorageError(f"the pool {pool.name()} has no volume {name} any more")
+    return volume
+
+
 def create_overlay(pool: Pool, name: str, base: Volume, capacity: int) -> Volume:
     """Make a qcow2 volume of *capacity* bytes that holds only what differs from *base*."""
     with errors(f"making the volume {name}"):
@@ -139,27 +145,18 @@ def write_volume(connection: Connection, pool: Pool, name: str, data: bytes) -> 
             position += len(chunk)
             return chunk
 
-        upload(connection, volume, read)
+        transfer.upload(connection, volume, read)
     except BaseException:
         delete_volume(volume)
         raise
     return volume
 
 
-def read_volume(connection: Connection, volume: Volume) -> bytes:
-    """Return a raw volume's bytes."""
-    parts: list[bytes] = []
-    with errors(f"reading the volume {volume.name()}"):
-        stream = connection.newStream(0)
-        try:
-            volume.download(stream, 0, 0, 0)
-            stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
-            stream.finish()
-        except BaseException:
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-            raise
-    return b"".join(parts)
+def copy_volume(pool: Pool, name: str, source: Volume) -> Volume:
+    """Make a raw volume with the bytes of another; the host does it, holes stay holes."""
+    with errors(f"making the volume {name}"):
+        document = _volume(name, capacity(source), "raw", mode="0600")
+        return pool.createXMLFrom(to_text(document), source, 0)
 
 
 def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | None) -> Volume:
@@ -172,38 +169,6 @@ def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | Non
             for tag, number in zip(("owner", "group"), owner, strict=True):
                 etree.SubElement(permissions, tag).text = str(number)
         return pool.createXML(to_text(document), 0)
-
-
-def upload(connection: Connection, volume: Volume, read: Callable[[int], bytes]) -> None:
-    """Fill a volume with what *read* returns, until it returns nothing."""
-    with errors(f"writing the volume {volume.name()}"):
-        stream = connection.newStream(0)
-        try:
-            volume.upload(stream, 0, 0, 0)
-            stream.sendAll(lambda _stream, count, _opaque: read(count), None)
-            stream.finish()
-        except BaseException:
-            # sendAll aborts by itself when its reader raises; a second abort says so.
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-            raise
-
-
-def upload_file(
-    connection: Connection, volume: Volume, path: Path, on_bytes: Callable[[int], None]
-) -> None:
-    """Fill a volume with a local file's bytes; *on_bytes* hears how many are done."""
-    done = 0
-    with path.open("rb") as file:
-
-        def read(count: int) -> bytes:
-            nonlocal done
-            chunk = file.read(count)
-            done += len(chunk)
-            on_bytes(done)
-            return chunk
-
-        upload(connection, volume, read)
 
 
 def create_empty(pool: Pool, name: str) -> Volume:

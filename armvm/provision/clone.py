@@ -14,18 +14,22 @@ from dataclasses import replace
 from armvm.errors import DomainError
 from armvm.guest import rebirth
 from armvm.guest.documents import compose
+from armvm.guest.ready import is_up
 from armvm.guest.seed import seed_image
-from armvm.host import agent, channel, lifecycle, memory_cow, storage
-from armvm.host.connection import Connection, Domain, Pool, Volume
+from armvm.host import agent, channel, lifecycle, memory, storage
+from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
 from armvm.host.forward import ensure_forward
 from armvm.host.golden import Golden, definition_of_clone
-from armvm.host.instance import set_record
+from armvm.host.instance import Instance, set_record
+from armvm.host.link import set_link
 from armvm.host.xml import to_text
 from armvm.progress import Progress
+from armvm.provision import networking
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
 from armvm.provision.plan import CreatePlan
+from armvm.provision.ssh import LOOPBACK, Endpoint, endpoint
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 
@@ -34,6 +38,8 @@ from armvm.signals import shielded
 PATIENCE = 60.0
 #: Seconds that an exchange may take before the clone's clock is set once more.
 CLOCK_LAG = 0.8
+#: Seconds between two looks for a clone's address, and for its kernel to refuse a connection.
+_POLL, _CONNECT = 0.03, 0.25
 
 
 def make_clone(
@@ -63,19 +69,38 @@ def make_clone(
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(connection, pool, plan, golden)
-        names = storage.volume_names(golden.name)
-        state = storage.read_volume(connection, _volume(pool, names["state"]))
+        networking.join(connection, where.facts, spec, progress, undo)
         element = definition_of_clone(golden, spec, begun, disposable=disposable)
-        memory_cow.clone_arguments(element, _volume(pool, names["memory"]).path())
         undo.add(lambda: lifecycle.destroy(domain))
-        clone = memory_cow.load(connection, element, state)
+        route = memory.route(golden.mark.route)
+        clone = route.load(connection, pool, golden.name, element)
+        if not where.facts.local:
+            _check_qemu(clone, golden)
         lifecycle.resume(clone)
-        _be_reborn(connection, clone, plan)
+        mac = None if spec.network is None else (golden.mac, spec.mac)
+        _be_reborn(connection, clone, plan, mac)
         # Only now can anybody reach it. Its ssh server listens: the golden was logged in to.
+        if spec.network is not None:
+            set_link(clone, up=True)
         if record.forward is not None:
             record = replace(record, forward=ensure_forward(clone, record.forward, ()))
         set_record(clone, replace(record, creator=begun.creator) if disposable else record)
     return clone
+
+
+def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) -> Endpoint | None:
+    """Wait until a clone has its address, and return where its ssh is; None when it never has.
+
+    With user networking it always has one. Its ssh server listens: the golden was logged in to.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        found = endpoint(domain, instance)
+        if found is not None and (found.host == LOOPBACK or is_up(found.host, _CONNECT)):
+            return found
+        if time.monotonic() > end:
+            return None
+        time.sleep(_POLL)
 
 
 def seed_of(plan: CreatePlan) -> bytes:
@@ -93,25 +118,31 @@ def _make_volumes(connection: Connection, pool: Pool, plan: CreatePlan, golden: 
     storage.delete_machine_volumes(pool, machine.name)
     theirs = storage.volume_names(golden.name)
     # The guest has the size of its golden's seed in mind until it boots again.
-    size = storage.physical_size(_volume(pool, theirs["seed"]))
+    size = storage.physical_size(storage.need_volume(pool, theirs["seed"]))
     seed = seed_of(plan)
     if len(seed) > size:
         raise DomainError(f"its seed is larger than that of the golden {golden.name}")
     storage.write_volume(connection, pool, names["seed"], seed.ljust(size, b"\0"))
-    storage.create_overlay(pool, names["overlay"], _volume(pool, theirs["overlay"]), machine.disk)
+    below = storage.need_volume(pool, theirs["overlay"])
+    storage.create_overlay(pool, names["overlay"], below, machine.disk)
 
 
-def _volume(pool: Pool, name: str) -> Volume:
-    volume = storage.find_volume(pool, name)
-    if volume is None:
-        raise DomainError(f"the pool has no volume {name} any more")
-    return volume
+def _check_qemu(clone: Domain, golden: Golden) -> None:
+    version, before = memory.qemu_version(clone), golden.mark.ground.get("QEMU version")
+    if version != before:
+        raise DomainError(f"it was made by QEMU {before}, this is {version}")
 
 
-def _be_reborn(connection: Connection, clone: Domain, plan: CreatePlan) -> None:
+def _be_reborn(
+    connection: Connection, clone: Domain, plan: CreatePlan, mac: tuple[str, str] | None
+) -> None:
     """Give a clone that has just been resumed its identity, and see that it has taken it."""
     order = rebirth.make_order(
-        plan.machine.name, plan.identity, user=plan.record.user, keys=authorized_keys(plan)
+        plan.machine.name,
+        plan.identity,
+        user=plan.record.user,
+        keys=authorized_keys(plan),
+        mac=mac,
     )
     line = json.dumps(order).encode()
     answer = channel.exchange(connection, clone, line, timeout=PATIENCE)

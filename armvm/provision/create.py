@@ -15,7 +15,7 @@ from armvm.errors import NotFound
 from armvm.guest.documents import compose
 from armvm.guest.identity import new_identity
 from armvm.guest.seed import seed_image
-from armvm.host import lifecycle, network, storage
+from armvm.host import lifecycle, memory, storage
 from armvm.host.base import ensure_base
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
@@ -25,6 +25,7 @@ from armvm.host.instance import Instance, find_domain, instances, observe, set_r
 from armvm.host.xml import to_text
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
+from armvm.provision import networking
 from armvm.provision import plan as planning
 from armvm.provision.creator import is_dead, myself
 from armvm.provision.delete import forget_domain
@@ -61,8 +62,7 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
-    if decided.spec.network is not None:
-        network.check_network(connection, decided.spec.network)
+    networking.check(connection, decided.spec)
     _check_name(connection, machine.name)
     # Bad user-data is told now, not after the image was fetched.
     compose(machine, decided.identity, decided.record.user)
@@ -98,9 +98,8 @@ def apply(
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(where, pool, plan, image, progress)
+        networking.join(connection, where.facts, plan.spec, progress, undo, start=start)
         if start:
-            if plan.spec.network is not None:
-                network.ensure_active(connection, plan.spec.network, progress)
             undo.add(lambda: lifecycle.destroy(domain))
             lifecycle.start(domain)
             if record.forward is not None:
@@ -120,7 +119,7 @@ def _make_volumes(
     storage.write_volume(connection, pool, names["seed"], seed_image(documents))
     base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
     storage.create_overlay(pool, names["overlay"], base, machine.disk)
-    if plan.spec.memory_file is not None:
+    if plan.spec.memory_file is not None and plan.spec.memory_route == memory.COW:
         size = machine.memory_mib << 20
         storage.create_memory(pool, names["memory"], size, where.facts.qemu_owner)
 

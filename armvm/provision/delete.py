@@ -7,6 +7,7 @@ from armvm.host import lifecycle, storage
 from armvm.host.base import remove_if_abandoned
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.instance import Instance, find_domain, observe
+from armvm.provision import networking
 from armvm.provision.creator import is_dead
 from armvm.provision.known_hosts import forget_host
 from armvm.signals import shielded
@@ -44,6 +45,7 @@ def delete_domain(connection: Connection, domain: Domain, instance: Instance) ->
         pool = storage.find_pool(connection, instance.record.pool)
         removed = storage.delete_machine_volumes(pool, instance.name) if pool else []
         removed += _remove_half_base(pool, instance) if pool else []
+        networking.leave(connection, instance.name, instance.network)
         lifecycle.undefine(domain)
         forget_host(instance.uuid)
         return removed

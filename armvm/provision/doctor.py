@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from armvm import process
 from armvm.errors import ArmvmError
 from armvm.host import connection as connecting
-from armvm.host import facts, network, storage
+from armvm.host import facts, network, own_network, storage
 from armvm.host.facts import HostFacts
 from armvm.usermode import binfmt
+
+#: Where a daemon looks that was started by the system, not by a user's shell.
+_SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
 #: What only `armvm image build` needs.
 _BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
@@ -72,14 +75,15 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
     if host.session:
         return Check(name="network", ok=True, needed=True, found="user networking")
     names = network.network_names(connection)
-    if network.DEFAULT_NETWORK in names:
-        return Check(name="network", ok=True, needed=True, found="default (started when needed)")
+    known = "it runs when needed" if own_network.OWN_NETWORK in names else "made when needed"
+    # libvirt starts it for every network that gives addresses away.
+    dnsmasq = not host.local or shutil.which("dnsmasq", path=_SYSTEM_PATH) is not None
     return Check(
         name="network",
-        ok=False,
+        ok=dnsmasq,
         needed=True,
-        found="no network called default (--network user needs none)",
-        fix=f"virsh -c {host.uri} net-define /usr/share/libvirt/networks/default.xml",
+        found=f"armvm, NAT ({known})" if dnsmasq else "no dnsmasq (--network user needs none)",
+        fix=None if dnsmasq else _install("dnsmasq-base", "dnsmasq"),
     )
 
 

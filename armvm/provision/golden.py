@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -11,19 +10,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError, DomainError, MissingCapability, NotReady
+from armvm.errors import ConfigError, DomainError, NotReady
 from armvm.guest import rebirth, reborn
 from armvm.guest.credentials import own_key
-from armvm.host import agent, channel, lifecycle, memory_cow, storage
+from armvm.host import agent, channel, lifecycle, memory, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
-from armvm.host.golden import Golden, Mark, definition_of_golden, find_golden, loader_of
+from armvm.host.golden import (
+    Golden,
+    Mark,
+    find_golden,
+    loader_of,
+    prepare_definition,
+    set_mark,
+)
 from armvm.host.instance import observe
+from armvm.host.link import set_link, wait_without_address
+from armvm.host.memory import COW, SAVE_IMAGE, best, qemu_version
 from armvm.host.xml import to_text
 from armvm.images.model import Image
 from armvm.paths import data_dir
 from armvm.progress import Progress
-from armvm.provision import create
+from armvm.provision import create, networking
 from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
@@ -66,7 +74,7 @@ def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
         "headless": machine.headless,
         "autologin": machine.autologin,
         "user": plan.record.user,
-        "network": spec.network or "user",
+        "network": "user" if spec.network is None else "libvirt",
         "pool": plan.record.pool,
     }
 
@@ -75,14 +83,13 @@ def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
     """Return what must still be the same on the host for a golden to be of use.
 
     QEMU and the firmware are told by their files' size and time of change: asking QEMU for its
-    version takes longer than the file system.
+    version takes longer than the file system. Files of a remote host cannot be looked at; there
+    the clone's QEMU is asked before it goes on (clone.make_clone).
     """
-    return {
-        "machine type": facts.machine_type,
-        "libvirt": facts.libvirt_version,
-        "QEMU": _stamp(facts.emulator),
-        "firmware": _stamp(loader),
-    }
+    ground = {"machine type": facts.machine_type, "libvirt": facts.libvirt_version}
+    if facts.local:
+        ground |= {"QEMU": _stamp(facts.emulator), "firmware": _stamp(loader)}
+    return ground
 
 
 def _stamp(path: str) -> str:
@@ -98,21 +105,6 @@ def loader_in(golden: Golden) -> str:
     return golden.definition.findtext("os/loader") or ""
 
 
-def why_no_golden(facts: HostFacts, spec_network: str | None) -> str | None:
-    """Return why no golden can be made or used here; None where it can."""
-    reason = memory_cow.why_not(local=facts.local)
-    if reason is None and spec_network is not None:
-        return "clones of a golden use user networking (--network user)"
-    return reason
-
-
-def check_possible(where: Where, plan: CreatePlan) -> None:
-    """Raise MissingCapability where no golden can be made."""
-    reason = why_no_golden(where.facts, plan.spec.network)
-    if reason is not None:
-        raise MissingCapability(f"no golden can be made here: {reason}")
-
-
 def bake(
     where: Where,
     plan: CreatePlan,
@@ -120,18 +112,28 @@ def bake(
     *,
     timeout: float | None,
     progress: Progress,
+    save_image: bool = False,
 ) -> Golden:
     """Boot a machine as planned, settle it, and save it with its memory as a golden.
+
+    *save_image* takes that route also where the memory could be shared.
 
     Takes one cold boot and some seconds. Raises MissingCapability where this host or guest
     cannot have goldens, and what creating and waiting raise; nothing is left behind then.
     """
-    check_possible(where, plan)
     names = storage.volume_names(plan.machine.name)
-    memory = str(Path(plan.spec.overlay).with_name(names["memory"]))
-    plan = replace(plan, spec=replace(plan.spec, memory_file=memory))
+    memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
+    route = SAVE_IMAGE if save_image else best(local=where.facts.local)
+    plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
-    domain = create.apply(where, plan, image, start=True, progress=progress, whole=False)
+    try:
+        domain = create.apply(where, plan, image, start=True, progress=progress, whole=False)
+    except DomainError as error:
+        # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
+        if route != COW:
+            raise
+        progress.say(f"its memory cannot be shared here ({error.message}): using a save image")
+        return bake(where, plan, image, timeout=timeout, progress=progress, save_image=True)
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:
@@ -167,6 +169,9 @@ def _settle(domain: Domain, plan: CreatePlan) -> None:
         if time.monotonic() > end:
             raise NotReady(f"{domain.name()} does not wait for an order")
         time.sleep(0.5)
+    if plan.spec.network is not None:
+        set_link(domain, up=False)
+        wait_without_address(domain, STEP_TIMEOUT)
     time.sleep(SETTLING)
     agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
 
@@ -200,20 +205,23 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     connection = where.connection
     pool = storage.ensure_pool(connection, where.pool, where.facts)
     ground = ground_of(where.facts, loader_of(domain))
+    ground["QEMU version"] = qemu_version(domain)
     lifecycle.suspend(domain)
-    state = memory_cow.save(domain)
-    names = storage.volume_names(plan.machine.name)
-    storage.write_volume(connection, pool, names["state"], state)
     record = replace(observe(domain).record, creator=None)
+    element = prepare_definition(domain)
+    digest_of_state = memory.route(plan.spec.memory_route).save(connection, pool, domain)
+    names = storage.volume_names(plan.machine.name)
     mark = Mark(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         shape=shape_of(plan, digest),
         ground=ground,
-        state_digest="sha256:" + hashlib.sha256(state).hexdigest(),
+        state_digest=digest_of_state,
         record=record,
+        route=plan.spec.memory_route,
     )
-    element = definition_of_golden(domain, mark)
     lifecycle.destroy(domain)
+    set_mark(element, mark)
+    networking.leave(connection, plan.machine.name, plan.spec.network)
     _freeze(pool, names["overlay"])
     lifecycle.define(connection, to_text(element), plan.machine.name)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from armvm.errors import Conflict, NotFound, StorageError
 from armvm.guest.identity import fingerprint
-from armvm.host import lifecycle, memory_cow, storage
+from armvm.host import lifecycle, memory, storage
 from armvm.host.base import volumes_on
 from armvm.host.connection import Connection, Pool
 from armvm.host.golden import Golden, find_golden, goldens
@@ -16,7 +15,7 @@ from armvm.host.instance import domain_names, find_domain
 from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
-from armvm.provision.golden import bake, check_possible, golden_machine
+from armvm.provision.golden import bake, golden_machine
 from armvm.provision.warm import fits, in_use
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
@@ -33,14 +32,20 @@ def free_name(connection: Connection) -> str:
     return next_name(domain_names(connection), prefix="golden")
 
 
-def create(where: Where, machine: Machine, *, timeout: float | None, progress: Progress) -> Golden:
+def create(
+    where: Where,
+    machine: Machine,
+    *,
+    timeout: float | None,
+    progress: Progress,
+    save_image: bool = False,
+) -> Golden:
     """Boot *machine*, settle it, and save it as a golden. Raises what baking raises."""
     wanted = golden_machine(machine)
     source = images.locate(wanted.image, progress)
     plan = make_plan(where, wanted, source)
-    check_possible(where, plan)  # before an image is fetched for nothing
     image = images.obtain(source, progress)
-    return bake(where, plan, image, timeout=timeout, progress=progress)
+    return bake(where, plan, image, timeout=timeout, progress=progress, save_image=save_image)
 
 
 def names(connection: Connection) -> list[str]:
@@ -60,6 +65,7 @@ def describe(where: Where, golden: Golden) -> dict[str, Any]:
         "why_not": reason,
         "clones": clones_of(pool, golden) if pool else [],
         "image": mark.record.image,
+        "route": mark.route,
         "shape": mark.shape,
         "ground": mark.ground,
         "host_key": fingerprint(mark.record.host_key) if mark.record.host_key else None,
@@ -88,17 +94,14 @@ def verify(where: Where, name: str) -> dict[str, Any]:
     if pool is None:
         raise StorageError(f"the pool {golden.mark.record.pool} of {name} is gone")
     again = f"armvm golden delete {name}, and make it again"
-    volumes = {}
     for what, volume_name in _parts(golden).items():
-        volume = storage.find_volume(pool, volume_name)
-        if volume is None:
+        if storage.find_volume(pool, volume_name) is None:
             raise StorageError(f"the {what} of {name} is gone: {volume_name}", hint=again)
-        volumes[what] = volume
-    state = storage.read_volume(where.connection, volumes["state"])
-    if "sha256:" + hashlib.sha256(state).hexdigest() != golden.mark.state_digest:
-        raise StorageError(f"the saved state of {name} is not what was written", hint=again)
-    if storage.capacity(volumes["memory"]) != memory_cow.memory_bytes(golden.definition):
-        raise StorageError(f"the saved memory of {name} has another size", hint=again)
+    wrong = memory.route(golden.mark.route).check(
+        where.connection, pool, name, golden.definition, golden.mark.state_digest
+    )
+    if wrong is not None:
+        raise StorageError(wrong, hint=again)
     reason = fits(where, golden)
     if reason is not None:
         raise Conflict(f"{name} is whole, but of no use: {reason}", hint=again)
@@ -127,7 +130,8 @@ def delete(connection: Connection, name: str) -> list[str]:
 
 def _parts(golden: Golden) -> dict[str, str]:
     names = storage.volume_names(golden.name)
-    return {what: names[what] for what in ("overlay", "seed", "memory", "state")}
+    route = memory.route(golden.mark.route)
+    return {what: names[what] for what in ("overlay", "seed", *route.VOLUMES)}
 
 
 def _sizes(pool: Pool, golden: Golden) -> dict[str, Any]:

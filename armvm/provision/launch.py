@@ -13,10 +13,10 @@ from armvm.host.instance import Instance, observe
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import clone, create, images, warm
+from armvm.provision.clone import reachable
 from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
-from armvm.provision.ssh import LOOPBACK, Endpoint
 from armvm.provision.wait import Ready, wait_ready
 from armvm.provision.warm import Warm
 from armvm.spec.machine import Machine
@@ -70,7 +70,7 @@ def launch(
         if digest is None:
             image = images.obtain(plan.source, progress)
             digest = image.digest
-        made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable)
+        made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
         if made is not None:
             return made
     elif wish is not None and wish.asked is not None:
@@ -101,7 +101,13 @@ def launch(
 
 
 def _from_golden(
-    where: Where, plan: CreatePlan, digest: str, wish: Warm, progress: Progress, disposable: bool
+    where: Where,
+    plan: CreatePlan,
+    digest: str,
+    wish: Warm,
+    progress: Progress,
+    disposable: bool,
+    wait: bool,
 ) -> Created | None:
     """Make the machine from a golden; None where there is none of use, or it did not work."""
     golden = warm.choose(where, plan, digest, wish, progress)
@@ -115,14 +121,17 @@ def _from_golden(
     except ArmvmError as error:
         progress.say(f"the golden {golden.name} is of no use: {error.message}; booting cold")
         return None
+    instance = observe(domain)
+    found = reachable(domain, instance) if wait or instance.network is None else None
     seconds = time.monotonic() - begun
     progress.say(f"made from the golden {golden.name} (--cold boots instead)")
-    instance = observe(domain)
+    if found is None:
+        return Created(instance=instance, ready=None)
     return Created(
         instance=instance,
         ready=Ready(
             instance=instance,
-            endpoint=Endpoint(host=LOOPBACK, port=instance.record.forward or 0),
+            endpoint=found,
             boot=Boot(seen={Stage.STARTED: 0.0, Stage.SSH: seconds, Stage.READY: seconds}),
         ),
     )

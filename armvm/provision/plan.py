@@ -16,7 +16,7 @@ from armvm.host.domain_xml import DomainSpec, build
 from armvm.host.facts import Accelerator, HostFacts, cpu_is_64_bit
 from armvm.host.forward import choose_port
 from armvm.host.metadata import Record
-from armvm.host.network import DEFAULT_NETWORK
+from armvm.host.own_network import OWN_NETWORK
 from armvm.host.storage import volume_names
 from armvm.host.xml import to_text
 from armvm.images.model import ImageSource, Verified
@@ -155,7 +155,7 @@ def check_disk(machine: Machine, virtual_size: int) -> None:
 def _network(machine: Machine, facts: HostFacts) -> str | None:
     """Return the libvirt network to use, None for user networking."""
     if machine.network is None:
-        return None if facts.session else DEFAULT_NETWORK
+        return None if facts.session else OWN_NETWORK
     if machine.network == USER_NETWORK:
         return None
     if facts.session:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from armvm.errors import Conflict, UsageError
+from armvm.host import memory
 from armvm.host.golden import Golden, find_golden, goldens
 from armvm.images.model import ImageSource, Verified
 from armvm.progress import Progress
 from armvm.provision.create import Where
-from armvm.provision.golden import differences, ground_of, loader_in, shape_of, why_no_golden
+from armvm.provision.golden import differences, ground_of, loader_in, shape_of
 from armvm.provision.plan import CreatePlan
-from armvm.spec.machine import Machine
+from armvm.spec.machine import USER_NETWORK, Machine
 from armvm.spec.size import size_label
 from armvm.spec.system import OperatingSystem
 
@@ -81,7 +82,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
         "disk": size_label(shape["disk"]),
         "cpu": golden.mark.record.settings.get("cpu_model"),
         "user": shape["user"],
-        "network": shape["network"],
+        "network": golden.network or USER_NETWORK,
         "headless": shape["headless"],
         "autologin": shape["autologin"],
     }
@@ -95,17 +96,24 @@ def fits(where: Where, golden: Golden) -> str | None:
 
 
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
-    """Return the goldens of a shape, newest first; one that only the network keeps is told of."""
+    """Return the goldens of a shape, shared memory first, then the newest.
+
+    One that only the kind of network keeps from being used is told of.
+    """
     alike = [
         golden
         for golden in found
         if {**golden.mark.shape, "network": None} == {**wanted, "network": None}
     ]
-    return sorted(alike, key=lambda golden: golden.mark.created, reverse=True)
+    return sorted(
+        alike,
+        key=lambda golden: (golden.mark.route == memory.COW, golden.mark.created),
+        reverse=True,
+    )
 
 
 def _why_not(where: Where, plan: CreatePlan, golden: Golden, wanted: dict[str, Any]) -> str | None:
-    reason = why_no_golden(where.facts, plan.spec.network)
+    reason = memory.route(golden.mark.route).why_not(local=where.facts.local)
     if reason is not None:
         return reason
     different = differences(wanted, golden.mark.shape)

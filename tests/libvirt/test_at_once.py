@@ -18,7 +18,7 @@ def test_one_name_has_one_winner(world: World, image: Path, name: str, attempt: 
     for racer, error in zip(racers, errors, strict=True):
         if racer.returncode:
             assert f"armvm: there is a machine called {name} already" in error
-    assert len(world.traces(name)) == 3
+    assert len(world.traces(name)) == 4  # overlay, seed, domain, address
     world.armvm("delete", "--yes", name).ok()
     assert world.traces(name) == []
 
@@ -34,7 +34,7 @@ def test_one_dead_machines_leftovers_have_one_winner(world: World, image: Path, 
         racers = [world.spawn(*command) for _ in range(2)]
         errors = [racer.communicate(timeout=120)[1] for racer in racers]
         assert sorted(racer.returncode for racer in racers) == [0, 5], errors
-        assert len(world.traces(name)) == 3
+        assert len(world.traces(name)) == 4  # overlay, seed, domain, address
         assert "shut off" in world.armvm("show", name).ok().out
         world.armvm("delete", "--yes", name).ok()
 

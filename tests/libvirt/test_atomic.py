@@ -64,7 +64,7 @@ def test_any_libvirt_call_may_be_the_last(world: World, image: Path, name: str, 
         at += 1
     assert error is None
     assert at > 25, steps.calls
-    assert len(world.traces(name)) == 3  # made after all: domain, overlay, seed
+    assert len(world.traces(name)) == 4  # overlay, seed, domain, address
 
 
 @pytest.mark.parametrize("how", ["signal after", "failure"])

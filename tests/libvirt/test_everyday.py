@@ -32,7 +32,7 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
         "cpus": 3,
         "memory_mib": 1024,
         "image": str(image),
-        "network": "default",
+        "network": "armvm",
         "ssh": None,
     }
     shown = world.armvm("show", name, "--json").ok().json

@@ -77,7 +77,7 @@ def test_killed_at_any_libvirt_call(world: World, image: Path, name: str, remedy
         else:
             reporter = Reporter()
             apply(world.where(), world.plan(name, image), progress=reporter)
-            assert len(world.traces(name)) == 3
+            assert len(world.traces(name)) == 4  # overlay, seed, domain, address
             assert world.half_bases(image) == []
             if f"domain {name}" in left:
                 assert "interrupted create" in reporter.said[0]

@@ -114,6 +114,8 @@ class World:
         found += [f"nvram {path.name}" for path in NVRAM.glob(f"{name}*")]
         if name in [domain.name() for domain in self.connection.listAllDomains(0)]:
             found.append(f"domain {name}")
+        if f"name='{name}'" in virsh("net-dumpxml", "armvm", check=False):
+            found.append(f"address of {name}")
         return found
 
     def half_bases(self, image: Path) -> list[str]:

@@ -91,7 +91,7 @@ def test_a_cpu_that_this_host_cannot_give_is_refused_with_those_it_can(model: st
 
 
 def test_the_network_goes_with_the_connection() -> None:
-    assert planned(TCG).spec.network == "default"
+    assert planned(TCG).spec.network == "armvm"
     assert planned(SESSION).spec.network is None
     assert planned(TCG, network="user").spec.network is None
     assert planned(TCG, network="lab").spec.network == "lab"

@@ -86,7 +86,7 @@ def golden(**changes: Any) -> Golden:
     etree.SubElement(at(definition, "devices/disk[1]"), "readonly")
     found = Golden(
         name="gold", uuid=SPEC.uuid, mark=mark, definition=definition, overlay=SPEC.overlay,
-        seed=SPEC.seed,
+        seed=SPEC.seed, mac=SPEC.mac, network=None,
     )  # fmt: skip
     return replace(found, **changes)
 

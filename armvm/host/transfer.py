@@ -1,0 +1,73 @@
+"""A volume's bytes, to and from the host by libvirt's streams: the same near and far."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+
+from armvm.host.connection import Connection, Volume, errors
+
+
+def read(connection: Connection, volume: Volume, *, length: int = 0) -> bytes:
+    """Return a raw volume's first *length* bytes; all of them for 0."""
+    parts: list[bytes] = []
+    with errors(f"reading the volume {volume.name()}"):
+        stream = connection.newStream(0)
+        try:
+            volume.download(stream, 0, length, 0)
+            stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
+            stream.finish()
+        except BaseException:
+            with contextlib.suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+    return b"".join(parts)
+
+
+def overwrite(connection: Connection, volume: Volume, data: bytes) -> None:
+    """Replace a raw volume's first bytes; what lies behind them stays."""
+    rest = data
+
+    def take(count: int) -> bytes:
+        nonlocal rest
+        chunk, rest = rest[:count], rest[count:]
+        return chunk
+
+    upload(connection, volume, take, length=len(data))
+
+
+def upload(
+    connection: Connection, volume: Volume, read: Callable[[int], bytes], *, length: int = 0
+) -> None:
+    """Fill a volume (or its first *length* bytes) with what *read* returns, until it is nothing."""
+    with errors(f"writing the volume {volume.name()}"):
+        stream = connection.newStream(0)
+        try:
+            volume.upload(stream, 0, length, 0)
+            stream.sendAll(lambda _stream, count, _opaque: read(count), None)
+            stream.finish()
+        except BaseException:
+            # sendAll aborts by itself when its reader raises; a second abort says so.
+            with contextlib.suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+
+
+def upload_file(
+    connection: Connection, volume: Volume, path: Path, on_bytes: Callable[[int], None]
+) -> None:
+    """Fill a volume with a local file's bytes; *on_bytes* hears how many are done."""
+    done = 0
+    with path.open("rb") as file:
+
+        def read(count: int) -> bytes:
+            nonlocal done
+            chunk = file.read(count)
+            done += len(chunk)
+            on_bytes(done)
+            return chunk
+
+        upload(connection, volume, read)
