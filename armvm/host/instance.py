@@ -26,6 +26,7 @@ STATES: Mapping[int, str] = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
 }
+_OFF = STATES[libvirt.VIR_DOMAIN_SHUTOFF]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +96,29 @@ def observe(domain: Domain) -> Instance:
                 f"{shown(domain.name())} was not made by armvm",
                 hint="virsh and virt-manager look after it",
             )
-        return _instance(domain, document, record)
+        return _instance(domain, document, record, _state(domain), bool(domain.autostart()))
 
 
 def instances(connection: Connection) -> list[Instance]:
     """Return all machines of armvm's, by name."""
     found = []
     with errors("listing the machines"):
+        # Asked of all at once: of a hundred machines one by one, it takes as long as their XML.
+        off, autostarted = (
+            {domain.UUIDString() for domain in connection.listAllDomains(flag)}
+            for flag in (
+                libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF,
+                libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART,
+            )
+        )
         for domain in connection.listAllDomains(0):
             try:
                 document = _inactive(domain)
                 record = from_domain(document)
                 if record is not None:
-                    found.append(_instance(domain, document, record))
+                    uuid = domain.UUIDString()
+                    state = _OFF if uuid in off else _state(domain)
+                    found.append(_instance(domain, document, record, state, uuid in autostarted))
             except libvirt.libvirtError as error:
                 if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # removed in between
                     raise
@@ -141,7 +152,13 @@ def _inactive(domain: Domain) -> etree._Element:
     return parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
 
-def _instance(domain: Domain, document: etree._Element, record: Record) -> Instance:
+def _state(domain: Domain) -> str:
+    return STATES.get(domain.state(0)[0], "unknown")
+
+
+def _instance(
+    domain: Domain, document: etree._Element, record: Record, state: str, autostart: bool
+) -> Instance:
     interface = document.find("devices/interface")
     network = mac = None
     if interface is not None:
@@ -154,7 +171,7 @@ def _instance(domain: Domain, document: etree._Element, record: Record) -> Insta
     return Instance(
         name=domain.name(),
         uuid=domain.UUIDString(),
-        state=STATES.get(domain.state(0)[0], "unknown"),
+        state=state,
         cpus=int(document.findtext("vcpu") or 0),
         memory_mib=int(memory.text or 0) // 1024,
         network=network,
@@ -164,7 +181,7 @@ def _instance(domain: Domain, document: etree._Element, record: Record) -> Insta
         overlay=_file(document, "devices/disk[1]/source", "file"),
         seed=_file(document, "devices/disk[2]/source", "file"),
         serial_log=_file(document, "devices/serial/log", "file"),
-        autostart=bool(domain.autostart()),
+        autostart=autostart,
         record=record,
     )
 

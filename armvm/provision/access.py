@@ -1,12 +1,19 @@
-"""The way to a host, for the command line: a connection, its facts, and the names on it."""
+"""The way to a host, for the command line: a connection, its facts, and the names on it.
+
+What makes machines is imported late: `armvm ssh` and completion come by here too.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from armvm.host import connection as connecting
-from armvm.host import facts, instance, network, storage
+from armvm.host import instance
 from armvm.host.connection import Connection
-from armvm.provision.create import Where
 from armvm.spec.names import check_object_name, next_name
+
+if TYPE_CHECKING:
+    from armvm.provision.create import Where
 
 
 def connect(uri: str | None) -> Connection:
@@ -16,12 +23,17 @@ def connect(uri: str | None) -> Connection:
 
 def where(uri: str | None, pool: str | None) -> Where:
     """Open a connection and look at its host, for commands that make machines."""
+    from armvm.host import facts
+    from armvm.provision.create import Where
+
     connection = connect(uri)
     return Where(connection=connection, facts=facts.observe(connection), pool=pool_name(pool))
 
 
 def pool_name(asked: str | None) -> str:
     """Return the pool asked for, or armvm's own. Raises ConfigError for what can be no name."""
+    from armvm.host import storage
+
     return check_object_name("pool", asked) if asked else storage.DEFAULT_POOL
 
 
@@ -32,6 +44,8 @@ def machine_names(connection: Connection) -> list[str]:
 
 def network_names(connection: Connection) -> list[str]:
     """Return the names of all networks, running or not."""
+    from armvm.host import network
+
     return network.network_names(connection)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from armvm.errors import ConfigError, DomainError, NotFound
-from armvm.guest import rebirth
 from armvm.guest.identity import fingerprint
 from armvm.host import agent, lifecycle, network
 from armvm.host.connection import Connection, Domain
@@ -127,6 +126,8 @@ def identity(domain: Domain, instance: Instance) -> dict[str, Any]:
     Raises DomainError when it does not run or no agent answers, CommandFailed when the guest has
     no Python.
     """
+    from armvm.guest import rebirth  # other commands need none of it
+
     if not instance.running:
         raise DomainError(
             f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"

@@ -84,6 +84,9 @@ def golden(**changes: Any) -> Golden:
     )  # fmt: skip
     definition = build(SPEC, RECORD)
     etree.SubElement(at(definition, "devices/disk[1]"), "readonly")
+    # As it was when it ran: the firmware that was chosen, and the file of its variables.
+    for tag, text in (("loader", "/firmware/CODE.fd"), ("nvram", "/nvram/gold_VARS.fd")):
+        etree.SubElement(at(definition, "os"), tag).text = text
     found = Golden(
         name="gold", uuid=SPEC.uuid, mark=mark, definition=definition, overlay=SPEC.overlay,
         seed=SPEC.seed, mac=SPEC.mac, network=None,
@@ -201,7 +204,12 @@ def test_a_disposable_clone_writes_nothing_to_the_disk_in_earnest() -> None:
     driver = "devices/disk[1]/driver"
     disposable = definition_of_clone(golden(), SPEC, RECORD, disposable=True)
     assert at(disposable, driver).get("cache") == "unsafe"
-    assert at(definition_of_clone(golden(), SPEC, RECORD), driver).get("cache") is None
+    assert disposable.find("os/nvram") is None
+    assert at(disposable, "os/loader").get("stateless") == "yes"
+    kept = definition_of_clone(golden(), SPEC, RECORD)
+    assert at(kept, driver).get("cache") is None
+    assert at(kept, "os/loader").get("stateless") is None
+    assert at(kept, "os/nvram").text is None, "libvirt makes it one of its own"
 
 
 def test_arguments_given_twice_are_there_once() -> None:
