@@ -71,7 +71,9 @@ def reserve(connection: Connection, mac: str, name: str) -> str | None:
             pool = _addresses(document)
             if not pool:
                 return None
+            # dnsmasq gives a reserved address to nobody while another machine's lease lasts.
             taken = {one.get("ip") for one in select(document, "ip/dhcp/host")}
+            taken |= {lease["ipaddr"] for lease in network.DHCPLeases(None, 0)}
             free = next((str(address) for address in pool if str(address) not in taken), None)
             if free is None:
                 _drop_stale(connection, network, document)

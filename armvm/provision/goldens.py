@@ -66,6 +66,7 @@ def describe(where: Where, golden: Golden) -> dict[str, Any]:
         "clones": clones_of(pool, golden) if pool else [],
         "image": mark.record.image,
         "route": mark.route,
+        "mac": golden.mac,
         "shape": mark.shape,
         "ground": mark.ground,
         "host_key": fingerprint(mark.record.host_key) if mark.record.host_key else None,

@@ -1,0 +1,172 @@
+"""The other route and the other kind of network: a save image, clones on armvm's own network."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+
+from tests.boot.conftest import BOOT_TIMEOUT
+from tests.boot.test_warm import CLONE_TIMEOUT, POOL, clone, identity, leftovers
+from tests.support import armvm, fresh_name
+
+#: Where the version stands in a save image's header.
+VERSION_AT = 16
+
+
+def reserved(name: str) -> tuple[str, str] | None:
+    """Return the MAC and IP address that armvm's network keeps for a machine."""
+    text = subprocess.run(
+        ["virsh", "-c", "qemu:///system", "net-dumpxml", "armvm"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found = etree.fromstring(text).find(f"ip/dhcp/host[@name='{name}']")
+    return None if found is None else (found.get("mac", ""), found.get("ip", ""))
+
+
+@pytest.fixture(scope="module")
+def saved(debian_image: Path) -> Iterator[str]:
+    """A golden on armvm's network, whose memory is in a save image."""
+    name = fresh_name("armvm-saved")
+    armvm(
+        *("golden", "create", name, "--save-image", "--preset", "minimal"),
+        *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
+        timeout=BOOT_TIMEOUT + 300,
+    ).ok()
+    try:
+        yield name
+    finally:
+        for machine in armvm("list", "--json").json:
+            if machine["name"].startswith("armvm-clone"):
+                armvm("delete", "--yes", machine["name"])
+        armvm("golden", "delete", "--yes", name).ok()
+        assert leftovers(name) == []
+        assert reserved(name) is None
+
+
+@pytest.fixture(scope="module")
+def clones(saved: str) -> list[dict[str, Any]]:
+    """Three clones as create tells of them, with their clock's error in seconds when ready."""
+    made = []
+    for _ in range(3):
+        done = clone(saved, fresh_name("armvm-clone"), "--json").ok()
+        assert "made from the golden" in done.err
+        facts = done.json
+        before = time.time()
+        clock = float(armvm("ssh", facts["name"], "--", "date +%s.%N").ok().out)
+        after = time.time()
+        made.append({**facts, "clock": max(before - clock, clock - after, 0.0)})
+    return made
+
+
+def test_the_golden_says_how_it_was_saved(saved: str) -> None:
+    shown = armvm("golden", "show", saved, "--json").ok().json
+    assert (shown["route"], shown["shape"]["network"]) == ("save-image", "libvirt")
+    assert reserved(saved) is None, "a golden needs no address"
+    armvm("golden", "verify", saved).ok()
+
+
+def test_three_clones_and_their_golden_differ_in_every_item(
+    saved: str, clones: list[dict[str, Any]]
+) -> None:
+    born = armvm("golden", "show", saved, "--json").ok().json
+    told = [identity(one["name"]) for one in clones]
+    for key in (
+        "hostname", "hostname_file", "machine_id", "dbus_id", "boot_id", "instance_id",
+        "host_key", "random", "random_uuid",
+    ):  # fmt: skip
+        values = [facts[key] for facts in told]
+        assert all(values), key
+        assert len(set(values)) == len(values), f"{key} is the same in two clones: {values}"
+    addresses = [one["ssh"]["host"] for one in clones]
+    cards = [tuple(facts["mac"]) for facts in told]
+    for values in (addresses, cards):
+        assert len(set(values)) == len(clones)
+    for facts, one in zip(told, clones, strict=True):
+        assert facts["hostname"] == one["name"] != saved
+        assert facts["machine_id"] == one["uuid"].replace("-", "")
+        assert one["host_key"] != born["host_key"]
+        assert facts["mac"] == [one["mac"]] != [born["mac"]]
+        assert reserved(one["name"]) == (one["mac"], one["ssh"]["host"])
+        assert one["clock"] < 0.5
+
+
+def test_the_definition_and_the_copy_of_the_memory(clones: list[dict[str, Any]]) -> None:
+    one = clones[0]
+    for how in ((), ("--inactive",)):
+        text = subprocess.run(
+            ["virsh", "-c", "qemu:///system", "dumpxml", *how, one["name"]],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert "qemu:" not in text
+    assert not (POOL / f"{one['name']}.memory").exists()
+
+
+def test_clones_reach_each_other(clones: list[dict[str, Any]]) -> None:
+    first, second = clones[:2]
+    address = ipaddress.ip_address(second["ssh"]["host"])
+    speak = f"exec 3<>/dev/tcp/{address}/22; head -c 7 <&3"
+    answer = armvm("ssh", first["name"], "--", f"timeout 30 bash -c '{speak}'")
+    assert answer.ok().out.strip() == "SSH-2.0"
+
+
+def test_a_remote_connection_makes_clones_too(
+    saved: str, name: str, tmp_path: Path, clones: list[dict[str, Any]]
+) -> None:
+    """libvirt's tunnel of one's own choice, which ends on this host: files are out of reach."""
+    tunnel = tmp_path / "tunnel"
+    tunnel.write_text("#!/bin/sh\nexec virt-ssh-helper qemu:///system\n")
+    tunnel.chmod(0o755)
+    far = ("--connect", f"qemu+ext:///system?command={tunnel}")
+    done = armvm("create", "--from", saved, "--name", name, *far, timeout=CLONE_TIMEOUT).ok()
+    assert "made from the golden" in done.err
+    assert armvm("ssh", name, "--", "hostname").ok().out.strip() == name
+
+
+def test_a_save_image_of_an_unknown_version_boots_cold_and_says_so(saved: str, name: str) -> None:
+    image = POOL / f"{saved}.memory"
+
+    def write(version: int) -> None:
+        with image.open("r+b") as file:
+            file.seek(VERSION_AT)
+            file.write(version.to_bytes(4, "little"))
+
+    try:
+        write(3)
+        done = clone(saved, name, "--no-wait").ok()
+        (line,) = [one for one in done.err.splitlines() if "booting cold" in one]
+        assert "version 3" in line
+        armvm("golden", "verify", saved).failed(6)
+    finally:
+        write(2)
+    armvm("golden", "verify", saved).ok()
+
+
+def test_a_clone_keeps_its_address_through_a_reboot(clones: list[dict[str, Any]]) -> None:
+    one = clones[0]
+    before = identity(one["name"])
+    armvm("ssh", one["name"], "--", "sudo systemctl reboot")
+    armvm("wait", one["name"], "--timeout", str(BOOT_TIMEOUT), timeout=BOOT_TIMEOUT + 60).ok()
+    after = identity(one["name"])
+    assert after["boot_id"] != before["boot_id"]
+    kept = ("hostname", "machine_id", "instance_id", "host_key", "mac")
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    shown = armvm("show", one["name"], "--json").ok().json
+    assert shown["ssh"]["host"] == one["ssh"]["host"]
+
+
+def test_deleting_a_clone_gives_its_address_back(clones: list[dict[str, Any]]) -> None:
+    for one in clones:
+        armvm("delete", "--yes", one["name"]).ok()
+        assert reserved(one["name"]) is None
+        assert leftovers(one["name"]) == []
