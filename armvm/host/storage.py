@@ -126,10 +126,17 @@ def create_overlay(pool: Pool, name: str, base: Volume, capacity: int) -> Volume
         return pool.createXML(to_text(document), 0)
 
 
-def write_volume(connection: Connection, pool: Pool, name: str, data: bytes) -> Volume:
-    """Make a raw volume with *data* in it that only its owner can read."""
+def write_volume(
+    connection: Connection, pool: Pool, name: str, data: bytes, *, size: int = 0
+) -> Volume:
+    """Make a raw volume with *data* in it that only its owner can read.
+
+    What it lacks of *size* bytes follows as a hole: zeros that take no space.
+    """
     with errors(f"making the volume {name}"):
-        volume = pool.createXML(to_text(_volume(name, len(data), "raw", mode="0600")), 0)
+        document = _volume(name, max(size, len(data)), "raw", mode="0600")
+        etree.SubElement(document, "allocation", unit="bytes").text = str(len(data))
+        volume = pool.createXML(to_text(document), 0)
     try:
         position = 0
 

@@ -7,7 +7,6 @@ clone returns to when it stops. The golden's memory belongs to its first run alo
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,14 +14,14 @@ from armvm.errors import DomainError
 from armvm.guest import rebirth
 from armvm.guest.documents import compose
 from armvm.guest.seed import seed_image
-from armvm.host import agent, channel, lifecycle, memory_cow, storage
+from armvm.host import channel, lifecycle, memory_cow, storage
 from armvm.host.connection import Connection, Domain, Pool, Volume
 from armvm.host.domain_xml import build
 from armvm.host.forward import ensure_forward
 from armvm.host.golden import Golden, definition_of_clone
 from armvm.host.instance import set_record
 from armvm.host.xml import to_text
-from armvm.progress import Progress
+from armvm.progress import Progress, size_text
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
 from armvm.provision.plan import CreatePlan
@@ -32,8 +31,6 @@ from armvm.signals import shielded
 #: Seconds that a clone may take for its new identity. It takes tenths; a host with a clone on
 #: every CPU is slow.
 PATIENCE = 60.0
-#: Seconds that an exchange may take before the clone's clock is set once more.
-CLOCK_LAG = 0.8
 
 
 def make_clone(
@@ -70,7 +67,7 @@ def make_clone(
         undo.add(lambda: lifecycle.destroy(domain))
         clone = memory_cow.load(connection, element, state)
         lifecycle.resume(clone)
-        _be_reborn(connection, clone, plan)
+        _be_reborn(connection, clone, plan, progress)
         # Only now can anybody reach it. Its ssh server listens: the golden was logged in to.
         if record.forward is not None:
             record = replace(record, forward=ensure_forward(clone, record.forward, ()))
@@ -80,7 +77,14 @@ def make_clone(
 
 def seed_of(plan: CreatePlan) -> bytes:
     """Return the seed of a planned machine."""
-    return seed_image(compose(plan.machine, plan.identity, plan.record.user))
+    return seed_image(
+        compose(plan.machine, plan.identity, plan.record.user, clone=runs_in_background(plan))
+    )
+
+
+def runs_in_background(plan: CreatePlan) -> bool:
+    """Tell whether a clone as planned needs a run of cloud-init: it has user-data of its own."""
+    return plan.machine.user_data is not None
 
 
 def authorized_keys(plan: CreatePlan) -> Sequence[str]:
@@ -96,8 +100,9 @@ def _make_volumes(connection: Connection, pool: Pool, plan: CreatePlan, golden: 
     size = storage.physical_size(_volume(pool, theirs["seed"]))
     seed = seed_of(plan)
     if len(seed) > size:
-        raise DomainError(f"its seed is larger than that of the golden {golden.name}")
-    storage.write_volume(connection, pool, names["seed"], seed.ljust(size, b"\0"))
+        room, needed = size_text(size), size_text(len(seed))
+        raise DomainError(f"it has room for a seed of {room}, and {needed} are needed")
+    storage.write_volume(connection, pool, names["seed"], seed, size=size)
     storage.create_overlay(pool, names["overlay"], _volume(pool, theirs["overlay"]), machine.disk)
 
 
@@ -108,16 +113,19 @@ def _volume(pool: Pool, name: str) -> Volume:
     return volume
 
 
-def _be_reborn(connection: Connection, clone: Domain, plan: CreatePlan) -> None:
+def _be_reborn(connection: Connection, clone: Domain, plan: CreatePlan, progress: Progress) -> None:
     """Give a clone that has just been resumed its identity, and see that it has taken it."""
-    order = rebirth.make_order(
-        plan.machine.name, plan.identity, user=plan.record.user, keys=authorized_keys(plan)
-    )
-    line = json.dumps(order).encode()
-    answer = channel.exchange(connection, clone, line, timeout=PATIENCE)
-    took = time.time() - order["time"]
-    facts = rebirth.read_facts(answer.decode(errors="replace"))
-    # The order's time was right when it was sent: on a busy host it was old when it was read.
-    rebirth.check(order, facts, tolerance=rebirth.CLOCK_TOLERANCE + took)
-    if took > CLOCK_LAG:
-        agent.set_time(clone)
+    with channel.talk(connection, clone, timeout=PATIENCE) as ask:
+        order = rebirth.make_order(
+            plan.machine.name,
+            plan.identity,
+            user=plan.record.user,
+            keys=authorized_keys(plan),
+            password_hash=plan.machine.password_hash,
+            full=runs_in_background(plan),
+        )
+        facts = rebirth.read_facts(ask(json.dumps(order).encode()).decode(errors="replace"))
+        behind = rebirth.set_clock(facts, ask)
+        rebirth.check(order, facts)
+    if behind > rebirth.CLOCK_TOLERANCE:
+        progress.warn(f"this host is slow: the guest's clock may be {behind:.1f} s behind")

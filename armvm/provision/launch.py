@@ -9,7 +9,7 @@ from armvm.errors import ArmvmError, Conflict
 from armvm.guest.ready import Boot
 from armvm.guest.serial import Stage
 from armvm.host.golden import Golden
-from armvm.host.instance import Instance, observe
+from armvm.host.instance import Instance, find_domain, observe
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import clone, create, images, warm
@@ -24,10 +24,14 @@ from armvm.spec.machine import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class Created:
-    """A machine that was made; ``ready`` is None where it was not waited for."""
+    """A machine that was made; ``ready`` is None where it is not, or was not waited for.
+
+    ``seconds`` is how long making it took, where that counts as a part of its start.
+    """
 
     instance: Instance
     ready: Ready | None
+    seconds: float = 0.0
 
 
 def decide(
@@ -72,7 +76,7 @@ def launch(
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable)
         if made is not None:
-            return made
+            return _when_ready(where, made, timeout, progress) if wait else made
     elif wish is not None and wish.asked is not None:
         progress.say(
             "a clone begins in the middle of its golden's run: --no-start makes a cold one"
@@ -82,22 +86,27 @@ def launch(
             plan = replace(plan, source=images.locate(plan.machine.image, progress))
         image = images.obtain(plan.source, progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
-    if not (start and wait):
-        return Created(instance=observe(domain), ready=None)
+    made = Created(instance=observe(domain), ready=None)
+    return _when_ready(where, made, timeout, progress) if start and wait else made
+
+
+def _when_ready(where: Where, made: Created, timeout: float | None, progress: Progress) -> Created:
+    """Wait for a machine that is not ready yet; an interruption removes it."""
+    if made.ready is not None:
+        return made
+    name = made.instance.name
     try:
-        ready = wait_ready(
-            where.connection,
-            plan.machine.name,
-            timeout=timeout,
-            progress=progress,
-        )
+        ready = wait_ready(where.connection, name, timeout=timeout, progress=progress)
     except Exception:
         raise  # the machine is whole: it stays
     except BaseException:  # Ctrl-C, SIGTERM
-        progress.say(f"interrupted: removing {plan.machine.name}")
+        progress.say(f"interrupted: removing {name}")
+        domain = find_domain(where.connection, name)
         delete_domain(where.connection, domain, observe(domain))
         raise
-    return Created(instance=ready.instance, ready=ready)
+    seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
+    boot = Boot(seen={**seen, Stage.STARTED: 0.0})
+    return Created(instance=ready.instance, ready=replace(ready, boot=boot))
 
 
 def _from_golden(
@@ -118,6 +127,9 @@ def _from_golden(
     seconds = time.monotonic() - begun
     progress.say(f"made from the golden {golden.name} (--cold boots instead)")
     instance = observe(domain)
+    if clone.runs_in_background(plan):
+        progress.say(f"armvm ssh {instance.name}   works now; cloud-init goes on with --user-data")
+        return Created(instance=instance, ready=None, seconds=seconds)
     return Created(
         instance=instance,
         ready=Ready(

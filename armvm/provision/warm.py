@@ -111,8 +111,6 @@ def _why_not(where: Where, plan: CreatePlan, golden: Golden, wanted: dict[str, A
     different = differences(wanted, golden.mark.shape)
     if different:
         return "it has " + "; ".join(different)
-    if plan.machine.user_data is not None or plan.machine.password_hash is not None:
-        return "user-data and passwords are set up by a boot"
     return fits(where, golden)
 
 
