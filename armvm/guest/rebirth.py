@@ -104,7 +104,7 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
 
     Its clock is no part of it: see `set_clock`.
     """
-    wanted = {
+    wanted: dict[str, Any] = {
         "hostname": order["hostname"],
         "hostname_file": order["hostname"],
         "machine_id": order["machine_id"],
@@ -116,6 +116,8 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     for key, value in (("dbus_id", "machine_id"), ("instance_id", "instance_id")):
         if facts.get(key) is not None:
             wanted[key] = order[value]
+    heard = {"full": order["full"], "password": bool(order["password_hash"])}
+    wanted |= {key: True for key, value in heard.items() if value}
     wrong = [key for key, value in wanted.items() if facts.get(key) != value]
     if wrong:
         raise DomainError(

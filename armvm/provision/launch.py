@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
-from armvm.errors import ArmvmError, Conflict
+from armvm.errors import ArmvmError, Conflict, NotFound
 from armvm.guest.ready import Boot
 from armvm.guest.serial import Stage
 from armvm.host.golden import Golden
@@ -101,8 +102,9 @@ def _when_ready(where: Where, made: Created, timeout: float | None, progress: Pr
         raise  # the machine is whole: it stays
     except BaseException:  # Ctrl-C, SIGTERM
         progress.say(f"interrupted: removing {name}")
-        domain = find_domain(where.connection, name)
-        delete_domain(where.connection, domain, observe(domain))
+        with contextlib.suppress(NotFound):  # somebody else was faster
+            domain = find_domain(where.connection, name)
+            delete_domain(where.connection, domain, observe(domain))
         raise
     seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
     boot = Boot(seen={**seen, Stage.STARTED: 0.0})

@@ -122,6 +122,16 @@ def test_each_difference_is_told(change: dict[str, Any]) -> None:
         rebirth.check(ORDER, answer(**change))
 
 
+@pytest.mark.parametrize("wish", [{"full": True}, {"password_hash": "$2b$x"}], ids=str)
+def test_a_golden_that_knows_nothing_of_a_wish_is_of_no_use(wish: dict[str, Any]) -> None:
+    order = rebirth.make_order("clone", IDENTITY, user="debian", keys=[], **wish)
+    said = answer(machine_id=order["machine_id"], boot_id=order["boot_id"],
+                  dbus_id=order["machine_id"])  # fmt: skip
+    with pytest.raises(DomainError, match="full|password"):
+        rebirth.check(order, said)
+    rebirth.check(order, {**said, "full": True, "password": True})
+
+
 class Guest:
     """A guest's clock: words to it and from it take their time, in seconds."""
 
