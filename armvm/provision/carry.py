@@ -186,12 +186,15 @@ def _write_file(
         with contextlib.suppress(PermissionError):  # not root: it is ours
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         os.fchmod(file.fileno(), member.mode & 0o777)
-        moment = int(member.mtime * 10**9)
-        os.utime(file.fileno(), ns=(moment, moment))
+        with contextlib.suppress(ValueError, OverflowError):  # no moment that there can be
+            moment = int(member.mtime * 10**9)
+            os.utime(file.fileno(), ns=(moment, moment))
 
 
 def _check_link(path: str, target: str) -> None:
-    """Refuse a symbolic link that leads out of the directory."""
+    """Refuse a symbolic link that leads nowhere, or out of the directory."""
+    if not target or "\0" in target:
+        raise _Refused("it is a symbolic link to nothing")
     end = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     if target.startswith("/") or end == ".." or end.startswith("../"):
         raise _Refused("it is a symbolic link that leads out of the directory")

@@ -118,6 +118,7 @@ def test_a_file_that_was_changed_here_too_stays(here: Path) -> None:
         ("sub", tarfile.REGTYPE, "x"),
         ("l", tarfile.SYMTYPE, "/etc/passwd"),
         ("sub/l", tarfile.SYMTYPE, "../../evil"),
+        ("l", tarfile.SYMTYPE, ""),
         ("l", tarfile.LNKTYPE, "tool"),
         ("l", tarfile.CHRTYPE, ""),
         ("l", tarfile.FIFOTYPE, ""),
@@ -134,6 +135,16 @@ def test_nothing_is_written_elsewhere_or_else(
     report = written(here, archive((name, kind, text)), {name})
     assert list(report.refused) == [name]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("when", ["inf", "nan", "1e300", "-1e300"])
+def test_a_time_that_cannot_be_is_left_out(here: Path, when: str) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("./new")
+        info.pax_headers = {"mtime": when}
+        tar.addfile(info)
+    assert written(here, out.getvalue(), {"new"}).written == ["new"]
 
 
 def test_what_nobody_asked_for_is_refused(here: Path) -> None:

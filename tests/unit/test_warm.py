@@ -127,7 +127,7 @@ def test_a_golden_that_knows_nothing_of_a_wish_is_of_no_use(wish: dict[str, Any]
     order = rebirth.make_order("clone", IDENTITY, user="debian", keys=[], **wish)
     said = answer(machine_id=order["machine_id"], boot_id=order["boot_id"],
                   dbus_id=order["machine_id"])  # fmt: skip
-    with pytest.raises(DomainError, match="full|password"):
+    with pytest.raises(DomainError, match=r"full|password"):
         rebirth.check(order, said)
     rebirth.check(order, {**said, "full": True, "password": True})
 
