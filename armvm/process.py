@@ -13,9 +13,11 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from armvm.errors import CommandFailed, MissingCapability
+
+T = TypeVar("T")
 
 #: Which package brings a program, where its name does not say so: (Debian and Ubuntu, Fedora).
 PACKAGES: Mapping[str, tuple[str, str]] = {
@@ -145,6 +147,61 @@ def passthrough(argv: Sequence[str | Path]) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code
+
+
+def stream(
+    argv: Sequence[str | Path],
+    feed: Callable[[IO[bytes]], object],
+    drain: Callable[[IO[bytes]], T],
+) -> T:
+    """Run a program, let *feed* write its input while *drain* reads its output; return the latter.
+
+    Raises what they raise (a program that stops reading is no error of *feed*'s), CommandFailed
+    when the program fails. Whatever ends the call early ends the program.
+    """
+    import subprocess
+    import tempfile
+    import threading
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    with tempfile.TemporaryFile() as trouble:
+        process: Any = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=trouble,
+            start_new_session=True,
+        )
+        failures: list[Exception] = []
+
+        def write() -> None:
+            try:
+                with contextlib.suppress(BrokenPipeError), process.stdin:
+                    feed(process.stdin)
+            except Exception as error:
+                failures.append(error)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        try:
+            result = drain(process.stdout)
+            writer.join()
+            process.stdout.close()
+            code = process.wait()
+        except BaseException:
+            _kill(process)
+            process.stdout.close()
+            writer.join(PATIENCE)
+            raise
+        if failures:
+            raise failures[0]
+        if code != 0:
+            trouble.seek(0)
+            tail = trouble.read().decode(errors="replace").strip()[-TAIL:]
+            raise CommandFailed(
+                f"{Path(words[0]).name} failed with exit code {code}", detail=tail or None
+            )
+        return result
 
 
 def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None) -> bytes:

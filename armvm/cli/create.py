@@ -90,7 +90,8 @@ def create(
     time (exit 11), or whose cloud-init ended in error (exit 12), stays for you to look at.
 
     Where a golden of the same image and shape exists ('armvm golden'), the machine is made from
-    it and can be logged in to in a second or two, with an identity of its own.
+    it and can be logged in to in a second or two, with an identity of its own. What --user-data
+    asks for is then done in the background; it is ready when that has ended.
     """
     from armvm.provision.access import free_name
     from armvm.provision.launch import decide, launch

@@ -25,6 +25,8 @@ _EXAMPLES = """Examples:
 
   tar c src | armvm run --from ci --env CC=gcc -- sh -c 'tar x && make -C src test'
 
+  armvm run --from ci --mount . -- make test
+
   armvm run --image local:debian-12 --preset minimal --network user"""
 
 
@@ -43,6 +45,15 @@ def run(
         list[str] | None,
         typer.Option("--env", "-e", metavar="K=V", help="Set a variable; can be repeated."),
     ] = None,
+    mount: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mount",
+            metavar="DIR[:GUESTDIR][:ro]",
+            help="Copy a directory into the machine (default: to ~/NAME), run the command in it, "
+            "and copy what was changed back; with :ro, nothing comes back. Can be repeated.",
+        ),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the machine afterwards.")] = False,
     connect: Connect = None,
     pool: PoolName = None,
@@ -54,13 +65,18 @@ def run(
     The exit code is the command's (255: ssh itself failed); its input and output are yours. The
     machine is removed afterwards, also after Ctrl-C; one whose armvm was killed is removed by
     the next run.
+
+    --mount copies by tar over ssh: before the command, and the new and changed files back after
+    it, whatever its exit code. Files are replaced one by one, each whole; nothing is removed here,
+    and a file that was changed here meanwhile stays, with the machine's beside it.
     """
+    from armvm.provision.mount import read_mounts
     from armvm.provision.throwaway import check_environment, fresh_name
     from armvm.provision.throwaway import run as run_once
     from armvm.provision.warm import Warm
 
     wish = Warm(asked=golden, cold=cold)
-    variables = check_environment(env or [])
+    variables, mounts = check_environment(env or []), read_mounts(mount or [])
     base = base_for(open_where(connect, pool), golden, pool)
     machine = request(fresh_name, base.settings)
     code = run_once(
@@ -69,6 +85,7 @@ def run(
         base.golden,
         command=context.obj or [],
         variables=variables,
+        mounts=mounts,
         terminal=sys.stdin.isatty() and sys.stdout.isatty(),
         keep=keep,
         wish=wish,

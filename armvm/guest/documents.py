@@ -54,14 +54,19 @@ class Documents:
         }
 
 
-def compose(machine: Machine, identity: Identity, user: str) -> Documents:
+def compose(machine: Machine, identity: Identity, user: str, *, clone: bool = False) -> Documents:
     """Return the documents of *machine*, whose user is called *user*.
+
+    Those for a *clone* that runs already keep cloud-init from removing the ssh host key before
+    it writes it again: somebody may be logging in.
 
     The user's own cloud-config is merged on top. Another kind of user-data (a script, an
     #include) is passed on as it is, and what armvm has to say goes into vendor-data, which
     cloud-init merges below it. Raises ConfigError when the user-data is neither.
     """
     ours = _cloud_config(machine, identity, user)
+    if clone:
+        ours["ssh_deletekeys"] = False
     theirs = None if machine.user_data is None else read_user_data(machine.user_data)
     if isinstance(theirs, str):
         user_data, vendor_data = theirs, _dump_config(ours)

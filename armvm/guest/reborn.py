@@ -1,8 +1,7 @@
-"""What runs inside a guest to make it another machine. This file is sent there as it is.
+"""What runs inside a guest to make it another machine; sent there behind `reborn_tools`, as text.
 
 It has three verbs: ``wait`` is left running in the golden and becomes the clone's first act,
-``rehearse`` does the same at once, ``facts`` tells who the machine is. It needs nothing but
-Python's standard library, since 3.7.
+``rehearse`` does the same at once, ``facts`` tells who the machine is.
 
 ``wait`` exists because starting a process is most of the cost of a new identity under
 emulation: this one has started, and has imported all it needs, before the memory was saved.
@@ -10,32 +9,46 @@ emulation: this one has started, and has imported all it needs, before the memor
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import os
+import pwd
+import shutil
 import socket
-import struct
 import sys
 import time
 from typing import Any
 
-DIRECTORY = "/run/armvm"
+from armvm.guest.reborn_tools import (
+    DIRECTORY,
+    forget_blocks,
+    mask,
+    new_mac,
+    read,
+    run,
+    stir,
+    write,
+    write_bytes,
+)
+
 TIMERS = DIRECTORY + "/timers"
 CHANNEL = "/dev/virtio-ports/org.armvm.rebirth.0"
 CLOUD = "/var/lib/cloud"
+RESULTS = ("/run/cloud-init/result.json", "/run/cloud-init/status.json")
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-#: ioctls of random(4), linux/random.h: the same numbers on all of Linux's 64-bit architectures
-#: that matter here.
-RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
-#: ioctls of netdevice(7), linux/sockios.h, and what they take.
-SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFHWADDR = 0x8913, 0x8914, 0x8924
-IFF_UP, ARPHRD_ETHER = 1, 1
-#: mount(2)'s flag for a bind mount.
-MS_BIND = 4096
+#: cloud-init's units in the order of a boot: those of version 24.3 and newer among them, which
+#: run all stages in one process (-main) and have another name for the second one (-network).
+STAGES = (
+    "cloud-init-main", "cloud-init-local", "cloud-init-network", "cloud-init",
+    "cloud-config", "cloud-final",
+)  # fmt: skip
+IN_BACKGROUND = (
+    "systemd-run", "--no-block", "--collect", "--unit=armvm-cloud-init", "/bin/sh", "-c",
+)  # fmt: skip
 #: Seconds after which a clone starts its timers: not while its user logs in for the first time.
 QUIET = 30
+#: Seconds that they wait for cloud-init at most.
+LONGEST = 3600
 
 
 def main(words: list[str]) -> int:
@@ -51,21 +64,42 @@ def main(words: list[str]) -> int:
 def wait() -> int:
     """Wait for an order in the channel, carry it out, and answer."""
     channel = os.open(CHANNEL, os.O_RDWR)
+    order = listen(channel, patient=True)
+    try:
+        answer = become(order)
+    except Exception as error:  # whatever it is, the host must hear of it
+        answer = {"error": repr(error)}
+    say(channel, answer)
+    # A host that was slow to hand over the order has the clock set again, until it hangs up.
+    while True:
+        again = listen(channel, patient=False)
+        if not again:
+            break
+        time.clock_settime(time.CLOCK_REALTIME, again["time"])
+        say(channel, {"time": time.time()})
+    os.sync()  # a plug pulled soon must not bring the golden's identity back
+    return afterwards(full=order["full"] and "error" not in answer)
+
+
+def listen(channel: int, *, patient: bool) -> dict[str, Any]:
+    """Return the next line's object; without *patient*, an empty one when the host hangs up."""
     line = b""
     while not line.endswith(b"\n"):
         part = os.read(channel, 65536)
         if not part:  # nobody at the other end: Linux does not wait for one
+            if not patient:
+                return {}
             time.sleep(0.01)
         line += part
-    try:
-        answer = become(json.loads(line))
-    except Exception as error:  # whatever it is, the host must hear of it
-        answer = {"error": repr(error)}
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def say(channel: int, answer: dict[str, Any]) -> None:
+    """Write an object as a line."""
     text = json.dumps(answer).encode() + b"\n"
     while text:
         text = text[os.write(channel, text) :]
-    os.sync()  # a plug pulled soon must not bring the golden's identity back
-    return afterwards()
 
 
 def become(order: dict[str, Any]) -> dict[str, Any]:
@@ -74,16 +108,19 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
     time.clock_settime(time.CLOCK_REALTIME, order["time"])
     rename(order["hostname"])
     new_machine_id(order["machine_id"])
-    new_cloud_instance(order["instance_id"], order["hostname"])
+    new_cloud_instance(order["instance_id"], order["hostname"], full=order["full"])
     new_host_key(order["host_key_private"], order["host_key_public"])
     authorize(order["user"], order["authorized_keys"])
+    if order["password_hash"]:
+        new_password(order["user"], order["password_hash"])
     if order.get("mac"):
         new_mac(*order["mac"])
     if order["boot_id"]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):
         write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
-    return facts()
+    # What cannot be read back: that it was heard at all. An older golden's process knows neither.
+    return {**facts(), "full": order["full"], "password": bool(order["password_hash"])}
 
 
 def new_machine_id(machine_id: str) -> None:
@@ -96,14 +133,6 @@ def new_machine_id(machine_id: str) -> None:
     for journal in ("/var/log/journal/", "/run/log/journal/"):
         if old and old != machine_id and os.path.isdir(journal + old):
             os.rename(journal + old, journal + machine_id)
-
-
-def stir(entropy: bytes) -> None:
-    """Feed the kernel's random number generator, and make every CPU's generator take it."""
-    with open("/dev/urandom", "wb") as device:
-        pool = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
-        fcntl.ioctl(device, RNDADDENTROPY, pool)
-        fcntl.ioctl(device, RNDRESEEDCRNG)
 
 
 def rename(name: str) -> None:
@@ -132,18 +161,27 @@ def hosts(text: str, old: str, new: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def new_cloud_instance(instance_id: str, name: str) -> None:
+def new_cloud_instance(instance_id: str, name: str, *, full: bool) -> None:
     """Let cloud-init take this machine for one that it has set up already.
 
-    It compares the seed's instance-id with the one of the boot before, and keeps a mark for
-    everything done once in the instance's directory.
+    It compares the seed's instance-id with the one of the boot before, which tells it whether to
+    set up the network, and keeps a mark for everything done once in the instance's directory.
+    With *full*, it finds no marks, and the seed's user-data: `afterwards` lets it run.
     """
     if not os.path.isdir(CLOUD + "/instances"):
         return
     link = CLOUD + "/instance"
     old = os.path.realpath(link)
     new = CLOUD + "/instances/" + instance_id
-    if old != new and os.path.isdir(old):
+    if full:
+        forget_blocks()
+        shutil.rmtree(CLOUD + "/instances")
+        # Whoever waits for cloud-init must not take the golden's run for this machine's.
+        for stale in (*RESULTS, CLOUD + "/data/result.json", CLOUD + "/data/status.json"):
+            if os.path.lexists(stale):
+                os.unlink(stale)
+        os.makedirs(new)
+    elif old != new and os.path.isdir(old):
         os.rename(old, new)
     elif not os.path.isdir(new):
         os.makedirs(new)
@@ -178,8 +216,6 @@ def new_host_key(private: str, public: str) -> None:
 
 def authorize(user: str, keys: list[str]) -> None:
     """Let *keys* and no others log in as *user*."""
-    import pwd
-
     account = pwd.getpwnam(user)
     directory = account.pw_dir + "/.ssh"
     if not os.path.isdir(directory):
@@ -190,34 +226,10 @@ def authorize(user: str, keys: list[str]) -> None:
     os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def new_mac(old: str, new: str) -> None:
-    """Give the network card that has the address *old* the address *new*.
-
-    Down and up again, so that the kernel makes a new link-local IPv6 address too.
-    """
-    for card in os.listdir("/sys/class/net"):
-        if read("/sys/class/net/" + card + "/address") == old and old != new:
-            name = card.encode().ljust(16, b"\0")
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-                answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, name + bytes(16))
-                (flags,) = struct.unpack_from("H", answer, 16)
-                down, up = (struct.pack("16sH14x", name, one) for one in (flags & ~IFF_UP, flags))
-                fcntl.ioctl(any_socket, SIOCSIFFLAGS, down)
-                address = bytes.fromhex(new.replace(":", ""))
-                fcntl.ioctl(
-                    any_socket, SIOCSIFHWADDR, struct.pack("16sH14s", name, ARPHRD_ETHER, address)
-                )
-                fcntl.ioctl(any_socket, SIOCSIFFLAGS, up)
-
-
-def mask(path: str, text: str) -> None:
-    """Let *path*, a file of the kernel's, read as *text* until the next boot."""
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    over = DIRECTORY + "/" + os.path.basename(path)
-    write(over, text, 0o444)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(over.encode(), path.encode(), None, MS_BIND, None) != 0:
-        raise OSError(ctypes.get_errno(), "mount " + path)
+def new_password(user: str, password_hash: str) -> None:
+    """Give *user* a password, by its crypt(5) hash."""
+    if run("/usr/sbin/chpasswd", "-e", stdin=user + ":" + password_hash + "\n") != 0:
+        raise OSError("chpasswd failed")
 
 
 def facts() -> dict[str, Any]:
@@ -239,56 +251,30 @@ def facts() -> dict[str, Any]:
     }
 
 
-def afterwards() -> int:
-    """Start the journal and the timers again, a little later."""
+def afterwards(*, full: bool) -> int:
+    """Let cloud-init run where a *full* run is due; start the journal and the timers again."""
+    if full:
+        # One after the other: together they would not keep the order of a boot. In a unit of its
+        # own: what cloud-init installs may restart the guest agent, whose child this process is.
+        run(*IN_BACKGROUND, "for unit; do systemctl restart $unit; done", "sh", *units())
     time.sleep(QUIET)
     # It keeps the ids it has started with: entries from now on carry the new ones.
     run("systemctl", "try-restart", "systemd-journald.service")
+    # As in a boot: what apt does by itself keeps out of the way of what cloud-init installs.
+    end = time.monotonic() + LONGEST
+    while full and not os.path.exists(RESULTS[0]) and time.monotonic() < end:
+        time.sleep(5)
     timers = (read(TIMERS) or "").split()
     if timers:
         run("systemctl", "start", "--no-block", *timers)
     return 0
 
 
-def run(*words: str) -> str:
-    """Run a program and return its output; how it ended does not matter here."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.dup2(writer, 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        try:
-            os.execvp(words[0], words)  # noqa: S606 - no shell is wanted
-        finally:
-            os._exit(127)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
-
-
-def read(path: str) -> str | None:
-    """Return a file's text without the white space around it; None where there is none."""
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
-def write(path: str, text: str, mode: int) -> None:
-    """Replace a file; a reader sees the old text or the new."""
-    write_bytes(path, text.encode(), mode)
-
-
-def write_bytes(path: str, data: bytes, mode: int) -> None:
-    """Replace a file; a reader sees the old bytes or the new."""
-    target = path + ".armvm-new"
-    with open(target, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-    os.rename(target, path)
+def units() -> list[str]:
+    """Return the units that run cloud-init's stages on this system."""
+    places = ("/lib/systemd/system/", "/usr/lib/systemd/system/", "/etc/systemd/system/")
+    names = [stage + ".service" for stage in STAGES]
+    return [name for name in names if any(os.path.exists(place + name) for place in places)]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from armvm.guest.documents import Documents
 
 LABEL = "cidata"
+#: Bytes that a golden's seed takes: until its clones boot again, theirs can be no larger. The
+#: largest user-data (documents.MAX_USER_DATA) fits, but for letters that take more bytes.
+SEED_ROOM = 2 << 20
 
 
 def seed_image(documents: Documents) -> bytes:

@@ -58,20 +58,6 @@ def write_file(domain: Domain, path: str, data: bytes) -> None:
             _ask(domain, "guest-file-close", handle=handle)
 
 
-def set_time(domain: Domain) -> bool:
-    """Set the guest's clock to this host's, to some hundredths of a second; tell whether it was.
-
-    The agent also sets the hardware clock, which keeps it busy for a second or two.
-    """
-    nanoseconds = time.time_ns()
-    now = {"seconds": nanoseconds // 10**9, "nseconds": nanoseconds % 10**9}
-    try:
-        domain.setTime(now, 0)
-    except libvirt.libvirtError:
-        return False
-    return True
-
-
 def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str:
     """Run a program in the guest to its end, and return its output; raises as `outcome` does."""
     return outcome(domain, start_process(domain, argv), timeout=timeout)

@@ -1,4 +1,4 @@
-"""A virtio channel of our own into a guest: one line there, one line back.
+"""A virtio channel of our own into a guest: a line there, a line back.
 
 The guest agent could carry the same words, but it writes each command it is given to the
 guest's log and starts a process for each: half a second under emulation.
@@ -7,6 +7,9 @@ guest's log and starts a process for each: half a second under emulation.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import libvirt
 from lxml import etree
@@ -37,36 +40,45 @@ def is_open(domain: Domain) -> bool:
     return any(target.get("name") == NAME for target in found)
 
 
-def exchange(connection: Connection, domain: Domain, line: bytes, *, timeout: float) -> bytes:
-    """Send a line to the process that waits at the channel, and return the line it answers.
+@contextmanager
+def talk(
+    connection: Connection, domain: Domain, *, timeout: float
+) -> Iterator[Callable[[bytes], bytes]]:
+    """Talk to the process that waits at the channel, and hang up in the end.
 
-    *timeout* is in seconds. Raises NotReady when they are over, or the guest hangs up.
+    What is yielded sends a line and returns the line that is answered. *timeout* is in seconds,
+    for all of it. Raises NotReady when they are over, or the guest hangs up.
     """
-    with errors(f"talking to {domain.name()}"):
+    name = domain.name()
+    with errors(f"talking to {name}"):
         stream = connection.newStream(0)
         domain.openChannel(NAME, stream, libvirt.VIR_DOMAIN_CHANNEL_FORCE)
         late = threading.Timer(timeout, _abort, [stream])
         late.daemon = True
         late.start()
         try:
-            rest = line + b"\n"
-            while rest:
-                rest = rest[stream.send(rest) :]
-            answer = b""
-            while not answer.endswith(b"\n") and len(answer) < MAX_ANSWER:
-                part = stream.recv(4096)
-                if not part:
-                    break
-                answer += part
+            yield lambda line: _exchange(stream, name, line)
         except libvirt.libvirtError as error:
             if late.is_alive():
                 raise
-            raise NotReady(f"{domain.name()} did not answer within {timeout:g} s") from error
+            raise NotReady(f"{name} did not answer within {timeout:g} s") from error
         finally:
             late.cancel()
             _abort(stream)
+
+
+def _exchange(stream: Any, name: str, line: bytes) -> bytes:
+    rest = line + b"\n"
+    while rest:
+        rest = rest[stream.send(rest) :]
+    answer = b""
+    while not answer.endswith(b"\n") and len(answer) < MAX_ANSWER:
+        part = stream.recv(4096)
+        if not part:
+            break
+        answer += part
     if not answer.endswith(b"\n"):
-        raise NotReady(f"{domain.name()} hung up before it had answered")
+        raise NotReady(f"{name} hung up before it had answered")
     return answer
 
 

@@ -8,6 +8,7 @@ of its image: ``base-sha256-<hex>.qcow2``.
 
 from __future__ import annotations
 
+import io
 import time
 
 import libvirt
@@ -132,20 +133,15 @@ def create_overlay(pool: Pool, name: str, base: Volume, capacity: int) -> Volume
         return pool.createXML(to_text(document), 0)
 
 
-def write_volume(connection: Connection, pool: Pool, name: str, data: bytes) -> Volume:
-    """Make a raw volume with *data* in it that only its owner can read."""
+def write_volume(
+    connection: Connection, pool: Pool, name: str, data: bytes, *, size: int = 0
+) -> Volume:
+    """Make a raw volume of *data*, and a hole up to *size* bytes, that only its owner can read."""
     with errors(f"making the volume {name}"):
-        volume = pool.createXML(to_text(_volume(name, len(data), "raw", mode="0600")), 0)
+        document = _volume(name, max(size, len(data)), "raw", mode="0600", allocation=len(data))
+        volume = pool.createXML(to_text(document), 0)
     try:
-        position = 0
-
-        def read(count: int) -> bytes:
-            nonlocal position
-            chunk = data[position : position + count]
-            position += len(chunk)
-            return chunk
-
-        transfer.upload(connection, volume, read)
+        transfer.upload(connection, volume, io.BytesIO(data).read)
     except BaseException:
         delete_volume(volume)
         raise
@@ -162,8 +158,7 @@ def copy_volume(pool: Pool, name: str, source: Volume) -> Volume:
 def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | None) -> Volume:
     """Make a sparse raw volume of *size* bytes that QEMU itself opens, under its own user."""
     with errors(f"making the volume {name}"):
-        document = _volume(name, size, "raw", mode="0600")
-        etree.SubElement(document, "allocation", unit="bytes").text = "0"
+        document = _volume(name, size, "raw", mode="0600", allocation=0)
         if owner is not None:
             permissions = at(document, "target/permissions")
             for tag, number in zip(("owner", "group"), owner, strict=True):
@@ -251,10 +246,14 @@ def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
     return removed
 
 
-def _volume(name: str, capacity: int, kind: str, *, mode: str) -> etree._Element:
+def _volume(
+    name: str, capacity: int, kind: str, *, mode: str, allocation: int | None = None
+) -> etree._Element:
     document = etree.Element("volume")
     etree.SubElement(document, "name").text = name
     etree.SubElement(document, "capacity", unit="bytes").text = str(capacity)
+    if allocation is not None:  # the rest is a hole
+        etree.SubElement(document, "allocation", unit="bytes").text = str(allocation)
     target = etree.SubElement(document, "target")
     etree.SubElement(target, "format", type=kind)
     etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = mode

@@ -16,7 +16,7 @@ from armvm.guest import rebirth
 from armvm.guest.documents import compose
 from armvm.guest.ready import is_up
 from armvm.guest.seed import seed_image
-from armvm.host import agent, channel, lifecycle, memory, storage
+from armvm.host import channel, lifecycle, memory, storage
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
 from armvm.host.forward import ensure_forward
@@ -24,7 +24,7 @@ from armvm.host.golden import Golden, definition_of_clone
 from armvm.host.instance import Instance, set_record
 from armvm.host.link import set_link
 from armvm.host.xml import to_text
-from armvm.progress import Progress
+from armvm.progress import Progress, size_text
 from armvm.provision import networking
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
@@ -36,8 +36,6 @@ from armvm.signals import shielded
 #: Seconds that a clone may take for its new identity. It takes tenths; a host with a clone on
 #: every CPU is slow.
 PATIENCE = 60.0
-#: Seconds that an exchange may take before the clone's clock is set once more.
-CLOCK_LAG = 0.8
 #: Seconds between two looks for a clone's address, and for its kernel to refuse a connection.
 _POLL, _CONNECT = 0.03, 0.25
 
@@ -78,7 +76,7 @@ def make_clone(
             _check_qemu(clone, golden)
         lifecycle.resume(clone)
         mac = None if spec.network is None else (golden.mac, spec.mac)
-        _be_reborn(connection, clone, plan, mac)
+        _be_reborn(connection, clone, plan, mac, progress)
         # Only now can anybody reach it. Its ssh server listens: the golden was logged in to.
         if spec.network is not None:
             set_link(clone, up=True)
@@ -105,7 +103,14 @@ def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) 
 
 def seed_of(plan: CreatePlan) -> bytes:
     """Return the seed of a planned machine."""
-    return seed_image(compose(plan.machine, plan.identity, plan.record.user))
+    return seed_image(
+        compose(plan.machine, plan.identity, plan.record.user, clone=runs_in_background(plan))
+    )
+
+
+def runs_in_background(plan: CreatePlan) -> bool:
+    """Tell whether a clone as planned needs a run of cloud-init: it has user-data of its own."""
+    return plan.machine.user_data is not None
 
 
 def authorized_keys(plan: CreatePlan) -> Sequence[str]:
@@ -121,8 +126,9 @@ def _make_volumes(connection: Connection, pool: Pool, plan: CreatePlan, golden: 
     size = storage.physical_size(storage.need_volume(pool, theirs["seed"]))
     seed = seed_of(plan)
     if len(seed) > size:
-        raise DomainError(f"its seed is larger than that of the golden {golden.name}")
-    storage.write_volume(connection, pool, names["seed"], seed.ljust(size, b"\0"))
+        room, needed = size_text(size), size_text(len(seed))
+        raise DomainError(f"it has room for a seed of {room}, and {needed} are needed")
+    storage.write_volume(connection, pool, names["seed"], seed, size=size)
     below = storage.need_volume(pool, theirs["overlay"])
     storage.create_overlay(pool, names["overlay"], below, machine.disk)
 
@@ -134,21 +140,25 @@ def _check_qemu(clone: Domain, golden: Golden) -> None:
 
 
 def _be_reborn(
-    connection: Connection, clone: Domain, plan: CreatePlan, mac: tuple[str, str] | None
+    connection: Connection,
+    clone: Domain,
+    plan: CreatePlan,
+    mac: tuple[str, str] | None,
+    progress: Progress,
 ) -> None:
     """Give a clone that has just been resumed its identity, and see that it has taken it."""
-    order = rebirth.make_order(
-        plan.machine.name,
-        plan.identity,
-        user=plan.record.user,
-        keys=authorized_keys(plan),
-        mac=mac,
-    )
-    line = json.dumps(order).encode()
-    answer = channel.exchange(connection, clone, line, timeout=PATIENCE)
-    took = time.time() - order["time"]
-    facts = rebirth.read_facts(answer.decode(errors="replace"))
-    # The order's time was right when it was sent: on a busy host it was old when it was read.
-    rebirth.check(order, facts, tolerance=rebirth.CLOCK_TOLERANCE + took)
-    if took > CLOCK_LAG:
-        agent.set_time(clone)
+    with channel.talk(connection, clone, timeout=PATIENCE) as ask:
+        order = rebirth.make_order(
+            plan.machine.name,
+            plan.identity,
+            user=plan.record.user,
+            keys=authorized_keys(plan),
+            mac=mac,
+            password_hash=plan.machine.password_hash,
+            full=runs_in_background(plan),
+        )
+        facts = rebirth.read_facts(ask(json.dumps(order).encode()).decode(errors="replace"))
+        behind = rebirth.set_clock(facts, ask)
+        rebirth.check(order, facts)
+    if behind > rebirth.CLOCK_TOLERANCE:
+        progress.warn(f"this host is slow: the guest's clock may be {behind:.1f} s behind")

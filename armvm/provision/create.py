@@ -14,7 +14,7 @@ from armvm import __version__
 from armvm.errors import NotFound
 from armvm.guest.documents import compose
 from armvm.guest.identity import new_identity
-from armvm.guest.seed import seed_image
+from armvm.guest.seed import SEED_ROOM, seed_image
 from armvm.host import lifecycle, memory, storage
 from armvm.host.base import ensure_base
 from armvm.host.connection import Connection, Domain, Pool
@@ -116,10 +116,12 @@ def _make_volumes(
     # The name is ours since the domain is defined: volumes of that name are a dead machine's.
     storage.delete_machine_volumes(pool, machine.name)
     documents = compose(machine, plan.identity, plan.record.user)
-    storage.write_volume(connection, pool, names["seed"], seed_image(documents))
+    golden = plan.spec.memory_file is not None
+    room = SEED_ROOM if golden else 0
+    storage.write_volume(connection, pool, names["seed"], seed_image(documents), size=room)
     base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
     storage.create_overlay(pool, names["overlay"], base, machine.disk)
-    if plan.spec.memory_file is not None and plan.spec.memory_route == memory.COW:
+    if golden and plan.spec.memory_route == memory.COW:
         size = machine.memory_mib << 20
         storage.create_memory(pool, names["memory"], size, where.facts.qemu_owner)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from armvm.errors import ConfigError, DomainError, NotReady
-from armvm.guest import rebirth, reborn
+from armvm.guest import rebirth, reborn, reborn_tools
 from armvm.guest.credentials import own_key
 from armvm.host import agent, channel, lifecycle, memory, storage
 from armvm.host.connection import Domain, Pool
@@ -57,7 +57,7 @@ def golden_machine(machine: Machine) -> Machine:
     if machine.user_data is not None or machine.password_hash is not None:
         raise ConfigError(
             "a golden takes no --user-data and no --password: every clone would have them",
-            hint="give them to the machine: armvm create --cold --user-data FILE",
+            hint="give them to the machine: armvm create --user-data FILE",
         )
     return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
 
@@ -155,7 +155,7 @@ def _settle(domain: Domain, plan: CreatePlan) -> None:
     timers = [line.split()[0] for line in lines if line.strip()]
     if timers:
         agent.output(domain, ["/usr/bin/env", "systemctl", "stop", *timers], timeout=STEP_TIMEOUT)
-    agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", reborn.DIRECTORY])
+    agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", reborn_tools.DIRECTORY])
     agent.write_file(domain, reborn.TIMERS, "\n".join(timers).encode())
     # A login waits for its user's service manager: two seconds, unless it runs already.
     agent.succeeds(domain, ["/usr/bin/env", "loginctl", "enable-linger", plan.record.user])
@@ -185,8 +185,7 @@ def _rehearse(domain: Domain, plan: CreatePlan) -> None:
         keys=plan.machine.ssh_keys,
         mask_boot_id=False,
     )
-    # Here the process starts after the order was written: its clock may be off by that.
-    rebirth.check(order, _guest(domain, "rehearse", order=order), tolerance=STEP_TIMEOUT)
+    rebirth.check(order, _guest(domain, "rehearse", order=order))
     instance = observe(domain)
     where = endpoint(domain, instance)
     for _ in range(REHEARSALS):

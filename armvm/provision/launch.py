@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
-from armvm.errors import ArmvmError, Conflict
+from armvm.errors import ArmvmError, Conflict, NotFound
 from armvm.guest.ready import Boot
 from armvm.guest.serial import Stage
 from armvm.host.golden import Golden
-from armvm.host.instance import Instance, observe
+from armvm.host.instance import Instance, find_domain, observe
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import clone, create, images, warm
@@ -24,10 +25,14 @@ from armvm.spec.machine import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class Created:
-    """A machine that was made; ``ready`` is None where it was not waited for."""
+    """A machine that was made; ``ready`` is None where it is not, or was not waited for.
+
+    ``seconds`` is how long making it took, where that counts as a part of its start.
+    """
 
     instance: Instance
     ready: Ready | None
+    seconds: float = 0.0
 
 
 def decide(
@@ -72,7 +77,7 @@ def launch(
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
         if made is not None:
-            return made
+            return _when_ready(where, made, timeout, progress) if wait else made
     elif wish is not None and wish.asked is not None:
         progress.say(
             "a clone begins in the middle of its golden's run: --no-start makes a cold one"
@@ -82,22 +87,28 @@ def launch(
             plan = replace(plan, source=images.locate(plan.machine.image, progress))
         image = images.obtain(plan.source, progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
-    if not (start and wait):
-        return Created(instance=observe(domain), ready=None)
+    made = Created(instance=observe(domain), ready=None)
+    return _when_ready(where, made, timeout, progress) if start and wait else made
+
+
+def _when_ready(where: Where, made: Created, timeout: float | None, progress: Progress) -> Created:
+    """Wait for a machine that is not ready yet; an interruption removes it."""
+    if made.ready is not None:
+        return made
+    name = made.instance.name
     try:
-        ready = wait_ready(
-            where.connection,
-            plan.machine.name,
-            timeout=timeout,
-            progress=progress,
-        )
+        ready = wait_ready(where.connection, name, timeout=timeout, progress=progress)
     except Exception:
         raise  # the machine is whole: it stays
     except BaseException:  # Ctrl-C, SIGTERM
-        progress.say(f"interrupted: removing {plan.machine.name}")
-        delete_domain(where.connection, domain, observe(domain))
+        progress.say(f"interrupted: removing {name}")
+        with contextlib.suppress(NotFound):  # somebody else was faster
+            domain = find_domain(where.connection, name)
+            delete_domain(where.connection, domain, observe(domain))
         raise
-    return Created(instance=ready.instance, ready=ready)
+    seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
+    boot = Boot(seen={**seen, Stage.STARTED: 0.0})
+    return Created(instance=ready.instance, ready=replace(ready, boot=boot))
 
 
 def _from_golden(
@@ -125,8 +136,11 @@ def _from_golden(
     found = reachable(domain, instance) if wait or instance.network is None else None
     seconds = time.monotonic() - begun
     progress.say(f"made from the golden {golden.name} (--cold boots instead)")
+    if clone.runs_in_background(plan):
+        progress.say(f"armvm ssh {instance.name}   works now; cloud-init goes on with --user-data")
+        return Created(instance=instance, ready=None, seconds=seconds)
     if found is None:
-        return Created(instance=instance, ready=None)
+        return Created(instance=instance, ready=None, seconds=seconds)
     return Created(
         instance=instance,
         ready=Ready(

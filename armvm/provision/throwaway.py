@@ -8,16 +8,17 @@ import shlex
 from collections.abc import Sequence
 
 from armvm import process
-from armvm.errors import ConfigError, NotFound
+from armvm.errors import ArmvmError, ConfigError, NotFound
 from armvm.host.connection import Connection
 from armvm.host.golden import Golden
-from armvm.host.instance import find_domain, instances, observe
+from armvm.host.instance import Instance, find_domain, instances, observe
 from armvm.progress import Progress
 from armvm.provision.create import Where
 from armvm.provision.creator import is_dead
 from armvm.provision.delete import delete_domain
 from armvm.provision.launch import decide, launch
-from armvm.provision.ssh import reach, ssh_command
+from armvm.provision.mount import Carried, Mount, fetch, send
+from armvm.provision.ssh import Endpoint, reach, ssh_command
 from armvm.provision.warm import Warm
 from armvm.spec.machine import Machine
 from armvm.spec.names import shown
@@ -46,6 +47,7 @@ def run(
     *,
     command: Sequence[str],
     variables: Sequence[str],
+    mounts: Sequence[Mount] = (),
     terminal: bool,
     keep: bool,
     wish: Warm,
@@ -54,8 +56,9 @@ def run(
 ) -> int:
     """Make *machine*, run *command* in it (a login shell where it is empty), remove it.
 
-    Returns the command's exit code; 255 is ssh's own. *terminal* gives it a terminal. With
-    *keep*, a machine that was made stays.
+    *mounts* are copied there first, and what was changed in them back; the command runs in the
+    first one's directory. Returns the command's exit code; 255 is ssh's own. *terminal* gives it
+    a terminal. With *keep*, a machine that was made stays.
     """
     connection = where.connection
     sweep(connection, progress)
@@ -74,25 +77,46 @@ def run(
         )
         domain = find_domain(connection, machine.name)
         endpoint = reach(domain, created.instance)
-        words = remote_command(command, variables)
-        return process.passthrough(
+        carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]
+        words = remote_command(command, variables, mounts[0].guest if mounts else None)
+        code = process.passthrough(
             ssh_command(created.instance, endpoint, words, terminal=terminal)
         )
+        for one in carried:
+            _fetch(created.instance, endpoint, one, code, progress)
+        return code
     finally:
         if not keep:
             remove(connection, machine.name, uuid=plan.identity.uuid)
 
 
-def remote_command(command: Sequence[str], variables: Sequence[str]) -> list[str]:
+def _fetch(
+    instance: Instance, where: Endpoint, carried: Carried, code: int, progress: Progress
+) -> None:
+    """Write back a directory's changes. After a command that failed, its exit code counts."""
+    try:
+        fetch(instance, where, carried, progress)
+    except ArmvmError as error:
+        if code == 0:
+            raise
+        progress.warn(f"the changes in {carried.mount.directory} were lost: {error.message}")
+
+
+def remote_command(
+    command: Sequence[str], variables: Sequence[str], directory: str | None = None
+) -> list[str]:
     """Return what ssh is to hand to the guest's shell; empty for a plain login.
+
+    *directory* is where the command is to run; without it, that is the user's home.
 
     ssh joins its words with spaces and the guest's shell reads them again: they are quoted, so
     that the command gets its arguments as they were given here.
     """
-    if not command and not variables:
+    if not command and not variables and directory is None:
         return []
     words = list(command) or ["sh", "-c", 'exec "$SHELL" -l']
-    return [shlex.join(["env", *variables, *words] if variables else words)]
+    line = shlex.join(["env", *variables, *words] if variables else words)
+    return [line if directory is None else f"cd -- {shlex.quote(directory)} && {line}"]
 
 
 def remove(connection: Connection, name: str, *, uuid: str) -> None:

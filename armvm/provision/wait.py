@@ -24,6 +24,8 @@ BASE_TIMEOUT = 120.0
 RESULT_FILE = "/run/cloud-init/result.json"
 #: Seconds between two questions by ssh: each costs an emulated guest a second of work.
 SSH_INTERVAL = 5.0
+#: Seconds from cloud-init's final message until its result file must have been seen.
+LAST_WORDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class _Watch:
     ) -> None:
         self._connection, self._domain = connection, domain
         self._instance, self._local = instance, local
-        self._asked = 0.0
+        self._asked = self._said = 0.0
         self.endpoint: Endpoint | None = None
         self.result: CloudInitResult | None = None
 
@@ -150,5 +152,9 @@ class _Watch:
         if text:
             self.result = read_result(text)
             return Stage.READY
-        # Neither an agent nor a key that we could use: the console is the last witness.
-        return Stage.READY if serial.cloud_init_finished(self.log()) else None
+        # Neither an agent nor a key that we could use: the console is the last witness. What it
+        # says there comes before the result file.
+        if not serial.cloud_init_finished(self.log()):
+            return None
+        self._said = self._said or time.monotonic()
+        return Stage.READY if time.monotonic() - self._said > LAST_WORDS else None

@@ -47,7 +47,7 @@ def choose(
         candidates = _of_shape(goldens(where.connection), wanted)
     reasons = []
     for golden in candidates:
-        reason = _why_not(where, plan, golden, wanted)
+        reason = _why_not(where, golden, wanted)
         if reason is None:
             return golden
         reasons.append(f"the golden {golden.name} is of no use: {reason}")
@@ -112,15 +112,13 @@ def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
     )
 
 
-def _why_not(where: Where, plan: CreatePlan, golden: Golden, wanted: dict[str, Any]) -> str | None:
+def _why_not(where: Where, golden: Golden, wanted: dict[str, Any]) -> str | None:
     reason = memory.route(golden.mark.route).why_not(local=where.facts.local)
     if reason is not None:
         return reason
     different = differences(wanted, golden.mark.shape)
     if different:
         return "it has " + "; ".join(different)
-    if plan.machine.user_data is not None or plan.machine.password_hash is not None:
-        return "user-data and passwords are set up by a boot"
     return fits(where, golden)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
 from armvm.errors import CommandFailed, ConfigError, DomainError, UsageError
 from armvm.guest import rebirth, reborn
+from armvm.guest.documents import MAX_USER_DATA, compose
 from armvm.guest.identity import new_identity
+from armvm.guest.seed import SEED_ROOM, seed_image
 from armvm.host import channel, memory_cow
 from armvm.host.domain_xml import DomainSpec, build
 from armvm.host.facts import Accelerator
@@ -103,8 +108,8 @@ def test_an_order_is_new_each_time() -> None:
 
 
 def test_a_guest_that_did_all_of_it_passes() -> None:
-    rebirth.check(ORDER, answer(), clock=lambda: 1000.5)
-    rebirth.check(ORDER, answer(dbus_id=None, instance_id=None), clock=lambda: 1000.0)
+    rebirth.check(ORDER, answer())
+    rebirth.check(ORDER, answer(dbus_id=None, instance_id=None))
 
 
 @pytest.mark.parametrize(
@@ -112,13 +117,70 @@ def test_a_guest_that_did_all_of_it_passes() -> None:
     [
         {"hostname": "gold"}, {"hostname_file": None}, {"machine_id": "0" * 32},
         {"dbus_id": "0" * 32}, {"boot_id": "x"}, {"instance_id": "iid-0"}, {"host_key": ""},
-        {"time": 990.0}, {"time": 1010.0}, {"time": None}, {"time": "soon"},
     ],
     ids=str,
 )  # fmt: skip
 def test_each_difference_is_told(change: dict[str, Any]) -> None:
     with pytest.raises(DomainError, match=next(iter(change))):
-        rebirth.check(ORDER, answer(**change), clock=lambda: 1000.0)
+        rebirth.check(ORDER, answer(**change))
+
+
+@pytest.mark.parametrize("wish", [{"full": True}, {"password_hash": "$2b$x"}], ids=str)
+def test_a_golden_that_knows_nothing_of_a_wish_is_of_no_use(wish: dict[str, Any]) -> None:
+    order = rebirth.make_order("clone", IDENTITY, user="debian", keys=[], **wish)
+    said = answer(machine_id=order["machine_id"], boot_id=order["boot_id"],
+                  dbus_id=order["machine_id"])  # fmt: skip
+    with pytest.raises(DomainError, match=r"full|password"):
+        rebirth.check(order, said)
+    rebirth.check(order, {**said, "full": True, "password": True})
+
+
+class Guest:
+    """A guest's clock: words to it and from it take their time, in seconds."""
+
+    def __init__(self, delays: list[float], *, stuck: bool = False) -> None:
+        self.now, self.delays, self.stuck, self.offset = 1000.0, delays, stuck, 0.0
+        self.asked = 0
+
+    def host_clock(self) -> float:
+        return self.now
+
+    def order(self, at: float) -> dict[str, Any]:
+        self.now += self.delays.pop(0)
+        if not self.stuck:
+            self.offset = at - self.now
+        return {"time": self.now + self.offset}
+
+    def ask(self, line: bytes) -> bytes:
+        self.asked += 1
+        return json.dumps(self.order(json.loads(line)["time"])).encode()
+
+
+def test_a_clock_that_is_right_is_not_set_again() -> None:
+    guest = Guest([0.1])
+    assert rebirth.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock) < 0.2
+    assert guest.asked == 0
+
+
+def test_a_slow_hosts_clone_gets_its_clock_set_until_it_is_right() -> None:
+    guest = Guest([9.0, 4.0, 0.7, 0.2])
+    behind = rebirth.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock)
+    assert behind == pytest.approx(-guest.offset)
+    assert behind < 0.5
+    assert guest.asked == 3
+
+
+def test_a_host_that_stays_slow_has_its_clone_all_the_same() -> None:
+    guest = Guest([5.0] * 20)
+    assert 4 < rebirth.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock) < 6
+    assert guest.asked == rebirth.CLOCK_TRIES
+
+
+@pytest.mark.parametrize("answer", [{"time": 10.0}, {"time": 1e9}, {"time": None}, {}], ids=str)
+def test_a_clock_that_cannot_be_set_is_an_error(answer: dict[str, Any]) -> None:
+    text = json.dumps(answer).encode()
+    with pytest.raises(DomainError, match="clock"):
+        rebirth.set_clock(answer, lambda _line: text, clock=lambda: 1000.0)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"error": "OSError"}'])
@@ -133,6 +195,8 @@ def test_the_guests_half_is_python_without_our_package() -> None:
     compile(source, "reborn", "exec")
     assert "import armvm" not in source
     assert "from armvm" not in source
+    done = subprocess.run([sys.executable, *argv[1:-1], "facts"], capture_output=True, check=True)
+    assert "machine_id" in rebirth.read_facts(done.stdout.decode())
     assert f"/dev/virtio-ports/{channel.NAME}" == reborn.CHANNEL
 
 
@@ -281,3 +345,27 @@ def test_facts_are_json_that_the_host_reads() -> None:
 def test_a_golden_has_nothing_that_its_clones_did_not_ask_for(extra: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="every clone"):
         golden_machine(Machine(name="golden-01", **extra))  # type: ignore[arg-type]
+
+
+def test_a_command_runs_in_its_mount() -> None:
+    (line,) = remote_command(["make", "all tests"], ["A=b"], "./my src")
+    assert line == "cd -- './my src' && env A=b make 'all tests'"
+    (line,) = remote_command([], [], "/src")
+    assert line.startswith("cd -- /src && sh -c ")
+
+
+def test_the_seed_of_a_running_clone_lets_its_host_key_stay() -> None:
+    machine = Machine(name="clone", user_data="#cloud-config\npackages: [git]\n")
+    keys = {
+        clone: yaml.safe_load(compose(machine, IDENTITY, "debian", clone=clone).user_data)
+        for clone in (False, True)
+    }
+    assert keys[False]["ssh_deletekeys"] is True
+    assert keys[True]["ssh_deletekeys"] is False
+    assert keys[True]["ssh_keys"] == keys[False]["ssh_keys"]
+
+
+def test_the_largest_user_data_fits_a_goldens_seed() -> None:
+    text = "#!/bin/sh\n".ljust(MAX_USER_DATA, "#")
+    seed = seed_image(compose(Machine(name="clone", user_data=text), IDENTITY, "debian"))
+    assert len(seed) <= SEED_ROOM

@@ -1,0 +1,213 @@
+"""A host directory in a guest: what goes there, what comes back, and what must not.
+
+The guest's half is run here by the host's own sh, find and tar: the commands are the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from armvm.errors import CommandFailed, ConfigError, NotFound
+from armvm.process import stream
+from armvm.provision import mount
+from armvm.provision.carry import Stamp, WrittenBack, pack, write_back
+
+
+def packed(directory: Path) -> tuple[bytes, dict[str, Stamp]]:
+    out = io.BytesIO()
+    stamps = pack(directory, out)
+    return out.getvalue(), stamps
+
+
+def guest(script: str, place: Path, stdin: bytes) -> bytes:
+    words = ["sh", "-c", script, "sh", str(place)]
+    return subprocess.run(words, input=stdin, capture_output=True, check=True).stdout
+
+
+def archive(*members: tuple[str, bytes, str]) -> bytes:
+    """Return a tar archive of (name, type, content or link)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind, text in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if kind == tarfile.REGTYPE:
+                info.size = len(text)
+            else:
+                info.linkname = text
+            info.mode = 0o6755
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+def written(
+    directory: Path, data: bytes, asked: set[str], sent: dict[str, Stamp] | None = None
+) -> WrittenBack:
+    return write_back(directory, io.BytesIO(data), asked=asked, sent=sent or {}, label="run-1")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    directory = tmp_path / "here"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "sub" / "a b").write_text("old")
+    (directory / "tool").write_text("#!/bin/sh\n")
+    (directory / "tool").chmod(0o755)
+    (directory / "link").symlink_to("sub/a b")
+    os.link(directory / "tool", directory / "twin")
+    os.mkfifo(directory / "pipe")
+    return directory
+
+
+def test_there_and_back(here: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    data, sent = packed(here)
+    before = mount.read_listing(guest(mount._TAKE, there, data))
+    assert (there / "tool").stat().st_mode & 0o777 == 0o755
+    assert (there / "tool").stat().st_ino != (there / "twin").stat().st_ino
+    assert (there / "link").readlink() == Path("sub/a b")
+    assert not (there / "pipe").exists()
+    assert mount.changed(before, mount.read_listing(guest(mount._LIST, there, b""))) == []
+
+    (there / "sub" / "a b").write_text("new")
+    os.utime(there / "sub" / "a b", (1_000_000_000.5, 1_000_000_000.5))  # a program may lie
+    (there / "made").mkdir()
+    (there / "made" / "-x\n").write_bytes(b"\0" * 100_000)
+    (there / "made" / "empty").mkdir()
+    (there / "out").symlink_to("made/-x\n")
+    (there / "twin").unlink()
+    now = mount.read_listing(guest(mount._LIST, there, b""))
+    asked = mount.changed(before, now)
+    assert sorted(asked) == ["made", "made/-x\n", "made/empty", "out", "sub/a b"]
+    names = b"".join(b"./" + path.encode() + b"\0" for path in asked)
+    report = written(here, guest(mount._GIVE, there, names), set(asked), sent)
+    assert (report.aside, report.refused) == ({}, {})
+    assert (here / "sub" / "a b").read_text() == "new"
+    assert (here / "sub" / "a b").stat().st_mtime == 1_000_000_000.5
+    assert (here / "made" / "-x\n").stat().st_size == 100_000
+    assert (here / "made" / "empty").is_dir()
+    assert (here / "out").readlink() == Path("made/-x\n")
+    assert (here / "twin").exists()
+    assert not list(here.rglob("*.armvm-new"))
+
+
+def test_a_file_that_was_changed_here_too_stays(here: Path) -> None:
+    _, sent = packed(here)
+    (here / "tool").write_text("mine, and later")
+    report = written(here, archive(("./tool", tarfile.REGTYPE, "theirs")), {"tool"}, sent)
+    assert report.aside == {"tool": "tool.from-run-1"}
+    assert (here / "tool").read_text() == "mine, and later"
+    assert (here / "tool.from-run-1").read_text() == "theirs"
+    assert (here / "tool.from-run-1").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("../evil", tarfile.REGTYPE, "x"),
+        ("sub/../../evil", tarfile.REGTYPE, "x"),
+        ("/evil", tarfile.REGTYPE, "x"),
+        ("away/evil", tarfile.REGTYPE, "x"),
+        ("sub", tarfile.REGTYPE, "x"),
+        ("l", tarfile.SYMTYPE, "/etc/passwd"),
+        ("sub/l", tarfile.SYMTYPE, "../../evil"),
+        ("l", tarfile.SYMTYPE, ""),
+        ("l", tarfile.LNKTYPE, "tool"),
+        ("l", tarfile.CHRTYPE, ""),
+        ("l", tarfile.FIFOTYPE, ""),
+        ("tool/x", tarfile.DIRTYPE, ""),
+    ],
+)
+def test_nothing_is_written_elsewhere_or_else(
+    here: Path, tmp_path: Path, name: str, kind: bytes, text: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (here / "away").symlink_to(outside)
+    before = sorted(tmp_path.rglob("*"))
+    report = written(here, archive((name, kind, text)), {name})
+    assert list(report.refused) == [name]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("when", ["inf", "nan", "1e300", "-1e300"])
+def test_a_time_that_cannot_be_is_left_out(here: Path, when: str) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("./new")
+        info.pax_headers = {"mtime": when}
+        tar.addfile(info)
+    assert written(here, out.getvalue(), {"new"}).written == ["new"]
+
+
+def test_what_nobody_asked_for_is_refused(here: Path) -> None:
+    report = written(here, archive(("./new", tarfile.REGTYPE, "x")), set())
+    assert list(report.refused) == ["new"]
+    assert not (here / "new").exists()
+
+
+def test_an_archive_that_breaks_off_leaves_whole_files(here: Path) -> None:
+    _, sent = packed(here)
+    data = archive(("./sub/a b", tarfile.REGTYPE, "new"), ("./tool", tarfile.REGTYPE, "x" * 9000))
+    with pytest.raises((tarfile.TarError, OSError)):
+        written(here, data[:4000], {"sub/a b", "tool"}, sent)
+    assert (here / "sub" / "a b").read_text() == "new"
+    assert (here / "tool").read_text() == "#!/bin/sh\n"
+    assert not list(here.rglob("*.armvm-new"))
+
+
+def test_reading_a_mount(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = mount.read_mount
+    assert read(str(here)) == mount.Mount(directory=here, guest="./here")
+    assert read(f"{here}:ro") == mount.Mount(directory=here, guest="./here", read_only=True)
+    assert read(f"{here}:/srv/x:ro").guest == "/srv/x"
+    assert read(f"{here}:~/x").guest == "./x"
+    monkeypatch.chdir(here)
+    assert read(".") == mount.Mount(directory=here, guest="./here")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("", NotFound), (":x", NotFound), ("/none", NotFound), ("/:", ConfigError),
+     ("/", ConfigError), ("/:a:b", ConfigError), ("/etc/hostname", NotFound)],
+)  # fmt: skip
+def test_what_is_no_mount(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        mount.read_mount(text)
+
+
+def test_two_mounts_in_one_place(here: Path) -> None:
+    with pytest.raises(ConfigError):
+        mount.read_mounts([str(here), str(here)])
+
+
+def test_a_guests_nonsense_is_an_error_of_ours() -> None:
+    with pytest.raises(CommandFailed):
+        mount.read_listing(b"nonsense\0")
+
+
+def test_a_stream_goes_through_and_what_fails_is_told() -> None:
+    big = os.urandom(1 << 20)
+    assert stream(["cat"], lambda out: out.write(big), lambda source: source.read()) == big
+
+    def nothing(_out: object) -> None:
+        return
+
+    def broken(_out: object) -> None:
+        raise OSError("unreadable")
+
+    read: Callable[..., bytes] = lambda source: source.read()  # noqa: E731
+    with pytest.raises(CommandFailed, match="exit code 3") as caught:
+        stream(["sh", "-c", "echo why >&2; exit 3"], nothing, read)
+    assert caught.value.detail == "why"
+    with pytest.raises(OSError, match="unreadable"):
+        stream(["cat"], broken, read)
+    # A program that reads nothing of a large input is judged by its exit code.
+    assert stream(["true"], lambda out: out.write(big), read) == b""
