@@ -16,6 +16,7 @@ from armvm.cli.context import (
     print_fields,
     print_json,
     progress_for,
+    wish_for,
 )
 from armvm.cli.options import (
     Cold,
@@ -117,11 +118,11 @@ def create(
     Of several (--count), those that are ready stay when a later one fails or Ctrl-C ends it all.
     Cold ones boot as many at a time as the host has CPUs.
     """
+    from armvm.provision.auto_golden import bake_after
     from armvm.provision.launch import launch
     from armvm.provision.many import free_names, launch_all, plans
-    from armvm.provision.warm import Warm
 
-    wish = Warm(asked=golden, cold=cold)
+    wish = wish_for(golden, cold)
     progress = progress_for(quiet)
     base = base_for(open_where(connect, pool), golden, pool)
     where = base.where
@@ -147,27 +148,22 @@ def create(
         _show([plan.summary() for plan in planned], json, listed=count is not None)
         return
     if count is None:
+        plan = next(planned)
         created = launch(
-            where,
-            next(planned),
-            start=start,
-            wait=wait,
-            timeout=timeout,
-            progress=progress,
-            wish=wish,
+            where, plan, start=start, wait=wait, timeout=timeout, progress=progress, wish=wish
         )
-        if json:
-            print_json(_facts(created, connect))
-        else:
-            _tell(created)
+        _tell(created, connect, json)
+        bake_after(where, plan, created, wish, progress)
         return
+    made: list[tuple[CreatePlan, Created]] = []
     told: list[dict[str, Any]] = []
 
-    def tell(_plan: CreatePlan, created: Created) -> None:
+    def tell(plan: CreatePlan, created: Created) -> None:
+        made.append((plan, created))
         if json:
             told.append(_facts(created, connect))
         else:
-            _tell(created)
+            _tell(created, connect, json=False)
 
     try:
         launch_all(
@@ -183,6 +179,7 @@ def create(
     finally:
         if json:  # also where a later one failed: these are there
             print_json(told)
+    bake_after(where, *made[0], wish, progress)
 
 
 def _show(summaries: list[dict[str, Any]], json: bool, *, listed: bool) -> None:
@@ -206,8 +203,11 @@ def _facts(created: Created, connect: str | None) -> dict[str, Any]:
     return {**facts, "ready_seconds": ready and round(ready.boot.seconds, 1), "stages": stages}
 
 
-def _tell(created: Created) -> None:
-    """Print what was made, and what to do next."""
+def _tell(created: Created, connect: str | None, json: bool) -> None:
+    """Print what was made: facts as JSON, or what to do next."""
+    if json:
+        print_json(_facts(created, connect))
+        return
     name, ready = created.instance.name, created.ready
     if ready is None:
         print(f"{name} is made" + (" and starting" if created.instance.running else ""))

@@ -24,7 +24,7 @@ from armvm.images.model import Image
 from armvm.paths import data_dir
 from armvm.progress import Progress
 from armvm.provision import create
-from armvm.provision.create import Where
+from armvm.provision.create import MakeDisk, Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import endpoint, run_in_guest
@@ -120,6 +120,7 @@ def bake(
     *,
     timeout: float | None,
     progress: Progress,
+    disk: MakeDisk | None = None,
 ) -> Golden:
     """Boot a machine as planned, settle it, and save it with its memory as a golden.
 
@@ -131,7 +132,7 @@ def bake(
     memory = str(Path(plan.spec.overlay).with_name(names["memory"]))
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory))
     connection = where.connection
-    domain = create.apply(where, plan, image, start=True, progress=progress, whole=False)
+    domain = create.apply(where, plan, image, start=True, progress=progress, whole=False, disk=disk)
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:
