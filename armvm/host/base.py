@@ -131,9 +131,9 @@ def _wait_or_remove(
 def users_of(pool: Pool) -> dict[str, list[str]]:
     """Return each base's name with the overlays in *pool* that are backed by it."""
     backings = _backings(pool)
-    users: dict[str, list[str]] = {name: [] for name in backings if is_base(name)}
+    users: dict[str, list[str]] = {name: [] for name in backings if _is_base(name)}
     for name, backing in backings.items():
-        if not is_base(name) and is_base(backing):
+        if not _is_base(name) and _is_base(backing):
             users.setdefault(backing, []).append(name)
     return users
 
@@ -149,8 +149,7 @@ def backing_path(volume: Volume) -> str | None:
         return parse(volume.XMLDesc(0)).findtext("backingStore/path") or None
 
 
-def is_base(name: str) -> bool:
-    """Tell whether a volume of this name is a base."""
+def _is_base(name: str) -> bool:
     return name.startswith("base-sha256-")
 
 

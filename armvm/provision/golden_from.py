@@ -14,7 +14,6 @@ from typing import Any
 
 from armvm.errors import Conflict, StorageError
 from armvm.host import block, storage
-from armvm.host.base import backing_path, is_base
 from armvm.host.connection import Pool, Volume
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, find_domain, observe
@@ -96,12 +95,8 @@ def create_from(
     check_possible(where, plan)
 
     def copy(pool: Pool, name: str) -> None:
-        base = backing_path(original.volume)
-        # A golden's disk may be deleted one day, or flattened: only a base is stood on.
-        if base is not None and not is_base(Path(base).name):
-            base = None
         with progress.task(f"copying the disk of {instance.name}"):
-            block.copy_volume(pool, name, original.volume, original.capacity, base)
+            block.copy_volume(pool, name, original.volume, original.capacity)
 
     return bake(where, plan, image, timeout=timeout, progress=progress, disk=copy)
 
