@@ -55,10 +55,11 @@ def _move(connection: Connection, domain: Domain, base: str | None, tell: block.
 
 def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance]:
     """Return the machines whose disks stand on a golden's; raise Conflict if one cannot move."""
-    machines = {Path(one.overlay or "").name: one for one in instances(connection)}
+    machines = {one.overlay: one for one in instances(connection)}
+    directory = storage.pool_path(pool)
     found = []
     for volume in volumes_on(pool, Path(golden.overlay).name):
-        instance = machines.get(volume)
+        instance = machines.get(f"{directory}/{volume}")
         if instance is None:
             raise Conflict(
                 f"the volume {volume} stands on {golden.name}, and is no machine's disk as it is",
