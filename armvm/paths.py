@@ -24,6 +24,13 @@ def data_dir() -> Path:
     return user_data_path("armvm")
 
 
+def state_dir() -> Path:
+    """Logs of what was done in the background."""
+    from platformdirs import user_state_path
+
+    return user_state_path("armvm")
+
+
 def config_files() -> tuple[Path, ...]:
     """The configuration files that are read, the strongest first."""
     from platformdirs import user_config_path

@@ -127,6 +127,29 @@ def run(
     return done
 
 
+def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:
+    """Start a program that outlives this one, and return its process id.
+
+    It has a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, reads
+    nothing, and adds what it prints to *log*, which only its owner can read. *env* is added to
+    the environment. Raises MissingCapability when the program is not there, OSError.
+    """
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    defaults = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
+    return os.posix_spawn(
+        words[0],
+        words,
+        {**os.environ, "PATH": search_path(), **(env or {})},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigdef=defaults,
+    )
+
+
 def passthrough(argv: Sequence[str | Path]) -> int:
     """Run a program on the caller's own terminal, and return its exit code.
 

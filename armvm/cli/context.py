@@ -12,6 +12,7 @@ from armvm.progress import Live, Plain, Progress, Quiet
 
 if TYPE_CHECKING:
     from armvm.provision.create import Where
+    from armvm.provision.warm import Warm
 
 
 def progress_for(quiet: bool) -> Progress:
@@ -57,6 +58,15 @@ def base_for(where: Where, name: str | None, pool: str | None) -> Base:
     if pool is None:
         where = replace(where, pool=golden.mark.record.pool)
     return Base(where=where, golden=golden, settings=(f"the golden {name}", settings_of(golden)))
+
+
+def wish_for(golden: str | None, cold: bool) -> Warm:
+    """Return what flags, environment and configuration say about goldens."""
+    from armvm.paths import config_files
+    from armvm.provision.warm import wish_for as combine
+    from armvm.spec.warm import policy
+
+    return combine(golden, cold=cold, policy=policy(os.environ, config_files()))
 
 
 def print_json(value: Any) -> None:

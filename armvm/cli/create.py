@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from armvm.cli.context import (
     print_fields,
     print_json,
     progress_for,
+    wish_for,
 )
 from armvm.cli.options import (
     Cold,
@@ -28,9 +29,11 @@ from armvm.cli.options import (
     Timeout,
     with_machine_options,
 )
+from armvm.errors import UsageError
 
 if TYPE_CHECKING:
     from armvm.provision.launch import Created
+    from armvm.provision.plan import CreatePlan
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +53,8 @@ _CREATE_EXAMPLES = """Examples:
 
   armvm create --from my-golden --name clone-01
 
+  armvm create --from my-golden --count 5 --name-prefix ci
+
   armvm create --dry-run --json"""
 
 _XML_EXAMPLES = """Examples:
@@ -68,6 +73,24 @@ def create(
     request: Request,
     connect: Connect = None,
     pool: PoolName = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Make N machines, the next free PREFIX-NN; --json then prints a list.",
+        ),
+    ] = None,
+    name_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--name-prefix",
+            metavar="PREFIX",
+            help="What the names begin with that are not given. Default: arm64.",
+        ),
+    ] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
@@ -92,47 +115,105 @@ def create(
     Where a golden of the same image and shape exists ('armvm golden'), the machine is made from
     it and can be logged in to in a second or two, with an identity of its own. What --user-data
     asks for is then done in the background; it is ready when that has ended.
-    """
-    from armvm.provision.access import free_name
-    from armvm.provision.launch import decide, launch
-    from armvm.provision.warm import Warm
 
-    wish = Warm(asked=golden, cold=cold)
+    Of several (--count), those that are ready stay when a later one fails or Ctrl-C ends it all.
+    Cold ones boot as many at a time as the host has CPUs.
+    """
+    from armvm.provision.auto_golden import bake_after
+    from armvm.provision.launch import launch
+    from armvm.provision.many import free_names, launch_all, plans
+
+    wish = wish_for(golden, cold)
     progress = progress_for(quiet)
     base = base_for(open_where(connect, pool), golden, pool)
     where = base.where
-    machine = request(lambda: free_name(where.connection), base.settings)
-    plan = decide(where, machine, progress, base.golden)
+    names: list[str] = []
+
+    def next_free() -> str:
+        names.extend(free_names(where.connection, name_prefix or "arm64", count or 1))
+        return names[0]
+
+    if print_xml and (count or 1) > 1:
+        raise UsageError("--print-xml shows one machine", hint="leave --count out")
+    machine = request(next_free, base.settings)
+    if not names and (name_prefix is not None or (count or 1) > 1):
+        raise UsageError(
+            "--name names one machine",
+            hint="several have a prefix: --count 3 --name-prefix ci   makes ci-01, ci-02, ci-03",
+        )
+    planned = plans(where, machine, names or [machine.name], progress, base.golden)
     if print_xml:
-        sys.stdout.write(plan.xml)
+        sys.stdout.write(next(planned).xml)
         return
     if dry_run:
-        (print_json if json else print_fields)(plan.summary())
+        _show([plan.summary() for plan in planned], json, listed=count is not None)
         return
-    created = launch(
-        where, plan, start=start, wait=wait, timeout=timeout, progress=progress, wish=wish
-    )
-    _tell(created, connect, json)
+    if count is None:
+        plan = next(planned)
+        created = launch(
+            where, plan, start=start, wait=wait, timeout=timeout, progress=progress, wish=wish
+        )
+        _tell(created, connect, json)
+        bake_after(where, plan, created, wish, progress)
+        return
+    made: list[tuple[CreatePlan, Created]] = []
+    told: list[dict[str, Any]] = []
+
+    def tell(plan: CreatePlan, created: Created) -> None:
+        made.append((plan, created))
+        if json:
+            told.append(_facts(created, connect))
+        else:
+            _tell(created, connect, json=False)
+
+    try:
+        launch_all(
+            where,
+            planned,
+            start=start,
+            wait=wait,
+            timeout=timeout,
+            progress=progress,
+            wish=wish,
+            tell=tell,
+        )
+    finally:
+        if json:  # also where a later one failed: these are there
+            print_json(told)
+    bake_after(where, *made[0], wish, progress)
+
+
+def _show(summaries: list[dict[str, Any]], json: bool, *, listed: bool) -> None:
+    """Print plans: as JSON (a list where one was asked for), or as text."""
+    if json:
+        print_json(summaries if listed else summaries[0])
+        return
+    for number, summary in enumerate(summaries):
+        if number:
+            print()
+        print_fields(summary)
+
+
+def _facts(created: Created, connect: str | None) -> dict[str, Any]:
+    """Return all that is known of a machine that was made, and how long it took."""
+    from armvm.provision.machines import describe, pick
+
+    ready = created.ready
+    facts = describe(*pick(open_host(connect), created.instance.name))
+    stages = {stage.value: round(at, 1) for stage, at in ready.boot.seen.items()} if ready else None
+    return {**facts, "ready_seconds": ready and round(ready.boot.seconds, 1), "stages": stages}
 
 
 def _tell(created: Created, connect: str | None, json: bool) -> None:
     """Print what was made: facts as JSON, or what to do next."""
-    from armvm.provision.machines import describe, pick
-
-    name, ready = created.instance.name, created.ready
     if json:
-        facts = describe(*pick(open_host(connect), name))
-        stages = (
-            {stage.value: round(at, 1) for stage, at in ready.boot.seen.items()} if ready else None
-        )
-        print_json(
-            {**facts, "ready_seconds": ready and round(ready.boot.seconds, 1), "stages": stages}
-        )
+        print_json(_facts(created, connect))
         return
+    name, ready = created.instance.name, created.ready
     if ready is None:
         print(f"{name} is made" + (" and starting" if created.instance.running else ""))
         verb = "wait" if created.instance.running else "start"
-        print(f"  armvm {verb} {name}")
+        print(f"  armvm {verb} {name}", flush=True)
         return
     seconds = f"{ready.boot.seconds:.{1 if ready.boot.seconds < 20 else 0}f}"
     print(
@@ -140,7 +221,7 @@ def _tell(created: Created, connect: str | None, json: bool) -> None:
         f"{ready.endpoint.host}, port {ready.endpoint.port}"
     )
     print(f"  armvm ssh {name}")
-    print(f"  armvm console {name}    (Ctrl-] leaves)")
+    print(f"  armvm console {name}    (Ctrl-] leaves)", flush=True)
 
 
 @with_machine_options

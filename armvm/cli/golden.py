@@ -42,7 +42,15 @@ _CREATE_EXAMPLES = """Examples:
 
   armvm golden create --image local:debian-12 --cpus 4 --mem 4G --user alice
 
+  armvm golden create web --from web-01
+
   armvm create --from ci"""
+
+_DELETE_EXAMPLES = """Examples:
+
+  armvm golden delete ci --yes
+
+  armvm golden delete ci --flatten"""
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
@@ -61,6 +69,16 @@ def create(
             "it. Done anyway where the libvirt is a remote one.",
         ),
     ] = False,
+    machine_name: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MACHINE",
+            help="A machine that is off: a copy of its disk is booted, with all that is installed "
+            "there; what is not asked for is as in the machine.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
     connect: Connect = None,
     pool: PoolName = None,
     timeout: Timeout = None,
@@ -72,19 +90,41 @@ def create(
     Takes one cold boot. Clones have its image, vCPUs, memory, disk size, user and kind of
     network; host name, addresses, keys, ids and random numbers are their own. A golden serves
     the QEMU, libvirt and firmware it was made with. --network user makes the fastest clones.
+
+    One made from a machine (--from) serves 'armvm create --from' only. The machine stays as it
+    is; its files are in every clone, also secrets that lie in them.
     """
     from armvm.provision.goldens import create as create_golden
     from armvm.provision.goldens import describe, free_name
 
     where = open_where(connect, pool)
-    machine = request(lambda: golden or free_name(where.connection))
-    made = create_golden(
-        where,
-        machine,
-        timeout=timeout,
-        progress=progress_for(quiet),
-        save_image=save_image,
-    )
+    progress = progress_for(quiet)
+
+    def name() -> str:
+        return golden or free_name(where.connection)
+
+    if machine_name is not None:
+        from armvm.provision.golden_from import create_from, find_original, settings_of
+
+        original = find_original(where, machine_name)
+        machine = request(name, (f"the machine {machine_name}", settings_of(original)))
+        made = create_from(
+            where,
+            machine,
+            original,
+            timeout=timeout,
+            progress=progress,
+            save_image=save_image,
+        )
+    else:
+        machine = request(name)
+        made = create_golden(
+            where,
+            machine,
+            timeout=timeout,
+            progress=progress,
+            save_image=save_image,
+        )
     if json:
         print_json(describe(where, made))
     else:
@@ -141,14 +181,27 @@ def verify(name: GoldenName, connect: Connect = None, json: Json = False) -> Non
         print(f"{name} is whole, and serves here")
 
 
-@app.command(epilog="Example: armvm golden delete ci --yes")
+@app.command(epilog=_DELETE_EXAMPLES)
 def delete(
     name: GoldenName,
     connect: Connect = None,
+    flatten: Annotated[
+        bool,
+        typer.Option(
+            "--flatten",
+            help="First give each machine made from it a disk that needs it no more; running "
+            "ones go on running. Takes space: the golden's own disk for each.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Remove a golden; refused while machines that were made from it exist."""
+    """Remove a golden; without --flatten, refused while machines that were made from it exist.
+
+    A failure or Ctrl-C while disks are moved leaves the golden there, and every machine working.
+    """
     from armvm.errors import UsageError
+    from armvm.provision.flatten import flatten as flatten_clones
     from armvm.provision.goldens import delete as delete_golden
 
     connection = open_host(connect)
@@ -156,5 +209,8 @@ def delete(
         if not sys.stdin.isatty():
             raise UsageError("this removes a golden for good", hint="--yes says that you mean it")
         typer.confirm(f"Remove the golden {name}?", abort=True)
+    if flatten:
+        for clone in flatten_clones(connection, name, progress_for(quiet)):
+            print(f"{clone} needs {name} no more")
     delete_golden(connection, name)
     print(f"{name} is gone")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from armvm.cli.context import base_for, open_where, progress_for
+from armvm.cli.context import base_for, open_where, progress_for, wish_for
 from armvm.cli.options import (
     Cold,
     Connect,
@@ -73,9 +73,8 @@ def run(
     from armvm.provision.mount import read_mounts
     from armvm.provision.throwaway import check_environment, fresh_name
     from armvm.provision.throwaway import run as run_once
-    from armvm.provision.warm import Warm
 
-    wish = Warm(asked=golden, cold=cold)
+    wish = wish_for(golden, cold)
     variables, mounts = check_environment(env or []), read_mounts(mount or [])
     base = base_for(open_where(connect, pool), golden, pool)
     machine = request(fresh_name, base.settings)

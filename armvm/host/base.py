@@ -144,6 +144,12 @@ def volumes_on(pool: Pool, name: str) -> list[str]:
     return sorted(one for one, backing in _backings(pool).items() if backing == name)
 
 
+def backing_path(volume: Volume) -> str | None:
+    """Return the path of what a volume is backed by; None where it is nothing."""
+    with errors(f"reading the volume {volume.name()}"):
+        return parse(volume.XMLDesc(0)).findtext("backingStore/path") or None
+
+
 def _is_base(name: str) -> bool:
     return name.startswith("base-sha256-")
 

@@ -106,6 +106,12 @@ def observe(connection: Connection) -> HostFacts:
     return facts
 
 
+def cpus(connection: Connection) -> int:
+    """Return how many CPUs the host has that are online."""
+    with errors("asking the host for its CPUs"):
+        return max(1, int(connection.getInfo()[2]))
+
+
 def cpu_is_64_bit(model: str) -> bool:
     """Tell whether a QEMU CPU model can run an ARM64 guest."""
     return _32_BIT.fullmatch(model) is None

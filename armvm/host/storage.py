@@ -148,10 +148,13 @@ def write_volume(
     return volume
 
 
-def copy_volume(pool: Pool, name: str, source: Volume) -> Volume:
-    """Make a raw volume with the bytes of another; the host does it, holes stay holes."""
-    with errors(f"making the volume {name}"):
-        document = _volume(name, capacity(source), "raw", mode="0600")
+def copy_volume(pool: Pool, name: str, source: Volume, kind: str = "raw") -> Volume:
+    """Make a volume that reads as another; the host does it, and holes stay holes.
+
+    A qcow2 stands on nothing then: libvirt (9.0) leaves out a backing store that is asked for.
+    """
+    with errors(f"copying the volume {source.name()}"):
+        document = _volume(name, capacity(source), kind, mode="0600")
         return pool.createXMLFrom(to_text(document), source, 0)
 
 

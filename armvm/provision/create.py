@@ -8,6 +8,7 @@ carries its maker in its metadata until it is whole.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from armvm import __version__
@@ -33,6 +34,9 @@ from armvm.provision.plan import CreatePlan
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
+
+#: Makes the volume of a given name in a pool: a machine's overlay.
+MakeDisk = Callable[[Pool, str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +81,11 @@ def apply(
     start: bool,
     progress: Progress,
     whole: bool = True,
+    disk: MakeDisk | None = None,
 ) -> Domain:
     """Make the machine; any failure leaves nothing of it behind.
+
+    *disk* makes its overlay from something else than *image*'s file, which then need not exist.
 
     *whole* false leaves its maker's name in the metadata: the caller has more to do, and should
     the process be killed before, the next one removes what it left.
@@ -87,7 +94,7 @@ def apply(
     """
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine, image.virtual_size)
-    known = {"digest": image.digest, "size": str(image.path.stat().st_size)}
+    known = {"digest": image.digest, "size": str(image.size)}
     record = replace(plan.record, image={**plan.record.image, **known})
     remove_leftovers(connection, machine.name, progress)
     pool = storage.ensure_pool(connection, where.pool, where.facts)
@@ -97,7 +104,7 @@ def apply(
             domain = lifecycle.define(connection, xml, machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
-        _make_volumes(where, pool, plan, image, progress)
+        _make_volumes(where, pool, plan, image, progress, disk)
         networking.join(connection, where.facts, plan.spec, progress, undo, start=start)
         if start:
             undo.add(lambda: lifecycle.destroy(domain))
@@ -109,7 +116,12 @@ def apply(
 
 
 def _make_volumes(
-    where: Where, pool: Pool, plan: CreatePlan, image: Image, progress: Progress
+    where: Where,
+    pool: Pool,
+    plan: CreatePlan,
+    image: Image,
+    progress: Progress,
+    disk: MakeDisk | None,
 ) -> None:
     connection = where.connection
     machine, names = plan.machine, storage.volume_names(plan.machine.name)
@@ -119,8 +131,11 @@ def _make_volumes(
     golden = plan.spec.memory_file is not None
     room = SEED_ROOM if golden else 0
     storage.write_volume(connection, pool, names["seed"], seed_image(documents), size=room)
-    base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
-    storage.create_overlay(pool, names["overlay"], base, machine.disk)
+    if disk is not None:
+        disk(pool, names["overlay"])
+    else:
+        base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
+        storage.create_overlay(pool, names["overlay"], base, machine.disk)
     if golden and plan.spec.memory_route == memory.COW:
         size = machine.memory_mib << 20
         storage.create_memory(pool, names["memory"], size, where.facts.qemu_owner)

@@ -32,7 +32,7 @@ from armvm.images.model import Image
 from armvm.paths import data_dir
 from armvm.progress import Progress
 from armvm.provision import create, networking
-from armvm.provision.create import Where
+from armvm.provision.create import MakeDisk, Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import endpoint, run_in_guest
@@ -113,6 +113,7 @@ def bake(
     timeout: float | None,
     progress: Progress,
     save_image: bool = False,
+    disk: MakeDisk | None = None,
 ) -> Golden:
     """Boot a machine as planned, settle it, and save it with its memory as a golden.
 
@@ -127,13 +128,17 @@ def bake(
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
     try:
-        domain = create.apply(where, plan, image, start=True, progress=progress, whole=False)
+        domain = create.apply(
+            where, plan, image, start=True, progress=progress, whole=False, disk=disk
+        )
     except DomainError as error:
         # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
         if route != COW:
             raise
         progress.say(f"its memory cannot be shared here ({error.message}): using a save image")
-        return bake(where, plan, image, timeout=timeout, progress=progress, save_image=True)
+        return bake(
+            where, plan, image, timeout=timeout, progress=progress, save_image=True, disk=disk
+        )
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:

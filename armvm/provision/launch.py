@@ -84,6 +84,8 @@ def launch(
         )
     if image is None:
         if not plan.source.location:  # a golden's, which turned out to be of no use
+            if plan.machine.image.startswith(warm.MACHINE):
+                raise warm.no_image("it cannot be made from its golden", plan.machine.image)
             plan = replace(plan, source=images.locate(plan.machine.image, progress))
         image = images.obtain(plan.source, progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)

@@ -16,18 +16,35 @@ from armvm.provision.plan import CreatePlan
 from armvm.spec.machine import USER_NETWORK, Machine
 from armvm.spec.size import size_label
 from armvm.spec.system import OperatingSystem
+from armvm.spec.warm import Policy
+
+#: What the image's reference and digest begin with in a golden that was made from a machine.
+MACHINE = "machine:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Warm:
-    """What the user says about goldens: one by name, none, or (the default) any that fits."""
+    """What the user says about goldens: one by name, none, or (the default) any that fits.
+
+    ``bake`` says that one is to be made after a cold boot that found none.
+    """
 
     asked: str | None = None
     cold: bool = False
+    bake: bool = False
 
     def __post_init__(self) -> None:
         if self.asked is not None and self.cold:
             raise UsageError("--from asks for a golden, --cold refuses one: give one of them")
+
+
+def wish_for(asked: str | None, *, cold: bool, policy: Policy) -> Warm:
+    """Return what the command line and the configuration say together.
+
+    Raises UsageError when ``--from`` and ``--cold`` are both given.
+    """
+    unasked = policy is Policy.NEVER and asked is None
+    return Warm(asked=asked, cold=cold or unasked, bake=policy is Policy.AUTO)
 
 
 def choose(
@@ -51,9 +68,24 @@ def choose(
         if reason is None:
             return golden
         reasons.append(f"the golden {golden.name} is of no use: {reason}")
+        if from_machine(golden.mark.shape):
+            raise no_image(reasons[0], golden.mark.record.image.get("reference", ""))
     if reasons:
         progress.say(f"{reasons[0]}; booting cold")
     return None
+
+
+def from_machine(shape: dict[str, Any]) -> bool:
+    """Tell whether a golden of this shape was made from a machine's disk, not from an image."""
+    return str(shape["image"]).startswith(MACHINE)
+
+
+def no_image(reason: str, reference: str) -> Conflict:
+    """Return the error for a golden made from a machine, where a cold boot would be the answer."""
+    return Conflict(
+        f"{reason}; and {reference} is no image that could be booted instead",
+        hint=f"make it again: armvm golden create --from {reference.removeprefix(MACHINE)}",
+    )
 
 
 def source_of(golden: Golden, machine: Machine) -> ImageSource | None:
@@ -126,5 +158,6 @@ def in_use(golden: Golden, users: list[str]) -> Conflict:
     """Return the error for a golden that machines stand on."""
     return Conflict(
         f"{golden.name} is in use by " + ", ".join(users),
-        hint="delete these machines first; their disks hold only what differs from the golden's",
+        hint="their disks hold only what differs from the golden's: delete these machines first, "
+        f"or let them go on without it: armvm golden delete --flatten {golden.name}",
     )

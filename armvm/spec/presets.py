@@ -42,7 +42,10 @@ def file_layer(path: Path) -> Layer:
         raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    document.pop("warm", None)  # see armvm.spec.warm
     values = document.pop("machine", {})
+    if isinstance(values, dict) and "warm" in values:
+        raise ConfigError(f"{path}: warm stands above [machine], since it is no machine's setting")
     if document or not isinstance(values, dict):
         raise ConfigError(
             f"{path}: unknown entry {shown(str(next(iter(document), 'machine')))}",

@@ -1,0 +1,170 @@
+"""Goldens made unasked, made from a machine, and deleted under their clones: one story.
+
+A cold create has a golden baked; two clones of it are taken off it and it is deleted; meanwhile
+the cold machine, stopped, becomes another golden. The tests are its chapters, in order.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armvm.paths import state_dir
+from tests.boot.conftest import BOOT_TIMEOUT
+from tests.support import armvm, fresh_name, spawn
+
+POOL = Path("/var/lib/libvirt/images/armvm")
+CLONE_TIMEOUT = 180
+#: A disk size that no other golden has, so that none of another test fits.
+SHAPE = ("--preset", "minimal", "--network", "user", "--disk", "6G")
+
+
+@dataclass(kw_only=True)
+class Story:
+    """What was made so far, by chapter."""
+
+    image: Path
+    prefix: str
+    baked: str = ""
+    said: str = ""
+    goldens: list[str] = field(default_factory=list)
+
+    @property
+    def cold(self) -> str:
+        """The machine that was booted."""
+        return f"{self.prefix}-cold"
+
+    def shape(self) -> tuple[str | Path, ...]:
+        """Options of a machine that the baked golden fits."""
+        return (*SHAPE, "--image", self.image)
+
+
+@pytest.fixture(scope="module")
+def story(debian_image: Path) -> Iterator[Story]:
+    """The cold machine, booted with ``warm = "auto"``; all that chapters make goes with it."""
+    told = Story(image=debian_image, prefix=fresh_name("armvm-verbs"))
+    try:
+        done = armvm(
+            *("create", "--name", told.cold, *told.shape(), "--timeout", str(BOOT_TIMEOUT)),
+            env={"ARMVM_WARM": "auto"},
+            timeout=BOOT_TIMEOUT + 60,
+        ).ok()
+        told.said = done.err
+        told.baked = next(word for word in done.err.split() if word.startswith("warm-"))
+        yield told
+    finally:
+        names = [one["name"] for one in armvm("list", "--json").json]
+        for name in names:
+            if name.startswith(told.prefix) or name == told.baked:
+                armvm("delete", "--yes", name)
+        for golden in (told.baked, *told.goldens):
+            if golden:
+                armvm("golden", "delete", "--yes", golden)
+
+
+def until_golden(name: str) -> None:
+    """Wait for a bake in the background."""
+    end = time.monotonic() + BOOT_TIMEOUT
+    while name not in armvm("golden", "list").ok().out:
+        log = (state_dir() / f"{name}.log").read_text()
+        assert time.monotonic() < end, log
+        # Earlier bakes of the name have written to it too: the last line is this one's.
+        assert not log.rstrip().splitlines()[-1].startswith(("armvm: ", "hint: ")), log
+        time.sleep(2)
+
+
+def backing(name: str) -> str:
+    command = ["qemu-img", "info", "-U", str(POOL / f"{name}.qcow2")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return next((line for line in out.splitlines() if line.startswith("backing file:")), "")
+
+
+def ssh(name: str, command: str) -> str:
+    return armvm("ssh", name, "--", command, timeout=60).ok().out.strip()
+
+
+def test_the_create_says_so_in_one_line_and_the_bake_ends_well(story: Story) -> None:
+    [line] = [line for line in story.said.splitlines() if story.baked in line]
+    assert str(state_dir() / f"{story.baked}.log") in line
+    ssh(story.cold, "echo installed | sudo tee /opt/marker; sync")
+    armvm("stop", story.cold, timeout=700).ok()
+    until_golden(story.baked)
+
+
+def test_the_next_of_its_shape_is_made_from_it_and_bakes_nothing(story: Story) -> None:
+    done = armvm(
+        *("create", "--count", "2", "--name-prefix", story.prefix, *story.shape(), "--json"),
+        env={"ARMVM_WARM": "auto"},
+        timeout=2 * CLONE_TIMEOUT,
+    ).ok()
+    assert [one["golden"] for one in done.json] == [story.baked] * 2
+    assert "baking" not in done.err
+
+
+def test_never_means_cold(story: Story) -> None:
+    name = f"{story.prefix}-never"
+    done = armvm(
+        *("create", "--name", name, *story.shape(), "--no-wait", "--json"),
+        env={"ARMVM_WARM": "never"},
+    ).ok()
+    assert done.json["golden"] is None
+    armvm("delete", "--yes", name).ok()
+
+
+def test_clones_outlive_their_golden(story: Story) -> None:
+    """The first is in its first run, and has the golden's memory mapped; the second is off."""
+    first, second = (f"{story.prefix}-0{number}" for number in (1, 2))
+    ids = {name: ssh(name, "cat /etc/machine-id") for name in (first, second)}
+    for name in (first, second):
+        ssh(name, f"echo {name} | sudo tee /root/mine; sync")
+    armvm("stop", "--force", second).ok()
+    boot = ssh(first, "cat /proc/sys/kernel/random/boot_id")
+    out = armvm("golden", "delete", "--yes", "--flatten", story.baked, timeout=300).ok().out
+    assert f"{first} needs {story.baked} no more" in out
+    assert list(POOL.glob(f"{story.baked}.*")) == []
+    assert all("base-sha256" in backing(name) for name in (first, second))
+    # All of its files and much of its memory are read: nothing of the golden's is missing.
+    ssh(first, "sudo find / -xdev -type f -size -1M -print0 | sudo xargs -0 cat | wc -c")
+    assert ssh(first, "cat /proc/sys/kernel/random/boot_id") == boot
+    assert ssh(first, "sudo cat /root/mine") == first
+    # Both boot while the next golden does.
+    web = f"{story.prefix}-web"
+    story.goldens.append(web)
+    bake = spawn("golden", "create", web, "--from", story.cold, "--timeout", str(BOOT_TIMEOUT))
+    try:
+        armvm("ssh", first, "--", "sudo systemctl reboot")
+        time.sleep(10)
+        armvm("start", second).ok()
+        for name in (first, second):
+            armvm("wait", name, "--timeout", str(BOOT_TIMEOUT), timeout=BOOT_TIMEOUT + 60).ok()
+            assert ssh(name, "cat /etc/machine-id") == ids[name]
+            assert ssh(name, "sudo cat /root/mine") == name
+    finally:
+        _, error = bake.communicate(timeout=BOOT_TIMEOUT + 300)
+    assert bake.returncode == 0, error
+
+
+def test_what_a_machine_has_each_clone_of_its_golden_has(story: Story) -> None:
+    web, name = story.goldens[0], f"{story.prefix}-clone"
+    facts: dict[str, Any] = armvm("create", "--from", web, "--name", name, "--json").ok().json
+    assert facts["golden"] == web
+    assert facts["image"]["reference"] == f"machine:{story.cold}"
+    original = armvm("show", story.cold, "--json").ok().json
+    assert original["state"] == "shut off"
+    assert facts["host_key"] != original["host_key"]
+    assert ssh(name, "cat /opt/marker; hostname") == f"installed\n{name}"
+    assert "done" in ssh(name, "cloud-init status")
+
+
+def test_a_machines_golden_serves_no_other_shape_and_no_image(story: Story) -> None:
+    web = story.goldens[0]
+    told = armvm("create", "--from", web, "--name", f"{story.prefix}-no", "--cpus", "1").failed(5)
+    assert f"armvm golden create --from {story.cold}" in told.err
+    plan = armvm("create", "--name", f"{story.prefix}-no", *story.shape(), "--dry-run", "--json")
+    assert plan.ok().json["image"]["digest"] != f"machine:{story.cold}"

@@ -1,0 +1,188 @@
+"""Goldens made unasked, and from machines: the configuration, names, conditions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armvm import process
+from armvm.errors import ArmvmError, Conflict, MissingCapability, UsageError
+from armvm.guest.ready import Boot
+from armvm.guest.serial import Stage
+from armvm.host.instance import Instance
+from armvm.images.model import ImageSource
+from armvm.progress import Quiet
+from armvm.provision.auto_golden import bake_after, golden_name, settings_of
+from armvm.provision.create import Where
+from armvm.provision.launch import Created
+from armvm.provision.plan import CreatePlan, plan
+from armvm.provision.ssh import Endpoint
+from armvm.provision.wait import Ready
+from armvm.provision.warm import Warm, from_machine, no_image, wish_for
+from armvm.spec.layers import environment_layer, resolve
+from armvm.spec.machine import Machine
+from armvm.spec.presets import file_layer
+from armvm.spec.warm import Policy, policy
+from tests.unit.host_tools import IDENTITY, TCG_HOST, facts_of
+
+FACTS = facts_of(TCG_HOST)
+MACHINE = Machine(
+    name="one", cpus=3, memory_mib=1536, disk=7 << 30, image="local:debian-12", user="alice",
+    network="user", cpu_model="cortex-a72", headless=True, autologin=False, preset="minimal",
+)  # fmt: skip
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("one", list(Policy), ids=lambda one: one.value)
+def test_the_policy_is_read_from_the_first_place_that_has_it(tmp_path: Path, one: Policy) -> None:
+    mine = write(tmp_path / "mine.toml", f'warm = "{one.value}"\n[machine]\ncpus = 4\n')
+    none = write(tmp_path / "none.toml", "[machine]\ncpus = 4\n")
+    other = write(tmp_path / "other.toml", 'warm = "never"\n')
+    assert policy({}, [tmp_path / "absent.toml", none, mine, other]) is one
+    assert policy({"ARMVM_WARM": one.value}, [other]) is one
+    assert file_layer(mine).values == {"cpus": 4}
+
+
+def test_without_a_word_goldens_are_used_and_none_is_made() -> None:
+    assert policy({"ARMVM_WARM": ""}, []) is Policy.USE
+
+
+@pytest.mark.parametrize("text", ['warm = "Auto"', "warm = true", "warm = []", 'warm = ""'])
+def test_a_policy_that_is_none_names_its_place(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "config.toml", text)
+    with pytest.raises(ArmvmError, match=str(file)) as caught:
+        policy({}, [file])
+    assert "auto, use, never" in str(caught.value.hint)
+    with pytest.raises(ArmvmError, match="ARMVM_WARM"):
+        policy({"ARMVM_WARM": "sometimes"}, [file])
+
+
+def test_the_policy_is_no_machines_setting(tmp_path: Path) -> None:
+    file = write(tmp_path / "config.toml", '[machine]\nwarm = "auto"\n')
+    with pytest.raises(ArmvmError, match=r"above \[machine\]"):
+        file_layer(file)
+
+
+@pytest.mark.parametrize(
+    ("one", "asked", "cold", "wish"),
+    [
+        (Policy.USE, None, False, Warm()),
+        (Policy.USE, "gold", False, Warm(asked="gold")),
+        (Policy.AUTO, None, False, Warm(bake=True)),
+        (Policy.AUTO, None, True, Warm(cold=True, bake=True)),
+        (Policy.NEVER, None, False, Warm(cold=True)),
+        (Policy.NEVER, "gold", False, Warm(asked="gold")),
+    ],
+)
+def test_flags_beat_the_policy(one: Policy, asked: str | None, cold: bool, wish: Warm) -> None:
+    assert wish_for(asked, cold=cold, policy=one) == wish
+
+
+def test_from_and_cold_exclude_each_other_under_every_policy() -> None:
+    for one in Policy:
+        with pytest.raises(UsageError):
+            wish_for("gold", cold=True, policy=one)
+
+
+def test_the_settings_handed_to_the_bake_make_the_same_machine() -> None:
+    settings = settings_of(MACHINE)
+    values = {key: one.value for key, one in resolve([environment_layer(settings)]).items()}
+    assert values == {
+        "cpus": 3, "mem": 1536, "disk": 7 << 30, "image": "local:debian-12", "user": "alice",
+        "network": "user", "cpu": "cortex-a72", "headless": True, "autologin": False,
+    }  # fmt: skip
+    assert settings["ARMVM_PRESET"] == "minimal"
+
+
+def test_what_was_not_asked_for_is_left_open() -> None:
+    assert {"ARMVM_USER", "ARMVM_CPU"}.isdisjoint(settings_of(Machine(name="one")))
+
+
+def test_a_name_stands_for_shape_and_ground() -> None:
+    name = golden_name({"cpus": 2}, {"QEMU": "a"})
+    assert name == golden_name({"cpus": 2}, {"QEMU": "a"})
+    assert len({name, golden_name({"cpus": 3}, {"QEMU": "a"}), golden_name({}, {"QEMU": "b"})}) == 3
+    Machine(name=name)  # a name that a machine may have
+
+
+def planned(machine: Machine) -> CreatePlan:
+    source = ImageSource(reference=machine.image, location="local:debian-12")
+    return plan(
+        machine, source, FACTS, IDENTITY, pool="armvm", pool_path="/pool", version="0", now=""
+    )
+
+
+def created(decided: CreatePlan, **record: Any) -> Created:
+    instance = Instance(
+        name="one", uuid="", state="running", cpus=3, memory_mib=1536, network=None, mac=None,
+        cpu="", accelerator="qemu", overlay=None, seed=None, serial_log=None, autostart=False,
+        record=replace(decided.record, **record),
+    )  # fmt: skip
+    endpoint = Endpoint(host="127.0.0.1", port=1)
+    ready = Ready(instance=instance, endpoint=endpoint, boot=Boot(seen={Stage.READY: 90.0}))
+    return Created(instance=instance, ready=ready)
+
+
+@pytest.mark.parametrize(
+    ("wish", "machine", "record", "waited"),
+    [
+        (Warm(), {}, {}, True),
+        (Warm(bake=True, cold=True), {}, {}, True),
+        (Warm(bake=True, asked="gold"), {}, {}, True),
+        (Warm(bake=True), {"user_data": "#cloud-config\n"}, {}, True),
+        (Warm(bake=True), {"password_hash": "$2b$x"}, {}, True),
+        (Warm(bake=True), {"network": "default"}, {}, True),
+        (Warm(bake=True), {}, {"golden": "gold"}, True),
+        (Warm(bake=True), {}, {}, False),
+    ],
+    ids=["use", "--cold", "--from", "user-data", "password", "network", "a clone", "--no-wait"],
+)
+def test_where_none_is_baked(
+    wish: Warm, machine: dict[str, Any], record: dict[str, Any], waited: bool
+) -> None:
+    """Nothing is asked of libvirt then: there is no connection."""
+    decided = planned(replace(MACHINE, **machine))
+    made = created(decided, **record)
+    if not waited:
+        made = replace(made, ready=None)
+    where = Where(connection=None, facts=FACTS)
+    assert bake_after(where, decided, made, wish, Quiet()) is None
+
+
+def test_a_machines_golden_is_told_by_its_shape() -> None:
+    assert from_machine({"image": "machine:0-0 2026"})
+    assert not from_machine({"image": "sha256:00"})
+    error = no_image("the golden web is of no use", "machine:web-01")
+    assert isinstance(error, Conflict)
+    assert error.hint is not None
+    assert error.hint.endswith("golden create --from web-01")
+
+
+def test_a_detached_program_lives_on_and_logs(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    code = (
+        "import os, sys; print(os.getsid(0) == os.getpid(), sys.stdin.read() == '');"
+        "print(os.environ['ARMVM_TEST'], file=sys.stderr)"
+    )
+    child = process.detach([sys.executable, "-c", code], log, env={"ARMVM_TEST": "told"})
+    os.waitpid(child, 0)
+    lines = log.read_text().splitlines()
+    assert lines[0] == "before"
+    assert sorted(lines[1:]) == ["True True", "told"]
+
+
+def test_a_detached_programs_log_is_its_owners(tmp_path: Path) -> None:
+    os.waitpid(process.detach(["true"], tmp_path / "log"), 0)
+    assert (tmp_path / "log").stat().st_mode & 0o077 == 0
+    with pytest.raises(MissingCapability):
+        process.detach(["no-such-program"], tmp_path / "log")
