@@ -25,6 +25,7 @@ from armvm.host.instance import Instance, find_domain, instances, observe, set_r
 from armvm.host.xml import to_text
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
+from armvm.provision import fast
 from armvm.provision import plan as planning
 from armvm.provision.creator import is_dead, myself
 from armvm.provision.delete import forget_domain
@@ -88,6 +89,7 @@ def apply(
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine, image.virtual_size)
     known = {"digest": image.digest, "size": str(image.path.stat().st_size)}
+    plan, boot = fast.with_kernel(plan, image, progress)
     record = replace(plan.record, image={**plan.record.image, **known})
     remove_leftovers(connection, machine.name, progress)
     pool = storage.ensure_pool(connection, where.pool, where.facts)
@@ -98,6 +100,8 @@ def apply(
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(where, pool, plan, image, progress)
+        if boot is not None:
+            fast.write_kernel(connection, pool, machine.name, boot)
         if start:
             if plan.spec.network is not None:
                 network.ensure_active(connection, plan.spec.network, progress)

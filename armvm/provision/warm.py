@@ -84,6 +84,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
         "network": shape["network"],
         "headless": shape["headless"],
         "autologin": shape["autologin"],
+        "fast": shape.get("fast", False),
     }
 
 
