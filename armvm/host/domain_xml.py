@@ -21,7 +21,7 @@ from armvm.paths import resources
 #: Spare PCIe slots, so that devices can be plugged in while the machine runs. virt-install adds
 #: as many; from 15 on a QEMU bug is hit.
 PCIE_ROOT_PORTS = 14
-#: A headless machine's: each of the others' costs the guest's kernel a look at every boot.
+#: A headless machine's: seldom is anything plugged into it.
 HEADLESS_ROOT_PORTS = 4
 
 _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
