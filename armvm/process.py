@@ -26,6 +26,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "sfdisk": ("fdisk", "util-linux"),
     "mkfs.ext4": ("e2fsprogs", "e2fsprogs"),
     "mke2fs": ("e2fsprogs", "e2fsprogs"),
+    "debugfs": ("e2fsprogs", "e2fsprogs"),
     "mformat": ("mtools", "mtools"),
     "mcopy": ("mtools", "mtools"),
     "mmd": ("mtools", "mtools"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,3 +90,56 @@ def raw_image(path: Path, *, size: int = 4 << 20) -> Path:
 def leftovers(root: Path) -> list[str]:
     """Return the names of all files in a cache, hidden ones too."""
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
+
+
+#: A kernel as far as QEMU's loader looks: the header of an arm64 Image (booting.rst in Linux's
+#: documentation), which jumps to itself.
+KERNEL = (
+    b"\x00\x00\x00\x14"  # b .
+    + bytes(12)
+    + (1 << 20).to_bytes(8, "little")
+    + bytes(32)
+    + b"ARM\x64"
+    + bytes(4032)
+)
+GRUB_CFG = """\
+set timeout=0
+menuentry "Linux" {
+    linux /vmlinuz root=LABEL=here ro console=tty0
+    initrd /initrd.img
+}
+"""
+PARTITION_START = 1 << 20
+
+
+def bootable_image(path: Path, tree: Mapping[str, bytes | str]) -> Path:
+    """Make a qcow2 image with one ext4 partition: paths to contents; a text is a link's target."""
+    root = path.with_suffix(".root")
+    for name, content in tree.items():
+        place = root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            place.symlink_to(content)
+        else:
+            place.write_bytes(content)
+    raw = path.with_suffix(".raw")
+    with raw.open("wb") as file:
+        file.truncate(40 << 20)
+    table = f"label: gpt\nfirst-lba: 2048\n1: start=2048, size={36 << 11}\n"
+    process.run(["sfdisk", "--quiet", raw], input=table.encode())
+    options = ("-q", "-F", "-t", "ext4", "-b", "4096", "-E", f"offset={PARTITION_START}")
+    process.run(["mke2fs", *options, "-d", root, raw, str((36 << 20) // 4096)])
+    process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path])
+    raw.unlink()
+    return path
+
+
+def debian_tree(kernel: bytes = KERNEL) -> dict[str, bytes | str]:
+    """Return the boot files of a root file system laid out as Debian's."""
+    return {
+        "boot/grub/grub.cfg": GRUB_CFG.encode(),
+        "boot/vmlinuz-6.1.0-1-arm64": kernel,
+        "boot/initrd.img-6.1.0-1-arm64": b"an initrd",
+        "vmlinuz": "boot/vmlinuz-6.1.0-1-arm64",
+        "initrd.img": "boot/initrd.img-6.1.0-1-arm64",
+    }

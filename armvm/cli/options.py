@@ -144,6 +144,17 @@ def _machine_options(
             show_default=False,
         ),
     ] = None,
+    fast: Annotated[
+        bool | None,
+        typer.Option(
+            "--fast/--no-fast",
+            help="Boot quicker, for machines that can be made again: the disk is not flushed "
+            "(cache=unsafe: a crash of the host may ruin it), and the kernel is the image's, "
+            "loaded from outside (one that the guest installs later is not booted). "
+            "Default: no-fast.",
+            show_default=False,
+        ),
+    ] = None,
     password: Annotated[
         bool,
         typer.Option(
@@ -225,6 +236,7 @@ def _machine(
         cpu_model=values["cpu"],
         headless=values["headless"],
         autologin=values["autologin"],
+        fast=values["fast"],
         ssh_keys=keys,
         own_key=own_key,
         user_data=_read_user_data(chosen["user_data"]),

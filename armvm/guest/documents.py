@@ -33,6 +33,15 @@ MAX_USER_DATA = 1 << 20
 _GROWING = frozenset(
     {"users", "packages", "write_files", "runcmd", "bootcmd", "ssh_authorized_keys"}
 )
+#: Keys of a user's document under which modules.yaml does what the image's own lists do. Any
+#: other (``swap``, ``cloud_init_modules``, a distribution's own) leaves the image's lists alone.
+_ORDERABLE = _GROWING | set(
+    "hostname fqdn prefer_fqdn_over_hostname preserve_hostname manage_etc_hosts timezone locale "
+    "keyboard ntp apt ca_certs groups user chpasswd password ssh_pwauth disable_root ssh ssh_keys "
+    "ssh_deletekeys ssh_genkeytypes ssh_import_id growpart resize_rootfs package_update "
+    "package_upgrade package_reboot_if_required phone_home power_state final_message "
+    "random_seed no_ssh_fingerprints output".split()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +77,8 @@ def compose(machine: Machine, identity: Identity, user: str, *, clone: bool = Fa
     if clone:
         ours["ssh_deletekeys"] = False
     theirs = None if machine.user_data is None else read_user_data(machine.user_data)
+    if theirs is None or (isinstance(theirs, dict) and _ORDERABLE.issuperset(theirs)):
+        ours = merge(ours, _read("modules"))
     if isinstance(theirs, str):
         user_data, vendor_data = theirs, _dump_config(ours)
     else:

@@ -53,8 +53,13 @@ def clean(raw: bytes) -> str:
 
 
 def latest_boot(log: str) -> str:
-    """Return a log from its last start of the firmware on: a reboot writes into the same log."""
+    """Return a log from its last start on: a reboot writes into the same log.
+
+    It begins with the firmware; without one, with the kernel.
+    """
     restarts = [match.start() for match in re.finditer(r"^.*UEFI firmware", log, re.M)]
+    if not restarts:
+        restarts = [match.start() for match in re.finditer(r"^.*Booting Linux on", log, re.M)]
     return log[restarts[-1] :] if restarts else log
 
 

@@ -21,8 +21,19 @@ from armvm.paths import resources
 #: Spare PCIe slots, so that devices can be plugged in while the machine runs. virt-install adds
 #: as many; from 15 on a QEMU bug is hit.
 PCIE_ROOT_PORTS = 14
+#: A headless machine's: seldom is anything plugged into it.
+HEADLESS_ROOT_PORTS = 4
 
 _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectKernel:
+    """A kernel that QEMU loads by itself, without firmware: two paths, and its command line."""
+
+    kernel: str
+    initrd: str
+    command_line: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +42,8 @@ class DomainSpec:
 
     ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
     ``memory_file``, which a machine has that becomes a golden by the route ``memory_route``.
+    ``cache`` is the root disk's cache mode, None for QEMU's own choice; ``kernel`` None means
+    that firmware boots it.
     """
 
     name: str
@@ -48,6 +61,8 @@ class DomainSpec:
     serial_log: str
     memory_file: str | None = None
     memory_route: str = memory.COW
+    cache: str | None = None
+    kernel: DirectKernel | None = None
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -66,11 +81,15 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     at(devices, "serial/log").set("file", spec.serial_log)
     _interface(at(devices, "interface"), spec)
     root = at(devices, "controller[@model='pcie-root']")
-    for _ in range(PCIE_ROOT_PORTS):
+    for _ in range(HEADLESS_ROOT_PORTS if spec.headless else PCIE_ROOT_PORTS):
         root.addnext(etree.Element("controller", type="pci", model="pcie-root-port"))
     if spec.headless:
-        for element in select(devices, "input | graphics | video"):
+        for element in select(devices, "input | graphics | video | controller[@type='usb']"):
             remove(element)
+    if spec.cache is not None:
+        at(devices, "disk[1]/driver").set("cache", spec.cache)
+    if spec.kernel is not None:
+        _boot_kernel(domain, spec.kernel)
     if spec.memory_file is not None:
         add_channel(domain)
         memory.route(spec.memory_route).prepare(domain, spec.memory_file)
@@ -126,6 +145,22 @@ def _cpu(domain: etree._Element, model: str) -> None:
         cpu.set("check", "none")
     else:
         _set(cpu, "model", model)
+
+
+def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
+    """Take the firmware out, with all that speaks to it, and let QEMU load the kernel.
+
+    Without firmware there is no ACPI: the kernel reads the device tree that QEMU makes. Nor does
+    it see the SMBIOS tables, so that cloud-init is told of its data on the command line.
+    """
+    system = at(domain, "os")
+    del system.attrib["firmware"]
+    firmware = "os/firmware | os/bootmenu | os/smbios | sysinfo | features/acpi"
+    for element in select(domain, f"{firmware} | devices/disk/boot"):
+        remove(element)
+    words = f"{files.command_line} ds=nocloud"
+    for tag, text in (("kernel", files.kernel), ("initrd", files.initrd), ("cmdline", words)):
+        etree.SubElement(system, tag).text = text
 
 
 def _interface(interface: etree._Element, spec: DomainSpec) -> None:

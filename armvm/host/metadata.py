@@ -31,7 +31,8 @@ class Creator:
 class Record:
     """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh.
 
-    ``golden`` is the golden that a clone was made from.
+    ``golden`` is the golden that a clone was made from. ``fast`` is what a fast machine traded:
+    its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
     """
 
     version: str
@@ -45,6 +46,7 @@ class Record:
     own_key: bool = False
     forward: int | None = None
     golden: str | None = None
+    fast: dict[str, str] = field(default_factory=dict)
     creator: Creator | None = None
 
 
@@ -63,6 +65,8 @@ def to_element(record: Record) -> etree._Element:
         _child(root, "forward", host_port=str(record.forward), guest_port="22")
     if record.golden is not None:
         _child(root, "golden", name=record.golden)
+    if record.fast:
+        _child(root, "fast", **record.fast)
     if record.creator is not None:
         creator = record.creator
         _child(
@@ -104,7 +108,7 @@ def _read(root: etree._Element) -> Record:
     settings = json.loads(_text(root, "settings") or "{}")
     if user is None or not isinstance(settings, dict):
         raise ValueError("not a record of ours")
-    storage, image = _find(root, "storage"), _find(root, "image")
+    storage, image, fast = (_find(root, name) for name in ("storage", "image", "fast"))
     return Record(
         version=root.get("version", ""),
         created=root.get("created", ""),
@@ -117,6 +121,7 @@ def _read(root: etree._Element) -> Record:
         settings=settings,
         forward=None if forward is None else _port(forward.get("host-port", "")),
         golden=None if golden is None else golden.get("name", ""),
+        fast={} if fast is None else {str(key): str(value) for key, value in fast.items()},
         creator=None
         if creating is None
         else Creator(

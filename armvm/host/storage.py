@@ -2,7 +2,8 @@
 
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
 ``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
-besides: ``NAME.memory``, and ``NAME.state`` of its devices. A base is named by the digest
+besides: ``NAME.memory``, and ``NAME.state`` of its devices; a fast machine ``NAME.kernel`` and
+``NAME.initrd``. A base is named by the digest
 of its image: ``base-sha256-<hex>.qcow2``.
 """
 
@@ -37,6 +38,8 @@ def volume_names(machine: str) -> dict[str, str]:
         "serial_log": f"{machine}.serial.log",
         "memory": f"{machine}.memory",
         "state": f"{machine}.state",
+        "kernel": f"{machine}.kernel",
+        "initrd": f"{machine}.initrd",
     }
 
 

@@ -48,7 +48,9 @@ def bake_after(
     if not wish.bake or wish.cold or wish.asked is not None or created.ready is None:
         return None
     machine = plan.machine
-    if created.instance.record.golden is not None or machine.user_data or machine.password_hash:
+    if created.instance.record.golden is not None or machine.fast:
+        return None
+    if machine.user_data or machine.password_hash:
         return None
     try:
         return _begin(where, plan, created, progress)

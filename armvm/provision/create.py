@@ -26,7 +26,7 @@ from armvm.host.instance import Instance, find_domain, instances, observe, set_r
 from armvm.host.xml import to_text
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
-from armvm.provision import networking
+from armvm.provision import fast, networking
 from armvm.provision import plan as planning
 from armvm.provision.creator import is_dead, myself
 from armvm.provision.delete import forget_domain
@@ -95,6 +95,7 @@ def apply(
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine, image.virtual_size)
     known = {"digest": image.digest, "size": str(image.size)}
+    plan, boot = fast.with_kernel(plan, image, progress)
     record = replace(plan.record, image={**plan.record.image, **known})
     remove_leftovers(connection, machine.name, progress)
     pool = storage.ensure_pool(connection, where.pool, where.facts)
@@ -105,6 +106,8 @@ def apply(
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(where, pool, plan, image, progress, disk)
+        if boot is not None:
+            fast.write_kernel(connection, pool, machine.name, boot)
         networking.join(connection, where.facts, plan.spec, progress, undo, start=start)
         if start:
             undo.add(lambda: lifecycle.destroy(domain))

@@ -54,6 +54,11 @@ def golden_machine(machine: Machine) -> Machine:
     A clone gets its own keys, and the rehearsals need one that we have. Raises ConfigError for
     what would be in every clone without having been asked for there: user-data, a password.
     """
+    if machine.fast:
+        raise ConfigError(
+            "a golden cannot be fast: its clones return to firmware and their own kernels",
+            hint="leave --fast out (or --no-fast): a clone boots nothing in its first run",
+        )
     if machine.user_data is not None or machine.password_hash is not None:
         raise ConfigError(
             "a golden takes no --user-data and no --password: every clone would have them",
@@ -73,6 +78,8 @@ def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
         "cpu": spec.cpu_model,
         "headless": machine.headless,
         "autologin": machine.autologin,
+        # Only where it is true: a golden of an armvm that did not know the word fits others.
+        **({"fast": True} if machine.fast else {}),
         "user": plan.record.user,
         "network": "user" if spec.network is None else "libvirt",
         "pool": plan.record.pool,

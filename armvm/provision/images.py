@@ -11,6 +11,7 @@ from armvm.host.connection import Connection
 from armvm.images import obtain as obtaining
 from armvm.images.cache import Cache
 from armvm.images.entry import matches
+from armvm.images.kernel import remove_boot_files
 from armvm.images.model import Image, ImageSource
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import CatalogReference, LocalReference, parse
@@ -111,6 +112,8 @@ def remove(text: str, connection: Connection | None, pool_name: str) -> list[str
         raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
     for entry in entries:
         cache.remove(entry)
+        if entry.digest:
+            remove_boot_files(entry.digest, cache=cache)
     removed = [str(entry.path) for entry in entries]
     for name in sorted(wanted & set(users)):
         volume = storage.find_volume(pool, name)

@@ -18,6 +18,7 @@ from armvm.host.instance import (
     observe,
 )
 from armvm.progress import Progress
+from armvm.provision.fast import traded
 from armvm.provision.ssh import endpoint, restore_forward
 
 #: Seconds a guest has to shut down under KVM; emulation gets ten times that.
@@ -114,6 +115,7 @@ def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
         "serial_log": instance.serial_log,
         "autostart": instance.autostart,
         "golden": record.golden,
+        "fast": traded(record),
         "created": record.created,
         "armvm_version": record.version,
         "settings": record.settings,

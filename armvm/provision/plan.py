@@ -61,6 +61,7 @@ class CreatePlan:
             },
             "user": self.record.user,
             "network": self.spec.network or USER_NETWORK,
+            "fast": self.machine.fast,
             "pool": self.record.pool,
             "volumes": [self.spec.overlay, self.spec.seed, self.spec.serial_log],
             "host_key": fingerprint(self.identity.host_key.public),
@@ -111,6 +112,7 @@ def plan(
         overlay=f"{pool_path}/{names['overlay']}",
         seed=f"{pool_path}/{names['seed']}",
         serial_log=f"{pool_path}/{names['serial_log']}",
+        cache="unsafe" if machine.fast else None,
     )
     record = Record(
         version=version,
@@ -123,6 +125,7 @@ def plan(
         image=_image_record(source),
         settings=machine.summary(),
         forward=choose_port(taken_ports) if network is None else None,
+        fast={"cache": "unsafe"} if machine.fast else {},
     )
     return CreatePlan(
         machine=machine,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from armvm.host.domain_xml import DirectKernel
 from armvm.host.facts import HostFacts
 from armvm.images.model import ImageSource, Verified
 from armvm.provision.plan import plan
@@ -31,11 +32,18 @@ FILE = ImageSource(reference="/images/<odd> & 'file'.qcow2", location="/images/x
 TCG, KVM = facts_of(TCG_HOST), facts_of(KVM_HOST)
 SESSION = replace(TCG, uri="qemu:///session")
 
+KERNEL = DirectKernel(
+    kernel="/var/lib/libvirt/images/armvm/arm64-01.kernel",
+    initrd="/var/lib/libvirt/images/armvm/arm64-01.initrd",
+    command_line="root=LABEL=cloudimg-rootfs ro console=ttyAMA0",
+)
+
 MACHINES: dict[str, tuple[HostFacts, ImageSource, dict[str, Any]]] = {
     "default": (TCG, SOURCE, {}),
     "kvm": (KVM, SOURCE, {"cpus": 4, "memory_mib": 8192}),
     "kvm-max": (KVM, SOURCE, {"cpu_model": "max"}),
     "headless": (TCG, SOURCE, {"headless": True, "memory_mib": 1024, "preset": "minimal"}),
+    "fast": (TCG, SOURCE, {"fast": True}),
     "session": (SESSION, SOURCE, {}),
     "named-cpu-and-network": (TCG, SOURCE, {"cpu_model": "neoverse-n1", "network": "lab <1>"}),
     "unknown-system": (TCG, FILE, {"own_key": True, "disk": 40 << 30}),
@@ -55,6 +63,8 @@ def xml_of(name: str) -> str:
         version="0.1.0",
         now="2026-01-02T03:04:05Z",
     )
+    if machine.fast:  # the kernel comes from the image, once it is there
+        made = replace(made, spec=replace(made.spec, kernel=KERNEL))
     # The port is drawn by lot.
     return replace(made, record=replace(made.record, forward=made.record.forward and 20022)).xml
 

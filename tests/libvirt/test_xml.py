@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from armvm.host.xml import parse
+from tests.images_tools import KERNEL, bootable_image, debian_tree
 from tests.libvirt.world import SYSTEM, World, virsh
 
 FORMS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "headless": ("--headless",),
     "minimal": ("--preset", "minimal"),
+    "fast": ("--fast",),
     "user network": ("--network", "user"),
     "cpu": ("--cpu", "cortex-a72"),
     "max": ("--cpu", "max"),
@@ -101,3 +104,40 @@ def test_its_own_xml_can_be_defined_elsewhere(
     virsh("define", "--validate", file)
     virsh("start", copy)
     assert virsh("domstate", copy).strip() == "running"
+
+
+def test_a_fast_machine_has_the_images_kernel(world: World, name: str, tmp_path: Path) -> None:
+    image = bootable_image(tmp_path / "image.qcow2", debian_tree())
+    command = ("create", "--name", name, "--image", image, "--fast", "--network", "user")
+    made = world.armvm(*command, "--no-wait").ok()
+    assert "firmware" not in made.err
+    assert virsh("domstate", name).strip() == "running"
+    file = tmp_path / "domain.xml"
+    file.write_text(virsh("dumpxml", "--inactive", name))
+    validate(file)
+    document = parse(file.read_text())
+    paths = [Path(document.findtext(f"os/{what}") or "") for what in ("kernel", "initrd")]
+    assert [path.name for path in paths] == [f"{name}.kernel", f"{name}.initrd"]
+    assert paths[0].read_bytes() == KERNEL
+    assert document.find("os/loader") is None and document.find("os/nvram") is None
+    shown = world.armvm("show", name, "--json").ok().json["fast"]
+    assert shown["disk"].startswith("cache=unsafe") and "vmlinuz-6.1.0-1" in shown["kernel"]
+    world.armvm("delete", "--yes", name).ok()
+    assert world.traces(name) == []
+
+
+def test_without_a_kernel_in_the_image_the_firmware_boots(
+    world: World, image: Path, name: str
+) -> None:
+    made = world.armvm("create", "--name", name, "--image", image, "--fast", "--no-wait").ok()
+    assert made.err.count("--fast: booting by firmware, since") == 1
+    shown = world.armvm("show", name, "--json").ok().json["fast"]
+    assert list(shown) == ["disk"]
+    assert "firmware='efi'" in virsh("dumpxml", "--inactive", name)
+
+
+def test_a_golden_cannot_be_fast(world: World, image: Path, name: str) -> None:
+    command = ("golden", "create", name, "--image", image, "--fast", "--network", "user")
+    error = world.armvm(*command).failed(3)
+    assert "a golden cannot be fast" in error.err
+    assert world.traces(name) == []

@@ -326,3 +326,36 @@ def test_what_a_user_asks_for_arrives_unchanged(wanted: dict[str, Any]) -> None:
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=30))
 def test_every_user_name_arrives(user: str) -> None:
     assert config(user)["users"][0]["name"] == user
+
+
+LISTS = {"cloud_init_modules", "cloud_config_modules"}
+
+
+def test_the_disk_grows_after_ssh() -> None:
+    early, late = (config()[key] for key in ("cloud_init_modules", "cloud_config_modules"))
+    assert early[-1] == "ssh" and late[:2] == ["growpart", "resizefs"]
+    assert set(early) & set(late) == set()
+    assert "cloud_final_modules" not in config()
+
+
+@pytest.mark.parametrize("key", ["packages", "write_files", "runcmd", "ntp", "timezone", "apt"])
+def test_a_users_keys_have_their_modules(key: str) -> None:
+    """Where our lists stand, they have the module; the final stage's are the image's own."""
+    document = theirs(f"{key}: []")
+    module = {"write_files": "write-files", "apt": "apt-configure"}.get(key, key)
+    listed = document["cloud_init_modules"] + document["cloud_config_modules"]
+    assert module in listed or key == "packages"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["swap: {size: 1G}", "cloud_config_modules: [runcmd]", "snap: {}", "mounts: []", "zypper: {}"],
+)
+def test_with_any_other_key_the_images_own_lists_stand(body: str) -> None:
+    key = body.partition(":")[0]
+    assert theirs(body).keys() & LISTS == {key} & LISTS
+
+
+def test_with_a_script_the_images_own_lists_stand() -> None:
+    made = documents(user_data="#!/bin/sh\n")
+    assert not LISTS & yaml.safe_load(made.vendor_data).keys()

@@ -86,6 +86,16 @@ def test_a_reboot_in_the_same_log_begins_again(name: str) -> None:
     assert latest_boot(whole) == whole[whole.index("UEFI firmware") :]
 
 
+def test_a_reboot_without_firmware_begins_with_the_kernel() -> None:
+    whole = log("debian-12.log")
+    whole = whole[whole.index("EFI stub:") :].replace("EFI stub: ", "")
+    assert "Booting Linux on" in whole and "UEFI firmware" not in whole
+    assert cloud_init_finished(whole)
+    again = whole + "[    0.000000] Booting Linux on physical CPU 0x0\n"
+    assert stage_of(again) is Stage.KERNEL
+    assert not cloud_init_finished(again)
+
+
 def test_stages_are_ordered_as_a_boot_is() -> None:
     assert [stage.value for stage in sorted(Stage, key=lambda stage: stage.order)] == [
         "started",

@@ -8,7 +8,14 @@ import pytest
 from lxml import etree
 
 from armvm.host import connection as connecting
-from armvm.host.domain_xml import PCIE_ROOT_PORTS, DomainSpec, build, portable
+from armvm.host.domain_xml import (
+    HEADLESS_ROOT_PORTS,
+    PCIE_ROOT_PORTS,
+    DirectKernel,
+    DomainSpec,
+    build,
+    portable,
+)
 from armvm.host.facts import Accelerator
 from armvm.host.metadata import Record, from_domain
 from armvm.host.xml import at, parse, select, to_text
@@ -74,7 +81,10 @@ def test_the_screen_is_for_this_host_alone() -> None:
 
 def test_a_headless_machine_has_no_screen_and_no_input() -> None:
     document = built(replace(SPEC, headless=True))
-    assert select(document, "devices/input | devices/graphics | devices/video") == []
+    screen = "devices/input | devices/graphics | devices/video"
+    assert select(document, f"{screen} | devices/controller[@type='usb']") == []
+    ports = select(document, "devices/controller[@model='pcie-root-port']")
+    assert len(ports) == HEADLESS_ROOT_PORTS
     assert document.find("devices/serial") is not None
 
 
@@ -131,6 +141,41 @@ def test_values_stay_values() -> None:
     assert value(document, "devices/interface/source", "network") == HOSTILE
     assert value(document, "devices/disk[1]/source", "file") == HOSTILE
     assert from_domain(document) == record
+
+
+FAST = replace(
+    SPEC,
+    cache="unsafe",
+    kernel=DirectKernel(
+        kernel="/pool/m.kernel", initrd="/pool/m.initrd", command_line="root=LABEL=x ro"
+    ),
+)
+
+
+def test_a_kernel_from_outside_takes_the_firmwares_place() -> None:
+    document = built(FAST)
+    assert value(document, "os/kernel") == "/pool/m.kernel"
+    assert value(document, "os/initrd") == "/pool/m.initrd"
+    assert value(document, "os/cmdline") == "root=LABEL=x ro ds=nocloud"
+    assert document.find("os").attrib == {}  # type: ignore[union-attr]
+    left = "os/firmware | os/bootmenu | os/smbios | sysinfo | features/acpi | devices/disk/boot"
+    assert select(document, left) == []
+    assert value(document, "devices/disk[1]/driver", "cache") == "unsafe"
+    assert value(document, "features/gic", "version") == "3"
+
+
+def test_only_a_fast_machine_trades_anything() -> None:
+    document = built()
+    assert select(document, "os/kernel | devices/disk/driver[@cache]") == []
+    cache_alone = built(replace(FAST, kernel=None))
+    assert value(cache_alone, "os", "firmware") == "efi"
+    assert value(cache_alone, "devices/disk[1]/driver", "cache") == "unsafe"
+    assert cache_alone.find("devices/disk[2]/driver[@cache]") is None
+
+
+def test_what_was_traded_is_in_the_record() -> None:
+    record = replace(RECORD, fast={"cache": "unsafe", "kernel": "vmlinuz-6.1"})
+    assert from_domain(built(FAST, record)) == record
 
 
 def test_the_record_goes_with_the_machine() -> None:

@@ -99,6 +99,7 @@ def test_the_settings_handed_to_the_bake_make_the_same_machine() -> None:
     assert values == {
         "cpus": 3, "mem": 1536, "disk": 7 << 30, "image": "local:debian-12", "user": "alice",
         "network": "user", "cpu": "cortex-a72", "headless": True, "autologin": False,
+        "fast": False,
     }  # fmt: skip
     assert settings["ARMVM_PRESET"] == "minimal"
 
@@ -140,11 +141,11 @@ def created(decided: CreatePlan, **record: Any) -> Created:
         (Warm(bake=True, asked="gold"), {}, {}, True),
         (Warm(bake=True), {"user_data": "#cloud-config\n"}, {}, True),
         (Warm(bake=True), {"password_hash": "$2b$x"}, {}, True),
-        (Warm(bake=True), {"network": "default"}, {}, True),
+        (Warm(bake=True), {"fast": True}, {}, True),
         (Warm(bake=True), {}, {"golden": "gold"}, True),
         (Warm(bake=True), {}, {}, False),
     ],
-    ids=["use", "--cold", "--from", "user-data", "password", "network", "a clone", "--no-wait"],
+    ids=["use", "--cold", "--from", "user-data", "password", "--fast", "a clone", "--no-wait"],
 )
 def test_where_none_is_baked(
     wish: Warm, machine: dict[str, Any], record: dict[str, Any], waited: bool

@@ -1,0 +1,420 @@
+"""What each lever of a cold boot is worth: the same guest, started in several ways, interleaved.
+
+Run by hand, on a machine that does nothing else, from a source tree with its virtual environment:
+
+    .venv/bin/python benchmarks/levers.py --list
+    .venv/bin/python benchmarks/levers.py --rounds 2 --output levers.json today fast
+    .venv/bin/python benchmarks/levers.py --table docs/benchmarks/levers.json
+
+Each run makes a domain ``levers-PID`` through armvm's own modules (its template, its seed, its
+storage), changes it as the arm says, starts it, and looks at it five times a second: at what the
+serial log shows, whether ssh speaks, whether cloud-init has said that it has finished. Seconds
+count from the start of the domain. Then it is removed. An emulated boot is bound by the host's
+CPUs: beside the seconds on the clock stands the CPU time that QEMU has used, which other work on
+the host changes little, and what that other work took. The network is QEMU's user networking in
+every arm: libvirt's own has waits of its own (spanning tree, dnsmasq), which are not meant here.
+Runs are appended to the output file, so that a series may be made in parts; ``--logs DIR`` keeps
+what the guest says about its own boot. One boot takes about a minute when emulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lxml import etree
+
+from armvm import __version__, process
+from armvm.guest import documents
+from armvm.guest.ready import answers_ssh
+from armvm.guest.seed import seed_image
+from armvm.guest.serial import clean
+from armvm.host import lifecycle, storage
+from armvm.host.base import ensure_base
+from armvm.host.domain_xml import DirectKernel, build
+from armvm.host.forward import ensure_forward
+from armvm.host.serial_log import read_tail
+from armvm.host.xml import at, remove, select, to_text
+from armvm.images.cache import Cache
+from armvm.images.kernel import boot_files
+from armvm.images.model import Image
+from armvm.progress import Quiet
+from armvm.provision import images
+from armvm.provision.access import where
+from armvm.provision.create import Where
+from armvm.provision.credentials import login_keys
+from armvm.provision.fast import write_kernel
+from armvm.provision.launch import decide
+from armvm.spec.machine import Machine
+
+IMAGE = "local:debian-12"
+PATIENCE = 240.0
+#: What is looked for in the serial log, and the name it has in the results.
+SIGNS = {
+    "kernel": re.compile(r"^EFI stub: |Booting Linux on physical CPU", re.M),
+    "systemd": re.compile(r"systemd\[1\]: |^Welcome to (?!GRUB)", re.M),
+    "local": re.compile(r"Cloud-init v\.? \S+ running 'init-local'"),
+    "init": re.compile(r"Cloud-init v\.? \S+ running 'init'"),
+    "config": re.compile(r"Cloud-init v\.? \S+ running 'modules:config'"),
+    "final": re.compile(r"Cloud-init v\.? \S+ running 'modules:final'"),
+    "finished": re.compile(r"Cloud-init v\.? \S+ finished at "),
+}
+#: Units that a boot can do without, for ``masked``.
+MASKED = (
+    "systemd-networkd-wait-online.service systemd-binfmt.service systemd-pstore.service "
+    "dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount "
+    "modprobe@configfs.service modprobe@drm.service modprobe@fuse.service modprobe@loop.service "
+    "modprobe@dm_mod.service modprobe@efi_pstore.service systemd-machine-id-commit.service"
+).split()
+
+
+@dataclass
+class Setup:
+    """What an arm changes: the machine, the domain element, the user-data, the base."""
+
+    machine: Machine
+    domain: Callable[[etree._Element], None] = lambda _element: None
+    config: dict[str, Any] = field(default_factory=dict)
+    compressed: bool = False
+    kernel: bool = False
+    command_line: str = ""
+
+
+Lever = Callable[[Setup], None]
+
+
+def _on_domain(change: Callable[[etree._Element], None]) -> Lever:
+    def lever(setup: Setup) -> None:
+        before = setup.domain
+
+        def both(element: etree._Element) -> None:
+            before(element)
+            change(element)
+
+        setup.domain = both
+
+    return lever
+
+
+def _boot_menu(element: etree._Element) -> None:
+    remove(at(element, "os/bootmenu"))
+
+
+def _cache(mode: str) -> Lever:
+    return _on_domain(lambda element: at(element, "devices/disk[1]/driver").set("cache", mode))
+
+
+def _ports(count: int) -> Lever:
+    def change(element: etree._Element) -> None:
+        for port in select(element, "devices/controller[@model='pcie-root-port']")[count:]:
+            remove(port)
+
+    return _on_domain(change)
+
+
+def _no_screen(element: etree._Element) -> None:
+    paths = "devices/input | devices/graphics | devices/video | devices/controller[@type='usb']"
+    for one in select(element, paths):
+        remove(one)
+
+
+def _tb_cache(mib: int) -> Lever:
+    def change(element: etree._Element) -> None:
+        tcg = etree.SubElement(at(element, "features"), "tcg")
+        etree.SubElement(tcg, "tb-cache", unit="MiB").text = str(mib)
+
+    return _on_domain(change)
+
+
+def _all_host_keys(setup: Setup) -> None:
+    setup.config |= {"ssh_keys": None, "ssh_deletekeys": True}
+
+
+def _all_modules(setup: Setup) -> None:
+    setup.config |= dict.fromkeys(("cloud_init_modules", "cloud_config_modules"))
+
+
+def _late_growpart(setup: Setup) -> None:
+    """The lists of Debian 12, with what makes the disk larger after ssh instead of before it."""
+    early = "seed_random bootcmd write-files disk_setup mounts set_hostname update_hostname"
+    late = "growpart resizefs locale set-passwords grub-dpkg apt-configure ntp timezone runcmd"
+    setup.config |= {
+        "cloud_init_modules": [*early.split(), "update_etc_hosts", "users-groups", "ssh"],
+        "cloud_config_modules": late.split(),
+    }
+
+
+def _short_lists(setup: Setup) -> None:
+    _late_growpart(setup)
+    setup.config["cloud_config_modules"] = ["growpart", "resizefs", "set-passwords", "runcmd"]
+    setup.config["cloud_final_modules"] = "scripts-user final-message".split()
+
+
+def _noblock(setup: Setup) -> None:
+    setup.config["resize_rootfs"] = "noblock"
+
+
+def _kernel(setup: Setup) -> None:
+    setup.kernel = True
+
+
+def _masked(setup: Setup) -> None:
+    setup.command_line += "".join(f" systemd.mask={unit}" for unit in MASKED)
+
+
+def _compressed(setup: Setup) -> None:
+    setup.compressed = True
+
+
+def _cpus(count: int) -> Lever:
+    def lever(setup: Setup) -> None:
+        setup.machine = replace(setup.machine, cpus=count)
+
+    return lever
+
+
+_DIRECT: tuple[Lever, ...] = (_kernel,)
+_FAST: tuple[Lever, ...] = (_kernel, _cache("unsafe"))
+ARMS: dict[str, tuple[Lever, ...]] = {
+    # As a recipe without armvm has it: the firmware's pause, three host keys, a packed base.
+    "recipe": (_on_domain(_boot_menu), _all_host_keys, _compressed),
+    "menu": (_on_domain(_boot_menu),),
+    "packed": (_compressed,),
+    "keys": (_all_host_keys,),
+    "today": (),
+    "armvm": (),
+    "late-growpart": (_late_growpart,),
+    "short-lists": (_short_lists,),
+    "noblock": (_noblock,),
+    "none": (_cache("none"),),
+    "unsafe": (_cache("unsafe"),),
+    "direct": _DIRECT,
+    "fast": _FAST,
+    "fast-masked": (*_FAST, _masked),
+    "fast-lean": (*_FAST, _ports(2), _on_domain(_no_screen)),
+    "fast-1cpu": (*_FAST, _cpus(1)),
+    "fast-4cpu": (*_FAST, _cpus(4)),
+    "fast-tb256": (*_FAST, _tb_cache(256)),
+}
+
+
+def _documents(setup: Setup, composed: documents.Documents) -> documents.Documents:
+    """Return the machine's documents with the arm's keys in the user-data; None removes one."""
+    config = {**yaml.safe_load(composed.user_data), **setup.config}
+    config = {key: value for key, value in config.items() if value is not None}
+    return replace(composed, user_data="#cloud-config\n" + yaml.safe_dump(config, sort_keys=False))
+
+
+def _packed_base(place: Where, pool: Any, image: Image) -> Any:
+    """Return a base with the same disk, as qcow2 with packed clusters; made once."""
+    digest = f"{image.digest[:-8]}00000000"
+    packed = Path(f"/var/tmp/armvm-levers-{image.digest[-12:]}.qcow2")  # noqa: S108
+    if not packed.exists():
+        process.run(
+            ["qemu-img", "convert", "-c", "-O", "qcow2", image.path, f"{packed}.new"], timeout=600
+        )
+        Path(f"{packed}.new").rename(packed)
+    return ensure_base(place.connection, pool, digest, packed, progress=Quiet())
+
+
+def run(arm: str, logs: Path | None) -> dict[str, Any]:
+    """Boot the machine once as *arm* says, remove it, and return when it reached what."""
+    place = where(None, None)
+    keys, own = login_keys([])
+    setup = Setup(
+        machine=Machine(
+            name=f"levers-{os.getpid()}", image=IMAGE, ssh_keys=keys, own_key=own, network="user"
+        )
+    )
+    # What armvm itself has by now is taken back, so that an arm means the same for ever.
+    for lever in (() if arm.startswith("armvm") else (_all_modules,)) + ARMS[arm]:
+        lever(setup)
+    machine = setup.machine
+    plan = decide(place, machine, Quiet())
+    image = images.obtain(plan.source, Quiet())
+    pool = storage.ensure_pool(place.connection, place.pool, place.facts)
+    names = storage.volume_names(machine.name)
+    spec = plan.spec
+    if setup.kernel:
+        files = boot_files(image, cache=Cache.default())
+        directory = Path(spec.overlay).parent
+        kernel = DirectKernel(
+            kernel=str(directory / names["kernel"]),
+            initrd=str(directory / names["initrd"]),
+            command_line=files.command_line + setup.command_line,
+        )
+        spec = replace(spec, kernel=kernel)
+        write_kernel(place.connection, pool, machine.name, files)
+    element = build(spec, plan.record)
+    setup.domain(element)
+    domain = None
+    try:
+        composed = documents.compose(machine, plan.identity, plan.record.user)
+        seed = seed_image(_documents(setup, composed))
+        storage.write_volume(place.connection, pool, names["seed"], seed)
+        if setup.compressed:
+            base = _packed_base(place, pool, image)
+        else:
+            base = ensure_base(place.connection, pool, image.digest, image.path, progress=Quiet())
+        storage.create_overlay(pool, names["overlay"], base, machine.disk)
+        domain = lifecycle.define(place.connection, to_text(element), machine.name)
+        begun = time.monotonic()
+        busy = _busy()
+        lifecycle.start(domain)
+        port = ensure_forward(domain, plan.record.forward or 0, ())
+        seen, cpu = _watch(place, domain, spec.serial_log, port, begun)
+        others = _busy() - busy - cpu.get("finished", 0.0)
+        if logs is not None:
+            _keep(logs, arm, plan, port, place)
+        return {
+            "arm": arm,
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": seen,
+            "cpu_seconds": cpu,
+            "others_cpu_seconds": round(others, 1),
+        }
+    finally:
+        if domain is not None:
+            lifecycle.destroy(domain)
+            lifecycle.undefine(domain)
+        storage.delete_machine_volumes(pool, machine.name)
+
+
+def _busy() -> float:
+    """Return the CPU seconds that this host has spent since it booted, idle and waiting not."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
+    return float(user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _watch(
+    place: Where, domain: Any, path: str, port: int, begun: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return when each sign was seen, in seconds, and what CPU time QEMU had used by then."""
+    seen: dict[str, float] = {}
+    cpu: dict[str, float] = {}
+    while "finished" not in seen or "ssh" not in seen:
+        now = time.monotonic() - begun
+        if now > PATIENCE:
+            break
+        log = clean(read_tail(place.connection, path, local=True))
+        for name, sign in SIGNS.items():
+            if name not in seen and sign.search(log):
+                seen[name] = round(now, 1)
+        if "ssh" not in seen and "local" in seen and answers_ssh("127.0.0.1", port, timeout=1.0):
+            seen["ssh"] = round(time.monotonic() - begun, 1)
+        for name in seen.keys() - cpu.keys():
+            cpu[name] = round(domain.info()[4] / 1e9, 1)
+        time.sleep(0.2)
+    return seen, cpu
+
+
+def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
+    """Keep what the guest tells of its boot."""
+    from armvm.host.instance import find_domain, observe
+    from armvm.provision.ssh import LOOPBACK, Endpoint, run_in_guest
+
+    instance = observe(find_domain(place.connection, plan.machine.name))
+    commands = (
+        "cat /proc/cmdline; systemd-analyze; systemd-analyze blame | head -40; cloud-init "
+        "analyze blame; sudo cat /run/cloud-init/result.json /var/log/cloud-init.log; sudo dmesg"
+    )
+    text = run_in_guest(instance, Endpoint(host=LOOPBACK, port=port), commands)
+    logs.mkdir(parents=True, exist_ok=True)
+    (logs / f"{arm}.txt").write_text(text or "no answer")
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the runs as a table in Markdown: medians, and the range of ssh and the end."""
+    names = ["kernel", "systemd", "local", "init", "ssh", "finished"]
+    heads = ["arm", "n", *names, "CPU to ssh", "CPU to finished", "others' CPU"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for arm in ARMS:
+        mine = [one for one in runs if one["arm"] == arm]
+        if not mine:
+            continue
+        cells = [
+            _cell([one["seconds"][name] for one in mine if name in one["seconds"]], name == "ssh")
+            for name in names
+        ]
+        cells += [
+            _cell([one["cpu_seconds"][name] for one in mine if name in one["cpu_seconds"]], True)
+            for name in ("ssh", "finished")
+        ]
+        cells.append(_cell([one["others_cpu_seconds"] for one in mine], False))
+        lines.append(f"| {arm} | {len(mine)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float], spread: bool) -> str:
+    if not values:
+        return "–"
+    text = f"{statistics.median(values):.1f}"
+    if spread and len(values) > 1:
+        text += f" ({min(values):.1f}–{max(values):.1f})"
+    return text
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("arms", nargs="*", choices=[*ARMS, []])
+    parser.add_argument("--list", action="store_true", help="print the arms")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("levers.json"))
+    parser.add_argument("--logs", type=Path)
+    parser.add_argument("--table", type=Path, help="print the table of a results file")
+    parser.add_argument("--budget", type=float, default=1e9, help="begin no run after SECONDS")
+    asked = parser.parse_args()
+    if asked.list:
+        print("\n".join(ARMS))
+        return
+    if asked.table:
+        print(table(json.loads(asked.table.read_text())["runs"]))
+        return
+    begun = time.monotonic()
+    for _ in range(asked.rounds):
+        for arm in asked.arms:
+            if time.monotonic() - begun > asked.budget:
+                print(f"no time left for {arm}")
+                continue
+            one = run(arm, asked.logs)
+            print(arm, json.dumps(one["seconds"]), flush=True)
+            _append(asked.output, one)
+
+
+def _append(file: Path, one: dict[str, Any]) -> None:
+    document: dict[str, Any] = {"host": _host(), "runs": []}
+    if file.exists():
+        document = json.loads(file.read_text())
+    document["runs"].append(one)
+    file.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _host() -> dict[str, Any]:
+    facts = where(None, None).facts
+    qemu = process.run([facts.emulator, "--version"])
+    return {
+        "armvm": __version__,
+        "image": IMAGE,
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "qemu": qemu.text.splitlines()[0],
+        "libvirt": facts.libvirt_version,
+        "machine_type": facts.machine_type,
+    }
+
+
+if __name__ == "__main__":
+    main()

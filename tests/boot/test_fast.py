@@ -1,0 +1,50 @@
+"""A fast machine: the image's kernel from outside, on a disk that is never flushed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boot.conftest import BOOT_TIMEOUT, Guest
+from tests.support import armvm, fresh_name
+
+
+@pytest.fixture(scope="module")
+def fast(debian_image: Path) -> Iterator[Guest]:
+    """A fast, headless machine with user networking."""
+    name = fresh_name("armvm-fast")
+    created = armvm(
+        *("create", "--name", name, "--fast", "--preset", "minimal", "--network", "user"),
+        *("--image", "local:debian-12", "--connect", "qemu:///system", "--json"),
+        timeout=BOOT_TIMEOUT,
+    )
+    try:
+        yield Guest(name=name, user="debian", created=created.ok().json)
+    finally:
+        armvm("delete", "--yes", name, "--connect", "qemu:///system")
+
+
+def test_it_says_what_it_trades(fast: Guest) -> None:
+    shown = armvm("show", fast.name).ok().out
+    assert "cache=unsafe" in shown
+    assert "one that the guest installs later is not booted" in shown
+
+
+def test_the_kernel_is_the_images_and_no_firmware_ran(fast: Guest) -> None:
+    release, *rest = fast.ssh("uname -r; ls -d /sys/firmware/*; cloud-init status").ok().out.split()
+    assert f"vmlinuz-{release} " in fast.created["fast"]["kernel"]
+    assert "/sys/firmware/efi" not in rest
+    assert rest[-1] == "done"
+    assert int(fast.ssh("df --output=size -BG / | tail -1").ok().out.strip(" G\n")) > 7
+
+
+def test_it_reboots_and_stops_by_itself(fast: Guest) -> None:
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = fast.ssh(f"{boot}; sudo systemctl reboot; sleep 100").out
+    assert before, "its connection ends with the boot"
+    armvm("wait", fast.name, timeout=BOOT_TIMEOUT).ok()
+    assert fast.ssh(boot).ok().out not in ("", before)
+    armvm("stop", fast.name, timeout=700).ok()
+    assert armvm("show", fast.name, "--json").ok().json["state"] == "shut off"
