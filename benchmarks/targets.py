@@ -10,9 +10,9 @@ from benchmarks.summary import number
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A figure's median may be *limit* at most, in *unit*; with *over*, its ratio to that one's median.
+    """What a figure's median may be at most, in *unit*; or with *over*, its ratio to that one's.
 
-    Ratios have no unit, but what they are made of is shown in it.
+    A ratio has no unit, but what it is made of is shown in it.
     """
 
     title: str
