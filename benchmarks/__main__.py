@@ -127,8 +127,8 @@ def _rounds(here: world.World, cases: list[Case], rounds: int, results: Results,
                 for figure in case.figures:
                     results.figures[figure.key].left_out = str(error)
                 _say(f"  left out: {error}")
-            except ArmvmError as error:
-                told = " ".join(f"{error} {error.detail or ''}".split())
+            except (ArmvmError, OSError, ValueError) as error:
+                told = " ".join(f"{error} {getattr(error, 'detail', None) or ''}".split())
                 for figure in case.figures:
                     results.figures[figure.key].failures.append(told)
                 _say(f"  failed: {told}")

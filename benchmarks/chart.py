@@ -13,7 +13,7 @@ _PEERS = {"cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no
 _REASON = 70
 #: What the bars are drawn in: one scale each. Figures of scale have their own chart beside.
 _SECTIONS = (
-    ("From the command to the first ssh command done, s", ("cold", "warm")),
+    ("Cold boots and clones, until a first command was run in them, s", ("cold", "warm")),
     ("Commands alone, s", ("overhead",)),
     ("Clones of one golden: seconds", ("scale", "s")),
     ("Clones of one golden: MiB", ("scale", "MiB")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.results import Measured, Results
-from benchmarks.summary import number
+from benchmarks.summary import number, summarize
 from benchmarks.targets import TARGETS, judge
 
 BEGIN, END = "<!-- results: written by make bench -->", "<!-- end of results -->"
@@ -52,8 +52,9 @@ def _remark(figure: Measured) -> str:
     said = []
     if figure.group != "scale" and figure.parts:
         for part in figure.parts[0]:
-            values = sorted(parts[part] for parts in figure.parts if part in parts)
-            said.append(f"{part} {number(values[len(values) // 2])}")
+            summary = summarize([parts[part] for parts in figure.parts if part in parts])
+            if summary is not None:
+                said.append(f"{part} {number(summary.median)}")
     if figure.failures:
         said.append(f"failed {len(figure.failures)} times: {figure.failures[-1]}")
     return ", ".join(said)

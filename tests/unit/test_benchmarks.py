@@ -224,4 +224,4 @@ def test_the_docs_are_made_of_the_results() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
 def test_a_module_is_one_idea(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 250
+    assert len(path.read_text().splitlines()) <= 300
