@@ -7,10 +7,10 @@ from benchmarks.summary import number
 from benchmarks.svg import Drawing
 
 #: Pixels: where the bars begin, how long the longest is, and the height of a line.
-_LEFT, _LENGTH, _LINE, _WIDTH = 330, 320, 24, 800
+_LEFT, _LENGTH, _LINE, _WIDTH = 350, 320, 24, 800
 _PEERS = {"cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no-wait", "typer"}
 #: Characters of a reason that fit beside a bar's name.
-_REASON = 70
+_REASON = 66
 #: What the bars are drawn in: one scale each. Figures of scale have their own chart beside.
 _SECTIONS = (
     ("Cold boots and clones, until a first command was run in them, s", ("cold", "warm")),
@@ -35,9 +35,9 @@ def bars(results: Results) -> str:
             y += _LINE
             _bar(drawing, y, figure, _LENGTH / longest)
         y += _LINE / 2
-    for facts in results.runs.values():
+    for caption in _captions(results):
         y += _LINE
-        drawing.text(12, y, _caption(facts), "small")
+        drawing.text(12, y, caption, "small")
     return drawing.finish(y + 16)
 
 
@@ -51,9 +51,7 @@ def _bar(drawing: Drawing, y: float, figure: Measured, scale: float) -> None:
     drawing.text(_LEFT - 10, y, figure.title, "end")
     summary = figure.summary
     if summary is None:
-        reason = figure.problem
-        short = reason if len(reason) <= _REASON else reason[: _REASON - 1] + "…"
-        drawing.text(_LEFT, y, f"left out: {short}", "small missing")
+        drawing.text(_LEFT, y, _short(figure.problem, _REASON), "small missing")
         return
     style = "peer" if figure.key in _PEERS else "ours"
     drawing.bar(_LEFT, y - 12, summary.median * scale, 15, style)
@@ -64,9 +62,17 @@ def _bar(drawing: Drawing, y: float, figure: Measured, scale: float) -> None:
     drawing.text(end, y, f"{number(summary.median)} {figure.unit}")
 
 
-def _caption(facts: dict[str, str]) -> str:
-    versions = f"QEMU {facts['QEMU']}, libvirt {facts['libvirt']}, kernel {facts['kernel']}"
-    return f"{facts['date'][:10]} · {facts['machine']} · {versions} · {facts['guest']}"
+def _captions(results: Results) -> list[str]:
+    """Return what the figures were measured on, once for runs on the same day and versions."""
+    said = []
+    for facts in results.runs.values():
+        versions = f"QEMU {facts['QEMU']}, libvirt {facts['libvirt']}, kernel {facts['kernel']}"
+        said.append(f"{facts['date'][:10]} · {facts['machine']} · {versions} · {facts['guest']}")
+    return list(dict.fromkeys(said))
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def curves(results: Results) -> str:
@@ -78,9 +84,9 @@ def curves(results: Results) -> str:
         if figure is not None:
             _curve(drawing, 60.0 + place * 380, title, figure)
     y = 250.0
-    for facts in results.runs.values():
+    for caption in _captions(results):
         y += 18
-        drawing.text(12, y, _caption(facts), "small")
+        drawing.text(12, y, caption, "small")
     return drawing.finish(y + 16)
 
 
@@ -90,7 +96,7 @@ def _curve(drawing: Drawing, left: float, title: str, figure: Measured) -> None:
     drawing.text(left - 40, 24, title, "title")
     drawing.line([(left, top), (left, bottom), (left + width, bottom)], "axis")
     if not figure.samples:
-        drawing.text(left + 8, 120, f"left out: {figure.problem[:50]}", "small missing")
+        drawing.text(left + 8, 120, _short(figure.problem, 50), "small missing")
         return
     counts = [parts["clones"] for parts in figure.parts]
     most, highest = max([2.0, *counts]), max(figure.samples) * 1.1

@@ -10,8 +10,11 @@ from benchmarks.world import TIMEOUT, USER, World, need, which
 
 #: Where testcloud looks for ARM64 firmware, and nowhere else: Fedora's place.
 TESTCLOUD_LOADER = Path("/usr/share/edk2/aarch64/QEMU_EFI-silent-pflash.raw")
-#: The same firmware on Debian and Ubuntu.
+#: The same firmware on Debian and Ubuntu, and its empty variables.
 DEBIAN_LOADER = Path("/usr/share/AAVMF/AAVMF_CODE.fd")
+DEBIAN_VARIABLES = Path("/usr/share/AAVMF/AAVMF_VARS.fd")
+#: Where libvirt looks for a machine's UEFI variables, before it asks what to copy there.
+NVRAM = Path("/var/lib/libvirt/qemu/nvram")
 
 
 def virt_install(world: World, name: str, seed: Path) -> list[str | Path]:
@@ -79,7 +82,15 @@ class Testcloud:
         self.create(world.name("tcdry"), "--dry")
 
     def create(self, name: str, *more: str) -> None:
-        """Make a machine; returns when it has an address."""
+        """Make a machine; returns when it has an address.
+
+        libvirt knows no variables that belong to testcloud's loader, and would stop with "unable
+        to find any master var store": they are put in their place beforehand.
+        """
+        if TESTCLOUD_LOADER.is_symlink():
+            variables = NVRAM / f"{name}_VARS.fd"
+            self._world.run("cp", "--sparse=always", DEBIAN_VARIABLES, variables)
+            self._world.cleanup.callback(variables.unlink, missing_ok=True)
         size = DISK.removesuffix("G")
         words = [which("testcloud") or "testcloud", "-c", "qemu:///system", "create"]
         words += ["--name", name, "--arch", "aarch64", "--ram", str(MEMORY_MIB)]

@@ -40,7 +40,9 @@ class Measured:
     @property
     def problem(self) -> str:
         """Why there is no sample, in words."""
-        return self.left_out or (f"failed: {self.failures[-1]}" if self.failures else "not reached")
+        if self.failures:
+            return f"failed: {self.failures[-1]}"
+        return f"left out: {self.left_out or 'not reached'}"
 
 
 @dataclass(kw_only=True)

@@ -37,7 +37,7 @@ def _figures(results: Results) -> str:
     for figure in results.figures.values():
         summary = figure.summary
         if summary is None:
-            cells = ["–", "–", "0", f"left out: {figure.problem}"]
+            cells = ["–", "–", "0", figure.problem]
         else:
             spread = f"{number(summary.low)}–{number(summary.high)}"
             cells = [f"{number(summary.median)} {figure.unit}", spread, str(summary.count)]

@@ -97,11 +97,11 @@ def judge(results: Results, target: Target) -> Verdict:
     for key in parts:
         found = results.figures.get(key)
         if found is None or found.summary is None:
-            why = found.problem if found else "not in this run"
+            why = found.problem if found else "is not in this run"
             return Verdict(
                 target=target,
                 limit=target.limit_text(),
-                measured=f"not measured: {key}: {why}",
+                measured=f"not measured: {key} {why}",
                 met=None,
             )
     medians = [results.median(key) for key in parts]

@@ -42,7 +42,7 @@ CASES = [
     ),
     Case(
         group="warm",
-        figures=(Figure(key="warm-user", title="armvm create --from GOLDEN; armvm ssh -- true"),),
+        figures=(Figure(key="warm-user", title="armvm create --from GOLDEN; armvm ssh"),),
         run=lambda world: _clone(world, "user", "warm-user"),
     ),
     Case(
@@ -53,7 +53,7 @@ CASES = [
     ),
     Case(
         group="warm",
-        figures=(Figure(key="run", title="armvm run --from GOLDEN -- true, machine gone"),),
+        figures=(Figure(key="run", title="armvm run --from GOLDEN -- true"),),
         run=_run,
     ),
 ]

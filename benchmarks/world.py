@@ -113,7 +113,7 @@ class World:
         try:
             run(words, timeout=TIMEOUT, on_line=watch)
         except CommandFailed as error:
-            told = " ".join((error.detail or "").split())
+            told = " ".join((error.detail or "").removeprefix("armvm: ").split())
             if "no golden can be made here" in told:
                 raise LeftOut(f"armvm golden create --network {network}: {told}") from error
             raise

@@ -79,8 +79,8 @@ def test_a_target_is_met_missed_or_not_measured() -> None:
     assert "1.50 of 60.0 s" in judge(found, over).measured
     absent = Target(title="t", figure="run", over="typer", limit=1)
     assert judge(found, absent).met is None
-    assert judge(found, absent).measured == "not measured: typer: not reached"
-    assert judge(Results(), absent).measured == "not measured: run: not in this run"
+    assert judge(found, absent).measured == "not measured: typer left out: not reached"
+    assert judge(Results(), absent).measured == "not measured: run is not in this run"
 
 
 def test_a_ratio_of_two_runs_says_so() -> None:
