@@ -22,6 +22,8 @@ from benchmarks.results import Results, read
 from benchmarks.sweep import sweep_all
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Characters of a failed program's words that are kept: their end says what was wrong.
+_TOLD = 240
 #: In the order of a round, and of the table.
 CASES: list[Case] = [*cold.CASES, *warm.CASES, *overhead.CASES, *scale.CASES]
 
@@ -71,6 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ["LIBVIRT_DEFAULT_URI"] = world.URI if os.geteuid() == 0 else "qemu:///session"
     path = values.output / "benchmarks" / "results.json"
     results = read(path) if values.merge else Results()
+    results.retitle(figure for case in CASES for figure in case.figures)
     try:
         with world.opened(
             reference=values.image,
@@ -128,11 +131,17 @@ def _rounds(here: world.World, cases: list[Case], rounds: int, results: Results,
                     results.figures[figure.key].left_out = str(error)
                 _say(f"  left out: {error}")
             except (ArmvmError, OSError, ValueError) as error:
-                told = " ".join(f"{error} {getattr(error, 'detail', None) or ''}".split())
+                told = failure(error)
                 for figure in case.figures:
                     results.figures[figure.key].failures.append(told)
                 _say(f"  failed: {told}")
             _say(f"  ({time.monotonic() - start:.0f} s in all)")
+
+
+def failure(error: Exception) -> str:
+    """Return what went wrong on one line: the error, and the end of what the program said."""
+    detail = " ".join((getattr(error, "detail", None) or "").split())
+    return f"{error}: {detail[-_TOLD:]}" if detail else str(error)
 
 
 def _say(text: str) -> None:

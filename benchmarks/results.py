@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ class Results:
         self.figures[figure.key] = Measured(
             key=figure.key, title=figure.title, unit=figure.unit, group=group, run=run
         )
+
+    def retitle(self, figures: Iterable[Figure]) -> None:
+        """Give figures that were measured earlier the titles that they have now."""
+        for figure in figures:
+            if figure.key in self.figures:
+                self.figures[figure.key].title = figure.title
 
     def add(self, reading: Reading) -> None:
         """Add a reading to its figure."""

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from armvm.errors import CommandFailed
 from benchmarks import chart, table
-from benchmarks.__main__ import CASES, parse
+from benchmarks.__main__ import CASES, failure, parse
 from benchmarks.case import Case, Figure, Reading, select
 from benchmarks.memory import disk_of
 from benchmarks.output import files, write
@@ -185,6 +186,14 @@ def test_the_command_line() -> None:
 def test_a_case_has_the_name_of_its_first_figure() -> None:
     figures = (Figure(key="a", title="A"), Figure(key="b", title="B"))
     assert Case(group="g", figures=figures, run=lambda _: []).key == "a"
+
+
+def test_a_failure_is_one_line_with_the_end_of_what_was_said() -> None:
+    error = CommandFailed("it failed", detail="Traceback\n" + "x" * 500 + "\nthe reason")
+    assert failure(error).startswith("it failed: x")
+    assert failure(error).endswith("x the reason")
+    assert len(failure(error)) < 300
+    assert failure(OSError("gone")) == "gone"
 
 
 def test_disk_is_what_files_have_allocated(tmp_path: Path) -> None:
