@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers use besides.
-.PHONY: vm test setup setup-dev lint docs clean
+.PHONY: vm test setup setup-dev lint docs bench clean
 
 vm: setup
 	scripts/first-machine
@@ -22,6 +22,13 @@ lint:
 
 docs:
 	.venv/bin/python docs/generate.py
+
+# All benchmarks, beside the peers: hours on a slow host. ROUNDS=1 CASES=warm,cold runs some;
+# BENCH_ARGS="--merge --held 50" and others: .venv/bin/python -m benchmarks --help.
+ROUNDS ?= 5
+CASES ?=
+bench: setup-dev
+	.venv/bin/python -m benchmarks --rounds $(ROUNDS) --cases "$(CASES)" $(BENCH_ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist

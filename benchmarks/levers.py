@@ -2,9 +2,9 @@
 
 Run by hand, on a machine that does nothing else, from a source tree with its virtual environment:
 
-    .venv/bin/python benchmarks/levers.py --list
-    .venv/bin/python benchmarks/levers.py --rounds 2 --output levers.json today fast
-    .venv/bin/python benchmarks/levers.py --table docs/benchmarks/levers.json
+    .venv/bin/python -m benchmarks.levers --list
+    .venv/bin/python -m benchmarks.levers --rounds 2 --output levers.json today fast
+    .venv/bin/python -m benchmarks.levers --table docs/benchmarks/levers.json
 
 Each run makes a domain ``levers-PID`` through armvm's own modules (its template, its seed, its
 storage), changes it as the arm says, starts it, and looks at it five times a second: at what the
@@ -26,13 +26,12 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lxml import etree
 
 from armvm import __version__, process
 from armvm.guest import documents
@@ -44,7 +43,7 @@ from armvm.host.base import ensure_base
 from armvm.host.domain_xml import DirectKernel, build
 from armvm.host.forward import ensure_forward
 from armvm.host.serial_log import read_tail
-from armvm.host.xml import at, remove, select, to_text
+from armvm.host.xml import to_text
 from armvm.images.cache import Cache
 from armvm.images.kernel import boot_files
 from armvm.images.model import Image
@@ -56,6 +55,7 @@ from armvm.provision.credentials import login_keys
 from armvm.provision.fast import write_kernel
 from armvm.provision.launch import decide
 from armvm.spec.machine import Machine
+from benchmarks.lever_arms import ARMS, Setup, all_modules
 
 IMAGE = "local:debian-12"
 PATIENCE = 240.0
@@ -68,143 +68,6 @@ SIGNS = {
     "config": re.compile(r"Cloud-init v\.? \S+ running 'modules:config'"),
     "final": re.compile(r"Cloud-init v\.? \S+ running 'modules:final'"),
     "finished": re.compile(r"Cloud-init v\.? \S+ finished at "),
-}
-#: Units that a boot can do without, for ``masked``.
-MASKED = (
-    "systemd-networkd-wait-online.service systemd-binfmt.service systemd-pstore.service "
-    "dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount "
-    "modprobe@configfs.service modprobe@drm.service modprobe@fuse.service modprobe@loop.service "
-    "modprobe@dm_mod.service modprobe@efi_pstore.service systemd-machine-id-commit.service"
-).split()
-
-
-@dataclass
-class Setup:
-    """What an arm changes: the machine, the domain element, the user-data, the base."""
-
-    machine: Machine
-    domain: Callable[[etree._Element], None] = lambda _element: None
-    config: dict[str, Any] = field(default_factory=dict)
-    compressed: bool = False
-    kernel: bool = False
-    command_line: str = ""
-
-
-Lever = Callable[[Setup], None]
-
-
-def _on_domain(change: Callable[[etree._Element], None]) -> Lever:
-    def lever(setup: Setup) -> None:
-        before = setup.domain
-
-        def both(element: etree._Element) -> None:
-            before(element)
-            change(element)
-
-        setup.domain = both
-
-    return lever
-
-
-def _boot_menu(element: etree._Element) -> None:
-    remove(at(element, "os/bootmenu"))
-
-
-def _cache(mode: str) -> Lever:
-    return _on_domain(lambda element: at(element, "devices/disk[1]/driver").set("cache", mode))
-
-
-def _ports(count: int) -> Lever:
-    def change(element: etree._Element) -> None:
-        for port in select(element, "devices/controller[@model='pcie-root-port']")[count:]:
-            remove(port)
-
-    return _on_domain(change)
-
-
-def _no_screen(element: etree._Element) -> None:
-    paths = "devices/input | devices/graphics | devices/video | devices/controller[@type='usb']"
-    for one in select(element, paths):
-        remove(one)
-
-
-def _tb_cache(mib: int) -> Lever:
-    def change(element: etree._Element) -> None:
-        tcg = etree.SubElement(at(element, "features"), "tcg")
-        etree.SubElement(tcg, "tb-cache", unit="MiB").text = str(mib)
-
-    return _on_domain(change)
-
-
-def _all_host_keys(setup: Setup) -> None:
-    setup.config |= {"ssh_keys": None, "ssh_deletekeys": True}
-
-
-def _all_modules(setup: Setup) -> None:
-    setup.config |= dict.fromkeys(("cloud_init_modules", "cloud_config_modules"))
-
-
-def _late_growpart(setup: Setup) -> None:
-    """The lists of Debian 12, with what makes the disk larger after ssh instead of before it."""
-    early = "seed_random bootcmd write-files disk_setup mounts set_hostname update_hostname"
-    late = "growpart resizefs locale set-passwords grub-dpkg apt-configure ntp timezone runcmd"
-    setup.config |= {
-        "cloud_init_modules": [*early.split(), "update_etc_hosts", "users-groups", "ssh"],
-        "cloud_config_modules": late.split(),
-    }
-
-
-def _short_lists(setup: Setup) -> None:
-    _late_growpart(setup)
-    setup.config["cloud_config_modules"] = ["growpart", "resizefs", "set-passwords", "runcmd"]
-    setup.config["cloud_final_modules"] = "scripts-user final-message".split()
-
-
-def _noblock(setup: Setup) -> None:
-    setup.config["resize_rootfs"] = "noblock"
-
-
-def _kernel(setup: Setup) -> None:
-    setup.kernel = True
-
-
-def _masked(setup: Setup) -> None:
-    setup.command_line += "".join(f" systemd.mask={unit}" for unit in MASKED)
-
-
-def _compressed(setup: Setup) -> None:
-    setup.compressed = True
-
-
-def _cpus(count: int) -> Lever:
-    def lever(setup: Setup) -> None:
-        setup.machine = replace(setup.machine, cpus=count)
-
-    return lever
-
-
-_DIRECT: tuple[Lever, ...] = (_kernel,)
-_FAST: tuple[Lever, ...] = (_kernel, _cache("unsafe"))
-ARMS: dict[str, tuple[Lever, ...]] = {
-    # As a recipe without armvm has it: the firmware's pause, three host keys, a packed base.
-    "recipe": (_on_domain(_boot_menu), _all_host_keys, _compressed),
-    "menu": (_on_domain(_boot_menu),),
-    "packed": (_compressed,),
-    "keys": (_all_host_keys,),
-    "today": (),
-    "armvm": (),
-    "late-growpart": (_late_growpart,),
-    "short-lists": (_short_lists,),
-    "noblock": (_noblock,),
-    "none": (_cache("none"),),
-    "unsafe": (_cache("unsafe"),),
-    "direct": _DIRECT,
-    "fast": _FAST,
-    "fast-masked": (*_FAST, _masked),
-    "fast-lean": (*_FAST, _ports(2), _on_domain(_no_screen)),
-    "fast-1cpu": (*_FAST, _cpus(1)),
-    "fast-4cpu": (*_FAST, _cpus(4)),
-    "fast-tb256": (*_FAST, _tb_cache(256)),
 }
 
 
@@ -237,7 +100,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         )
     )
     # What armvm itself has by now is taken back, so that an arm means the same for ever.
-    for lever in (() if arm.startswith("armvm") else (_all_modules,)) + ARMS[arm]:
+    for lever in (() if arm.startswith("armvm") else (all_modules,)) + ARMS[arm]:
         lever(setup)
     machine = setup.machine
     plan = decide(place, machine, Quiet())

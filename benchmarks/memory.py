@@ -1,0 +1,75 @@
+"""What machines take of the host: memory of their QEMUs, bytes of their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+from armvm.errors import DomainError
+
+_PROC = Path("/proc")
+_MIB = 1024 * 1024
+
+
+def pss_mib(name: str) -> float:
+    """Return the proportional set size of a machine's QEMU in MiB, from its smaps_rollup.
+
+    A page that n processes share counts 1/n in each, so the sum over machines is what they take
+    together. Raises DomainError where there is no such process, PermissionError without root.
+    """
+    for line in (_PROC / str(_pid(name)) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise DomainError(f"{name}: its QEMU's smaps_rollup has no line Pss")
+
+
+def _pid(name: str) -> int:
+    """Return the process whose arguments are those that libvirt gives a guest of that name."""
+    for directory in _PROC.iterdir():
+        if not directory.name.isdigit():
+            continue
+        try:
+            words = (directory / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has ended meanwhile
+        if b"-name" in words[:-1]:
+            value = words[words.index(b"-name") + 1].decode(errors="replace")
+            if value.split(",")[0] == f"guest={name}":
+                return int(directory.name)
+    raise DomainError(f"{name}: no QEMU process has its name")
+
+
+def available_mib() -> float:
+    """Return how much memory can still be given to programs, in MiB (MemAvailable)."""
+    for line in (_PROC / "meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    raise DomainError("/proc/meminfo has no line MemAvailable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """What a machine's files take on the disk, in MiB: allocated blocks, not lengths."""
+
+    overlay: float
+    seed: float
+    nvram: float
+
+
+def disk_of(xml: str) -> Disk:
+    """Return what the files named in a domain's XML take now."""
+    root = etree.fromstring(xml)
+    sizes = {"vda": 0.0, "vdb": 0.0}
+    for disk in root.iterfind("devices/disk"):
+        source, target = disk.find("source"), disk.find("target")
+        if source is not None and target is not None and target.get("dev") in sizes:
+            sizes[str(target.get("dev"))] = _allocated(str(source.get("file")))
+    nvram = root.findtext("os/nvram")
+    return Disk(overlay=sizes["vda"], seed=sizes["vdb"], nvram=_allocated(nvram) if nvram else 0.0)
+
+
+def _allocated(path: str) -> float:
+    """Return the MiB that a file's blocks take; st_blocks counts 512 bytes whatever the disk's."""
+    return Path(path).stat().st_blocks * 512 / _MIB

@@ -1,0 +1,116 @@
+"""The targets, and how what was measured stands against them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.results import Results
+from benchmarks.summary import number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a figure's median may be at most, in *unit*; or with *over*, its ratio to that one's.
+
+    A ratio has no unit, but what it is made of is shown in it.
+    """
+
+    title: str
+    figure: str
+    limit: float
+    over: str | None = None
+    unit: str = "s"
+
+    def limit_text(self) -> str:
+        """Return the limit in words: seconds, MiB, or a ratio."""
+        if self.over is None:
+            return f"≤ {self.limit:g} {self.unit}"
+        if self.limit < 0.1:
+            return f"≤ 1/{1 / self.limit:.0f}"
+        return f"≤ {self.limit:g} ×"
+
+
+TARGETS = (
+    Target(title="clone → first ssh command done, user networking", figure="warm-user", limit=2.0),
+    Target(
+        title="the same, of the article's cold boot",
+        figure="warm-user",
+        over="cold-recipe",
+        limit=1 / 25,
+    ),
+    Target(
+        title="clone → first ssh command done, bridged network", figure="warm-bridged", limit=4.5
+    ),
+    Target(
+        title="cold create → ssh, defaults, of the article's recipe",
+        figure="cold-default",
+        over="cold-recipe",
+        limit=0.7,
+    ),
+    Target(
+        title="cold create → ssh, --fast, of the article's recipe",
+        figure="cold-fast",
+        over="cold-recipe",
+        limit=0.5,
+    ),
+    Target(
+        title="create without waiting, of virt-install --import --noautoconsole",
+        figure="create-no-wait",
+        over="virt-install-no-wait",
+        limit=1.0,
+    ),
+    Target(
+        title="disk of a clone beyond seed and NVRAM, at creation",
+        figure="scale-disk",
+        limit=1.0,
+        unit="MiB",
+    ),
+    Target(
+        title="memory that the 2nd…5th idle clone adds, of a cold machine's",
+        figure="scale-added",
+        over="cold-pss",
+        limit=0.5,
+        unit="MiB",
+    ),
+    Target(title="armvm run -- true, the machine gone afterwards", figure="run", limit=2.5),
+    Target(title="golden create beyond the boot itself", figure="golden", limit=20.0),
+    Target(
+        title="armvm --help, of python -c 'import typer'", figure="help", over="typer", limit=1.5
+    ),
+    Target(title="armvm list with 100 domains", figure="list", limit=0.6),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A target beside what was measured: texts for the table; *met* is None if nothing was."""
+
+    target: Target
+    limit: str
+    measured: str
+    met: bool | None
+
+
+def judge(results: Results, target: Target) -> Verdict:
+    """Return how the measured figures stand against a target; what is missing is said."""
+    parts = [target.figure] + ([target.over] if target.over else [])
+    for key in parts:
+        found = results.figures.get(key)
+        if found is None or found.summary is None:
+            why = found.problem if found else "is not in this run"
+            return Verdict(
+                target=target,
+                limit=target.limit_text(),
+                measured=f"not measured: {key} {why}",
+                met=None,
+            )
+    medians = [results.median(key) for key in parts]
+    value = medians[0] if target.over is None else medians[0] / medians[1]
+    text = f"{number(medians[0])} {target.unit}"
+    if target.over is not None:
+        text = f"{value:.3f} × ({number(medians[0])} of {number(medians[1])} {target.unit})"
+        if len({results.figures[key].run for key in parts}) > 1:
+            text += ", from two runs"
+    return Verdict(
+        target=target, limit=target.limit_text(), measured=text, met=value <= target.limit
+    )

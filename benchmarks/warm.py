@@ -1,0 +1,59 @@
+"""Machines made from a golden: clone and first ssh command, ``run``, and making the golden."""
+
+from __future__ import annotations
+
+from armvm.errors import CommandFailed
+from benchmarks.case import Case, Figure, Reading
+from benchmarks.world import World, need_root
+
+
+def _golden(world: World) -> list[Reading]:
+    """Bake a golden; what counts is the time after its machine was booted."""
+    baked = world.bake("user")
+    world.keep_golden("user", baked)
+    parts = {"whole": baked.seconds, "boot": baked.boot}
+    return [Reading(figure="golden", value=baked.seconds - baked.boot, parts=parts)]
+
+
+def _clone(world: World, network: str, figure: str) -> list[Reading]:
+    """Time two whole command lines: create a clone, and run a first command in it."""
+    golden = world.golden(network)
+    with world.removed(world.name("warm")) as name:
+        create = world.timed(world.armvm, "create", "--from", golden, "--name", name)
+        login = world.timed(world.armvm, "ssh", name, "--", "true")
+    return [Reading(figure=figure, value=create + login, parts={"create": create, "ssh": login})]
+
+
+def _run(world: World) -> list[Reading]:
+    """Time a throw-away machine, and look whether it is gone."""
+    golden, name = world.golden("user"), world.name("run")
+    with world.removed(name):
+        seconds = world.timed(world.armvm, "run", "--from", golden, "--name", name, "--", "true")
+        if name in world.virsh("list", "--all", "--name").split():
+            raise CommandFailed(f"armvm run has ended, and {name} is still there")
+    return [Reading(figure="run", value=seconds)]
+
+
+CASES = [
+    Case(
+        group="warm",
+        figures=(Figure(key="golden", title="armvm golden create, beyond its boot"),),
+        run=_golden,
+    ),
+    Case(
+        group="warm",
+        figures=(Figure(key="warm-user", title="armvm create --from GOLDEN; armvm ssh"),),
+        run=lambda world: _clone(world, "user", "warm-user"),
+    ),
+    Case(
+        group="warm",
+        figures=(Figure(key="warm-bridged", title="the same on a bridged network"),),
+        run=lambda world: _clone(world, "armvm", "warm-bridged"),
+        why_not=need_root,
+    ),
+    Case(
+        group="warm",
+        figures=(Figure(key="run", title="armvm run --from GOLDEN -- true"),),
+        run=_run,
+    ),
+]

@@ -1,0 +1,185 @@
+"""Where the cases run: names and files of this run, commands, goldens, and the sweeping-up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from armvm.errors import CommandFailed
+from armvm.process import Completed, find, run
+from benchmarks.case import LeftOut
+from benchmarks.sweep import PREFIX, sweep
+
+#: Seconds for one command; a boot under emulation on a busy host may take minutes.
+TIMEOUT = 900.0
+#: The user in the guest, whoever makes it.
+USER = "debian"
+#: The system daemon: bridged networks and the peers need it.
+URI = "qemu:///system"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baked:
+    """A golden, the seconds its command took, and those of them until its machine was booted."""
+
+    name: str
+    seconds: float
+    boot: float
+
+
+@dataclass(kw_only=True)
+class World:
+    """One run: what it measures with. Everything it makes carries *prefix*."""
+
+    reference: str
+    image: Path
+    clones: int
+    held: int
+    directory: Path
+    prefix: str
+    key: Path
+    cleanup: ExitStack
+    _count: int = 0
+    _goldens: dict[str, Baked] = field(default_factory=dict)
+
+    @property
+    def armvm(self) -> str:
+        """The command, as installed beside this Python."""
+        return str(Path(sys.executable).with_name("armvm"))
+
+    def name(self, kind: str) -> str:
+        """Return a machine name that nobody has."""
+        self._count += 1
+        return f"{self.prefix}-{kind}{self._count}"
+
+    def run(self, *words: str | Path, timeout: float = TIMEOUT) -> Completed:
+        """Run a command to its end. Raises CommandFailed."""
+        return run([str(word) for word in words], timeout=timeout)
+
+    def timed(self, *words: str | Path) -> float:
+        """Run a command and return the seconds it took, from its start to its end."""
+        argv = [find(str(words[0])), *words[1:]]
+        start = time.perf_counter()
+        self.run(*argv)
+        return time.perf_counter() - start
+
+    def virsh(self, *words: str | Path) -> str:
+        """Run virsh on the system daemon and return what it prints."""
+        return self.run("virsh", "-q", "-c", URI, *words, timeout=120).text
+
+    @contextmanager
+    def removed(self, name: str) -> Iterator[str]:
+        """Remove a machine afterwards, whoever made it; it need not exist."""
+        try:
+            yield name
+        finally:
+            self.remove(name)
+
+    def remove(self, *names: str) -> None:
+        """Remove machines, with all that belongs to them."""
+        with contextlib.suppress(CommandFailed):
+            self.run(self.armvm, "delete", "--yes", *names)
+
+    def warm_up(self) -> None:
+        """Have the image in the pool before anything is timed: it is copied there once."""
+        name = self.name("first")
+        with self.removed(name):
+            words = ("create", "--cold", "--no-start", "--quiet", "--image", self.reference)
+            self.run(self.armvm, *words, "--name", name)
+
+    def bake(self, network: str) -> Baked:
+        """Make a golden of the preset minimal. Raises LeftOut where armvm refuses.
+
+        The boot ends with the first line that says that the machine is being settled.
+        """
+        name = self.name("golden")
+        words = [self.armvm, "golden", "create", name, "--preset", "minimal"]
+        words += ["--image", self.reference, "--network", network]
+        booted: list[float] = []
+        start = time.perf_counter()
+
+        def watch(line: str) -> None:
+            if f"{name}: settling" in line and not booted:
+                booted.append(time.perf_counter() - start)
+
+        try:
+            run(words, timeout=TIMEOUT, on_line=watch)
+        except CommandFailed as error:
+            told = " ".join((error.detail or "").removeprefix("armvm: ").split())
+            if "no golden can be made here" in told:
+                raise LeftOut(f"armvm golden create --network {network}: {told}") from error
+            raise
+        seconds = time.perf_counter() - start
+        if not booted:
+            raise CommandFailed("armvm golden create did not say when it began to settle")
+        return Baked(name=name, seconds=seconds, boot=booted[0])
+
+    def golden(self, network: str) -> str:
+        """Return the golden that this run's clones on a network are made from; bake it first."""
+        if network not in self._goldens:
+            self._goldens[network] = self.bake(network)
+        return self._goldens[network].name
+
+    def keep_golden(self, network: str, baked: Baked) -> None:
+        """Take a golden for this run's clones, or remove it if there is one already."""
+        if network in self._goldens:
+            self.run(self.armvm, "golden", "delete", "--yes", baked.name)
+        else:
+            self._goldens[network] = baked
+
+
+def need(*programs: tuple[str, str]) -> str | None:
+    """Return which of some (program, package) pairs is missing, in words; None when all are there.
+
+    Programs beside this Python count: that is where pip puts them.
+    """
+    for program, package in programs:
+        if which(program) is None:
+            return f"{program} is not installed ({package})"
+    return None
+
+
+def which(program: str) -> str | None:
+    """Return the path of a program, beside this Python or on PATH."""
+    beside = Path(sys.executable).with_name(program)
+    return str(beside) if beside.exists() else shutil.which(program)
+
+
+def need_root(_: World) -> str | None:
+    """Return why only root can do it; None for root."""
+    return None if os.geteuid() == 0 else "needs root (qemu:///system and its processes)"
+
+
+@contextmanager
+def opened(*, reference: str, image: Path, clones: int, held: int) -> Iterator[World]:
+    """A world for one run; all that bears its prefix is removed at its end, however it ends."""
+    prefix = f"{PREFIX}{secrets.token_hex(2)}"
+    # Where the system daemon's QEMU can read it; /tmp may be private or in memory.
+    directory = Path("/var/tmp") / prefix  # noqa: S108
+    with ExitStack() as cleanup:
+        directory.mkdir(mode=0o755)
+        cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+        cleanup.callback(sweep, prefix)
+        key = directory / "key"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
+        copy = directory / "image.qcow2"
+        run(["cp", "--reflink=auto", "--sparse=always", str(image), str(copy)])
+        copy.chmod(0o644)
+        yield World(
+            reference=reference,
+            image=copy,
+            clones=clones,
+            held=held,
+            directory=directory,
+            prefix=prefix,
+            key=key,
+            cleanup=cleanup,
+        )
