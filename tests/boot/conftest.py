@@ -8,6 +8,7 @@ import shutil
 import site
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 
 from tests.support import ROOT, Result, armvm, fresh_name
 
+#: The pool of system mode.
+POOL = Path("/var/lib/libvirt/images/armvm")
 #: Seconds for one boot: emulated, on a shared machine with two cores.
 BOOT_TIMEOUT = 900
 
@@ -130,3 +133,45 @@ def ordinary_user() -> Iterator[OrdinaryUser]:
     finally:
         subprocess.run(["pkill", "-KILL", "-u", name], check=False)
         subprocess.run(["userdel", "--force", "--remove", name], check=False, capture_output=True)
+
+
+def reboot(name: str) -> None:
+    """Reboot a guest from inside, and return when it is ready in another boot than before."""
+    command = ("ssh", name, "--", "cat /proc/sys/kernel/random/boot_id")
+    before = armvm(*command).ok().out
+    armvm("ssh", name, "--", "sudo systemctl reboot")  # its connection ends with the boot
+    end = time.monotonic() + BOOT_TIMEOUT
+    while armvm(*command).out in ("", before):
+        assert time.monotonic() < end, f"{name} did not come back"
+        time.sleep(3)
+    armvm("wait", name, "--timeout", str(BOOT_TIMEOUT), timeout=BOOT_TIMEOUT + 60).ok()
+
+
+def leftovers(name: str) -> list[str]:
+    """Return what is left of a machine: volumes, NVRAM, a domain."""
+    domains = subprocess.run(
+        ["virsh", "-c", "qemu:///system", "list", "--all", "--name"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    nvram = Path("/var/lib/libvirt/qemu/nvram")
+    files = [*POOL.glob(f"{name}.*"), *nvram.glob(f"{name}_*")]
+    return [*map(str, files), *(one for one in domains if one == name)]
+
+
+@pytest.fixture(scope="session")
+def golden(debian_image: Path) -> Iterator[str]:
+    """A golden of the smallest preset; with it go the clones that tests left."""
+    name = fresh_name("armvm-golden")
+    armvm(
+        *("golden", "create", name, "--preset", "minimal", "--network", "user"),
+        *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
+        timeout=BOOT_TIMEOUT + 300,
+    ).ok()
+    try:
+        yield name
+    finally:
+        for machine in armvm("list", "--json").json:
+            if machine["name"].startswith("armvm-clone"):
+                armvm("delete", "--yes", machine["name"])
+        armvm("golden", "delete", "--yes", name).ok()
+        assert leftovers(name) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot.conftest import BOOT_TIMEOUT, Guest
+from tests.boot.conftest import BOOT_TIMEOUT, Guest, reboot
 from tests.support import armvm, fresh_name
 
 
@@ -41,10 +41,6 @@ def test_the_kernel_is_the_images_and_no_firmware_ran(fast: Guest) -> None:
 
 
 def test_it_reboots_and_stops_by_itself(fast: Guest) -> None:
-    boot = "cat /proc/sys/kernel/random/boot_id"
-    before = fast.ssh(f"{boot}; sudo systemctl reboot; sleep 100").out
-    assert before, "its connection ends with the boot"
-    armvm("wait", fast.name, timeout=BOOT_TIMEOUT).ok()
-    assert fast.ssh(boot).ok().out not in ("", before)
+    reboot(fast.name)
     armvm("stop", fast.name, timeout=700).ok()
     assert armvm("show", fast.name, "--json").ok().json["state"] == "shut off"

@@ -8,16 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.boot.conftest import BOOT_TIMEOUT, OrdinaryUser
+from tests.boot.conftest import BOOT_TIMEOUT, POOL, OrdinaryUser, leftovers
 from tests.support import Result, armvm, fresh_name, spawn
 
-POOL = Path("/var/lib/libvirt/images/armvm")
 #: Seconds for a clone: it takes two on a quiet host, and tests run on busy ones.
 CLONE_TIMEOUT = 180
 
@@ -29,36 +27,6 @@ def clone(golden: str, name: str, *more: str) -> Result:
 def identity(name: str) -> dict[str, Any]:
     facts: dict[str, Any] = armvm("show", name, "--identity", "--json").ok().json
     return facts
-
-
-def leftovers(name: str) -> list[str]:
-    """Return what is left of a machine: volumes, NVRAM, a domain."""
-    domains = subprocess.run(
-        ["virsh", "-c", "qemu:///system", "list", "--all", "--name"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    nvram = Path("/var/lib/libvirt/qemu/nvram")
-    files = [*POOL.glob(f"{name}.*"), *nvram.glob(f"{name}_*")]
-    return [*map(str, files), *(one for one in domains if one == name)]
-
-
-@pytest.fixture(scope="module")
-def golden(debian_image: Path) -> Iterator[str]:
-    """A golden of the smallest preset; with it go the clones that tests left."""
-    name = fresh_name("armvm-golden")
-    armvm(
-        *("golden", "create", name, "--preset", "minimal", "--network", "user"),
-        *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
-        timeout=BOOT_TIMEOUT + 300,
-    ).ok()
-    try:
-        yield name
-    finally:
-        for machine in armvm("list", "--json").json:
-            if machine["name"].startswith("armvm-clone"):
-                armvm("delete", "--yes", machine["name"])
-        armvm("golden", "delete", "--yes", name).ok()
-        assert leftovers(name) == []
 
 
 @pytest.fixture(scope="module")

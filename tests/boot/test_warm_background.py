@@ -29,21 +29,6 @@ runcmd:
 """
 
 
-@pytest.fixture(scope="module")
-def golden(debian_image: Path) -> Iterator[str]:
-    """A golden of the smallest preset, with user networking."""
-    name = fresh_name("armvm-golden")
-    armvm(
-        *("golden", "create", "--name", name, "--preset", "minimal", "--network", "user"),
-        *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
-        timeout=BOOT_TIMEOUT + 300,
-    ).ok()
-    try:
-        yield name
-    finally:
-        armvm("golden", "delete", "--yes", name).ok()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """A clone whose user-data works, as create told of it, and one whose does not."""

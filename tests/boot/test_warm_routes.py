@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from tests.boot.conftest import BOOT_TIMEOUT
-from tests.boot.test_warm import CLONE_TIMEOUT, POOL, clone, identity, leftovers
+from tests.boot.conftest import BOOT_TIMEOUT, POOL, leftovers, reboot
+from tests.boot.test_warm import CLONE_TIMEOUT, clone, identity
 from tests.support import armvm, fresh_name
 
 #: Where the version stands in a save image's header.
@@ -155,8 +155,7 @@ def test_a_save_image_of_an_unknown_version_boots_cold_and_says_so(saved: str, n
 def test_a_clone_keeps_its_address_through_a_reboot(clones: list[dict[str, Any]]) -> None:
     one = clones[0]
     before = identity(one["name"])
-    armvm("ssh", one["name"], "--", "sudo systemctl reboot")
-    armvm("wait", one["name"], "--timeout", str(BOOT_TIMEOUT), timeout=BOOT_TIMEOUT + 60).ok()
+    reboot(one["name"])
     after = identity(one["name"])
     assert after["boot_id"] != before["boot_id"]
     kept = ("hostname", "machine_id", "instance_id", "host_key", "mac")

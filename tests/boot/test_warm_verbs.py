@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from armvm.paths import state_dir
-from tests.boot.conftest import BOOT_TIMEOUT
+from tests.boot.conftest import BOOT_TIMEOUT, POOL
 from tests.support import armvm, fresh_name, spawn
 
-POOL = Path("/var/lib/libvirt/images/armvm")
 CLONE_TIMEOUT = 180
 #: A disk size that no other golden has, so that none of another test fits.
 SHAPE = ("--preset", "minimal", "--network", "user", "--disk", "6G")
