@@ -13,7 +13,7 @@ from armvm.host.golden import Golden
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
-from armvm.provision import clone, create, images, warm
+from armvm.provision import clone, create, warm
 from armvm.provision.clone import reachable
 from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
@@ -35,6 +35,20 @@ class Created:
     seconds: float = 0.0
 
 
+def locate_image(reference: str, progress: Progress) -> ImageSource:
+    """Find an image. What fetches and builds images is not loaded for a clone of a golden."""
+    from armvm.provision import images
+
+    return images.locate(reference, progress)
+
+
+def obtain_image(source: ImageSource, progress: Progress) -> Image:
+    """Return an image's file, fetched or built if need be."""
+    from armvm.provision import images
+
+    return images.obtain(source, progress)
+
+
 def decide(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None = None
 ) -> CreatePlan:
@@ -45,7 +59,7 @@ def decide(
     source: ImageSource | None = None
     if golden is not None:
         source = warm.source_of(golden, machine)
-    plan = create.make_plan(where, machine, source or images.locate(machine.image, progress))
+    plan = create.make_plan(where, machine, source or locate_image(machine.image, progress))
     for warning in plan.warnings:
         progress.warn(warning)
     return plan
@@ -73,7 +87,7 @@ def launch(
     if start:
         digest = plan.source.digest
         if digest is None:
-            image = images.obtain(plan.source, progress)
+            image = obtain_image(plan.source, progress)
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
         if made is not None:
@@ -86,8 +100,8 @@ def launch(
         if not plan.source.location:  # a golden's, which turned out to be of no use
             if plan.machine.image.startswith(warm.MACHINE):
                 raise warm.no_image("it cannot be made from its golden", plan.machine.image)
-            plan = replace(plan, source=images.locate(plan.machine.image, progress))
-        image = images.obtain(plan.source, progress)
+            plan = replace(plan, source=locate_image(plan.machine.image, progress))
+        image = obtain_image(plan.source, progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     made = Created(instance=observe(domain), ready=None)
     return _when_ready(where, made, timeout, progress) if start and wait else made
