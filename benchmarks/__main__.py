@@ -15,7 +15,7 @@ from types import FrameType
 from armvm.errors import ArmvmError
 from armvm.process import run
 from benchmarks import cold, overhead, scale, warm, world
-from benchmarks.case import Case, LeftOut, select
+from benchmarks.case import Case, select
 from benchmarks.facts import gather
 from benchmarks.output import write
 from benchmarks.results import Results, read
@@ -121,11 +121,11 @@ def _rounds(here: world.World, cases: list[Case], rounds: int, results: Results,
             start = time.monotonic()
             try:
                 if reason := case.why_not(here):
-                    raise LeftOut(reason)
+                    raise world.LeftOut(reason)
                 for reading in case.run(here):
                     results.add(reading)
                     _say(f"  {reading.figure}: {reading.value:.3f}")
-            except LeftOut as error:
+            except world.LeftOut as error:
                 left_out.add(case.key)
                 for figure in case.figures:
                     results.figures[figure.key].left_out = str(error)

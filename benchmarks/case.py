@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks.world import World
-
-
-class LeftOut(Exception):
-    """A case cannot be measured on this host; the message says why, for the table."""
+from benchmarks.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def test_the_next_free_names_are_taken(world: World, image: Path, prefix: str) -
     told = world.armvm(*command).ok().json
     names = [f"{prefix}-01", f"{prefix}-03", f"{prefix}-04"]
     assert [one["name"] for one in told] == [one["name"] for one in planned] == names
-    assert all(len(world.traces(name)) == 3 for name in names)
+    assert all(len(world.traces(name)) == 4 for name in names)
     assert len({one["uuid"] for one in told}) == len({one["mac"] for one in told}) == 3
 
 
@@ -101,7 +101,7 @@ def test_a_failure_leaves_those_that_are_whole(world: World, image: Path, prefix
         )
     assert told == names[:2]
     assert made(world, prefix) == names[:3]
-    assert all(len(world.traces(name)) == 3 for name in names[:3])
+    assert all(len(world.traces(name)) == 4 for name in names[:3])
 
 
 def test_ctrl_c_leaves_those_that_are_whole(world: World, image: Path, prefix: str) -> None:
@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_those_that_are_whole(world: World, image: Path, prefix: s
     left = made(world, prefix)
     assert told == left[: len(told)]
     assert len(left) <= len(told) + 1 < 40, "the last may be whole, and not told yet"
-    assert all(len(world.traces(name)) == 3 for name in left)
+    assert all(len(world.traces(name)) == 4 for name in left)
 
 
 def test_those_not_ready_in_time_stay_and_no_more_are_begun(
