@@ -161,6 +161,22 @@ def need_root(_: World) -> str | None:
     return None if os.geteuid() == 0 else "needs root (qemu:///system and its processes)"
 
 
+def _virsh(*words: str) -> str:
+    return run(["virsh", "-q", "-c", URI, *words], check=False, timeout=120).text
+
+
+def _pools() -> set[str]:
+    return set(_virsh("pool-list", "--all", "--name").split())
+
+
+def _remove_pools(before: set[str], directories: tuple[Path, ...]) -> None:
+    """Forget the pools that virt-install has made of the directories its disks lie in."""
+    for name in _pools() - before:
+        if any(f"<path>{one}</path>" in _virsh("pool-dumpxml", name) for one in directories):
+            _virsh("pool-destroy", name)
+            _virsh("pool-undefine", name)
+
+
 @contextmanager
 def opened(*, reference: str, image: Path, clones: int, held: int) -> Iterator[World]:
     """A world for one run; all that bears its prefix is removed at its end, however it ends."""
@@ -170,6 +186,7 @@ def opened(*, reference: str, image: Path, clones: int, held: int) -> Iterator[W
     with ExitStack() as cleanup:
         directory.mkdir(mode=0o755)
         cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+        cleanup.callback(_remove_pools, _pools(), (directory, directory.parent))
         cleanup.callback(sweep, prefix)
         key = directory / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from armvm import __version__
-from armvm.cli import create, doctor, golden, image, login, machines, throwaway
+from armvm.cli import create, doctor, files, golden, image, login, machines, throwaway
 
 
 class Headed(TyperGroup):
@@ -65,6 +65,7 @@ def root(
 
 
 create.register(app)
+files.register(app)
 machines.register(app)
 throwaway.register(app)
 login.register(app)

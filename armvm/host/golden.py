@@ -130,7 +130,7 @@ def definition_of_clone(
 
     Nothing of a *disposable* one need reach the disk: its flushes are left out, and its UEFI
     variables stay in QEMU's memory. A file for them has to be copied at the start and is written
-    whole at the first instruction: 64 MiB each, a third of a second.
+    whole at the first instruction: 64 MiB each.
     """
     document = deepcopy(golden.definition)
     at(document, "name").text = spec.name

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import libvirt
@@ -20,19 +19,16 @@ from lxml import etree
 
 from armvm.errors import HostError
 from armvm.host.connection import Connection, errors, is_code
+from armvm.host.subnets import Subnet, free_subnets, routes
 from armvm.host.xml import parse, select, to_text
 from armvm.progress import Progress
 
 OWN_NETWORK = "armvm"
-#: Where to look for a free subnet; libvirt's default network is 192.168.122.0/24.
-_CANDIDATES = ipaddress.IPv4Network("192.168.128.0/17")
 _ROUTES = Path("/proc/net/route")
 #: Seconds for another process to finish making the network.
 _PATIENCE = 10.0
 #: How often to look again when another process has taken the same address.
 _TRIES = 20
-
-Subnet = ipaddress.IPv4Network
 
 
 def ensure(connection: Connection, *, local: bool, progress: Progress) -> None:
@@ -111,35 +107,6 @@ def reserved(connection: Connection, name: str) -> str | None:
             return None
         found = _entries(parse(network.XMLDesc(0)), None, name)
     return found[0].get("ip") if found else None
-
-
-def free_subnets(taken: Iterable[Subnet]) -> Iterator[Subnet]:
-    """Return the /24 networks that overlap none of *taken*, one after another."""
-    taken = list(taken)
-    for candidate in _CANDIDATES.subnets(new_prefix=24):
-        if not any(candidate.overlaps(one) for one in taken):
-            yield candidate
-
-
-def routes(text: str) -> list[Subnet]:
-    """Return the networks in the text of ``/proc/net/route``, the default route left out.
-
-    Its columns (proc_net_route in proc(5)): interface, destination, gateway, …, mask as the
-    eighth; addresses are the hexadecimal of a little-endian word.
-    """
-    found = []
-    for line in text.splitlines()[1:]:
-        columns = line.split()
-        if len(columns) < 8:
-            continue
-        address, mask = (
-            ipaddress.IPv4Address(int.from_bytes(bytes.fromhex(columns[index]), "little"))
-            for index in (1, 7)
-        )
-        network = ipaddress.IPv4Network(f"{address}/{mask}", strict=False)
-        if network.prefixlen:
-            found.append(network)
-    return found
 
 
 def _make(connection: Connection, local: bool) -> None:

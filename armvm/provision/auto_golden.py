@@ -114,7 +114,8 @@ def _remove_stale(
         if not golden.name.startswith(PREFIX) or golden.mark.shape != shape:
             continue
         pool = storage.find_pool(where.connection, golden.mark.record.pool)
-        if fits(where, golden) is None or (pool is not None and clones_of(pool, golden)):
+        reason = fits(where, golden)
+        if reason is None or (pool is not None and clones_of(pool, golden)):
             continue
-        progress.say(f"removing the golden {golden.name}: {fits(where, golden)}")
+        progress.say(f"removing the golden {golden.name}: {reason}")
         delete_golden(where.connection, golden.name)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError, DomainError, NotReady
-from armvm.guest import rebirth, reborn, reborn_tools
+from armvm.errors import ConfigError, DomainError
 from armvm.guest.credentials import own_key
-from armvm.host import agent, channel, lifecycle, memory, storage
+from armvm.host import lifecycle, memory, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
 from armvm.host.golden import (
@@ -25,8 +23,6 @@ from armvm.host.golden import (
     set_mark,
 )
 from armvm.host.instance import observe
-from armvm.host.link import set_link, wait_without_address
-from armvm.host.memory import COW, SAVE_IMAGE, best, qemu_version
 from armvm.host.xml import to_text
 from armvm.images.model import Image
 from armvm.paths import data_dir
@@ -35,17 +31,10 @@ from armvm.provision import create, networking
 from armvm.provision.create import MakeDisk, Where
 from armvm.provision.delete import delete_domain
 from armvm.provision.plan import CreatePlan
-from armvm.provision.ssh import endpoint, run_in_guest
+from armvm.provision.settle import settle
 from armvm.provision.wait import wait_ready
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
-
-#: Logins before the memory is saved: the first ones read what later ones find in memory.
-REHEARSALS = 3
-#: Seconds until the last session's end and the kernel's own housekeeping are over.
-SETTLING = 2.0
-#: Seconds for each step of settling: emulated, and an fstrim may take a while.
-STEP_TIMEOUT = 300.0
 
 
 def golden_machine(machine: Machine) -> Machine:
@@ -131,7 +120,7 @@ def bake(
     """
     names = storage.volume_names(plan.machine.name)
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
-    route = SAVE_IMAGE if save_image else best(local=where.facts.local)
+    route = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
     try:
@@ -140,7 +129,7 @@ def bake(
         )
     except DomainError as error:
         # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
-        if route != COW:
+        if route != memory.COW:
             raise
         progress.say(f"its memory cannot be shared here ({error.message}): using a save image")
         return bake(
@@ -150,7 +139,7 @@ def bake(
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:
             task.update(text="timers, unused blocks, caches")
-            _settle(domain, plan)
+            settle(domain, plan)
             task.update(text="saving its memory")
             save(where, domain, plan, image.digest)
     except BaseException:
@@ -160,63 +149,12 @@ def bake(
     return find_golden(connection, plan.machine.name)
 
 
-def _settle(domain: Domain, plan: CreatePlan) -> None:
-    """Make a booted machine fit to be saved: quiet, small, warm, and waiting for an order."""
-    listing = "systemctl list-units --type=timer --state=active --plain --no-legend"
-    lines = agent.output(domain, ["/usr/bin/env", *listing.split()]).splitlines()
-    timers = [line.split()[0] for line in lines if line.strip()]
-    if timers:
-        agent.output(domain, ["/usr/bin/env", "systemctl", "stop", *timers], timeout=STEP_TIMEOUT)
-    agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", reborn_tools.DIRECTORY])
-    agent.write_file(domain, reborn.TIMERS, "\n".join(timers).encode())
-    # A login waits for its user's service manager: two seconds, unless it runs already.
-    agent.succeeds(domain, ["/usr/bin/env", "loginctl", "enable-linger", plan.record.user])
-    agent.succeeds(domain, ["/usr/bin/env", "fstrim", "-a"], timeout=STEP_TIMEOUT)
-    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
-    agent.write_file(domain, "/proc/sys/vm/drop_caches", b"3\n")
-    _rehearse(domain, plan)
-    agent.start_process(domain, rebirth.guest_command("wait"))
-    end = time.monotonic() + STEP_TIMEOUT
-    while not channel.is_open(domain):
-        if time.monotonic() > end:
-            raise NotReady(f"{domain.name()} does not wait for an order")
-        time.sleep(0.5)
-    if plan.spec.network is not None:
-        set_link(domain, up=False)
-        wait_without_address(domain, STEP_TIMEOUT)
-    time.sleep(SETTLING)
-    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
-
-
-def _rehearse(domain: Domain, plan: CreatePlan) -> None:
-    """Do once in the golden what every clone does first, so that it is found in memory."""
-    order = rebirth.make_order(
-        plan.machine.name,
-        plan.identity,
-        user=plan.record.user,
-        keys=plan.machine.ssh_keys,
-        mask_boot_id=False,
-    )
-    rebirth.check(order, _guest(domain, "rehearse", order=order))
-    instance = observe(domain)
-    where = endpoint(domain, instance)
-    for _ in range(REHEARSALS):
-        if where is None or run_in_guest(instance, where, "true") is None:
-            raise DomainError(f"{domain.name()} lets nobody log in")
-
-
-def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[str, Any]:
-    stdin = b"" if order is None else json.dumps(order).encode()
-    pid = agent.start_process(domain, rebirth.guest_command(verb, *words), stdin=stdin)
-    return rebirth.read_facts(agent.outcome(domain, pid, timeout=STEP_TIMEOUT))
-
-
 def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     """Save a settled machine's memory and make its domain a golden."""
     connection = where.connection
     pool = storage.ensure_pool(connection, where.pool, where.facts)
     ground = ground_of(where.facts, loader_of(domain))
-    ground["QEMU version"] = qemu_version(domain)
+    ground["QEMU version"] = memory.qemu_version(domain)
     lifecycle.suspend(domain)
     record = replace(observe(domain).record, creator=None)
     element = prepare_definition(domain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from armvm.errors import ArmvmError, Conflict, NotFound
@@ -112,8 +113,18 @@ def _when_ready(where: Where, made: Created, timeout: float | None, progress: Pr
     if made.ready is not None:
         return made
     name = made.instance.name
-    try:
+    with _removed_when_interrupted(where, name, progress):
         ready = wait_ready(where.connection, name, timeout=timeout, progress=progress)
+    seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
+    boot = Boot(seen={**seen, Stage.STARTED: 0.0})
+    return Created(instance=ready.instance, ready=replace(ready, boot=boot))
+
+
+@contextlib.contextmanager
+def _removed_when_interrupted(where: Where, name: str, progress: Progress) -> Iterator[None]:
+    """Remove a whole machine when its wait is interrupted; it stays after an error."""
+    try:
+        yield
     except Exception:
         raise  # the machine is whole: it stays
     except BaseException:  # Ctrl-C, SIGTERM
@@ -122,9 +133,6 @@ def _when_ready(where: Where, made: Created, timeout: float | None, progress: Pr
             domain = find_domain(where.connection, name)
             delete_domain(where.connection, domain, observe(domain))
         raise
-    seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
-    boot = Boot(seen={**seen, Stage.STARTED: 0.0})
-    return Created(instance=ready.instance, ready=replace(ready, boot=boot))
 
 
 def _from_golden(
@@ -148,14 +156,16 @@ def _from_golden(
     except ArmvmError as error:
         progress.say(f"the golden {golden.name} is of no use: {error.message}; booting cold")
         return None
-    instance = observe(domain)
-    found = reachable(domain, instance) if wait or instance.network is None else None
+    instance, found = observe(domain), None
+    if wait or instance.network is None:
+        with _removed_when_interrupted(where, instance.name, progress):
+            found = reachable(domain, instance)
     seconds = time.monotonic() - begun
     progress.say(f"made from the golden {golden.name} (--cold boots instead)")
-    if clone.runs_in_background(plan):
+    in_background = clone.runs_in_background(plan)
+    if in_background:
         progress.say(f"armvm ssh {instance.name}   works now; cloud-init goes on with --user-data")
-        return Created(instance=instance, ready=None, seconds=seconds)
-    if found is None:
+    if in_background or found is None:
         return Created(instance=instance, ready=None, seconds=seconds)
     return Created(
         instance=instance,

@@ -65,6 +65,8 @@ def story(debian_image: Path) -> Iterator[Story]:
         for golden in (told.baked, *told.goldens):
             if golden:
                 armvm("golden", "delete", "--yes", golden)
+        if told.baked:
+            (state_dir() / f"{told.baked}.log").unlink(missing_ok=True)
 
 
 def until_golden(name: str) -> None:

@@ -1,0 +1,90 @@
+"""From a command line's options to the Machine that they, and the configuration, describe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from armvm.spec.machine import Machine
+
+
+def machine_of(
+    chosen: dict[str, Any],
+    default_name: Callable[[], str],
+    base: tuple[str, dict[str, Any]] | None = None,
+) -> Machine:
+    """Make the Machine from flags, environment, configuration files, preset and built-ins."""
+    from armvm.paths import config_files
+    from armvm.provision.credentials import login_keys
+    from armvm.spec.layers import KEYS, Layer, environment_layer, resolve
+    from armvm.spec.names import check_machine_name
+    from armvm.spec.presets import file_layer, preset_layer
+
+    if chosen["name"] is not None:
+        check_machine_name(chosen["name"])
+    flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
+    bases = [Layer(origin=base[0], values=base[1])] if base else []
+    files = [file_layer(path) for path in config_files()]
+    preset = preset_layer(chosen["preset"])
+    values = {
+        key: setting.value
+        for key, setting in resolve(
+            [flags, *bases, environment_layer(os.environ), *files, preset]
+        ).items()
+    }
+    keys, own_key = login_keys(chosen["ssh_key"] or [])
+    return Machine(
+        name=chosen["name"] or default_name(),
+        cpus=values["cpus"],
+        memory_mib=values["mem"],
+        disk=values["disk"],
+        image=values["image"],
+        user=values["user"],
+        network=values["network"],
+        cpu_model=values["cpu"],
+        headless=values["headless"],
+        autologin=values["autologin"],
+        fast=values["fast"],
+        ssh_keys=keys,
+        own_key=own_key,
+        user_data=_read_user_data(chosen["user_data"]),
+        password_hash=_ask_password() if chosen["password"] else None,
+        preset=chosen["preset"],
+    )
+
+
+def _read_user_data(path: Path | None) -> str | None:
+    from armvm.errors import ConfigError, NotFound, PermissionDenied
+    from armvm.spec.names import shown
+
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {shown(str(path))} for --user-data") from error
+    except PermissionError as error:
+        raise PermissionDenied(f"{path} cannot be read") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{shown(str(path))} is no user-data: {error}") from error
+
+
+def _ask_password() -> str:
+    """Return the hash of a password from a prompt (asked twice), or of standard input's line."""
+    import getpass
+
+    from armvm.errors import ConfigError
+    from armvm.provision.credentials import hash_password
+
+    if not sys.stdin.isatty():
+        try:
+            return hash_password(sys.stdin.buffer.readline().decode().rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            raise ConfigError("the password on standard input is not UTF-8") from error
+    first = getpass.getpass("password for the guest's user: ")
+    if getpass.getpass("once more: ") != first:
+        raise ConfigError("the two passwords differ", hint="try again")
+    return hash_password(first)
