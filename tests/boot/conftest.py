@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.libvirt.world import virsh
 from tests.support import ROOT, Result, armvm, fresh_name
 
 #: The pool of system mode.
@@ -149,22 +151,19 @@ def reboot(name: str) -> None:
 
 def leftovers(name: str) -> list[str]:
     """Return what is left of a machine: volumes, NVRAM, a domain."""
-    domains = subprocess.run(
-        ["virsh", "-c", "qemu:///system", "list", "--all", "--name"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
+    domains = virsh("list", "--all", "--name").split()
     nvram = Path("/var/lib/libvirt/qemu/nvram")
     files = [*POOL.glob(f"{name}.*"), *nvram.glob(f"{name}_*")]
     return [*map(str, files), *(one for one in domains if one == name)]
 
 
-@pytest.fixture(scope="session")
-def golden(debian_image: Path) -> Iterator[str]:
+@contextmanager
+def baked(prefix: str, image: Path, *options: str) -> Iterator[str]:
     """A golden of the smallest preset; with it go the clones that tests left."""
-    name = fresh_name("armvm-golden")
+    name = fresh_name(prefix)
     armvm(
-        *("golden", "create", name, "--preset", "minimal", "--network", "user"),
-        *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
+        *("golden", "create", name, "--preset", "minimal", *options),
+        *("--image", image, "--timeout", str(BOOT_TIMEOUT)),
         timeout=BOOT_TIMEOUT + 300,
     ).ok()
     try:
@@ -175,3 +174,10 @@ def golden(debian_image: Path) -> Iterator[str]:
                 armvm("delete", "--yes", machine["name"])
         armvm("golden", "delete", "--yes", name).ok()
         assert leftovers(name) == []
+
+
+@pytest.fixture(scope="session")
+def golden(debian_image: Path) -> Iterator[str]:
+    """A golden whose memory is shared, with user networking."""
+    with baked("armvm-golden", debian_image, "--network", "user") as name:
+        yield name

@@ -29,17 +29,35 @@ def identity(name: str) -> dict[str, Any]:
     return facts
 
 
-@pytest.fixture(scope="module")
-def clones(golden: str) -> list[dict[str, Any]]:
-    """Two clones as create tells of them, with their clock's error in seconds when ready."""
+def made_clones(golden: str, count: int) -> list[dict[str, Any]]:
+    """Make clones; return what create tells of them, with their clock's error in seconds."""
     made = []
-    for _ in range(2):
-        facts = clone(golden, fresh_name("armvm-clone"), "--json").ok().json
+    for _ in range(count):
+        done = clone(golden, fresh_name("armvm-clone"), "--json").ok()
+        assert "made from the golden" in done.err
+        facts = done.json
         before = time.time()
         clock = float(armvm("ssh", facts["name"], "--", "date +%s.%N").ok().out)
         after = time.time()
         made.append({**facts, "clock": max(before - clock, clock - after, 0.0)})
     return made
+
+
+def assert_all_differ(told: list[dict[str, Any]]) -> None:
+    """See that clones, as they tell of themselves, have nothing in common that tells machines."""
+    for key in (
+        "hostname", "hostname_file", "machine_id", "dbus_id", "boot_id", "instance_id",
+        "host_key", "random", "random_uuid",
+    ):  # fmt: skip
+        values = [facts[key] for facts in told]
+        assert len(set(values)) == len(values), f"{key} is the same in two clones: {values}"
+        assert all(values), key
+
+
+@pytest.fixture(scope="module")
+def clones(golden: str) -> list[dict[str, Any]]:
+    """Two clones."""
+    return made_clones(golden, 2)
 
 
 def test_a_golden_is_listed_and_verified_and_is_no_machine(golden: str) -> None:
@@ -55,13 +73,7 @@ def test_a_golden_is_listed_and_verified_and_is_no_machine(golden: str) -> None:
 def test_clones_are_themselves_in_every_item(golden: str, clones: list[dict[str, Any]]) -> None:
     born = armvm("golden", "show", golden, "--json").ok().json
     told = [identity(one["name"]) for one in clones]
-    for key in (
-        "hostname", "hostname_file", "machine_id", "dbus_id", "boot_id", "instance_id",
-        "host_key", "random", "random_uuid",
-    ):  # fmt: skip
-        values = [facts[key] for facts in told]
-        assert len(set(values)) == len(values), f"{key} is the same in two clones: {values}"
-        assert all(values), key
+    assert_all_differ(told)
     for facts, one in zip(told, clones, strict=True):
         assert facts["hostname"] == facts["hostname_file"] == one["name"] != golden
         assert facts["instance_id"] == one["instance_id"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,16 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from tests.boot.conftest import BOOT_TIMEOUT, POOL, leftovers, reboot
-from tests.boot.test_warm import CLONE_TIMEOUT, clone, identity
-from tests.support import armvm, fresh_name
+from tests.boot.conftest import POOL, baked, leftovers, reboot
+from tests.boot.test_warm import (
+    CLONE_TIMEOUT,
+    assert_all_differ,
+    clone,
+    identity,
+    made_clones,
+)
+from tests.libvirt.world import virsh
+from tests.support import armvm
 
 #: Where the version stands in a save image's header.
 VERSION_AT = 16
@@ -22,12 +27,7 @@ VERSION_AT = 16
 
 def reserved(name: str) -> tuple[str, str] | None:
     """Return the MAC and IP address that armvm's network keeps for a machine."""
-    text = subprocess.run(
-        ["virsh", "-c", "qemu:///system", "net-dumpxml", "armvm"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    text = virsh("net-dumpxml", "armvm")
     found = etree.fromstring(text).find(f"ip/dhcp/host[@name='{name}']")
     return None if found is None else (found.get("mac", ""), found.get("ip", ""))
 
@@ -35,36 +35,15 @@ def reserved(name: str) -> tuple[str, str] | None:
 @pytest.fixture(scope="module")
 def saved(debian_image: Path) -> Iterator[str]:
     """A golden on armvm's network, whose memory is in a save image."""
-    name = fresh_name("armvm-saved")
-    armvm(
-        *("golden", "create", name, "--save-image", "--preset", "minimal"),
-        *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
-        timeout=BOOT_TIMEOUT + 300,
-    ).ok()
-    try:
+    with baked("armvm-saved", debian_image, "--save-image") as name:
         yield name
-    finally:
-        for machine in armvm("list", "--json").json:
-            if machine["name"].startswith("armvm-clone"):
-                armvm("delete", "--yes", machine["name"])
-        armvm("golden", "delete", "--yes", name).ok()
-        assert leftovers(name) == []
-        assert reserved(name) is None
+    assert reserved(name) is None
 
 
 @pytest.fixture(scope="module")
 def clones(saved: str) -> list[dict[str, Any]]:
-    """Three clones as create tells of them, with their clock's error in seconds when ready."""
-    made = []
-    for _ in range(3):
-        done = clone(saved, fresh_name("armvm-clone"), "--json").ok()
-        assert "made from the golden" in done.err
-        facts = done.json
-        before = time.time()
-        clock = float(armvm("ssh", facts["name"], "--", "date +%s.%N").ok().out)
-        after = time.time()
-        made.append({**facts, "clock": max(before - clock, clock - after, 0.0)})
-    return made
+    """Three clones."""
+    return made_clones(saved, 3)
 
 
 def test_the_golden_says_how_it_was_saved(saved: str) -> None:
@@ -79,13 +58,7 @@ def test_three_clones_and_their_golden_differ_in_every_item(
 ) -> None:
     born = armvm("golden", "show", saved, "--json").ok().json
     told = [identity(one["name"]) for one in clones]
-    for key in (
-        "hostname", "hostname_file", "machine_id", "dbus_id", "boot_id", "instance_id",
-        "host_key", "random", "random_uuid",
-    ):  # fmt: skip
-        values = [facts[key] for facts in told]
-        assert all(values), key
-        assert len(set(values)) == len(values), f"{key} is the same in two clones: {values}"
+    assert_all_differ(told)
     addresses = [one["ssh"]["host"] for one in clones]
     cards = [tuple(facts["mac"]) for facts in told]
     for values in (addresses, cards):
@@ -102,12 +75,7 @@ def test_three_clones_and_their_golden_differ_in_every_item(
 def test_the_definition_and_the_copy_of_the_memory(clones: list[dict[str, Any]]) -> None:
     one = clones[0]
     for how in ((), ("--inactive",)):
-        text = subprocess.run(
-            ["virsh", "-c", "qemu:///system", "dumpxml", *how, one["name"]],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        text = virsh("dumpxml", *how, one["name"])
         assert "qemu:" not in text
     assert not (POOL / f"{one['name']}.memory").exists()
 
