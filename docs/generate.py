@@ -38,7 +38,9 @@ _TYPERS = {
 
 def commands(group: Any = None, path: str = "armvm") -> Iterator[tuple[str, Any]]:
     """Return every command that does something, with its full name, in the order of the help."""
-    for name, command in (group or get_command(app)).commands.items():
+    group = group or get_command(app)
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         full = f"{path} {name}"
         if hasattr(command, "commands"):
             yield from commands(command, full)

@@ -182,7 +182,8 @@ def _show(summaries: list[dict[str, Any]], json: bool, *, listed: bool) -> None:
 
 def _facts(created: Created, connect: str | None) -> dict[str, Any]:
     """Return all that is known of a machine that was made, and how long it took."""
-    from armvm.provision.machines import describe, pick
+    from armvm.provision.machines import describe
+    from armvm.provision.pick import pick
 
     ready = created.ready
     facts = describe(*pick(open_host(connect), created.instance.name))

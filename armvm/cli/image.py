@@ -14,7 +14,8 @@ from armvm.cli.options import Connect, Json, PoolName, Quiet
 from armvm.progress import size_text
 
 app = typer.Typer(
-    no_args_is_help=True, help="Images: what is cached, fetching, building, removing."
+    no_args_is_help=True,
+    help="Images: what is cached, fetching, building, removing.",
 )
 
 Reference = Annotated[

@@ -48,7 +48,7 @@ def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = No
     255 means that ssh itself failed. The host key is the one armvm gave the machine: ssh is
     strict about it from the first connection.
     """
-    from armvm.provision.machines import pick
+    from armvm.provision.pick import pick
     from armvm.provision.ssh import login
 
     raise typer.Exit(login(*pick(open_host(connect), name), context.obj or []))

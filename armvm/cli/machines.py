@@ -54,8 +54,9 @@ def show(
     json: Json = False,
 ) -> None:
     """Show all that is known of a machine."""
-    from armvm.provision.machines import describe, pick
+    from armvm.provision.machines import describe
     from armvm.provision.machines import identity as ask_identity
+    from armvm.provision.pick import pick
 
     machine = pick(open_host(connect), name)
     facts = ask_identity(*machine) if identity else describe(*machine)
@@ -72,8 +73,8 @@ def start(
     quiet: Quiet = False,
 ) -> None:
     """Start a machine."""
-    from armvm.provision.machines import pick
     from armvm.provision.machines import start as start_machine
+    from armvm.provision.pick import pick
 
     connection, progress = open_host(connect), progress_for(quiet)
     domain, instance = pick(connection, name)
@@ -100,8 +101,8 @@ def stop(
     quiet: Quiet = False,
 ) -> None:
     """Ask a machine to shut down, and wait until it is off."""
-    from armvm.provision.machines import pick
     from armvm.provision.machines import stop as stop_machine
+    from armvm.provision.pick import pick
 
     domain, instance = pick(open_host(connect), name)
     with progress_for(quiet).task(f"stopping {instance.name}"):
@@ -145,7 +146,7 @@ def wait(
     quiet: Quiet = False,
 ) -> None:
     """Wait until a machine can be logged in to, and cloud-init has finished."""
-    from armvm.provision.machines import pick
+    from armvm.provision.pick import pick
 
     connection = open_host(connect)
     _wait(connection, pick(connection, name)[1].name, timeout, quiet)

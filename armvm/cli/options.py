@@ -143,6 +143,15 @@ def _machine_options(
             show_default=False,
         ),
     ] = None,
+    motd: Annotated[
+        bool | None,
+        typer.Option(
+            "--motd/--no-motd",
+            help="Whether a login runs the scripts that make the message of the day; without "
+            "them it is quicker. Default: motd.",
+            show_default=False,
+        ),
+    ] = None,
     fast: Annotated[
         bool | None,
         typer.Option(

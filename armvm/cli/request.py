@@ -47,6 +47,7 @@ def machine_of(
         cpu_model=values["cpu"],
         headless=values["headless"],
         autologin=values["autologin"],
+        motd=values["motd"],
         fast=values["fast"],
         ssh_keys=keys,
         own_key=own_key,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from armvm.errors import ConfigError, NotFound, PermissionDenied
-from armvm.guest.identity import new_key_pair, public_key
 from armvm.paths import private_dir, write_atomic
 from armvm.spec.names import shown
 
@@ -90,19 +89,26 @@ def own_key(directory: Path) -> tuple[Path, str]:
         private_dir(directory)
         with (directory / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not private.exists():
-                pair = new_key_pair(comment="armvm")
-                write_atomic(private, pair.private.encode(), mode=0o600)
-                write_atomic(public, pair.public.encode() + b"\n", mode=0o644)
-            elif not public.exists():  # machines know the private key: it is never replaced
-                words = public_key(private.read_text(), comment="armvm")
-                write_atomic(public, words.encode() + b"\n", mode=0o644)
+            if not (private.exists() and public.exists()):
+                _make_own_key(private, public)
         return private, public.read_text().strip()
     except OSError as error:
         raise PermissionDenied(
             f"armvm cannot keep its ssh key in {directory}: {error.strerror}",
             hint="give it a key of yours: --ssh-key FILE",
         ) from error
+
+
+def _make_own_key(private: Path, public: Path) -> None:
+    from armvm.guest.identity import new_key_pair, public_key  # a login needs none of it
+
+    if not private.exists():
+        pair = new_key_pair(comment="armvm")
+        write_atomic(private, pair.private.encode(), mode=0o600)
+        write_atomic(public, pair.public.encode() + b"\n", mode=0o644)
+    else:  # machines know the private key: it is never replaced
+        words = public_key(private.read_text(), comment="armvm")
+        write_atomic(public, words.encode() + b"\n", mode=0o644)
 
 
 def hash_password(password: str) -> str:

@@ -166,7 +166,9 @@ def _cloud_config(machine: Machine, identity: Identity, user: str) -> dict[str, 
             },
         },
     )
-    return merge(config, _autologin(user)) if machine.autologin else config
+    if machine.autologin:
+        config = merge(config, _autologin(user))
+    return config if machine.motd else merge(config, _read("no-motd"))
 
 
 def _autologin(user: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class DomainSpec:
     ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
     ``memory_file``, which a machine has that becomes a golden by the route ``memory_route``.
     ``cache`` is the root disk's cache mode, None for QEMU's own choice; ``kernel`` None means
-    that firmware boots it.
+    that firmware boots it; ``nvram`` is where its UEFI variables are, None for libvirt's place.
     """
 
     name: str
@@ -63,6 +63,7 @@ class DomainSpec:
     memory_route: str = memory.COW
     cache: str | None = None
     kernel: DirectKernel | None = None
+    nvram: str | None = None
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -90,6 +91,8 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
         at(devices, "disk[1]/driver").set("cache", spec.cache)
     if spec.kernel is not None:
         _boot_kernel(domain, spec.kernel)
+    elif spec.nvram is not None:
+        etree.SubElement(at(domain, "os"), "nvram").text = spec.nvram
     if spec.memory_file is not None:
         add_channel(domain)
         memory.route(spec.memory_route).prepare(domain, spec.memory_file)

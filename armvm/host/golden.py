@@ -20,12 +20,13 @@ from armvm.errors import NotFound
 from armvm.host import memory
 from armvm.host.connection import Connection, Domain, errors, is_code
 from armvm.host.domain_xml import DomainSpec
-from armvm.host.metadata import Record, from_element, to_element
+from armvm.host.metadata import GOLDEN, Record, from_element, to_element
 from armvm.host.xml import at, parse, remove, select
 from armvm.spec.names import shown
 
+#: Bytes of the flash that holds the UEFI variables.
+FLASH = 64 << 20
 NAMESPACE = "urn:armvm:golden:1"
-ELEMENT = f"{{{NAMESPACE}}}golden"
 _MACHINE = "{urn:armvm:machine:1}machine"
 
 
@@ -113,6 +114,15 @@ def prepare_definition(domain: Domain) -> etree._Element:
     return document
 
 
+def nvram_size(golden: Golden) -> int | None:
+    """Return the bytes of a clone's file for UEFI variables; None where libvirt is to make it.
+
+    QEMU takes no other size than the flash's: 64 MiB (hw/arm/virt.c, VIRT_FLASH, halved).
+    """
+    nvram = golden.definition.find("os/nvram")
+    return FLASH if nvram is not None and nvram.get("format", "raw") == "raw" else None
+
+
 def set_mark(definition: etree._Element, mark: Mark) -> None:
     """Put a golden's mark into its definition."""
     at(definition, "metadata").append(_to_element(mark))
@@ -129,14 +139,13 @@ def definition_of_clone(
     identity, and its link is down until then.
 
     Nothing of a *disposable* one need reach the disk: its flushes are left out, and its UEFI
-    variables stay in QEMU's memory. A file for them has to be copied at the start and is written
-    whole at the first instruction: 64 MiB each.
+    variables stay in QEMU's memory. A file for them is written whole at the first instruction.
     """
     document = deepcopy(golden.definition)
     at(document, "name").text = spec.name
     at(document, "uuid").text = spec.uuid
     metadata = at(document, "metadata")
-    for element in metadata.findall(ELEMENT):
+    for element in metadata.findall(GOLDEN):
         metadata.remove(element)
     metadata.append(to_element(record))
     for element in select(
@@ -148,7 +157,7 @@ def definition_of_clone(
         remove(nvram)
         at(document, "os/loader").set("stateless", "yes")
     elif nvram is not None:
-        nvram.text = None  # libvirt makes the clone's own; its contents come with the state
+        nvram.text = spec.nvram  # its contents come with the state
     at(document, "devices/disk[1]/source").set("file", spec.overlay)
     at(document, "devices/disk[2]/source").set("file", spec.seed)
     if disposable:
@@ -177,7 +186,7 @@ def loader_of(domain: Domain) -> str:
 def _read(domain: Domain) -> Golden | None:
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
     document = parse(domain.XMLDesc(flags))
-    root = document.find(f"metadata/{ELEMENT}")
+    root = document.find(f"metadata/{GOLDEN}")
     if root is None:
         return None
     try:
@@ -198,7 +207,7 @@ def _read(domain: Domain) -> Golden | None:
 
 
 def _to_element(mark: Mark) -> etree._Element:
-    root = etree.Element(ELEMENT, nsmap={"armvm-golden": NAMESPACE})
+    root = etree.Element(GOLDEN, nsmap={"armvm-golden": NAMESPACE})
     root.set("created", mark.created)
     root.set("state-digest", mark.state_digest)
     root.set("route", mark.route)

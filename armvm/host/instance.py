@@ -10,8 +10,7 @@ from lxml import etree
 
 from armvm.errors import NotFound
 from armvm.host.connection import Connection, Domain, errors, is_code
-from armvm.host.golden import ELEMENT as GOLDEN
-from armvm.host.metadata import NAMESPACE, PREFIX, Record, from_domain, to_bare_text
+from armvm.host.metadata import GOLDEN, NAMESPACE, PREFIX, Record, from_domain, to_bare_text
 from armvm.host.xml import at, parse
 from armvm.spec.names import shown
 

@@ -16,6 +16,8 @@ from lxml import etree
 NAMESPACE = "urn:armvm:machine:1"
 PREFIX = "armvm"
 _ELEMENT = f"{{{NAMESPACE}}}machine"
+#: The element that makes a domain a golden (armvm.host.golden), and so no machine.
+GOLDEN = "{urn:armvm:golden:1}golden"
 
 
 @dataclass(frozen=True, kw_only=True)

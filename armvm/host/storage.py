@@ -2,9 +2,9 @@
 
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
 ``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
-besides: ``NAME.memory``, and ``NAME.state`` of its devices; a fast machine ``NAME.kernel`` and
-``NAME.initrd``. A base is named by the digest
-of its image: ``base-sha256-<hex>.qcow2``.
+besides: ``NAME.memory``, and ``NAME.state`` of its devices; a clone ``NAME.nvram`` for its UEFI
+variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``. A base is named by the digest of
+its image: ``base-sha256-<hex>.qcow2``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def volume_names(machine: str) -> dict[str, str]:
         "serial_log": f"{machine}.serial.log",
         "memory": f"{machine}.memory",
         "state": f"{machine}.state",
+        "nvram": f"{machine}.nvram",
         "kernel": f"{machine}.kernel",
         "initrd": f"{machine}.initrd",
     }
@@ -170,6 +171,12 @@ def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | Non
             for tag, number in zip(("owner", "group"), owner, strict=True):
                 etree.SubElement(permissions, tag).text = str(number)
         return pool.createXML(to_text(document), 0)
+
+
+def create_hole(pool: Pool, name: str, size: int) -> Volume:
+    """Make a raw volume of *size* bytes, all of them a hole."""
+    with errors(f"making the volume {name}"):
+        return pool.createXML(to_text(_volume(name, size, "raw", mode="0600", allocation=0)), 0)
 
 
 def create_empty(pool: Pool, name: str) -> Volume:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from armvm.errors import DomainError
 from armvm.guest import rebirth
@@ -20,7 +21,7 @@ from armvm.host import channel, lifecycle, memory, storage
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
 from armvm.host.forward import ensure_forward
-from armvm.host.golden import Golden, definition_of_clone
+from armvm.host.golden import Golden, definition_of_clone, nvram_size
 from armvm.host.instance import Instance, set_record
 from armvm.host.link import set_link
 from armvm.host.xml import to_text
@@ -61,12 +62,19 @@ def make_clone(
     remove_leftovers(connection, machine.name, progress)
     pool = storage.ensure_pool(connection, where.pool, where.facts)
     begun = replace(record, creator=myself())
+    flash = None if disposable else nvram_size(golden)
+    if flash is not None:
+        # Made here as a hole, which the state fills; libvirt would copy its template first.
+        names = storage.volume_names(machine.name)
+        spec = replace(spec, nvram=str(PurePosixPath(spec.overlay).with_name(names["nvram"])))
     with Undo(progress) as undo:
         with shielded():
             domain = lifecycle.define(connection, to_text(build(spec, begun)), machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(connection, pool, plan, golden)
+        if flash is not None:
+            storage.create_hole(pool, storage.volume_names(machine.name)["nvram"], flash)
         networking.join(connection, where.facts, spec, progress, undo)
         element = definition_of_clone(golden, spec, begun, disposable=disposable)
         undo.add(lambda: lifecycle.destroy(domain))

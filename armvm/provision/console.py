@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from armvm.host import connection as connecting
 from armvm.host.console import attach, start_event_loop
-from armvm.provision.machines import pick
+from armvm.provision.pick import pick
 
 
 def open_console(

@@ -68,6 +68,7 @@ def settings_of(original: Original) -> dict[str, Any]:
         "network": instance.network or USER_NETWORK,
         "headless": settings.get("headless"),
         "autologin": settings.get("autologin"),
+        "motd": settings.get("motd"),
     }
 
 

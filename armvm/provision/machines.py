@@ -1,10 +1,10 @@
-"""Everyday verbs over machines: which one is meant, start, stop, list, describe."""
+"""Everyday verbs over machines: start, stop, list, describe."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from armvm.errors import ConfigError, DomainError, NotFound
+from armvm.errors import DomainError, NotFound
 from armvm.guest.identity import fingerprint
 from armvm.host import agent, lifecycle, network
 from armvm.host.connection import Connection, Domain
@@ -23,25 +23,6 @@ from armvm.provision.ssh import endpoint, restore_forward
 
 #: Seconds a guest has to shut down under KVM; emulation gets ten times that.
 STOP_TIMEOUT = 60.0
-
-
-def pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
-    """Return the machine called *name*, or the only one there is.
-
-    Raises NotFound, or ConfigError when a name is needed to tell machines apart.
-    """
-    if name is not None:
-        domain = find_domain(connection, name)
-        return domain, observe(domain)
-    found = instances(connection)
-    if not found:
-        raise NotFound("there is no machine yet", hint="armvm create   makes one")
-    if len(found) > 1:
-        raise ConfigError(
-            "there is more than one machine; which one?",
-            hint="name one of " + ", ".join(instance.name for instance in found),
-        )
-    return find_domain(connection, found[0].name), found[0]
 
 
 def start(

@@ -117,6 +117,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
         "network": golden.network or USER_NETWORK,
         "headless": shape["headless"],
         "autologin": shape["autologin"],
+        "motd": shape.get("motd", True),
         "fast": shape.get("fast", False),
     }
 

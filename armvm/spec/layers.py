@@ -72,6 +72,7 @@ KEYS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "cpu": (_text, None),
     "headless": (_switch, False),
     "autologin": (_switch, True),
+    "motd": (_switch, True),
     "fast": (_switch, False),
 }
 

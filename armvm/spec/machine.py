@@ -32,7 +32,8 @@ class Machine:
     means the best the host offers. ``user`` None means the distribution's own.
     ``user_data`` is the text of the user's own cloud-init document. ``password_hash`` is in
     crypt(3) form. ``ssh_keys`` are public keys in OpenSSH's one-line form; ``own_key`` says that
-    armvm's own key is the one among them. ``fast`` trades safety of the disk and the guest's own
+    armvm's own key is the one among them. Without ``motd``, no login runs the scripts that make
+    the message of the day. ``fast`` trades safety of the disk and the guest's own
     kernel for a quicker boot.
     """
 
@@ -48,6 +49,7 @@ class Machine:
     cpu_model: str | None = None
     headless: bool = False
     autologin: bool = True
+    motd: bool = True
     fast: bool = False
     password_hash: str | None = None
     user_data: str | None = None
@@ -88,6 +90,7 @@ class Machine:
             "cpu_model": self.cpu_model,
             "headless": self.headless,
             "autologin": self.autologin,
+            "motd": self.motd,
             "fast": self.fast,
             "preset": self.preset,
         }

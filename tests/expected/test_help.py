@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from typing import Any, cast
 
 import pytest
 from typer.main import get_command
@@ -29,7 +30,9 @@ def words(text: str) -> list[str]:
 def names() -> list[str]:
     """Return the words of every command and group, the program's own help first."""
     found = [""]
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    group = cast("Any", get_command(app))
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         found.append(name)
         found += [f"{name} {below}" for below in getattr(command, "commands", {})]
     return found

@@ -105,8 +105,8 @@ def test_what_is_public_is_explained(path: Path) -> None:
 
 def test_the_reader_of_imports_sees_every_form(tmp_path: Path) -> None:
     """The tests above are worth what this function sees."""
-    file = PACKAGE / "cli" / "app.py"
-    assert {"armvm.cli", "armvm.cli.create", "typer", "typing.Annotated"} <= imports(file)
+    file = PACKAGE / "cli" / "golden.py"
+    assert {"armvm.cli", "armvm.cli.complete", "typer", "typing.Annotated"} <= imports(file)
     late = imports(PACKAGE / "cli" / "create.py")
     assert "armvm.provision.launch" in late
     assert room_of(file) == "cli"

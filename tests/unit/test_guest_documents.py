@@ -86,6 +86,14 @@ def test_autologin_is_for_the_user_and_can_be_left_out() -> None:
     assert "runcmd" not in without
 
 
+def test_the_message_of_the_day_can_be_left_out() -> None:
+    (_, _, away) = config(motd=False)["runcmd"]
+    assert away[:2] == ["sh", "-c"]
+    assert "mv -T /etc/update-motd.d /etc/update-motd.d.armvm" in away[2]
+    assert len(config()["runcmd"]) == 2
+    assert len(config(motd=False, autologin=False)["runcmd"]) == 1
+
+
 def test_the_network_is_dhcp_by_mac_on_every_card() -> None:
     network = yaml.safe_load(documents().network_config)
     assert network["version"] == 2

@@ -22,10 +22,10 @@ from armvm.guest.seed import SEED_ROOM, seed_image
 from armvm.host import channel, memory_cow
 from armvm.host.domain_xml import DomainSpec, build
 from armvm.host.facts import Accelerator
-from armvm.host.golden import Golden, Mark, definition_of_clone
+from armvm.host.golden import Golden, Mark, definition_of_clone, nvram_size
 from armvm.host.metadata import Record, from_element, to_element
 from armvm.host.storage import volume_names
-from armvm.host.xml import at, select
+from armvm.host.xml import at, remove, select
 from armvm.provision.golden import differences, golden_machine
 from armvm.provision.throwaway import check_environment, remote_command
 from armvm.provision.warm import Warm, settings_of, source_of
@@ -274,6 +274,18 @@ def test_a_disposable_clone_writes_nothing_to_the_disk_in_earnest() -> None:
     assert at(kept, driver).get("cache") is None
     assert at(kept, "os/loader").get("stateless") is None
     assert at(kept, "os/nvram").text is None, "libvirt makes it one of its own"
+
+
+def test_a_clone_has_its_variables_where_its_definition_says() -> None:
+    spec = replace(SPEC, nvram="/pool/clone.nvram")
+    assert nvram_size(golden()) == 64 << 20
+    for domain in (build(spec, RECORD), definition_of_clone(golden(), spec, RECORD)):
+        assert [one.text for one in domain.findall("os/nvram")] == ["/pool/clone.nvram"]
+    other = golden()
+    at(other.definition, "os/nvram").set("format", "qcow2")
+    assert nvram_size(other) is None, "only a raw one can begin as a hole"
+    remove(at(other.definition, "os/nvram"))
+    assert nvram_size(other) is None
 
 
 def test_arguments_given_twice_are_there_once() -> None:

@@ -1,0 +1,26 @@
+"""Which machine is meant. Apart from the verbs: `armvm ssh` needs nothing else of theirs."""
+
+from __future__ import annotations
+
+from armvm.errors import ConfigError, NotFound
+from armvm.host.connection import Connection, Domain
+from armvm.host.instance import Instance, find_domain, instances, observe
+
+
+def pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
+    """Return the machine called *name*, or the only one there is.
+
+    Raises NotFound, or ConfigError when a name is needed to tell machines apart.
+    """
+    if name is not None:
+        domain = find_domain(connection, name)
+        return domain, observe(domain)
+    found = instances(connection)
+    if not found:
+        raise NotFound("there is no machine yet", hint="armvm create   makes one")
+    if len(found) > 1:
+        raise ConfigError(
+            "there is more than one machine; which one?",
+            hint="name one of " + ", ".join(instance.name for instance in found),
+        )
+    return find_domain(connection, found[0].name), found[0]
