@@ -70,6 +70,9 @@ def main(words: Sequence[str] | None = None) -> int:
     # Settings of the person who measures are no part of what is measured.
     for key in [one for one in os.environ if one.startswith("ARMVM_")]:
         del os.environ[key]
+    # Nor is that they keep Python from keeping what it has compiled: armvm's own modules would be
+    # compiled for each call, those of the peers come compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["LIBVIRT_DEFAULT_URI"] = world.URI if os.geteuid() == 0 else "qemu:///session"
     path = values.output / "benchmarks" / "results.json"
     results = read(path) if values.merge else Results()

@@ -27,6 +27,7 @@ class Setup:
     machine: Machine
     domain: Callable[[etree._Element], None] = lambda _element: None
     config: dict[str, Any] = field(default_factory=dict)
+    local: bool = True
     compressed: bool = False
     kernel: bool = False
     command_line: str = ""
@@ -86,6 +87,12 @@ def all_modules(setup: Setup) -> None:
     setup.config |= dict.fromkeys(("cloud_init_modules", "cloud_config_modules"))
 
 
+def network_stage(setup: Setup) -> None:
+    """Let cloud-init's second stage do its part, with a network."""
+    setup.config |= {"bootcmd": None}
+    setup.local = False
+
+
 def _late_growpart(setup: Setup) -> None:
     """The lists of Debian 12, with what makes the disk larger after ssh instead of before it."""
     early = "seed_random bootcmd write-files disk_setup mounts set_hostname update_hostname"
@@ -114,6 +121,11 @@ def _masked(setup: Setup) -> None:
     setup.command_line += "".join(f" systemd.mask={unit}" for unit in MASKED)
 
 
+def _kernels_network(setup: Setup) -> None:
+    """The network from the kernel's command line, without netplan; networkd reads it there."""
+    setup.command_line += " ip=dhcp network-config=disabled"
+
+
 def _compressed(setup: Setup) -> None:
     setup.compressed = True
 
@@ -135,6 +147,11 @@ ARMS: dict[str, tuple[Lever, ...]] = {
     "keys": (_all_host_keys,),
     "today": (),
     "armvm": (),
+    "armvm-network-stage": (network_stage,),
+    "armvm-fast": _FAST,
+    "armvm-fast-ip": (*_FAST, _kernels_network),
+    "armvm-fast-ip-masked": (*_FAST, _kernels_network, _masked),
+    "armvm-lean": (_ports(4), _on_domain(_no_screen)),
     "late-growpart": (_late_growpart,),
     "short-lists": (_short_lists,),
     "noblock": (_noblock,),

@@ -55,7 +55,7 @@ from armvm.provision.credentials import login_keys
 from armvm.provision.fast import write_kernel
 from armvm.provision.launch import decide
 from armvm.spec.machine import Machine
-from benchmarks.lever_arms import ARMS, Setup, all_modules
+from benchmarks.lever_arms import ARMS, Setup, all_modules, network_stage
 
 IMAGE = "local:debian-12"
 PATIENCE = 240.0
@@ -75,7 +75,14 @@ def _documents(setup: Setup, composed: documents.Documents) -> documents.Documen
     """Return the machine's documents with the arm's keys in the user-data; None removes one."""
     config = {**yaml.safe_load(composed.user_data), **setup.config}
     config = {key: value for key, value in config.items() if value is not None}
-    return replace(composed, user_data="#cloud-config\n" + yaml.safe_dump(config, sort_keys=False))
+    meta = yaml.safe_load(composed.meta_data)
+    if not setup.local:
+        meta.pop("dsmode", None)
+    return replace(
+        composed,
+        user_data="#cloud-config\n" + yaml.safe_dump(config, sort_keys=False),
+        meta_data=yaml.safe_dump(meta),
+    )
 
 
 def _packed_base(place: Where, pool: Any, image: Image) -> Any:
@@ -100,7 +107,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         )
     )
     # What armvm itself has by now is taken back, so that an arm means the same for ever.
-    for lever in (() if arm.startswith("armvm") else (all_modules,)) + ARMS[arm]:
+    for lever in (() if arm.startswith("armvm") else (all_modules, network_stage)) + ARMS[arm]:
         lever(setup)
     machine = setup.machine
     plan = decide(place, machine, Quiet())

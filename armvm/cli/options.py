@@ -158,8 +158,8 @@ def _machine_options(
             "--fast/--no-fast",
             help="Boot quicker, for machines that can be made again: the disk is not flushed "
             "(cache=unsafe: a crash of the host may ruin it), and the kernel is the image's, "
-            "loaded from outside (one that the guest installs later is not booted). "
-            "Default: no-fast.",
+            "loaded from outside (one that the guest installs later is not booted), with little "
+            "mounted early, and on Debian the network set up without netplan. Default: no-fast.",
             show_default=False,
         ),
     ] = None,

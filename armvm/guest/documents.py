@@ -42,6 +42,8 @@ _ORDERABLE = _GROWING | set(
     "package_upgrade package_reboot_if_required phone_home power_state final_message "
     "random_seed no_ssh_fingerprints output".split()
 )
+#: Keys of a user's document that are of use before there is a network, or long after.
+_OFFLINE = _ORDERABLE - {"bootcmd", "write_files"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +81,22 @@ def compose(machine: Machine, identity: Identity, user: str, *, clone: bool = Fa
     theirs = None if machine.user_data is None else read_user_data(machine.user_data)
     if theirs is None or (isinstance(theirs, dict) and _ORDERABLE.issuperset(theirs)):
         ours = merge(ours, _read("modules"))
+    local = theirs is None or (isinstance(theirs, dict) and _OFFLINE.issuperset(theirs))
+    if local:
+        ours = merge(ours, _read("local"))
     if isinstance(theirs, str):
         user_data, vendor_data = theirs, _dump_config(ours)
     else:
         user_data, vendor_data = _dump_config(merge(ours, theirs or {})), _dump_config({})
     return Documents(
         user_data=user_data,
-        meta_data=_dump({"instance-id": identity.instance_id, "local-hostname": machine.name}),
+        meta_data=_dump(
+            {
+                "instance-id": identity.instance_id,
+                "local-hostname": machine.name,
+                **({"dsmode": "local"} if local else {}),
+            }
+        ),
         network_config=_dump(_read("network-config")),
         vendor_data=vendor_data,
     )

@@ -17,6 +17,20 @@ from armvm.images.model import Image
 from armvm.progress import Progress
 from armvm.provision.plan import CreatePlan
 
+#: What a boot mounts and loads early although few need it: a process each. It still can be
+#: mounted and loaded by hand, or by what needs it. Source of the word: kernel-command-line(7).
+UNITS = (
+    "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount", "modprobe@configfs.service", "modprobe@dm_mod.service",
+    "modprobe@drm.service", "modprobe@efi_pstore.service", "modprobe@fuse.service",
+    "modprobe@loop.service",
+)  # fmt: skip
+#: The network from the command line: systemd's network generator and networkd do what otherwise
+#: cloud-init has netplan do, a Python of its own. Only where networkd is what cloud-init would
+#: use in the end, and no initramfs takes the word for itself.
+NETWORK = ("ip=dhcp", "network-config=disabled")
+_NETWORKD = ("debian",)
+
 
 def with_kernel(
     plan: CreatePlan, image: Image, progress: Progress
@@ -34,13 +48,26 @@ def with_kernel(
         return plan, None
     directory = PurePosixPath(plan.spec.overlay).parent
     names = storage.volume_names(plan.machine.name)
+    by_kernel = plan.source.system is not None and plan.source.system.distro in _NETWORKD
     kernel = DirectKernel(
         kernel=str(directory / names["kernel"]),
         initrd=str(directory / names["initrd"]),
-        command_line=files.command_line,
+        command_line=" ".join([files.command_line, *(NETWORK if by_kernel else ()), *_masks()]),
     )
-    record = replace(plan.record, fast={**plan.record.fast, "kernel": files.name})
+    record = replace(
+        plan.record,
+        fast={
+            **plan.record.fast,
+            "kernel": files.name,
+            "units": "masked",
+            **({"network": "kernel"} if by_kernel else {}),
+        },
+    )
     return replace(plan, spec=replace(plan.spec, kernel=kernel), record=record), files
+
+
+def _masks() -> list[str]:
+    return [f"systemd.mask={unit}" for unit in UNITS]
 
 
 def write_kernel(connection: Connection, pool: Pool, machine: str, files: BootFiles) -> None:
@@ -64,4 +91,10 @@ def traded(record: Record) -> dict[str, Any] | None:
             f"{record.fast['kernel']} from the image, loaded from outside: one that the guest "
             "installs later is not booted"
         )
+    if "units" in record.fast:
+        words["units"] = (
+            "no huge pages, message queues, debugfs and tracefs are mounted until asked for"
+        )
+    if "network" in record.fast:
+        words["network"] = "DHCP by the kernel's command line: netplan has no configuration"
     return words

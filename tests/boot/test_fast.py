@@ -32,6 +32,18 @@ def test_it_says_what_it_trades(fast: Guest) -> None:
     assert "one that the guest installs later is not booted" in shown
 
 
+def test_the_network_and_what_is_mounted_are_as_it_says(fast: Guest) -> None:
+    shown = armvm("show", fast.name).ok().out
+    assert "netplan has no configuration" in shown
+    assert "debugfs" in shown
+    words = fast.ssh("cat /proc/cmdline").ok().out.split()
+    assert {"ip=dhcp", "network-config=disabled", "ds=nocloud"} <= set(words)
+    assert not fast.ssh("ls /etc/netplan").out.strip()
+    assert "routable" in fast.ssh("networkctl list --no-legend 'e*'").ok().out
+    assert "debugfs" not in fast.ssh("mount").ok().out
+    fast.ssh("sudo mount -t debugfs none /mnt && sudo umount /mnt").ok()
+
+
 def test_the_kernel_is_the_images_and_no_firmware_ran(fast: Guest) -> None:
     release, *rest = fast.ssh("uname -r; ls -d /sys/firmware/*; cloud-init status").ok().out.split()
     assert f"vmlinuz-{release} " in fast.created["fast"]["kernel"]

@@ -72,7 +72,28 @@ def test_the_host_key_is_ours() -> None:
 def test_the_name_is_told_twice() -> None:
     assert config()["hostname"] == "arm64-01"
     meta = yaml.safe_load(documents().meta_data)
-    assert meta == {"instance-id": "iid-1", "local-hostname": "arm64-01"}
+    assert meta == {"instance-id": "iid-1", "local-hostname": "arm64-01", "dsmode": "local"}
+
+
+@pytest.mark.parametrize(
+    ("user_data", "local"),
+    [
+        (None, True),
+        ("#cloud-config\npackages: [git]\nruncmd: [date]\n", True),
+        ("#cloud-config\nbootcmd: [[curl, example.org]]\n", False),
+        ("#cloud-config\nwrite_files: []\n", False),
+        ("#cloud-config\nswap: {size: 1G}\n", False),
+        ("#!/bin/sh\ntrue\n", False),
+        ("#include\nhttps://example.org/x\n", False),
+    ],
+)
+def test_the_first_stage_does_it_all_where_no_network_can_be_needed(
+    user_data: str | None, local: bool
+) -> None:
+    found = documents(user_data=user_data)
+    assert yaml.safe_load(found.meta_data).get("dsmode") == ("local" if local else None)
+    assert ("systemctl --no-block stop cloud-init.service" in found.user_data) is local
+    assert "cloud-init.service" not in found.vendor_data
 
 
 def test_autologin_is_for_the_user_and_can_be_left_out() -> None:
