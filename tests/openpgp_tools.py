@@ -119,7 +119,9 @@ def sign_tree(
         index.with_suffix(".sjson").write_bytes(gpg.clear(fingerprint, text))
     if sums:
         for file in root.rglob("SHA256SUMS"):
-            file.with_name("SHA256SUMS.gpg").write_bytes(gpg.detached(fingerprint, file.read_bytes()))
+            file.with_name("SHA256SUMS.gpg").write_bytes(
+                gpg.detached(fingerprint, file.read_bytes())
+            )
 
 
 def serve_keys(root: Path, data: bytes) -> None:

@@ -45,9 +45,9 @@ VerifyImage = Annotated[
     str | None,
     typer.Option(
         "--verify",
-        metavar="signature|digest|none",
-        help="The weakest that may vouch for an image that is fetched. Default: the strongest "
-        "that its source offers; a signature where the distribution signs.",
+        metavar="WHAT",
+        help="The weakest that may vouch for an image that is fetched: signature, digest, none. "
+        "Default: the strongest that its source offers.",
         autocompletion=complete.verify,
     ),
 ]

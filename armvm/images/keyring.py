@@ -88,8 +88,8 @@ class KeyStore:
     def fetch(self, web: Web, key: Key, progress: Progress) -> bytes:
         """Return a key's certificate from a key server, and keep it.
 
-        Raises SignatureInvalid when a server answered with another key, Unreachable or
-        FetchFailed when none had it, ConfigError for a server that is not asked by https.
+        Raises SignatureInvalid when the servers have it not (or answer with another key),
+        Unreachable when none answers, ConfigError for a server that is not asked by https.
         """
         failures: list[ArmvmError] = []
         for server in self.servers:
@@ -107,7 +107,8 @@ class KeyStore:
         worst = min(failures, key=lambda error: order.index(type(error)), default=None)
         if worst is None:
             raise ConfigError("there is no key server to ask", hint=f"{VARIABLE} names one")
-        raise type(worst)(
+        kind = Unreachable if isinstance(worst, Unreachable) else SignatureInvalid
+        raise kind(
             f"the key of {key.owner} cannot be had: {worst.message}",
             detail=worst.detail or f"wanted {grouped(key.fingerprint)}",
             hint=_HINT,

@@ -138,13 +138,13 @@ def _with_fetched(
 
     That a key cannot be had is raised only where it was not here before and may be the signer's.
     """
-    failure: FetchFailed | Unreachable | SignatureInvalid | None = None
+    failure: Unreachable | SignatureInvalid | None = None
     certificates = dict(known)
     named = [key for key in keys if outcome.fingerprint == key.fingerprint]
     for key in named or keys:
         try:
             certificates[key] = fetched(key)
-        except (FetchFailed, Unreachable, SignatureInvalid) as error:
+        except (Unreachable, SignatureInvalid) as error:
             if key not in known:
                 failure = failure or error
             continue

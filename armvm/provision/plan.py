@@ -20,6 +20,7 @@ from armvm.host.own_network import OWN_NETWORK
 from armvm.host.storage import volume_names
 from armvm.host.xml import to_text
 from armvm.images.model import ImageSource, Verified
+from armvm.images.provenance import words
 from armvm.spec.machine import USER_NETWORK, Machine
 from armvm.spec.names import check_user_name
 from armvm.spec.size import size_label
@@ -58,6 +59,7 @@ class CreatePlan:
                 "serial": self.source.serial,
                 "digest": self.source.digest,
                 "size": self.source.size,
+                "provenance": words(self.source.verified.value, self.source.signer),
             },
             "user": self.record.user,
             "network": self.spec.network or USER_NETWORK,
