@@ -68,11 +68,13 @@ class KeyStore:
             servers = SERVERS
         return cls(directory=data_dir() / "keys", servers=servers)
 
-    def have(self, key: Key) -> bytes | None:
-        """Return a key's certificate (binary) from this host; None where there is none.
+    def have(self, key: Key) -> list[bytes]:
+        """Return a key's certificates (binary) on this host: the system's, then the one kept.
 
-        A file that cannot be read, or holds another key, counts as none.
+        They may differ in how long the key is valid, and in its subkeys. A file that cannot be
+        read, or holds another key, is passed over.
         """
+        copies: list[bytes] = []
         for path in (*map(Path, key.keyrings), self._path(key)):
             try:
                 status = path.stat()
@@ -81,9 +83,9 @@ class KeyStore:
                 found = _find(path.read_bytes(), key)
             except (OSError, ValueError):
                 continue
-            if found is not None:
-                return found
-        return None
+            if found is not None and found not in copies:
+                copies.append(found)
+        return copies
 
     def fetch(self, web: Web, key: Key, progress: Progress) -> bytes:
         """Return a key's certificate from a key server, and keep it.

@@ -107,14 +107,13 @@ def examine(
             )
         except CommandFailed as error:
             return Outcome(finding=Finding.NONSENSE, detail=error.message)
-    account = done.stderr.decode(errors="replace").strip()[-process.TAIL :]
+    text_of = done.stderr.decode(errors="replace").strip()[-process.TAIL :]
+    account = "".join(one if one.isprintable() or one == "\n" else "?" for one in text_of)
     pinned = {key.fingerprint for key in keys}
     found = [*_read(done.text, pinned, text), Outcome(finding=Finding.NONSENSE)]
     order = list(Finding)
-    worst_last = min(found, key=lambda outcome: order.index(outcome.finding))
-    return Outcome(
-        finding=worst_last.finding, fingerprint=worst_last.fingerprint, detail=account or None
-    )
+    first = min(found, key=lambda outcome: order.index(outcome.finding))
+    return Outcome(finding=first.finding, fingerprint=first.fingerprint, detail=account or None)
 
 
 def _read(status: str, pinned: set[str], text: bool) -> list[Outcome]:

@@ -22,6 +22,10 @@ from armvm.spec.verify import Verify
 #: What may help when a signature cannot be had or does not hold.
 _WEAKER = "--verify digest does without the signature"
 
+#: What another copy of the keys may change: one that was not here, or one that has a new subkey
+#: or a later date since it was taken.
+_MENDABLE = (Finding.ANOTHER_KEY, Finding.EXPIRED_KEY)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
@@ -115,10 +119,13 @@ def _check(
             text=statement.clear,
         )
 
-    known = {key: found for key in statement.keys if (found := keys.have(key))}
+    copies = {key: found for key in statement.keys if (found := keys.have(key))}
+    known = {key: found[0] for key, found in copies.items()}
     outcome = look(list(known.values()))
-    if outcome.finding in (Finding.ANOTHER_KEY, Finding.EXPIRED_KEY):
-        # A key that is not here yet; or one with a new subkey, or a later date, since it was.
+    if outcome.finding in _MENDABLE and any(len(found) > 1 for found in copies.values()):
+        known = {key: found[-1] for key, found in copies.items()}
+        outcome = look(list(known.values()))
+    if outcome.finding in _MENDABLE:
         outcome = _with_fetched(
             outcome, known, look, lambda key: keys.fetch(web, key, progress), statement.keys
         )
@@ -149,7 +156,7 @@ def _with_fetched(
                 failure = failure or error
             continue
         again = look(list(certificates.values()))
-        if again.finding not in (Finding.ANOTHER_KEY, Finding.EXPIRED_KEY):
+        if again.finding not in _MENDABLE:
             return again
         outcome = again
     if failure is not None and outcome.finding is Finding.ANOTHER_KEY:

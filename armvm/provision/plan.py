@@ -20,7 +20,6 @@ from armvm.host.own_network import OWN_NETWORK
 from armvm.host.storage import volume_names
 from armvm.host.xml import to_text
 from armvm.images.model import ImageSource, Verified
-from armvm.images.provenance import words
 from armvm.spec.machine import USER_NETWORK, Machine
 from armvm.spec.names import check_user_name
 from armvm.spec.size import size_label
@@ -46,6 +45,8 @@ class CreatePlan:
 
     def summary(self) -> dict[str, Any]:
         """Return the plan as plain values, for ``--dry-run``; nothing secret is in it."""
+        from armvm.images.provenance import words
+
         return {
             "name": self.machine.name,
             "connection": self.uri,

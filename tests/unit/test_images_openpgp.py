@@ -136,6 +136,15 @@ def test_a_signature_file_that_brings_its_own_document(gpg: Gpg, ours: str) -> N
     assert look(gpg, ours, armored, b"something else").finding is Finding.NONSENSE
 
 
+def test_signature_files_hold_signatures_only(gpg: Gpg, ours: str) -> None:
+    good = gpg.detached(ours, DOCUMENT)
+    assert packets.signatures(good) == good
+    for other in (gpg.export(ours), b"\xcb\x07b\0\0\0\0\0x", b"\xca\x03PGP"):
+        for both in (good + other, other + good, other):
+            with pytest.raises(ValueError, match="something else"):
+                packets.signatures(both)
+
+
 def clear(gpg: Gpg, fingerprint: str, document: bytes) -> tuple[Finding, bytes]:
     parts = cleartext.split(document)
     (certificate,) = packets.certificates(gpg.export(fingerprint))

@@ -297,6 +297,21 @@ def test_an_expired_key(settings: Settings, server: ImageServer, cache: Cache, g
     assert server.count("pks/lookup") == before
 
 
+def test_an_expired_key_of_the_system_does_not_hide_a_newer_copy(
+    settings: Settings, server: ImageServer, cache: Cache, gpg: Gpg, tmp_path: Path
+) -> None:
+    renewed = gpg.key("Renewed", expires="2021-01-01", at="20200101T000000")
+    keyring = tmp_path / "system.gpg"
+    keyring.write_bytes(gpg.export(renewed))
+    gpg.run("--quick-set-expire", renewed, "0", at="20200701T000000")
+    sign_tree(server.root, gpg, renewed)
+    serve_keys(server.root, gpg.export(renewed))
+    settings = replace(settings, pinned=(pin(renewed, "Ubuntu", keyring),))
+    for _ in range(3):
+        assert pull(settings, cache).source.signer == renewed
+    assert server.count("pks/lookup") == 1
+
+
 def test_a_revoked_key(settings: Settings, server: ImageServer, cache: Cache, gpg: Gpg) -> None:
     lost = gpg.key("Lost")
     sign_tree(server.root, gpg, lost)

@@ -50,6 +50,7 @@ def test_a_mirror_cannot_sign_for_ubuntu(server: ImageServer, tmp_path: Path) ->
         done = pull(server, tmp_path, "pull", "ubuntu:24.04", *words).failed(8)
         assert "UEC Image Automatic Signing Key" in done.err
         assert "--verify digest" in done.err
+    assert not (tmp_path / ".gnupg").exists()
     cache = tmp_path / "cache" / "armvm" / "images"
     assert not cache.exists() or leftovers(cache) == []
 
