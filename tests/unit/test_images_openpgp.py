@@ -281,6 +281,7 @@ def test_mutated_files_are_refused_in_good_order(
     outcome = examine(
         document, signature, [one.data for one in certificates], [pin(ours)], text=text
     )
+    assert "did not end" not in (outcome.detail or "")
     if outcome.finding is Finding.GOOD:
         assert document.replace(b"\r\n", b"\n").rstrip() == DOCUMENT.rstrip()
         assert outcome.fingerprint == ours
