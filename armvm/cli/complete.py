@@ -67,3 +67,10 @@ def presets(incomplete: str) -> list[str]:
     from armvm.spec.presets import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def verify(incomplete: str) -> list[str]:
+    """Complete what may have to vouch for an image."""
+    from armvm.spec.verify import Verify
+
+    return [one.value for one in Verify if one.value.startswith(incomplete)]

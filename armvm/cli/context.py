@@ -13,6 +13,7 @@ from armvm.progress import Live, Plain, Progress, Quiet
 if TYPE_CHECKING:
     from armvm.provision.create import Where
     from armvm.provision.warm import Warm
+    from armvm.spec.verify import Verify
 
 
 def progress_for(quiet: bool) -> Progress:
@@ -31,11 +32,19 @@ def open_host(connect: str | None) -> Any:
     return open_connection(connect)
 
 
-def open_where(connect: str | None, pool: str | None) -> Where:
+def open_where(connect: str | None, pool: str | None, verify: Verify | None = None) -> Where:
     """Open the connection and look at the host, for commands that make machines."""
     from armvm.provision.access import where
 
-    return where(connect, pool)
+    return where(connect, pool, verify)
+
+
+def verify_policy(asked: str | None) -> Verify | None:
+    """Return what --verify, environment and configuration say must vouch for an image."""
+    from armvm.paths import config_files
+    from armvm.spec.verify import policy
+
+    return policy(asked, os.environ, config_files())
 
 
 @dataclass(frozen=True, kw_only=True)

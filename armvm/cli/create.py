@@ -14,6 +14,7 @@ from armvm.cli.context import (
     print_fields,
     print_json,
     progress_for,
+    verify_policy,
     wish_for,
 )
 from armvm.cli.options import (
@@ -25,6 +26,7 @@ from armvm.cli.options import (
     Quiet,
     Request,
     Timeout,
+    VerifyImage,
     with_machine_options,
 )
 from armvm.errors import UsageError
@@ -84,6 +86,7 @@ def create(
     timeout: Timeout = None,
     golden: FromGolden = None,
     cold: Cold = False,
+    verify: VerifyImage = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Decide everything, do nothing, print the plan.")
     ] = False,
@@ -111,7 +114,7 @@ def create(
 
     wish = wish_for(golden, cold)
     progress = progress_for(quiet)
-    base = base_for(open_where(connect, pool), golden, pool)
+    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
     where = base.where
     names: list[str] = []
 

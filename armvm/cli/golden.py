@@ -15,6 +15,7 @@ from armvm.cli.context import (
     print_json,
     print_rows,
     progress_for,
+    verify_policy,
 )
 from armvm.cli.options import (
     Connect,
@@ -23,6 +24,7 @@ from armvm.cli.options import (
     Quiet,
     Request,
     Timeout,
+    VerifyImage,
     with_machine_options,
 )
 from armvm.progress import size_text
@@ -79,6 +81,7 @@ def create(
             autocompletion=complete.machines,
         ),
     ] = None,
+    verify: VerifyImage = None,
     connect: Connect = None,
     pool: PoolName = None,
     timeout: Timeout = None,
@@ -97,7 +100,7 @@ def create(
     from armvm.provision.goldens import create as create_golden
     from armvm.provision.goldens import describe, free_name
 
-    where = open_where(connect, pool)
+    where = open_where(connect, pool, verify_policy(verify))
     progress = progress_for(quiet)
 
     def name() -> str:

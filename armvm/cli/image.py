@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import open_host, print_json, print_rows, progress_for
-from armvm.cli.options import Connect, Json, PoolName, Quiet
+from armvm.cli.context import open_host, print_json, print_rows, progress_for, verify_policy
+from armvm.cli.options import Connect, Json, PoolName, Quiet, VerifyImage
 from armvm.progress import size_text
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def list_(json: Json = False) -> None:
             str(one["reference"] or "?"),
             str(one["serial"] or "-"),
             size_text(one["size"]),
-            str(one["problem"] or one["verified"]),
+            str(one["problem"] or _vouched(one)),
             time.strftime("%Y-%m-%d", time.localtime(one["stored"])),
             str(one["digest"])[:19],
         ]
@@ -46,13 +46,20 @@ def list_(json: Json = False) -> None:
     print_rows(["REFERENCE", "SERIAL", "SIZE", "VERIFIED", "STORED", "DIGEST"], rows)
 
 
+def _vouched(one: dict[str, Any]) -> str:
+    """Return what vouches for an image, short: the kind, and of a key the id."""
+    return f"{one['verified']} {one['signer'][-16:]}" if one["signer"] else str(one["verified"])
+
+
 @app.command(epilog="Example: armvm image pull ubuntu:24.04")
-def pull(reference: Reference, json: Json = False, quiet: Quiet = False) -> None:
+def pull(
+    reference: Reference, verify: VerifyImage = None, json: Json = False, quiet: Quiet = False
+) -> None:
     """Fetch and verify an image, so that creating from it needs no network."""
-    from armvm.provision.images import locate, obtain
+    from armvm.provision.images import locate, obtain, words_for
 
     progress = progress_for(quiet)
-    image = obtain(locate(reference, progress), progress)
+    image = obtain(locate(reference, progress, verify_policy(verify)), progress)
     facts: dict[str, Any] = {
         "reference": image.source.reference,
         "serial": image.source.serial,
@@ -61,11 +68,14 @@ def pull(reference: Reference, json: Json = False, quiet: Quiet = False) -> None
         "size": image.size,
         "virtual_size": image.virtual_size,
         "verified": image.source.verified.value,
+        "signer": image.source.signer,
+        "provenance": words_for(image.source),
     }
     if json:
         print_json(facts)
     else:
         print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
+        print(f"  vouched for by {words_for(image.source)}")
 
 
 @app.command(

@@ -41,6 +41,16 @@ Timeout = Annotated[
         help="How long to wait until it is ready. Default: 120, emulated 1200.",
     ),
 ]
+VerifyImage = Annotated[
+    str | None,
+    typer.Option(
+        "--verify",
+        metavar="WHAT",
+        help="The weakest that may vouch for an image that is fetched: signature, digest, none. "
+        "Default: the strongest that its source offers.",
+        autocompletion=complete.verify,
+    ),
+]
 Name = Annotated[
     str,
     typer.Argument(help="The machine's name.", autocompletion=complete.machines, metavar="NAME"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from armvm.cli.context import base_for, open_where, progress_for, wish_for
+from armvm.cli.context import base_for, open_where, progress_for, verify_policy, wish_for
 from armvm.cli.options import (
     Cold,
     Connect,
@@ -16,6 +16,7 @@ from armvm.cli.options import (
     Quiet,
     Request,
     Timeout,
+    VerifyImage,
     with_machine_options,
 )
 
@@ -41,6 +42,7 @@ def run(
     context: typer.Context,
     golden: FromGolden = None,
     cold: Cold = False,
+    verify: VerifyImage = None,
     env: Annotated[
         list[str] | None,
         typer.Option("--env", "-e", metavar="K=V", help="Set a variable; can be repeated."),
@@ -76,7 +78,7 @@ def run(
 
     wish = wish_for(golden, cold)
     variables, mounts = check_environment(env or []), read_mounts(mount or [])
-    base = base_for(open_where(connect, pool), golden, pool)
+    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
     machine = request(fresh_name, base.settings)
     code = run_once(
         base.where,

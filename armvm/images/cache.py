@@ -92,8 +92,18 @@ class Cache:
             serial=source.serial,
             content="" if converted else digest,
             verified=source.verified,
+            signer=source.signer,
         )
         return self._admit(file, entry)
+
+    def vouch(self, entry: Entry, source: ImageSource) -> Entry:
+        """Note that *source* vouches for an entry's digest, if no signature did before."""
+        if source.verified is not Verified.SIGNATURE or entry.verified is Verified.SIGNATURE:
+            return entry
+        done = replace(entry, verified=source.verified, signer=source.signer)
+        with storage_errors(entry.sidecar):
+            write_atomic(done.sidecar, dump(done))
+        return done
 
     def local_path(self, name: str, recipe: str) -> Path:
         """Return where the image *name*, built by the recipe with that digest, is kept."""

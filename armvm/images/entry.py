@@ -22,7 +22,8 @@ class Entry:
 
     ``digest`` is of the image as published and ``content`` of the file here (they differ when a
     raw image was converted), both ``sha256:`` and 64 hex digits; ``size`` is the file's, in
-    bytes. ``stored`` and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the
+    bytes. ``verified`` and ``signer`` are the strongest that has vouched for the digest yet.
+    ``stored`` and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the
     recipe's digest, hex) are of images built here. ``problem`` says why an entry cannot be used;
     the other fields then say nothing.
     """
@@ -37,6 +38,7 @@ class Entry:
     system: OperatingSystem | None = None
     serial: str | None = None
     verified: Verified = Verified.NOTHING
+    signer: str | None = None
     stored: float = 0.0
     used: float = 0.0
     name: str | None = None
@@ -83,6 +85,7 @@ def dump(entry: Entry) -> bytes:
             "system": system and {"distro": system.distro, "version": system.version},
             "serial": entry.serial,
             "verified": entry.verified.value,
+            "signer": entry.signer,
             "stored": entry.stored,
             "name": entry.name,
             "recipe": entry.recipe,
@@ -124,6 +127,7 @@ def _decode(image: Path, data: Any, used: float) -> Entry:
         else OperatingSystem(distro=_text(system["distro"]), version=_text(system["version"])),
         serial=_optional(data["serial"]),
         verified=Verified(data["verified"]),
+        signer=_optional(data.get("signer")),
         stored=_time(data["stored"]),
         used=used,
         name=_optional(data["name"]),

@@ -132,6 +132,7 @@ def _cached(source: ImageSource, cache: Cache) -> Image | None:
     entry = cache.find(source.digest) if source.digest else None
     if entry is None:
         return None
+    entry = cache.vouch(entry, source)
     cache.touch(entry)
     return _image(entry, source)
 

@@ -7,16 +7,20 @@ differs between hosts and tests (mirror, time-outs, HTTP session, cache, builder
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from armvm.errors import ConfigError, Unreachable
-from armvm.images import fetch, formats, localfile, simplestreams
+from armvm.images import formats, localfile, signed_streams
 from armvm.images.cache import Cache
+from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
 from armvm.images.obtain import LOCAL, obtain
+from armvm.images.openpgp import Key
+from armvm.images.pinned import UBUNTU
+from armvm.images.provenance import require, satisfies
 from armvm.images.reference import (
     CatalogReference,
     FileReference,
@@ -27,6 +31,7 @@ from armvm.images.reference import (
 from armvm.images.transport import Web
 from armvm.progress import Progress, Quiet
 from armvm.spec.system import CODENAMES, OperatingSystem
+from armvm.spec.verify import Verify
 
 #: Ubuntu's released cloud images.
 UBUNTU_RELEASES = "https://cloud-images.ubuntu.com/releases/"
@@ -39,18 +44,35 @@ __all__ = ["MIRROR_VARIABLE", "UBUNTU_RELEASES", "Settings", "locate", "obtain",
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where images come from and how servers are asked."""
+    """Where images come from, how servers are asked, and what has to vouch for an image.
+
+    ``verify`` is the weakest that is accepted, None for the strongest that a source offers.
+    ``pinned`` are the keys that may sign Ubuntu's catalog, whichever mirror serves it.
+    """
 
     ubuntu_mirror: str = UBUNTU_RELEASES
     web: Web = field(default_factory=Web)
+    verify: Verify | None = None
+    keys: KeyStore = field(default_factory=KeyStore.default)
+    pinned: tuple[Key, ...] = UBUNTU
 
     @classmethod
     def from_environ(
-        cls, environ: Mapping[str, str] = os.environ, *, web: Web | None = None
+        cls,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        files: Sequence[Path] = (),
+        web: Web | None = None,
+        verify: Verify | None = None,
     ) -> Settings:
-        """Return the settings that the environment asks for (ARMVM_MIRROR_UBUNTU)."""
+        """Return the settings that the environment and the configuration *files* ask for.
+
+        That is the mirror (ARMVM_MIRROR_UBUNTU) and the key servers; *verify* is decided by the
+        caller. Raises ConfigError.
+        """
         mirror = environ.get(MIRROR_VARIABLE) or UBUNTU_RELEASES
-        return cls(ubuntu_mirror=mirror, web=web or Web())
+        keys = KeyStore.default(environ, files)
+        return cls(ubuntu_mirror=mirror, web=web or Web(), verify=verify, keys=keys)
 
 
 def resolve(
@@ -75,16 +97,17 @@ def locate(
     """Find where a reference's image is. Reads the catalog or the file's head, fetches nothing.
 
     With a *cache*, a catalog that does not answer is no error while an image of that release is
-    in it: the newest is taken, with a warning.
+    in it that was verified as is asked for now: the newest is taken, with a warning.
 
-    Raises NotFound, Unreachable, FetchFailed, ImageError, ConfigError, PermissionDenied.
+    Raises NotFound, Unreachable, FetchFailed, SignatureInvalid, NotVerified, ImageError,
+    ConfigError, PermissionDenied.
     """
     news = progress or Quiet()
     if isinstance(reference, CatalogReference):
         try:
             return _from_catalog(reference, settings, news)
         except Unreachable as error:
-            known = cache and _fallback(reference, cache)
+            known = cache and _fallback(reference, cache, settings.verify)
             if not known:
                 raise
             news.warn(f"{error.message}; using {reference.text} {known.serial} from the cache")
@@ -96,7 +119,7 @@ def locate(
     if isinstance(reference, UrlReference):
         name = PurePosixPath(unquote(urlsplit(reference.url).path)).name
         formats.refuse_foreign(name)
-        return _source(reference, reference.url, name, None)
+        return require(_source(reference, reference.url, name, None), settings.verify)
     return ImageSource(
         reference=reference.text,
         location=LOCAL + reference.name,
@@ -109,20 +132,30 @@ def _from_catalog(
     reference: CatalogReference, settings: Settings, progress: Progress
 ) -> ImageSource:
     base = _base(settings.ubuntu_mirror)
-    index = fetch.document(settings.web, base + simplestreams.INDEX_PATH, progress=progress)
-    path = simplestreams.products_path(index)
-    products = fetch.document(settings.web, base + path, progress=progress)
-    image = simplestreams.select(products, release=reference.release, serial=reference.serial)
+    found = signed_streams.find(
+        settings.web,
+        base,
+        release=reference.release,
+        serial=reference.serial,
+        policy=settings.verify,
+        keys=settings.keys,
+        pinned=settings.pinned,
+        progress=progress,
+    )
+    image = found.image
+    # Where nothing is to be verified, the catalog's promises bind nobody.
+    promised = found.verified is not Verified.NOTHING
     serial = f"/{reference.serial}" if reference.serial else ""
     return ImageSource(
         # Not as it was written: ubuntu:lts is another release in two years.
         reference=f"{reference.distro}:{image.version}{serial}",
         location=base + image.path,
-        digest=image.digest,
-        size=image.size,
+        digest=image.digest if promised else None,
+        size=image.size if promised else None,
         system=OperatingSystem(distro=reference.distro, version=image.version),
         serial=image.serial,
-        verified=Verified.CATALOG,
+        verified=found.verified,
+        signer=found.signer,
     )
 
 
@@ -141,14 +174,22 @@ def _base(mirror: str) -> str:
     return mirror.strip().rstrip("/") + "/"
 
 
-def _fallback(reference: CatalogReference, cache: Cache) -> ImageSource | None:
-    """Return the newest image of a release in the cache that a catalog vouched for."""
+def _fallback(
+    reference: CatalogReference, cache: Cache, policy: Verify | None
+) -> ImageSource | None:
+    """Return the newest image of a release in the cache that a catalog vouched for.
+
+    Nobody attests it again now, so it must have been verified as the *policy* asks.
+    """
+    # What is asked for by default is the strongest: Ubuntu signs.
+    wanted = policy or Verify.SIGNATURE
     version = CODENAMES.get(reference.distro, {}).get(reference.release, reference.release)
     system = OperatingSystem(distro=reference.distro, version=version)
     found = [
         entry
         for entry in cache.entries()
-        if entry.verified is Verified.CATALOG
+        if entry.verified in (Verified.SIGNATURE, Verified.CATALOG)
+        and satisfies(entry.verified, wanted)
         and entry.system == system
         and entry.serial
         and reference.serial in (None, entry.serial)
@@ -164,7 +205,8 @@ def _fallback(reference: CatalogReference, cache: Cache) -> ImageSource | None:
         size=newest.size if newest.content == newest.digest else None,
         system=system,
         serial=newest.serial,
-        verified=Verified.CATALOG,
+        verified=newest.verified,
+        signer=newest.signer,
     )
 
 

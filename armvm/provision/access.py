@@ -14,6 +14,7 @@ from armvm.spec.names import check_object_name, next_name
 
 if TYPE_CHECKING:
     from armvm.provision.create import Where
+    from armvm.spec.verify import Verify
 
 
 def connect(uri: str | None) -> Connection:
@@ -21,13 +22,18 @@ def connect(uri: str | None) -> Connection:
     return connecting.connect(uri)
 
 
-def where(uri: str | None, pool: str | None) -> Where:
+def where(uri: str | None, pool: str | None, verify: Verify | None = None) -> Where:
     """Open a connection and look at its host, for commands that make machines."""
     from armvm.host import facts
     from armvm.provision.create import Where
 
     connection = connect(uri)
-    return Where(connection=connection, facts=facts.observe(connection), pool=pool_name(pool))
+    return Where(
+        connection=connection,
+        facts=facts.observe(connection),
+        pool=pool_name(pool),
+        verify=verify,
+    )
 
 
 def pool_name(asked: str | None) -> str:

@@ -27,6 +27,7 @@ from armvm.provision.goldens import delete as delete_golden
 from armvm.provision.launch import Created
 from armvm.provision.plan import CreatePlan
 from armvm.provision.warm import Warm, fits
+from armvm.spec import verify
 from armvm.spec.layers import KEYS
 from armvm.spec.machine import Machine
 from armvm.spec.size import size_label
@@ -90,7 +91,10 @@ def _begin(where: Where, plan: CreatePlan, created: Created, progress: Progress)
     directory = private_dir(state_dir())
     log = directory / f"{name}.log"
     words = ["golden", "create", name, "--connect", where.facts.uri, "--pool", where.pool]
-    process.detach([sys.executable, "-m", "armvm", *words], log, env=settings_of(plan.machine))
+    environment = settings_of(plan.machine)
+    if where.verify is not None:
+        environment[verify.VARIABLE] = where.verify.value
+    process.detach([sys.executable, "-m", "armvm", *words], log, env=environment)
     progress.say(f"baking the golden {name} in the background, for the next of its kind: {log}")
     return name
 

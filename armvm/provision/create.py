@@ -34,6 +34,7 @@ from armvm.provision.plan import CreatePlan
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
+from armvm.spec.verify import Verify
 
 #: Makes the volume of a given name in a pool: a machine's overlay.
 MakeDisk = Callable[[Pool, str], object]
@@ -41,11 +42,16 @@ MakeDisk = Callable[[Pool, str], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where machines are made: an open connection, its facts, and a pool's name."""
+    """Where machines are made: an open connection, its facts, and a pool's name.
+
+    ``verify`` is the weakest that may vouch for an image brought there, None for the strongest
+    that its source offers.
+    """
 
     connection: Connection
     facts: HostFacts
     pool: str = storage.DEFAULT_POOL
+    verify: Verify | None = None
 
 
 def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan:

@@ -45,6 +45,7 @@ def diagnose(uri: str | None) -> list[Check]:
         checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
         checks += _host_checks(connection)
     checks.append(_program("ssh", needed=True, purpose="armvm ssh"))
+    checks.append(_program("gpgv", needed=False, purpose="signatures of images"))
     checks.append(_program("qemu-img", needed=False, purpose="raw images"))
     checks += [_program(name, needed=False, purpose="image build") for name in _BUILD_PROGRAMS]
     checks.append(_handler())

@@ -12,6 +12,7 @@ from armvm.host.base import volumes_on
 from armvm.host.connection import Connection, Pool
 from armvm.host.golden import Golden, find_golden, goldens
 from armvm.host.instance import domain_names, find_domain
+from armvm.images.provenance import of_record
 from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
@@ -42,7 +43,7 @@ def create(
 ) -> Golden:
     """Boot *machine*, settle it, and save it as a golden. Raises what baking raises."""
     wanted = golden_machine(machine)
-    source = images.locate(wanted.image, progress)
+    source = images.locate(wanted.image, progress, where.verify)
     plan = make_plan(where, wanted, source)
     image = images.obtain(source, progress)
     return bake(where, plan, image, timeout=timeout, progress=progress, save_image=save_image)
@@ -65,6 +66,7 @@ def describe(where: Where, golden: Golden) -> dict[str, Any]:
         "why_not": reason,
         "clones": clones_of(pool, golden) if pool else [],
         "image": mark.record.image,
+        "provenance": of_record(mark.record.image),
         "route": mark.route,
         "mac": golden.mac,
         "shape": mark.shape,

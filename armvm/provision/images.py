@@ -14,16 +14,22 @@ from armvm.images.entry import matches
 from armvm.images.kernel import remove_boot_files
 from armvm.images.model import Image, ImageSource
 from armvm.images.obtain import LOCAL
+from armvm.images.provenance import words
 from armvm.images.reference import CatalogReference, LocalReference, parse
 from armvm.images.resolve import Settings, resolve
+from armvm.paths import config_files
 from armvm.progress import Progress
 from armvm.spec.names import shown
 from armvm.spec.system import OperatingSystem
+from armvm.spec.verify import Verify
 
 
-def locate(reference: str, progress: Progress) -> ImageSource:
-    """Find what a reference means, without fetching it. Raises ImageError, NotFound, …"""
-    settings = Settings.from_environ(os.environ)
+def locate(reference: str, progress: Progress, verify: Verify | None = None) -> ImageSource:
+    """Find what a reference means, without fetching it; *verify* as in Settings.
+
+    Raises ImageError, NotFound, …
+    """
+    settings = Settings.from_environ(os.environ, files=config_files(), verify=verify)
     source = resolve(reference, settings, cache=Cache.default(), progress=progress)
     if source.location.startswith(LOCAL):
         from armvm.provision.local_images import recipe_digest
@@ -36,8 +42,7 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
     """Return the verified local file of an image, fetched or built if it is not here yet."""
     cache = Cache.default()
     if not source.location.startswith(LOCAL):
-        web = Settings.from_environ(os.environ).web
-        return obtaining.obtain(source, cache=cache, progress=progress, web=web)
+        return obtaining.obtain(source, cache=cache, progress=progress)
     from armvm.provision.local_images import builder, recipe_digest
 
     return obtaining.obtain(
@@ -60,6 +65,11 @@ def guess_system(reference: str) -> OperatingSystem | None:
     return None
 
 
+def words_for(source: ImageSource) -> str:
+    """Return what vouches for an image, in words."""
+    return words(source.verified.value, source.signer)
+
+
 def cached() -> list[dict[str, Any]]:
     """Return what is in the image cache, the newest first, as plain values."""
     return [
@@ -70,6 +80,8 @@ def cached() -> list[dict[str, Any]]:
             "digest": entry.digest,
             "size": entry.size,
             "verified": entry.verified.value,
+            "signer": entry.signer,
+            "provenance": None if entry.problem else words(entry.verified.value, entry.signer),
             "stored": entry.stored,
             "used": entry.used,
             "path": str(entry.path),

@@ -18,10 +18,11 @@ from armvm.provision import clone, create, warm
 from armvm.provision.clone import reachable
 from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
-from armvm.provision.plan import CreatePlan
+from armvm.provision.plan import CreatePlan, with_source
 from armvm.provision.wait import Ready, wait_ready
 from armvm.provision.warm import Warm
 from armvm.spec.machine import Machine
+from armvm.spec.verify import Verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,11 @@ class Created:
     seconds: float = 0.0
 
 
-def locate_image(reference: str, progress: Progress) -> ImageSource:
+def locate_image(reference: str, progress: Progress, verify: Verify | None = None) -> ImageSource:
     """Find an image. What fetches and builds images is not loaded for a clone of a golden."""
     from armvm.provision import images
 
-    return images.locate(reference, progress)
+    return images.locate(reference, progress, verify)
 
 
 def obtain_image(source: ImageSource, progress: Progress) -> Image:
@@ -50,6 +51,24 @@ def obtain_image(source: ImageSource, progress: Progress) -> Image:
     return images.obtain(source, progress)
 
 
+def find_source(
+    where: Where, machine: Machine, progress: Progress, golden: Golden | None
+) -> ImageSource:
+    """Find the image of a machine: that of the golden asked for, or what its reference means.
+
+    Raises NotVerified when what vouched for the golden's image is less than is asked for now.
+    """
+    source = warm.source_of(golden, machine) if golden is not None else None
+    if golden is None or source is None:
+        return locate_image(machine.image, progress, where.verify)
+    # One made from a machine has a disk of the user's own: nothing was fetched.
+    if where.verify is not None and not warm.from_machine(golden.mark.shape):
+        from armvm.images.provenance import require
+
+        require(source, where.verify)
+    return source
+
+
 def decide(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None = None
 ) -> CreatePlan:
@@ -57,10 +76,8 @@ def decide(
 
     An image that *golden* was made from is not looked up again: its base is in the pool.
     """
-    source: ImageSource | None = None
-    if golden is not None:
-        source = warm.source_of(golden, machine)
-    plan = create.make_plan(where, machine, source or locate_image(machine.image, progress))
+    source = find_source(where, machine, progress, golden)
+    plan = create.make_plan(where, machine, source)
     for warning in plan.warnings:
         progress.warn(warning)
     return plan
@@ -101,7 +118,8 @@ def launch(
         if not plan.source.location:  # a golden's, which turned out to be of no use
             if plan.machine.image.startswith(warm.MACHINE):
                 raise warm.no_image("it cannot be made from its golden", plan.machine.image)
-            plan = replace(plan, source=locate_image(plan.machine.image, progress))
+            found = locate_image(plan.machine.image, progress, where.verify)
+            plan = with_source(plan, found)
         image = obtain_image(plan.source, progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     made = Created(instance=observe(domain), ready=None)

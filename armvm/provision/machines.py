@@ -17,6 +17,7 @@ from armvm.host.instance import (
     instances,
     observe,
 )
+from armvm.images.provenance import of_record
 from armvm.progress import Progress
 from armvm.provision.fast import traded
 from armvm.provision.ssh import endpoint, restore_forward
@@ -90,6 +91,7 @@ def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
         "host_key": fingerprint(record.host_key) if record.host_key else None,
         "instance_id": record.instance_id,
         "image": record.image,
+        "provenance": of_record(record.image),
         "pool": record.pool,
         "overlay": instance.overlay,
         "seed": instance.seed,

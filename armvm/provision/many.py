@@ -19,12 +19,10 @@ from armvm.host.connection import Connection
 from armvm.host.facts import cpus
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, domain_names, find_domain, observe
-from armvm.images.model import ImageSource
 from armvm.progress import Progress
-from armvm.provision import warm
 from armvm.provision.create import Where, make_plan
 from armvm.provision.delete import delete_domain
-from armvm.provision.launch import Created, launch, locate_image
+from armvm.provision.launch import Created, find_source, launch
 from armvm.provision.plan import CreatePlan
 from armvm.provision.wait import default_timeout, wait_ready
 from armvm.provision.warm import Warm
@@ -66,10 +64,7 @@ def plans(
 
     The image is looked up once; what is told of one plan holds for all, and is told once.
     """
-    source: ImageSource | None = None
-    if golden is not None:
-        source = warm.source_of(golden, machine)
-    source = source or locate_image(machine.image, progress)
+    source = find_source(where, machine, progress, golden)
     told: set[str] = set()
     for name in names:
         plan = make_plan(where, replace(machine, name=name), source)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from armvm.errors import ConfigError, MissingCapability
@@ -45,6 +45,8 @@ class CreatePlan:
 
     def summary(self) -> dict[str, Any]:
         """Return the plan as plain values, for ``--dry-run``; nothing secret is in it."""
+        from armvm.images.provenance import words
+
         return {
             "name": self.machine.name,
             "connection": self.uri,
@@ -58,6 +60,7 @@ class CreatePlan:
                 "serial": self.source.serial,
                 "digest": self.source.digest,
                 "size": self.source.size,
+                "provenance": words(self.source.verified.value, self.source.signer),
             },
             "user": self.record.user,
             "network": self.spec.network or USER_NETWORK,
@@ -138,6 +141,12 @@ def plan(
     )
 
 
+def with_source(plan: CreatePlan, source: ImageSource) -> CreatePlan:
+    """Return a plan for the same machine from another image, which its record then names."""
+    record = replace(plan.record, image=_image_record(source))
+    return replace(plan, source=source, record=record)
+
+
 def user_of(machine: Machine, source: ImageSource) -> str:
     """Return the guest's user: the one asked for, else the distribution's own."""
     if machine.user is not None:
@@ -195,6 +204,7 @@ def _image_record(source: ImageSource) -> dict[str, str]:
         "serial": source.serial,
         "system": str(source.system) if source.system else None,
         "verified": source.verified.value,
+        "signer": source.signer,
     }
     # XML takes no lone surrogates, which is what odd bytes in a path look like.
     return {
@@ -206,7 +216,8 @@ def _image_record(source: ImageSource) -> dict[str, str]:
 
 def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[str]:
     found = []
-    if source.verified is Verified.NOTHING and "://" in source.location:
+    # (What a catalog's statement lacks was told when it was read.)
+    if source.verified is Verified.NOTHING and "://" in source.reference:
         found.append(f"{source.reference} is not verified: add #sha256=HEX to the URL")
     if machine.memory_mib > facts.memory_mib:
         found.append(

@@ -101,6 +101,7 @@ def source_of(golden: Golden, machine: Machine) -> ImageSource | None:
         system=OperatingSystem(distro=distro, version=version) if distro else None,
         serial=image.get("serial"),
         verified=Verified(image.get("verified", Verified.NOTHING.value)),
+        signer=image.get("signer"),
     )
 
 

@@ -14,7 +14,7 @@ from armvm.host.forward import PORTS
 from armvm.host.metadata import from_domain
 from armvm.host.xml import at, parse
 from armvm.images.model import ImageSource, Verified
-from armvm.provision.plan import CreatePlan, check_disk, plan, user_of
+from armvm.provision.plan import CreatePlan, check_disk, plan, user_of, with_source
 from armvm.spec.machine import Machine
 from armvm.spec.system import OperatingSystem
 from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
@@ -169,6 +169,19 @@ def test_the_record_is_what_the_xml_carries_and_says_no_secret() -> None:
             assert secret not in text
 
 
+def test_whose_signature_vouches_for_the_image_is_remembered() -> None:
+    key = "D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81"
+    made = planned(source=replace(SOURCE, verified=Verified.SIGNATURE, signer=key))
+    kept = from_domain(parse(made.xml))
+    assert kept is not None
+    assert (kept.image["verified"], kept.image["signer"]) == ("signature", key)
+    assert "UEC Image Automatic Signing Key" in made.summary()["image"]["provenance"]
+    other = with_source(made, replace(SOURCE, digest="sha256:" + "2" * 64))
+    assert other.identity == made.identity
+    assert other.record.image["digest"] == other.source.digest
+    assert "signer" not in other.record.image
+
+
 def test_a_path_that_is_no_unicode_is_still_a_plan() -> None:
     odd = replace(SOURCE, reference="/tmp/a\udcff.qcow2", digest=None, system=None)
     assert "/tmp/a?.qcow2" in planned(source=odd).xml
@@ -192,11 +205,15 @@ def test_warnings() -> None:
     (closed,) = planned(ssh_keys=()).warnings
     assert "only the console" in closed
     assert planned(ssh_keys=(), password_hash="$2b$").warnings == ()
-    unverified = replace(SOURCE, digest=None, verified=Verified.NOTHING)
+    url = "https://images.example/noble.img"
+    unverified = replace(SOURCE, reference=url, digest=None, verified=Verified.NOTHING)
     (open_,) = planned(source=unverified).warnings
     assert "not verified" in open_
     assert "secret" not in open_
-    assert planned(source=replace(unverified, location="/a/file.qcow2")).warnings == ()
+    file = replace(unverified, reference="./file.qcow2", location="/a/file.qcow2")
+    assert planned(source=file).warnings == ()
+    # Of a catalog, it was told when its statement was read.
+    assert planned(source=replace(SOURCE, verified=Verified.NOTHING)).warnings == ()
 
 
 def test_a_plan_does_not_depend_on_when_its_xml_is_asked_for() -> None:

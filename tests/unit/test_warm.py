@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from armvm.errors import CommandFailed, ConfigError, DomainError, UsageError
+from armvm.errors import CommandFailed, ConfigError, DomainError, NotVerified, UsageError
 from armvm.guest import rebirth, reborn
 from armvm.guest.documents import MAX_USER_DATA, compose
 from armvm.guest.identity import new_identity
@@ -26,11 +26,17 @@ from armvm.host.golden import Golden, Mark, definition_of_clone, nvram_size
 from armvm.host.metadata import Record, from_element, to_element
 from armvm.host.storage import volume_names
 from armvm.host.xml import at, remove, select
+from armvm.progress import Quiet
+from armvm.provision.create import Where
 from armvm.provision.golden import differences, golden_machine
+from armvm.provision.images import words_for
+from armvm.provision.launch import find_source
 from armvm.provision.throwaway import check_environment, remote_command
 from armvm.provision.warm import Warm, settings_of, source_of
 from armvm.spec.layers import Layer, resolve
 from armvm.spec.machine import Machine
+from armvm.spec.verify import Verify
+from tests.unit.host_tools import TCG_HOST, facts_of
 
 IDENTITY = new_identity("clone")
 ORDER = rebirth.make_order("clone", IDENTITY, user="debian", keys=["ssh-ed25519 AAAA me"])
@@ -324,6 +330,29 @@ def test_a_goldens_image_needs_no_second_look() -> None:
     assert source.system is not None
     assert source.system.default_user == "debian"
     assert source_of(golden(), Machine(name="clone", image="ubuntu:24.04")) is None
+
+
+def test_a_golden_is_held_against_what_is_asked_for_now() -> None:
+    machine = Machine(name="clone", image="local:debian-12")
+    key = "D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81"
+
+    def found(image: dict[str, str], asked: Verify | None, made_of: str = "sha256:00") -> str:
+        one = golden()
+        record = replace(one.mark.record, image={**one.mark.record.image, **image})
+        shape = {**one.mark.shape, "image": made_of}
+        one = replace(one, mark=replace(one.mark, record=record, shape=shape))
+        where = Where(connection=None, facts=facts_of(TCG_HOST), verify=asked)
+        return words_for(find_source(where, machine, Quiet(), one))
+
+    signed, weak = {"verified": "signature", "signer": key}, {"verified": "catalog-digest"}
+    assert "Ubuntu" in found(signed, Verify.SIGNATURE)
+    assert "build here" in found({}, Verify.SIGNATURE)
+    for asked in (None, Verify.DIGEST, Verify.NONE):
+        assert "without a signature" in found(weak, asked)
+    with pytest.raises(NotVerified, match="verify = signature"):
+        found(weak, Verify.SIGNATURE)
+    # One made from a machine's disk was not fetched.
+    assert found({"verified": "none"}, Verify.SIGNATURE, "machine:1 2026-01-01T00:00:00Z")
 
 
 def test_from_and_cold_exclude_each_other() -> None:
