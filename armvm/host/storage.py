@@ -127,10 +127,19 @@ def need_volume(pool: Pool, name: str) -> Volume:
     return volume
 
 
-def create_overlay(pool: Pool, name: str, base: Volume, capacity: int) -> Volume:
-    """Make a qcow2 volume of *capacity* bytes that holds only what differs from *base*."""
+def create_overlay(
+    pool: Pool, name: str, base: Volume, capacity: int, *, cluster: int | None = None
+) -> Volume:
+    """Make a qcow2 volume of *capacity* bytes that holds only what differs from *base*.
+
+    *cluster* is the unit in which it grows, in bytes; QEMU's own choice is 64 KiB. (libvirt
+    before 7.4 knows no other.)
+    """
     with errors(f"making the volume {name}"):
         document = _volume(name, capacity, "qcow2", mode="0600")
+        if cluster is not None:
+            size = etree.SubElement(at(document, "target"), "clusterSize", unit="bytes")
+            size.text = str(cluster)
         backing = etree.SubElement(document, "backingStore")
         etree.SubElement(backing, "path").text = base.path()
         etree.SubElement(backing, "format", type="qcow2")

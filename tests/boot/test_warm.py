@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from armvm.provision.clone import CLUSTER
 from tests.boot.conftest import BOOT_TIMEOUT, POOL, OrdinaryUser, leftovers
 from tests.support import Result, armvm, fresh_name, spawn
 
@@ -130,6 +131,12 @@ def test_the_definition_is_clean_while_the_first_run_lasts(clones: list[dict[str
     assert "memory-backend-file" in live
     assert "qemu:" not in kept
     assert "memory-backend-file" not in kept
+
+
+def test_a_clones_disk_grows_in_small_steps(clones: list[dict[str, Any]]) -> None:
+    words = ["qemu-img", "info", "-U", "--output=json", clones[0]["overlay"]]
+    told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert told["cluster-size"] == CLUSTER
 
 
 def test_a_clone_is_saved_and_restored_in_its_first_run(
@@ -296,6 +303,9 @@ def test_a_clone_stays_itself_through_stop_start_and_reboot(
     stopped, rebooted = (one["name"] for one in clones)
     kept = ("hostname", "hostname_file", "machine_id", "dbus_id", "instance_id", "host_key")
     before = {name: identity(name) for name in (stopped, rebooted)}
+    # Its file of UEFI variables began as a hole; what is set in the first run must be there later.
+    variable = "/sys/firmware/efi/efivars/ArmvmTest-4e0bbd04-1a4e-4a35-8d09-2c1f4ad8e8a3"
+    armvm("ssh", stopped, "--", f"printf '\\7\\0\\0\\0kept' | sudo tee {variable}").ok()
     armvm("ssh", rebooted, "--", "sudo systemctl reboot")
     armvm("stop", stopped, timeout=700).ok()
     armvm(
@@ -306,6 +316,7 @@ def test_a_clone_stays_itself_through_stop_start_and_reboot(
         after = identity(name)
         assert {key: after[key] for key in kept} == {key: before[name][key] for key in kept}
         assert after["boot_id"] != before[name]["boot_id"]
+    assert "kept" in armvm("ssh", stopped, "--", f"sudo cat {variable} | tr -d '\\0'").ok().out
     uuid = identity(stopped)["system_uuid"]
     assert uuid == clones[0]["uuid"], "the guest's SMBIOS has its own UUID after a start"
     out = armvm("ssh", stopped, "--", "cloud-init status; systemctl --failed --no-legend").ok().out
