@@ -12,6 +12,7 @@ from armvm.spec.system import OperatingSystem
 class Verified(enum.Enum):
     """What vouches for an image's bytes; kept in the domain's metadata."""
 
+    SIGNATURE = "signature"  #: a signature by a pinned key over the document with the digest
     CATALOG = "catalog-digest"  #: the digest in the distribution's catalog, fetched over HTTP(S)
     GIVEN = "given-digest"  #: the digest the user gave with the reference
     BUILT = "built-here"  #: built on this host from signed packages
@@ -34,6 +35,7 @@ class ImageSource:
     system: OperatingSystem | None = None
     serial: str | None = None
     verified: Verified = Verified.NOTHING
+    signer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
