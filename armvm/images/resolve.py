@@ -7,14 +7,18 @@ differs between hosts and tests (mirror, time-outs, HTTP session, cache, builder
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from armvm.errors import ConfigError, Unreachable
-from armvm.images import fetch, formats, localfile, simplestreams
+from armvm.errors import SignatureInvalid, Unreachable
+from armvm.images import formats, localfile
 from armvm.images.cache import Cache
+from armvm.images.catalog import Catalog, Found, numbers
+from armvm.images.catalogs import catalogs
+from armvm.images.entry import Entry
+from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
 from armvm.images.obtain import LOCAL, obtain
 from armvm.images.reference import (
@@ -22,35 +26,52 @@ from armvm.images.reference import (
     FileReference,
     Reference,
     UrlReference,
+    catalog_text,
     parse,
 )
+from armvm.images.statement import attest
 from armvm.images.transport import Web
 from armvm.progress import Progress, Quiet
-from armvm.spec.system import CODENAMES, OperatingSystem
+from armvm.spec.catalogs import ImageConfig, OwnCatalog, image_config
+from armvm.spec.verify import Verify
 
-#: Ubuntu's released cloud images.
-UBUNTU_RELEASES = "https://cloud-images.ubuntu.com/releases/"
+__all__ = ["Settings", "locate", "obtain", "resolve"]
 
-#: The variable that names another server with the same tree.
-MIRROR_VARIABLE = "ARMVM_MIRROR_UBUNTU"
-
-__all__ = ["MIRROR_VARIABLE", "UBUNTU_RELEASES", "Settings", "locate", "obtain", "resolve"]
+#: What a catalog can have vouched for: only such images stand in for one that does not answer.
+_VOUCHED = (Verified.SIGNATURE, Verified.CATALOG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where images come from and how servers are asked."""
+    """Where images come from, how servers are asked, and what must vouch for what they say.
 
-    ubuntu_mirror: str = UBUNTU_RELEASES
+    ``mirrors`` are base URLs by distribution, ``own`` the user's own catalogs.
+    """
+
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[OwnCatalog, ...] = ()
     web: Web = field(default_factory=Web)
+    verify: Verify | None = None
+    keys: KeyStore = field(default_factory=KeyStore)
 
     @classmethod
     def from_environ(
-        cls, environ: Mapping[str, str] = os.environ, *, web: Web | None = None
+        cls,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        files: Sequence[Path] = (),
+        web: Web | None = None,
     ) -> Settings:
-        """Return the settings that the environment asks for (ARMVM_MIRROR_UBUNTU)."""
-        mirror = environ.get(MIRROR_VARIABLE) or UBUNTU_RELEASES
-        return cls(ubuntu_mirror=mirror, web=web or Web())
+        """Return what ``ARMVM_MIRROR_*`` and the configuration *files* ask for.
+
+        Raises ConfigError and PermissionDenied.
+        """
+        config = image_config(environ, files)
+        return cls(mirrors=config.mirrors, own=config.own, web=web or Web())
+
+    def catalogs(self) -> dict[str, Catalog]:
+        """Return all catalogs by name."""
+        return catalogs(ImageConfig(mirrors=self.mirrors, own=self.own))
 
 
 def resolve(
@@ -62,7 +83,8 @@ def resolve(
     cwd: Path | None = None,
 ) -> ImageSource:
     """Parse an image reference and find where its image is; see parse() and locate()."""
-    return locate(parse(text, cwd=cwd), settings, cache=cache, progress=progress)
+    reference = parse(text, cwd=cwd, catalogs=settings.catalogs())
+    return locate(reference, settings, cache=cache, progress=progress)
 
 
 def locate(
@@ -72,22 +94,24 @@ def locate(
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> ImageSource:
-    """Find where a reference's image is. Reads the catalog or the file's head, fetches nothing.
+    """Find where a reference's image is. Reads the catalog or the file's head, not the image.
 
     With a *cache*, a catalog that does not answer is no error while an image of that release is
     in it: the newest is taken, with a warning.
 
-    Raises NotFound, Unreachable, FetchFailed, ImageError, ConfigError, PermissionDenied.
+    Raises NotFound, Unreachable, FetchFailed, SignatureInvalid, ImageError, ConfigError,
+    PermissionDenied.
     """
     news = progress or Quiet()
     if isinstance(reference, CatalogReference):
         try:
             return _from_catalog(reference, settings, news)
         except Unreachable as error:
-            known = cache and _fallback(reference, cache)
+            known = cache and _fallback(reference, settings, cache)
             if not known:
                 raise
-            news.warn(f"{error.message}; using {reference.text} {known.serial} from the cache")
+            serial = f" {known.serial}" if known.serial else ""
+            news.warn(f"{error.message}; using {known.reference}{serial} from the cache")
             return known
     if isinstance(reference, FileReference):
         _, size = localfile.look(reference.path)
@@ -108,64 +132,95 @@ def locate(
 def _from_catalog(
     reference: CatalogReference, settings: Settings, progress: Progress
 ) -> ImageSource:
-    base = _base(settings.ubuntu_mirror)
-    index = fetch.document(settings.web, base + simplestreams.INDEX_PATH, progress=progress)
-    path = simplestreams.products_path(index)
-    products = fetch.document(settings.web, base + path, progress=progress)
-    image = simplestreams.select(products, release=reference.release, serial=reference.serial)
-    serial = f"/{reference.serial}" if reference.serial else ""
+    catalog = settings.catalogs()[reference.distro]
+    found = catalog.find(reference, settings.web, progress)
+    # Not as it was written: ubuntu:lts is another release in two years.
+    text = catalog_text(
+        reference.distro,
+        found.version,
+        serial=found.serial if found.pinned else None,
+        variant=found.variant,
+    )
+    digest, verified, signer = _promise(found, text, settings, progress)
     return ImageSource(
-        # Not as it was written: ubuntu:lts is another release in two years.
-        reference=f"{reference.distro}:{image.version}{serial}",
-        location=base + image.path,
-        digest=image.digest,
-        size=image.size,
-        system=OperatingSystem(distro=reference.distro, version=image.version),
-        serial=image.serial,
-        verified=Verified.CATALOG,
+        reference=text,
+        location=found.location,
+        digest=digest,
+        size=found.size,
+        system=found.system,
+        serial=found.serial,
+        verified=verified,
+        signer=signer,
     )
 
 
-def _base(mirror: str) -> str:
-    """Return a mirror's URL with a slash at its end. Raises ConfigError when it is none."""
-    try:
-        parts = urlsplit(mirror.strip())
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or parts.query or parts.fragment or not mirror.strip().isprintable():
-        raise ConfigError(
-            f"{MIRROR_VARIABLE} is no http(s) URL: {mirror[:120]!a}",
-            hint=f"it names a tree like {UBUNTU_RELEASES}",
+def _promise(
+    found: Found, text: str, settings: Settings, progress: Progress
+) -> tuple[str | None, Verified, str | None]:
+    """Return the digest promised for an image, what vouches for the promise, and who signed it."""
+    if found.statement is not None:
+        attested = attest(
+            settings.web,
+            found.statement,
+            policy=settings.verify,
+            keys=settings.keys,
+            progress=progress,
         )
-    return mirror.strip().rstrip("/") + "/"
+        return found.promised(attested.document), attested.verified, attested.signer
+    if settings.verify is Verify.SIGNATURE or (settings.verify and not found.digest):
+        raise SignatureInvalid(
+            f"nothing signed vouches for {text}, and verify = {settings.verify.value} asks for it",
+            hint="its catalog is in config.toml: give it checksums, signature and fingerprint",
+        )
+    if found.digest is None:
+        progress.warn(f"nothing vouches for {text}: its catalog has no checksums")
+    return found.digest, Verified.CATALOG if found.digest else Verified.NOTHING, None
 
 
-def _fallback(reference: CatalogReference, cache: Cache) -> ImageSource | None:
-    """Return the newest image of a release in the cache that a catalog vouched for."""
-    version = CODENAMES.get(reference.distro, {}).get(reference.release, reference.release)
-    system = OperatingSystem(distro=reference.distro, version=version)
-    found = [
-        entry
-        for entry in cache.entries()
-        if entry.verified is Verified.CATALOG
-        and entry.system == system
-        and entry.serial
-        and reference.serial in (None, entry.serial)
-    ]
+def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> ImageSource | None:
+    """Return the newest image in the cache that is what a reference asks for."""
+    catalog = settings.catalogs()[reference.distro]
+    found = [entry for entry in cache.entries() if _stands_for(entry, reference, catalog)]
+    if settings.verify is Verify.SIGNATURE:
+        found = [entry for entry in found if entry.verified is Verified.SIGNATURE]
     if not found:
         return None
-    newest = max(found, key=lambda e: [int(n) for n in (e.serial or "0").split(".") if n.isdigit()])
-    serial = f"/{reference.serial}" if reference.serial else ""
+    newest = max(found, key=_age)
+    version = newest.system.version if newest.system else ""
     return ImageSource(
-        reference=f"{reference.distro}:{version}{serial}",
+        reference=catalog_text(
+            reference.distro, version, serial=reference.serial, variant=_variant(newest)
+        ),
         location=newest.location,
         digest=newest.digest,
         size=newest.size if newest.content == newest.digest else None,
-        system=system,
+        system=newest.system,
         serial=newest.serial,
-        verified=Verified.CATALOG,
+        verified=newest.verified,
+        signer=getattr(newest, "signer", None),
     )
+
+
+def _age(entry: Entry) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+    version = entry.system.version if entry.system else ""
+    return numbers(version), numbers(entry.serial or ""), entry.stored
+
+
+def _stands_for(entry: Entry, reference: CatalogReference, catalog: Catalog) -> bool:
+    """Tell whether a cached image is what *reference* asks for, as far as can be told offline."""
+    name = entry.reference.partition(":")[0]
+    return (
+        entry.verified in _VOUCHED
+        and entry.system is not None
+        and name == reference.distro
+        and _variant(entry) == (reference.variant if reference.variant else None)
+        and reference.serial in (None, entry.serial)
+        and catalog.means(reference.release, entry.system.version)
+    )
+
+
+def _variant(entry: Entry) -> str | None:
+    return entry.reference.partition("@")[2] or None
 
 
 def _source(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from armvm.errors import Conflict, NotFound
@@ -15,16 +14,16 @@ from armvm.images.kernel import remove_boot_files
 from armvm.images.model import Image, ImageSource
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import CatalogReference, LocalReference, parse
-from armvm.images.resolve import Settings, resolve
+from armvm.images.resolve import resolve
 from armvm.progress import Progress
+from armvm.provision.catalogs import settings
 from armvm.spec.names import shown
 from armvm.spec.system import OperatingSystem
 
 
 def locate(reference: str, progress: Progress) -> ImageSource:
     """Find what a reference means, without fetching it. Raises ImageError, NotFound, …"""
-    settings = Settings.from_environ(os.environ)
-    source = resolve(reference, settings, cache=Cache.default(), progress=progress)
+    source = resolve(reference, settings(), cache=Cache.default(), progress=progress)
     if source.location.startswith(LOCAL):
         from armvm.provision.local_images import recipe_digest
 
@@ -36,8 +35,7 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
     """Return the verified local file of an image, fetched or built if it is not here yet."""
     cache = Cache.default()
     if not source.location.startswith(LOCAL):
-        web = Settings.from_environ(os.environ).web
-        return obtaining.obtain(source, cache=cache, progress=progress, web=web)
+        return obtaining.obtain(source, cache=cache, progress=progress, web=settings().web)
     from armvm.provision.local_images import builder, recipe_digest
 
     return obtaining.obtain(
@@ -51,9 +49,11 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
 
 def guess_system(reference: str) -> OperatingSystem | None:
     """Return what a reference's text alone says about the distribution; asks no server."""
-    parsed = parse(reference)
+    catalogs = settings()
+    parsed = parse(reference, catalogs=catalogs.catalogs())
     if isinstance(parsed, CatalogReference):
-        return OperatingSystem(distro=parsed.distro, version=parsed.release)
+        own = {one.name: one.distro for one in catalogs.own}
+        return OperatingSystem(distro=own.get(parsed.distro, parsed.distro), version=parsed.release)
     if isinstance(parsed, LocalReference):
         distro, _, version = parsed.name.partition("-")
         return OperatingSystem(distro=distro, version=version)

@@ -43,6 +43,8 @@ def file_layer(path: Path) -> Layer:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     document.pop("warm", None)  # see armvm.spec.warm
+    for table in ("images", "mirrors"):  # see armvm.spec.catalogs
+        document.pop(table, None)
     values = document.pop("machine", {})
     if isinstance(values, dict) and "warm" in values:
         raise ConfigError(f"{path}: warm stands above [machine], since it is no machine's setting")

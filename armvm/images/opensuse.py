@@ -1,0 +1,140 @@
+"""openSUSE's Minimal-VM images for clouds: Leap and Tumbleweed.
+
+The layout of https://download.opensuse.org/ (Lima's hack/update-template-opensuse.sh; the names
+and the form of the ``.sha256`` as kubevirt/containerdisks recorded them)::
+
+    distribution/leap/16.0/appliances/Leap-16.0-Minimal-VM.aarch64-Cloud-Build18.7.qcow2
+    distribution/leap/15.6/appliances/openSUSE-Leap-15.6-Minimal-VM.aarch64-15.6.0-Cloud-Build16.30.qcow2
+    ports/aarch64/tumbleweed/appliances/
+        openSUSE-Tumbleweed-Minimal-VM.aarch64-1.0.0-Cloud-Snapshot20260207.qcow2
+
+each with a ``.sha256`` beside it, and with a link without build number. The build (``18.7``) or
+snapshot (``20260207``) is the serial. There is a ``.sha256.asc`` too; which key signs it could
+not be seen, so it is not looked at: what vouches for an image is the server's certificate.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from armvm.errors import FetchFailed
+from armvm.images.catalog import (
+    Found,
+    Offer,
+    check_variant,
+    no_such_release,
+    no_such_serial,
+    numbers,
+    offers_of,
+)
+from armvm.images.checksums import digests
+from armvm.images.listing import directory, of_release
+from armvm.images.reference import CatalogReference
+from armvm.images.statement import Statement
+from armvm.images.transport import Web
+from armvm.progress import Progress
+from armvm.spec.system import OperatingSystem
+
+BASE = "https://download.opensuse.org/"
+ROLLING = "tumbleweed"
+
+_IMAGE = re.compile(
+    r"(?:openSUSE-)?(?P<version>Leap-\d+\.\d+|Tumbleweed)-Minimal-VM\.aarch64"
+    r"(?:-\d+\.\d+\.\d+)?-Cloud(?:-(?:Build|Snapshot)(?P<serial>\d+(?:\.\d+)*))?\.qcow2\Z"
+)
+_LEAP = re.compile(r"\d{2}\.\d\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSuse:
+    """openSUSE's images on a server with the tree of download.opensuse.org."""
+
+    base: str = BASE
+    name: str = "opensuse"
+    variants: tuple[str, ...] = ()
+
+    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+        """Find the image of a Leap (``16.0``; ``leap`` is the newest) or of ``tumbleweed``."""
+        check_variant(self, reference)
+        version = reference.release
+        if version in ("leap", "latest"):
+            version = next(iter(self._leaps(web, progress)), "")
+        if version != ROLLING and not _LEAP.match(version):
+            no_such_release(reference, [*self._leaps(web, progress), ROLLING])
+        place = self._place(version)
+        names = of_release(
+            web,
+            place,
+            progress,
+            reference=reference,
+            version=version,
+            known=lambda: [*self._leaps(web, progress), ROLLING],
+        )
+        images = _images(names, version)
+        serials = sorted(filter(None, images), key=numbers, reverse=True)
+        # Without any build in the directory, the link that has none in its name.
+        serial = reference.serial or next(iter(serials), "")
+        if serial not in images:
+            no_such_serial(reference, version, serials)
+        name = images[serial]
+        return Found(
+            location=place + name,
+            name=name,
+            version=version,
+            system=OperatingSystem(distro="opensuse", version=version),
+            serial=serial or None,
+            pinned=reference.serial is not None,
+            statement=Statement(url=f"{place}{name}.sha256"),
+            read=lambda document: _of(document, name, version, serial),
+        )
+
+    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+        """List Tumbleweed and the Leaps, each with its newest image; or every image."""
+        offers = []
+        for version in [ROLLING, *self._leaps(web, progress)]:
+            try:
+                names = directory(web, self._place(version), progress)
+            except FetchFailed:  # a Leap without such images for arm64
+                continue
+            images = _images(names, version)
+            serials = sorted(filter(None, images), key=numbers, reverse=True)
+            if not serials and images:
+                serials = [""]
+            title = "Tumbleweed" if version == ROLLING else "Leap"
+            offers += offers_of("opensuse", version, serials, every=every, title=title)
+        return offers
+
+    def means(self, release: str, version: str) -> bool:
+        """Versions mean themselves; leap means any but tumbleweed."""
+        return release == version or (release in ("leap", "latest") and version != ROLLING)
+
+    def usual(self) -> list[str]:
+        """The releases that people ask for."""
+        return ["opensuse:leap", "opensuse:16.0", "opensuse:15.6", "opensuse:tumbleweed"]
+
+    def _place(self, version: str) -> str:
+        if version == ROLLING:
+            return f"{self.base}ports/aarch64/tumbleweed/appliances/"
+        return f"{self.base}distribution/leap/{version}/appliances/"
+
+    def _leaps(self, web: Web, progress: Progress) -> list[str]:
+        folders = directory(web, f"{self.base}distribution/leap/", progress)
+        found = [name.rstrip("/") for name in folders if name.endswith("/")]
+        return sorted(filter(_LEAP.match, found), key=numbers, reverse=True)
+
+
+def _images(names: list[str], version: str) -> dict[str, str]:
+    """Return serials with the images' names; "" for the name without a build."""
+    wanted = "Tumbleweed" if version == ROLLING else f"Leap-{version}"
+    matches = [match for match in map(_IMAGE.match, names) if match]
+    return {match["serial"] or "": match[0] for match in matches if match["version"] == wanted}
+
+
+def _of(document: bytes, name: str, version: str, serial: str) -> str | None:
+    """Return the digest of *name*; the link's checksum file may have the name with the build."""
+    found = digests(document)
+    if serial or name in found:
+        return found.get(name)
+    others = [digest for other, digest in found.items() if _images([other], version)]
+    return others[0] if len(others) == 1 else None
