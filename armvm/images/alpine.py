@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from armvm.errors import FetchFailed
 from armvm.images.catalog import (
     Found,
     Offer,
@@ -27,7 +26,7 @@ from armvm.images.catalog import (
     offers_of,
 )
 from armvm.images.checksums import digests
-from armvm.images.listing import directory, of_release
+from armvm.images.listing import directory, directory_if_any, of_release
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
 from armvm.images.transport import Web
@@ -98,10 +97,8 @@ class Alpine:
         offers = []
         versions = self._versions(web, progress)
         for version in versions if every else versions[:LISTED]:
-            try:
-                names = directory(web, self._place(version), progress)
-            except FetchFailed:  # a release that has no cloud images yet
-                continue
+            # None: a release that has no cloud images yet.
+            names = directory_if_any(web, self._place(version), progress)
             serials = sorted(_images(names, version), key=numbers, reverse=True)
             offers += offers_of("alpine", version, serials, every=every)
         return offers

@@ -31,7 +31,7 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory
+from armvm.images.listing import directory, directory_if_any
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
 from armvm.images.transport import Web
@@ -77,7 +77,7 @@ class Debian:
         if serial is None:
             serial = self._latest(f"{tree}latest/{stem}.json", web, progress)
         elif not _SERIAL.match(serial):
-            no_such_serial(reference, version, self._serials(tree, web, progress))
+            no_such_serial(reference, version, _serials(directory(web, tree, progress)))
         name = f"{stem}-{serial}.qcow2"
         return Found(
             location=f"{tree}{serial}/{name}",
@@ -102,7 +102,7 @@ class Debian:
             if every:
                 trees += [(tree, "generic"), (f"{tree}daily/", "daily")]
             for place, variant in trees:
-                serials = self._serials(place, web, progress)
+                serials = _serials(directory_if_any(web, place, progress))
                 offers += offers_of(
                     "debian",
                     version,
@@ -132,9 +132,11 @@ class Debian:
             )
         return serial
 
-    def _serials(self, tree: str, web: Web, progress: Progress) -> list[str]:
-        names = [name.rstrip("/") for name in directory(web, tree, progress)]
-        return sorted(filter(_SERIAL.match, names), key=numbers, reverse=True)
+
+def _serials(names: list[str]) -> list[str]:
+    """Return the serials among a directory's names, the newest first."""
+    found = [name.rstrip("/") for name in names]
+    return sorted(filter(_SERIAL.match, found), key=numbers, reverse=True)
 
 
 def serial_in(manifest: bytes) -> str | None:

@@ -28,7 +28,7 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, of_release
+from armvm.images.listing import directory, directory_if_any, of_release
 from armvm.images.openpgp import Key
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
@@ -125,10 +125,8 @@ class Fedora:
         """List the releases that the server has, with their newest image; or every image."""
         offers = []
         for version in self._versions(web, progress):
-            try:
-                names = directory(web, self._place(version), progress)
-            except FetchFailed:  # a release without cloud images for arm64
-                continue
+            # None: a release without cloud images for arm64.
+            names = directory_if_any(web, self._place(version), progress)
             serials = sorted(_images(names, version), key=numbers, reverse=True)
             offers += offers_of("fedora", version, serials, every=every)
         return offers

@@ -34,6 +34,17 @@ def directory(web: Web, url: str, progress: Progress) -> list[str]:
     return names(page, urlsplit(url).path)
 
 
+def directory_if_any(web: Web, url: str, progress: Progress) -> list[str]:
+    """Return directory(), nothing where the server refuses it: mirrors need not have all.
+
+    Raises Unreachable.
+    """
+    try:
+        return directory(web, url, progress)
+    except FetchFailed:
+        return []
+
+
 def names(page: bytes, path: str) -> list[str]:
     """Return the plain names that a directory page links to; *path* is the directory's own."""
     found: dict[str, None] = {}

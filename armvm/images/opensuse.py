@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from armvm.errors import FetchFailed
 from armvm.images.catalog import (
     Found,
     Offer,
@@ -29,7 +28,7 @@ from armvm.images.catalog import (
     offers_of,
 )
 from armvm.images.checksums import digests
-from armvm.images.listing import directory, of_release
+from armvm.images.listing import directory, directory_if_any, of_release
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
 from armvm.images.transport import Web
@@ -93,10 +92,8 @@ class OpenSuse:
         """List Tumbleweed and the Leaps, each with its newest image; or every image."""
         offers = []
         for version in [ROLLING, *self._leaps(web, progress)]:
-            try:
-                names = directory(web, self._place(version), progress)
-            except FetchFailed:  # a Leap without such images for arm64
-                continue
+            # None: a Leap without such images for arm64.
+            names = directory_if_any(web, self._place(version), progress)
             images = _images(names, version)
             serials = sorted(filter(None, images), key=numbers, reverse=True)
             if not serials and images:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from armvm.errors import NotFound
+from armvm.errors import FetchFailed, NotFound
 from armvm.images import fetch, simplestreams
 from armvm.images.catalog import Found, Offer, check_variant
 from armvm.images.openpgp import Key
@@ -82,7 +82,13 @@ class Streams:
             if variant != USUAL and not every:
                 continue
             seen: set[str] = set()
-            for image in simplestreams.images(self._products(base, web, progress)[1]):
+            try:
+                products = self._products(base, web, progress)[1]
+            except FetchFailed:
+                if variant == USUAL:
+                    raise
+                continue  # mirrors need not have all trees
+            for image in simplestreams.images(products):
                 if every or image.version not in seen:
                     seen.add(image.version)
                     offers.append(
