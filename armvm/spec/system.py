@@ -40,7 +40,6 @@ class Family:
     domain: str
     osinfo: str
     user: str
-    login_shell: str = "/bin/bash"
     systemd: bool = True
     netplan_globs: bool = False
 
@@ -49,14 +48,8 @@ FAMILIES = {
     "ubuntu": Family(domain="ubuntu.com", osinfo="ubuntu", user="ubuntu", netplan_globs=True),
     "debian": Family(domain="debian.org", osinfo="debian", user="debian", netplan_globs=True),
     "fedora": Family(domain="fedoraproject.org", osinfo="fedora", user="fedora"),
-    # OpenRC, and BusyBox's shell: bash is not in the image.
-    "alpine": Family(
-        domain="alpinelinux.org",
-        osinfo="alpinelinux",
-        user="alpine",
-        login_shell="/bin/ash",
-        systemd=False,
-    ),
+    # OpenRC instead of systemd.
+    "alpine": Family(domain="alpinelinux.org", osinfo="alpinelinux", user="alpine", systemd=False),
     "opensuse": Family(domain="opensuse.org", osinfo="opensuse", user="opensuse"),
 }
 
