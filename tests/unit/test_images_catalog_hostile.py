@@ -50,7 +50,7 @@ class Fenced(requests.Session):
 
     base = ""
 
-    def get(self, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]
+    def get(self, url: Any, **options: Any) -> requests.Response:
         assert str(url).startswith(self.base), f"another server was asked: {url!r}"
         assert ".." not in unquote(urlsplit(str(url)).path).split("/"), url
         return super().get(url, **options)

@@ -171,9 +171,7 @@ def test_senseless_and_hostile_references_are_refused(text: str, tmp_path: Path)
     assert "\n" not in caught.value.message
 
 
-@given(
-    st.text(max_size=80) | st.from_regex(r"(ubuntu|debian|alpine|local|https?|file):.{0,40}")
-)
+@given(st.text(max_size=80) | st.from_regex(r"(ubuntu|debian|alpine|local|https?|file):.{0,40}"))
 def test_any_text_gives_a_reference_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         reference = parse(text, cwd=Path("/nonexistent"))
