@@ -17,6 +17,7 @@
     │   ├── Unreachable            8   the server did not answer
     │   ├── DigestMismatch         8   the bytes are not the ones promised
     │   ├── SignatureInvalid       8   the signature does not hold
+    │   ├── NotVerified            8   less vouches for the image than is asked for
     │   ├── HostileImage           8   the image would reach outside itself
     │   └── BuildFailed            8   a local build stopped
     ├── StorageError               9   pool, volume, no space
@@ -135,9 +136,15 @@ class DigestMismatch(ImageError):
 
 
 class SignatureInvalid(ImageError):
-    """A signature does not hold, or is by a key that is not pinned."""
+    """A signature is missing, does not hold, or is by a key that is not pinned."""
 
     reference = "signature-invalid"
+
+
+class NotVerified(ImageError):
+    """What vouches for an image is weaker than the configuration asks for."""
+
+    reference = "not-verified"
 
 
 class HostileImage(ImageError):

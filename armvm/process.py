@@ -30,6 +30,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "mformat": ("mtools", "mtools"),
     "mcopy": ("mtools", "mtools"),
     "mmd": ("mtools", "mtools"),
+    "gpgv": ("gpgv", "gnupg2"),
 }
 
 #: How much of a failed program's output an error shows, in characters.

@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 
 from armvm.images.catalog import (
+    Asking,
     Found,
     Offer,
     check_variant,
@@ -29,8 +30,6 @@ from armvm.images.checksums import digests
 from armvm.images.listing import directory, directory_if_any, of_release
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
-from armvm.images.transport import Web
-from armvm.progress import Progress
 from armvm.spec.system import OperatingSystem
 
 BASE = "https://dl-cdn.alpinelinux.org/alpine/"
@@ -55,24 +54,25 @@ class Alpine:
     base: str = BASE
     name: str = "alpine"
     variants: tuple[str, ...] = ()
+    usual_variant: str | None = None
+    signed: bool = False
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find an image by release (``3.22``), point release (``3.22.1``), ``latest``, serial."""
         check_variant(self, reference)
         asked = reference.release
         if asked == "latest":
-            asked = next(iter(self._versions(web, progress)), "")
+            asked = next(iter(self._versions(ask)), "")
         match = _RELEASE.match(asked)
         if match is None:
-            no_such_release(reference, self._versions(web, progress))
+            no_such_release(reference, self._versions(ask))
         version, place = match[1], self._place(match[1])
         names = of_release(
-            web,
+            ask,
             place,
-            progress,
             reference=reference,
             version=version,
-            known=lambda: self._versions(web, progress),
+            known=lambda: self._versions(ask),
         )
         images = _images(names, version)
         serials = sorted(images, key=numbers, reverse=True)
@@ -92,13 +92,13 @@ class Alpine:
             read=lambda document: _only(document, name),
         )
 
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List the newest releases, each with its newest image; or every image of all."""
         offers = []
-        versions = self._versions(web, progress)
+        versions = self._versions(ask)
         for version in versions if every else versions[:LISTED]:
             # None: a release that has no cloud images yet.
-            names = directory_if_any(web, self._place(version), progress)
+            names = directory_if_any(ask, self._place(version))
             serials = sorted(_images(names, version), key=numbers, reverse=True)
             offers += offers_of("alpine", version, serials, every=every)
         return offers
@@ -114,8 +114,8 @@ class Alpine:
     def _place(self, version: str) -> str:
         return f"{self.base}v{version}/releases/cloud/"
 
-    def _versions(self, web: Web, progress: Progress) -> list[str]:
-        folders = map(_FOLDER.match, directory(web, self.base, progress))
+    def _versions(self, ask: Asking) -> list[str]:
+        folders = map(_FOLDER.match, directory(ask, self.base))
         found = [folder[1] for folder in folders if folder and numbers(folder[1]) >= OLDEST]
         return sorted(found, key=numbers, reverse=True)
 

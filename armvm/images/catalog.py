@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from armvm.errors import ConfigError, FetchFailed, NotFound
 from armvm.images.checksums import digests
+from armvm.images.keyring import KeyStore
+from armvm.images.model import Verified
 from armvm.images.reference import CatalogReference, catalog_text
 from armvm.images.statement import Statement
 from armvm.images.transport import Web
-from armvm.progress import Progress
+from armvm.progress import Progress, Quiet
 from armvm.spec.system import OperatingSystem
+from armvm.spec.verify import Verify
 
 #: The largest image that a catalog may announce, in bytes (64 GiB; most have under 1 GiB).
 MAX_IMAGE = 64 << 30
@@ -36,7 +39,9 @@ class Found:
     bytes, None where not known.
     ``digest`` is what the catalog itself says; ``statement`` is the document to be checked
     (None: there is none, and the catalog's word stands alone), and ``read`` returns the image's
-    digest from that document, where it is not found by ``name``.
+    digest from that document, where it is not found by ``name``. A catalog whose own documents
+    are the signed ones has checked them already: then ``verified`` and ``signer`` say what
+    vouches for ``digest``.
     """
 
     location: str
@@ -50,6 +55,8 @@ class Found:
     digest: str | None = None
     statement: Statement | None = None
     read: Callable[[bytes], str | None] | None = None
+    verified: Verified | None = None
+    signer: str | None = None
 
     def promised(self, document: bytes) -> str:
         """Return the digest (``sha256:…``, ``sha512:…``) that the statement's document promises.
@@ -112,6 +119,16 @@ def offers_of(
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How a catalog asks servers, and what must vouch for what they say (see attest())."""
+
+    web: Web
+    progress: Progress = field(default_factory=Quiet)
+    verify: Verify | None = None
+    keys: KeyStore = field(default_factory=lambda: KeyStore.default())
+
+
 class Catalog(Protocol):
     """A distribution's images, or a user's own."""
 
@@ -121,15 +138,24 @@ class Catalog(Protocol):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The words that may follow ``@``, the usual one first where it has a name."""
+        """The words that may follow ``@``."""
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+    @property
+    def usual_variant(self) -> str | None:
+        """The one of them that is meant without any; None where that has no name."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether a signature vouches for its images: what is asked for unless less is."""
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find the image meant; reads documents, not the image.
 
-        Raises NotFound (which names some that exist), Unreachable, FetchFailed, ConfigError.
+        Raises NotFound (which names some that exist), Unreachable, FetchFailed, ConfigError, and
+        what attest() raises.
         """
 
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """Return the newest image of each release, or *every* serial and variant.
 
         Raises Unreachable and FetchFailed.
@@ -151,7 +177,7 @@ def check_variant(catalog: Catalog, reference: CatalogReference) -> str | None:
             f"{catalog.name} has no variant {variant!r}",
             hint=f"it has {known}" if known else f"write {catalog.name}:{reference.release}",
         )
-    return variant
+    return None if variant == catalog.usual_variant else variant
 
 
 def no_such_release(reference: CatalogReference, known: Iterable[str]) -> NoReturn:

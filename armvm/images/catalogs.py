@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-from armvm.images import ubuntu
+from armvm.images import alpine, debian, fedora, opensuse, ubuntu
 from armvm.images.alpine import Alpine
 from armvm.images.catalog import Catalog
 from armvm.images.debian import Debian
 from armvm.images.fedora import Fedora
+from armvm.images.openpgp import Key
 from armvm.images.opensuse import OpenSuse
+from armvm.images.pinned import UBUNTU
 from armvm.images.streams import USUAL, Streams
 from armvm.images.template import Template, keys_of
-from armvm.spec.catalogs import DISTROS, ImageConfig, OwnCatalog
+from armvm.spec.catalogs import ImageConfig, OwnCatalog
 
 
-def _at(kind: Callable[..., Catalog]) -> Callable[[str | None], Catalog]:
-    return lambda mirror: kind(base=mirror) if mirror else kind()
-
-
-_BUILT_IN: Mapping[str, Callable[[str | None], Catalog]] = MappingProxyType(
-    {
-        "ubuntu": _at(ubuntu.catalog),
-        "debian": _at(Debian),
-        "fedora": _at(Fedora),
-        "alpine": _at(Alpine),
-        "opensuse": _at(OpenSuse),
-    }
-)
-
-
-def catalogs(config: ImageConfig) -> dict[str, Catalog]:
+def catalogs(config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UBUNTU) -> dict[str, Catalog]:
     """Return the catalogs by name, in the order in which they are shown."""
-    found = {name: _BUILT_IN[name](config.mirrors.get(name)) for name in DISTROS}
-    return found | {own.name: _own(own) for own in config.own}
+    at = config.mirrors.get
+    found: list[Catalog] = [
+        ubuntu.catalog(at("ubuntu", ubuntu.BASE), ubuntu_keys),
+        Debian(base=at("debian", debian.BASE)),
+        Fedora(base=at("fedora", fedora.BASE)),
+        Alpine(base=at("alpine", alpine.BASE)),
+        OpenSuse(base=at("opensuse", opensuse.BASE)),
+        *map(_own, config.own),
+    ]
+    return {one.name: one for one in found}
 
 
 def _own(own: OwnCatalog) -> Catalog:

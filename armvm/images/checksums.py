@@ -1,23 +1,56 @@
-"""Reading checksum files: which file has which digest."""
+"""Checksum files: which digest a distribution promises for which file.
+
+::
+
+    HEX  NAME      HEX *NAME       GNU coreutils: Ubuntu's SHA256SUMS, Debian's SHA512SUMS,
+                                   openSUSE's IMAGE.sha256
+    SHA256 (NAME) = HEX            BSD: Fedora's CHECKSUM
+    HEX                            of the one file beside which it lies: its name is ""
+"""
 
 from __future__ import annotations
 
 import re
 
+from armvm.errors import FetchFailed
+
+_GNU = re.compile(r"([0-9A-Fa-f]{64}|[0-9A-Fa-f]{128})(?: [ *](.+))?")
+_BSD = re.compile(r"(SHA256|SHA512) ?\((.+)\) ?= ?([0-9A-Fa-f]+)")
 _KINDS = {64: "sha256", 128: "sha512"}
-_GNU = re.compile(r"([0-9a-fA-F]{64}|[0-9a-fA-F]{128})(?:[ \t]+\*?(\S+))?\s*\Z")
-_BSD = re.compile(r"SHA(256|512) \((\S+)\) = ([0-9a-fA-F]{64,128})\s*\Z")
 
 
 def digests(document: bytes) -> dict[str, str]:
-    """Return file names with their digests (``sha256:HEX``, ``sha512:HEX``).
+    """Return file names with their digests: ``sha256:`` or ``sha512:`` and lower-case hex.
 
-    A digest that stands alone, as in Alpine's ``.sha512``, has the name "".
+    Of a name that has both, the sha256. Lines that say something else (comments, sizes, md5) are
+    passed over, and so are names that are no plain file name. Raises FetchFailed for a document
+    that promises two digests of a kind for one name, or none at all.
     """
-    found: dict[str, str] = {}
-    for line in document[: 4 << 20].decode(errors="replace").splitlines():
-        if match := _GNU.match(line):
-            found[match[2] or ""] = f"{_KINDS[len(match[1])]}:{match[1].lower()}"
-        elif (match := _BSD.match(line)) and _KINDS.get(len(match[3])) == f"sha{match[1]}":
-            found[match[2]] = f"sha{match[1]}:{match[3].lower()}"
-    return found
+    found: dict[tuple[str, str], str] = {}
+    for line in document.decode("utf-8", errors="replace").split("\n"):
+        entry = _entry(line.strip())
+        if entry is None:
+            continue
+        name, kind, value = entry
+        if found.setdefault((name, kind), value) != value:
+            raise FetchFailed(f"a checksum file has two digests for {ascii(name)[:80]}")
+    if not found:
+        raise FetchFailed("a checksum file has no digest in it", hint="check the mirror")
+    # sha512 first, so that a sha256 of the same name takes its place.
+    ordered = sorted(found.items(), key=lambda one: one[0][1], reverse=True)
+    return {name: f"{kind}:{value}" for (name, kind), value in ordered}
+
+
+def _entry(line: str) -> tuple[str, str, str] | None:
+    """Return a line's file name, kind of digest, and hex digits; None where it is no such line."""
+    if match := _BSD.fullmatch(line):
+        kind, name, value = match[1].lower(), match[2], match[3]
+    elif match := _GNU.fullmatch(line):
+        value, name = match[1], match[2] or ""
+        kind = _KINDS[len(value)]
+    else:
+        return None
+    name = name.removeprefix("./")
+    if _KINDS.get(len(value)) != kind or "/" in name or not name.isprintable() or "�" in name:
+        return None
+    return name, kind, value.lower()

@@ -23,6 +23,7 @@ from typing import Any
 from armvm.errors import FetchFailed
 from armvm.images import fetch
 from armvm.images.catalog import (
+    Asking,
     Found,
     Offer,
     check_variant,
@@ -34,8 +35,6 @@ from armvm.images.catalog import (
 from armvm.images.listing import directory, directory_if_any
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
-from armvm.images.transport import Web
-from armvm.progress import Progress
 from armvm.spec.system import CODENAMES, OperatingSystem
 
 BASE = "https://cloud.debian.org/images/cloud/"
@@ -63,8 +62,10 @@ class Debian:
     base: str = BASE
     name: str = "debian"
     variants: tuple[str, ...] = tuple(_VARIANTS)
+    usual_variant: str | None = _USUAL
+    signed: bool = False
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find an image by version or codename, and serial (``20250814-2204``)."""
         variant = check_variant(self, reference) or _USUAL
         kind, daily = _VARIANTS[variant]
@@ -75,9 +76,9 @@ class Debian:
         stem = f"debian-{version}-{kind}-arm64" + ("-daily" if daily else "")
         serial = reference.serial
         if serial is None:
-            serial = self._latest(f"{tree}latest/{stem}.json", web, progress)
+            serial = self._latest(f"{tree}latest/{stem}.json", ask)
         elif not _SERIAL.match(serial):
-            no_such_serial(reference, version, _serials(directory(web, tree, progress)))
+            no_such_serial(reference, version, _serials(directory(ask, tree)))
         name = f"{stem}-{serial}.qcow2"
         return Found(
             location=f"{tree}{serial}/{name}",
@@ -90,10 +91,10 @@ class Debian:
             statement=Statement(url=f"{tree}{serial}/SHA512SUMS"),
         )
 
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List each release's newest serial; or all serials, of the daily tree too."""
         offers = []
-        there = directory(web, self.base, progress)
+        there = directory(ask, self.base)
         for version in sorted(_CODENAMES, key=numbers, reverse=True):
             if f"{_CODENAMES[version]}/" not in there:
                 continue
@@ -102,7 +103,7 @@ class Debian:
             if every:
                 trees += [(tree, "generic"), (f"{tree}daily/", "daily")]
             for place, variant in trees:
-                serials = _serials(directory_if_any(web, place, progress))
+                serials = _serials(directory_if_any(ask, place))
                 offers += offers_of(
                     "debian",
                     version,
@@ -121,8 +122,8 @@ class Debian:
         """The releases that people ask for."""
         return ["debian:13", "debian:12", "debian:trixie", "debian:bookworm", "debian:13@generic"]
 
-    def _latest(self, url: str, web: Web, progress: Progress) -> str:
-        manifest = fetch.document(web, url, progress=progress, limit=MAX_MANIFEST)
+    def _latest(self, url: str, ask: Asking) -> str:
+        manifest = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
         serial = serial_in(manifest)
         if serial is None:
             raise FetchFailed(

@@ -16,10 +16,12 @@ named as a mirror.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from armvm.errors import FetchFailed
 from armvm.images.catalog import (
+    Asking,
     Found,
     Offer,
     check_variant,
@@ -30,10 +32,9 @@ from armvm.images.catalog import (
 )
 from armvm.images.listing import directory, directory_if_any, of_release
 from armvm.images.openpgp import Key
+from armvm.images.pinned import FEDORA
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
-from armvm.images.transport import Web
-from armvm.progress import Progress
 from armvm.spec.system import OperatingSystem
 
 #: Not download.fedoraproject.org, which sends each request to another mirror.
@@ -47,33 +48,6 @@ _IMAGE = re.compile(
 _CHECKSUM = re.compile(r"Fedora-Cloud-(\d{2,3})-(\d+(?:\.\d+)+)-aarch64-CHECKSUM\Z")
 _VERSION = re.compile(r"\d{2,3}\Z")
 
-#: Each release's key, from https://fedoraproject.org/security; signs its CHECKSUM files.
-_FINGERPRINTS = {
-    "42": "B0F4950458F69E1150C6C5EDC8AC4916105EF944",
-    "43": "C6E7F081CF80E13146676E88829B606631645531",
-    "44": "36F612DCF27F7D1A48A835E4DBFCF71C6D9F90A6",
-}
-
-
-def keys_of(version: str) -> tuple[Key, ...]:
-    """Return the key of a release; of one that is not known here, all keys.
-
-    So a release that is newer than this list is refused as signed by somebody else, and is not
-    quietly taken for unsigned.
-    """
-    known = [version] if version in _FINGERPRINTS else list(_FINGERPRINTS)
-    return tuple(
-        Key(
-            fingerprint=_FINGERPRINTS[one],
-            owner=f"Fedora ({one})",
-            keyrings=(
-                f"/etc/pki/rpm-gpg/RPM-GPG-KEY-fedora-{one}-primary",
-                f"/usr/share/distribution-gpg-keys/fedora/RPM-GPG-KEY-fedora-{one}-primary",
-            ),
-        )
-        for one in known
-    )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fedora:
@@ -82,23 +56,25 @@ class Fedora:
     base: str = BASE
     name: str = "fedora"
     variants: tuple[str, ...] = ()
+    usual_variant: str | None = None
+    signed: bool = True
+    keys: Mapping[str, Key] = field(default_factory=lambda: FEDORA)
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find a release's image; ``latest`` is the newest release."""
         check_variant(self, reference)
         version = reference.release
         if version == "latest":
-            version = next(iter(self._versions(web, progress)), "")
+            version = next(iter(self._versions(ask)), "")
         if not _VERSION.match(version):
-            no_such_release(reference, self._versions(web, progress))
+            no_such_release(reference, self._versions(ask))
         place = self._place(version)
         names = of_release(
-            web,
+            ask,
             place,
-            progress,
             reference=reference,
             version=version,
-            known=lambda: self._versions(web, progress),
+            known=lambda: self._versions(ask),
         )
         images, sums = _images(names, version), _checksums(names, version)
         serials = sorted(images, key=numbers, reverse=True)
@@ -118,15 +94,15 @@ class Fedora:
             system=OperatingSystem(distro="fedora", version=version),
             serial=serial,
             pinned=reference.serial is not None,
-            statement=Statement(url=place + sums[serial], clear=True, keys=keys_of(version)),
+            statement=Statement(url=place + sums[serial], clear=True, keys=self.keys_of(version)),
         )
 
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List the releases that the server has, with their newest image; or every image."""
         offers = []
-        for version in self._versions(web, progress):
+        for version in self._versions(ask):
             # None: a release without cloud images for arm64.
-            names = directory_if_any(web, self._place(version), progress)
+            names = directory_if_any(ask, self._place(version))
             serials = sorted(_images(names, version), key=numbers, reverse=True)
             offers += offers_of("fedora", version, serials, every=every)
         return offers
@@ -137,13 +113,21 @@ class Fedora:
 
     def usual(self) -> list[str]:
         """The releases that people ask for."""
-        return ["fedora:latest", *(f"fedora:{one}" for one in sorted(_FINGERPRINTS, reverse=True))]
+        return ["fedora:latest", "fedora:44", "fedora:43"]
+
+    def keys_of(self, version: str) -> tuple[Key, ...]:
+        """Return the key of a release; of one that is not pinned, all keys.
+
+        So a release that is newer than the pins is refused as signed by somebody else, and is
+        not quietly taken for unsigned.
+        """
+        return (self.keys[version],) if version in self.keys else tuple(self.keys.values())
 
     def _place(self, version: str) -> str:
         return f"{self.base}releases/{version}/Cloud/aarch64/images/"
 
-    def _versions(self, web: Web, progress: Progress) -> list[str]:
-        names = [name.rstrip("/") for name in directory(web, f"{self.base}releases/", progress)]
+    def _versions(self, ask: Asking) -> list[str]:
+        names = [name.rstrip("/") for name in directory(ask, f"{self.base}releases/")]
         return sorted(filter(_VERSION.match, names), key=numbers, reverse=True)
 
 

@@ -1,10 +1,202 @@
-"""Where keys are found."""
+"""Where a pinned key's certificate comes from: the system's keyrings, or a key server, once.
+
+A fingerprint says which key is meant, and every copy is held against it, wherever it lay: the key
+server need not be trusted, nor the file in the user's directory.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from armvm.errors import ArmvmError, ConfigError, FetchFailed, SignatureInvalid, Unreachable
+from armvm.images import fetch, packets
+from armvm.images.openpgp import Key
+from armvm.images.pinned import grouped
+from armvm.images.transport import Web
+from armvm.paths import data_dir, private_dir, write_atomic
+from armvm.progress import Progress
+from armvm.spec.names import shown
+from armvm.spec.presets import top_level
+
+#: Key servers, asked in turn. Both hand out user IDs, without which gpgv takes no key;
+#: keys.openpgp.org leaves them out.
+SERVERS = ("https://keyserver.ubuntu.com", "https://pgpkeys.eu")
+
+#: The variable, and the key in config.toml, that names others.
+VARIABLE, SETTING = "ARMVM_KEYSERVER", "keyserver"
+
+#: The longest answer of a key server, in bytes: keys have been flooded with signatures.
+MAX_ANSWER = 4 << 20
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_NAME = re.compile(r"[0-9A-F]{40}(?:[0-9A-F]{24})?\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyStore:
-    """The keys of this user."""
+    """Finds certificates of pinned keys; those it fetches are kept below ``directory``.
+
+    ``servers`` are https URLs. ``http_loopback`` allows plain http to this host itself, where
+    nobody is in between.
+    """
+
+    directory: Path
+    servers: tuple[str, ...] = SERVERS
+    http_loopback: bool = False
+
+    @classmethod
+    def default(
+        cls, environ: Mapping[str, str] = os.environ, files: Sequence[Path] = ()
+    ) -> KeyStore:
+        """The user's own, with the key servers that ``ARMVM_KEYSERVER`` or *files* name.
+
+        Raises ConfigError for what is no list of https URLs.
+        """
+        if environ.get(VARIABLE):
+            servers = _servers(environ[VARIABLE].split(), VARIABLE)
+        elif found := top_level(SETTING, files):
+            value, origin = found
+            servers = _servers([value] if isinstance(value, str) else value, origin)
+        else:
+            servers = SERVERS
+        return cls(directory=data_dir() / "keys", servers=servers)
+
+    def have(self, key: Key) -> list[bytes]:
+        """Return a key's certificates (binary) on this host: the system's, then the one kept.
+
+        They may differ in how long the key is valid, and in its subkeys. A file that cannot be
+        read, or holds another key, is passed over.
+        """
+        copies: list[bytes] = []
+        for path in (*map(Path, key.keyrings), self._path(key)):
+            try:
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode) or status.st_size > packets.MAX_KEYS:
+                    continue
+                found = _find(path.read_bytes(), key)
+            except (OSError, ValueError):
+                continue
+            if found is not None and found not in copies:
+                copies.append(found)
+        return copies
+
+    def fetch(self, web: Web, key: Key, progress: Progress) -> bytes:
+        """Return a key's certificate from a key server, and keep it.
+
+        Raises SignatureInvalid when the servers have it not (or answer with another key),
+        Unreachable when none answers, ConfigError for a server that is not asked by https.
+        """
+        failures: list[ArmvmError] = []
+        for server in self.servers:
+            self._check(server)
+            url = f"{server.rstrip('/')}/pks/lookup?op=get&options=mr&search=0x{key.fingerprint}"
+            try:
+                found = _answer(web, url, key, progress)
+            except (FetchFailed, Unreachable, SignatureInvalid) as error:
+                failures.append(error)
+                continue
+            self._keep(key, found, progress)
+            return found
+        # The most telling one: a wrong answer before no such key, and that before no answer.
+        order = (SignatureInvalid, FetchFailed, Unreachable)
+        worst = min(failures, key=lambda error: order.index(type(error)), default=None)
+        if worst is None:
+            raise ConfigError("there is no key server to ask", hint=f"{VARIABLE} names one")
+        kind = Unreachable if isinstance(worst, Unreachable) else SignatureInvalid
+        raise kind(
+            f"the key of {key.owner} cannot be had: {worst.message}",
+            detail=worst.detail or f"wanted {grouped(key.fingerprint)}",
+            hint=_HINT,
+        ) from worst
+
+    def _keep(self, key: Key, certificate: bytes, progress: Progress) -> None:
+        path = self._path(key)
+        try:
+            private_dir(path.parent)
+            write_atomic(path, certificate)
+        except OSError as error:  # it was checked all the same: the next run fetches it again
+            progress.warn(f"the key of {key.owner} cannot be kept at {path}: {error.strerror}")
+        else:
+            progress.say(f"took the key of {key.owner} ({grouped(key.fingerprint)}): {path}")
+
+    def _path(self, key: Key) -> Path:
+        if not _NAME.match(key.fingerprint):
+            raise ValueError(f"not a fingerprint: {key.fingerprint!r}")
+        return self.directory / f"{key.fingerprint}.pgp"
+
+    def _check(self, server: str) -> None:
+        parts = _url(server)
+        if parts == "https" or (self.http_loopback and parts == "loopback"):
+            return
+        raise ConfigError(
+            f"{shown(server)} is no key server that is asked",
+            hint=f"{VARIABLE} names https URLs, such as {SERVERS[0]}",
+        )
+
+
+_HINT = (
+    "install the keyring of the distribution (for Ubuntu: apt-get install ubuntu-cloud-keyring), "
+    "or name another key server in ARMVM_KEYSERVER; --verify digest does without the signature"
+)
+
+
+def _find(data: bytes, key: Key) -> bytes | None:
+    """Return a key's certificate out of a key file's bytes. Raises ValueError for nonsense."""
+    for certificate in packets.certificates(data):
+        if certificate.fingerprint == key.fingerprint and certificate.named:
+            return certificate.data
+    return None
+
+
+def _answer(web: Web, url: str, key: Key, progress: Progress) -> bytes:
+    data = fetch.document(web, url, progress=progress, limit=MAX_ANSWER)
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    try:
+        found = _find(data, key)
+        others = packets.certificates(data)
+    except ValueError as error:
+        raise FetchFailed(f"{host} answered with no key ({error})") from error
+    if found is not None:
+        return found
+    if any(other.fingerprint == key.fingerprint for other in others):
+        raise FetchFailed(f"{host} has the key without its user ID, which gpgv does not take")
+    raise SignatureInvalid(
+        f"{host} answered with another key",
+        detail="\n".join(
+            [f"wanted   {grouped(key.fingerprint)}"]
+            + [f"answered {grouped(other.fingerprint)}" for other in others[:5]]
+        ),
+    )
+
+
+def _servers(values: Any, origin: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise ConfigError(f"{origin}: {SETTING} is a URL or a list of URLs")
+    for one in values:
+        if _url(one) != "https":
+            raise ConfigError(
+                f"{origin}: {shown(one)} is no https URL of a key server",
+                hint=f"a key server is named like {SERVERS[0]}",
+            )
+    return tuple(values)
+
+
+def _url(server: str) -> str | None:
+    """Return how a server would be asked: ``https``, ``loopback`` (by http), or None."""
+    try:
+        parts = urlsplit(server)
+        sound = parts.hostname and parts.port != 0 and server.isprintable() and " " not in server
+    except ValueError:
+        return None
+    if not sound or parts.query or parts.fragment:
+        return None
+    if parts.scheme == "http":
+        return "loopback" if parts.hostname in _LOOPBACK else None
+    return "https" if parts.scheme == "https" else None

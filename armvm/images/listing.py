@@ -12,10 +12,8 @@ from urllib.parse import urlsplit
 
 from armvm.errors import FetchFailed
 from armvm.images import fetch
-from armvm.images.catalog import no_such_release
+from armvm.images.catalog import Asking, no_such_release
 from armvm.images.reference import CatalogReference
-from armvm.images.transport import Web
-from armvm.progress import Progress
 
 #: The largest directory page, in bytes.
 MAX_LISTING = 8 << 20
@@ -25,22 +23,22 @@ _HREF = re.compile(rb"""href\s{0,8}=\s{0,8}["']([^"'<>\s]{1,512})["']""", re.IGN
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}/?\Z")
 
 
-def directory(web: Web, url: str, progress: Progress) -> list[str]:
+def directory(ask: Asking, url: str) -> list[str]:
     """Return the names in the directory at *url* (with a slash at its end), folders with a slash.
 
     Names that are not plain are left out. Raises Unreachable and FetchFailed.
     """
-    page = fetch.document(web, url, progress=progress, limit=MAX_LISTING)
+    page = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING)
     return names(page, urlsplit(url).path)
 
 
-def directory_if_any(web: Web, url: str, progress: Progress) -> list[str]:
+def directory_if_any(ask: Asking, url: str) -> list[str]:
     """Return directory(), nothing where the server refuses it: mirrors need not have all.
 
     Raises Unreachable.
     """
     try:
-        return directory(web, url, progress)
+        return directory(ask, url)
     except FetchFailed:
         return []
 
@@ -64,9 +62,8 @@ def names(page: bytes, path: str) -> list[str]:
 
 
 def of_release(
-    web: Web,
+    ask: Asking,
     url: str,
-    progress: Progress,
     *,
     reference: CatalogReference,
     version: str,
@@ -78,7 +75,7 @@ def of_release(
     servers answer 404 for a release that does not exist.
     """
     try:
-        return directory(web, url, progress)
+        return directory(ask, url)
     except FetchFailed:
         versions = known()
         if version in versions:

@@ -12,7 +12,7 @@ from armvm.spec.system import OperatingSystem
 class Verified(enum.Enum):
     """What vouches for an image's bytes; kept in the domain's metadata."""
 
-    SIGNATURE = "signature"  #: a signature by a pinned key over the document with the digest
+    SIGNATURE = "signature"  #: a signature by one of the distribution's keys (see pinned)
     CATALOG = "catalog-digest"  #: the digest in the distribution's catalog, fetched over HTTP(S)
     GIVEN = "given-digest"  #: the digest the user gave with the reference
     BUILT = "built-here"  #: built on this host from signed packages
@@ -25,7 +25,8 @@ class ImageSource:
 
     ``location`` is a URL, an absolute path or ``local:NAME``; a URL can hold a password or a
     token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits, or None
-    where nobody has promised one. ``size`` is in bytes, None where not known.
+    where nobody has promised one. ``size`` is in bytes, None where not known. ``signer`` is the
+    fingerprint of the pinned key whose signature vouches for it, where one does.
     """
 
     reference: str

@@ -8,9 +8,8 @@ and the form of the ``.sha256`` as kubevirt/containerdisks recorded them)::
     ports/aarch64/tumbleweed/appliances/
         openSUSE-Tumbleweed-Minimal-VM.aarch64-1.0.0-Cloud-Snapshot20260207.qcow2
 
-each with a ``.sha256`` beside it, and with a link without build number. The build (``18.7``) or
-snapshot (``20260207``) is the serial. There is a ``.sha256.asc`` too; which key signs it could
-not be seen, so it is not looked at: what vouches for an image is the server's certificate.
+each with a ``.sha256`` and its signature ``.sha256.asc`` beside it, and with a link without build
+number. The build (``18.7``) or snapshot (``20260207``) is the serial.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import re
 from dataclasses import dataclass
 
 from armvm.images.catalog import (
+    Asking,
     Found,
     Offer,
     check_variant,
@@ -29,10 +29,10 @@ from armvm.images.catalog import (
 )
 from armvm.images.checksums import digests
 from armvm.images.listing import directory, directory_if_any, of_release
+from armvm.images.openpgp import Key
+from armvm.images.pinned import OPENSUSE
 from armvm.images.reference import CatalogReference
 from armvm.images.statement import Statement
-from armvm.images.transport import Web
-from armvm.progress import Progress
 from armvm.spec.system import OperatingSystem
 
 BASE = "https://download.opensuse.org/"
@@ -52,23 +52,25 @@ class OpenSuse:
     base: str = BASE
     name: str = "opensuse"
     variants: tuple[str, ...] = ()
+    usual_variant: str | None = None
+    signed: bool = True
+    keys: tuple[Key, ...] = OPENSUSE
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find the image of a Leap (``16.0``; ``leap`` is the newest) or of ``tumbleweed``."""
         check_variant(self, reference)
         version = reference.release
         if version in ("leap", "latest"):
-            version = next(iter(self._leaps(web, progress)), "")
+            version = next(iter(self._leaps(ask)), "")
         if version != ROLLING and not _LEAP.match(version):
-            no_such_release(reference, [*self._leaps(web, progress), ROLLING])
+            no_such_release(reference, [*self._leaps(ask), ROLLING])
         place = self._place(version)
         names = of_release(
-            web,
+            ask,
             place,
-            progress,
             reference=reference,
             version=version,
-            known=lambda: [*self._leaps(web, progress), ROLLING],
+            known=lambda: [*self._leaps(ask), ROLLING],
         )
         images = _images(names, version)
         serials = sorted(filter(None, images), key=numbers, reverse=True)
@@ -84,16 +86,20 @@ class OpenSuse:
             system=OperatingSystem(distro="opensuse", version=version),
             serial=serial or None,
             pinned=reference.serial is not None,
-            statement=Statement(url=f"{place}{name}.sha256"),
-            read=lambda document: _of(document, name, version, serial),
+            statement=Statement(
+                url=f"{place}{name}.sha256",
+                signature=f"{place}{name}.sha256.asc",
+                keys=self.keys,
+            ),
+            read=lambda document: digest_in(document, name, version, serial),
         )
 
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List Tumbleweed and the Leaps, each with its newest image; or every image."""
         offers = []
-        for version in [ROLLING, *self._leaps(web, progress)]:
+        for version in [ROLLING, *self._leaps(ask)]:
             # None: a Leap without such images for arm64.
-            names = directory_if_any(web, self._place(version), progress)
+            names = directory_if_any(ask, self._place(version))
             images = _images(names, version)
             serials = sorted(filter(None, images), key=numbers, reverse=True)
             if not serials and images:
@@ -115,8 +121,8 @@ class OpenSuse:
             return f"{self.base}ports/aarch64/tumbleweed/appliances/"
         return f"{self.base}distribution/leap/{version}/appliances/"
 
-    def _leaps(self, web: Web, progress: Progress) -> list[str]:
-        folders = directory(web, f"{self.base}distribution/leap/", progress)
+    def _leaps(self, ask: Asking) -> list[str]:
+        folders = directory(ask, f"{self.base}distribution/leap/")
         found = [name.rstrip("/") for name in folders if name.endswith("/")]
         return sorted(filter(_LEAP.match, found), key=numbers, reverse=True)
 
@@ -128,9 +134,13 @@ def _images(names: list[str], version: str) -> dict[str, str]:
     return {match["serial"] or "": match[0] for match in matches if match["version"] == wanted}
 
 
-def _of(document: bytes, name: str, version: str, serial: str) -> str | None:
-    """Return the digest of *name*; the link's checksum file may have the name with the build."""
-    found = digests(document)
+def digest_in(document: bytes, name: str, version: str, serial: str) -> str | None:
+    """Return the digest that a ``.sha256`` has for the image *name*.
+
+    The checksum file of the link (*serial* is "") may have the name with the build in it.
+    """
+    # Leap 15.6's has one space between digest and name, where sha256sum writes two.
+    found = digests(re.sub(rb"(?m)^([0-9a-fA-F]{64}) (?=[^ *])", rb"\1  ", document))
     if serial or name in found:
         return found.get(name)
     others = [digest for other, digest in found.items() if _images([other], version)]

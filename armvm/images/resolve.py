@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from armvm.errors import SignatureInvalid, Unreachable
+from armvm.errors import Unreachable
 from armvm.images import formats, localfile
 from armvm.images.cache import Cache
-from armvm.images.catalog import Catalog, Found, numbers
+from armvm.images.catalog import Asking, Catalog, Found, numbers
 from armvm.images.catalogs import catalogs
 from armvm.images.entry import Entry
 from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
 from armvm.images.obtain import LOCAL, obtain
+from armvm.images.openpgp import Key
+from armvm.images.pinned import UBUNTU
+from armvm.images.provenance import require, satisfies
 from armvm.images.reference import (
     CatalogReference,
     FileReference,
@@ -43,16 +46,19 @@ _VOUCHED = (Verified.SIGNATURE, Verified.CATALOG)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where images come from, how servers are asked, and what must vouch for what they say.
+    """Where images come from, how servers are asked, and what has to vouch for an image.
 
-    ``mirrors`` are base URLs by distribution, ``own`` the user's own catalogs.
+    ``mirrors`` are base URLs by distribution, ``own`` the user's own catalogs. ``verify`` is the
+    weakest that is accepted, None for the strongest that a source offers. ``pinned`` are the keys
+    that may sign Ubuntu's catalog, whichever mirror serves it.
     """
 
     mirrors: Mapping[str, str] = field(default_factory=dict)
     own: tuple[OwnCatalog, ...] = ()
     web: Web = field(default_factory=Web)
     verify: Verify | None = None
-    keys: KeyStore = field(default_factory=KeyStore)
+    keys: KeyStore = field(default_factory=KeyStore.default)
+    pinned: tuple[Key, ...] = UBUNTU
 
     @classmethod
     def from_environ(
@@ -61,17 +67,30 @@ class Settings:
         *,
         files: Sequence[Path] = (),
         web: Web | None = None,
+        verify: Verify | None = None,
     ) -> Settings:
-        """Return what ``ARMVM_MIRROR_*`` and the configuration *files* ask for.
+        """Return the settings that the environment and the configuration *files* ask for.
 
-        Raises ConfigError and PermissionDenied.
+        That is mirrors (``ARMVM_MIRROR_*``), catalogs and the key servers; *verify* is decided
+        by the caller. Raises ConfigError and PermissionDenied.
         """
         config = image_config(environ, files)
-        return cls(mirrors=config.mirrors, own=config.own, web=web or Web())
+        return cls(
+            mirrors=config.mirrors,
+            own=config.own,
+            web=web or Web(),
+            verify=verify,
+            keys=KeyStore.default(environ, files),
+        )
 
     def catalogs(self) -> dict[str, Catalog]:
         """Return all catalogs by name."""
-        return catalogs(ImageConfig(mirrors=self.mirrors, own=self.own))
+        config = ImageConfig(mirrors=self.mirrors, own=self.own)
+        return catalogs(config, ubuntu_keys=self.pinned)
+
+    def asking(self, progress: Progress) -> Asking:
+        """Return how catalogs are to ask."""
+        return Asking(web=self.web, progress=progress, verify=self.verify, keys=self.keys)
 
 
 def resolve(
@@ -97,10 +116,10 @@ def locate(
     """Find where a reference's image is. Reads the catalog or the file's head, not the image.
 
     With a *cache*, a catalog that does not answer is no error while an image of that release is
-    in it: the newest is taken, with a warning.
+    in it that was verified as is asked for now: the newest is taken, with a warning.
 
-    Raises NotFound, Unreachable, FetchFailed, SignatureInvalid, ImageError, ConfigError,
-    PermissionDenied.
+    Raises NotFound, Unreachable, FetchFailed, SignatureInvalid, NotVerified, ImageError,
+    ConfigError, PermissionDenied.
     """
     news = progress or Quiet()
     if isinstance(reference, CatalogReference):
@@ -120,7 +139,7 @@ def locate(
     if isinstance(reference, UrlReference):
         name = PurePosixPath(unquote(urlsplit(reference.url).path)).name
         formats.refuse_foreign(name)
-        return _source(reference, reference.url, name, None)
+        return require(_source(reference, reference.url, name, None), settings.verify)
     return ImageSource(
         reference=reference.text,
         location=LOCAL + reference.name,
@@ -132,57 +151,57 @@ def locate(
 def _from_catalog(
     reference: CatalogReference, settings: Settings, progress: Progress
 ) -> ImageSource:
-    catalog = settings.catalogs()[reference.distro]
-    found = catalog.find(reference, settings.web, progress)
-    # Not as it was written: ubuntu:lts is another release in two years.
-    text = catalog_text(
-        reference.distro,
-        found.version,
-        serial=found.serial if found.pinned else None,
-        variant=found.variant,
-    )
-    digest, verified, signer = _promise(found, text, settings, progress)
-    return ImageSource(
-        reference=text,
+    ask = settings.asking(progress)
+    found = settings.catalogs()[reference.distro].find(reference, ask)
+    digest, verified, signer = _promise(found, ask)
+    # Where nothing is to be verified, the catalog's promises bind nobody.
+    binding = settings.verify is not Verify.NONE
+    source = ImageSource(
+        # Not as it was written: ubuntu:lts is another release in two years.
+        reference=catalog_text(
+            reference.distro,
+            found.version,
+            serial=found.serial if found.pinned else None,
+            variant=found.variant,
+        ),
         location=found.location,
-        digest=digest,
-        size=found.size,
+        digest=digest if binding else None,
+        size=found.size if binding else None,
         system=found.system,
         serial=found.serial,
-        verified=verified,
+        verified=verified if binding else Verified.NOTHING,
         signer=signer,
     )
+    if digest is None and binding:
+        progress.warn(f"nothing vouches for {source.reference}: its catalog has no checksums")
+    return require(source, settings.verify)
 
 
-def _promise(
-    found: Found, text: str, settings: Settings, progress: Progress
-) -> tuple[str | None, Verified, str | None]:
+def _promise(found: Found, ask: Asking) -> tuple[str | None, Verified, str | None]:
     """Return the digest promised for an image, what vouches for the promise, and who signed it."""
-    if found.statement is not None:
-        attested = attest(
-            settings.web,
-            found.statement,
-            policy=settings.verify,
-            keys=settings.keys,
-            progress=progress,
-        )
-        return found.promised(attested.document), attested.verified, attested.signer
-    if settings.verify is Verify.SIGNATURE or (settings.verify and not found.digest):
-        raise SignatureInvalid(
-            f"nothing signed vouches for {text}, and verify = {settings.verify.value} asks for it",
-            hint="its catalog is in config.toml: give it checksums, signature and fingerprint",
-        )
-    if found.digest is None:
-        progress.warn(f"nothing vouches for {text}: its catalog has no checksums")
-    return found.digest, Verified.CATALOG if found.digest else Verified.NOTHING, None
+    if found.verified is not None:
+        return found.digest, found.verified, found.signer
+    if found.statement is None:
+        return found.digest, Verified.CATALOG if found.digest else Verified.NOTHING, None
+    attested = attest(
+        ask.web, found.statement, policy=ask.verify, keys=ask.keys, progress=ask.progress
+    )
+    return found.promised(attested.document), attested.verified, attested.signer
 
 
 def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> ImageSource | None:
-    """Return the newest image in the cache that is what a reference asks for."""
+    """Return the newest image in the cache that is what a reference asks for.
+
+    Nobody attests it again now, so it must have been verified as is asked for now: by default, as
+    the catalog would be.
+    """
     catalog = settings.catalogs()[reference.distro]
-    found = [entry for entry in cache.entries() if _stands_for(entry, reference, catalog)]
-    if settings.verify is Verify.SIGNATURE:
-        found = [entry for entry in found if entry.verified is Verified.SIGNATURE]
+    wanted = settings.verify or (Verify.SIGNATURE if catalog.signed else Verify.DIGEST)
+    found = [
+        entry
+        for entry in cache.entries()
+        if _stands_for(entry, reference, catalog) and satisfies(entry.verified, wanted)
+    ]
     if not found:
         return None
     newest = max(found, key=_age)
@@ -213,7 +232,8 @@ def _stands_for(entry: Entry, reference: CatalogReference, catalog: Catalog) -> 
         entry.verified in _VOUCHED
         and entry.system is not None
         and name == reference.distro
-        and _variant(entry) == (reference.variant if reference.variant else None)
+        and _variant(entry)
+        == (None if reference.variant == catalog.usual_variant else reference.variant)
         and reference.serial in (None, entry.serial)
         and catalog.means(reference.release, entry.system.version)
     )

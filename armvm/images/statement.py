@@ -1,25 +1,38 @@
-"""A document in which a distribution promises digests, and what vouches for it."""
+"""A distribution's statement, a document that promises digests: fetched, and its signature held.
+
+This is the one place that decides whether a promise is to be believed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from armvm.errors import SignatureInvalid
-from armvm.images import fetch
+from armvm.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
+from armvm.images import cleartext, fetch, packets
 from armvm.images.keyring import KeyStore
 from armvm.images.model import Verified
-from armvm.images.openpgp import Key
+from armvm.images.openpgp import Finding, Key, Outcome, examine
+from armvm.images.pinned import grouped
+from armvm.images.reference import public_url
 from armvm.images.transport import Web
 from armvm.progress import Progress
 from armvm.spec.verify import Verify
 
+#: What may help when a signature cannot be had or does not hold.
+_WEAKER = "--verify digest does without the signature"
+
+#: What another copy of the keys may change: one that was not here, or one that has a new subkey
+#: or a later date since it was taken.
+_MENDABLE = (Finding.ANOTHER_KEY, Finding.EXPIRED_KEY)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A document that promises digests.
+    """A document in which a distribution promises digests.
 
-    ``signature`` is the URL of its detached signature; ``clear`` says that it carries its
-    signature itself; ``keys`` are who may have signed it, none where nobody signs.
+    ``signature`` is the URL of its detached signature; ``clear`` tells that it is clear-signed.
+    ``keys`` may have signed it; where there are none, nobody signs.
     """
 
     url: str
@@ -27,10 +40,18 @@ class Statement:
     clear: bool = False
     keys: tuple[Key, ...] = ()
 
+    @property
+    def signed(self) -> bool:
+        """Whether its source offers a signature."""
+        return bool(self.keys) and (self.clear or self.signature is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attested:
-    """A statement's document, and what vouches for it (``signer`` is a fingerprint)."""
+    """A document that may be used: what it says (without a clear signature), what vouches for it.
+
+    ``signer`` is the fingerprint of the pinned key, where one signed it.
+    """
 
     document: bytes
     verified: Verified
@@ -42,11 +63,160 @@ def attest(
     statement: Statement,
     *,
     policy: Verify | None,
-    keys: KeyStore,  # noqa: ARG001
+    keys: KeyStore,
     progress: Progress,
 ) -> Attested:
-    """Return a statement's document: its digest alone, no signature is looked at yet."""
-    if policy is Verify.SIGNATURE:
-        raise SignatureInvalid("signatures are not checked yet")
-    document = fetch.document(web, statement.url, progress=progress)
-    return Attested(document=document, verified=Verified.CATALOG)
+    """Fetch a statement, and its signature where the *policy* wants it, and check it.
+
+    Where the source signs, only a good signature will do, unless the policy names something
+    weaker; that is warned of. A signature that is missing is an error, never a reason to do
+    without. With Verify.NONE the digests are not to be relied on either.
+
+    Raises SignatureInvalid, NotVerified (a signature is asked for, and the source has none),
+    Unreachable, FetchFailed, MissingCapability (no gpgv).
+    """
+    shown = public_url(statement.url)
+    body = fetch.document(web, statement.url, progress=progress)
+    if policy in (Verify.DIGEST, Verify.NONE) or not statement.signed:
+        if policy is Verify.SIGNATURE:
+            raise NotVerified(
+                f"{shown} is not signed by its distribution, and a signature is asked for",
+                hint="--verify digest takes it: the digest is as good as the connection",
+            )
+        text = _text(body, shown) if cleartext.is_clear(body) else body
+        if policy is Verify.NONE:
+            progress.warn(f"nothing is verified (verify = none): {shown}")
+            return Attested(document=text, verified=Verified.NOTHING)
+        if statement.signed:
+            progress.warn(f"the signature is not checked (verify = digest): {shown}")
+        return Attested(document=text, verified=Verified.CATALOG)
+    if statement.clear:
+        clear = _split(body, shown)
+        document, signed, signature = clear.text, clear.signed, clear.signature
+    else:
+        document = signed = body
+        signature = _signature(web, statement, progress)
+    signer = _check(web, statement, signed, signature, keys, progress)
+    return Attested(document=document, verified=Verified.SIGNATURE, signer=signer)
+
+
+def _check(
+    web: Web,
+    statement: Statement,
+    signed: bytes,
+    signature: bytes,
+    keys: KeyStore,
+    progress: Progress,
+) -> str:
+    """Return the fingerprint of the pinned key that signed. Raises SignatureInvalid, …"""
+
+    def look(certificates: list[bytes]) -> Outcome:
+        return examine(
+            signed,
+            signature,
+            certificates,
+            statement.keys,
+            text=statement.clear,
+        )
+
+    copies = {key: found for key in statement.keys if (found := keys.have(key))}
+    known = {key: found[0] for key, found in copies.items()}
+    outcome = look(list(known.values()))
+    if outcome.finding in _MENDABLE and any(len(found) > 1 for found in copies.values()):
+        known = {key: found[-1] for key, found in copies.items()}
+        outcome = look(list(known.values()))
+    if outcome.finding in _MENDABLE:
+        outcome = _with_fetched(
+            outcome, known, look, lambda key: keys.fetch(web, key, progress), statement.keys
+        )
+    if outcome.finding is Finding.GOOD and outcome.fingerprint:
+        return outcome.fingerprint
+    raise _refusal(outcome, statement)
+
+
+def _with_fetched(
+    outcome: Outcome,
+    known: dict[Key, bytes],
+    look: Callable[[list[bytes]], Outcome],
+    fetched: Callable[[Key], bytes],
+    keys: tuple[Key, ...],
+) -> Outcome:
+    """Look again, with the certificates that key servers have now.
+
+    That a key cannot be had is raised only where it was not here before and may be the signer's.
+    """
+    failure: Unreachable | SignatureInvalid | None = None
+    certificates = dict(known)
+    named = [key for key in keys if outcome.fingerprint == key.fingerprint]
+    for key in named or keys:
+        try:
+            certificates[key] = fetched(key)
+        except (Unreachable, SignatureInvalid) as error:
+            if key not in known:
+                failure = failure or error
+            continue
+        again = look(list(certificates.values()))
+        if again.finding not in _MENDABLE:
+            return again
+        outcome = again
+    if failure is not None and outcome.finding is Finding.ANOTHER_KEY:
+        raise failure
+    return outcome
+
+
+def _refusal(outcome: Outcome, statement: Statement) -> SignatureInvalid:
+    shown = public_url(statement.url)
+    owners = " or ".join(dict.fromkeys(key.owner for key in statement.keys))
+    owner = next(
+        (key.owner for key in statement.keys if key.fingerprint == outcome.fingerprint), owners
+    )
+    distrust = "nothing was kept; if it happens again, do not trust the server"
+    message, hint = {
+        Finding.TAMPERED: (f"{shown} is not what {owner} signed", distrust),
+        Finding.ANOTHER_KEY: (f"{shown} is signed, but not by {owners}", distrust),
+        Finding.EXPIRED_KEY: (
+            f"the key of {owner}, which signed {shown}, has expired",
+            f"check the clock; {_WEAKER}",
+        ),
+        Finding.REVOKED_KEY: (f"the key of {owner}, which signed {shown}, is revoked", distrust),
+        Finding.EXPIRED: (f"the signature of {shown} has expired", f"check the clock; {_WEAKER}"),
+        Finding.WEAK: (
+            f"the signature of {shown} uses a digest that can be forged (SHA-1 or older)",
+            _WEAKER,
+        ),
+    }.get(outcome.finding, (f"the signature of {shown} cannot be read", distrust))
+    detail = outcome.detail
+    if outcome.finding is Finding.ANOTHER_KEY:
+        # Of a key that is not here, gpgv has the fingerprint or only the id.
+        wanted = "\n".join(f"wanted {grouped(key.fingerprint)}" for key in statement.keys)
+        detail = f"signed by {outcome.fingerprint or '?'}\n{wanted}"
+    return SignatureInvalid(message, detail=detail, hint=hint)
+
+
+def _signature(web: Web, statement: Statement, progress: Progress) -> bytes:
+    url = statement.signature or ""
+    try:
+        return fetch.document(web, url, progress=progress, limit=packets.MAX_SIGNATURE)
+    except FetchFailed as error:
+        raise SignatureInvalid(
+            f"{public_url(statement.url)} has no signature: {error.message}",
+            hint=f"check the mirror; {_WEAKER}",
+        ) from error
+
+
+def _split(body: bytes, shown: str) -> cleartext.Clear:
+    if not cleartext.is_clear(body):
+        raise SignatureInvalid(f"{shown} has no signature", hint=f"check the mirror; {_WEAKER}")
+    try:
+        return cleartext.split(body)
+    except ValueError as error:
+        raise SignatureInvalid(
+            f"the signature of {shown} cannot be read", detail=str(error), hint=_WEAKER
+        ) from error
+
+
+def _text(body: bytes, shown: str) -> bytes:
+    try:
+        return cleartext.split(body).text
+    except ValueError as error:
+        raise FetchFailed(f"{shown} cannot be read: {error}", hint="check the mirror") from error

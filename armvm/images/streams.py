@@ -1,26 +1,25 @@
 """Catalogs in simplestreams form: Ubuntu's three trees, and any that a user names.
 
 Ubuntu's (https://cloud-images.ubuntu.com/; simplestreams.py reads the documents): released images
-below ``releases/``, daily ones below ``daily/``, minimal ones below ``minimal/releases/``; beside
-each image ``SHA256SUMS`` and ``SHA256SUMS.gpg``. Every ``.json`` has an ``.sjson`` beside it, the
-same document clear-signed (simplestreams' documentation, "Stream format").
+below ``releases/``, daily ones below ``daily/``, minimal ones below ``minimal/releases/``. Every
+``.json`` has an ``.sjson`` beside it, the same document clear-signed; how Ubuntu's are checked is
+in signed_streams.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from armvm.errors import FetchFailed, NotFound
-from armvm.images import fetch, simplestreams
-from armvm.images.catalog import Found, Offer, check_variant
+from armvm.images import fetch, signed_streams, simplestreams
+from armvm.images.catalog import Asking, Found, Offer, check_variant
+from armvm.images.model import Verified
 from armvm.images.openpgp import Key
 from armvm.images.reference import CatalogReference, catalog_text
 from armvm.images.simplestreams import CatalogImage
 from armvm.images.statement import Statement
-from armvm.images.transport import Web
-from armvm.progress import Progress
 from armvm.spec.system import CODENAMES, OperatingSystem
 
 #: What stands for the tree of the usual images.
@@ -32,35 +31,82 @@ class Streams:
     """A simplestreams catalog.
 
     ``trees`` are base URLs by variant (USUAL: the one without ``@``), each with a slash at its
-    end. ``sums`` says that there is a SHA256SUMS beside each image; otherwise ``keys`` are who
-    signs the products file, if anybody does.
+    end. ``keys`` are who signs it, if anybody does. ``contents`` says what the products file of
+    each variant calls itself; without it (a user's own catalog), the unsigned documents say which
+    image is meant, and the signed one has to promise the same digest for it.
     """
 
     name: str
     trees: Mapping[str, str]
     distro: str
     keys: tuple[Key, ...] = ()
-    sums: bool = False
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def variants(self) -> tuple[str, ...]:
         """The trees that have a name."""
         return tuple(one for one in self.trees if one != USUAL)
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:
+    @property
+    def usual_variant(self) -> str | None:
+        """The usual images have no name."""
+        return None
+
+    @property
+    def signed(self) -> bool:
+        """Whether anybody signs it."""
+        return bool(self.keys)
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find an image by version, codename, alias and serial."""
         variant = check_variant(self, reference)
-        base = self.trees[variant or USUAL]
-        path, products = self._products(base, web, progress)
         try:
-            image = simplestreams.select(
-                products, release=reference.release, serial=reference.serial
-            )
+            found = self._find(reference, variant, ask)
         except NotFound as error:
             if reference.release == "devel" and not variant and "daily" in self.trees:
                 hint = f"the release in development is {self.name}:devel@daily"
                 raise NotFound(error.message, hint=hint) from error
             raise
+        return found
+
+    def _find(self, reference: CatalogReference, variant: str | None, ask: Asking) -> Found:
+        base = self.trees[variant or USUAL]
+        pinned = reference.serial is not None
+        if self.contents:
+            checked = signed_streams.find(
+                ask.web,
+                base,
+                release=reference.release,
+                serial=reference.serial,
+                policy=ask.verify,
+                keys=ask.keys,
+                pinned=self.keys,
+                progress=ask.progress,
+                content=self.contents[variant or USUAL],
+            )
+            return self._found(
+                base,
+                checked.image,
+                variant,
+                pinned,
+                verified=checked.verified,
+                signer=checked.signer,
+            )
+        path, products = self._products(base, ask)
+        image = simplestreams.select(products, release=reference.release, serial=reference.serial)
+        return self._found(base, image, variant, pinned, statement=self._statement(base, path))
+
+    def _found(
+        self,
+        base: str,
+        image: CatalogImage,
+        variant: str | None,
+        pinned: bool,
+        *,
+        statement: Statement | None = None,
+        verified: Verified | None = None,
+        signer: str | None = None,
+    ) -> Found:
         return Found(
             location=base + image.path,
             name=unquote(image.path.rpartition("/")[2]),
@@ -68,14 +114,16 @@ class Streams:
             system=OperatingSystem(distro=self.distro, version=image.version),
             serial=image.serial,
             variant=variant,
-            pinned=reference.serial is not None,
+            pinned=pinned,
             size=image.size,
             digest=image.digest,
-            statement=self._statement(base, path, image),
-            read=None if self.sums else lambda document: _digest_in(document, image),
+            statement=statement,
+            read=(lambda document: _digest_in(document, image)) if statement else None,
+            verified=verified,
+            signer=signer,
         )
 
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List the newest image of each release; or all, of all trees."""
         offers = []
         for variant, base in self.trees.items():
@@ -83,7 +131,7 @@ class Streams:
                 continue
             seen: set[str] = set()
             try:
-                products = self._products(base, web, progress)[1]
+                products = self._products(base, ask)[1]
             except FetchFailed:
                 if variant == USUAL:
                     raise
@@ -118,23 +166,21 @@ class Streams:
     def usual(self) -> list[str]:
         """The releases and variants that people ask for."""
         names = [f"{self.name}:{one}" for one in ("26.04", "24.04", "22.04", "lts", "devel@daily")]
-        return [*names, *(f"{self.name}:lts@{one}" for one in self.variants)] if self.sums else []
+        return (
+            [*names, *(f"{self.name}:lts@{one}" for one in self.variants)] if self.contents else []
+        )
 
-    def _products(self, base: str, web: Web, progress: Progress) -> tuple[str, bytes]:
+    def _products(self, base: str, ask: Asking) -> tuple[str, bytes]:
         """Return the path of a tree's products file, and the file."""
-        index = fetch.document(web, base + simplestreams.INDEX_PATH, progress=progress)
+        index = fetch.document(ask.web, base + simplestreams.INDEX_PATH, progress=ask.progress)
         path = simplestreams.products_path(index)
-        return path, fetch.document(web, base + path, progress=progress)
+        return path, fetch.document(ask.web, base + path, progress=ask.progress)
 
-    def _statement(self, base: str, path: str, image: CatalogImage) -> Statement | None:
-        if self.sums:
-            url = base + f"{image.path.rpartition('/')[0]}/SHA256SUMS".lstrip("/")
-            return Statement(url=url, signature=f"{url}.gpg", keys=self.keys)
-        if self.keys and path.endswith(".json"):
-            return Statement(
-                url=f"{base}{path.removesuffix('.json')}.sjson", clear=True, keys=self.keys
-            )
-        return None
+    def _statement(self, base: str, path: str) -> Statement | None:
+        if not self.keys:
+            return None
+        url = f"{base}{path.removesuffix('.json')}.sjson"
+        return Statement(url=url, clear=True, keys=self.keys)
 
 
 def _digest_in(document: bytes, image: CatalogImage) -> str | None:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from armvm.errors import ConfigError
-from armvm.images.catalog import Found, Offer, check_variant, no_such_release
+from armvm.images.catalog import Asking, Found, Offer, check_variant, no_such_release
 from armvm.images.checksums import digests
 from armvm.images.openpgp import Key
 from armvm.images.reference import CatalogReference, catalog_text
 from armvm.images.statement import Statement
-from armvm.images.transport import Web
-from armvm.progress import Progress
 from armvm.spec.catalogs import OwnCatalog
 from armvm.spec.system import OperatingSystem
 
@@ -46,7 +44,17 @@ class Template:
         """None are known: whatever is asked for goes into the URL, if that has a place for it."""
         return ()
 
-    def find(self, reference: CatalogReference, web: Web, progress: Progress) -> Found:  # noqa: ARG002
+    @property
+    def usual_variant(self) -> str | None:
+        """The usual images have no name."""
+        return None
+
+    @property
+    def signed(self) -> bool:
+        """Whether its checksums have a signature."""
+        return self.own.signature is not None
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:  # noqa: ARG002
         """Fill the URLs in; asks no server."""
         version = reference.release
         if self.own.versions and version not in self.own.versions:
@@ -83,7 +91,7 @@ class Template:
         )
 
     # ARG002: a catalog is handed what others need.
-    def releases(self, web: Web, progress: Progress, *, every: bool = False) -> list[Offer]:  # noqa: ARG002
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:  # noqa: ARG002
         """List the versions that the configuration names."""
         return [
             Offer(reference=catalog_text(self.name, one), version=one) for one in self.own.versions

@@ -91,7 +91,7 @@ def _ask(
 
     def ask(name: str, catalog: Catalog) -> None:
         try:
-            answers[name] = catalog.releases(wanted.web, Quiet(), every=every)
+            answers[name] = catalog.releases(wanted.asking(Quiet()), every=every)
         except Exception as error:  # raised again, or told, by the one who waits
             answers[name] = error
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError, PermissionDenied
+from armvm.errors import ConfigError
 from armvm.spec.names import shown
 
 VARIABLE = "ARMVM_WARM"
@@ -26,22 +26,12 @@ def policy(environ: Mapping[str, str], files: Sequence[Path]) -> Policy:
 
     Raises ConfigError for a value that is none, PermissionDenied for a file that cannot be read.
     """
-    from armvm.spec.presets import read_toml
+    from armvm.spec.presets import top_level
 
     if environ.get(VARIABLE):
         return _read(environ[VARIABLE], VARIABLE)
-    for path in files:
-        try:
-            document = read_toml(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except PermissionError as error:
-            raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        if "warm" in document:
-            return _read(document["warm"], str(path))
-    return Policy.USE
+    found = top_level("warm", files)
+    return _read(*found) if found else Policy.USE
 
 
 def _read(value: Any, origin: str) -> Policy:

@@ -49,6 +49,7 @@ CODES = {
     "Unreachable": 8,
     "DigestMismatch": 8,
     "SignatureInvalid": 8,
+    "NotVerified": 8,
     "HostileImage": 8,
     "BuildFailed": 8,
     "StorageError": 9,

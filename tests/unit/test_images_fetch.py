@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.transport import Web
 from armvm.progress import Quiet
 from armvm.spec.system import OperatingSystem
+from armvm.spec.verify import Verify
 from tests.image_server import PRODUCTS, Fault, ImageServer, Published, ubuntu_tree
 from tests.images_tools import Heard, Sleeps, leftovers, qcow2_image, quick, raw_image
 
@@ -66,13 +68,18 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def settings(server: ImageServer, web: Web | None = None) -> Settings:
-    return Settings(mirrors={"ubuntu": server.url}, web=web or quick())
+def settings(
+    server: ImageServer, web: Web | None = None, verify: Verify | None = Verify.DIGEST
+) -> Settings:
+    """The tree here is not signed: signatures have tests of their own (test_images_trust)."""
+    return Settings(mirrors={"ubuntu": server.url}, web=web or quick(), verify=verify)
 
 
 def pull(server: ImageServer, cache: Cache, text: str = "ubuntu:24.04", **how: Web) -> Image:
     web = how.get("web") or quick()
-    source = resolve(text, settings(server, web))
+    # A URL without a digest would not be taken where a digest is asked for.
+    verify = Verify.DIGEST if text.startswith("ubuntu:") else None
+    source = resolve(text, settings(server, web, verify))
     return obtain(source, cache=cache, progress=Quiet(), web=web)
 
 
@@ -273,7 +280,7 @@ def test_the_cache_stands_in_for_a_catalog_that_does_not_answer(
     server: ImageServer, cache: Cache
 ) -> None:
     image = pull(server, cache)
-    away = Settings(mirrors={"ubuntu": f"http://127.0.0.1:{closed_port()}/"}, web=quick())
+    away = replace(settings(server), mirrors={"ubuntu": f"http://127.0.0.1:{closed_port()}/"})
     progress = Heard()
     for text in ("ubuntu:24.04", "ubuntu:noble", "ubuntu:24.04/20260911"):
         source = resolve(text, away, cache=cache, progress=progress)
@@ -414,7 +421,8 @@ from pathlib import Path
 from armvm.images.cache import Cache
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.progress import Plain
-source = resolve("ubuntu:24.04", Settings.from_environ())
+from armvm.spec.verify import Verify
+source = resolve("ubuntu:24.04", Settings.from_environ(verify=Verify.DIGEST))
 with Path(sys.argv[2]).open("a") as log:
     print(obtain(source, cache=Cache(Path(sys.argv[1])), progress=Plain(log)).path)
 """

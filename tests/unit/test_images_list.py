@@ -17,6 +17,7 @@ from armvm.progress import Quiet
 from armvm.provision.golden import check_system
 from armvm.provision.image_list import on_offer, used_by
 from armvm.spec.system import FAMILIES, OperatingSystem
+from armvm.spec.verify import Verify
 from tests.catalog_trees import alpine_tree, debian_tree, fedora_tree, list_directories
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, qcow2_image, quick
@@ -46,7 +47,7 @@ def mirrors(server: ImageServer) -> dict[str, str]:
 
 
 def test_a_catalog_that_does_not_answer_is_a_line(server: ImageServer, tmp_path: Path) -> None:
-    wanted = Settings(mirrors=mirrors(server), web=quick())
+    wanted = Settings(mirrors=mirrors(server), web=quick(), verify=Verify.DIGEST)
     cache = Cache(tmp_path / "cache")
     obtain(resolve("ubuntu:jammy", wanted), cache=cache, progress=Quiet(), web=quick())
     progress = Heard()
@@ -120,7 +121,9 @@ def test_the_command(server: ImageServer, tmp_path: Path) -> None:
     done = run(tmp_path, "image", "list", "--remote", "--json", "ubuntu", "opensuse").ok()
     assert [one["reference"] for one in json.loads(done.out)] == ["ubuntu:24.04", "ubuntu:22.04"]
     assert [line for line in done.err.splitlines() if line.startswith("warning: opensuse:")]
-    run(tmp_path, "image", "pull", "ubuntu:jammy", "--quiet").ok()
+    wanted = Settings(mirrors=mirrors(server), web=quick(), verify=Verify.DIGEST)
+    here = Cache(tmp_path / "cache/armvm/images")
+    obtain(resolve("ubuntu:jammy", wanted), cache=here, progress=Quiet(), web=quick())
     table = run(tmp_path, "image", "list").ok().out.splitlines()
     assert table[0].split() == "REFERENCE SERIAL SIZE AGE VERIFIED USED BY DIGEST".split()
     assert table[1].split()[:2] == ["ubuntu:22.04", "20260828"]

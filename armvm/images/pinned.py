@@ -1,0 +1,84 @@
+"""The keys that armvm trusts. They are part of the program: no setting adds or changes one.
+
+A fingerprint is here only if two sources that do not depend on each other have it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from armvm.images.openpgp import Key
+
+_UBUNTU_KEYRINGS = ("/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",)
+
+#: Ubuntu's cloud images. The package ubuntu-cloud-keyring (ubuntu-cloudimage-keyring.gpg) has
+#: these two; projects that verify SHA256SUMS.gpg of cloud-images.ubuntu.com pin the same.
+UBUNTU = (
+    Key(
+        fingerprint="D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81",
+        owner="Ubuntu's UEC Image Automatic Signing Key",
+        keyrings=_UBUNTU_KEYRINGS,
+    ),
+    Key(
+        fingerprint="4A3CE3CD565D7EB5C810E2B97FF3F408476CF100",
+        owner="Ubuntu Cloud Image Builder",
+        keyrings=_UBUNTU_KEYRINGS,
+    ),
+)
+
+
+def _fedora(release: int, fingerprint: str) -> Key:
+    name = f"RPM-GPG-KEY-fedora-{release}-primary"
+    return Key(
+        fingerprint=fingerprint,
+        owner=f"Fedora {release}",
+        keyrings=(f"/etc/pki/rpm-gpg/{name}", f"/usr/share/distribution-gpg-keys/fedora/{name}"),
+    )
+
+
+#: Fedora's releases, which sign their CHECKSUM files: a key each. Published at
+#: https://fedoraproject.org/security/; the same stand in files of projects that verify Fedora's
+#: images and packages (gpgv's account of a CHECKSUM file, rpm-ostree's of a deployment, …).
+FEDORA = {
+    "42": _fedora(42, "B0F4950458F69E1150C6C5EDC8AC4916105EF944"),
+    "43": _fedora(43, "C6E7F081CF80E13146676E88829B606631645531"),
+    "44": _fedora(44, "36F612DCF27F7D1A48A835E4DBFCF71C6D9F90A6"),
+    "45": _fedora(45, "4F50A6114CD5C6976A7F1179655A4B02F577861E"),
+}
+
+#: openSUSE's Leap and Tumbleweed (2022), which sign IMAGE.sha256 as IMAGE.sha256.asc. In
+#: repomd.xml.key of Leap 16.0, and named by get.opensuse.org's instructions for verifying.
+OPENSUSE = (
+    Key(
+        fingerprint="AD485664E901B867051AB15F35A2F86E29B700A4",
+        owner="openSUSE Project Signing Key",
+        keyrings=(
+            "/usr/share/distribution-gpg-keys/opensuse/RPM-GPG-KEY-openSUSE-2022",
+            "/usr/share/distribution-gpg-keys/opensuse/RPM-GPG-KEY-openSUSE",
+        ),
+    ),
+)
+
+# Not here, since nothing was found that confirms a key: Debian's cloud images (SHA512SUMS without
+# a signature; the keys at debian.org/CD/verify are of installation images) and Alpine's
+# (0482D84022F52DF1C4E7CD43293ACD0907D9495A signs its ISO images and root file systems; whether the
+# cloud images too was not to be confirmed).
+
+ALL = (*UBUNTU, *FEDORA.values(), *OPENSUSE)
+
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}(?:[0-9A-F]{24})?\Z")
+
+
+def owner_of(fingerprint: str) -> str | None:
+    """Return whose pinned key that is; None for one that is not pinned."""
+    return next((key.owner for key in ALL if key.fingerprint == fingerprint), None)
+
+
+def grouped(fingerprint: str) -> str:
+    """Return a fingerprint in groups of four, as people compare it.
+
+    What is no fingerprint (metadata can be edited) becomes a question mark.
+    """
+    if not _FINGERPRINT.match(fingerprint):
+        return "?"
+    return " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
