@@ -82,7 +82,7 @@ def _print_cached(found: list[dict[str, Any]]) -> None:
             str(one["serial"] or "-"),
             size_text(one["size"]),
             age_text(time.time() - one["stored"]) if one["stored"] else "-",
-            str(one["problem"] or one["verified"]),
+            str(one["problem"] or _vouched(one)),
             "?" if one["used_by"] is None else ", ".join(one["used_by"]) or "-",
             str(one["digest"])[:19],
         ]
@@ -103,6 +103,12 @@ def _print_offers(offers: list[dict[str, Any]]) -> None:
         for one in offers
     ]
     print_rows(["REFERENCE", "SERIAL", "SIZE", "RELEASE", "CACHED"], rows)
+
+
+def _vouched(one: dict[str, Any]) -> str:
+    """Return what vouches for an image, short: the kind, and of a key the id."""
+    signer = one.get("signer")
+    return f"{one['verified']} {signer[-16:]}" if signer else str(one["verified"])
 
 
 def age_text(seconds: float) -> str:

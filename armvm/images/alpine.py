@@ -120,6 +120,12 @@ class Alpine:
         return sorted(found, key=numbers, reverse=True)
 
 
+def system_of(name: str) -> OperatingSystem | None:
+    """Return the release that an image's file name tells of; None for another file."""
+    match = _IMAGE.match(name)
+    return match and OperatingSystem(distro="alpine", version=match[1].rpartition(".")[0])
+
+
 def _images(names: list[str], version: str) -> dict[str, str]:
     """Return serials (``3.22.1-r0``) with the images' names, of one release."""
     matches = [match for match in map(_IMAGE.match, names) if match]

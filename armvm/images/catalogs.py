@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from armvm.images import alpine, debian, fedora, opensuse, ubuntu
+from armvm.images import alpine, debian, fedora, formats, opensuse, ubuntu
 from armvm.images.alpine import Alpine
 from armvm.images.catalog import Catalog
 from armvm.images.debian import Debian
@@ -13,6 +13,7 @@ from armvm.images.pinned import UBUNTU
 from armvm.images.streams import USUAL, Streams
 from armvm.images.template import Template, keys_of
 from armvm.spec.catalogs import ImageConfig, OwnCatalog
+from armvm.spec.system import OperatingSystem
 
 
 def catalogs(config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UBUNTU) -> dict[str, Catalog]:
@@ -27,6 +28,12 @@ def catalogs(config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UBUNTU) -> d
         *map(_own, config.own),
     ]
     return {one.name: one for one in found}
+
+
+def system_of(file_name: str) -> OperatingSystem | None:
+    """Return the system that an image's name tells of, where it is named as its makers do."""
+    guesses = (formats.guess_system, fedora.system_of, alpine.system_of, opensuse.system_of)
+    return next(filter(None, (guess(file_name) for guess in guesses)), None)
 
 
 def _own(own: OwnCatalog) -> Catalog:

@@ -131,6 +131,12 @@ class Fedora:
         return sorted(filter(_VERSION.match, names), key=numbers, reverse=True)
 
 
+def system_of(name: str) -> OperatingSystem | None:
+    """Return the release that an image's file name tells of; None for another file."""
+    match = _IMAGE.match(name)
+    return match and OperatingSystem(distro="fedora", version=match["v1"] or match["v2"])
+
+
 def _images(names: list[str], version: str) -> dict[str, str]:
     """Return serials with the images' names."""
     found = {}

@@ -127,6 +127,13 @@ class OpenSuse:
         return sorted(filter(_LEAP.match, found), key=numbers, reverse=True)
 
 
+def system_of(name: str) -> OperatingSystem | None:
+    """Return the version that an image's file name tells of; None for another file."""
+    match = _IMAGE.match(name)
+    version = match and match["version"].removeprefix("Leap-").lower()
+    return OperatingSystem(distro="opensuse", version=version) if version else None
+
+
 def _images(names: list[str], version: str) -> dict[str, str]:
     """Return serials with the images' names; "" for the name without a build."""
     wanted = "Tumbleweed" if version == ROLLING else f"Leap-{version}"

@@ -16,7 +16,7 @@ from armvm.errors import Unreachable
 from armvm.images import formats, localfile
 from armvm.images.cache import Cache
 from armvm.images.catalog import Asking, Catalog, Found, numbers
-from armvm.images.catalogs import catalogs
+from armvm.images.catalogs import catalogs, system_of
 from armvm.images.entry import Entry
 from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
@@ -251,6 +251,6 @@ def _source(
         location=location,
         digest=reference.digest,
         size=size,
-        system=formats.guess_system(name),
+        system=system_of(name),
         verified=Verified.GIVEN if reference.digest else Verified.NOTHING,
     )

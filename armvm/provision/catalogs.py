@@ -6,8 +6,12 @@ import os
 
 from armvm.images.resolve import Settings
 from armvm.paths import config_files
+from armvm.spec.verify import Verify
 
 
-def settings() -> Settings:
-    """Return mirrors and catalogs. Raises ConfigError and PermissionDenied."""
-    return Settings.from_environ(os.environ, files=config_files())
+def settings(verify: Verify | None = None) -> Settings:
+    """Return mirrors, catalogs and key servers; *verify* as in Settings.
+
+    Raises ConfigError and PermissionDenied.
+    """
+    return Settings.from_environ(os.environ, files=config_files(), verify=verify)

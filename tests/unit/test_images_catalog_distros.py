@@ -468,6 +468,24 @@ def test_recorded_documents() -> None:
     assert [one[:7] for one in alone.values()] == ["sha512:"]
 
 
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [
+        ("Fedora-Cloud-Base-Generic-43-1.6.aarch64.qcow2", "fedora 43"),
+        ("Fedora-Cloud-Base-Generic.aarch64-40-1.14.qcow2", "fedora 40"),
+        ("nocloud_alpine-3.22.1-aarch64-uefi-cloudinit-r0.qcow2", "alpine 3.22"),
+        ("Leap-16.0-Minimal-VM.aarch64-Cloud-Build18.7.qcow2", "opensuse 16.0"),
+        ("openSUSE-Tumbleweed-Minimal-VM.aarch64-Cloud.qcow2", "opensuse tumbleweed"),
+        ("debian-13-genericcloud-arm64-20250814-2204.qcow2", "debian 13"),
+        ("noble-server-cloudimg-arm64.img", "ubuntu 24.04"),
+        ("Fedora-Server-KVM-43-1.6.aarch64.qcow2", "None"),
+        ("disk.qcow2", "None"),
+    ],
+)
+def test_the_system_by_an_images_own_name(name: str, system: str) -> None:
+    assert str(resolve(f"https://images.example/{name}", Settings()).system) == system
+
+
 def test_directory_pages() -> None:
     debian = names((DATA / "apache.html").read_bytes(), "/images/cloud/trixie/")
     assert debian == ["20250806-2196/", "20250814-2204/", "daily/", "latest/"]
