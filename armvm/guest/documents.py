@@ -89,7 +89,8 @@ def compose(
     cloud-init merges below it. Raises ConfigError when the user-data is neither.
     """
     family = system.family if system else None
-    debian_like = family is None or family.netplan_globs
+    netplan = system is None or system.netplan
+    debian_like = family is None or family.debian_like
     ours = _cloud_config(machine, identity, user, system)
     if clone:
         ours["ssh_deletekeys"] = False
@@ -104,7 +105,7 @@ def compose(
     return Documents(
         user_data=user_data,
         meta_data=_dump({"instance-id": identity.instance_id, "local-hostname": machine.name}),
-        network_config=_dump(_read("network-config")) if debian_like else None,
+        network_config=_dump(_read("network-config")) if netplan else None,
         vendor_data=vendor_data,
     )
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from armvm.errors import FetchFailed
+from armvm.errors import FetchFailed, NotFound
 from armvm.images import fetch
 from armvm.images.catalog import (
     Asking,
@@ -76,9 +76,11 @@ class Debian:
         stem = f"debian-{version}-{kind}-arm64" + ("-daily" if daily else "")
         serial = reference.serial
         if serial is None:
-            serial = self._latest(f"{tree}latest/{stem}.json", ask)
-        elif not _SERIAL.match(serial):
-            no_such_serial(reference, version, _serials(directory(ask, tree)))
+            serial = self._latest(tree, stem, version, ask)
+        else:
+            there = _serials(directory_if_any(ask, tree))
+            if serial not in there and (there or not _SERIAL.match(serial)):
+                no_such_serial(reference, version, there)
         name = f"{stem}-{serial}.qcow2"
         return Found(
             location=f"{tree}{serial}/{name}",
@@ -122,8 +124,20 @@ class Debian:
         """The releases that people ask for."""
         return ["debian:13", "debian:12", "debian:trixie", "debian:bookworm", "debian:13@generic"]
 
-    def _latest(self, url: str, ask: Asking) -> str:
-        manifest = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
+    def _latest(self, tree: str, stem: str, version: str, ask: Asking) -> str:
+        """Return the serial that ``latest`` is, by its manifest."""
+        url = f"{tree}latest/{stem}.json"
+        try:
+            manifest = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
+        except FetchFailed:
+            if _serials(directory_if_any(ask, tree)):
+                raise
+            # A release in the making has daily images only.
+            raise NotFound(
+                f"there are no such images of Debian {version} for arm64",
+                detail=url,
+                hint=f"perhaps there are daily ones: debian:{version}@daily",
+            ) from None
         serial = serial_in(manifest)
         if serial is None:
             raise FetchFailed(

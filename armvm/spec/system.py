@@ -1,7 +1,7 @@
 """The operating systems armvm knows by name, and in what their cloud images differ.
 
 Sources: libosinfo's database (``osinfo-query os``) for the ids; each distribution's own page on
-its cloud images for the user; cloud-init's sources for the network (see ``netplan_globs``).
+its cloud images for the user; cloud-init's sources for the network (see ``netplan``).
 """
 
 from __future__ import annotations
@@ -32,21 +32,20 @@ CODENAMES = {
 class Family:
     """What the cloud images of a distribution have in common.
 
-    ``domain`` and ``osinfo`` make libosinfo's id. ``netplan_globs`` tells whether a network
-    configuration may name cards by a pattern: only cloud-init's netplan renderer takes one, the
-    others (NetworkManager, wicked, ifupdown) look for a card of the entry's own name.
+    ``domain`` and ``osinfo`` make libosinfo's id. ``debian_like``: its cloud-init has the modules
+    of Debian's and Ubuntu's, in their order.
     """
 
     domain: str
     osinfo: str
     user: str
     systemd: bool = True
-    netplan_globs: bool = False
+    debian_like: bool = False
 
 
 FAMILIES = {
-    "ubuntu": Family(domain="ubuntu.com", osinfo="ubuntu", user="ubuntu", netplan_globs=True),
-    "debian": Family(domain="debian.org", osinfo="debian", user="debian", netplan_globs=True),
+    "ubuntu": Family(domain="ubuntu.com", osinfo="ubuntu", user="ubuntu", debian_like=True),
+    "debian": Family(domain="debian.org", osinfo="debian", user="debian", debian_like=True),
     "fedora": Family(domain="fedoraproject.org", osinfo="fedora", user="fedora"),
     # OpenRC instead of systemd.
     "alpine": Family(domain="alpinelinux.org", osinfo="alpinelinux", user="alpine", systemd=False),
@@ -81,6 +80,18 @@ class OperatingSystem:
     def default_user(self) -> str:
         """The user name that the distribution's own cloud images document."""
         return self.family.user if self.family else FALLBACK_USER
+
+    @property
+    def netplan(self) -> bool:
+        """Whether a network configuration may name cards by a pattern.
+
+        Only cloud-init's netplan renderer takes one (cloudinit/net/netplan.py); the others
+        (NetworkManager, wicked, ifupdown) look for a card of the entry's own name. Debian's
+        images have netplan since 12.
+        """
+        if self.distro == "debian" and self.version in ("9", "10", "11"):
+            return False
+        return self.family is None or self.family.debian_like
 
     def __str__(self) -> str:
         return f"{self.distro} {self.version}"

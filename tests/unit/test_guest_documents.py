@@ -373,6 +373,14 @@ def test_debian_and_ubuntu_are_told_the_same_as_the_unknown() -> None:
         assert of_system(distro) == unknown
 
 
+def test_debian_before_netplan_finds_its_network() -> None:
+    for version, netplan in (("11", False), ("12", True), ("13", True)):
+        system = OperatingSystem(distro="debian", version=version)
+        found = compose(Machine(name="arm64-01"), IDENTITY, "alice", system=system)
+        assert (found.network_config is not None) == netplan
+        assert "cloud_init_modules" in yaml.safe_load(found.user_data)
+
+
 @pytest.mark.parametrize("distro", ["fedora", "opensuse", "alpine"])
 def test_other_systems_keep_their_modules_and_find_their_network(distro: str) -> None:
     found = of_system(distro)

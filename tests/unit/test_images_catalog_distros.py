@@ -284,6 +284,8 @@ def test_images_with_a_sha512_arrive(server: ImageServer, cache: Cache, picture:
         ("debian:15", "debian:14, debian:13"),
         ("debian:sid", "debian:13"),
         ("debian:13/2025", "20250814-2204, 20250806-2196"),
+        ("debian:13/20240101-1111", "20250814-2204, 20250806-2196"),
+        ("debian:14", "debian:14@daily"),
         ("fedora:99", "fedora:44, fedora:43"),
         ("fedora:rawhide", "fedora:44"),
         ("fedora:43/1.99", "1.10, 1.6"),
