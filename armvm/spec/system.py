@@ -53,6 +53,11 @@ FAMILIES = {
 }
 
 
+#: Versions whose images configure their network by ifupdown: Ubuntu's have netplan since 17.10,
+#: Debian's since 12.
+_BEFORE_NETPLAN = {"ubuntu": ("14.04", "16.04"), "debian": ("9", "10", "11")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class OperatingSystem:
     """A guest's distribution (``ubuntu``, ``debian``) and version (``24.04``, ``12``)."""
@@ -86,10 +91,9 @@ class OperatingSystem:
         """Whether a network configuration may name cards by a pattern.
 
         Only cloud-init's netplan renderer takes one (cloudinit/net/netplan.py); the others
-        (NetworkManager, wicked, ifupdown) look for a card of the entry's own name. Debian's
-        images have netplan since 12.
+        (NetworkManager, wicked, ifupdown) look for a card of the entry's own name.
         """
-        if self.distro == "debian" and self.version in ("9", "10", "11"):
+        if self.version in _BEFORE_NETPLAN.get(self.distro, ()):
             return False
         return self.family is None or self.family.debian_like
 

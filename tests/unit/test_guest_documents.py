@@ -373,9 +373,14 @@ def test_debian_and_ubuntu_are_told_the_same_as_the_unknown() -> None:
         assert of_system(distro) == unknown
 
 
-def test_debian_before_netplan_finds_its_network() -> None:
-    for version, netplan in (("11", False), ("12", True), ("13", True)):
-        system = OperatingSystem(distro="debian", version=version)
+def test_releases_before_netplan_find_their_network() -> None:
+    for distro, version, netplan in (
+        ("debian", "11", False),
+        ("debian", "12", True),
+        ("ubuntu", "16.04", False),
+        ("ubuntu", "18.04", True),
+    ):
+        system = OperatingSystem(distro=distro, version=version)
         found = compose(Machine(name="arm64-01"), IDENTITY, "alice", system=system)
         assert (found.network_config is not None) == netplan
         assert "cloud_init_modules" in yaml.safe_load(found.user_data)
