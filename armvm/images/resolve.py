@@ -13,10 +13,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from armvm.errors import Unreachable
-from armvm.images import formats, localfile
+from armvm.images import catalogs, formats, localfile
 from armvm.images.cache import Cache
 from armvm.images.catalog import Asking, Catalog, Found, numbers
-from armvm.images.catalogs import catalogs, system_of
 from armvm.images.entry import Entry
 from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
@@ -83,10 +82,19 @@ class Settings:
             keys=KeyStore.default(environ, files),
         )
 
-    def catalogs(self) -> dict[str, Catalog]:
-        """Return all catalogs by name."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all catalogs."""
+        return catalogs.names(ImageConfig(own=self.own))
+
+    def catalog(self, name: str) -> Catalog:
+        """Return the catalog of that name."""
         config = ImageConfig(mirrors=self.mirrors, own=self.own)
-        return catalogs(config, ubuntu_keys=self.pinned)
+        return catalogs.catalog(name, config, ubuntu_keys=self.pinned)
+
+    def catalogs(self) -> dict[str, Catalog]:
+        """Return all catalogs by name, in the order in which they are shown."""
+        return {name: self.catalog(name) for name in self.names}
 
     def asking(self, progress: Progress) -> Asking:
         """Return how catalogs are to ask."""
@@ -102,7 +110,7 @@ def resolve(
     cwd: Path | None = None,
 ) -> ImageSource:
     """Parse an image reference and find where its image is; see parse() and locate()."""
-    reference = parse(text, cwd=cwd, catalogs=settings.catalogs())
+    reference = parse(text, cwd=cwd, catalogs=settings.names)
     return locate(reference, settings, cache=cache, progress=progress)
 
 
@@ -152,7 +160,7 @@ def _from_catalog(
     reference: CatalogReference, settings: Settings, progress: Progress
 ) -> ImageSource:
     ask = settings.asking(progress)
-    found = settings.catalogs()[reference.distro].find(reference, ask)
+    found = settings.catalog(reference.distro).find(reference, ask)
     digest, verified, signer = _promise(found, ask)
     # Where nothing is to be verified, the catalog's promises bind nobody.
     binding = settings.verify is not Verify.NONE
@@ -195,7 +203,7 @@ def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> 
     Nobody attests it again now, so it must have been verified as is asked for now: by default, as
     the catalog would be.
     """
-    catalog = settings.catalogs()[reference.distro]
+    catalog = settings.catalog(reference.distro)
     wanted = settings.verify or (Verify.SIGNATURE if catalog.signed else Verify.DIGEST)
     found = [
         entry
@@ -251,6 +259,6 @@ def _source(
         location=location,
         digest=reference.digest,
         size=size,
-        system=system_of(name),
+        system=catalogs.system_of(name),
         verified=Verified.GIVEN if reference.digest else Verified.NOTHING,
     )

@@ -49,10 +49,10 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
 
 def guess_system(reference: str) -> OperatingSystem | None:
     """Return what a reference's text alone says about the distribution; asks no server."""
-    catalogs = settings()
-    parsed = parse(reference, catalogs=catalogs.catalogs())
+    known = settings()
+    parsed = parse(reference, catalogs=known.names)
     if isinstance(parsed, CatalogReference):
-        own = {one.name: one.distro for one in catalogs.own}
+        own = {one.name: one.distro for one in known.own}
         return OperatingSystem(distro=own.get(parsed.distro, parsed.distro), version=parsed.release)
     if isinstance(parsed, LocalReference):
         distro, _, version = parsed.name.partition("-")
