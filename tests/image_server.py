@@ -153,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         # Names only: the tree may hold links to an image elsewhere.
         file = owner.root / path
+        if path.endswith("/"):
+            file /= "index.html"
         known = ".." not in path.split("/") and file.is_file()
         if fault.status != 200 or (fault.body is None and not known):
             self._refuse(fault.status if fault.status != 200 else 404, fault.location)

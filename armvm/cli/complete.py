@@ -51,13 +51,12 @@ def networks(incomplete: str) -> list[str]:
 
 
 def images(incomplete: str) -> list[str]:
-    """Complete image references: the usual ones, and what is cached."""
+    """Complete image references: the catalogs' usual ones, and what is cached."""
 
     def look() -> list[str]:
-        from armvm.provision.images import cached
+        from armvm.provision.image_list import known_references
 
-        usual = ["ubuntu:24.04", "ubuntu:22.04", "local:debian-12"]
-        return [*dict.fromkeys([*usual, *(str(one["reference"]) for one in cached())])]
+        return known_references()
 
     return _silently(look, incomplete)
 

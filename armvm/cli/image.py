@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from armvm.cli import complete
-from armvm.cli.context import open_host, print_json, print_rows, progress_for, verify_policy
+from armvm.cli import complete, image_list
+from armvm.cli.context import open_host, print_json, progress_for, verify_policy
 from armvm.cli.options import Connect, Json, PoolName, Quiet, VerifyImage
 from armvm.progress import size_text
 
@@ -23,32 +22,7 @@ Reference = Annotated[
 ]
 
 
-@app.command("list", epilog="Example: armvm image list --json")
-def list_(json: Json = False) -> None:
-    """List the images in the cache."""
-    from armvm.provision.images import cached
-
-    found = cached()
-    if json:
-        print_json(found)
-        return
-    rows = [
-        [
-            str(one["reference"] or "?"),
-            str(one["serial"] or "-"),
-            size_text(one["size"]),
-            str(one["problem"] or _vouched(one)),
-            time.strftime("%Y-%m-%d", time.localtime(one["stored"])),
-            str(one["digest"])[:19],
-        ]
-        for one in found
-    ]
-    print_rows(["REFERENCE", "SERIAL", "SIZE", "VERIFIED", "STORED", "DIGEST"], rows)
-
-
-def _vouched(one: dict[str, Any]) -> str:
-    """Return what vouches for an image, short: the kind, and of a key the id."""
-    return f"{one['verified']} {one['signer'][-16:]}" if one["signer"] else str(one["verified"])
+image_list.register(app)
 
 
 @app.command(epilog="Example: armvm image pull ubuntu:24.04")

@@ -14,6 +14,7 @@ from armvm.errors import ConfigError
 from armvm.guest.identity import Identity
 from armvm.paths import resources
 from armvm.spec.machine import Machine
+from armvm.spec.system import OperatingSystem
 
 #: The first characters of user-data that cloud-init takes and that is no cloud-config.
 _OTHER_FORMATS = (
@@ -48,25 +49,39 @@ _OFFLINE = _ORDERABLE - {"bootcmd", "write_files"}
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """The four files of a NoCloud seed, as text."""
+    """The four files of a NoCloud seed, as text.
+
+    ``network_config`` None leaves the network to cloud-init: DHCP on the first card.
+    """
 
     user_data: str
     meta_data: str
-    network_config: str
+    network_config: str | None
     vendor_data: str
 
     def files(self) -> dict[str, bytes]:
         """Return the seed's files by the names that NoCloud looks for."""
-        return {
-            "user-data": self.user_data.encode(),
-            "meta-data": self.meta_data.encode(),
-            "network-config": self.network_config.encode(),
-            "vendor-data": self.vendor_data.encode(),
+        texts = {
+            "user-data": self.user_data,
+            "meta-data": self.meta_data,
+            "network-config": self.network_config,
+            "vendor-data": self.vendor_data,
         }
+        return {name: text.encode() for name, text in texts.items() if text is not None}
 
 
-def compose(machine: Machine, identity: Identity, user: str, *, clone: bool = False) -> Documents:
+def compose(
+    machine: Machine,
+    identity: Identity,
+    user: str,
+    *,
+    system: OperatingSystem | None = None,
+    clone: bool = False,
+) -> Documents:
     """Return the documents of *machine*, whose user is called *user*.
+
+    *system* is what is in the image. One that is not known is taken to be like Debian and
+    Ubuntu: systemd, netplan's patterns, their cloud-init modules.
 
     Those for a *clone* that runs already keep cloud-init from removing the ssh host key before
     it writes it again: somebody may be logging in.
@@ -75,13 +90,18 @@ def compose(machine: Machine, identity: Identity, user: str, *, clone: bool = Fa
     #include) is passed on as it is, and what armvm has to say goes into vendor-data, which
     cloud-init merges below it. Raises ConfigError when the user-data is neither.
     """
-    ours = _cloud_config(machine, identity, user)
+    family = system.family if system else None
+    netplan = system is None or system.netplan
+    debian_like = family is None or family.debian_like
+    ours = _cloud_config(machine, identity, user, system)
     if clone:
         ours["ssh_deletekeys"] = False
     theirs = None if machine.user_data is None else read_user_data(machine.user_data)
-    if theirs is None or (isinstance(theirs, dict) and _ORDERABLE.issuperset(theirs)):
+    orderable = theirs is None or (isinstance(theirs, dict) and _ORDERABLE.issuperset(theirs))
+    if debian_like and orderable:
         ours = merge(ours, _read("modules"))
-    local = theirs is None or (isinstance(theirs, dict) and _OFFLINE.issuperset(theirs))
+    offline = theirs is None or (isinstance(theirs, dict) and _OFFLINE.issuperset(theirs))
+    local = debian_like and offline
     if local:
         ours = merge(ours, _read("local"))
     if isinstance(theirs, str):
@@ -97,7 +117,7 @@ def compose(machine: Machine, identity: Identity, user: str, *, clone: bool = Fa
                 **({"dsmode": "local"} if local else {}),
             }
         ),
-        network_config=_dump(_read("network-config")),
+        network_config=_dump(_read("network-config")) if netplan else None,
         vendor_data=vendor_data,
     )
 
@@ -162,8 +182,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _cloud_config(machine: Machine, identity: Identity, user: str) -> dict[str, Any]:
+def _cloud_config(
+    machine: Machine, identity: Identity, user: str, system: OperatingSystem | None
+) -> dict[str, Any]:
     account = {"name": user, **_read("user"), "ssh_authorized_keys": list(machine.ssh_keys)}
+    systemd = system is None or system.family is None or system.family.systemd
+    if system is not None and system.distro == "alpine":
+        account |= _read("user-alpine")
+        account["doas"] = [rule % {"user": user} for rule in account["doas"]]
     if machine.password_hash is not None:
         account |= {"lock_passwd": False, "hashed_passwd": machine.password_hash}
     config = merge(
@@ -177,7 +203,8 @@ def _cloud_config(machine: Machine, identity: Identity, user: str) -> dict[str, 
             },
         },
     )
-    if machine.autologin:
+    # Without systemd, the console's getty is set up elsewhere, and systemctl would fail the run.
+    if machine.autologin and systemd:
         config = merge(config, _autologin(user))
     return config if machine.motd else merge(config, _read("no-motd"))
 

@@ -2,8 +2,9 @@
 
 ::
 
-    ubuntu:24.04  ubuntu:noble  ubuntu:lts      the newest image of a release in the catalog
+    ubuntu:24.04  ubuntu:noble  ubuntu:lts      the newest image of a release in a catalog
     ubuntu:24.04/20260911                       a serial of it
+    debian:12@generic  ubuntu:24.04/20260911@daily   another kind of image of that release
     ./x.qcow2  /x.img  ~/x                      a file
     https://…  http://…  file:///…  [#sha256=…] a URL, with the digest its bytes must have
     local:debian-12                             an image armvm builds itself
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -20,21 +22,26 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from armvm.errors import ConfigError
 
-#: Distributions with a catalog that armvm reads.
-CATALOGS = ("ubuntu",)
+#: Distributions with a catalog that armvm reads. A user's own catalogs come to these.
+CATALOGS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
+
+#: What stands before a colon already, so that no catalog can be called that.
+RESERVED = (*CATALOGS, "local", "http", "https", "file")
 
 #: What works; ends every refusal of a reference.
 HINT = (
-    "use ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file such as "
-    "./image.qcow2, or an https:// URL (with #sha256=HEX, so that it can be verified)"
+    "use ubuntu:24.04, debian:12, fedora:43, alpine:3.22, opensuse:tumbleweed (with /SERIAL or "
+    "@VARIANT after it), local:debian-12, a file such as ./image.qcow2, or an https:// URL (with "
+    "#sha256=HEX, so that it can be verified); armvm image list --remote shows what there is"
 )
 
 #: The longest reference, in characters: PATH_MAX.
 MAX_LENGTH = 4096
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
-_RELEASE = re.compile(r"[a-z0-9][a-z0-9.]{0,31}\Z")
-_SERIAL = re.compile(r"[0-9]{8}(?:\.[0-9]{1,4})?\Z")
+_RELEASE = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}\Z")
+_SERIAL = re.compile(r"[0-9]{1,12}(?:[.-][a-z0-9]{1,12}){0,5}\Z")
+_VARIANT = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 _LOCAL = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}\Z")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _IMAGE_SUFFIXES = {".qcow2", ".img", ".raw"}
@@ -42,12 +49,16 @@ _IMAGE_SUFFIXES = {".qcow2", ".img", ".raw"}
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogReference:
-    """A release (``24.04``, ``noble``, ``lts``) in a distribution's catalog, or a serial of it."""
+    """A release (``24.04``, ``noble``, ``lts``) in a catalog, or a serial of it.
+
+    ``distro`` is the catalog's name. ``variant`` is another kind of image than the usual one.
+    """
 
     text: str
     distro: str
     release: str
     serial: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +90,8 @@ class LocalReference:
 Reference = CatalogReference | FileReference | UrlReference | LocalReference
 
 
-def parse(text: str, *, cwd: Path | None = None) -> Reference:
-    """Read an image reference.
+def parse(text: str, *, cwd: Path | None = None, catalogs: Collection[str] = CATALOGS) -> Reference:
+    """Read an image reference; *catalogs* are the names of all catalogs there are.
 
     A bare word is a file only if it exists in *cwd* (the current directory by default) or ends
     like an image. Raises ConfigError for anything that cannot be an image.
@@ -98,7 +109,7 @@ def parse(text: str, *, cwd: Path | None = None) -> Reference:
             return _url(text, cwd)
         if scheme == "local":
             return _local(text, rest)
-        if scheme in CATALOGS:
+        if scheme in catalogs:
             return _catalog(text, scheme, rest)
     here = (cwd or Path.cwd()) / text
     if Path(text).suffix.lower() in _IMAGE_SUFFIXES or "/" in text.split(":")[0] or _exists(here):
@@ -111,8 +122,21 @@ def parse(text: str, *, cwd: Path | None = None) -> Reference:
 
 
 def is_serial(text: str) -> bool:
-    """Tell whether *text* is a simplestreams version: a date, perhaps with a number after it."""
+    """Tell whether *text* has the form of a serial: ``20260911``, ``20250316-2053``, ``1.14``."""
     return _SERIAL.match(text) is not None
+
+
+def is_release(text: str) -> bool:
+    """Tell whether *text* has the form of a release: ``24.04``, ``noble``."""
+    return _RELEASE.match(text) is not None
+
+
+def catalog_text(
+    distro: str, release: str, *, serial: str | None = None, variant: str | None = None
+) -> str:
+    """Return the reference that parse() reads as these."""
+    text = f"{distro}:{release}" + (f"/{serial}" if serial else "")
+    return f"{text}@{variant}" if variant else text
 
 
 def parse_sha256(text: str) -> str | None:
@@ -130,12 +154,17 @@ def public_url(url: str) -> str:
 
 
 def _catalog(text: str, distro: str, rest: str) -> CatalogReference:
-    release, slash, serial = rest.partition("/")
+    body, at, variant = rest.partition("@")
+    release, slash, serial = body.partition("/")
     if not _RELEASE.match(release):
         _refuse(f"{text!r} names no release of {distro}")
     if slash and not is_serial(serial):
         _refuse(f"{serial!r} is no serial (a date such as 20260911) in {text!r}")
-    return CatalogReference(text=text, distro=distro, release=release, serial=serial or None)
+    if at and not _VARIANT.match(variant):
+        _refuse(f"{variant!r} is no variant (a word such as daily) in {text!r}")
+    return CatalogReference(
+        text=text, distro=distro, release=release, serial=serial or None, variant=variant or None
+    )
 
 
 def _local(text: str, name: str) -> LocalReference:

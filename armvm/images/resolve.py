@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from armvm.errors import ConfigError, Unreachable
-from armvm.images import formats, localfile, signed_streams
+from armvm.errors import Unreachable
+from armvm.images import catalogs, formats, localfile
 from armvm.images.cache import Cache
+from armvm.images.catalog import Asking, Catalog, Found, numbers
+from armvm.images.entry import Entry
 from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
 from armvm.images.obtain import LOCAL, obtain
@@ -26,31 +28,32 @@ from armvm.images.reference import (
     FileReference,
     Reference,
     UrlReference,
+    catalog_text,
     parse,
 )
+from armvm.images.statement import attest
 from armvm.images.transport import Web
 from armvm.progress import Progress, Quiet
-from armvm.spec.system import CODENAMES, OperatingSystem
+from armvm.spec.catalogs import ImageConfig, OwnCatalog, image_config
 from armvm.spec.verify import Verify
 
-#: Ubuntu's released cloud images.
-UBUNTU_RELEASES = "https://cloud-images.ubuntu.com/releases/"
+__all__ = ["Settings", "locate", "obtain", "resolve"]
 
-#: The variable that names another server with the same tree.
-MIRROR_VARIABLE = "ARMVM_MIRROR_UBUNTU"
-
-__all__ = ["MIRROR_VARIABLE", "UBUNTU_RELEASES", "Settings", "locate", "obtain", "resolve"]
+#: What a catalog can have vouched for: only such images stand in for one that does not answer.
+_VOUCHED = (Verified.SIGNATURE, Verified.CATALOG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where images come from, how servers are asked, and what has to vouch for an image.
 
-    ``verify`` is the weakest that is accepted, None for the strongest that a source offers.
-    ``pinned`` are the keys that may sign Ubuntu's catalog, whichever mirror serves it.
+    ``mirrors`` are base URLs by distribution, ``own`` the user's own catalogs. ``verify`` is the
+    weakest that is accepted, None for the strongest that a source offers. ``pinned`` are the keys
+    that may sign Ubuntu's catalog, whichever mirror serves it.
     """
 
-    ubuntu_mirror: str = UBUNTU_RELEASES
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[OwnCatalog, ...] = ()
     web: Web = field(default_factory=Web)
     verify: Verify | None = None
     keys: KeyStore = field(default_factory=KeyStore.default)
@@ -67,12 +70,35 @@ class Settings:
     ) -> Settings:
         """Return the settings that the environment and the configuration *files* ask for.
 
-        That is the mirror (ARMVM_MIRROR_UBUNTU) and the key servers; *verify* is decided by the
-        caller. Raises ConfigError.
+        That is mirrors (``ARMVM_MIRROR_*``), catalogs and the key servers; *verify* is decided
+        by the caller. Raises ConfigError and PermissionDenied.
         """
-        mirror = environ.get(MIRROR_VARIABLE) or UBUNTU_RELEASES
-        keys = KeyStore.default(environ, files)
-        return cls(ubuntu_mirror=mirror, web=web or Web(), verify=verify, keys=keys)
+        config = image_config(environ, files)
+        return cls(
+            mirrors=config.mirrors,
+            own=config.own,
+            web=web or Web(),
+            verify=verify,
+            keys=KeyStore.default(environ, files),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all catalogs."""
+        return catalogs.names(ImageConfig(own=self.own))
+
+    def catalog(self, name: str) -> Catalog:
+        """Return the catalog of that name."""
+        config = ImageConfig(mirrors=self.mirrors, own=self.own)
+        return catalogs.catalog(name, config, ubuntu_keys=self.pinned)
+
+    def catalogs(self) -> dict[str, Catalog]:
+        """Return all catalogs by name, in the order in which they are shown."""
+        return {name: self.catalog(name) for name in self.names}
+
+    def asking(self, progress: Progress) -> Asking:
+        """Return how catalogs are to ask."""
+        return Asking(web=self.web, progress=progress, verify=self.verify, keys=self.keys)
 
 
 def resolve(
@@ -84,7 +110,8 @@ def resolve(
     cwd: Path | None = None,
 ) -> ImageSource:
     """Parse an image reference and find where its image is; see parse() and locate()."""
-    return locate(parse(text, cwd=cwd), settings, cache=cache, progress=progress)
+    reference = parse(text, cwd=cwd, catalogs=settings.names)
+    return locate(reference, settings, cache=cache, progress=progress)
 
 
 def locate(
@@ -94,7 +121,7 @@ def locate(
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> ImageSource:
-    """Find where a reference's image is. Reads the catalog or the file's head, fetches nothing.
+    """Find where a reference's image is. Reads the catalog or the file's head, not the image.
 
     With a *cache*, a catalog that does not answer is no error while an image of that release is
     in it that was verified as is asked for now: the newest is taken, with a warning.
@@ -107,10 +134,11 @@ def locate(
         try:
             return _from_catalog(reference, settings, news)
         except Unreachable as error:
-            known = cache and _fallback(reference, cache, settings.verify)
+            known = cache and _fallback(reference, settings, cache)
             if not known:
                 raise
-            news.warn(f"{error.message}; using {reference.text} {known.serial} from the cache")
+            serial = f" {known.serial}" if known.serial else ""
+            news.warn(f"{error.message}; using {known.reference}{serial} from the cache")
             return known
     if isinstance(reference, FileReference):
         _, size = localfile.look(reference.path)
@@ -131,83 +159,96 @@ def locate(
 def _from_catalog(
     reference: CatalogReference, settings: Settings, progress: Progress
 ) -> ImageSource:
-    base = _base(settings.ubuntu_mirror)
-    found = signed_streams.find(
-        settings.web,
-        base,
-        release=reference.release,
-        serial=reference.serial,
-        policy=settings.verify,
-        keys=settings.keys,
-        pinned=settings.pinned,
-        progress=progress,
-    )
-    image = found.image
+    ask = settings.asking(progress)
+    found = settings.catalog(reference.distro).find(reference, ask)
+    digest, verified, signer = _promise(found, ask)
     # Where nothing is to be verified, the catalog's promises bind nobody.
-    promised = found.verified is not Verified.NOTHING
-    serial = f"/{reference.serial}" if reference.serial else ""
-    return ImageSource(
+    binding = settings.verify is not Verify.NONE
+    source = ImageSource(
         # Not as it was written: ubuntu:lts is another release in two years.
-        reference=f"{reference.distro}:{image.version}{serial}",
-        location=base + image.path,
-        digest=image.digest if promised else None,
-        size=image.size if promised else None,
-        system=OperatingSystem(distro=reference.distro, version=image.version),
-        serial=image.serial,
-        verified=found.verified,
-        signer=found.signer,
+        reference=catalog_text(
+            reference.distro,
+            found.version,
+            serial=found.serial if found.pinned else None,
+            variant=found.variant,
+        ),
+        location=found.location,
+        digest=digest if binding else None,
+        size=found.size if binding else None,
+        system=found.system,
+        serial=found.serial,
+        verified=verified if binding else Verified.NOTHING,
+        signer=signer,
     )
+    if digest is None and binding:
+        progress.warn(f"nothing vouches for {source.reference}: its catalog has no checksums")
+    return require(source, settings.verify)
 
 
-def _base(mirror: str) -> str:
-    """Return a mirror's URL with a slash at its end. Raises ConfigError when it is none."""
-    try:
-        parts = urlsplit(mirror.strip())
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or parts.query or parts.fragment or not mirror.strip().isprintable():
-        raise ConfigError(
-            f"{MIRROR_VARIABLE} is no http(s) URL: {mirror[:120]!a}",
-            hint=f"it names a tree like {UBUNTU_RELEASES}",
-        )
-    return mirror.strip().rstrip("/") + "/"
+def _promise(found: Found, ask: Asking) -> tuple[str | None, Verified, str | None]:
+    """Return the digest promised for an image, what vouches for the promise, and who signed it."""
+    if found.verified is not None:
+        return found.digest, found.verified, found.signer
+    if found.statement is None:
+        return found.digest, Verified.CATALOG if found.digest else Verified.NOTHING, None
+    attested = attest(
+        ask.web, found.statement, policy=ask.verify, keys=ask.keys, progress=ask.progress
+    )
+    return found.promised(attested.document), attested.verified, attested.signer
 
 
-def _fallback(
-    reference: CatalogReference, cache: Cache, policy: Verify | None
-) -> ImageSource | None:
-    """Return the newest image of a release in the cache that a catalog vouched for.
+def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> ImageSource | None:
+    """Return the newest image in the cache that is what a reference asks for.
 
-    Nobody attests it again now, so it must have been verified as the *policy* asks.
+    Nobody attests it again now, so it must have been verified as is asked for now: by default, as
+    the catalog would be.
     """
-    # What is asked for by default is the strongest: Ubuntu signs.
-    wanted = policy or Verify.SIGNATURE
-    version = CODENAMES.get(reference.distro, {}).get(reference.release, reference.release)
-    system = OperatingSystem(distro=reference.distro, version=version)
+    catalog = settings.catalog(reference.distro)
+    wanted = settings.verify or (Verify.SIGNATURE if catalog.signed else Verify.DIGEST)
     found = [
         entry
         for entry in cache.entries()
-        if entry.verified in (Verified.SIGNATURE, Verified.CATALOG)
-        and satisfies(entry.verified, wanted)
-        and entry.system == system
-        and entry.serial
-        and reference.serial in (None, entry.serial)
+        if _stands_for(entry, reference, catalog) and satisfies(entry.verified, wanted)
     ]
     if not found:
         return None
-    newest = max(found, key=lambda e: [int(n) for n in (e.serial or "0").split(".") if n.isdigit()])
-    serial = f"/{reference.serial}" if reference.serial else ""
+    newest = max(found, key=_age)
+    version = newest.system.version if newest.system else ""
     return ImageSource(
-        reference=f"{reference.distro}:{version}{serial}",
+        reference=catalog_text(
+            reference.distro, version, serial=reference.serial, variant=_variant(newest)
+        ),
         location=newest.location,
         digest=newest.digest,
         size=newest.size if newest.content == newest.digest else None,
-        system=system,
+        system=newest.system,
         serial=newest.serial,
         verified=newest.verified,
-        signer=newest.signer,
+        signer=getattr(newest, "signer", None),
     )
+
+
+def _age(entry: Entry) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+    version = entry.system.version if entry.system else ""
+    return numbers(version), numbers(entry.serial or ""), entry.stored
+
+
+def _stands_for(entry: Entry, reference: CatalogReference, catalog: Catalog) -> bool:
+    """Tell whether a cached image is what *reference* asks for, as far as can be told offline."""
+    name = entry.reference.partition(":")[0]
+    return (
+        entry.verified in _VOUCHED
+        and entry.system is not None
+        and name == reference.distro
+        and _variant(entry)
+        == (None if reference.variant == catalog.usual_variant else reference.variant)
+        and reference.serial in (None, entry.serial)
+        and catalog.means(reference.release, entry.system.version)
+    )
+
+
+def _variant(entry: Entry) -> str | None:
+    return entry.reference.partition("@")[2] or None
 
 
 def _source(
@@ -218,6 +259,6 @@ def _source(
         location=location,
         digest=reference.digest,
         size=size,
-        system=formats.guess_system(name),
+        system=catalogs.system_of(name),
         verified=Verified.GIVEN if reference.digest else Verified.NOTHING,
     )

@@ -2,20 +2,23 @@
 
 Pure: bytes in, data out. Every document comes from the network and is taken for hostile: a
 missing key, a wrong type or a path that leads elsewhere is a FetchFailed, never a traceback.
-The layout (``index:1.0``, ``products:1.0``) is that of https://cloud-images.ubuntu.com/releases/.
+The layout (``index:1.0``, ``products:1.0``) is that of https://cloud-images.ubuntu.com/releases/,
+/daily/ and /minimal/releases/.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from armvm.errors import FetchFailed, NotFound
-from armvm.images.reference import is_serial, parse_sha256
+from armvm.images.catalog import MAX_IMAGE, numbers
+from armvm.images.reference import parse_sha256
 
 #: Where the index lies, relative to a mirror's base.
 INDEX_PATH = "streams/v1/index.json"
@@ -23,14 +26,12 @@ INDEX_PATH = "streams/v1/index.json"
 #: The stream preferred where an index lists several.
 RELEASED = "com.ubuntu.cloud:released:download"
 
-#: The largest image a catalog may announce, in bytes (64 GiB; Ubuntu's have under 1 GiB).
-MAX_IMAGE = 64 << 30
-
 #: Items that can be booted, the better first: where an old release (16.04) has both, only
 #: uefi1.img has an EFI system partition.
 ITEMS = ("uefi1.img", "disk1.img")
 
 _VERSION = re.compile(r"[0-9]{1,2}\.[0-9]{2}\Z")
+_SERIAL = re.compile(r"[0-9]{8}(?:\.[0-9]{1,4})?\Z")
 _CODENAME = re.compile(r"[a-z0-9.]{1,32}\Z")
 
 
@@ -75,16 +76,10 @@ def select(
     """
     found = []
     known = []
-    document = _load(products, "products file")
-    for key, product in _mapping(document.get("products"), "the catalog's products").items():
-        if not isinstance(product, Mapping) or product.get("arch") != arch:
-            continue
-        version, codename = _version(key, product), _codename(product)
-        if version is None:
-            continue
-        known.append((_numbers(version), version, codename))
+    for version, codename, product in _products(products, arch):
+        known.append((numbers(version), version, codename))
         if release in {version, codename, *_aliases(product)}:
-            found.append((_numbers(version), version, codename, product))
+            found.append((numbers(version), version, codename, product))
     if not found:
         names = [f"{v} ({c})" if c else v for _, v, c in sorted(known, reverse=True)[:6]]
         raise NotFound(
@@ -95,30 +90,62 @@ def select(
     return _image(product, version, codename, serial)
 
 
-def _image(
-    product: Mapping[str, Any], version: str, codename: str, wanted: str | None
-) -> CatalogImage:
+def images(products: bytes, *, arch: str = "arm64") -> list[CatalogImage]:
+    """Return all images, the newest release and serial first; nonsense is left out.
+
+    Raises FetchFailed for a document that is no catalog.
+    """
+    found = []
+    for version, codename, product in _products(products, arch):
+        for serial, item in _serials(product, version):
+            with contextlib.suppress(FetchFailed):
+                found.append(_entry(version, codename, serial, item))
+    return sorted(found, key=lambda one: (numbers(one.version), numbers(one.serial)), reverse=True)
+
+
+def _products(document: bytes, arch: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield version, codename and product of everything for an architecture."""
+    products = _load(document, "products file").get("products")
+    for key, product in _mapping(products, "the catalog's products").items():
+        if isinstance(product, Mapping) and product.get("arch") == arch:
+            version = _version(key, product)
+            if version is not None:
+                yield version, _codename(product), product
+
+
+def _serials(product: Mapping[str, Any], version: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the serials that have an image that can be booted, the newest first."""
     versions = _mapping(product.get("versions"), f"the catalog's images of {version}")
-    usable: list[tuple[tuple[int, ...], str, Mapping[str, Any]]] = []
+    usable = []
     for serial, entry in versions.items():
-        if is_serial(serial) and isinstance(entry, Mapping):
+        if _SERIAL.match(serial) and isinstance(entry, Mapping):
             items = entry.get("items")
             names = [n for n in ITEMS if isinstance(items, Mapping) and n in items]
             if names and isinstance(items, Mapping):
                 item = _mapping(items[names[0]], f"{names[0]} of {version} {serial}")
-                usable.append((_numbers(serial), serial, item))
-    usable.sort(key=lambda image: image[0], reverse=True)
-    for _, serial, item in usable:
+                usable.append((serial, item))
+    return sorted(usable, key=lambda image: numbers(image[0]), reverse=True)
+
+
+def _entry(version: str, codename: str, serial: str, item: Mapping[str, Any]) -> CatalogImage:
+    return CatalogImage(
+        version=version,
+        codename=codename,
+        serial=serial,
+        path=_safe_path(item.get("path")),
+        digest=_digest(item.get("sha256")),
+        size=_size(item.get("size")),
+    )
+
+
+def _image(
+    product: Mapping[str, Any], version: str, codename: str, wanted: str | None
+) -> CatalogImage:
+    usable = _serials(product, version)
+    for serial, item in usable:
         if wanted in (None, serial):
-            return CatalogImage(
-                version=version,
-                codename=codename,
-                serial=serial,
-                path=_safe_path(item.get("path")),
-                digest=_digest(item.get("sha256")),
-                size=_size(item.get("size")),
-            )
-    some = ", ".join(serial for _, serial, _ in usable[:5])
+            return _entry(version, codename, serial, item)
+    some = ", ".join(serial for serial, _ in usable[:5])
     asked = f"{version} with the serial {wanted}" if wanted else version
     raise NotFound(
         f"the image catalog has no image of {asked}",
@@ -126,7 +153,9 @@ def _image(
     )
 
 
-_MIRROR_HINT = "if ARMVM_MIRROR_UBUNTU is set, check that it names a mirror of the releases tree"
+_MIRROR_HINT = (
+    "if a mirror is set (ARMVM_MIRROR_UBUNTU, or config.toml), check that it has this tree"
+)
 
 
 def _load(data: bytes, what: str) -> Mapping[str, Any]:
@@ -203,7 +232,3 @@ def _codename(product: Mapping[str, Any]) -> str:
 def _aliases(product: Mapping[str, Any]) -> list[str]:
     value = product.get("aliases")
     return [alias.strip() for alias in value.split(",")] if isinstance(value, str) else []
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from armvm import process
-from armvm.errors import ArmvmError
+from armvm.errors import ArmvmError, MissingCapability
 from armvm.host import storage
 from armvm.host.golden import Golden, goldens, loader_of
 from armvm.host.instance import find_domain, instances
@@ -21,7 +21,7 @@ from armvm.paths import private_dir, state_dir
 from armvm.progress import Progress
 from armvm.provision.create import Where
 from armvm.provision.creator import is_dead
-from armvm.provision.golden import ground_of, shape_of
+from armvm.provision.golden import check_system, ground_of, shape_of
 from armvm.provision.goldens import clones_of
 from armvm.provision.goldens import delete as delete_golden
 from armvm.provision.launch import Created
@@ -52,6 +52,10 @@ def bake_after(
     if created.instance.record.golden is not None or machine.fast:
         return None
     if machine.user_data or machine.password_hash:
+        return None
+    try:
+        check_system(plan.source.system)
+    except MissingCapability:
         return None
     try:
         return _begin(where, plan, created, progress)

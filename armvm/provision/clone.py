@@ -115,7 +115,13 @@ def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) 
 def seed_of(plan: CreatePlan) -> bytes:
     """Return the seed of a planned machine."""
     return seed_image(
-        compose(plan.machine, plan.identity, plan.record.user, clone=runs_in_background(plan))
+        compose(
+            plan.machine,
+            plan.identity,
+            plan.record.user,
+            system=plan.source.system,
+            clone=runs_in_background(plan),
+        )
     )
 
 

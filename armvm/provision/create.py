@@ -75,7 +75,7 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
     networking.check(connection, decided.spec)
     _check_name(connection, machine.name)
     # Bad user-data is told now, not after the image was fetched.
-    compose(machine, decided.identity, decided.record.user)
+    compose(machine, decided.identity, decided.record.user, system=source.system)
     return decided
 
 
@@ -136,7 +136,7 @@ def _make_volumes(
     machine, names = plan.machine, storage.volume_names(plan.machine.name)
     # The name is ours since the domain is defined: volumes of that name are a dead machine's.
     storage.delete_machine_volumes(pool, machine.name)
-    documents = compose(machine, plan.identity, plan.record.user)
+    documents = compose(machine, plan.identity, plan.record.user, system=plan.source.system)
     golden = plan.spec.memory_file is not None
     room = SEED_ROOM if golden else 0
     storage.write_volume(connection, pool, names["seed"], seed_image(documents), size=room)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError, DomainError
+from armvm.errors import ConfigError, DomainError, MissingCapability
 from armvm.guest.credentials import own_key
 from armvm.host import lifecycle, memory, storage
 from armvm.host.connection import Domain, Pool
@@ -35,6 +35,7 @@ from armvm.provision.settle import settle
 from armvm.provision.wait import wait_ready
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
+from armvm.spec.system import OperatingSystem
 
 
 def golden_machine(machine: Machine) -> Machine:
@@ -54,6 +55,15 @@ def golden_machine(machine: Machine) -> Machine:
             hint="give them to the machine: armvm create --user-data FILE",
         )
     return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
+
+
+def check_system(system: OperatingSystem | None) -> None:
+    """Raise MissingCapability for a guest that cannot be settled: that is done with systemd."""
+    if system is not None and system.family is not None and not system.family.systemd:
+        raise MissingCapability(
+            f"{system} cannot be a golden: it has no systemd, by which goldens are settled",
+            hint="boot each machine cold: armvm create, without --from",
+        )
 
 
 def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
@@ -119,6 +129,7 @@ def bake(
     Takes one cold boot and some seconds. Raises MissingCapability where this host or guest
     cannot have goldens, and what creating and waiting raise; nothing is left behind then.
     """
+    check_system(plan.source.system)
     names = storage.volume_names(plan.machine.name)
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
     route = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from armvm.errors import Conflict, NotFound
@@ -16,9 +15,9 @@ from armvm.images.model import Image, ImageSource
 from armvm.images.obtain import LOCAL
 from armvm.images.provenance import words
 from armvm.images.reference import CatalogReference, LocalReference, parse
-from armvm.images.resolve import Settings, resolve
-from armvm.paths import config_files
+from armvm.images.resolve import resolve
 from armvm.progress import Progress
+from armvm.provision.catalogs import settings
 from armvm.spec.names import shown
 from armvm.spec.system import OperatingSystem
 from armvm.spec.verify import Verify
@@ -29,8 +28,7 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
 
     Raises ImageError, NotFound, …
     """
-    settings = Settings.from_environ(os.environ, files=config_files(), verify=verify)
-    source = resolve(reference, settings, cache=Cache.default(), progress=progress)
+    source = resolve(reference, settings(verify), cache=Cache.default(), progress=progress)
     if source.location.startswith(LOCAL):
         from armvm.provision.local_images import recipe_digest
 
@@ -42,7 +40,7 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
     """Return the verified local file of an image, fetched or built if it is not here yet."""
     cache = Cache.default()
     if not source.location.startswith(LOCAL):
-        return obtaining.obtain(source, cache=cache, progress=progress)
+        return obtaining.obtain(source, cache=cache, progress=progress, web=settings().web)
     from armvm.provision.local_images import builder, recipe_digest
 
     return obtaining.obtain(
@@ -56,9 +54,11 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
 
 def guess_system(reference: str) -> OperatingSystem | None:
     """Return what a reference's text alone says about the distribution; asks no server."""
-    parsed = parse(reference)
+    known = settings()
+    parsed = parse(reference, catalogs=known.names)
     if isinstance(parsed, CatalogReference):
-        return OperatingSystem(distro=parsed.distro, version=parsed.release)
+        own = {one.name: one.distro for one in known.own}
+        return OperatingSystem(distro=own.get(parsed.distro, parsed.distro), version=parsed.release)
     if isinstance(parsed, LocalReference):
         distro, _, version = parsed.name.partition("-")
         return OperatingSystem(distro=distro, version=version)

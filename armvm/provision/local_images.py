@@ -20,14 +20,15 @@ from armvm.spec.names import shown
 RECIPES = {f"debian-{version}": Recipe(version=version) for version in VERSIONS}
 
 
-#: The variable that names another package archive to build from.
-MIRROR_VARIABLE = "ARMVM_MIRROR_DEBIAN"
+#: The variable that names another package archive to build from. (ARMVM_MIRROR_DEBIAN names one
+#: of images.)
+MIRROR_VARIABLE = "ARMVM_ARCHIVE_DEBIAN"
 
 
 def recipe(name: str) -> Recipe:
     """Return the recipe of ``debian-12``, … Raises NotFound for a name without one.
 
-    It builds from the archive that ARMVM_MIRROR_DEBIAN names, else from mmdebstrap's own choice.
+    It builds from the archive that ARMVM_ARCHIVE_DEBIAN names, else from mmdebstrap's own choice.
     """
     if name not in RECIPES:
         raise NotFound(

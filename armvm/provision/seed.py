@@ -26,7 +26,7 @@ def write_seed(machine: Machine, output: Path, *, force: bool) -> dict[str, Any]
     source = ImageSource(reference=machine.image, location="", system=guess_system(machine.image))
     identity = new_identity(machine.name)
     user = user_of(machine, source)
-    data = seed_image(compose(machine, identity, user))
+    data = seed_image(compose(machine, identity, user, system=source.system))
     if os.path.lexists(output) and not force:
         raise Conflict(f"{output} exists already", hint="--force overwrites it")
     try:

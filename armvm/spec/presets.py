@@ -15,6 +15,9 @@ from armvm.spec.names import shown
 #: Keys of a configuration file that stand above ``[machine]``: they are no machine's settings.
 TOP_LEVEL = ("warm", "verify", "keyserver")
 
+#: Its other tables: see armvm.spec.catalogs.
+TABLES = ("images", "mirrors")
+
 
 def preset_names() -> list[str]:
     """Return the names of all presets, sorted."""
@@ -39,7 +42,7 @@ def file_layer(path: Path) -> Layer:
     has something else in it, PermissionDenied when it cannot be read.
     """
     document = _document(path) or {}
-    for key in TOP_LEVEL:
+    for key in (*TOP_LEVEL, *TABLES):
         document.pop(key, None)
     values = document.pop("machine", {})
     if isinstance(values, dict):

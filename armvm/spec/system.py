@@ -1,4 +1,8 @@
-"""The operating systems armvm knows by name: libosinfo ids and the default user of each."""
+"""The operating systems armvm knows by name, and in what their cloud images differ.
+
+Sources: libosinfo's database (``osinfo-query os``) for the ids; each distribution's own page on
+its cloud images for the user; cloud-init's sources for the network (see ``netplan``).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,48 @@ FALLBACK_USER = "armvm"
 #: codename → version, for references such as ``ubuntu:noble``.
 CODENAMES = {
     "ubuntu": {
+        "xenial": "16.04",
+        "bionic": "18.04",
         "focal": "20.04",
         "jammy": "22.04",
         "noble": "24.04",
         "oracular": "24.10",
         "plucky": "25.04",
         "questing": "25.10",
+        "resolute": "26.04",
     },
-    "debian": {"bullseye": "11", "bookworm": "12", "trixie": "13"},
+    "debian": {"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14"},
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What the cloud images of a distribution have in common.
+
+    ``domain`` and ``osinfo`` make libosinfo's id. ``debian_like``: its cloud-init has the modules
+    of Debian's and Ubuntu's, in their order.
+    """
+
+    domain: str
+    osinfo: str
+    user: str
+    systemd: bool = True
+    debian_like: bool = False
+
+
+FAMILIES = {
+    "ubuntu": Family(domain="ubuntu.com", osinfo="ubuntu", user="ubuntu", debian_like=True),
+    "debian": Family(domain="debian.org", osinfo="debian", user="debian", debian_like=True),
+    "fedora": Family(domain="fedoraproject.org", osinfo="fedora", user="fedora"),
+    # OpenRC instead of systemd.
+    "alpine": Family(domain="alpinelinux.org", osinfo="alpinelinux", user="alpine", systemd=False),
+    "opensuse": Family(domain="opensuse.org", osinfo="opensuse", user="opensuse"),
+}
+
+
+#: Versions whose images configure their network by ifupdown: Ubuntu's have netplan since 17.10,
+#: Debian's since 12.
+_BEFORE_NETPLAN = {"ubuntu": ("14.04", "16.04"), "debian": ("9", "10", "11")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +66,36 @@ class OperatingSystem:
     version: str
 
     @property
+    def family(self) -> Family | None:
+        """What is known of the distribution's images; None for one that is not known."""
+        return FAMILIES.get(self.distro)
+
+    @property
     def libosinfo_id(self) -> str:
         """The id virt-manager takes its icon and hints from.
 
         Unknown versions are harmless: libosinfo users fall back to a generic entry.
         """
-        return (
-            f"http://{self.distro}.{_DOMAINS.get(self.distro, 'org')}/{self.distro}/{self.version}"
-        )
+        family = self.family
+        if family is None:
+            return f"http://{self.distro}.org/{self.distro}/{self.version}"
+        return f"http://{family.domain}/{family.osinfo}/{self.version}"
 
     @property
     def default_user(self) -> str:
         """The user name that the distribution's own cloud images document."""
-        return self.distro if self.distro in _DOMAINS else FALLBACK_USER
+        return self.family.user if self.family else FALLBACK_USER
+
+    @property
+    def netplan(self) -> bool:
+        """Whether a network configuration may name cards by a pattern.
+
+        Only cloud-init's netplan renderer takes one (cloudinit/net/netplan.py); the others
+        (NetworkManager, wicked, ifupdown) look for a card of the entry's own name.
+        """
+        if self.version in _BEFORE_NETPLAN.get(self.distro, ()):
+            return False
+        return self.family is None or self.family.debian_like
 
     def __str__(self) -> str:
         return f"{self.distro} {self.version}"
-
-
-_DOMAINS = {"ubuntu": "com", "debian": "org"}

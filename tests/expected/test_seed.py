@@ -9,6 +9,7 @@ import yaml
 
 from armvm.guest.documents import compose
 from armvm.spec.machine import Machine
+from armvm.spec.system import FAMILIES, OperatingSystem
 from tests.expected.conftest import Expected
 from tests.unit.host_tools import IDENTITY, PUBLIC_KEY
 
@@ -40,6 +41,8 @@ MACHINES: dict[str, dict[str, Any]] = {
     "password": {"password_hash": "$2b$10$abcdefghijklmnopqrstuv", "ssh_keys": ()},
     "two-keys": {"ssh_keys": (PUBLIC_KEY, "ssh-rsa AAAAB3 second")},
     "cloud-config": {"user_data": SAMPLE},
+    "fedora": {},
+    "alpine": {},
     "script": {"user_data": "#!/bin/sh\necho hello\n"},
 }
 
@@ -47,7 +50,8 @@ MACHINES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_documents_are_as_recorded(name: str, expected: Expected) -> None:
     machine = Machine(**{"name": "arm64-01", "ssh_keys": (PUBLIC_KEY,), **MACHINES[name]})
-    files = compose(machine, IDENTITY, "alice").files()
+    system = OperatingSystem(distro=name, version="1") if name in FAMILIES else None
+    files = compose(machine, IDENTITY, "alice", system=system).files()
     for file, data in files.items():
         assert file == "user-data" or yaml.safe_load(data) is not None
     text = "".join(f"=== {file}\n{data.decode()}" for file, data in sorted(files.items()))

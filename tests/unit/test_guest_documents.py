@@ -13,6 +13,7 @@ from armvm.errors import ConfigError
 from armvm.guest.documents import MAX_USER_DATA, Documents, compose, merge, read_user_data
 from armvm.guest.identity import Identity, KeyPair
 from armvm.spec.machine import Machine
+from armvm.spec.system import OperatingSystem
 
 HOST_KEY = KeyPair(
     private="-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
@@ -116,7 +117,7 @@ def test_the_message_of_the_day_can_be_left_out() -> None:
 
 
 def test_the_network_is_dhcp_by_mac_on_every_card() -> None:
-    network = yaml.safe_load(documents().network_config)
+    network = yaml.safe_load(documents().network_config or "")
     assert network["version"] == 2
     (card,) = network["ethernets"].values()
     assert card == {"match": {"name": "e*"}, "dhcp4": True, "dhcp-identifier": "mac"}
@@ -388,3 +389,55 @@ def test_with_any_other_key_the_images_own_lists_stand(body: str) -> None:
 def test_with_a_script_the_images_own_lists_stand() -> None:
     made = documents(user_data="#!/bin/sh\n")
     assert not LISTS & yaml.safe_load(made.vendor_data).keys()
+
+
+def of_system(distro: str, **values: Any) -> Documents:
+    machine = Machine(name="arm64-01", ssh_keys=("ssh-ed25519 AAAA a",), **values)
+    return compose(machine, IDENTITY, "alice", system=OperatingSystem(distro=distro, version="1"))
+
+
+def test_debian_and_ubuntu_are_told_the_same_as_the_unknown() -> None:
+    unknown = documents(ssh_keys=("ssh-ed25519 AAAA a",))
+    for distro in ("debian", "ubuntu", "other"):
+        assert of_system(distro) == unknown
+
+
+def test_releases_before_netplan_find_their_network() -> None:
+    for distro, version, netplan in (
+        ("debian", "11", False),
+        ("debian", "12", True),
+        ("ubuntu", "16.04", False),
+        ("ubuntu", "18.04", True),
+    ):
+        system = OperatingSystem(distro=distro, version=version)
+        found = compose(Machine(name="arm64-01"), IDENTITY, "alice", system=system)
+        assert (found.network_config is not None) == netplan
+        assert "cloud_init_modules" in yaml.safe_load(found.user_data)
+
+
+@pytest.mark.parametrize("distro", ["fedora", "opensuse", "alpine"])
+def test_other_systems_keep_their_modules_and_find_their_network(distro: str) -> None:
+    found = of_system(distro)
+    assert found.network_config is None
+    assert sorted(found.files()) == ["meta-data", "user-data", "vendor-data"]
+    config = yaml.safe_load(found.user_data)
+    assert "cloud_init_modules" not in config
+    assert config["ssh_keys"]["ed25519_public"] == HOST_KEY.public
+    (account,) = config["users"]
+    assert account["name"] == "alice"
+    assert account["ssh_authorized_keys"] == ["ssh-ed25519 AAAA a"]
+    autologin = [file["path"] for file in config.get("write_files", [])]
+    assert bool(autologin) == (distro != "alpine")
+
+
+def test_alpine_has_a_user_that_can_log_in_there() -> None:
+    config = yaml.safe_load(of_system("alpine").user_data)
+    (account,) = config["users"]
+    assert account["shell"] == "/bin/ash"
+    assert account["groups"] == ["adm", "wheel"]
+    assert account["doas"] == ["permit nopass alice"]
+    assert (account["lock_passwd"], account["hashed_passwd"]) == (False, "*")
+    # Nothing of systemd's: a command that fails would fail the whole run of cloud-init.
+    assert "systemctl" not in of_system("alpine").user_data
+    with_password = yaml.safe_load(of_system("alpine", password_hash="$2b$10$abc").user_data)
+    assert with_password["users"][0]["hashed_passwd"] == "$2b$10$abc"

@@ -72,7 +72,7 @@ def settings(
     server: ImageServer, web: Web | None = None, verify: Verify | None = Verify.DIGEST
 ) -> Settings:
     """The tree here is not signed: signatures have tests of their own (test_images_trust)."""
-    return Settings(ubuntu_mirror=server.url, web=web or quick(), verify=verify)
+    return Settings(mirrors={"ubuntu": server.url}, web=web or quick(), verify=verify)
 
 
 def pull(server: ImageServer, cache: Cache, text: str = "ubuntu:24.04", **how: Web) -> Image:
@@ -243,7 +243,7 @@ def test_an_unreachable_server_gives_up_at_once(cache: Cache, host: str) -> None
     url = f"http://{host.format(port=closed_port())}/"
     for text in ("ubuntu:24.04", f"{url}a.qcow2"):
         with pytest.raises(Unreachable) as caught:
-            source = resolve(text, Settings(ubuntu_mirror=url, web=quick(sleeps)))
+            source = resolve(text, Settings(mirrors={"ubuntu": url}, web=quick(sleeps)))
             obtain(source, cache=cache, progress=Quiet(), web=quick(sleeps))
         for help in ("ARMVM_MIRROR_UBUNTU", "HTTPS_PROXY", "local:debian-12", "--image PATH"):
             assert help in (caught.value.hint or "")
@@ -280,7 +280,7 @@ def test_the_cache_stands_in_for_a_catalog_that_does_not_answer(
     server: ImageServer, cache: Cache
 ) -> None:
     image = pull(server, cache)
-    away = replace(settings(server), ubuntu_mirror=f"http://127.0.0.1:{closed_port()}/")
+    away = replace(settings(server), mirrors={"ubuntu": f"http://127.0.0.1:{closed_port()}/"})
     progress = Heard()
     for text in ("ubuntu:24.04", "ubuntu:noble", "ubuntu:24.04/20260911"):
         source = resolve(text, away, cache=cache, progress=progress)
@@ -395,8 +395,8 @@ def test_a_mirror_that_is_none(mirror: str) -> None:
 
 def test_the_mirror_comes_from_the_environment() -> None:
     given = Settings.from_environ({"ARMVM_MIRROR_UBUNTU": "http://mirror.example/x"})
-    assert given.ubuntu_mirror == "http://mirror.example/x"
-    assert Settings.from_environ({"ARMVM_MIRROR_UBUNTU": ""}).ubuntu_mirror.startswith("https://c")
+    assert given.mirrors == {"ubuntu": "http://mirror.example/x/"}
+    assert Settings.from_environ({"ARMVM_MIRROR_UBUNTU": ""}).mirrors == {}
 
 
 def test_ctrl_c_leaves_nothing(server: ImageServer, cache: Cache) -> None:

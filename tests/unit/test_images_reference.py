@@ -15,9 +15,11 @@ from armvm.images.reference import (
     FileReference,
     LocalReference,
     UrlReference,
+    catalog_text,
     parse,
     public_url,
 )
+from armvm.spec.catalogs import DISTROS
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +41,30 @@ def test_a_release_in_the_catalog(text: str, release: str, serial: str | None) -
     assert parse(text) == CatalogReference(
         text=text, distro="ubuntu", release=release, serial=serial
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "distro", "release", "serial", "variant"),
+    [
+        ("ubuntu:24.04@daily", "ubuntu", "24.04", None, "daily"),
+        ("ubuntu:noble/20260911@minimal", "ubuntu", "noble", "20260911", "minimal"),
+        ("debian:12", "debian", "12", None, None),
+        ("debian:trixie/20250814-2204@generic", "debian", "trixie", "20250814-2204", "generic"),
+        ("fedora:43/1.6", "fedora", "43", "1.6", None),
+        ("alpine:3.22/3.22.1-r0", "alpine", "3.22", "3.22.1-r0", None),
+        ("alpine:3.22.1", "alpine", "3.22.1", None, None),
+        ("opensuse:tumbleweed/20260207", "opensuse", "tumbleweed", "20260207", None),
+        ("corp:2026.1-rc1", "corp", "2026.1-rc1", None, None),
+    ],
+)
+def test_all_distributions_and_the_whole_grammar(
+    text: str, distro: str, release: str, serial: str | None, variant: str | None
+) -> None:
+    reference = parse(text, catalogs=(*DISTROS, "corp"))
+    assert reference == CatalogReference(
+        text=text, distro=distro, release=release, serial=serial, variant=variant
+    )
+    assert catalog_text(distro, release, serial=serial, variant=variant) == text
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +121,16 @@ def test_images_built_here() -> None:
         "ubuntu:NOBLE",
         "ubuntu:a b",
         "ubuntu:24.04/20260911/1",
-        "debian:12",
+        "ubuntu:24.04@",
+        "ubuntu:24.04@Daily",
+        "ubuntu:24.04@daily/20260911",
+        "ubuntu:24.04@daily@minimal",
+        "ubuntu:24.04@../x",
+        "debian:",
+        "debian:../12",
+        "alpine:3.22/..",
+        "fedora:43/1.6/..",
+        "corp:2026.1",
         "plan9:4",
         "noble",
         "local:",
@@ -136,7 +171,10 @@ def test_senseless_and_hostile_references_are_refused(text: str, tmp_path: Path)
     assert "\n" not in caught.value.message
 
 
-@given(st.text(max_size=80) | st.from_regex(r"(ubuntu|local|https?|file):.{0,40}"))
+@given(st.text(max_size=80) | st.from_regex(r"(ubuntu|debian|alpine|local|https?|file):.{0,40}"))
 def test_any_text_gives_a_reference_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
-        parse(text, cwd=Path("/nonexistent"))
+        reference = parse(text, cwd=Path("/nonexistent"))
+        if isinstance(reference, CatalogReference):
+            parts = (reference.release, reference.serial or "", reference.variant or "")
+            assert not any("/" in part or ".." in part.split("/") for part in parts)

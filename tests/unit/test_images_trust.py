@@ -97,7 +97,7 @@ def store(tmp_path: Path, server: ImageServer) -> KeyStore:
 
 @pytest.fixture
 def settings(server: ImageServer, store: KeyStore, ours: str) -> Settings:
-    return Settings(ubuntu_mirror=server.url, web=quick(), keys=store, pinned=(pin(ours),))
+    return Settings(mirrors={"ubuntu": server.url}, web=quick(), keys=store, pinned=(pin(ours),))
 
 
 def pull(settings: Settings, cache: Cache, progress: Heard | None = None) -> Image:
@@ -484,7 +484,7 @@ def test_a_cached_image_is_attested_again(
     (before,) = cache.entries()
     assert before.verified is Verified.CATALOG
     # Out of reach: what was taken by digest is not enough.
-    down = replace(settings, ubuntu_mirror="http://127.0.0.1:1/")
+    down = replace(settings, mirrors={"ubuntu": "http://127.0.0.1:1/"})
     with pytest.raises(Unreachable):
         pull(down, cache)
     assert pull(replace(down, verify=Verify.DIGEST), cache).source.verified is Verified.CATALOG

@@ -72,3 +72,10 @@ def test_operating_systems() -> None:
     assert bookworm.libosinfo_id == "http://debian.org/debian/12"
     assert str(bookworm) == "debian 12"
     assert OperatingSystem(distro="other", version="1").default_user == FALLBACK_USER
+    for distro, version, osinfo in (
+        ("fedora", "43", "http://fedoraproject.org/fedora/43"),
+        ("alpine", "3.22", "http://alpinelinux.org/alpinelinux/3.22"),
+        ("opensuse", "tumbleweed", "http://opensuse.org/opensuse/tumbleweed"),
+    ):
+        system = OperatingSystem(distro=distro, version=version)
+        assert (system.libosinfo_id, system.default_user) == (osinfo, distro)

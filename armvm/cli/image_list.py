@@ -1,0 +1,119 @@
+"""``image list``: what is cached, and what the catalogs offer."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from armvm.cli.context import open_host, print_json, print_rows, progress_for
+from armvm.cli.options import Connect, Json, PoolName, Quiet
+from armvm.progress import size_text
+
+#: The units that an age is told in: seconds in one, and its name.
+_AGES = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command("list", epilog=_EXAMPLES)(list_)
+
+
+_EXAMPLES = """Examples:
+
+  armvm image list
+
+  armvm image list --remote
+
+  armvm image list --remote --all ubuntu debian"""
+
+
+def list_(
+    catalog: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CATALOG]...", help="Only these: ubuntu, debian, …"),
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="What the catalogs offer, not what is cached.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="With --remote: every serial and variant.")
+    ] = False,
+    connect: Connect = None,
+    pool: PoolName = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the images in the cache and who uses them, or what the catalogs offer."""
+    from armvm.errors import UsageError
+
+    if every and not remote:
+        raise UsageError("--all goes with --remote: everything that is cached is listed anyway")
+    if remote:
+        from armvm.provision.image_list import on_offer
+
+        offers = on_offer(catalog or [], progress_for(quiet), every=every)
+        print_json(offers) if json else _print_offers(offers)
+        return
+    from armvm.provision.access import pool_name
+    from armvm.provision.image_list import in_cache
+
+    found = in_cache(catalog or [], _connection(connect), pool_name(pool))
+    print_json(found) if json else _print_cached(found)
+
+
+def _connection(connect: str | None) -> Any:
+    """Open libvirt; None where it does not answer and was not asked for: the cache needs none."""
+    from armvm.errors import ConnectFailed, PermissionDenied
+
+    try:
+        return open_host(connect)
+    except (ConnectFailed, PermissionDenied):
+        if connect is not None:
+            raise
+        return None
+
+
+def _print_cached(found: list[dict[str, Any]]) -> None:
+    rows = [
+        [
+            str(one["reference"] or "?"),
+            str(one["serial"] or "-"),
+            size_text(one["size"]),
+            age_text(time.time() - one["stored"]) if one["stored"] else "-",
+            str(one["problem"] or _vouched(one)),
+            "?" if one["used_by"] is None else ", ".join(one["used_by"]) or "-",
+            str(one["digest"])[:19],
+        ]
+        for one in found
+    ]
+    print_rows(["REFERENCE", "SERIAL", "SIZE", "AGE", "VERIFIED", "USED BY", "DIGEST"], rows)
+
+
+def _print_offers(offers: list[dict[str, Any]]) -> None:
+    rows = [
+        [
+            str(one["reference"]),
+            str(one["serial"] or "-"),
+            size_text(one["size"]) if one["size"] else "-",
+            str(one["title"] or "-"),
+            "yes" if one["cached"] else "-",
+        ]
+        for one in offers
+    ]
+    print_rows(["REFERENCE", "SERIAL", "SIZE", "RELEASE", "CACHED"], rows)
+
+
+def _vouched(one: dict[str, Any]) -> str:
+    """Return what vouches for an image, short: the kind, and of a key the id."""
+    signer = one.get("signer")
+    return f"{one['verified']} {signer[-16:]}" if signer else str(one["verified"])
+
+
+def age_text(seconds: float) -> str:
+    """Return an age in its largest whole unit: ``age_text(7300)`` is ``2 h``."""
+    for length, unit in _AGES:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return "now"

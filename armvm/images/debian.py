@@ -1,0 +1,170 @@
+"""Debian's cloud images: ``@genericcloud`` (the usual), ``@generic``, and both as ``@daily…``.
+
+The layout of https://cloud.debian.org/images/cloud/ (its own README, and Lima's
+hack/update-template-debian.sh)::
+
+    bookworm/latest/debian-12-genericcloud-arm64.json         a manifest; says which serial it is
+    bookworm/20250814-2204/SHA512SUMS
+    bookworm/20250814-2204/debian-12-genericcloud-arm64-20250814-2204.qcow2
+    bookworm/daily/20250814-2204/debian-12-genericcloud-arm64-daily-20250814-2204.qcow2
+
+``latest`` changes between two requests; a serial's directory does not, so images are taken from
+there. The checksum files are not signed: what vouches for them is the server's certificate.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from armvm.errors import FetchFailed, NotFound
+from armvm.images import fetch
+from armvm.images.catalog import (
+    Asking,
+    Found,
+    Offer,
+    check_variant,
+    no_such_release,
+    no_such_serial,
+    numbers,
+    offers_of,
+)
+from armvm.images.listing import directory, directory_if_any
+from armvm.images.reference import CatalogReference
+from armvm.images.statement import Statement
+from armvm.spec.system import CODENAMES, OperatingSystem
+
+BASE = "https://cloud.debian.org/images/cloud/"
+
+_CODENAMES = {version: name for name, version in CODENAMES["debian"].items()}
+_SERIAL = re.compile(r"[0-9]{8}-[0-9]{1,6}\Z")
+
+#: variant → the image's kind, and whether it is of the daily tree.
+_VARIANTS = {
+    "genericcloud": ("genericcloud", False),
+    "generic": ("generic", False),
+    "daily": ("genericcloud", True),
+    "generic-daily": ("generic", True),
+}
+_USUAL = "genericcloud"
+
+#: The largest manifest, in bytes (50 kB in 2025: it lists the packages).
+MAX_MANIFEST = 4 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debian:
+    """Debian's images on a server with the tree of cloud.debian.org's ``images/cloud/``."""
+
+    base: str = BASE
+    name: str = "debian"
+    variants: tuple[str, ...] = tuple(_VARIANTS)
+    usual_variant: str | None = _USUAL
+    signed: bool = False
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
+        """Find an image by version or codename, and serial (``20250814-2204``)."""
+        variant = check_variant(self, reference) or _USUAL
+        kind, daily = _VARIANTS[variant]
+        version = CODENAMES["debian"].get(reference.release, reference.release)
+        if version not in _CODENAMES:
+            no_such_release(reference, sorted(_CODENAMES, key=numbers, reverse=True))
+        tree = f"{self.base}{_CODENAMES[version]}/" + ("daily/" if daily else "")
+        stem = f"debian-{version}-{kind}-arm64" + ("-daily" if daily else "")
+        serial = reference.serial
+        if serial is None:
+            serial = self._latest(tree, stem, version, ask)
+        else:
+            there = _serials(directory_if_any(ask, tree))
+            if serial not in there and (there or not _SERIAL.match(serial)):
+                no_such_serial(reference, version, there)
+        name = f"{stem}-{serial}.qcow2"
+        return Found(
+            location=f"{tree}{serial}/{name}",
+            name=name,
+            version=version,
+            system=OperatingSystem(distro="debian", version=version),
+            serial=serial,
+            variant=None if variant == _USUAL else variant,
+            pinned=reference.serial is not None,
+            statement=Statement(url=f"{tree}{serial}/SHA512SUMS"),
+        )
+
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
+        """List each release's newest serial; or all serials, of the daily tree too."""
+        offers = []
+        there = directory(ask, self.base)
+        for version in sorted(_CODENAMES, key=numbers, reverse=True):
+            if f"{_CODENAMES[version]}/" not in there:
+                continue
+            tree = f"{self.base}{_CODENAMES[version]}/"
+            trees: list[tuple[str, str | None]] = [(tree, None)]
+            if every:
+                trees += [(tree, "generic"), (f"{tree}daily/", "daily")]
+            for place, variant in trees:
+                serials = _serials(directory_if_any(ask, place))
+                offers += offers_of(
+                    "debian",
+                    version,
+                    serials,
+                    every=every,
+                    variant=variant,
+                    title=_CODENAMES[version],
+                )
+        return offers
+
+    def means(self, release: str, version: str) -> bool:
+        """Versions and codenames mean themselves."""
+        return version == CODENAMES["debian"].get(release, release)
+
+    def usual(self) -> list[str]:
+        """The releases that people ask for."""
+        return ["debian:13", "debian:12", "debian:trixie", "debian:bookworm", "debian:13@generic"]
+
+    def _latest(self, tree: str, stem: str, version: str, ask: Asking) -> str:
+        """Return the serial that ``latest`` is, by its manifest."""
+        url = f"{tree}latest/{stem}.json"
+        try:
+            manifest = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
+        except FetchFailed:
+            if _serials(directory_if_any(ask, tree)):
+                raise
+            # A release in the making has daily images only.
+            raise NotFound(
+                f"there are no such images of Debian {version} for arm64",
+                detail=url,
+                hint=f"perhaps there are daily ones: debian:{version}@daily",
+            ) from None
+        serial = serial_in(manifest)
+        if serial is None:
+            raise FetchFailed(
+                "Debian's image manifest does not say which serial it is of",
+                detail=url,
+                hint="name a serial: armvm image list --remote --all shows them",
+            )
+        return serial
+
+
+def _serials(names: list[str]) -> list[str]:
+    """Return the serials among a directory's names, the newest first."""
+    found = [name.rstrip("/") for name in names]
+    return sorted(filter(_SERIAL.match, found), key=numbers, reverse=True)
+
+
+def serial_in(manifest: bytes) -> str | None:
+    """Return the serial in a manifest: the label of its first item that has one. None without."""
+    try:
+        document: Any = json.loads(manifest)
+    except (ValueError, RecursionError):
+        return None
+    items = document.get("items") if isinstance(document, Mapping) else None
+    for item in items if isinstance(items, list) else []:
+        value: Any = item
+        for key in ("metadata", "labels", "cloud.debian.org/version"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, str) and _SERIAL.match(value):
+            return value
+    return None

@@ -1,0 +1,153 @@
+"""Fedora Cloud Base images.
+
+The layout of https://dl.fedoraproject.org/pub/fedora/linux/ (Lima's
+hack/update-template-fedora.sh, and Fedora's releases.json)::
+
+    releases/43/Cloud/aarch64/images/Fedora-Cloud-43-1.6-aarch64-CHECKSUM      clear-signed
+    releases/43/Cloud/aarch64/images/Fedora-Cloud-Base-Generic-43-1.6.aarch64.qcow2
+
+The image's name has changed: ``Fedora-Cloud-Base-39-1.5.aarch64.qcow2``,
+``Fedora-Cloud-Base-Generic.aarch64-40-1.14.qcow2``, since 41 as above. So the directory is asked
+for it. ``1.6`` is the compose, here the serial. A release is on that server while Fedora supports
+it; older ones move to https://archives.fedoraproject.org/pub/archive/fedora/linux/, which can be
+named as a mirror.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from armvm.errors import FetchFailed
+from armvm.images.catalog import (
+    Asking,
+    Found,
+    Offer,
+    check_variant,
+    no_such_release,
+    no_such_serial,
+    numbers,
+    offers_of,
+)
+from armvm.images.listing import directory, directory_if_any, of_release
+from armvm.images.openpgp import Key
+from armvm.images.pinned import FEDORA
+from armvm.images.reference import CatalogReference
+from armvm.images.statement import Statement
+from armvm.spec.system import OperatingSystem
+
+#: Not download.fedoraproject.org, which sends each request to another mirror.
+BASE = "https://dl.fedoraproject.org/pub/fedora/linux/"
+
+_IMAGE = re.compile(
+    r"Fedora-Cloud-Base(?:-Generic)?"
+    r"(?:-(?P<v1>\d{2,3})-(?P<s1>\d+(?:\.\d+)+)\.aarch64|\.aarch64-(?P<v2>\d{2,3})-(?P<s2>\d+(?:\.\d+)+))"
+    r"\.qcow2\Z"
+)
+_CHECKSUM = re.compile(r"Fedora-Cloud-(\d{2,3})-(\d+(?:\.\d+)+)-aarch64-CHECKSUM\Z")
+_VERSION = re.compile(r"\d{2,3}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fedora:
+    """Fedora's images on a server with the tree of ``pub/fedora/linux/``."""
+
+    base: str = BASE
+    name: str = "fedora"
+    variants: tuple[str, ...] = ()
+    usual_variant: str | None = None
+    signed: bool = True
+    keys: Mapping[str, Key] = field(default_factory=lambda: FEDORA)
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
+        """Find a release's image; ``latest`` is the newest release."""
+        check_variant(self, reference)
+        version = reference.release
+        if version == "latest":
+            version = next(iter(self._versions(ask)), "")
+        if not _VERSION.match(version):
+            no_such_release(reference, self._versions(ask))
+        place = self._place(version)
+        names = of_release(
+            ask,
+            place,
+            reference=reference,
+            version=version,
+            known=lambda: self._versions(ask),
+        )
+        images, sums = _images(names, version), _checksums(names, version)
+        serials = sorted(images, key=numbers, reverse=True)
+        serial = reference.serial or next(iter(serials), "")
+        if serial not in images:
+            no_such_serial(reference, version, serials)
+        if serial not in sums:
+            raise FetchFailed(
+                f"Fedora {version} {serial} has no CHECKSUM file",
+                detail=place,
+                hint="try again later, or name another serial",
+            )
+        return Found(
+            location=place + images[serial],
+            name=images[serial],
+            version=version,
+            system=OperatingSystem(distro="fedora", version=version),
+            serial=serial,
+            pinned=reference.serial is not None,
+            statement=Statement(url=place + sums[serial], clear=True, keys=self.keys_of(version)),
+        )
+
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
+        """List the releases that the server has, with their newest image; or every image."""
+        offers = []
+        for version in self._versions(ask):
+            # None: a release without cloud images for arm64.
+            names = directory_if_any(ask, self._place(version))
+            serials = sorted(_images(names, version), key=numbers, reverse=True)
+            offers += offers_of("fedora", version, serials, every=every)
+        return offers
+
+    def means(self, release: str, version: str) -> bool:
+        """Versions mean themselves; latest means any."""
+        return release in (version, "latest")
+
+    def usual(self) -> list[str]:
+        """The releases that people ask for."""
+        return ["fedora:latest", "fedora:44", "fedora:43"]
+
+    def keys_of(self, version: str) -> tuple[Key, ...]:
+        """Return the key of a release; of one that is not pinned, all keys.
+
+        So a release that is newer than the pins is refused as signed by somebody else, and is
+        not quietly taken for unsigned.
+        """
+        return (self.keys[version],) if version in self.keys else tuple(self.keys.values())
+
+    def _place(self, version: str) -> str:
+        return f"{self.base}releases/{version}/Cloud/aarch64/images/"
+
+    def _versions(self, ask: Asking) -> list[str]:
+        names = [name.rstrip("/") for name in directory(ask, f"{self.base}releases/")]
+        return sorted(filter(_VERSION.match, names), key=numbers, reverse=True)
+
+
+def system_of(name: str) -> OperatingSystem | None:
+    """Return the release that an image's file name tells of; None for another file."""
+    match = _IMAGE.match(name)
+    return match and OperatingSystem(distro="fedora", version=match["v1"] or match["v2"])
+
+
+def _images(names: list[str], version: str) -> dict[str, str]:
+    """Return serials with the images' names."""
+    found = {}
+    for name in names:
+        match = _IMAGE.match(name)
+        if match and version == (match["v1"] or match["v2"]):
+            found[match["s1"] or match["s2"]] = name
+    return found
+
+
+def _checksums(names: list[str], version: str) -> dict[str, str]:
+    """Return serials with the names of the checksum files."""
+    matches = [match for match in map(_CHECKSUM.match, names) if match]
+    return {match[2]: match[0] for match in matches if match[1] == version}

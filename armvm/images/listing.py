@@ -1,0 +1,83 @@
+"""Reading the directory pages of web servers: which files and folders a directory has.
+
+Apache, nginx, lighttpd and openSUSE's MirrorCache all write ``<a href="NAME">`` for a file and
+``<a href="NAME/">`` for a folder; some with ``./`` or the directory's own path before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from armvm.errors import FetchFailed
+from armvm.images import fetch
+from armvm.images.catalog import Asking, no_such_release
+from armvm.images.reference import CatalogReference
+
+#: The largest directory page, in bytes.
+MAX_LISTING = 8 << 20
+
+_HREF = re.compile(rb"""href\s{0,8}=\s{0,8}["']([^"'<>\s]{1,512})["']""", re.IGNORECASE)
+#: A plain name: nothing that would have to be quoted in a URL, or leads anywhere else.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}/?\Z")
+
+
+def directory(ask: Asking, url: str) -> list[str]:
+    """Return the names in the directory at *url* (with a slash at its end), folders with a slash.
+
+    Names that are not plain are left out. Raises Unreachable and FetchFailed.
+    """
+    page = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING)
+    return names(page, urlsplit(url).path)
+
+
+def directory_if_any(ask: Asking, url: str) -> list[str]:
+    """Return directory(), nothing where the server refuses it: mirrors need not have all.
+
+    Raises Unreachable.
+    """
+    try:
+        return directory(ask, url)
+    except FetchFailed:
+        return []
+
+
+def names(page: bytes, path: str) -> list[str]:
+    """Return the plain names that a directory page links to; *path* is the directory's own."""
+    found: dict[str, None] = {}
+    for match in _HREF.finditer(page):
+        try:
+            target = match[1].decode("ascii")
+        except UnicodeDecodeError:
+            continue
+        target = target.removeprefix("./")
+        if target.startswith("/"):
+            if not target.startswith(path):
+                continue
+            target = target.removeprefix(path)
+        if _NAME.match(target):
+            found[target] = None
+    return list(found)
+
+
+def of_release(
+    ask: Asking,
+    url: str,
+    *,
+    reference: CatalogReference,
+    version: str,
+    known: Callable[[], list[str]],
+) -> list[str]:
+    """Return directory(), or raise NotFound where there is none because there is no such release.
+
+    *known* lists the releases, the newest first; it is asked only when the directory is refused:
+    servers answer 404 for a release that does not exist.
+    """
+    try:
+        return directory(ask, url)
+    except FetchFailed:
+        versions = known()
+        if version in versions:
+            raise
+        no_such_release(reference, versions)

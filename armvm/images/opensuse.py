@@ -1,0 +1,154 @@
+"""openSUSE's Minimal-VM images for clouds: Leap and Tumbleweed.
+
+The layout of https://download.opensuse.org/ (Lima's hack/update-template-opensuse.sh; the names
+and the form of the ``.sha256`` as kubevirt/containerdisks recorded them)::
+
+    distribution/leap/16.0/appliances/Leap-16.0-Minimal-VM.aarch64-Cloud-Build18.7.qcow2
+    distribution/leap/15.6/appliances/openSUSE-Leap-15.6-Minimal-VM.aarch64-15.6.0-Cloud-Build16.30.qcow2
+    ports/aarch64/tumbleweed/appliances/
+        openSUSE-Tumbleweed-Minimal-VM.aarch64-1.0.0-Cloud-Snapshot20260207.qcow2
+
+each with a ``.sha256`` and its signature ``.sha256.asc`` beside it, and with a link without build
+number. The build (``18.7``) or snapshot (``20260207``) is the serial.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from armvm.images.catalog import (
+    Asking,
+    Found,
+    Offer,
+    check_variant,
+    no_such_release,
+    no_such_serial,
+    numbers,
+    offers_of,
+)
+from armvm.images.checksums import digests
+from armvm.images.listing import directory, directory_if_any, of_release
+from armvm.images.openpgp import Key
+from armvm.images.pinned import OPENSUSE
+from armvm.images.reference import CatalogReference
+from armvm.images.statement import Statement
+from armvm.spec.system import OperatingSystem
+
+BASE = "https://download.opensuse.org/"
+ROLLING = "tumbleweed"
+
+_IMAGE = re.compile(
+    r"(?:openSUSE-)?(?P<version>Leap-\d+\.\d+|Tumbleweed)-Minimal-VM\.aarch64"
+    r"(?:-\d+\.\d+\.\d+)?-Cloud(?:-(?:Build|Snapshot)(?P<serial>\d+(?:\.\d+)*))?\.qcow2\Z"
+)
+_LEAP = re.compile(r"\d{2}\.\d\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSuse:
+    """openSUSE's images on a server with the tree of download.opensuse.org."""
+
+    base: str = BASE
+    name: str = "opensuse"
+    variants: tuple[str, ...] = ()
+    usual_variant: str | None = None
+    signed: bool = True
+    keys: tuple[Key, ...] = OPENSUSE
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:
+        """Find the image of a Leap (``16.0``; ``leap`` is the newest) or of ``tumbleweed``."""
+        check_variant(self, reference)
+        version = reference.release
+        if version in ("leap", "latest"):
+            version = next(iter(self._leaps(ask)), "")
+        if version != ROLLING and not _LEAP.match(version):
+            no_such_release(reference, [*self._leaps(ask), ROLLING])
+        place = self._place(version)
+        names = of_release(
+            ask,
+            place,
+            reference=reference,
+            version=version,
+            known=lambda: [*self._leaps(ask), ROLLING],
+        )
+        images = _images(names, version)
+        serials = sorted(filter(None, images), key=numbers, reverse=True)
+        # Without any build in the directory, the link that has none in its name.
+        serial = reference.serial or next(iter(serials), "")
+        if serial not in images:
+            no_such_serial(reference, version, serials)
+        name = images[serial]
+        return Found(
+            location=place + name,
+            name=name,
+            version=version,
+            system=OperatingSystem(distro="opensuse", version=version),
+            serial=serial or None,
+            pinned=reference.serial is not None,
+            statement=Statement(
+                url=f"{place}{name}.sha256",
+                signature=f"{place}{name}.sha256.asc",
+                keys=self.keys,
+            ),
+            read=lambda document: digest_in(document, name, version, serial),
+        )
+
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
+        """List Tumbleweed and the Leaps, each with its newest image; or every image."""
+        offers = []
+        for version in [ROLLING, *self._leaps(ask)]:
+            # None: a Leap without such images for arm64.
+            names = directory_if_any(ask, self._place(version))
+            images = _images(names, version)
+            serials = sorted(filter(None, images), key=numbers, reverse=True)
+            if not serials and images:
+                serials = [""]
+            title = "Tumbleweed" if version == ROLLING else "Leap"
+            offers += offers_of("opensuse", version, serials, every=every, title=title)
+        return offers
+
+    def means(self, release: str, version: str) -> bool:
+        """Versions mean themselves; leap means any but tumbleweed."""
+        return release == version or (release in ("leap", "latest") and version != ROLLING)
+
+    def usual(self) -> list[str]:
+        """The releases that people ask for."""
+        return ["opensuse:leap", "opensuse:16.0", "opensuse:15.6", "opensuse:tumbleweed"]
+
+    def _place(self, version: str) -> str:
+        if version == ROLLING:
+            return f"{self.base}ports/aarch64/tumbleweed/appliances/"
+        return f"{self.base}distribution/leap/{version}/appliances/"
+
+    def _leaps(self, ask: Asking) -> list[str]:
+        folders = directory(ask, f"{self.base}distribution/leap/")
+        found = [name.rstrip("/") for name in folders if name.endswith("/")]
+        return sorted(filter(_LEAP.match, found), key=numbers, reverse=True)
+
+
+def system_of(name: str) -> OperatingSystem | None:
+    """Return the version that an image's file name tells of; None for another file."""
+    match = _IMAGE.match(name)
+    version = match and match["version"].removeprefix("Leap-").lower()
+    return OperatingSystem(distro="opensuse", version=version) if version else None
+
+
+def _images(names: list[str], version: str) -> dict[str, str]:
+    """Return serials with the images' names; "" for the name without a build."""
+    wanted = "Tumbleweed" if version == ROLLING else f"Leap-{version}"
+    matches = [match for match in map(_IMAGE.match, names) if match]
+    return {match["serial"] or "": match[0] for match in matches if match["version"] == wanted}
+
+
+def digest_in(document: bytes, name: str, version: str, serial: str) -> str | None:
+    """Return the digest that a ``.sha256`` has for the image *name*.
+
+    The checksum file of the link (*serial* is "") may have the name with the build in it.
+    """
+    # Leap 15.6's has one space between digest and name, where sha256sum writes two.
+    found = digests(re.sub(rb"(?m)^([0-9a-fA-F]{64}) (?=[^ *])", rb"\1  ", document))
+    if serial or name in found:
+        return found.get(name)
+    others = [digest for other, digest in found.items() if _images([other], version)]
+    return others[0] if len(others) == 1 else None

@@ -1,0 +1,131 @@
+"""A user's own catalog: a URL with the version in it, and the file with its checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from armvm.errors import ConfigError
+from armvm.images.catalog import Asking, Found, Offer, check_variant, no_such_release
+from armvm.images.checksums import digests
+from armvm.images.openpgp import Key
+from armvm.images.reference import CatalogReference, catalog_text
+from armvm.images.statement import Statement
+from armvm.spec.catalogs import OwnCatalog
+from armvm.spec.system import OperatingSystem
+
+
+def keys_of(own: OwnCatalog) -> tuple[Key, ...]:
+    """Return the keys that may sign for a user's own catalog."""
+    return tuple(
+        Key(
+            fingerprint=one,
+            owner=own.name,
+            keyrings=(own.keyring,) if own.keyring else (),
+        )
+        for one in own.fingerprints
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A catalog made of URLs with placeholders. It knows the versions it was told of."""
+
+    own: OwnCatalog
+
+    @property
+    def name(self) -> str:
+        """What stands before the colon of a reference."""
+        return self.own.name
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """None are known: whatever is asked for goes into the URL, if that has a place for it."""
+        return ()
+
+    @property
+    def usual_variant(self) -> str | None:
+        """The usual images have no name."""
+        return None
+
+    @property
+    def signed(self) -> bool:
+        """Whether its checksums have a signature."""
+        return self.own.signature is not None
+
+    def find(self, reference: CatalogReference, ask: Asking) -> Found:  # noqa: ARG002
+        """Fill the URLs in; asks no server."""
+        version = reference.release
+        if self.own.versions and version not in self.own.versions:
+            no_such_release(reference, self.own.versions)
+        if reference.variant and "{variant}" not in self.own.url:
+            check_variant(self, reference)
+        for what in ("serial", "variant"):
+            if bool(getattr(reference, what)) != (f"{{{what}}}" in self.own.url):
+                raise ConfigError(
+                    f"the catalog {self.name} has "
+                    + ("no serials" if getattr(reference, what) else f"one image for each {what}"),
+                    hint=f"write {self.name}:VERSION"
+                    + ("/SERIAL" if "{serial}" in self.own.url else "")
+                    + ("@VARIANT" if "{variant}" in self.own.url else ""),
+                )
+        values = {
+            "version": version,
+            "arch": "arm64",
+            "serial": reference.serial or "",
+            "variant": reference.variant or "",
+        }
+        location = _fill(self.own.url, values)
+        name = unquote(urlsplit(location).path.rpartition("/")[2])
+        return Found(
+            location=location,
+            name=name,
+            version=version,
+            system=OperatingSystem(distro=self.own.distro, version=version),
+            serial=reference.serial,
+            variant=reference.variant,
+            pinned=bool(reference.serial),
+            statement=self._statement(values),
+            read=lambda document: _digest(document, name),
+        )
+
+    # ARG002: a catalog is handed what others need.
+    def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:  # noqa: ARG002
+        """List the versions that the configuration names."""
+        return [
+            Offer(reference=catalog_text(self.name, one), version=one) for one in self.own.versions
+        ]
+
+    def means(self, release: str, version: str) -> bool:
+        """Versions mean themselves."""
+        return release == version
+
+    def usual(self) -> list[str]:
+        """The versions that the configuration names."""
+        return [catalog_text(self.name, one) for one in self.own.versions]
+
+    def _statement(self, values: Mapping[str, str]) -> Statement | None:
+        own = self.own
+        if own.checksums is None:
+            return None
+        clear = own.signature == "clear"
+        return Statement(
+            url=_fill(own.checksums, values),
+            signature=_fill(own.signature, values) if own.signature and not clear else None,
+            clear=clear,
+            keys=keys_of(own),
+        )
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    # Not str.format: its braces could ask for attributes. The values have no braces themselves.
+    for key, value in values.items():
+        template = template.replace(f"{{{key}}}", value)
+    return template
+
+
+def _digest(document: bytes, name: str) -> str | None:
+    """Return a file's digest; that of the document's only line, where it stands alone."""
+    found = digests(document)
+    return found.get(name) or (found.get("") if len(found) == 1 else None)

@@ -1,0 +1,31 @@
+"""Ubuntu's cloud images: released (the usual), ``@daily`` and ``@minimal``."""
+
+from __future__ import annotations
+
+from armvm.images.openpgp import Key
+from armvm.images.pinned import UBUNTU
+from armvm.images.simplestreams import RELEASED
+from armvm.images.streams import USUAL, Streams
+
+#: Released images. The daily and the minimal tree lie beside it.
+BASE = "https://cloud-images.ubuntu.com/releases/"
+
+#: What the daily products file calls itself. The minimal one calls itself as the released one
+#: does; its file has the same name (https://cloud-images.ubuntu.com/minimal/releases/streams/v1/).
+DAILY = "com.ubuntu.cloud:daily:download"
+
+
+def catalog(base: str = BASE, keys: tuple[Key, ...] = UBUNTU) -> Streams:
+    """Return the catalog on the server with the releases tree *base*, signed by *keys*.
+
+    Where *base* is called ``releases``, the other trees are looked for beside it, as on
+    Ubuntu's own server; otherwise below it.
+    """
+    root = base[: -len("releases/")] if base.endswith("/releases/") else base
+    return Streams(
+        name="ubuntu",
+        trees={USUAL: base, "daily": f"{root}daily/", "minimal": f"{root}minimal/releases/"},
+        distro="ubuntu",
+        keys=keys,
+        contents={USUAL: RELEASED, "daily": DAILY, "minimal": RELEASED},
+    )
