@@ -24,6 +24,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "qemu-img": ("qemu-utils", "qemu-img"),
     "ssh": ("openssh-client", "openssh-clients"),
     "sfdisk": ("fdisk", "util-linux"),
+    "prlimit": ("util-linux", "util-linux"),
     "mkfs.ext4": ("e2fsprogs", "e2fsprogs"),
     "mke2fs": ("e2fsprogs", "e2fsprogs"),
     "debugfs": ("e2fsprogs", "e2fsprogs"),
@@ -51,6 +52,24 @@ class Completed:
     def text(self) -> str:
         """Standard output as text; bytes that are no UTF-8 are replaced."""
         return self.stdout.decode(errors="replace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a program may use at most: address space in bytes, and seconds of CPU time.
+
+    For programs that read what others have made. prlimit(1), which every Linux has (util-linux),
+    sets them before the program begins, with no Python between fork and exec: that is not safe
+    beside threads (``preexec_fn`` in subprocess's documentation).
+    """
+
+    memory: int
+    cpu: int
+
+    def wrap(self, words: Sequence[str]) -> list[str]:
+        """Return the command line that runs *words* with these limits, and without core dumps."""
+        limits = [f"--as={self.memory}", f"--cpu={self.cpu}", "--core=0"]
+        return [find("prlimit"), *limits, "--", *words]
 
 
 def find(program: str) -> str:
@@ -86,13 +105,14 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
+    limits: Limits | None = None,
 ) -> Completed:
     """Run a program to its end and return how it ended.
 
     *timeout* is in seconds. *env* is added to the environment. With *on_line* (and then no
     *input*), standard output and standard error are joined, and each line is handed over as it
-    comes. Whatever ends the call early (a time-out, Ctrl-C) ends the program and all that it
-    started.
+    comes. *limits* hold for the program and all that it starts. Whatever ends the call early (a
+    time-out, Ctrl-C) ends the program and all that it started.
 
     Raises MissingCapability when the program is not there, CommandFailed when it fails (unless
     *check* is false) or runs out of time.
@@ -101,7 +121,7 @@ def run(
 
     words = [find(str(argv[0])), *map(str, argv[1:])]
     process = subprocess.Popen(
-        words,
+        limits.wrap(words) if limits else words,
         stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,

@@ -82,6 +82,7 @@ def boot_files(image: Image, *, cache: Cache) -> BootFiles:
                 process.run(
                     ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image.path, raw],
                     timeout=TIMEOUT,
+                    limits=process.Limits(memory=4 << 30, cpu=int(TIMEOUT)),
                 )
                 return _extract(image, raw, directory)
             except CommandFailed as error:
