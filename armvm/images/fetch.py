@@ -158,12 +158,16 @@ class _Download:
     def run(self) -> Taken:
         """Bring what is missing, however often it takes, and return the digests."""
 
+        most = self.intake.size
+
         def attempt() -> None:
-            before = self.intake.size
+            nonlocal most
             try:
                 self._attempt()
             except Transient as failure:
-                progressed = self.intake.size - before >= WORTH
+                # Beyond all that came before: to fetch the same again and again is no progress.
+                progressed = self.intake.size - most >= WORTH
+                most = max(most, self.intake.size)
                 error = failure.error
                 if isinstance(error, FetchFailed):
                     error = _MayPass(error.message, detail=error.detail, hint=error.hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from armvm.errors import BuildFailed, NotFound
@@ -17,7 +18,10 @@ from armvm.images.formats import DiskFormat
 from armvm.images.model import Image, ImageSource
 from armvm.images.reference import public_url
 from armvm.images.transport import Web
-from armvm.progress import Progress
+from armvm.progress import Progress, Task
+
+#: How often whoever waits looks for the size of what is fetched, before it is shown without.
+_LOOKS = 10
 
 #: How the location of an image built here begins; its name follows.
 LOCAL = "local:"
@@ -109,19 +113,20 @@ def _turn(
     part = cache.part(key)
     with ExitStack() as held:
         with ExitStack() as waiting:
-            tasks = []
-
-            def begin() -> None:
-                origin = part.origin()
-                total = source.size or (origin.total if origin else None)
-                label = f"another armvm is fetching {shown}: waiting for it"
-                tasks.append(waiting.enter_context(progress.task(label, total=total)))
+            tasks: list[Task] = []
+            looks = count()
 
             def watch() -> None:
-                if size := part.size():
+                origin = part.origin()
+                total = source.size or (origin.total if origin else None)
+                # How much it is, the server may still have to tell the other one.
+                if not tasks and (total or next(looks) == _LOOKS):
+                    label = f"another armvm is fetching {shown}: waiting for it"
+                    tasks.append(waiting.enter_context(progress.task(label, total=total)))
+                if tasks and (size := part.size()):
                     tasks[0].update(size)
 
-            held.enter_context(cache.lock(key, on_wait=begin, watch=watch))
+            held.enter_context(cache.lock(key, on_wait=lambda: None, watch=watch))
         yield
 
 
