@@ -123,7 +123,7 @@ def test_a_fetch_goes_on_at_every_tenth(
     fails(server, cache, kept=True)
     progress = Heard()
     whole(pull(server, cache, progress=progress), cache, picture)
-    # A try that has brought more than a MiB lets the tries begin anew: the last of them got through.
+    # A try that has brought more than a MiB lets the tries begin anew: the last one got through.
     assert server.ranges(NAME)[0] is None
     assert set(server.ranges(NAME)[1:]) == {f"bytes={at}-"}
     assert 206 in server.statuses
@@ -318,11 +318,9 @@ def test_ctrl_c_keeps_what_has_come(server: ImageServer, cache: Cache, picture: 
 
 def test_a_slow_loris_ends_by_a_time_out(server: ImageServer, cache: Cache) -> None:
     server.fault(NAME, Fault(drip=0.05))
-    start = time.monotonic()
     error = fails(server, cache, web=quick(slow_rate=100.0, slow_window=0.5), kept=True)
     assert isinstance(error, Unreachable)
     assert "too slowly" in error.message
-    assert 1.5 < time.monotonic() - start < 20
     assert server.count(NAME) == 4
 
 
