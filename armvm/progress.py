@@ -104,7 +104,8 @@ class _PlainTask:
         self._out, self._label, self._total, self._clock = out, label, total, clock
         self._start = self._last = clock()
         self._text: str | None = None
-        self._first: int | None = None  # what was done when it began: of a fetch that goes on
+        #: What was done when it began, which a fetch that goes on tells at once.
+        self._first: int | None = None
 
     def elapsed(self) -> float:
         return self._clock() - self._start
@@ -112,7 +113,7 @@ class _PlainTask:
     def update(self, done: int | None = None, text: str | None = None) -> None:
         now = self._clock()
         if self._first is None:
-            self._first = done
+            self._first = (done or 0) if now - self._start < 1.0 else 0
         if text is not None and text != self._text:
             self._text, self._last = text, now
             self._out.say(f"{self._label}: {text} ({self.elapsed():.0f} s)")
