@@ -9,7 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from armvm import __version__
-from armvm.cli import create, doctor, files, golden, image, login, machines, throwaway
+from armvm.cli import (
+    create,
+    doctor,
+    files,
+    golden,
+    image,
+    image_care,
+    login,
+    machines,
+    throwaway,
+)
 
 
 class Headed(TyperGroup):
@@ -70,5 +80,6 @@ machines.register(app)
 throwaway.register(app)
 login.register(app)
 doctor.register(app)
+image_care.register(image.app)
 app.add_typer(image.app, name="image")
 app.add_typer(golden.app, name="golden")

@@ -1,4 +1,4 @@
-"""``image list|pull|build|rm``."""
+"""``image list|pull|build|rm``; those that look after what is here are in image_care."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ app = typer.Typer(
 
 Reference = Annotated[
     str, typer.Argument(metavar="REF", help="An image.", autocompletion=complete.images)
+]
+
+References = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[REF]...", help="Images.", autocompletion=complete.images),
 ]
 
 
@@ -45,26 +50,51 @@ def list_(json: Json = False) -> None:
     print_rows(["REFERENCE", "SERIAL", "SIZE", "VERIFIED", "STORED", "DIGEST"], rows)
 
 
-@app.command(epilog="Example: armvm image pull ubuntu:24.04")
-def pull(reference: Reference, json: Json = False, quiet: Quiet = False) -> None:
-    """Fetch and verify an image, so that creating from it needs no network."""
+@app.command(
+    epilog="Examples:\n\n  armvm image pull ubuntu:24.04\n\n"
+    "  armvm image pull --all-lts    # before going offline"
+)
+def pull(
+    references: References = None,
+    all_lts: Annotated[
+        bool, typer.Option("--all-lts", help="Ubuntu's supported LTS releases, all of them.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch and verify images, so that creating from them needs no network.
+
+    A fetch that was cut off, or ended by Ctrl-C, goes on where it was.
+    """
+    from armvm.errors import UsageError
     from armvm.provision.images import locate, obtain
 
     progress = progress_for(quiet)
-    image = obtain(locate(reference, progress), progress)
-    facts: dict[str, Any] = {
-        "reference": image.source.reference,
-        "serial": image.source.serial,
-        "path": str(image.path),
-        "digest": image.digest,
-        "size": image.size,
-        "virtual_size": image.virtual_size,
-        "verified": image.source.verified.value,
-    }
+    wanted = list(references or [])
+    if all_lts:
+        from armvm.provision.image_care import lts_references
+
+        wanted += [one for one in lts_references(progress) if one not in wanted]
+    if not wanted:
+        raise UsageError("which image?", hint="armvm image pull ubuntu:24.04, or --all-lts")
+    facts: list[dict[str, Any]] = []
+    for reference in wanted:
+        image = obtain(locate(reference, progress), progress)
+        facts.append(
+            {
+                "reference": image.source.reference,
+                "serial": image.source.serial,
+                "path": str(image.path),
+                "digest": image.digest,
+                "size": image.size,
+                "virtual_size": image.virtual_size,
+                "verified": image.source.verified.value,
+            }
+        )
+        if not json:
+            print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
     if json:
-        print_json(facts)
-    else:
-        print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
+        print_json(facts[0] if len(references or []) == 1 and not all_lts else facts)
 
 
 @app.command(

@@ -81,8 +81,8 @@ class Cache:
         """
         if not digest.startswith("sha256:"):
             found = [e for e in self.entries() if e.published == digest and not e.problem]
-            return self._sound(found[0]) if found else None
-        entry = self._sound(load(self._path(digest)))
+            return self.sound(found[0]) if found else None
+        entry = self.sound(load(self._path(digest)))
         return entry if entry and entry.digest == digest else None
 
     def store(
@@ -116,18 +116,28 @@ class Cache:
         """Return the image built here as *name* by that recipe (any: the newest), or None."""
         found = [e for e in self.entries() if e.name == name and recipe in (None, e.recipe)]
         for entry in sorted(found, key=lambda e: e.stored, reverse=True):
-            if sound := self._sound(entry):
+            if sound := self.sound(entry):
                 return sound
         return None
 
     def store_local(
-        self, file: Path, *, name: str, recipe: str, system: OperatingSystem | None = None
+        self,
+        file: Path,
+        *,
+        name: str,
+        recipe: str,
+        system: OperatingSystem | None = None,
+        verified: Verified = Verified.BUILT,
+        digest: str = "",
+        content: str | None = None,
     ) -> Entry:
         """Move a built qcow2 *file* in (best a partial() of ours: then it is a mere rename).
 
         The caller holds lock(f"local:{name}"), as obtain() does when it calls a builder.
-        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. Raises
-        HostileImage when the file is no qcow2 image that stands alone.
+        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. For a file
+        that was not built, *verified* says what vouches for it; *digest* is what it had where it
+        came from, and *content* the one it has, where they are known. Raises HostileImage when
+        the file is no qcow2 image that stands alone.
         """
         target = self.local_path(name, recipe)
         qcow2.inspect(file, name=f"local:{name}")
@@ -135,8 +145,10 @@ class Cache:
             path=target,
             reference=f"local:{name}",
             location=f"local:{name}",
+            digest=digest,
+            content=content or "",
             system=system,
-            verified=Verified.BUILT,
+            verified=verified,
             name=name,
             recipe=recipe,
         )
@@ -248,7 +260,7 @@ class Cache:
             write_atomic(done.sidecar, dump(done))
         return done
 
-    def _sound(self, entry: Entry) -> Entry | None:
+    def sound(self, entry: Entry) -> Entry | None:
         """Return the entry if its file is what was stored; one with a new date is hashed again."""
         if entry.problem:
             return None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from armvm.images.cache import Cache
 from armvm.images.files import storage_errors, try_lock
-from armvm.images.part import Part
+
+#: Names that part() and partial() of a Cache give; its lock's is made of the same key.
+_OURS = re.compile(r"\.([0-9a-f]{24})\.(?:part|part\.json|[0-9a-f]{16}\.partial)\Z")
 
 #: Seconds after which a half-fetched file is not waited for any more (a week).
 PART_AGE = 7 * 86400.0
 
 
 def forget_parts(cache: Cache, *, age: float = PART_AGE, dry: bool = False) -> dict[Path, int]:
-    """Remove what was half-fetched *age* seconds ago or earlier, and nobody fetches now.
+    """Remove what was half-written *age* seconds ago or earlier, and nobody writes now.
 
     Returns the files with their sizes in bytes; with *dry*, nothing is removed. Raises
     StorageError, PermissionDenied.
@@ -24,22 +27,19 @@ def forget_parts(cache: Cache, *, age: float = PART_AGE, dry: bool = False) -> d
     root = cache.prepare()
     removed: dict[Path, int] = {}
     with storage_errors(root):
-        for key in sorted({file.name.split(".")[1] for file in root.glob(".*.part*")}):
-            part = Part(root / f".{key}.part")
+        found = [_OURS.match(file.name) for file in root.glob(".*.part*")]
+        for key in sorted({match[1] for match in found if match}):
             with _unless_held(root / f".{key}.lock") as free:
-                newest = max((_mtime(file) for file in (part.path, part.note)), default=0.0)
-                if free and cache.clock() - newest >= age:
-                    removed[part.path] = part.size()
+                files = {file: file.stat() for file in root.glob(f".{key}.*part*")}
+                newest = max((status.st_mtime for status in files.values()), default=0.0)
+                if not free or cache.clock() - newest < age:
+                    continue
+                for file, status in files.items():
+                    if file.suffix != ".json":
+                        removed[file] = status.st_size
                     if not dry:
-                        part.discard()
+                        file.unlink(missing_ok=True)
     return removed
-
-
-def _mtime(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 @contextmanager
