@@ -192,7 +192,7 @@ def _zstd(name: str) -> Callable[[], Any]:
     except ImportError as error:
         raise MissingCapability(
             f"{name} is packed with zstd, which this Python cannot undo",
-            hint="pip install zstandard   (or fetch it yourself, unzstd it, and use the file)",
+            hint="pip install 'armvm[zstd]'   (or fetch it yourself, unzstd it, and use the file)",
         ) from error
 
     class Zstd:

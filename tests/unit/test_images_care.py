@@ -1,4 +1,4 @@
-"""The verbs that look after the cache, as programs: prune, verify, import, export, pull of several."""
+"""The verbs that look after the cache, run as programs: prune, verify, import, export, pull."""
 
 from __future__ import annotations
 
