@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from armvm.errors import CommandFailed, MissingCapability
+from armvm.limits import Limits
 
 T = TypeVar("T")
 
@@ -52,24 +53,6 @@ class Completed:
     def text(self) -> str:
         """Standard output as text; bytes that are no UTF-8 are replaced."""
         return self.stdout.decode(errors="replace")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a program may use at most: address space in bytes, and seconds of CPU time.
-
-    For programs that read what others have made. prlimit(1), which every Linux has (util-linux),
-    sets them before the program begins, with no Python between fork and exec: that is not safe
-    beside threads (``preexec_fn`` in subprocess's documentation).
-    """
-
-    memory: int
-    cpu: int
-
-    def wrap(self, words: Sequence[str]) -> list[str]:
-        """Return the command line that runs *words* with these limits, and without core dumps."""
-        limits = [f"--as={self.memory}", f"--cpu={self.cpu}", "--core=0"]
-        return [find("prlimit"), *limits, "--", *words]
 
 
 def find(program: str) -> str:
@@ -121,11 +104,11 @@ def run(
 
     words = [find(str(argv[0])), *map(str, argv[1:])]
     process = subprocess.Popen(
-        limits.wrap(words) if limits else words,
+        [find("prlimit"), *limits.options, "--", *words] if limits else words,
         stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
-        env={**os.environ, "PATH": search_path(), **(env or {})},
+        env={**os.environ, "PATH": search_path(), **(limits.env if limits else {}), **(env or {})},
         cwd=cwd,
         start_new_session=True,
     )

@@ -98,7 +98,8 @@ def import_(
 ) -> None:
     """Copy a disk image of yours into the cache, to be used as local:NAME.
 
-    It is looked at like one from a stranger: whatever would open other files is refused.
+    It is looked at like one from a stranger: whatever would open other files is refused. Then
+    armvm create --image local:NAME makes machines of it.
     """
     from armvm.provision.image_care import import_image
 
@@ -154,7 +155,6 @@ def register(app: typer.Typer) -> None:
     )
     app.command(
         "import",
-        epilog="Example: armvm image import ./disk.qcow2 --as mine    "
-        "(then: armvm create --image local:mine)",
+        epilog="Example: armvm image import ./disk.qcow2 --as mine",
     )(import_)
     app.command(epilog="Example: armvm image export ubuntu:24.04 ./ubuntu.qcow2")(export)

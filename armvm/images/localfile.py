@@ -21,15 +21,16 @@ from armvm.images.cache import Cache
 from armvm.images.files import storage_errors
 from armvm.images.formats import DiskFormat, read_head, recognise
 from armvm.images.hashing import check_digest, hashes_of
+from armvm.limits import Limits
 from armvm.paths import write_atomic
 from armvm.progress import Progress
 
 #: Seconds that converting a raw image may take.
 CONVERT_TIMEOUT = 1800.0
 
-#: What qemu-img may use for it. It was seen to need 0.6 GiB of address space; most of that is
-#: the stacks and the heaps that its threads reserve.
-CONVERT_LIMITS = process.Limits(memory=4 << 30, cpu=1800)
+#: What qemu-img may use for it. It was seen to need 0.6 to 1 GiB of address space, nearly all of it
+#: reserved for the stacks (8 MiB each) of its threads, of which there are up to 64.
+CONVERT_LIMITS = Limits(memory=2 << 30, cpu=1800)
 
 #: How many digests of users' files are remembered.
 REMEMBERED = 256

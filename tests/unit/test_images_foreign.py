@@ -22,6 +22,7 @@ from armvm.images.hashing import hash_file
 from armvm.images.model import ImageSource
 from armvm.images.obtain import obtain
 from armvm.images.qcow2 import inspect
+from armvm.limits import Limits
 from armvm.progress import Quiet
 from tests.images_tools import leftovers
 
@@ -255,7 +256,7 @@ def test_300_mutated_headers(tmp_path: Path) -> None:
 
 def only_itself(path: Path) -> bool:
     """Ask QEMU itself, with the format named, what the image would have it open."""
-    limits = process.Limits(memory=1 << 30, cpu=10)
+    limits = Limits(memory=1 << 30, cpu=10)
     words = ["qemu-img", "info", "-f", "qcow2", "--output=json", str(path)]
     try:
         told = json.loads(process.run(words, timeout=20, limits=limits).text)

@@ -13,7 +13,8 @@ import pytest
 
 from armvm import process
 from armvm.errors import CommandFailed, MissingCapability
-from armvm.process import PACKAGES, Limits, find, passthrough, run, search_path
+from armvm.limits import Limits
+from armvm.process import PACKAGES, find, passthrough, run, search_path
 
 
 def alive(pid: int) -> bool:
@@ -58,7 +59,7 @@ def test_limits_of_time_and_memory() -> None:
     done = run([sys.executable, "-c", code], limits=limits)
     assert done.text.split() == [str(300 << 20), "1"]
     assert Path(done.argv[0]).name.startswith("python"), "what ran, not what limits it"
-    with pytest.raises(CommandFailed, match="python.* failed") as caught:
+    with pytest.raises(CommandFailed, match=r"python.* failed") as caught:
         run([sys.executable, "-c", "bytearray(1 << 30)"], limits=limits)
     assert "MemoryError" in (caught.value.detail or "")
     start = time.monotonic()
