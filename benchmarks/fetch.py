@@ -79,7 +79,7 @@ def _armvm(world: World, cache: Path, reference: str) -> tuple[float, float]:
         words = [world.armvm, "image", "pull", "--quiet", reference]
         return _measured([words], XDG_CACHE_HOME=str(cache))
     finally:
-        shutil.rmtree(cache)
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _curl(place: Path, url: str) -> tuple[float, float]:
@@ -88,7 +88,7 @@ def _curl(place: Path, url: str) -> tuple[float, float]:
         file = str(place / "image")
         return _measured([["curl", "-sfo", file, url], ["sha256sum", file]])
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _measured(commands: list[list[str]], **env: str) -> tuple[float, float]:
