@@ -101,12 +101,12 @@ def download(
     one = _Download(web, url, part, intake, label, progress, digest, size, room)
     done = False
     try:
-        resumed = one.recall()
+        one.recall()
         taken = one.run()
-        if digest is not None and taken.promised != digest and resumed:
+        if digest is not None and taken.promised != digest and one.pieced:
             # A date as validator has a grain of a second; what the disk lost at a power cut is
             # noticed only here. The whole file decides.
-            progress.warn(f"{name}: what an earlier try left does not fit; starting over")
+            progress.warn(f"{name}: its pieces do not fit together; starting over")
             intake.restart()
             taken = one.run()
         check_digest(taken.promised, digest, name)
@@ -129,8 +129,10 @@ class _MayPass(FetchFailed):
     """A FetchFailed after which it is worth to try again later."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Download:
+    """One download; *pieced* tells that its bytes are not all of one answer."""
+
     web: Web
     url: str
     part: Part
@@ -140,8 +142,9 @@ class _Download:
     digest: str | None
     size: int | None
     room: Callable[[int], None]
+    pieced: bool = False
 
-    def recall(self) -> bool:
+    def recall(self) -> None:
         """Take what an earlier process left, if it is fit to be gone on with."""
         origin, have, promised = self.part.origin(), self.part.size(), self.digest is not None
         sound = origin is not None and origin.continues(self.url, promised=promised)
@@ -150,10 +153,10 @@ class _Download:
             sound = have < origin.total + promised and self.size in (None, origin.total)
         if not sound or not have:
             self.intake.restart()
-            return False
+            return
         with self.progress.task(f"{self.label}: reading what is here", total=have) as task:
             self.intake.recall(have, task.update)
-        return self.intake.size > 0
+        self.pieced = True
 
     def run(self) -> Taken:
         """Bring what is missing, however often it takes, and return the digests."""
@@ -182,17 +185,18 @@ class _Download:
         # identity: the digest is of the file as published, so no transfer compression.
         headers = {"Accept-Encoding": "identity"}
         accept = {200}
+        verified = self.digest is not None
         origin = self.part.origin() if self.intake.size else None
-        if origin is None or origin.validator is None:
+        validator = origin and origin.continues(self.url, promised=verified) and origin.validator
+        if origin is None or not validator:
             self.intake.restart()
             origin = None
         elif self.intake.size == origin.total:
             return  # only its digest was still to be looked at
         else:
             headers["Range"] = f"bytes={self.intake.size}-"
-            headers["If-Range"] = origin.validator
+            headers["If-Range"] = validator
             accept |= {206, 416}
-        verified = self.digest is not None
         with get(
             self.web, self.url, verified=verified, headers=headers, accept=frozenset(accept)
         ) as response:
@@ -202,7 +206,7 @@ class _Download:
                     self.progress.say(f"{public_url(self.url)} is sent from its beginning again")
                     self.intake.restart()
             elif origin is not None and (total := _rest(response, self.intake.size, origin)) != -1:
-                pass
+                self.pieced = True
             else:  # it has less than it had, or sends another piece than the one asked for
                 self.intake.restart()
                 self.part.note.unlink(missing_ok=True)

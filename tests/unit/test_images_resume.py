@@ -229,9 +229,37 @@ def test_what_nothing_is_promised_of_goes_on_by_a_strong_etag_only(
     other = Cache(cache.root / "other")
     server.fault(NAME, Fault(cut=500_000, etag=""), times=1)
     server.fault(NAME, Fault(reset=True), times=3)
-    fails(server, other, digest=None, kept=True)
+    fails(server, other, digest=None)
     pull(server, other, digest=None)
     assert server.ranges(NAME)[-1] is None
+
+
+def test_pieces_that_do_not_fit_together_are_fetched_as_one(
+    server: ImageServer, cache: Cache, picture: Path
+) -> None:
+    """The file is replaced within the second that its date tells, in the middle of one fetch."""
+    date = Fault(cut=1_000_000, etag="")
+    other = bytes(len(picture.read_bytes()))
+    (server.root / NAME).unlink()
+    (server.root / NAME).write_bytes(other)
+    when = picture.stat().st_mtime_ns
+    os.utime(server.root / NAME, ns=(when, when))
+    server.fault(NAME, date, times=1)
+
+    class Swap(Heard):
+        """Puts the right file there as soon as the first try is known to have failed."""
+
+        def warn(self, text: str) -> None:
+            super().warn(text)
+            picture_now = server.root / NAME
+            picture_now.unlink()
+            os.link(picture, picture_now)
+
+    server.fault(NAME, Fault(etag=""))
+    progress = Swap()
+    whole(pull(server, cache, digest=digest_of(picture), progress=progress), cache, picture)
+    assert server.statuses == [200, 206, 200]
+    assert "do not fit together" in progress.warned[1]
 
 
 def test_after_a_restart_of_the_host_only_a_digest_vouches() -> None:
