@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from armvm.errors import CommandFailed, MissingCapability
+from armvm.limits import Limits
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "qemu-img": ("qemu-utils", "qemu-img"),
     "ssh": ("openssh-client", "openssh-clients"),
     "sfdisk": ("fdisk", "util-linux"),
+    "prlimit": ("util-linux", "util-linux"),
     "mkfs.ext4": ("e2fsprogs", "e2fsprogs"),
     "mke2fs": ("e2fsprogs", "e2fsprogs"),
     "debugfs": ("e2fsprogs", "e2fsprogs"),
@@ -87,13 +89,14 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
+    limits: Limits | None = None,
 ) -> Completed:
     """Run a program to its end and return how it ended.
 
     *timeout* is in seconds. *env* is added to the environment. With *on_line* (and then no
     *input*), standard output and standard error are joined, and each line is handed over as it
-    comes. Whatever ends the call early (a time-out, Ctrl-C) ends the program and all that it
-    started.
+    comes. *limits* hold for the program and all that it starts. Whatever ends the call early (a
+    time-out, Ctrl-C) ends the program and all that it started.
 
     Raises MissingCapability when the program is not there, CommandFailed when it fails (unless
     *check* is false) or runs out of time.
@@ -102,11 +105,11 @@ def run(
 
     words = [find(str(argv[0])), *map(str, argv[1:])]
     process = subprocess.Popen(
-        words,
+        [find("prlimit"), *limits.options, "--", *words] if limits else words,
         stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
-        env={**os.environ, "PATH": search_path(), **(env or {})},
+        env={**os.environ, "PATH": search_path(), **(limits.env if limits else {}), **(env or {})},
         cwd=cwd,
         start_new_session=True,
     )

@@ -45,6 +45,16 @@ def size_text(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def duration_text(seconds: float) -> str:
+    """Return a time as people read it: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 class Quiet:
     """Says nothing."""
 
@@ -94,12 +104,16 @@ class _PlainTask:
         self._out, self._label, self._total, self._clock = out, label, total, clock
         self._start = self._last = clock()
         self._text: str | None = None
+        #: What was done when it began, which a fetch that goes on tells at once.
+        self._first: int | None = None
 
     def elapsed(self) -> float:
         return self._clock() - self._start
 
     def update(self, done: int | None = None, text: str | None = None) -> None:
         now = self._clock()
+        if self._first is None:
+            self._first = (done or 0) if now - self._start < 1.0 else 0
         if text is not None and text != self._text:
             self._text, self._last = text, now
             self._out.say(f"{self._label}: {text} ({self.elapsed():.0f} s)")
@@ -110,10 +124,13 @@ class _PlainTask:
     def _amount(self, done: int | None) -> str:
         if done is None:
             return self._text or "still at it"
-        rate = size_text(done / max(self.elapsed(), 0.001))
+        rate = (done - (self._first or 0)) / max(self.elapsed(), 0.001)
+        speed = f"{size_text(rate)}/s"
         if not self._total:
-            return f"{size_text(done)}, {rate}/s"
-        return f"{100 * done // self._total}% of {size_text(self._total)}, {rate}/s"
+            return f"{size_text(done)}, {speed}"
+        share = f"{100 * done // self._total}% of {size_text(self._total)}, {speed}"
+        left = (self._total - done) / rate if rate > 0 else None
+        return share if left is None else f"{share}, {duration_text(left)} left"
 
 
 class Live:

@@ -8,13 +8,19 @@ from benchmarks.svg import Drawing
 
 #: Pixels: where the bars begin, how long the longest is, and the height of a line.
 _LEFT, _LENGTH, _LINE, _WIDTH = 350, 320, 24, 800
-_PEERS = {"cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no-wait", "typer"}
+_PEERS = {
+    *("cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no-wait", "typer"),
+    "fetch-curl",
+}
 #: Characters of a reason that fit beside a bar's name.
 _REASON = 66
-#: What the bars are drawn in: one scale each. Figures of scale have their own chart beside.
+#: What the bars are drawn in, one scale each: groups, or a group and a unit. Figures of scale have
+#: their own chart beside.
 _SECTIONS = (
     ("Cold boots and clones, until a first command was run in them, s", ("cold", "warm")),
     ("Commands alone, s", ("overhead",)),
+    ("Fetching an image of 512 MiB from loopback: seconds", ("fetch", "s")),
+    ("Fetching an image of 512 MiB from loopback: MiB", ("fetch", "MiB")),
     ("Clones of one golden: seconds", ("scale", "s")),
     ("Clones of one golden: MiB", ("scale", "MiB")),
 )
@@ -42,8 +48,8 @@ def bars(results: Results) -> str:
 
 
 def _belongs(figure: Measured, wanted: tuple[str, ...]) -> bool:
-    if wanted[0] == "scale":
-        return figure.group == "scale" and figure.unit == wanted[1]
+    if wanted[-1] in ("s", "MiB"):
+        return figure.group == wanted[0] and figure.unit == wanted[1]
     return figure.group in wanted
 
 

@@ -78,6 +78,13 @@ TARGETS = (
         title="armvm --help, of python -c 'import typer'", figure="help", over="typer", limit=1.5
     ),
     Target(title="armvm list with 100 domains", figure="list", limit=0.6),
+    Target(
+        title="image pull, 512 MiB from loopback, of curl -O and sha256sum",
+        figure="fetch",
+        over="fetch-curl",
+        limit=1.0,
+    ),
+    Target(title="memory of that image pull", figure="fetch-memory", limit=100.0, unit="MiB"),
 )
 
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
 import sys
 import threading
 import time
 from dataclasses import dataclass
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +42,11 @@ class Fault:
     is reset (after ``cut`` bytes, if given). ``no_length``: no Content-Length, so that a cut
     cannot be told from the end. ``delay``: seconds of silence first. ``chunk_delay``: seconds
     between pieces of 64 KiB. ``hold``: an event to wait for (60 s at most) before the body.
-    ``body``: these bytes instead of the file's.
+    ``body``: these bytes instead of the file's. ``no_range``: Range is not known here. ``etag``:
+    this one instead of the file's own ("" for none). ``no_date``: no Last-Modified. ``length``: the
+    Content-Length claimed. ``content_range``: the Content-Range claimed of a 206. ``retry_after``:
+    with a status, what the client shall wait. ``drip``: the body comes byte by byte, each after so
+    many seconds.
     """
 
     status: int = 200
@@ -52,18 +58,28 @@ class Fault:
     chunk_delay: float = 0.0
     hold: threading.Event | None = None
     body: bytes | None = None
+    no_range: bool = False
+    etag: str | None = None
+    no_date: bool = False
+    length: int | None = None
+    content_range: str | None = None
+    retry_after: str | None = None
+    drip: float = 0.0
 
 
 class ImageServer:
     """Serves the files below *root* on 127.0.0.1 while its context is entered.
 
-    ``url`` is its base, with a slash at the end. ``requests`` lists the paths asked for, in
-    order, without the leading slash.
+    Range and If-Range are understood as RFC 9110 says, one range at a time. ``url`` is its base,
+    with a slash at the end. ``requests`` lists the paths asked for, in order, without the leading
+    slash, and ``headers`` the headers of each; ``statuses`` what they were answered.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.statuses: list[int] = []
         self._faults: dict[str, list[Fault]] = {}
         self._always: dict[str, Fault] = {}
         self._lock = threading.Lock()
@@ -98,12 +114,24 @@ class ImageServer:
         with self._lock:
             return self.requests.count(path)
 
-    def take(self, path: str) -> Fault:
+    def ranges(self, path: str) -> list[str | None]:
+        """Return the Range headers of all requests for *path*, in order."""
+        with self._lock:
+            pairs = zip(self.requests, self.headers, strict=True)
+            return [headers.get("Range") for one, headers in pairs if one == path]
+
+    def take(self, path: str, headers: dict[str, str]) -> Fault:
         """Note a request and return what its answer suffers from."""
         with self._lock:
             self.requests.append(path)
+            self.headers.append(headers)
             queue = self._faults.get(path)
             return queue.pop(0) if queue else self._always.get(path, Fault())
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server is about to end."""
+        return self._closing.is_set()
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not longer than the server lives."""
@@ -146,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         # A client that takes us for its proxy sends a whole URL.
         path = unquote(urlsplit(self.path).path).lstrip("/")
-        fault = owner.take(path)
+        fault = owner.take(path, dict(self.headers.items()))
         owner.wait(fault.delay)
         if fault.reset and fault.cut is None:
             self._reset()
@@ -157,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             file /= "index.html"
         known = ".." not in path.split("/") and file.is_file()
         if fault.status != 200 or (fault.body is None and not known):
-            self._refuse(fault.status if fault.status != 200 else 404, fault.location)
+            self._refuse(fault.status if fault.status != 200 else 404, fault)
             return
         self._send(file, fault)
 
@@ -166,11 +194,18 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: ImageServer.requests has it."""
 
-    def _refuse(self, status: int, location: str | None) -> None:
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Note the status, and send it."""
+        self.server.owner.statuses.append(code)
+        super().send_response(code, message)
+
+    def _refuse(self, status: int, fault: Fault) -> None:
         body = f"{status}\n".encode()
         self.send_response(status)
-        if location is not None:
-            self.send_header("Location", location)
+        if fault.location is not None:
+            self.send_header("Location", fault.location)
+        if fault.retry_after is not None:
+            self.send_header("Retry-After", fault.retry_after)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -178,21 +213,43 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, file: Path, fault: Fault) -> None:
         size = len(fault.body) if fault.body is not None else file.stat().st_size
-        self.send_response(200)
+        etag, date = self._validators(file, fault)
+        start = 0 if fault.no_range else self._start(etag, date)
+        if start >= size > 0:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{size}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
         self.send_header("Content-Type", "application/octet-stream")
+        if start:
+            claim = fault.content_range or f"bytes {start}-{size - 1}/{size}"
+            self.send_header("Content-Range", claim)
+        if etag:
+            self.send_header("ETag", etag)
+        if date:
+            self.send_header("Last-Modified", date)
         if not fault.no_length:
-            self.send_header("Content-Length", str(size))
+            length = size - start if fault.length is None else fault.length
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         if self.command == "HEAD":
             return
         if fault.hold:
             fault.hold.wait(60)
-        left = size if fault.cut is None else min(fault.cut, size)
+        left = size - start if fault.cut is None else min(fault.cut, size - start)
+        if fault.drip:
+            while left and not self.server.owner.closing:
+                self.wfile.write(b"x")
+                self.server.owner.wait(fault.drip)
+                left -= 1
         if fault.body is not None:
-            self.wfile.write(fault.body[:left])
+            self.wfile.write(fault.body[start : start + left])
             left = 0
         else:
             with file.open("rb") as source:
+                source.seek(start)
                 while left and (chunk := source.read(min(left, 64 << 10))):
                     self.wfile.write(chunk)
                     left -= len(chunk)
@@ -202,6 +259,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.1)  # so that the client has read what was sent
             self._reset()
+
+    def _validators(self, file: Path, fault: Fault) -> tuple[str, str]:
+        """Return ETag and Last-Modified; empty texts for those that are not sent."""
+        if fault.body is not None:
+            return fault.etag or "", ""
+        status = file.stat()
+        etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+        date = "" if fault.no_date else formatdate(status.st_mtime, usegmt=True)
+        return (etag if fault.etag is None else fault.etag), date
+
+    def _start(self, etag: str, date: str) -> int:
+        """Return where the answer begins: what Range says, if If-Range holds."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        condition = self.headers.get("If-Range")
+        if found is None or condition not in (None, etag or None, date or None):
+            return 0
+        return int(found[1])
 
     def _reset(self) -> None:
         # Lingering for 0 s makes close() send RST.

@@ -28,10 +28,20 @@ class Sleeps(list[float]):
         self.append(seconds)
 
 
-def quick(sleep: Callable[[float], None] | None = None, *, read_timeout: float = 10.0) -> Web:
+def quick(
+    sleep: Callable[[float], None] | None = None,
+    *,
+    read_timeout: float = 10.0,
+    slow_rate: float = 1024.0,
+    slow_window: float = 60.0,
+) -> Web:
     """A Web without pauses."""
     return Web(
-        session=direct, sleep=Sleeps() if sleep is None else sleep, read_timeout=read_timeout
+        session=direct,
+        sleep=Sleeps() if sleep is None else sleep,
+        read_timeout=read_timeout,
+        slow_rate=slow_rate,
+        slow_window=slow_window,
     )
 
 

@@ -1,4 +1,4 @@
-"""``image list|pull|build|rm``."""
+"""``image list|pull|build|rm``; those that look after what is here are in image_care."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from armvm.cli import complete, image_list
+from armvm.cli import complete, image_care, image_list
 from armvm.cli.context import open_host, print_json, progress_for, verify_policy
-from armvm.cli.options import Connect, Json, PoolName, Quiet, VerifyImage
+from armvm.cli.options import Connect, Json, PoolName, Quiet, References, VerifyImage
 from armvm.progress import size_text
 
 app = typer.Typer(
@@ -25,31 +25,55 @@ Reference = Annotated[
 image_list.register(app)
 
 
-@app.command(epilog="Example: armvm image pull ubuntu:24.04")
+@app.command(
+    epilog="Examples:\n\n  armvm image pull ubuntu:24.04\n\n"
+    "  armvm image pull --all-lts    # before going offline"
+)
 def pull(
-    reference: Reference, verify: VerifyImage = None, json: Json = False, quiet: Quiet = False
+    references: References = None,
+    all_lts: Annotated[
+        bool, typer.Option("--all-lts", help="Ubuntu's supported LTS releases, all of them.")
+    ] = False,
+    verify: VerifyImage = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Fetch and verify an image, so that creating from it needs no network."""
+    """Fetch and verify images, so that creating from them needs no network.
+
+    A fetch that was cut off, or ended by Ctrl-C, goes on where it was.
+    """
+    from armvm.errors import UsageError
     from armvm.provision.images import locate, obtain, words_for
 
-    progress = progress_for(quiet)
-    image = obtain(locate(reference, progress, verify_policy(verify)), progress)
-    facts: dict[str, Any] = {
-        "reference": image.source.reference,
-        "serial": image.source.serial,
-        "path": str(image.path),
-        "digest": image.digest,
-        "size": image.size,
-        "virtual_size": image.virtual_size,
-        "verified": image.source.verified.value,
-        "signer": image.source.signer,
-        "provenance": words_for(image.source),
-    }
+    progress, policy = progress_for(quiet), verify_policy(verify)
+    wanted = list(references or [])
+    if all_lts:
+        from armvm.provision.image_care import lts_references
+
+        wanted += [one for one in lts_references(progress) if one not in wanted]
+    if not wanted:
+        raise UsageError("which image?", hint="armvm image pull ubuntu:24.04, or --all-lts")
+    facts: list[dict[str, Any]] = []
+    for reference in wanted:
+        image = obtain(locate(reference, progress, policy), progress)
+        facts.append(
+            {
+                "reference": image.source.reference,
+                "serial": image.source.serial,
+                "path": str(image.path),
+                "digest": image.digest,
+                "size": image.size,
+                "virtual_size": image.virtual_size,
+                "verified": image.source.verified.value,
+                "signer": image.source.signer,
+                "provenance": words_for(image.source),
+            }
+        )
+        if not json:
+            print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
+            print(f"  vouched for by {words_for(image.source)}")
     if json:
-        print_json(facts)
-    else:
-        print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
-        print(f"  vouched for by {words_for(image.source)}")
+        print_json(facts[0] if len(references or []) == 1 and not all_lts else facts)
 
 
 @app.command(
@@ -112,3 +136,6 @@ def rm(
     else:
         for one in removed:
             print(f"removed {one}")
+
+
+image_care.register(app)

@@ -216,3 +216,9 @@ def with_machine_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {one.name: one.annotation for one in everything}
     return wrapper
+
+
+References = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[REF]...", help="Images.", autocompletion=complete.images),
+]

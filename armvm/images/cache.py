@@ -5,6 +5,7 @@
     ROOT/sha256-<64 hex>.qcow2  .json      fetched, or converted from raw; named as published
     ROOT/local/NAME-<12 hex>.qcow2  .json  built here; named by the digest of the recipe
     ROOT/.<key>.<random>.partial           being written; renamed when verified
+    ROOT/.<key>.part  .part.json           being fetched, or left half-fetched; see part.py
     ROOT/.<key>.lock                       held (flock) while an image is fetched or built
 
 A file is only in the cache once its sidecar is written. All of it can be fetched or made again.
@@ -26,8 +27,10 @@ from pathlib import Path
 from armvm.errors import StorageError
 from armvm.images import qcow2
 from armvm.images.entry import Entry, dump, load, sidecar_of
-from armvm.images.files import acquire, hash_file, storage_errors
+from armvm.images.files import acquire, copy_file, storage_errors
+from armvm.images.hashing import hash_file
 from armvm.images.model import ImageSource, Verified
+from armvm.images.part import Part
 from armvm.images.reference import public_url
 from armvm.paths import cache_dir, private_dir, write_atomic
 from armvm.progress import size_text
@@ -72,16 +75,23 @@ class Cache:
             return root
 
     def find(self, digest: str) -> Entry | None:
-        """Return the image with a digest (``sha256:HEX``) if it is here, whole and unchanged."""
-        entry = self._sound(load(self._path(digest)))
+        """Return the image published with a digest if it is here, whole and unchanged.
+
+        *digest* is a ``sha256:HEX``, or the ``sha512:HEX`` that was promised when it was fetched.
+        """
+        if not digest.startswith("sha256:"):
+            found = [e for e in self.entries() if e.published == digest and not e.problem]
+            return self.sound(found[0]) if found else None
+        entry = self.sound(load(self._path(digest)))
         return entry if entry and entry.digest == digest else None
 
     def store(
-        self, file: Path, *, source: ImageSource, digest: str, converted: bool = False
+        self, file: Path, *, source: ImageSource, digest: str, content: str | None = None
     ) -> Entry:
         """Take a verified qcow2 *file* (a partial() of ours) in, under its published *digest*.
 
-        A *converted* file is not the one that was published, so it is hashed for itself.
+        *content* is the file's own digest where that is another: it was unpacked; "" where it is
+        not known yet, since it was converted. *digest* and *content* are ``sha256:HEX``.
         """
         entry = Entry(
             path=self._path(digest),
@@ -90,7 +100,8 @@ class Cache:
             digest=digest,
             system=source.system,
             serial=source.serial,
-            content="" if converted else digest,
+            content=digest if content is None else content,
+            published=source.digest if (source.digest or "").startswith("sha512:") else None,
             verified=source.verified,
             signer=source.signer,
         )
@@ -115,18 +126,28 @@ class Cache:
         """Return the image built here as *name* by that recipe (any: the newest), or None."""
         found = [e for e in self.entries() if e.name == name and recipe in (None, e.recipe)]
         for entry in sorted(found, key=lambda e: e.stored, reverse=True):
-            if sound := self._sound(entry):
+            if sound := self.sound(entry):
                 return sound
         return None
 
     def store_local(
-        self, file: Path, *, name: str, recipe: str, system: OperatingSystem | None = None
+        self,
+        file: Path,
+        *,
+        name: str,
+        recipe: str,
+        system: OperatingSystem | None = None,
+        verified: Verified = Verified.BUILT,
+        digest: str = "",
+        content: str | None = None,
     ) -> Entry:
         """Move a built qcow2 *file* in (best a partial() of ours: then it is a mere rename).
 
         The caller holds lock(f"local:{name}"), as obtain() does when it calls a builder.
-        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. Raises
-        HostileImage when the file is no qcow2 image that stands alone.
+        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. For a file
+        that was not built, *verified* says what vouches for it; *digest* is what it had where it
+        came from, and *content* the one it has, where they are known. Raises HostileImage when
+        the file is no qcow2 image that stands alone.
         """
         target = self.local_path(name, recipe)
         qcow2.inspect(file, name=f"local:{name}")
@@ -134,8 +155,10 @@ class Cache:
             path=target,
             reference=f"local:{name}",
             location=f"local:{name}",
+            digest=digest,
+            content=content or "",
             system=system,
-            verified=Verified.BUILT,
+            verified=verified,
             name=name,
             recipe=recipe,
         )
@@ -143,7 +166,7 @@ class Cache:
             return self._admit(file, entry)
         with self.partial(f"local:{name}") as partial, storage_errors(partial):
             self.check_room(file.stat().st_size)
-            shutil.copyfile(file, partial)
+            copy_file(file, partial)
             stored = self._admit(partial, entry)
             file.unlink()
         return stored
@@ -183,16 +206,23 @@ class Cache:
             )
 
     @contextmanager
-    def lock(self, key: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    def lock(
+        self,
+        key: str,
+        *,
+        on_wait: Callable[[], None],
+        watch: Callable[[], None] | None = None,
+    ) -> Iterator[None]:
         """Hold the lock for *key*, alone among all processes of this user.
 
-        *on_wait* is called once if another one holds it. Half-written files that a killed holder
-        left for *key* are removed, so a partial(key) is made under lock(key). A process that
-        takes a lock it holds already waits for ever.
+        *on_wait* is called once if another one holds it, then *watch* again and again. Files
+        that a killed holder left half-written for *key* are removed, so a partial(key) is made
+        under lock(key); a part(key) stays. A process that takes a lock it holds already waits
+        for ever.
         """
         path = self.prepare() / f".{_short(key)}.lock"
         with storage_errors(path):
-            descriptor = acquire(path, on_wait)
+            descriptor = acquire(path, on_wait, watch=watch)
         try:
             for stale in path.parent.glob(f".{_short(key)}.*.partial"):
                 stale.unlink(missing_ok=True)
@@ -212,6 +242,10 @@ class Cache:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    def part(self, key: str) -> Part:
+        """Return the place of what is fetched under lock(key)."""
+        return Part(self.prepare() / f".{_short(key)}.part")
 
     def _path(self, digest: str) -> Path:
         return self.prepare() / f"{digest.replace(':', '-')}.qcow2"
@@ -236,7 +270,7 @@ class Cache:
             write_atomic(done.sidecar, dump(done))
         return done
 
-    def _sound(self, entry: Entry) -> Entry | None:
+    def sound(self, entry: Entry) -> Entry | None:
         """Return the entry if its file is what was stored; one with a new date is hashed again."""
         if entry.problem:
             return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from armvm.images.hashing import is_digest
 from armvm.images.model import Verified
 from armvm.images.reference import parse_sha256
 from armvm.spec.system import OperatingSystem
@@ -21,11 +22,12 @@ class Entry:
     """An image in the cache.
 
     ``digest`` is of the image as published and ``content`` of the file here (they differ when a
-    raw image was converted), both ``sha256:`` and 64 hex digits; ``size`` is the file's, in
-    bytes. ``verified`` and ``signer`` are the strongest that has vouched for the digest yet.
-    ``stored`` and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the
-    recipe's digest, hex) are of images built here. ``problem`` says why an entry cannot be used;
-    the other fields then say nothing.
+    raw image was converted, a packed one unpacked), both ``sha256:`` and 64 hex digits;
+    ``published`` is the sha512 of the image as published, where that was promised; ``size`` is
+    the file's, in bytes. ``verified`` and ``signer`` are the strongest that has vouched for the
+    digest yet. ``stored`` and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the
+    recipe's digest, hex) are of images built here; of one that was imported, the latter is its own
+    digest. ``problem`` says why an entry cannot be used; the other fields then say nothing.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class Entry:
     location: str = ""
     digest: str = ""
     content: str = ""
+    published: str | None = None
     size: int = 0
     mtime_ns: int = 0
     system: OperatingSystem | None = None
@@ -56,6 +59,7 @@ def matches(entry: Entry, text: str) -> bool:
     or the beginning of its digest, of 8 hex digits at least.
     """
     names = {entry.reference, entry.path.name, entry.path.stem, str(entry.path), entry.digest}
+    names.add(entry.published or entry.digest)
     if entry.serial:
         names.add(f"{entry.reference.partition('/')[0]}/{entry.serial}")
     digits = text.removeprefix("sha256:").lower()
@@ -80,6 +84,7 @@ def dump(entry: Entry) -> bytes:
             "location": entry.location,
             "digest": entry.digest,
             "content": entry.content,
+            "published": entry.published,
             "size": entry.size,
             "mtime_ns": entry.mtime_ns,
             "system": system and {"distro": system.distro, "version": system.version},
@@ -120,6 +125,7 @@ def _decode(image: Path, data: Any, used: float) -> Entry:
         location=_text(data["location"]),
         digest=_digest(data["digest"]),
         content=_digest(data["content"]),
+        published=_published(data.get("published")),
         size=_number(data["size"]),
         mtime_ns=_number(data["mtime_ns"]),
         system=None
@@ -155,6 +161,13 @@ def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("a time was expected")
     return float(value)
+
+
+def _published(value: Any) -> str | None:
+    # Not in the sidecars of armvm 0.1: it came later.
+    if value is not None and not is_digest(_text(value)):
+        raise ValueError("a digest was expected")
+    return _optional(value)
 
 
 def _digest(value: Any) -> str:

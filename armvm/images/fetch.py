@@ -1,16 +1,23 @@
-"""Fetching over HTTP: a small document into memory, or an image into a file, hashed on its way."""
+"""Fetching over HTTP: a small document into memory, or an image into a file, hashed on its way.
+
+An image that was cut off is gone on with: ``Range`` asks for the rest, ``If-Range`` makes a server
+whose file has changed send all of it (RFC 9110, sections 13.1.5 and 14).
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from armvm.errors import DigestMismatch, FetchFailed
+from armvm.errors import ArmvmError, FetchFailed, Unreachable
+from armvm.images.hashing import check_digest
+from armvm.images.intake import Intake, Taken
+from armvm.images.part import Origin, Part
 from armvm.images.reference import public_url
-from armvm.images.transport import Web, get, retrying
+from armvm.images.transport import UNREACHABLE_HINT, Transient, Web, get, retrying
+from armvm.images.weberrors import translated_body
 from armvm.progress import Progress, size_text
 
 if TYPE_CHECKING:
@@ -18,18 +25,32 @@ if TYPE_CHECKING:
 
     from requests import Response
 
+__all__ = ["Fetched", "check_digest", "document", "download"]
+
 #: The largest catalog, in bytes, after decompression (Ubuntu's has about 2 MiB).
 MAX_DOCUMENT = 64 << 20
 
-CHUNK = 1 << 20
+#: Bytes asked of the connection at once; as many come as are there.
+CHUNK = 256 << 10
+
+#: After a failure, this many new bytes make it worth to count the tries anew.
+WORTH = 1 << 20
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """What was written: ``digest`` is ``sha256:`` and 64 hex digits, ``size`` is in bytes."""
+    """What was fetched, as it is published: ``digest`` is its ``sha256:HEX``, ``size`` in bytes.
+
+    ``published`` is the digest of the kind that was promised. ``unpacked`` is the sha256 of what
+    was in it, where it was packed (gzip, xz, zstd); None otherwise.
+    """
 
     digest: str
+    published: str
     size: int
+    unpacked: str | None = None
 
 
 def document(web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMENT) -> bytes:
@@ -40,7 +61,7 @@ def document(web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMEN
 
     def attempt() -> bytes:
         body = bytearray()
-        with get(web, url, verified=False) as response:
+        with get(web, url, verified=False) as response, translated_body(url):
             # iter_content undoes gzip; what is counted is what comes out of it.
             for chunk in response.iter_content(64 << 10):
                 body += chunk
@@ -56,7 +77,8 @@ def document(web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMEN
 def download(
     web: Web,
     url: str,
-    target: Path,
+    part: Part,
+    unpacked: Path,
     *,
     label: str,
     progress: Progress,
@@ -64,59 +86,190 @@ def download(
     size: int | None = None,
     room: Callable[[int], None] = lambda _: None,
 ) -> Fetched:
-    """Write the body at *url* to *target*, which is made (0600) or emptied, and sync it.
+    """Bring the body at *url* into *part*, and what it packs into *unpacked*.
 
-    *digest* and *size* are what was promised, where something was. *room* is called with the
-    number of bytes to come, where known, and raises when there is no space for them. The caller
-    removes *target* after an error. Raises Unreachable, FetchFailed (no such file, cut short,
-    more than promised), DigestMismatch; OSError when writing fails.
+    *digest* (``sha256:`` or ``sha512:``) and *size* are what was promised, where something was.
+    *room* is called with the number of bytes to come, and raises when there is no space for them.
+
+    After a failure that may pass (the server's trouble, Ctrl-C, SIGKILL) the part stays, and the
+    next call goes on from there; after any other it is gone. Raises Unreachable, FetchFailed (no
+    such file, cut short, more than promised), DigestMismatch, HostileImage (a bomb, broken
+    packing); OSError when writing fails.
     """
+    name = public_url(url)
+    intake = Intake(part, promised=digest, unpacked=unpacked, name=name, room=room)
+    one = _Download(web, url, part, intake, label, progress, digest, size, room)
+    done = False
+    try:
+        one.recall()
+        taken = one.run()
+        if digest is not None and taken.promised != digest and one.pieced:
+            # A date as validator has a grain of a second; what the disk lost at a power cut is
+            # noticed only here. The whole file decides.
+            progress.warn(f"{name}: its pieces do not fit together; starting over")
+            intake.restart()
+            taken = one.run()
+        check_digest(taken.promised, digest, name)
+        done = True
+    except (Unreachable, _MayPass):
+        raise
+    except (ArmvmError, OSError):
+        part.discard()
+        raise
+    finally:
+        intake.close()
+        if not done and not part.size():
+            part.discard()
+    return Fetched(
+        digest=taken.sha256, published=taken.promised, size=intake.size, unpacked=taken.unpacked
+    )
 
-    def attempt() -> Fetched:
+
+class _MayPass(FetchFailed):
+    """A FetchFailed after which it is worth to try again later."""
+
+
+@dataclass
+class _Download:
+    """One download; *pieced* tells that its bytes are not all of one answer."""
+
+    web: Web
+    url: str
+    part: Part
+    intake: Intake
+    label: str
+    progress: Progress
+    digest: str | None
+    size: int | None
+    room: Callable[[int], None]
+    pieced: bool = False
+
+    def recall(self) -> None:
+        """Take what an earlier process left, if it is fit to be gone on with."""
+        origin, have, promised = self.part.origin(), self.part.size(), self.digest is not None
+        sound = origin is not None and origin.continues(self.url, promised=promised)
+        if sound and origin is not None and origin.total is not None:
+            # One that is whole is asked about no more: a digest must say that it is right.
+            sound = have < origin.total + promised and self.size in (None, origin.total)
+        if not sound or not have:
+            self.intake.restart()
+            return
+        with self.progress.task(f"{self.label}: reading what is here", total=have) as task:
+            self.intake.recall(have, task.update)
+        self.pieced = True
+
+    def run(self) -> Taken:
+        """Bring what is missing, however often it takes, and return the digests."""
+
+        most = self.intake.size
+
+        def attempt() -> None:
+            nonlocal most
+            try:
+                self._attempt()
+            except Transient as failure:
+                # Beyond all that came before: to fetch the same again and again is no progress.
+                progressed = self.intake.size - most >= WORTH
+                most = max(most, self.intake.size)
+                error = failure.error
+                if isinstance(error, FetchFailed):
+                    error = _MayPass(error.message, detail=error.detail, hint=error.hint)
+                raise Transient(
+                    error, pause=failure.pause, progressed=progressed
+                ) from failure.__cause__
+
+        retrying(self.web, attempt, warn=self.progress.warn)
+        return self.intake.finish()
+
+    def _attempt(self) -> None:
         # identity: the digest is of the file as published, so no transfer compression.
         headers = {"Accept-Encoding": "identity"}
-        with get(web, url, verified=digest is not None, headers=headers) as response:
-            announced = _content_length(response)
-            expected = announced if size is None else size
-            if expected is not None:
-                room(expected)
-            if size is not None and announced is not None and announced != size:
-                raise _wrong_length(url, announced, size)
-            return _write(response, url, target, expected)
+        accept = {200}
+        verified = self.digest is not None
+        origin = self.part.origin() if self.intake.size else None
+        validator = origin and origin.continues(self.url, promised=verified) and origin.validator
+        if origin is None or not validator:
+            self.intake.restart()
+            origin = None
+        elif self.intake.size == origin.total:
+            return  # only its digest was still to be looked at
+        else:
+            headers["Range"] = f"bytes={self.intake.size}-"
+            headers["If-Range"] = validator
+            accept |= {206, 416}
+        with get(
+            self.web, self.url, verified=verified, headers=headers, accept=frozenset(accept)
+        ) as response:
+            if response.status_code == 200:
+                total = _content_length(response)
+                if self.intake.size:
+                    self.progress.say(f"{public_url(self.url)} is sent from its beginning again")
+                    self.intake.restart()
+            elif origin is not None and (total := _rest(response, self.intake.size, origin)) != -1:
+                self.pieced = True
+            else:  # it has less than it had, or sends another piece than the one asked for
+                self.intake.restart()
+                self.part.note.unlink(missing_ok=True)
+                raise Transient(_odd_range(self.url, response.status_code))
+            self._receive(response, total)
 
-    def _write(response: Response, url: str, target: Path, expected: int | None) -> Fetched:
-        sha256, done = hashlib.sha256(), 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with (
-            progress.task(label, total=expected) as task,
-            os.fdopen(os.open(target, flags, 0o600), "wb") as file,
-        ):
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
-                sha256.update(chunk)
-                file.write(chunk)
-                done += len(chunk)
-                if expected is not None and done > expected:
-                    raise _wrong_length(url, done, expected)
-                task.update(done)
-            file.flush()
-            os.fsync(file.fileno())
-        if expected is not None and done != expected:
-            raise _wrong_length(url, done, expected)
-        return Fetched(digest=f"sha256:{sha256.hexdigest()}", size=done)
+    def _receive(self, response: Response, total: int | None) -> None:
+        intake, url = self.intake, self.url
+        expected = total if self.size is None else self.size
+        if total is not None and total != expected:
+            raise _wrong_length(url, total, expected or 0)
+        if expected is not None:
+            self.room(expected - intake.size)
+        if not intake.size:
+            etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+            self.part.describe(Origin.of(url, total=expected, etag=etag, modified=modified))
+        clock, window = self.web.clock, self.web.slow_window
+        since, before, told = clock(), intake.size, 0.0
+        with self.progress.task(self.label, total=expected) as task:
+            task.update(intake.size)
+            with translated_body(url):
+                while chunk := response.raw.read1(CHUNK, decode_content=False):
+                    intake.put(chunk)
+                    if expected is not None and intake.size > expected:
+                        raise _wrong_length(url, intake.size, expected)
+                    now = clock()
+                    if now - told >= 0.1:
+                        told = now
+                        task.update(intake.size)
+                    if now - since >= window:
+                        if intake.size - before < self.web.slow_rate * window:
+                            raise Transient(_too_slow(url, intake.size - before, now - since))
+                        since, before = now, intake.size
+            task.update(intake.size)
+            if expected is not None and intake.size != expected:
+                # Without a length of its own, an answer that was cut looks like a whole one.
+                raise Transient(_wrong_length(url, intake.size, expected))
 
-    fetched = retrying(web, attempt, warn=progress.warn)
-    check_digest(fetched.digest, digest, public_url(url))
-    return fetched
+
+def _rest(response: Response, start: int, origin: Origin) -> int | None:
+    """Return the whole file's size if a 206 has the rest that was asked for; -1 if not."""
+    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    if response.status_code != 206 or found is None or int(found[1]) != start:
+        return -1
+    total = origin.total if found[3] == "*" else int(found[3])
+    if origin.total not in (None, total) or (total is not None and int(found[2]) >= total):
+        return -1
+    etag = response.headers.get("ETag")
+    return -1 if etag is not None and origin.etag not in (None, etag) else total
 
 
-def check_digest(found: str, promised: str | None, name: str) -> None:
-    """Raise DigestMismatch when a digest was promised and another was found."""
-    if promised is not None and found != promised:
-        raise DigestMismatch(
-            f"{name} is not the image that was promised",
-            detail=f"promised {promised}\nfound    {found}",
-            hint="nothing was kept; try again, and if it happens again do not trust the server",
-        )
+def _odd_range(url: str, status: int) -> FetchFailed:
+    return FetchFailed(
+        f"{public_url(url)} has no rest to go on with (status {status}): starting over",
+        hint="try again; if it happens again, the mirror or a proxy in between is at fault",
+    )
+
+
+def _too_slow(url: str, count: int, seconds: float) -> Unreachable:
+    return Unreachable(
+        f"{public_url(url)} comes too slowly: {size_text(count)} in {seconds:.0f} s",
+        hint=UNREACHABLE_HINT,
+    )
 
 
 def _content_length(response: Response) -> int | None:

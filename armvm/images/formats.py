@@ -28,9 +28,12 @@ _OTHER_DISKS = (
     (64, b"\x7f\x10\xda\xbe", "vdi"),
 )
 _FOREIGN = re.compile(
-    r"(?<![a-z0-9])(amd64|x86[_-]64|i[3-6]86|armhf|armv7l?|ppc64(?:el|le)|s390x|riscv64)(?![a-z0-9])"
+    r"(?<![a-z0-9])(amd64|x86[_-]64|i[3-6]86|armhf|armv7l?|ppc64(?:el|le)|s390x|riscv64)(?![a-z0-9])",
+    re.IGNORECASE,
 )
-_OURS = re.compile(r"arm64|aarch64")
+_OURS = re.compile(r"arm64|aarch64", re.IGNORECASE)
+#: What the same image's name says on arm64, where it differs by that word alone.
+_WORDS = {"amd64": "arm64", "x86_64": "aarch64", "x86-64": "aarch64"}
 _DISTRO_VERSION = re.compile(r"(ubuntu|debian)-(\d{1,2}(?:\.\d\d)?)(?![0-9])")
 
 
@@ -75,13 +78,21 @@ def recognise(head: bytes, name: str) -> DiskFormat:
 
 def refuse_foreign(file_name: str) -> None:
     """Raise ImageError when a file's name says that it is for another architecture."""
-    low = file_name.lower()
-    found = _FOREIGN.search(low)
-    if found and not _OURS.search(low):
+    found = _FOREIGN.search(file_name)
+    if found and not _OURS.search(file_name):
         raise ImageError(
-            f"{file_name} is an image for {found.group(1)}; armvm's machines need arm64 (aarch64)",
-            hint="take the file with arm64 or aarch64 in its name",
+            f"{file_name} is an image for {found.group(1).lower()}; "
+            "armvm's machines need arm64 (aarch64)",
+            hint=arm64_hint(file_name),
         )
+
+
+def arm64_hint(name: str) -> str:
+    """Return a hint at the image for arm64: by its name where that can be told."""
+    other = _FOREIGN.sub(lambda word: _WORDS.get(word.group(1).lower(), word.group(1)), name)
+    if other != name:
+        return f"the one for arm64 is probably {other}"
+    return "take the image with arm64 or aarch64 in its name"
 
 
 def guess_system(file_name: str) -> OperatingSystem | None:

@@ -26,6 +26,7 @@ from armvm.errors import CommandFailed, ImageError
 from armvm.images.cache import Cache
 from armvm.images.files import storage_errors
 from armvm.images.model import Image
+from armvm.limits import Limits
 from armvm.paths import private_dir, write_atomic
 
 #: The sizes in bytes that a kernel and an initrd are taken up to: real ones have a third of it.
@@ -82,6 +83,7 @@ def boot_files(image: Image, *, cache: Cache) -> BootFiles:
                 process.run(
                     ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image.path, raw],
                     timeout=TIMEOUT,
+                    limits=Limits(memory=2 << 30, cpu=int(TIMEOUT)),
                 )
                 return _extract(image, raw, directory)
             except CommandFailed as error:

@@ -18,13 +18,19 @@ from armvm.errors import (
     StorageError,
 )
 from armvm.images.cache import Cache
-from armvm.images.files import hash_file, storage_errors
+from armvm.images.files import storage_errors
 from armvm.images.formats import DiskFormat, read_head, recognise
+from armvm.images.hashing import check_digest, hashes_of
+from armvm.limits import Limits
 from armvm.paths import write_atomic
 from armvm.progress import Progress
 
 #: Seconds that converting a raw image may take.
 CONVERT_TIMEOUT = 1800.0
+
+#: What qemu-img may use for it. It was seen to need 0.6 to 1 GiB of address space, nearly all of it
+#: reserved for the stacks (8 MiB each) of its threads, of which there are up to 64.
+CONVERT_LIMITS = Limits(memory=2 << 30, cpu=1800)
 
 #: How many digests of users' files are remembered.
 REMEMBERED = 256
@@ -61,16 +67,22 @@ def look(path: Path) -> tuple[DiskFormat, int]:
         raise ImageError(f"the image {path} cannot be read: {error}") from error
 
 
-def digest_of(path: Path, *, cache: Cache, progress: Progress) -> str:
-    """Return a file's ``sha256:HEX``, remembered by its path, size and time of change."""
+def digest_of(path: Path, promised: str | None, *, cache: Cache, progress: Progress) -> str:
+    """Return a file's ``sha256:HEX``, remembered by its path, size and time of change.
+
+    Raises DigestMismatch when another digest was *promised*.
+    """
     memory = cache.prepare() / "digests.json"
     before = _mark(path)
     known = _recall(memory)
-    if known.get(str(path), [])[:-1] == before:
-        return str(known[str(path)][-1])
+    if known.get(str(path), [])[:-1] == before and not (promised or "").startswith("sha512:"):
+        digest = str(known[str(path)][-1])
+        check_digest(digest, promised, str(path))
+        return digest
     try:
         with progress.task(f"hashing {path.name}", total=before[0]) as task:
-            digest = hash_file(path, told=task.update)
+            hashes = hashes_of(path, promised, told=task.update)
+            digest = hashes.sha256
     except OSError as error:
         raise ImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
     if _mark(path) != before:
@@ -83,6 +95,7 @@ def digest_of(path: Path, *, cache: Cache, progress: Progress) -> str:
         kept = dict(list(known.items())[-REMEMBERED:])
         with storage_errors(memory):
             write_atomic(memory, json.dumps(kept).encode())
+    check_digest(hashes.promised, promised, str(path))
     return digest
 
 
@@ -98,6 +111,7 @@ def convert_raw(raw: Path, target: Path, *, label: str, cache: Cache, progress: 
             process.run(
                 ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw.absolute(), target],
                 timeout=CONVERT_TIMEOUT,
+                limits=CONVERT_LIMITS,
             )
         except CommandFailed as error:
             kind = StorageError if "No space left" in (error.detail or "") else ImageError

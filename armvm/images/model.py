@@ -24,9 +24,10 @@ class ImageSource:
     """An image before its bytes are here: all that a plan needs to know.
 
     ``location`` is a URL, an absolute path or ``local:NAME``; a URL can hold a password or a
-    token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits, or None
-    where nobody has promised one. ``size`` is in bytes, None where not known. ``signer`` is the
-    fingerprint of the pinned key whose signature vouches for it, where one does.
+    token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits or ``sha512:``
+    and 128, whichever was promised, or None where nobody has promised one. ``size`` is in bytes,
+    None where not known. ``signer`` is the fingerprint of the pinned key whose signature vouches
+    for it, where one does.
     """
 
     reference: str
@@ -43,9 +44,9 @@ class ImageSource:
 class Image:
     """A verified local file: qcow2 without backing file, ready to become a base.
 
-    ``digest`` is the sha256 of the image as it was published (a raw image is converted
-    afterwards); ``size`` is the local file's size and ``virtual_size`` the guest disk's, both
-    in bytes.
+    ``digest`` is the sha256 of the image as it was published, whatever was promised (a raw image
+    is converted afterwards, a packed one unpacked); ``size`` is the local file's size and
+    ``virtual_size`` the guest disk's, both in bytes.
     """
 
     source: ImageSource

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from armvm.errors import BuildFailed, NotFound
 from armvm.images import fetch, formats, localfile, qcow2
 from armvm.images.cache import Cache
+from armvm.images.clean import forget_parts
 from armvm.images.entry import Entry
 from armvm.images.files import storage_errors
+from armvm.images.foreign import refuse_foreign_boot
 from armvm.images.formats import DiskFormat
 from armvm.images.model import Image, ImageSource
 from armvm.images.reference import public_url
 from armvm.images.transport import Web
-from armvm.progress import Progress
+from armvm.progress import Progress, Task
+
+#: How often whoever waits looks for the size of what is fetched, before it is shown without.
+_LOOKS = 10
 
 #: How the location of an image built here begins; its name follows.
 LOCAL = "local:"
@@ -33,7 +40,8 @@ def obtain(
 
     *build* is called with a local image's name when it is not in the cache; it stores it with
     Cache.store_local() and returns its path. *recipe* is the recipe digest the local image must
-    have (any by default). After any failure, and Ctrl-C, the cache is as it was before.
+    have (any by default). After a failure the cache has what it had before; of a fetch that may
+    go on later (a cut, Ctrl-C), it keeps what has come, see part.py.
 
     Raises Unreachable, FetchFailed, DigestMismatch, HostileImage, BuildFailed, NotFound,
     StorageError, PermissionDenied.
@@ -50,35 +58,84 @@ def _fetched(source: ImageSource, cache: Cache, progress: Progress, web: Web) ->
         return image
     shown = f"{source.reference} ({source.serial})" if source.serial else source.reference
     key = source.digest or source.location
-    wait = f"another armvm is fetching {shown}: waiting for it"
-    with cache.lock(key, on_wait=lambda: progress.say(wait)):
+    forget_parts(cache)
+    with _turn(source, key, shown, cache, progress):
         if image := _cached(source, cache):
             return image
-        with cache.partial(key) as partial, storage_errors(partial):
+        part = cache.part(key)
+        with cache.partial(key) as unpacked, storage_errors(part.path):
             fetched = fetch.download(
                 web,
                 source.location,
-                partial,
+                part,
+                unpacked,
                 label=f"fetching {shown}",
                 progress=progress,
                 digest=source.digest,
                 size=source.size,
                 room=cache.check_room,
             )
-            name = public_url(source.location)
-            format = formats.recognise(formats.read_head(partial), name)
-            if format is DiskFormat.RAW:
-                return _converted(partial, source, fetched.digest, key, cache, progress)
-            qcow2.inspect(partial, name=name)
-            return _image(cache.store(partial, source=source, digest=fetched.digest), source)
+            try:
+                file = part.path if fetched.unpacked is None else unpacked
+                image = _admitted(file, source, fetched, key, cache, progress)
+            except Exception:
+                part.discard()  # fetching it again would bring the same
+                raise
+            part.discard()
+            return image
+
+
+def _admitted(
+    file: Path,
+    source: ImageSource,
+    fetched: fetch.Fetched,
+    key: str,
+    cache: Cache,
+    progress: Progress,
+) -> Image:
+    """Look at a fetched *file* as at a hostile one, and take it into the cache."""
+    name = public_url(source.location)
+    format = formats.recognise(formats.read_head(file), name)
+    if format is DiskFormat.RAW:
+        refuse_foreign_boot(file, format, name)
+        return _converted(file, source, fetched.digest, key, cache, progress)
+    qcow2.inspect(file, name=name)
+    refuse_foreign_boot(file, format, name)
+    entry = cache.store(file, source=source, digest=fetched.digest, content=fetched.unpacked)
+    return _image(entry, source)
+
+
+@contextmanager
+def _turn(
+    source: ImageSource, key: str, shown: str, cache: Cache, progress: Progress
+) -> Iterator[None]:
+    """Hold the lock for *key*; whoever waits for another armvm's fetch sees how far it is."""
+    part = cache.part(key)
+    with ExitStack() as held:
+        with ExitStack() as waiting:
+            tasks: list[Task] = []
+            looks = count()
+
+            def watch() -> None:
+                origin = part.origin()
+                total = source.size or (origin.total if origin else None)
+                # How much it is, the server may still have to tell the other one.
+                if not tasks and (total or next(looks) == _LOOKS):
+                    label = f"another armvm is fetching {shown}: waiting for it"
+                    tasks.append(waiting.enter_context(progress.task(label, total=total)))
+                if tasks and (size := part.size()):
+                    tasks[0].update(size)
+
+            held.enter_context(cache.lock(key, on_wait=lambda: None, watch=watch))
+        yield
 
 
 def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
     path = Path(source.location)
     format, size = localfile.look(path)
     disk = qcow2.inspect(path) if format is DiskFormat.QCOW2 else None
-    digest = localfile.digest_of(path, cache=cache, progress=progress)
-    fetch.check_digest(digest, source.digest, str(path))
+    refuse_foreign_boot(path, format, str(path))
+    digest = localfile.digest_of(path, source.digest, cache=cache, progress=progress)
     if disk:
         return Image(
             source=source, path=path, digest=digest, size=size, virtual_size=disk.virtual_size
@@ -99,7 +156,7 @@ def _converted(
     with cache.partial(key) as target:
         localfile.convert_raw(raw, target, label=label, cache=cache, progress=progress)
         qcow2.inspect(target, name=source.reference)
-        return _image(cache.store(target, source=source, digest=digest, converted=True), source)
+        return _image(cache.store(target, source=source, digest=digest, content=""), source)
 
 
 def _built(

@@ -41,11 +41,19 @@ _Refuse = Callable[..., HostileImage]
 
 @dataclass(frozen=True, kw_only=True)
 class Qcow2:
-    """A qcow2 image that stands alone. ``virtual_size`` and ``cluster_size`` are in bytes."""
+    """A qcow2 image that stands alone. ``virtual_size`` and ``cluster_size`` are in bytes.
+
+    Where its first table lies (``l1_offset``, in bytes), how many entries it has; whether its
+    second tables have the extended form, and whether its compressed clusters are zstd.
+    """
 
     version: int
     virtual_size: int
     cluster_size: int
+    l1_offset: int
+    l1_entries: int
+    extended: bool = False
+    zstd: bool = False
 
 
 def inspect(path: Path, *, name: str | None = None) -> Qcow2:
@@ -88,9 +96,9 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
     if not 0 < virtual_size <= MAX_VIRTUAL_SIZE:
         raise refuse(f"its disk would have {virtual_size} bytes")
     cluster = 1 << cluster_bits
-    header_length = _V2.size
+    header_length, features = _V2.size, 0
     if version == 3:
-        header_length = _check_v3(head, cluster, size, refuse)
+        header_length, features = _check_v3(head, cluster, size, refuse)
     _check_extensions(file, header_length, min(cluster, size), refuse)
     tables = (
         ("L1 table", l1_offset, l1_entries * 8, _MAX_L1_BYTES),
@@ -101,13 +109,34 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
             raise refuse(f"its {what} makes no sense")
         if offset + length > size:
             raise refuse(f"its {what} lies beyond the end of the file", "fetch or copy it again")
-    if snapshots and (snapshots > _MAX_SNAPSHOTS or not cluster <= snapshots_offset < size):
+    # An L2 table fills one cluster, with entries of 8 bytes, or 16 in the extended form.
+    extended = bool(features & _EXTENDED_L2)
+    covered = l1_entries * (cluster // (16 if extended else 8)) * cluster
+    if covered < virtual_size:
+        raise refuse("its L1 table is too short for its disk")
+    if extended and cluster_bits < 14:
+        raise refuse("its clusters are too small for subclusters")
+    if snapshots and (
+        snapshots > _MAX_SNAPSHOTS
+        or not cluster <= snapshots_offset < size
+        or snapshots_offset % cluster
+        # Each has 40 bytes at least.
+        or snapshots_offset + snapshots * 40 > size
+    ):
         raise refuse("its snapshot table makes no sense")
-    return Qcow2(version=version, virtual_size=virtual_size, cluster_size=cluster)
+    return Qcow2(
+        version=version,
+        virtual_size=virtual_size,
+        cluster_size=cluster,
+        l1_offset=l1_offset,
+        l1_entries=l1_entries,
+        extended=extended,
+        zstd=bool(features & _COMPRESSION),
+    )
 
 
-def _check_v3(head: bytes, cluster: int, size: int, refuse: _Refuse) -> int:
-    """Check what version 3 adds to the header, and return the header's length in bytes."""
+def _check_v3(head: bytes, cluster: int, size: int, refuse: _Refuse) -> tuple[int, int]:
+    """Check what version 3 adds to the header; return its length in bytes, and the features."""
     if len(head) < _V2.size + _V3.size:
         raise refuse("the file ends inside the qcow2 header")
     incompatible, _compatible, _autoclear, refcount_order, length = _V3.unpack_from(head, _V2.size)
@@ -125,7 +154,7 @@ def _check_v3(head: bytes, cluster: int, size: int, refuse: _Refuse) -> int:
     compression = head[104] if length > 104 and len(head) > 104 else 0
     if compression not in (0, 1) or bool(compression) != bool(incompatible & _COMPRESSION):
         raise refuse(f"its compression type {compression} makes no sense")
-    return int(length)
+    return int(length), int(incompatible)
 
 
 def _check_extensions(file: BinaryIO, start: int, end: int, refuse: _Refuse) -> None:

@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from armvm.errors import ArmvmError, FetchFailed, Unreachable
+from armvm.errors import FetchFailed
 from armvm.images.reference import public_url
+from armvm.images.weberrors import UNREACHABLE_HINT, Transient, translated
 
 if TYPE_CHECKING:
     from requests import Response, Session
 
 T = TypeVar("T")
 
-#: What helps when a server does not answer.
-UNREACHABLE_HINT = (
-    "check the network (behind a proxy set HTTPS_PROXY); ARMVM_MIRROR_UBUNTU names another "
-    "server for Ubuntu's images; without a network use --image local:debian-12, which is built "
-    "here, or --image PATH for a file you have"
-)
+__all__ = ["UNREACHABLE_HINT", "Transient", "Web", "get", "new_session", "retrying", "translated"]
 
 MAX_REDIRECTS = 5
 
 #: Answers worth another try: too many requests, and a server in trouble.
-_TRANSIENT = {429, 500, 502, 503, 504}
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -50,55 +47,66 @@ def new_session() -> Session:
 class Web:
     """How servers are asked. Times are in seconds.
 
-    ``read_timeout`` is the longest silence, not the longest download. A connection that breaks
-    and an answer of 429 or 5xx are tried ``attempts`` times in all, after ``backoff``, twice
-    that, … seconds. ``session`` and ``sleep`` can be substituted.
+    ``read_timeout`` is the longest silence, not the longest download; an image of which fewer
+    than ``slow_rate`` bytes a second came over ``slow_window`` is given up, too. A connection that
+    breaks and an answer of 429 or 5xx are tried ``attempts`` times in all, after ``backoff``,
+    twice that, … seconds, or what the server's Retry-After says, up to ``longest_pause``; once a
+    good piece of an image has come, they count anew. ``session``, ``sleep`` and the clocks can be
+    substituted.
     """
 
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
+    slow_rate: float = 1024.0
+    slow_window: float = 60.0
     attempts: int = 4
     backoff: float = 1.0
+    longest_pause: float = 120.0
     session: Callable[[], Session] = new_session
     sleep: Callable[[float], None] = time.sleep
-
-
-class Transient(Exception):
-    """A failure that may pass; ``error`` is what the user is told when it does not."""
-
-    def __init__(self, error: ArmvmError) -> None:
-        super().__init__(error.message)
-        self.error = error
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
 
 
 def retrying(web: Web, action: Callable[[], T], *, warn: Callable[[str], None]) -> T:
     """Return what *action* returns, called again while it raises Transient; see Web."""
-    for attempt in range(1, max(web.attempts, 1) + 1):
+    attempt = 1
+    while True:
         try:
             return action()
         except Transient as failure:
+            if failure.progressed:
+                attempt = 1
             if attempt >= web.attempts:
                 raise failure.error from failure.__cause__
             pause = web.backoff * 2 ** (attempt - 1)
+            if failure.pause is not None:
+                pause = min(max(pause, failure.pause), web.longest_pause)
+            attempt += 1
             warn(f"{failure.error.message}; trying again in {pause:g} s")
             web.sleep(pause)
-    raise AssertionError("unreachable")
 
 
 @contextmanager
 def get(
-    web: Web, url: str, *, verified: bool, headers: dict[str, str] | None = None
+    web: Web,
+    url: str,
+    *,
+    verified: bool,
+    headers: dict[str, str] | None = None,
+    accept: frozenset[int] = frozenset({200}),
 ) -> Iterator[Response]:
-    """Open *url* and hand over the answer with status 200, its body still to be read.
+    """Open *url* and hand over the answer, its body still to be read.
 
-    *verified* tells that a digest will be checked: only then may a redirect lead from https to
-    http. Errors while the body is read are translated too. Raises Transient around Unreachable
-    (connection lost) or FetchFailed (429, 5xx); Unreachable; FetchFailed.
+    Its status is one of *accept*. *verified* tells that a digest will be checked: only then may
+    a redirect lead from https to http. A user and password in the URL are for its own host, and
+    go to no other. Errors while the body is read are translated too. Raises Transient around
+    Unreachable (connection lost) or FetchFailed (408, 429, 5xx); Unreachable; FetchFailed.
     """
     with web.session() as session, translated(url):
         response = _follow(web, session, url, verified, headers or {})
         with response:
-            _check_status(response, url)
+            _check_status(response, url, accept, web.now)
             yield response
 
 
@@ -127,9 +135,11 @@ def _follow(
     raise FetchFailed(f"{public_url(url)} redirects more than {MAX_REDIRECTS} times")
 
 
-def _check_status(response: Response, url: str) -> None:
+def _check_status(
+    response: Response, url: str, accept: frozenset[int], now: Callable[[], float]
+) -> None:
     code = response.status_code
-    if code == 200:
+    if code in accept:
         return
     hint = {
         401: "the server wants a user and password",
@@ -140,83 +150,17 @@ def _check_status(response: Response, url: str) -> None:
     error = FetchFailed(
         f"{public_url(url)} answered {code} {response.reason or ''}".rstrip(), hint=hint
     )
-    raise Transient(error) if code in _TRANSIENT else error
+    if code in _TRANSIENT:
+        raise Transient(error, pause=_retry_after(response.headers.get("Retry-After"), now()))
+    raise error
 
 
-@contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Turn what requests and urllib3 raise into Transient, Unreachable and FetchFailed."""
-    import requests
-    import urllib3
-
-    shown = public_url(url)
-    try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _translate(error, shown) from error
-    except UnicodeError as error:  # a host name that is no IDNA
-        raise FetchFailed(f"{shown} is no URL that can be asked", detail=str(error)) from error
-
-
-def _translate(error: Exception, shown: str) -> Exception:
-    import requests
-    import urllib3
-
-    host = urlsplit(shown).netloc or shown
-    causes = list(_chain(error))
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return Unreachable(
-            f"{host} has no valid certificate",
-            detail=_words(error),
-            hint="check the clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE",
-        )
-    if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return Unreachable(
-            f"the proxy did not let us reach {host}", detail=_words(error), hint=UNREACHABLE_HINT
-        )
-    # In urllib3 1.26, a refused connection (NewConnectionError) is a kind of time-out.
-    refused = caused_by(urllib3.exceptions.NewConnectionError)
-    if not refused and caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
-        return Unreachable(f"{host} did not answer in time", hint=UNREACHABLE_HINT)
-    if caused_by(urllib3.exceptions.IncompleteRead):
-        return FetchFailed(f"{shown} was cut short", detail=_words(error), hint="try again")
-    if caused_by(ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
-        lost = Unreachable(f"{host} broke the connection", hint=UNREACHABLE_HINT)
-        return Transient(lost)
-    if refused or caused_by(requests.ConnectionError):
-        return Unreachable(f"{host} cannot be reached", detail=_words(error), hint=UNREACHABLE_HINT)
-    return FetchFailed(f"{shown} cannot be fetched", detail=_words(error))
-
-
-def _words(error: Exception) -> str:
-    """Return what an error says, without the URL asked for: it can hold a password or a token."""
-    # MaxRetryError's own text begins with the URL; its reason is what happened.
-    inner = getattr(error.args[0], "reason", None) if error.args else None
-    text = str(inner or error)
-    return type(error).__name__ if "://" in text or "url:" in text else text
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it wraps: requests and urllib3 keep causes in ``args`` as well."""
-    seen: set[int] = set()
-    pending = [error]
-    while pending:
-        current = pending.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        pending += [
-            cause
-            for cause in (
-                current.__cause__,
-                current.__context__,
-                getattr(current, "reason", None),
-                *current.args,
-            )
-            if isinstance(cause, BaseException)
-        ]
+def _retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds that a Retry-After asks for: a number, or a date (RFC 9110, 10.2.3)."""
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    with suppress(ValueError, TypeError, OverflowError):
+        return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
+    return None

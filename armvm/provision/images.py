@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from armvm.errors import Conflict, NotFound
@@ -30,10 +31,23 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
     """
     source = resolve(reference, settings(verify), cache=Cache.default(), progress=progress)
     if source.location.startswith(LOCAL):
-        from armvm.provision.local_images import recipe_digest
+        from armvm.provision.local_images import RECIPES
 
-        recipe_digest(source)  # raises for a name without a recipe
+        name = source.location.removeprefix(LOCAL)
+        if name not in RECIPES:
+            return _imported(source, name, sorted(RECIPES))
     return source
+
+
+def _imported(source: ImageSource, name: str, recipes: list[str]) -> ImageSource:
+    """Return a local source with what is known of the file that was imported under its name."""
+    entry = Cache.default().find_local(name)
+    if entry is None:
+        raise NotFound(
+            f"there is no image {source.reference}, and no recipe for {shown(name)}",
+            hint=f"armvm image import FILE --as {name}; recipes: {', '.join(recipes)}",
+        )
+    return replace(source, digest=entry.digest, system=entry.system, verified=entry.verified)
 
 
 def obtain(source: ImageSource, progress: Progress) -> Image:
@@ -41,8 +55,10 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
     cache = Cache.default()
     if not source.location.startswith(LOCAL):
         return obtaining.obtain(source, cache=cache, progress=progress, web=settings().web)
-    from armvm.provision.local_images import builder, recipe_digest
+    from armvm.provision.local_images import RECIPES, builder, recipe_digest
 
+    if source.location.removeprefix(LOCAL) not in RECIPES:
+        return obtaining.obtain(source, cache=cache, progress=progress)
     return obtaining.obtain(
         source,
         cache=cache,

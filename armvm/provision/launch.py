@@ -104,7 +104,8 @@ def launch(
     image: Image | None = None
     if start:
         digest = plan.source.digest
-        if digest is None:
+        # What is made of images bears their sha256; some sources promise a sha512 only.
+        if digest is None or not digest.startswith("sha256:"):
             image = obtain_image(plan.source, progress)
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)

@@ -14,13 +14,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "armvm"
 
-GROUND = {"errors", "progress", "process", "paths", "signals"}
+GROUND = {"errors", "limits", "progress", "process", "paths", "signals"}
 MIDDLE = {"images", "guest", "host", "usermode"}
 #: Which rooms a room may import besides itself. The version in armvm itself is anybody's.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "progress": {"errors"},
-    "process": {"errors"},
+    "limits": set(),
+    "process": {"errors", "limits"},
     "paths": {"errors"},
     "signals": set(),
     "spec": GROUND,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from armvm import process
 from armvm.errors import ArmvmError, HostileImage
-from armvm.images.qcow2 import MAX_VIRTUAL_SIZE, Qcow2, inspect, inspect_file
+from armvm.images.qcow2 import MAX_VIRTUAL_SIZE, inspect, inspect_file
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +41,8 @@ def test_what_qemu_img_makes(
     tmp_path: Path, options: tuple[str, ...], version: int, cluster: int
 ) -> None:
     image = create(tmp_path / "a.qcow2", *options)
-    assert inspect(image) == Qcow2(version=version, virtual_size=64 * MIB, cluster_size=cluster)
+    found = inspect(image)
+    assert (found.version, found.virtual_size, found.cluster_size) == (version, 64 * MIB, cluster)
 
 
 def test_a_backing_file_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from armvm import process
 from armvm.errors import CommandFailed, MissingCapability
+from armvm.limits import Limits
 from armvm.process import PACKAGES, find, passthrough, run, search_path
 
 
@@ -50,6 +51,23 @@ def test_output_input_and_exit_code() -> None:
 
 def test_without_input_standard_input_is_empty() -> None:
     assert run(["cat"], timeout=5).stdout == b""
+
+
+def test_limits_of_time_and_memory() -> None:
+    limits = Limits(memory=300 << 20, cpu=1)
+    code = "import resource as r; print(*(r.getrlimit(n)[0] for n in (r.RLIMIT_AS, r.RLIMIT_CPU)))"
+    done = run([sys.executable, "-c", code], limits=limits)
+    assert done.text.split() == [str(300 << 20), "1"]
+    assert Path(done.argv[0]).name.startswith("python"), "what ran, not what limits it"
+    with pytest.raises(CommandFailed, match=r"python.* failed") as caught:
+        run([sys.executable, "-c", "bytearray(1 << 30)"], limits=limits)
+    assert "MemoryError" in (caught.value.detail or "")
+    start = time.monotonic()
+    with pytest.raises(CommandFailed, match="exit code -"):
+        run([sys.executable, "-c", "while True: pass"], limits=limits, timeout=60)
+    assert time.monotonic() - start < 55, "ended by the limit, not by the time-out"
+    with pytest.raises(MissingCapability):
+        run(["no-such-program"], limits=limits)
 
 
 def test_arguments_are_never_a_shells() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
-from armvm.progress import Live, Plain, Quiet, size_text
+from armvm.progress import Live, Plain, Quiet, duration_text, size_text
 
 
 class Clock:
@@ -63,9 +64,36 @@ def test_plain_tells_how_far_it_is_every_few_seconds() -> None:
             task.update(done << 20)
             clock.now += 1.0
     assert out.getvalue().splitlines()[1:-1] == [
-        "copying: 5% of 100.0 MiB, 1.0 MiB/s (5 s)",
-        "copying: 10% of 100.0 MiB, 1.0 MiB/s (10 s)",
+        "copying: 5% of 100.0 MiB, 1.0 MiB/s, 1 min 35 s left (5 s)",
+        "copying: 10% of 100.0 MiB, 1.0 MiB/s, 1 min 30 s left (10 s)",
     ]
+
+
+def test_plain_counts_the_rate_of_what_came_now() -> None:
+    """A fetch that goes on begins with what is here already."""
+    out, clock = io.StringIO(), Clock()
+    with Plain(out, clock).task("copying", total=100 << 20) as task:
+        task.update(50 << 20)
+        clock.now += 10
+        task.update(60 << 20)
+    assert "copying: 60% of 100.0 MiB, 1.0 MiB/s, 40 s left (10 s)" in out.getvalue()
+
+
+def test_plain_promises_no_end_where_nothing_comes() -> None:
+    out, clock = io.StringIO(), Clock()
+    with Plain(out, clock).task("copying", total=100) as task:
+        task.update(0)
+        clock.now += 10
+        task.update(0)
+    assert "copying: 0% of 100 B, 0 B/s (10 s)" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (7500, "2 h 5 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize("total", [None, 0])
@@ -128,6 +156,7 @@ def test_live_shows_a_moving_line_and_takes_it_away() -> None:
         task.update(5 << 20)
         task.update(text="half [y]")
     drawn = out.getvalue()
+    assert re.search(r"\d:\d\d:\d\d|-:--:--", drawn), "the time that is left"
     assert "fetch [x]" in drawn
     assert "fetch [x]: half [y]" in drawn
     assert "5.0/10.0" in drawn

@@ -1,0 +1,159 @@
+"""``image prune|verify|import|export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import open_host, print_json, print_rows, progress_for
+from armvm.cli.options import Connect, Json, PoolName, Quiet, References
+from armvm.progress import size_text
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, only.")]
+
+
+def prune(
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Images not used for so long: 12h, 30d, 2w."
+        ),
+    ] = None,
+    unused: Annotated[
+        bool,
+        typer.Option("--unused", help="Images that no machine stands on; their bases, too."),
+    ] = False,
+    dry_run: DryRun = False,
+    connect: Connect = None,
+    pool: PoolName = None,
+    json: Json = False,
+) -> None:
+    """Remove what the cache needs no more: half-fetched files, and what cannot be used.
+
+    Images go only with --older-than and --unused; with both, those of which both hold.
+    """
+    from armvm.provision.access import pool_name
+    from armvm.provision.image_care import prune as prune_images
+    from armvm.spec.age import parse_age
+
+    age = None if older_than is None else parse_age(older_than, what="--older-than")
+    connection = open_host(connect) if unused else None
+    removed = prune_images(
+        older_than=age,
+        unused=unused,
+        connection=connection,
+        pool_name=pool_name(pool),
+        dry=dry_run,
+    )
+    if json:
+        print_json(removed)
+        return
+    verb = "would remove" if dry_run else "removed"
+    for one in removed:
+        told = " ".join(str(part) for part in (one["what"], one["reference"]) if part)
+        print(f"{verb} {one['path']} ({told}, {size_text(one['size'])})")
+    print(f"{verb} {size_text(sum(one['size'] for one in removed))} in all")
+
+
+def verify(references: References = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Read cached images again, and hold them against the digests they were stored with.
+
+    Ends with 8 when one is not what it was.
+    """
+    from armvm.errors import DigestMismatch
+    from armvm.provision.image_care import verify as verify_images
+
+    found = verify_images(references or [], progress_for(quiet))
+    if json:
+        print_json(found)
+    else:
+        rows = [
+            [str(one["reference"] or "?"), one["status"], size_text(one["size"]), one["path"]]
+            for one in found
+        ]
+        print_rows(["REFERENCE", "STATUS", "SIZE", "PATH"], rows)
+    bad = [one for one in found if one["status"] != "ok"]
+    if bad:
+        raise DigestMismatch(
+            f"{len(bad)} of {len(found)} images are not what they were",
+            detail="\n".join(f"{one['path']}: {one['problem']}" for one in bad),
+            hint="armvm image rm removes one (by its path), armvm image pull fetches it again; "
+            "check the disk",
+        )
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A qcow2 or raw disk image.")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="It is local:NAME then.")],
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HEX", help="The digest it must have.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an image of that name.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a disk image of yours into the cache, to be used as local:NAME.
+
+    It is looked at like one from a stranger: whatever would open other files is refused. Then
+    armvm create --image local:NAME makes machines of it.
+    """
+    from armvm.provision.image_care import import_image
+
+    entry = import_image(file, name, sha256=sha256, force=force, progress=progress_for(quiet))
+    if json:
+        print_json(
+            {
+                "reference": entry.reference,
+                "path": str(entry.path),
+                "digest": entry.digest,
+                "size": entry.size,
+                "verified": entry.verified.value,
+            }
+        )
+    else:
+        print(f"{entry.reference}: {entry.path} ({size_text(entry.size)}, {entry.digest[:19]}…)")
+
+
+def export(
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="An image.", autocompletion=complete.images)
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The qcow2 file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: Json = False,
+) -> None:
+    """Copy a cached image to a file, for other hosts and tools."""
+    from armvm.provision.image_care import export_image
+
+    entry, target, shared = export_image(reference, file, force=force)
+    if json:
+        print_json(
+            {
+                "reference": entry.reference,
+                "path": str(target),
+                "digest": entry.content,
+                "size": entry.size,
+                "reflink": shared,
+            }
+        )
+    else:
+        print(f"{reference}: {target} ({size_text(entry.size)}, {entry.content[:19]}…)")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the group ``image``."""
+    app.command(
+        epilog="Examples:\n\n  armvm image prune --older-than 30d --unused --dry-run\n\n"
+        "  armvm image prune    # only what is of no use to anybody"
+    )(prune)
+    app.command(epilog="Examples:\n\n  armvm image verify\n\n  armvm image verify ubuntu:24.04")(
+        verify
+    )
+    app.command(
+        "import",
+        epilog="Example: armvm image import ./disk.qcow2 --as mine",
+    )(import_)
+    app.command(epilog="Example: armvm image export ubuntu:24.04 ./ubuntu.qcow2")(export)
