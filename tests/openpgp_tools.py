@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from armvm import process
-from armvm.images.openpgp import Key
+from armvm.images.trust.openpgp import Key
 
 
 class Gpg:

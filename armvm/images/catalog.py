@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from armvm.errors import ConfigError, FetchFailed, NotFound
-from armvm.images.checksums import digests
-from armvm.images.keyring import KeyStore
 from armvm.images.model import Verified
 from armvm.images.reference import CatalogReference, catalog_text
-from armvm.images.statement import Statement
 from armvm.images.transport import Web
+from armvm.images.trust.checksums import digests
+from armvm.images.trust.keyring import KeyStore
+from armvm.images.trust.statement import Statement
 from armvm.progress import Progress, Quiet
 from armvm.spec.system import OperatingSystem
 from armvm.spec.verify import Verify

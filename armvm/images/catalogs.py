@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from armvm.images import formats
 from armvm.images.catalog import Catalog
-from armvm.images.openpgp import Key
-from armvm.images.pinned import UBUNTU
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import UBUNTU
 from armvm.spec.catalogs import DISTROS, ImageConfig, OwnCatalog
 from armvm.spec.system import OperatingSystem
 
@@ -23,33 +23,33 @@ def catalog(name: str, config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UB
     """Return the catalog of that name; *ubuntu_keys* may sign Ubuntu's. KeyError for no name."""
     mirror = config.mirrors.get(name)
     if name == "ubuntu":
-        from armvm.images import ubuntu
+        from armvm.images.distros import ubuntu
 
         return ubuntu.catalog(mirror or ubuntu.BASE, ubuntu_keys)
     if name == "debian":
-        from armvm.images import debian
+        from armvm.images.distros import debian
 
         return debian.Debian(base=mirror or debian.BASE)
     if name == "fedora":
-        from armvm.images import fedora
+        from armvm.images.distros import fedora
 
         return fedora.Fedora(base=mirror or fedora.BASE)
     if name == "alpine":
-        from armvm.images import alpine
+        from armvm.images.distros import alpine
 
         return alpine.Alpine(base=mirror or alpine.BASE)
     if name == "opensuse":
-        from armvm.images import opensuse
+        from armvm.images.distros import opensuse
 
         return opensuse.OpenSuse(base=mirror or opensuse.BASE)
     return _own({own.name: own for own in config.own}[name])
 
 
 def _own(own: OwnCatalog) -> Catalog:
-    from armvm.images.template import Template, keys_of
+    from armvm.images.distros.template import Template, keys_of
 
     if own.kind == "simplestreams":
-        from armvm.images.streams import USUAL, Streams
+        from armvm.images.distros.streams import USUAL, Streams
 
         return Streams(name=own.name, trees={USUAL: own.url}, distro=own.distro, keys=keys_of(own))
     return Template(own=own)
@@ -57,7 +57,7 @@ def _own(own: OwnCatalog) -> Catalog:
 
 def system_of(file_name: str) -> OperatingSystem | None:
     """Return the system that an image's name tells of, where it is named as its makers do."""
-    from armvm.images import alpine, fedora, opensuse
+    from armvm.images.distros import alpine, fedora, opensuse
 
     guesses = (formats.guess_system, fedora.system_of, alpine.system_of, opensuse.system_of)
     return next(filter(None, (guess(file_name) for guess in guesses)), None)

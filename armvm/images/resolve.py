@@ -17,12 +17,8 @@ from armvm.images import catalogs, formats, localfile
 from armvm.images.cache import Cache
 from armvm.images.catalog import Asking, Catalog, Found, numbers
 from armvm.images.entry import Entry
-from armvm.images.keyring import KeyStore
 from armvm.images.model import ImageSource, Verified
 from armvm.images.obtain import LOCAL, obtain
-from armvm.images.openpgp import Key
-from armvm.images.pinned import UBUNTU
-from armvm.images.provenance import require, satisfies
 from armvm.images.reference import (
     CatalogReference,
     FileReference,
@@ -31,8 +27,12 @@ from armvm.images.reference import (
     catalog_text,
     parse,
 )
-from armvm.images.statement import attest
 from armvm.images.transport import Web
+from armvm.images.trust.keyring import KeyStore
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import UBUNTU
+from armvm.images.trust.provenance import require, satisfies
+from armvm.images.trust.statement import attest
 from armvm.progress import Progress, Quiet
 from armvm.spec.catalogs import ImageConfig, OwnCatalog, image_config
 from armvm.spec.verify import Verify

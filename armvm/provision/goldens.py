@@ -12,7 +12,7 @@ from armvm.host.base import volumes_on
 from armvm.host.connection import Connection, Pool
 from armvm.host.golden import Golden, find_golden, goldens
 from armvm.host.instance import domain_names, find_domain
-from armvm.images.provenance import of_record
+from armvm.images.trust.provenance import of_record
 from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan

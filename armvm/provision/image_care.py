@@ -9,9 +9,10 @@ from typing import Any
 from armvm.errors import ConfigError, Conflict, HostileImage, NotFound
 from armvm.host import base, storage
 from armvm.host.connection import Connection
-from armvm.images import fetch, importing, lts, qcow2, simplestreams, ubuntu
+from armvm.images import fetch, importing, qcow2
 from armvm.images.cache import Cache
 from armvm.images.clean import forget_parts
+from armvm.images.distros import lts, simplestreams, ubuntu
 from armvm.images.entry import Entry, matches
 from armvm.images.files import storage_errors
 from armvm.images.hashing import hash_file

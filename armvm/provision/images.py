@@ -14,9 +14,9 @@ from armvm.images.entry import matches
 from armvm.images.kernel import remove_boot_files
 from armvm.images.model import Image, ImageSource
 from armvm.images.obtain import LOCAL
-from armvm.images.provenance import words
 from armvm.images.reference import CatalogReference, LocalReference, parse
 from armvm.images.resolve import resolve
+from armvm.images.trust.provenance import words
 from armvm.progress import Progress
 from armvm.provision.catalogs import settings
 from armvm.spec.names import shown

@@ -63,7 +63,7 @@ def find_source(
         return locate_image(machine.image, progress, where.verify)
     # One made from a machine has a disk of the user's own: nothing was fetched.
     if where.verify is not None and not warm.from_machine(golden.mark.shape):
-        from armvm.images.provenance import require
+        from armvm.images.trust.provenance import require
 
         require(source, where.verify)
     return source

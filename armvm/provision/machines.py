@@ -17,7 +17,7 @@ from armvm.host.instance import (
     instances,
     observe,
 )
-from armvm.images.provenance import of_record
+from armvm.images.trust.provenance import of_record
 from armvm.progress import Progress
 from armvm.provision.fast import traded
 from armvm.provision.ssh import endpoint, restore_forward

@@ -45,7 +45,7 @@ class CreatePlan:
 
     def summary(self) -> dict[str, Any]:
         """Return the plan as plain values, for ``--dry-run``; nothing secret is in it."""
-        from armvm.images.provenance import words
+        from armvm.images.trust.provenance import words
 
         return {
             "name": self.machine.name,

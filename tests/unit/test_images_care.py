@@ -13,7 +13,7 @@ import pytest
 
 from armvm.errors import ConfigError, FetchFailed
 from armvm.images.cache import Cache
-from armvm.images.lts import supported_lts
+from armvm.images.distros.lts import supported_lts
 from armvm.images.part import Origin
 from armvm.spec.age import parse_age
 from tests.image_server import PRODUCTS, ImageServer, ubuntu_tree

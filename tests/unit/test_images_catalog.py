@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armvm.errors import ArmvmError, FetchFailed, NotFound
-from armvm.images.simplestreams import CatalogImage, products_path, select
+from armvm.images.distros.simplestreams import CatalogImage, products_path, select
 
 pytestmark = pytest.mark.unit
 

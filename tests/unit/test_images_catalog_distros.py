@@ -19,16 +19,16 @@ from armvm.errors import (
 )
 from armvm.images.cache import Cache
 from armvm.images.catalog import Asking, Catalog, Found, Offer
-from armvm.images.checksums import digests
-from armvm.images.debian import serial_in
+from armvm.images.distros.debian import serial_in
+from armvm.images.distros.fedora import Fedora
+from armvm.images.distros.opensuse import digest_in
 from armvm.images.entry import Entry
-from armvm.images.fedora import Fedora
 from armvm.images.listing import names
 from armvm.images.model import ImageSource, Verified
-from armvm.images.opensuse import digest_in
-from armvm.images.pinned import OPENSUSE
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
+from armvm.images.trust.checksums import digests
+from armvm.images.trust.pinned import OPENSUSE
 from armvm.progress import Quiet
 from armvm.spec.system import OperatingSystem
 from armvm.spec.verify import Verify

@@ -11,10 +11,10 @@ import pytest
 from armvm.errors import ConfigError, FetchFailed, NotFound, NotVerified, PermissionDenied
 from armvm.images.cache import Cache
 from armvm.images.catalog import Asking
+from armvm.images.distros.template import keys_of
 from armvm.images.model import Verified
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.images.template import keys_of
 from armvm.progress import Quiet
 from armvm.spec.catalogs import image_config
 from armvm.spec.presets import file_layer

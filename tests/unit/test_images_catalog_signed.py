@@ -11,13 +11,13 @@ import pytest
 from armvm.errors import FetchFailed, SignatureInvalid
 from armvm.images.cache import Cache
 from armvm.images.catalog import Asking, Catalog, Found
-from armvm.images.fedora import Fedora
-from armvm.images.keyring import KeyStore
+from armvm.images.distros.fedora import Fedora
+from armvm.images.distros.opensuse import OpenSuse
 from armvm.images.model import ImageSource, Verified
-from armvm.images.opensuse import OpenSuse
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.images.statement import Attested, attest
+from armvm.images.trust.keyring import KeyStore
+from armvm.images.trust.statement import Attested, attest
 from armvm.progress import Quiet
 from armvm.spec.verify import Verify
 from tests.catalog_trees import Placed, fedora_tree, list_directories, opensuse_tree

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from armvm.images import cleartext, packets
-from armvm.images.openpgp import Finding, Outcome, examine
+from armvm.images.trust import cleartext, packets
+from armvm.images.trust.openpgp import Finding, Outcome, examine
 from tests.openpgp_tools import Gpg, pin
 
 pytestmark = pytest.mark.unit

@@ -24,13 +24,13 @@ from armvm.errors import (
 )
 from armvm.images import entry as entries
 from armvm.images.cache import Cache
-from armvm.images.checksums import digests
-from armvm.images.keyring import SERVERS, KeyStore
 from armvm.images.model import Image, Verified
-from armvm.images.pinned import ALL, UBUNTU, grouped
-from armvm.images.provenance import of_record, words
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.images.statement import Attested, Statement, attest
+from armvm.images.trust.checksums import digests
+from armvm.images.trust.keyring import SERVERS, KeyStore
+from armvm.images.trust.pinned import ALL, UBUNTU, grouped
+from armvm.images.trust.provenance import of_record, words
+from armvm.images.trust.statement import Attested, Statement, attest
 from armvm.progress import Quiet
 from armvm.spec.verify import Verify, policy
 from tests.image_server import PRODUCTS, Fault, ImageServer, Published, ubuntu_tree

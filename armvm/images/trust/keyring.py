@@ -16,10 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from armvm.errors import ArmvmError, ConfigError, FetchFailed, SignatureInvalid, Unreachable
-from armvm.images import fetch, packets
-from armvm.images.openpgp import Key
-from armvm.images.pinned import grouped
+from armvm.images import fetch
 from armvm.images.transport import Web
+from armvm.images.trust import packets
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import grouped
 from armvm.paths import data_dir, private_dir, write_atomic
 from armvm.progress import Progress
 from armvm.spec.names import shown

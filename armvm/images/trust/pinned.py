@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from armvm.images.openpgp import Key
+from armvm.images.trust.openpgp import Key
 
 _UBUNTU_KEYRINGS = ("/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",)
 

@@ -16,14 +16,16 @@ import json
 from dataclasses import dataclass, replace
 
 from armvm.errors import FetchFailed, SignatureInvalid
-from armvm.images import checksums, fetch, simplestreams
-from armvm.images.keyring import KeyStore
+from armvm.images import fetch
+from armvm.images.distros import simplestreams
+from armvm.images.distros.simplestreams import CatalogImage
 from armvm.images.model import Verified
-from armvm.images.openpgp import Key
 from armvm.images.reference import public_url
-from armvm.images.simplestreams import CatalogImage
-from armvm.images.statement import Attested, Statement, attest
 from armvm.images.transport import Web
+from armvm.images.trust import checksums
+from armvm.images.trust.keyring import KeyStore
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.statement import Attested, Statement, attest
 from armvm.progress import Progress
 from armvm.spec.verify import Verify
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from armvm.images.openpgp import Key
-from armvm.images.pinned import UBUNTU
-from armvm.images.simplestreams import RELEASED
-from armvm.images.streams import USUAL, Streams
+from armvm.images.distros.simplestreams import RELEASED
+from armvm.images.distros.streams import USUAL, Streams
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import UBUNTU
 
 #: Released images. The daily and the minimal tree lie beside it.
 BASE = "https://cloud-images.ubuntu.com/releases/"

@@ -27,12 +27,12 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.checksums import digests
 from armvm.images.listing import directory, directory_if_any, of_release
-from armvm.images.openpgp import Key
-from armvm.images.pinned import OPENSUSE
 from armvm.images.reference import CatalogReference
-from armvm.images.statement import Statement
+from armvm.images.trust.checksums import digests
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import OPENSUSE
+from armvm.images.trust.statement import Statement
 from armvm.spec.system import OperatingSystem
 
 BASE = "https://download.opensuse.org/"

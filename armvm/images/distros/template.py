@@ -8,10 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 from armvm.errors import ConfigError
 from armvm.images.catalog import Asking, Found, Offer, check_variant, no_such_release
-from armvm.images.checksums import digests
-from armvm.images.openpgp import Key
 from armvm.images.reference import CatalogReference, catalog_text
-from armvm.images.statement import Statement
+from armvm.images.trust.checksums import digests
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.statement import Statement
 from armvm.spec.catalogs import OwnCatalog
 from armvm.spec.system import OperatingSystem
 

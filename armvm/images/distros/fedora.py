@@ -31,10 +31,10 @@ from armvm.images.catalog import (
     offers_of,
 )
 from armvm.images.listing import directory, directory_if_any, of_release
-from armvm.images.openpgp import Key
-from armvm.images.pinned import FEDORA
 from armvm.images.reference import CatalogReference
-from armvm.images.statement import Statement
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import FEDORA
+from armvm.images.trust.statement import Statement
 from armvm.spec.system import OperatingSystem
 
 #: Not download.fedoraproject.org, which sends each request to another mirror.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from armvm import process
 from armvm.errors import CommandFailed
-from armvm.images import packets
+from armvm.images.trust import packets
 
 #: Seconds that gpgv may take; it needs some milliseconds.
 TIMEOUT = 30.0

@@ -34,7 +34,7 @@ from armvm.images.catalog import (
 )
 from armvm.images.listing import directory, directory_if_any
 from armvm.images.reference import CatalogReference
-from armvm.images.statement import Statement
+from armvm.images.trust.statement import Statement
 from armvm.spec.system import CODENAMES, OperatingSystem
 
 BASE = "https://cloud.debian.org/images/cloud/"

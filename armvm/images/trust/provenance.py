@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from armvm.errors import NotVerified
 from armvm.images.model import ImageSource, Verified
-from armvm.images.pinned import grouped, owner_of
+from armvm.images.trust.pinned import grouped, owner_of
 from armvm.spec.verify import Verify
 
 #: What satisfies a policy. A digest that the user gave is no weaker than a signature: he vouches

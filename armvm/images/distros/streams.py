@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from armvm.errors import FetchFailed, NotFound
-from armvm.images import fetch, signed_streams, simplestreams
+from armvm.images import fetch
 from armvm.images.catalog import Asking, Found, Offer, check_variant
+from armvm.images.distros import signed_streams, simplestreams
+from armvm.images.distros.simplestreams import CatalogImage
 from armvm.images.model import Verified
-from armvm.images.openpgp import Key
 from armvm.images.reference import CatalogReference, catalog_text
-from armvm.images.simplestreams import CatalogImage
-from armvm.images.statement import Statement
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.statement import Statement
 from armvm.spec.system import CODENAMES, OperatingSystem
 
 #: What stands for the tree of the usual images.

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from armvm.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
-from armvm.images import cleartext, fetch, packets
-from armvm.images.keyring import KeyStore
+from armvm.images import fetch
 from armvm.images.model import Verified
-from armvm.images.openpgp import Finding, Key, Outcome, examine
-from armvm.images.pinned import grouped
 from armvm.images.reference import public_url
 from armvm.images.transport import Web
+from armvm.images.trust import cleartext, packets
+from armvm.images.trust.keyring import KeyStore
+from armvm.images.trust.openpgp import Finding, Key, Outcome, examine
+from armvm.images.trust.pinned import grouped
 from armvm.progress import Progress
 from armvm.spec.verify import Verify
 
