@@ -152,7 +152,8 @@ def _exit_codes() -> str:
 
 
 def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
-    yield kind
+    if kind.__module__ == ArmvmError.__module__:  # those of one room alone are its own matter
+        yield kind
     for below in kind.__subclasses__():
         yield from _kinds(below)
 

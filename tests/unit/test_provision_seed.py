@@ -24,7 +24,11 @@ def test_a_seed_is_written_for_its_owner_only(tmp_path: Path) -> None:
     assert facts["size"] == output.stat().st_size
     files = read_seed(output.read_bytes())
     meta = yaml.safe_load(files["meta-data"])
-    assert meta == {"instance-id": facts["instance_id"], "local-hostname": "pi"}
+    assert meta == {
+        "instance-id": facts["instance_id"],
+        "local-hostname": "pi",
+        "dsmode": "local",
+    }
     assert facts["host_key_public"] in files["user-data"].decode()
 
 
