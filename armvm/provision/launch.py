@@ -104,8 +104,9 @@ def launch(
     image: Image | None = None
     if start:
         digest = plan.source.digest
-        # What is made of images bears their sha256; some sources promise a sha512 only.
-        if digest is None or not digest.startswith("sha256:"):
+        # What is made of images bears their sha256; some sources promise a sha512 only. What
+        # stands for a golden's own disk (no location) is no digest of an image at all.
+        if digest is None or (plan.source.location and not digest.startswith("sha256:")):
             image = obtain_image(plan.source, progress)
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
