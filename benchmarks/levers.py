@@ -38,7 +38,7 @@ from armvm.guest import documents
 from armvm.guest.ready import answers_ssh
 from armvm.guest.seed import seed_image
 from armvm.guest.serial import clean
-from armvm.host import lifecycle, storage
+from armvm.host import lifecycle, pools, storage
 from armvm.host.base import ensure_base
 from armvm.host.domain_xml import DirectKernel, build
 from armvm.host.forward import ensure_forward
@@ -112,7 +112,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
     machine = setup.machine
     plan = decide(place, machine, Quiet())
     image = images.obtain(plan.source, Quiet())
-    pool = storage.ensure_pool(place.connection, place.pool, place.facts)
+    pool = pools.ensure_pool(place.connection, place.pool, place.facts)
     names = storage.volume_names(machine.name)
     spec = plan.spec
     if setup.kernel:

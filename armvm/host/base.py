@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 
 from armvm.errors import ArmvmError, Conflict
-from armvm.host import storage, transfer
+from armvm.host import pools, storage, transfer
 from armvm.host.connection import Connection, Pool, Volume, errors
 from armvm.host.xml import parse
 from armvm.progress import Progress, Quiet
@@ -50,10 +50,10 @@ def ensure_base(
         volume = storage.find_volume(pool, name)
         if volume is None:
             # A base that was put there by another connection is not in the list yet.
-            storage.check_space(pool, 0)
+            pools.check_space(pool, 0)
             volume = storage.find_volume(pool, name)
         if volume is None:
-            storage.check_space(pool, size)
+            pools.check_space(pool, size)
             with contextlib.suppress(Conflict):
                 return _upload(connection, pool, name, path, size, progress)
             continue
@@ -81,7 +81,7 @@ def _upload(
                 _remove(volume)
         raise
     with errors("reading the storage pool"):
-        storage.refresh(pool)  # lets libvirt see that it is a qcow2 now
+        pools.refresh(pool)  # lets libvirt see that it is a qcow2 now
     return volume
 
 
@@ -158,7 +158,7 @@ def _backings(pool: Pool) -> dict[str, str]:
     """Return each volume's name with the file name of what it is backed by, or an empty text."""
     found = {}
     with errors("reading the storage pool"):
-        storage.refresh(pool)
+        pools.refresh(pool)
         for volume in pool.listAllVolumes(0):
             try:
                 backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")

@@ -23,7 +23,7 @@ import libvirt
 from lxml import etree
 
 from armvm.errors import DomainError, MissingCapability
-from armvm.host import storage, transfer
+from armvm.host import pools, storage, transfer
 from armvm.host.connection import Connection, Domain, Pool, Volume, errors
 from armvm.host.xml import at
 
@@ -52,10 +52,10 @@ def prepare(domain: etree._Element, memory_path: str) -> None:
 def save(connection: Connection, pool: Pool, domain: Domain) -> str:
     """Save a suspended golden to its memory volume; return the digest of the image's head."""
     name = storage.volume_names(domain.name())["memory"]
-    path = str(PurePosixPath(storage.pool_path(pool)) / name)
+    path = str(PurePosixPath(pools.pool_path(pool)) / name)
     with errors(f"saving {domain.name()}"):
         domain.saveFlags(path, None, libvirt.VIR_DOMAIN_SAVE_PAUSED)
-        storage.refresh(pool)
+        pools.refresh(pool)
     return _digest(connection, storage.need_volume(pool, name))
 
 

@@ -7,7 +7,7 @@ import os
 import libvirt
 
 from armvm.host.connection import Connection
-from armvm.host.storage import refresh
+from armvm.host.pools import refresh
 
 #: How much of the log's end is looked at, in bytes: a whole boot writes some 60 KiB.
 WINDOW = 256 << 10

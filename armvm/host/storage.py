@@ -1,4 +1,4 @@
-"""The storage pool and what lies in it: bases, overlays, seeds. Bytes travel through libvirt.
+"""The volumes in a storage pool: bases, overlays, seeds. Bytes travel through libvirt.
 
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
 ``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
@@ -10,24 +10,14 @@ its image: ``base-sha256-<hex>.qcow2``.
 from __future__ import annotations
 
 import io
-import time
 
 import libvirt
 from lxml import etree
 
-from armvm.errors import NotFound, StorageError
-from armvm.host import transfer
+from armvm.errors import StorageError
+from armvm.host import pools, transfer
 from armvm.host.connection import Connection, Pool, Volume, errors, is_code
-from armvm.host.facts import HostFacts
-from armvm.host.xml import at, parse, to_text
-from armvm.paths import data_dir
-from armvm.progress import size_text
-from armvm.spec.names import shown
-
-DEFAULT_POOL = "armvm"
-#: Seconds to wait for another process's volume to be made: a large one takes a while.
-REFRESH_PATIENCE = 60.0
-SYSTEM_POOL_PATH = "/var/lib/libvirt/images/armvm"
+from armvm.host.xml import at, to_text
 
 
 def volume_names(machine: str) -> dict[str, str]:
@@ -42,70 +32,6 @@ def volume_names(machine: str) -> dict[str, str]:
         "kernel": f"{machine}.kernel",
         "initrd": f"{machine}.initrd",
     }
-
-
-def default_pool_path(facts: HostFacts) -> str:
-    """Return where armvm's own pool is made on a host. Raises StorageError where it is unknown."""
-    if not facts.session:
-        return SYSTEM_POOL_PATH
-    if not facts.local:
-        raise StorageError(
-            "armvm cannot know a remote user's home directory",
-            hint="make a pool there (virsh pool-define-as …) and name it with --pool",
-        )
-    return str(data_dir() / "pool")
-
-
-def find_pool(connection: Connection, name: str) -> Pool | None:
-    """Return a pool, started if it was not; None where there is none of that name."""
-    with errors(f"looking for the pool {shown(name)}"):
-        try:
-            pool = connection.storagePoolLookupByName(name)
-        except libvirt.libvirtError as error:
-            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_POOL):
-                return None
-            raise
-        if not pool.isActive():
-            try:
-                pool.create(libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD)
-            except libvirt.libvirtError:
-                if not pool.isActive():  # another process may have been faster
-                    raise
-        return pool
-
-
-def ensure_pool(connection: Connection, name: str, facts: HostFacts) -> Pool:
-    """Return the pool *name*; armvm's own is made if need be. Raises NotFound for others."""
-    pool = find_pool(connection, name)
-    if pool is not None:
-        return pool
-    if name != DEFAULT_POOL:
-        raise NotFound(
-            f"there is no storage pool {shown(name)}",
-            hint="'virsh pool-list --all' shows them; without --pool armvm makes its own",
-        )
-    document = etree.Element("pool", type="dir")
-    etree.SubElement(document, "name").text = name
-    target = etree.SubElement(document, "target")
-    etree.SubElement(target, "path").text = default_pool_path(facts)
-    etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = "0711"
-    with errors("making the storage pool"):
-        try:
-            made = connection.storagePoolDefineXML(to_text(document), 0)
-            made.setAutostart(1)
-        except libvirt.libvirtError as error:
-            if "already exists" not in str(error) and "already defined" not in str(error):
-                raise
-    pool = find_pool(connection, name)
-    if pool is None:
-        raise StorageError("the storage pool went away while it was made")
-    return pool
-
-
-def pool_path(pool: Pool) -> str:
-    """Return the directory of a pool, on the connected host."""
-    with errors("reading the storage pool"):
-        return at(parse(pool.XMLDesc(0)), "target/path").text or ""
 
 
 def find_volume(pool: Pool, name: str) -> Volume | None:
@@ -171,8 +97,11 @@ def copy_volume(pool: Pool, name: str, source: Volume, kind: str = "raw") -> Vol
         return pool.createXMLFrom(to_text(document), source, 0)
 
 
-def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | None) -> Volume:
-    """Make a sparse raw volume of *size* bytes that QEMU itself opens, under its own user."""
+def create_hole(pool: Pool, name: str, size: int, owner: tuple[int, int] | None = None) -> Volume:
+    """Make a raw volume of *size* bytes, all of them a hole.
+
+    *owner* is the user and group of one that QEMU opens without libvirt's knowing.
+    """
     with errors(f"making the volume {name}"):
         document = _volume(name, size, "raw", mode="0600", allocation=0)
         if owner is not None:
@@ -180,12 +109,6 @@ def create_memory(pool: Pool, name: str, size: int, owner: tuple[int, int] | Non
             for tag, number in zip(("owner", "group"), owner, strict=True):
                 etree.SubElement(permissions, tag).text = str(number)
         return pool.createXML(to_text(document), 0)
-
-
-def create_hole(pool: Pool, name: str, size: int) -> Volume:
-    """Make a raw volume of *size* bytes, all of them a hole."""
-    with errors(f"making the volume {name}"):
-        return pool.createXML(to_text(_volume(name, size, "raw", mode="0600", allocation=0)), 0)
 
 
 def create_empty(pool: Pool, name: str) -> Volume:
@@ -212,35 +135,6 @@ def allocation(volume: Volume) -> int:
         return int(volume.info()[2])
 
 
-def refresh(pool: Pool) -> None:
-    """Let libvirt look at a pool again; a volume that is being made there is waited for.
-
-    Raises libvirtError, as what it is part of expects.
-    """
-    end = time.monotonic() + REFRESH_PATIENCE
-    while True:
-        try:
-            pool.refresh(0)
-            return
-        except libvirt.libvirtError as error:
-            if "asynchronous jobs running" not in str(error) or time.monotonic() > end:
-                raise
-        time.sleep(0.1)
-
-
-def check_space(pool: Pool, needed: int) -> None:
-    """Raise StorageError when a pool has less than *needed* bytes left."""
-    with errors("reading the storage pool"):
-        refresh(pool)
-        available = int(pool.info()[3])
-    if available < needed:
-        raise StorageError(
-            f"the pool {pool.name()} is full: {size_text(needed)} are needed, "
-            f"{size_text(available)} are left",
-            hint="remove machines or bases ('armvm list', 'armvm image list'), or use --pool NAME",
-        )
-
-
 def delete_volume(volume: Volume) -> None:
     """Remove a volume; one that is gone already is no error."""
     with errors("removing a volume"):
@@ -257,7 +151,7 @@ def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
     log = names["serial_log"]
     removed = []
     with errors("reading the storage pool"):
-        refresh(pool)
+        pools.refresh(pool)
         volumes = pool.listAllVolumes(0)
     for volume in volumes:
         name = volume.name()

@@ -38,9 +38,9 @@ def where(uri: str | None, pool: str | None, verify: Verify | None = None) -> Wh
 
 def pool_name(asked: str | None) -> str:
     """Return the pool asked for, or armvm's own. Raises ConfigError for what can be no name."""
-    from armvm.host import storage
+    from armvm.host import pools
 
-    return check_object_name("pool", asked) if asked else storage.DEFAULT_POOL
+    return check_object_name("pool", asked) if asked else pools.DEFAULT_POOL
 
 
 def machine_names(connection: Connection) -> list[str]:

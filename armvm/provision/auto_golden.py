@@ -14,7 +14,7 @@ from typing import Any
 
 from armvm import process
 from armvm.errors import ArmvmError, MissingCapability
-from armvm.host import storage
+from armvm.host import pools
 from armvm.host.golden import Golden, goldens, loader_of
 from armvm.host.instance import find_domain, instances
 from armvm.paths import private_dir, state_dir
@@ -121,7 +121,7 @@ def _remove_stale(
     for golden in found:
         if not golden.name.startswith(PREFIX) or golden.mark.shape != shape:
             continue
-        pool = storage.find_pool(where.connection, golden.mark.record.pool)
+        pool = pools.find_pool(where.connection, golden.mark.record.pool)
         reason = fits(where, golden)
         if reason is None or (pool is not None and clones_of(pool, golden)):
             continue

@@ -17,7 +17,7 @@ from armvm.guest import rebirth
 from armvm.guest.documents import compose
 from armvm.guest.ready import is_up
 from armvm.guest.seed import seed_image
-from armvm.host import channel, lifecycle, memory, storage
+from armvm.host import channel, lifecycle, memory, pools, storage
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
 from armvm.host.forward import ensure_forward
@@ -63,7 +63,7 @@ def make_clone(
         golden=golden.name,
     )
     remove_leftovers(connection, machine.name, progress)
-    pool = storage.ensure_pool(connection, where.pool, where.facts)
+    pool = pools.ensure_pool(connection, where.pool, where.facts)
     begun = replace(record, creator=myself())
     flash = None if disposable else nvram_size(golden)
     if flash is not None:

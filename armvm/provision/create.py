@@ -16,7 +16,7 @@ from armvm.errors import NotFound
 from armvm.guest.documents import compose
 from armvm.guest.identity import new_identity
 from armvm.guest.seed import SEED_ROOM, seed_image
-from armvm.host import lifecycle, memory, storage
+from armvm.host import lifecycle, memory, pools, storage
 from armvm.host.base import ensure_base
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
@@ -50,17 +50,17 @@ class Where:
 
     connection: Connection
     facts: HostFacts
-    pool: str = storage.DEFAULT_POOL
+    pool: str = pools.DEFAULT_POOL
     verify: Verify | None = None
 
 
 def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan:
     """Look at the host and decide. Raises what planning raises, Conflict for a taken name."""
     connection, facts = where.connection, where.facts
-    existing = storage.find_pool(connection, where.pool)
-    if existing is None and where.pool != storage.DEFAULT_POOL:
-        storage.ensure_pool(connection, where.pool, facts)  # raises NotFound, with a hint
-    path = storage.pool_path(existing) if existing else storage.default_pool_path(facts)
+    existing = pools.find_pool(connection, where.pool)
+    if existing is None and where.pool != pools.DEFAULT_POOL:
+        pools.ensure_pool(connection, where.pool, facts)  # raises NotFound, with a hint
+    path = pools.pool_path(existing) if existing else pools.default_pool_path(facts)
     decided = planning.plan(
         machine,
         source,
@@ -104,7 +104,7 @@ def apply(
     plan, boot = fast.with_kernel(plan, image, progress)
     record = replace(plan.record, image={**plan.record.image, **known})
     remove_leftovers(connection, machine.name, progress)
-    pool = storage.ensure_pool(connection, where.pool, where.facts)
+    pool = pools.ensure_pool(connection, where.pool, where.facts)
     xml = to_text(build(plan.spec, replace(record, creator=myself())))
     with Undo(progress) as undo:
         with shielded():
@@ -147,7 +147,7 @@ def _make_volumes(
         storage.create_overlay(pool, names["overlay"], base, machine.disk)
     if golden and plan.spec.memory_route == memory.COW:
         size = machine.memory_mib << 20
-        storage.create_memory(pool, names["memory"], size, where.facts.qemu_owner)
+        storage.create_hole(pool, names["memory"], size, where.facts.qemu_owner)
 
 
 def _check_name(connection: Connection, name: str) -> None:

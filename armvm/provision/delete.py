@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from armvm.errors import Conflict, NotFound
-from armvm.host import lifecycle, storage
+from armvm.host import lifecycle, pools, storage
 from armvm.host.base import remove_if_abandoned
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.instance import Instance, find_domain, observe
@@ -22,7 +22,7 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
     try:
         domain = find_domain(connection, name)
     except NotFound:
-        pool = storage.find_pool(connection, pool_name)
+        pool = pools.find_pool(connection, pool_name)
         removed = storage.delete_machine_volumes(pool, name) if pool else []
         if removed:
             return removed
@@ -42,7 +42,7 @@ def delete_domain(connection: Connection, domain: Domain, instance: Instance) ->
     with shielded():
         lifecycle.destroy(domain)
         # The volumes first: while the domain is there, the next delete finds what is left.
-        pool = storage.find_pool(connection, instance.record.pool)
+        pool = pools.find_pool(connection, instance.record.pool)
         removed = storage.delete_machine_volumes(pool, instance.name) if pool else []
         removed += _remove_half_base(pool, instance) if pool else []
         networking.leave(connection, instance.name, instance.network)

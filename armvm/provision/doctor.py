@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from armvm import process
 from armvm.errors import ArmvmError
 from armvm.host import connection as connecting
-from armvm.host import facts, network, own_network, storage
+from armvm.host import facts, network, own_network, pools
 from armvm.host.facts import HostFacts
 from armvm.usermode import binfmt
 
@@ -90,10 +90,10 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
 
 def _pool(connection: connecting.Connection, host: HostFacts) -> Check:
     try:
-        pool = storage.find_pool(connection, storage.DEFAULT_POOL)
-        path = storage.pool_path(pool) if pool else storage.default_pool_path(host)
+        pool = pools.find_pool(connection, pools.DEFAULT_POOL)
+        path = pools.pool_path(pool) if pool else pools.default_pool_path(host)
     except ArmvmError as error:
-        return _failed("storage", error, f"virsh -c {host.uri} pool-start {storage.DEFAULT_POOL}")
+        return _failed("storage", error, f"virsh -c {host.uri} pool-start {pools.DEFAULT_POOL}")
     return Check(
         name="storage", ok=True, needed=True, found=path if pool else f"{path} (made when needed)"
     )

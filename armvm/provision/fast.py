@@ -17,8 +17,9 @@ from armvm.images.model import Image
 from armvm.progress import Progress
 from armvm.provision.plan import CreatePlan
 
-#: What a boot mounts and loads early although few need it: a process each. It still can be
-#: mounted and loaded by hand, or by what needs it. Source of the word: kernel-command-line(7).
+#: What a boot mounts and loads early although few need it: a process each. Masked, they do not
+#: start even when asked for; mount(8), modprobe(8) and the kernel itself still do the same.
+#: Source of the word: kernel-command-line(7).
 UNITS = (
     "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "modprobe@configfs.service", "modprobe@dm_mod.service",
@@ -93,7 +94,7 @@ def traded(record: Record) -> dict[str, Any] | None:
         )
     if "units" in record.fast:
         words["units"] = (
-            "no huge pages, message queues, debugfs and tracefs are mounted until asked for"
+            "huge pages, message queues, debugfs and tracefs are not mounted, but can be by hand"
         )
     if "network" in record.fast:
         words["network"] = "DHCP by the kernel's command line: netplan has no configuration"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from armvm.errors import Conflict, NotFound
-from armvm.host import block, storage
+from armvm.host import block, pools, storage
 from armvm.host.base import backing_path, volumes_on
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.golden import Golden, find_golden
@@ -26,13 +26,13 @@ def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
     StorageError when the pool has not enough space.
     """
     golden = find_golden(connection, name)
-    pool = storage.find_pool(connection, golden.mark.record.pool)
+    pool = pools.find_pool(connection, golden.mark.record.pool)
     if pool is None:
         return []
     clones = _clones(connection, pool, golden)
     overlay = storage.find_volume(pool, Path(golden.overlay).name)
     if overlay is not None:
-        storage.check_space(pool, storage.allocation(overlay) * len(clones))
+        pools.check_space(pool, storage.allocation(overlay) * len(clones))
     base = None if overlay is None else backing_path(overlay)
     for instance in clones:
         with progress.task(f"moving the disk of {instance.name} off {name}") as task:
@@ -41,7 +41,7 @@ def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
                 task.update(text=f"{100 * done // end if end else 0}%")
 
             _move(connection, find_domain(connection, instance.name), base, tell)
-    storage.check_space(pool, 0)  # libvirt reads the headers again
+    pools.check_space(pool, 0)  # libvirt reads the headers again
     return [instance.name for instance in clones]
 
 
@@ -56,7 +56,7 @@ def _move(connection: Connection, domain: Domain, base: str | None, tell: block.
 def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance]:
     """Return the machines whose disks stand on a golden's; raise Conflict if one cannot move."""
     machines = {one.overlay: one for one in instances(connection)}
-    directory = storage.pool_path(pool)
+    directory = pools.pool_path(pool)
     found = []
     for volume in volumes_on(pool, Path(golden.overlay).name):
         instance = machines.get(f"{directory}/{volume}")

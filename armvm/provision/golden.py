@@ -11,7 +11,7 @@ from typing import Any
 
 from armvm.errors import ConfigError, DomainError, MissingCapability
 from armvm.guest.credentials import own_key
-from armvm.host import lifecycle, memory, storage
+from armvm.host import lifecycle, memory, pools, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
 from armvm.host.golden import (
@@ -164,7 +164,7 @@ def bake(
 def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     """Save a settled machine's memory and make its domain a golden."""
     connection = where.connection
-    pool = storage.ensure_pool(connection, where.pool, where.facts)
+    pool = pools.ensure_pool(connection, where.pool, where.facts)
     ground = ground_of(where.facts, loader_of(domain))
     ground["QEMU version"] = memory.qemu_version(domain)
     lifecycle.suspend(domain)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from armvm.errors import Conflict, StorageError
-from armvm.host import storage
+from armvm.host import pools, storage
 from armvm.host.connection import Pool, Volume
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, find_domain, observe
@@ -48,7 +48,7 @@ def find_original(where: Where, name: str) -> Original:
         raise Conflict(
             f"{name} runs: its disk is being written to", hint=f"stop it first: armvm stop {name}"
         )
-    pool = storage.find_pool(where.connection, instance.record.pool)
+    pool = pools.find_pool(where.connection, instance.record.pool)
     volume = storage.find_volume(pool, Path(instance.overlay or "").name) if pool else None
     if volume is None:
         raise StorageError(f"the disk of {name} is not in the pool {instance.record.pool}")

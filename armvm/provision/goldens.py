@@ -7,7 +7,7 @@ from typing import Any
 
 from armvm.errors import Conflict, NotFound, StorageError
 from armvm.guest.identity import fingerprint
-from armvm.host import lifecycle, memory, storage
+from armvm.host import lifecycle, memory, pools, storage
 from armvm.host.base import volumes_on
 from armvm.host.connection import Connection, Pool
 from armvm.host.golden import Golden, find_golden, goldens
@@ -57,7 +57,7 @@ def names(connection: Connection) -> list[str]:
 def describe(where: Where, golden: Golden) -> dict[str, Any]:
     """Return all that is known of a golden as plain values."""
     mark = golden.mark
-    pool = storage.find_pool(where.connection, mark.record.pool)
+    pool = pools.find_pool(where.connection, mark.record.pool)
     reason = fits(where, golden)
     return {
         "name": golden.name,
@@ -93,7 +93,7 @@ def verify(where: Where, name: str) -> dict[str, Any]:
     since it was made.
     """
     golden = find_golden(where.connection, name)
-    pool = storage.find_pool(where.connection, golden.mark.record.pool)
+    pool = pools.find_pool(where.connection, golden.mark.record.pool)
     if pool is None:
         raise StorageError(f"the pool {golden.mark.record.pool} of {name} is gone")
     again = f"armvm golden delete {name}, and make it again"
@@ -117,7 +117,7 @@ def delete(connection: Connection, name: str) -> list[str]:
     Raises NotFound, and Conflict while machines stand on its disk.
     """
     golden = find_golden(connection, name)
-    pool = storage.find_pool(connection, golden.mark.record.pool)
+    pool = pools.find_pool(connection, golden.mark.record.pool)
     users = clones_of(pool, golden) if pool else []
     if users:
         raise in_use(golden, [user.removesuffix(".qcow2") for user in users])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from armvm.errors import ConfigError, Conflict, HostileImage, NotFound
-from armvm.host import base, storage
+from armvm.host import base, pools, storage
 from armvm.host.connection import Connection
 from armvm.images import fetch, importing, qcow2
 from armvm.images.cache import Cache
@@ -58,7 +58,7 @@ def prune(
         {"what": "half-fetched", "reference": None, "path": str(path), "size": size}
         for path, size in forget_parts(cache, age=0.0, dry=dry).items()
     ]
-    pool = storage.find_pool(connection, pool_name) if connection is not None else None
+    pool = pools.find_pool(connection, pool_name) if connection is not None else None
     users = base.users_of(pool) if pool is not None else {}
     for entry in cache.entries():
         name = base.base_name(entry.digest) if entry.digest else ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from armvm.errors import Conflict, NotFound
-from armvm.host import base, storage
+from armvm.host import base, pools, storage
 from armvm.host.connection import Connection
 from armvm.images import obtain as obtaining
 from armvm.images.cache import Cache
@@ -109,7 +109,7 @@ def cached() -> list[dict[str, Any]]:
 
 def bases(connection: Connection, pool_name: str) -> dict[str, list[str]]:
     """Return the digests of the bases in a pool, each with the overlays that stand on it."""
-    pool = storage.find_pool(connection, pool_name)
+    pool = pools.find_pool(connection, pool_name)
     if pool is None:
         return {}
     return {
@@ -126,7 +126,7 @@ def remove(text: str, connection: Connection | None, pool_name: str) -> list[str
     """
     cache = Cache.default()
     entries = [entry for entry in cache.entries() if matches(entry, text)]
-    pool = storage.find_pool(connection, pool_name) if connection is not None else None
+    pool = pools.find_pool(connection, pool_name) if connection is not None else None
     users = base.users_of(pool) if pool is not None else {}
     wanted = {base.base_name(entry.digest) for entry in entries if entry.digest}
     wanted |= {name for name in users if text.removeprefix("sha256:") in name and len(text) >= 12}

@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from armvm.errors import Conflict, NotFound, StorageError
-from armvm.host import storage
+from armvm.host import pools, storage
 from armvm.host.instance import find_domain
 from armvm.provision.golden_from import find_original, settings_of
 from armvm.spec.layers import Layer, resolve
@@ -22,7 +22,7 @@ def test_the_copy_reads_the_same_and_stands_alone(world: World, image: Path, nam
     original = find_original(world.where(), name)
     assert original.capacity == 1 << 30
     before = contents(world.directory / f"{name}.qcow2")
-    pool = storage.find_pool(world.connection, world.pool)
+    pool = pools.find_pool(world.connection, world.pool)
     copy = storage.copy_volume(pool, f"{name}.copy", original.volume, "qcow2")
     try:
         path = world.directory / f"{name}.copy"

@@ -1,8 +1,32 @@
-"""Generated examples: no time limit for one example, for a busy machine is no failure."""
+"""Generated examples without a time limit (a busy machine is no failure), and keys to sign with."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.openpgp_tools import Gpg
 
 settings.register_profile("armvm", deadline=None)
 settings.load_profile("armvm")
+
+
+@pytest.fixture(scope="module")
+def gpg() -> Iterator[Gpg]:
+    """A gpg with an empty home."""
+    with Gpg() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ours(gpg: Gpg) -> str:
+    """The fingerprint of a key that is to be trusted."""
+    return gpg.key("ours")
+
+
+@pytest.fixture(scope="module")
+def another(gpg: Gpg) -> str:
+    """The fingerprint of a key that is not."""
+    return gpg.key("another")

@@ -31,22 +31,6 @@ PRODUCTS = "streams/v1/com.ubuntu.cloud:released:download"
 
 
 @pytest.fixture(scope="module")
-def gpg() -> Iterator[Gpg]:
-    with Gpg() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def ours(gpg: Gpg) -> str:
-    return gpg.key("ours")
-
-
-@pytest.fixture(scope="module")
-def another(gpg: Gpg) -> str:
-    return gpg.key("another")
-
-
-@pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return qcow2_image(tmp_path_factory.mktemp("image") / "disk.img", payload=300_000)
 

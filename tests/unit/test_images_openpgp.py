@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,22 +13,6 @@ from tests.openpgp_tools import Gpg, pin
 pytestmark = pytest.mark.unit
 
 DOCUMENT = b"4f" * 32 + b" *ubuntu-24.04-server-cloudimg-arm64.img\n"
-
-
-@pytest.fixture(scope="module")
-def gpg() -> Iterator[Gpg]:
-    with Gpg() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def ours(gpg: Gpg) -> str:
-    return gpg.key("ours")
-
-
-@pytest.fixture(scope="module")
-def another(gpg: Gpg) -> str:
-    return gpg.key("another")
 
 
 def look(gpg: Gpg, fingerprint: str, signature: bytes, document: bytes = DOCUMENT) -> Outcome:

@@ -44,12 +44,6 @@ SIGNED = PRODUCTS.removesuffix(".json") + ".sjson"
 
 
 @pytest.fixture(scope="module")
-def gpg() -> Iterator[Gpg]:
-    with Gpg() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def ours(gpg: Gpg) -> str:
     return gpg.key("Ubuntu")
 
