@@ -14,7 +14,7 @@ from types import FrameType
 
 from armvm.errors import ArmvmError
 from armvm.process import run
-from benchmarks import cold, fetch, overhead, scale, warm, world
+from benchmarks import bases, cold, fetch, overhead, scale, warm, world
 from benchmarks.case import Case, select
 from benchmarks.facts import gather
 from benchmarks.output import write
@@ -25,7 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Characters of a failed program's words that are kept: their end says what was wrong.
 _TOLD = 240
 #: In the order of a round, and of the table.
-CASES: list[Case] = [*cold.CASES, *warm.CASES, *overhead.CASES, *fetch.CASES, *scale.CASES]
+CASES: list[Case] = [
+    *cold.CASES,
+    *bases.CASES,
+    *warm.CASES,
+    *overhead.CASES,
+    *fetch.CASES,
+    *scale.CASES,
+]
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def _pid(name: str) -> int:
             if value.split(",")[0] == f"guest={name}":
                 return int(directory.name)
     raise DomainError(f"{name}: no QEMU process has its name")
+
+
+def cpu_seconds(name: str) -> float:
+    """Return the processor time, in seconds, that a machine's QEMU has taken (proc(5), stat)."""
+    fields = (_PROC / str(_pid(name)) / "stat").read_text().rpartition(")")[2].split()
+    return float(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def available_mib() -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 
 from armvm.errors import ArmvmError, Conflict
-from armvm.host import pools, storage, transfer
+from armvm.host import near, pools, storage, transfer
 from armvm.host.connection import Connection, Pool, Volume, errors
 from armvm.host.xml import parse
 from armvm.progress import Progress, Quiet
@@ -38,12 +38,14 @@ def ensure_base(
     path: Path,
     *,
     progress: Progress,
+    lasting: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Volume:
     """Return the base for an image file, uploading it if the pool does not have it.
 
-    Raises StorageError when the pool is full or cannot be written to. An interrupted upload
-    leaves nothing behind.
+    Where the pool is on the file's own file system, nothing is copied, see `near`; *lasting* says
+    that nobody writes to the file. Raises StorageError when the pool is full or cannot be written
+    to. An interrupted upload leaves nothing behind.
     """
     size, name = path.stat().st_size, base_name(digest)
     while True:
@@ -54,7 +56,9 @@ def ensure_base(
             volume = storage.find_volume(pool, name)
         if volume is None:
             pools.check_space(pool, size)
-            with contextlib.suppress(Conflict):
+            with contextlib.suppress(Conflict, FileExistsError):
+                if near.place(connection, pool, name, path, lasting=lasting):
+                    return _seen(pool, name)
                 return _upload(connection, pool, name, path, size, progress)
             continue
         # An image converted on another host has another size under the same digest; but a base
@@ -80,9 +84,14 @@ def _upload(
             with shielded():
                 _remove(volume)
         raise
+    return _seen(pool, name)
+
+
+def _seen(pool: Pool, name: str) -> Volume:
+    """Return a volume that is whole now, once libvirt has seen that it is a qcow2."""
     with errors("reading the storage pool"):
-        pools.refresh(pool)  # lets libvirt see that it is a qcow2 now
-    return volume
+        pools.refresh(pool)
+    return storage.need_volume(pool, name)
 
 
 def remove_if_abandoned(

@@ -65,6 +65,10 @@ class Cache:
         """The user's own cache."""
         return cls(cache_dir() / "images")
 
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is one of the cache's own, which are replaced but never changed."""
+        return path.is_relative_to(self.root.absolute())
+
     def prepare(self) -> Path:
         """Make the directory, enterable by its owner only, and return it as absolute path."""
         with storage_errors(self.root):

@@ -24,6 +24,7 @@ from armvm.host.facts import HostFacts
 from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, find_domain, instances, observe, set_record
 from armvm.host.xml import to_text
+from armvm.images.cache import Cache
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import fast, networking
@@ -143,7 +144,11 @@ def _make_volumes(
     if disk is not None:
         disk(pool, names["overlay"])
     else:
-        base = ensure_base(connection, pool, image.digest, image.path, progress=progress)
+        base = ensure_base(
+            *(connection, pool, image.digest, image.path),
+            progress=progress,
+            lasting=Cache.default().holds(image.path),
+        )
         storage.create_overlay(pool, names["overlay"], base, machine.disk)
     if golden and plan.spec.memory_route == memory.COW:
         size = machine.memory_mib << 20

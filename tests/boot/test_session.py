@@ -14,6 +14,14 @@ def test_an_ordinary_users_machine(ordinary_user: OrdinaryUser, debian_image: Pa
     shutil.copyfile(debian_image, image)
     image.chmod(0o644)
 
+    # QEMU runs as him here, and what he imports is his own: the base is the cached file itself.
+    user.armvm("image", "import", image, "--as", "imported").ok()
+    user.armvm("create", "--no-start", "--name", "held", "--image", "local:imported").ok()
+    (cached,) = (user.home / ".cache/armvm/images/local").glob("imported-*.qcow2")
+    (base,) = (user.home / ".local/share/armvm/pool").glob("base-*.qcow2")
+    assert base.stat().st_ino == cached.stat().st_ino
+    user.armvm("delete", "--yes", "held").ok()
+
     created = user.armvm(
         *("create", "--name", name, "--mem", "1G", "--image", image),
         *("--json", "--timeout", str(BOOT_TIMEOUT)),
@@ -25,6 +33,7 @@ def test_an_ordinary_users_machine(ordinary_user: OrdinaryUser, debian_image: Pa
     assert facts["user"] == "debian", "the distribution's own user, told by the file's name"
     pool = user.home / ".local/share/armvm/pool"
     assert Path(facts["overlay"]).parent == pool
+    assert list(pool.glob("base-*.qcow2")) == [base], "one of the same bytes was there"
 
     def ssh(command: str) -> str:
         return user.armvm("ssh", "--", command).ok().out
