@@ -130,15 +130,16 @@ def _machine_options(
         ),
     ] = None,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--preset",
             metavar="NAME",
             envvar="ARMVM_PRESET",
-            help="Settings to begin with: default, minimal.",
+            help="What to begin with: default, minimal, desktop, builder (compilers), docker.",
+            show_default=False,
             autocompletion=complete.presets,
         ),
-    ] = "default",
+    ] = None,
     headless: Annotated[
         bool | None,
         typer.Option(
@@ -170,6 +171,16 @@ def _machine_options(
             "(cache=unsafe: a crash of the host may ruin it), and the kernel is the image's, "
             "loaded from outside (one that the guest installs later is not booted), with little "
             "mounted early, and on Debian the network set up without netplan. Default: no-fast.",
+            show_default=False,
+        ),
+    ] = None,
+    tuned: Annotated[
+        bool | None,
+        typer.Option(
+            "--tuned/--no-tuned",
+            help="Make it from a tuned form of its image: the preset's packages installed, package "
+            "lists fetched, snapd and the timers of automatic upgrades off. The first time, that "
+            "form is made by a boot of its own, and kept. Default: no-tuned.",
             show_default=False,
         ),
     ] = None,

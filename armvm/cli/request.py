@@ -26,9 +26,13 @@ def machine_of(
     if chosen["name"] is not None:
         check_machine_name(chosen["name"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
-    bases = [Layer(origin=base[0], values=base[1])] if base else []
+    below = dict(base[1]) if base else {}
+    # What the preset of a golden installs is in the machine, whatever is asked for besides.
+    preset_name = chosen["preset"] or below.pop("preset", None) or "default"
+    below.pop("preset", None)
+    bases = [Layer(origin=base[0], values=below)] if base else []
     files = [file_layer(path) for path in config_files()]
-    preset = preset_layer(chosen["preset"])
+    preset = preset_layer(preset_name)
     values = {
         key: setting.value
         for key, setting in resolve(
@@ -49,11 +53,12 @@ def machine_of(
         autologin=values["autologin"],
         motd=values["motd"],
         fast=values["fast"],
+        tuned=values["tuned"],
         ssh_keys=keys,
         own_key=own_key,
         user_data=_read_user_data(chosen["user_data"]),
         password_hash=_ask_password() if chosen["password"] else None,
-        preset=chosen["preset"],
+        preset=preset_name,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from armvm.errors import ConfigError
 from armvm.guest.identity import Identity
+from armvm.guest.preset_documents import preset_documents
 from armvm.paths import resources
 from armvm.spec.machine import Machine
 from armvm.spec.system import OperatingSystem
@@ -96,6 +97,11 @@ def compose(
     ours = _cloud_config(machine, identity, user, system)
     if clone:
         ours["ssh_deletekeys"] = False
+    else:  # a clone's golden has what its preset installs
+        for document in preset_documents(machine.preset, user, system):
+            if machine.tuned:  # they are in its image
+                document.pop("packages", None)
+            ours = merge(ours, document)
     theirs = None if machine.user_data is None else read_user_data(machine.user_data)
     orderable = theirs is None or (isinstance(theirs, dict) and _ORDERABLE.issuperset(theirs))
     if debian_like and orderable:

@@ -3,7 +3,8 @@
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
 ``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
 besides: ``NAME.memory``, and ``NAME.state`` of its devices; a clone ``NAME.nvram`` for its UEFI
-variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``. A base is named by the digest of
+variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one that an image is made of
+``NAME.image.qcow2``. A base is named by the digest of
 its image: ``base-sha256-<hex>.qcow2``.
 """
 
@@ -31,6 +32,7 @@ def volume_names(machine: str) -> dict[str, str]:
         "nvram": f"{machine}.nvram",
         "kernel": f"{machine}.kernel",
         "initrd": f"{machine}.initrd",
+        "image": f"{machine}.image.qcow2",
     }
 
 

@@ -27,6 +27,20 @@ def read(connection: Connection, volume: Volume, *, length: int = 0) -> bytes:
     return b"".join(parts)
 
 
+def download_file(connection: Connection, volume: Volume, path: Path) -> None:
+    """Write all of a volume's bytes to a local file, which is there already."""
+    with errors(f"reading the volume {volume.name()}"), path.open("wb") as file:
+        stream = connection.newStream(0)
+        try:
+            volume.download(stream, 0, 0, 0)
+            stream.recvAll(lambda _stream, data, _opaque: file.write(data), None)
+            stream.finish()
+        except BaseException:
+            with contextlib.suppress(libvirt.libvirtError):
+                stream.abort()
+            raise
+
+
 def overwrite(connection: Connection, volume: Volume, data: bytes) -> None:
     """Replace a raw volume's first bytes; what lies behind them stays."""
     rest = data

@@ -27,7 +27,8 @@ class ImageSource:
     token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits or ``sha512:``
     and 128, whichever was promised, or None where nobody has promised one. ``size`` is in bytes,
     None where not known. ``signer`` is the fingerprint of the pinned key whose signature vouches
-    for it, where one does.
+    for it, where one does. ``tuned_from`` is the digest of the image that a tuned one was made of;
+    the other fields are that image's then.
     """
 
     reference: str
@@ -38,6 +39,7 @@ class ImageSource:
     serial: str | None = None
     verified: Verified = Verified.NOTHING
     signer: str | None = None
+    tuned_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

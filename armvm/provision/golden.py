@@ -11,6 +11,7 @@ from typing import Any
 
 from armvm.errors import ConfigError, DomainError, MissingCapability
 from armvm.guest.credentials import own_key
+from armvm.guest.preset_documents import documents_of
 from armvm.host import lifecycle, memory, pools, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
@@ -69,6 +70,7 @@ def check_system(system: OperatingSystem | None) -> None:
 def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
     """Return what must be equal in a golden and a machine to be made from it."""
     machine, spec = plan.machine, plan.spec
+    installed = documents_of(machine.preset)
     return {
         "image": digest,
         "cpus": machine.cpus,
@@ -80,6 +82,7 @@ def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
         # Only where they are not as usual: a golden of an armvm that did not know the words fits.
         **({} if machine.motd else {"motd": False}),
         **({"fast": True} if machine.fast else {}),
+        **({"presets": list(installed)} if installed else {}),
         "user": plan.record.user,
         "network": "user" if spec.network is None else "libvirt",
         "pool": plan.record.pool,

@@ -17,6 +17,8 @@ from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
 from armvm.provision.golden import bake, golden_machine
+from armvm.provision.launch import tuned_image
+from armvm.provision.plan import with_source
 from armvm.provision.warm import fits, in_use
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
@@ -45,7 +47,11 @@ def create(
     wanted = golden_machine(machine)
     source = images.locate(wanted.image, progress, where.verify)
     plan = make_plan(where, wanted, source)
-    image = images.obtain(source, progress)
+    if wanted.tuned:
+        image = tuned_image(where, plan, timeout=timeout, progress=progress)
+        plan = with_source(plan, image.source)
+    else:
+        image = images.obtain(source, progress)
     return bake(where, plan, image, timeout=timeout, progress=progress, save_image=save_image)
 
 

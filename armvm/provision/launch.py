@@ -51,6 +51,16 @@ def obtain_image(source: ImageSource, progress: Progress) -> Image:
     return images.obtain(source, progress)
 
 
+def tuned_image(
+    where: Where, plan: CreatePlan, *, timeout: float | None, progress: Progress
+) -> Image:
+    """Return the tuned form of a planned machine's image, made first if need be."""
+    from armvm.provision.tuned import tuned
+
+    image = obtain_image(plan.source, progress)
+    return tuned(where, plan, image, timeout=timeout, progress=progress)
+
+
 def find_source(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None
 ) -> ImageSource:
@@ -102,8 +112,11 @@ def launch(
     is to end with this process, and keeps its mark.
     """
     image: Image | None = None
+    if plan.machine.tuned and plan.source.location:
+        image = tuned_image(where, plan, timeout=timeout, progress=progress)
+        plan = with_source(plan, image.source)
     if start:
-        digest = plan.source.digest
+        digest = plan.source.digest if image is None else image.digest
         # What is made of images bears their sha256; some sources promise a sha512 only. What
         # stands for a golden's own disk (no location) is no digest of an image at all.
         if digest is None or (plan.source.location and not digest.startswith("sha256:")):

@@ -205,6 +205,7 @@ def _image_record(source: ImageSource) -> dict[str, str]:
         "system": str(source.system) if source.system else None,
         "verified": source.verified.value,
         "signer": source.signer,
+        "tuned_from": source.tuned_from,
     }
     # XML takes no lone surrogates, which is what odd bytes in a path look like.
     return {

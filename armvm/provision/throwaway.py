@@ -133,10 +133,10 @@ def remove(connection: Connection, name: str, *, uuid: str) -> None:
         return
 
 
-def sweep(connection: Connection, progress: Progress) -> None:
+def sweep(connection: Connection, progress: Progress, prefix: str = _PREFIX) -> None:
     """Remove the throw-away machines of processes that were killed."""
     for instance in instances(connection):
         creator = instance.record.creator
-        if instance.name.startswith(_PREFIX) and creator is not None and is_dead(creator):
-            progress.say(f"removing {instance.name}, which an interrupted run left behind")
+        if instance.name.startswith(prefix) and creator is not None and is_dead(creator):
+            progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
             remove(connection, instance.name, uuid=instance.uuid)

@@ -106,7 +106,10 @@ def source_of(golden: Golden, machine: Machine) -> ImageSource | None:
 
 
 def settings_of(golden: Golden) -> dict[str, Any]:
-    """Return a golden's shape as a layer of settings, for a machine to be made from it."""
+    """Return a golden's shape as a layer of settings, for a machine to be made from it.
+
+    Its preset is among them, which is no setting: what it installs is there already.
+    """
     shape = golden.mark.shape
     return {
         "image": golden.mark.record.image.get("reference"),
@@ -120,6 +123,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
         "autologin": shape["autologin"],
         "motd": shape.get("motd", True),
         "fast": shape.get("fast", False),
+        "preset": golden.mark.record.settings.get("preset"),
     }
 
 

@@ -74,6 +74,7 @@ KEYS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "autologin": (_switch, True),
     "motd": (_switch, True),
     "fast": (_switch, False),
+    "tuned": (_switch, False),
 }
 
 

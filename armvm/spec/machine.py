@@ -34,7 +34,7 @@ class Machine:
     crypt(3) form. ``ssh_keys`` are public keys in OpenSSH's one-line form; ``own_key`` says that
     armvm's own key is the one among them. Without ``motd``, no login runs the scripts that make
     the message of the day. ``fast`` trades safety of the disk and the guest's own
-    kernel for a quicker boot.
+    kernel for a quicker boot. ``tuned``: it is made from the tuned form of its image.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Machine:
     autologin: bool = True
     motd: bool = True
     fast: bool = False
+    tuned: bool = False
     password_hash: str | None = None
     user_data: str | None = None
     preset: str = "default"
@@ -92,5 +93,6 @@ class Machine:
             "autologin": self.autologin,
             "motd": self.motd,
             "fast": self.fast,
+            "tuned": self.tuned,
             "preset": self.preset,
         }

@@ -24,15 +24,38 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (resources("templates") / "presets").glob("*.toml"))
 
 
+def chain(name: str) -> tuple[str, ...]:
+    """Return a preset's name behind those it is based on (``base = "…"``), the first one first.
+
+    Raises NotFound for a name that is none, ConfigError for presets that are based on each other.
+    """
+    found: list[str] = []
+    while True:
+        if name not in preset_names():
+            raise NotFound(
+                f"there is no preset {shown(name)}", hint="presets: " + ", ".join(preset_names())
+            )
+        if name in found:
+            raise ConfigError(f"the presets {', '.join(found)} are based on each other")
+        found.append(name)
+        base = _preset(name).get("base")
+        if base is None:
+            return tuple(reversed(found))
+        name = str(base)
+
+
 def preset_layer(name: str) -> Layer:
-    """Return the settings of a preset. Raises NotFound for a name that is none."""
-    if name not in preset_names():
-        raise NotFound(
-            f"there is no preset {shown(name)}", hint="presets: " + ", ".join(preset_names())
-        )
-    values = read_toml(resources("templates") / "presets" / f"{name}.toml")
-    values.pop("description", None)
+    """Return the settings of a preset, with those it is based on. Raises as `chain` does."""
+    values: dict[str, Any] = {}
+    for one in chain(name):
+        values |= _preset(one)
+    for key in ("base", "description"):
+        values.pop(key, None)
     return Layer(origin=f"preset {name}", values=values)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    return read_toml(resources("templates") / "presets" / f"{name}.toml")
 
 
 def file_layer(path: Path) -> Layer:

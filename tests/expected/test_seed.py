@@ -41,6 +41,8 @@ MACHINES: dict[str, dict[str, Any]] = {
     "password": {"password_hash": "$2b$10$abcdefghijklmnopqrstuv", "ssh_keys": ()},
     "two-keys": {"ssh_keys": (PUBLIC_KEY, "ssh-rsa AAAAB3 second")},
     "cloud-config": {"user_data": SAMPLE},
+    "preset-docker": {"preset": "docker"},
+    "preset-builder-tuned": {"preset": "builder", "tuned": True},
     "fedora": {},
     "alpine": {},
     "script": {"user_data": "#!/bin/sh\necho hello\n"},

@@ -58,4 +58,5 @@ def words(verified: str, signer: str | None = None) -> str:
 
 def of_record(image: Mapping[str, str]) -> str:
     """Return the provenance in the ``image`` element of a domain's metadata, in words."""
-    return words(image.get("verified", ""), image.get("signer"))
+    found = words(image.get("verified", ""), image.get("signer"))
+    return f"{found}; tuned here" if image.get("tuned-from") else found
