@@ -33,6 +33,11 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "mcopy": ("mtools", "mtools"),
     "mmd": ("mtools", "mtools"),
     "gpgv": ("gpgv", "gnupg2"),
+    "apt-get": ("apt", "apt"),
+    "dpkg-deb": ("dpkg", "dpkg"),
+    "unshare": ("util-linux", "util-linux"),
+    "newuidmap": ("uidmap", "shadow-utils"),
+    "newgidmap": ("uidmap", "shadow-utils"),
 }
 
 #: How much of a failed program's output an error shows, in characters.

@@ -73,3 +73,18 @@ def verify(incomplete: str) -> list[str]:
     from armvm.spec.verify import Verify
 
     return [one.value for one in Verify if one.value.startswith(incomplete)]
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Complete the names of the images that can be built."""
+    from armvm.provision.local_images import usual_references
+
+    names = [one.removeprefix("local:") for one in usual_references()]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def kernels(incomplete: str) -> list[str]:
+    """Complete the kernels that a built image can have."""
+    from armvm.provision.local_images import kernels as known
+
+    return [name for name in known() if name.startswith(incomplete)]

@@ -1,13 +1,12 @@
-"""``image list|pull|build|rm``; those that look after what is here are in image_care."""
+"""``image pull|rm``; the others are in image_list, image_build and image_care."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from armvm.cli import complete, image_care, image_list
+from armvm.cli import complete, image_build, image_care, image_list
 from armvm.cli.context import open_host, print_json, progress_for, verify_policy
 from armvm.cli.options import Connect, Json, PoolName, Quiet, References, VerifyImage
 from armvm.progress import size_text
@@ -76,40 +75,7 @@ def pull(
         print_json(facts[0] if len(references or []) == 1 and not all_lts else facts)
 
 
-@app.command(
-    epilog="Examples:\n\n  armvm image build debian-12\n\n"
-    "  armvm image build debian-12 --output debian.qcow2"
-)
-def build(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="debian-12 or debian-13.")
-    ] = "debian-12",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write it to a file, not to the cache."
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build it even if it is cached.")] = False,
-    mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="The package mirror to use.")
-    ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Build a Debian arm64 cloud image from signed packages, without any image host.
-
-    Takes some minutes on an x86-64 host: maintainer scripts run under qemu-user.
-    """
-    from armvm.provision.local_images import build_local
-
-    path, seconds = build_local(
-        name, output=output, force=force, mirror=mirror, progress=progress_for(quiet)
-    )
-    if json:
-        print_json({"name": name, "path": str(path), "seconds": round(seconds, 1)})
-    else:
-        print(f"local:{name}: {path}" + (f", built in {seconds:.0f} s" if seconds else ", cached"))
+image_build.register(app)
 
 
 @app.command(epilog="Example: armvm image rm local:debian-12")

@@ -39,7 +39,7 @@ from armvm.spec.system import OperatingSystem
 #: Bytes left free beside an image: sidecars, and the rest of the user's life.
 RESERVE = 64 << 20
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}\Z")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}\Z")
 _RECIPE = re.compile(r"[0-9a-f]{12,64}\Z")
 
 

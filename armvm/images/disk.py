@@ -5,10 +5,12 @@ Everything is written into plain files: no loop device, no mount, no root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from armvm import process
+from armvm.errors import HostileImage
 
 #: The root file system's label, as Ubuntu's and Debian's cloud images have it.
 ROOT_LABEL = "cloudimg-rootfs"
@@ -40,25 +42,50 @@ EXT4_FEATURES = (
     "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 )
 
-#: What goes on the EFI system partition: file in the root file system → name. The firmware
-#: starts the removable-media path; Microsoft's key vouches for shim, shim for GRUB (Debian's
-#: key), GRUB for the kernel. Without Secure Boot the same chain runs unchecked.
-ESP_FILES = {
-    "usr/lib/shim/shimaa64.efi.signed": "EFI/BOOT/BOOTAA64.EFI",
-    "usr/lib/shim/mmaa64.efi.signed": "EFI/BOOT/mmaa64.efi",
-    "usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed": "EFI/BOOT/grubaa64.efi",
-}
 
-#: Debian's signed GRUB has this prefix built in.
-ESP_GRUB_CFG_PATH = "EFI/debian/grub.cfg"
-ESP_GRUB_CFG = f"""\
+@dataclass(frozen=True, kw_only=True)
+class BootFiles:
+    """What goes on the EFI system partition.
+
+    ``files`` maps a file in the root file system to its name on the partition. The firmware
+    starts the removable-media path; Microsoft's key vouches for shim, shim for GRUB (by the
+    distribution's key), GRUB for the kernel. Without Secure Boot the same chain runs unchecked.
+    ``grub_cfg`` is where the signed GRUB, by the prefix built into it, looks for its commands.
+    """
+
+    files: Mapping[str, str]
+    grub_cfg: str
+
+
+DEBIAN = BootFiles(
+    files={
+        "usr/lib/shim/shimaa64.efi.signed": "EFI/BOOT/BOOTAA64.EFI",
+        "usr/lib/shim/mmaa64.efi.signed": "EFI/BOOT/mmaa64.efi",
+        "usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed": "EFI/BOOT/grubaa64.efi",
+    },
+    grub_cfg="EFI/debian/grub.cfg",
+)
+
+#: shimaa64.efi.signed would be a link of update-alternatives to this one.
+UBUNTU = BootFiles(
+    files={
+        "usr/lib/shim/shimaa64.efi.signed.latest": "EFI/BOOT/BOOTAA64.EFI",
+        "usr/lib/shim/mmaa64.efi": "EFI/BOOT/mmaa64.efi",
+        "usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed": "EFI/BOOT/grubaa64.efi",
+    },
+    grub_cfg="EFI/ubuntu/grub.cfg",
+)
+
+BOOT_FILES: Mapping[str, BootFiles] = {"debian": DEBIAN, "ubuntu": UBUNTU}
+
+GRUB_CFG = f"""\
 search --no-floppy --label --set=root {ROOT_LABEL}
 set prefix=($root)/boot/grub
 configfile $prefix/grub.cfg
 """
 
 
-def description() -> str:
+def description(boot: BootFiles = DEBIAN) -> str:
     """Return all that shapes the disk besides the files on it, for the digest of a build."""
     return "\n".join(
         [
@@ -66,11 +93,21 @@ def description() -> str:
             EXT4_FEATURES,
             ROOT_LABEL,
             ESP_LABEL,
-            *(f"{source} {target}" for source, target in ESP_FILES.items()),
-            ESP_GRUB_CFG_PATH,
-            ESP_GRUB_CFG,
+            *(f"{source} {target}" for source, target in boot.files.items()),
+            boot.grub_cfg,
+            GRUB_CFG,
         ]
     )
+
+
+def size_for(content: int) -> int:
+    """Return a disk size in bytes, in steps of 128 MiB, on which *content* bytes of files fit.
+
+    Beside the files there are ext4's journal of 64 MiB, inode tables and the reserve (a sixty-
+    fourth and a hundredth of the disk), and half-filled blocks at the ends of files.
+    """
+    step = 128 * MIB
+    return -(-(int(content * 1.05) + ROOT_START + TAIL + 64 * MIB) // step) * step
 
 
 def partition_table(size: int) -> str:
@@ -93,6 +130,7 @@ def make(
     output: Path,
     *,
     size: int,
+    boot: BootFiles = DEBIAN,
     inside: Sequence[str] = (),
     on_phase: Callable[[str], None],
 ) -> None:
@@ -109,7 +147,7 @@ def make(
     # In a user namespace mke2fs runs as somebody else; the directory is what protects the file.
     raw.chmod(0o666)
     process.run(["sfdisk", "--quiet", raw], input=partition_table(size).encode())
-    _make_esp(root, raw)
+    _make_esp(root, raw, boot)
     process.run(
         [
             *inside,
@@ -126,7 +164,7 @@ def make(
     raw.unlink()
 
 
-def _make_esp(root: Path, raw: Path) -> None:
+def _make_esp(root: Path, raw: Path, boot: BootFiles) -> None:
     """Make and fill the EFI system partition inside *raw*."""
     where = f"{raw}@@{ESP_START}"
     sectors = ("-T", str(ESP_SIZE // SECTOR), "-H", str(ESP_START // SECTOR))
@@ -138,9 +176,17 @@ def _make_esp(root: Path, raw: Path) -> None:
     with raw.open("r+b") as file:
         file.seek(ESP_START + 446)
         file.write(bytes(64))
-    targets = [*ESP_FILES.values(), ESP_GRUB_CFG_PATH]
+    targets = [*boot.files.values(), boot.grub_cfg]
     directories = {str(parent) for name in targets for parent in Path(name).parents} - {"."}
     process.run(["mmd", "-i", where, *(f"::{name}" for name in sorted(directories))])
-    for source, target in ESP_FILES.items():
-        process.run(["mcopy", "-i", where, root / source, f"::{target}"])
-    process.run(["mcopy", "-i", where, "-", f"::{ESP_GRUB_CFG_PATH}"], input=ESP_GRUB_CFG.encode())
+    for source, target in boot.files.items():
+        process.run(["mcopy", "-i", where, _inside(root, source), f"::{target}"])
+    process.run(["mcopy", "-i", where, "-", f"::{boot.grub_cfg}"], input=GRUB_CFG.encode())
+
+
+def _inside(root: Path, name: str) -> Path:
+    """Return a file of the root file system; raises HostileImage for a link that leads out."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise HostileImage(f"/{name} in the root file system is a link to the host's {path}")
+    return path

@@ -8,6 +8,7 @@
     ./x.qcow2  /x.img  ~/x                      a file
     https://…  http://…  file:///…  [#sha256=…] a URL, with the digest its bytes must have
     local:debian-12                             an image armvm builds itself
+    local:debian-12+docker.io                   one with a package more
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
 _RELEASE = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}\Z")
 _SERIAL = re.compile(r"[0-9]{1,12}(?:[.-][a-z0-9]{1,12}){0,5}\Z")
 _VARIANT = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
-_LOCAL = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}\Z")
+_LOCAL = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}\Z")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _IMAGE_SUFFIXES = {".qcow2", ".img", ".raw"}
 

@@ -21,7 +21,7 @@ from armvm.images.obtain import LOCAL
 from armvm.images.reference import parse, parse_sha256
 from armvm.progress import Progress
 from armvm.provision.catalogs import settings
-from armvm.provision.local_images import RECIPES
+from armvm.provision.local_images import is_recipe
 from armvm.spec.names import shown
 
 
@@ -124,7 +124,7 @@ def import_image(
     ConfigError.
     """
     parse(f"{LOCAL}{name}")
-    if name in RECIPES:
+    if is_recipe(name):
         raise Conflict(
             f"{LOCAL}{name} is what armvm image build makes", hint="import it under another name"
         )

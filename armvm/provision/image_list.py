@@ -15,6 +15,7 @@ from armvm.images.resolve import Settings
 from armvm.progress import Progress, Quiet
 from armvm.provision.catalogs import settings
 from armvm.provision.images import bases, cached
+from armvm.provision.local_images import usual_references
 from armvm.spec.names import shown
 
 
@@ -132,4 +133,4 @@ def known_references() -> list[str]:
     """
     usual = [text for one in settings().catalogs().values() for text in one.usual()]
     here = [str(one["reference"]) for one in cached() if one["reference"]]
-    return [*dict.fromkeys([*usual, "local:debian-12", "local:debian-13", *here])]
+    return [*dict.fromkeys([*usual, *usual_references(), *here])]

@@ -31,21 +31,28 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
     """
     source = resolve(reference, settings(verify), cache=Cache.default(), progress=progress)
     if source.location.startswith(LOCAL):
-        from armvm.provision.local_images import RECIPES
+        from armvm.provision.local_images import is_recipe, recipe
 
         name = source.location.removeprefix(LOCAL)
-        if name not in RECIPES:
-            return _imported(source, name, sorted(RECIPES))
+        if not is_recipe(name):
+            return _imported(source, name)
+        source = replace(source, system=recipe(name).system)
     return source
 
 
-def _imported(source: ImageSource, name: str, recipes: list[str]) -> ImageSource:
-    """Return a local source with what is known of the file that was imported under its name."""
+def _imported(source: ImageSource, name: str) -> ImageSource:
+    """Return a local source with what is known of the image that has its name.
+
+    It was imported, or built by a recipe that has no name of its own.
+    """
     entry = Cache.default().find_local(name)
     if entry is None:
+        from armvm.provision.local_images import usual_references
+
+        recipes = ", ".join(one.removeprefix(LOCAL) for one in usual_references())
         raise NotFound(
             f"there is no image {source.reference}, and no recipe for {shown(name)}",
-            hint=f"armvm image import FILE --as {name}; recipes: {', '.join(recipes)}",
+            hint=f"armvm image import FILE --as {name}; recipes: {recipes}",
         )
     return replace(source, digest=entry.digest, system=entry.system, verified=entry.verified)
 
@@ -55,9 +62,9 @@ def obtain(source: ImageSource, progress: Progress) -> Image:
     cache = Cache.default()
     if not source.location.startswith(LOCAL):
         return obtaining.obtain(source, cache=cache, progress=progress, web=settings().web)
-    from armvm.provision.local_images import RECIPES, builder, recipe_digest
+    from armvm.provision.local_images import builder, is_recipe, recipe_digest
 
-    if source.location.removeprefix(LOCAL) not in RECIPES:
+    if not is_recipe(source.location.removeprefix(LOCAL)):
         return obtaining.obtain(source, cache=cache, progress=progress)
     return obtaining.obtain(
         source,
@@ -76,6 +83,10 @@ def guess_system(reference: str) -> OperatingSystem | None:
         own = {one.name: one.distro for one in known.own}
         return OperatingSystem(distro=own.get(parsed.distro, parsed.distro), version=parsed.release)
     if isinstance(parsed, LocalReference):
+        from armvm.provision.recipe import read
+
+        if recipe := read(parsed.name):
+            return recipe.system
         distro, _, version = parsed.name.partition("-")
         return OperatingSystem(distro=distro, version=version)
     return None

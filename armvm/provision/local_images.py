@@ -1,40 +1,68 @@
-"""Images built here: their recipes, and the cache that keeps one for each recipe."""
+"""Images built here: the cache keeps one for each recipe, or under a name of the user's."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from armvm.errors import Conflict, NotFound
+from armvm.errors import Conflict, UsageError
 from armvm.images.cache import Cache
+from armvm.images.entry import Entry
+from armvm.images.importing import export_file
 from armvm.images.model import ImageSource
 from armvm.images.obtain import LOCAL
+from armvm.images.reference import parse
 from armvm.progress import Progress
-from armvm.provision.build import VERSIONS, Recipe, build_image
+from armvm.provision import recipe as recipes
+from armvm.provision.build import build_image
+from armvm.provision.recipe import Recipe
+from armvm.provision.workspace import check_output
 from armvm.spec.names import shown
+from armvm.usermode.distros import Kernel
 
-#: The recipes by the names that ``image build`` and ``local:`` take.
-RECIPES = {f"debian-{version}": Recipe(version=version) for version in VERSIONS}
+#: How the variable begins that names another package archive to build from; the distribution
+#: follows. (ARMVM_MIRROR_DEBIAN names one of images.)
+MIRROR_VARIABLE = "ARMVM_ARCHIVE_"
 
 
-#: The variable that names another package archive to build from. (ARMVM_MIRROR_DEBIAN names one
-#: of images.)
-MIRROR_VARIABLE = "ARMVM_ARCHIVE_DEBIAN"
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build gave: the file, its reference (None for one outside the cache), the recipe.
+
+    ``seconds`` is how long it took; 0 when it was there already.
+    """
+
+    path: Path
+    reference: str | None
+    recipe: Recipe
+    seconds: float
+
+
+def usual_references() -> list[str]:
+    """Return the references of the recipes with nothing of one's own."""
+    return [f"{LOCAL}{name}" for name in recipes.PLAIN]
+
+
+def kernels() -> list[str]:
+    """Return the kernels that an image can have."""
+    return [one.value for one in Kernel]
+
+
+def is_recipe(name: str) -> bool:
+    """Tell whether ``local:NAME`` is built from a recipe, and can be nothing else."""
+    return recipes.is_reserved(name)
 
 
 def recipe(name: str) -> Recipe:
     """Return the recipe of ``debian-12``, … Raises NotFound for a name without one.
 
-    It builds from the archive that ARMVM_ARCHIVE_DEBIAN names, else from mmdebstrap's own choice.
+    It builds from the archive that ARMVM_ARCHIVE_DEBIAN (or _UBUNTU) names, else from the usual
+    one.
     """
-    if name not in RECIPES:
-        raise NotFound(
-            f"there is no recipe for {shown(name)}", hint="recipes: " + ", ".join(sorted(RECIPES))
-        )
-    return replace(RECIPES[name], mirror=os.environ.get(MIRROR_VARIABLE) or None)
+    return _from_environment(recipes.named(name))
 
 
 def recipe_digest(source: ImageSource) -> str | None:
@@ -51,41 +79,98 @@ def builder(cache: Cache, progress: Progress) -> Callable[[str], Path]:
     """Return what builds a local image by name into *cache*; obtain() calls it."""
 
     def build(name: str) -> Path:
-        return _build_into(cache, name, recipe(name), progress)
+        return _build_into(cache, name, recipe(name), progress).path
 
     return build
 
 
 def build_local(
-    name: str, *, output: Path | None, force: bool, mirror: str | None, progress: Progress
-) -> tuple[Path, float]:
+    wanted: Recipe,
+    *,
+    name: str | None = None,
+    output: Path | None = None,
+    force: bool,
+    progress: Progress,
+    cache: Cache | None = None,
+) -> Built:
     """Build an image into the cache, or into the file *output*.
 
-    Returns where it is, and how long it took in seconds: 0 when the cache had it. Raises
-    BuildFailed, MissingCapability, StorageError, Conflict when *output* exists and *force* is
-    not given.
+    In the cache it gets the recipe's own name, or *name*, which is the image's until another is
+    built or imported under it with *force*. What is cached already is not built again, unless
+    *force* says so, which overwrites *output* too. Raises ConfigError, UsageError for a recipe
+    that needs a *name*, Conflict for a name or a file that is taken, and what build_image() does.
     """
-    wanted, start = recipe(name), time.monotonic()
-    if mirror is not None:
-        wanted = replace(wanted, mirror=mirror)
+    start, cache = time.monotonic(), cache or Cache.default()
+    wanted = _from_environment(wanted)
     if output is not None:
-        if output.exists() and not force:
-            raise Conflict(f"{output} exists already", hint="--force overwrites it")
+        if name is not None:
+            raise UsageError(
+                "--as names an image in the cache, --output a file", hint="leave one of them out"
+            )
+        output = output.expanduser().absolute()
+        check_output(output, force=force)
+        kept = cache.find_local(wanted.name, wanted.digest) if wanted.name and not force else None
+        if kept is not None:
+            export_file(kept, output)
+            return Built(path=output, reference=None, recipe=wanted, seconds=0.0)
         build_image(wanted, output, progress=progress)
-        return output, time.monotonic() - start
-    cache = Cache.default()
-    wait = f"another armvm is building {name}: waiting for it"
-    with cache.lock(f"{LOCAL}{name}", on_wait=lambda: progress.say(wait)):
-        entry = None if force else cache.find_local(name, wanted.digest)
+        return Built(path=output, reference=None, recipe=wanted, seconds=time.monotonic() - start)
+    chosen = _chosen_name(wanted, name)
+    reference = f"{LOCAL}{chosen}"
+    wait = f"another armvm is building {reference}: waiting for it"
+    with cache.lock(reference, on_wait=lambda: progress.say(wait)):
+        entry = None if force else _cached(cache, chosen, wanted)
         if entry is not None:
-            return entry.path, 0.0
-        path = _build_into(cache, name, wanted, progress)
-    return path, time.monotonic() - start
+            return Built(path=entry.path, reference=reference, recipe=wanted, seconds=0.0)
+        path = _build_into(cache, chosen, wanted, progress).path
+    seconds = time.monotonic() - start
+    return Built(path=path, reference=reference, recipe=wanted, seconds=seconds)
 
 
-def _build_into(cache: Cache, name: str, wanted: Recipe, progress: Progress) -> Path:
+def _from_environment(wanted: Recipe) -> Recipe:
+    """Return the recipe with the archive that the environment names, where it has none."""
+    variable = f"{MIRROR_VARIABLE}{wanted.distro.upper()}"
+    mirror = wanted.mirror or os.environ.get(variable) or None
+    return replace(wanted, mirror=None if mirror is None else recipes.check_mirror(mirror))
+
+
+def _chosen_name(wanted: Recipe, name: str | None) -> str:
+    """Return what the image is called in the cache, *name* or the recipe's own."""
+    if name is None:
+        if wanted.name is None:
+            raise UsageError(
+                "no name can be made of these packages: name the image with --as",
+                hint="armvm image build … --as tools   (it is local:tools then)",
+            )
+        return wanted.name
+    name = name.removeprefix(LOCAL)
+    parse(f"{LOCAL}{name}")
+    if is_recipe(name) and name != wanted.name:
+        raise Conflict(
+            f"{LOCAL}{name} is the name of another recipe", hint="call this image otherwise"
+        )
+    return name
+
+
+def _cached(cache: Cache, name: str, wanted: Recipe) -> Entry | None:
+    """Return the image of that name and recipe; raises Conflict for another one of the name."""
+    entry = cache.find_local(name, wanted.digest)
+    if entry is None and not is_recipe(name) and any(e.name == name for e in cache.entries()):
+        raise Conflict(
+            f"{shown(LOCAL + name)} is another image: of another recipe, of another version of "
+            "armvm, or imported",
+            hint="--force builds this one in its place; machines made from it keep their base",
+        )
+    return entry
+
+
+def _build_into(cache: Cache, name: str, wanted: Recipe, progress: Progress) -> Entry:
     """Build into the cache; the caller holds its lock for this image."""
     with cache.partial(f"{LOCAL}{name}") as partial:
-        build_image(wanted, partial, progress=progress)
+        build_image(wanted, partial, progress=progress, private=True)
         entry = cache.store_local(partial, name=name, recipe=wanted.digest, system=wanted.system)
-        return entry.path
+    if not is_recipe(name):
+        for older in [one for one in cache.entries() if one.name == name]:
+            if older.path != entry.path:
+                cache.remove(older)
+    return entry

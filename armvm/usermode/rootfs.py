@@ -1,4 +1,4 @@
-"""A Debian arm64 root file system, made by mmdebstrap and the shell scripts in ``hooks/``.
+"""An arm64 root file system, made by mmdebstrap and the shell scripts in ``hooks/``.
 
 mmdebstrap brings the package sources with their keys, a clean start, mounts, and namespaces for
 ordinary users; the scripts do the rest inside its extract hook (``hooks/10-unpack.sh`` says why).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import shutil
 import sys
 from collections import deque
@@ -15,29 +16,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import BuildFailed
+from armvm.errors import BuildFailed, NotFound
+from armvm.spec.names import shown
 from armvm.usermode import binfmt
-
-#: What every image has: boots by UEFI with or without Secure Boot, is configured by cloud-init,
-#: is logged in to by ssh, and has what a person expects to find. No recommended packages.
-PACKAGES = (
-    # boot
-    *("linux-image-cloud-arm64", "initramfs-tools", "zstd", "systemd-sysv", "udev", "kmod"),
-    *("grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed", "e2fsprogs", "mount", "init"),
-    # cloud-init and what it uses; netplan with networkd and resolved is the network
-    *("cloud-init", "cloud-guest-utils", "fdisk", "netplan.io", "systemd-resolved"),
-    *("systemd-timesyncd", "dbus", "libpam-systemd", "iproute2", "netbase", "qemu-guest-agent"),
-    # people
-    *("openssh-server", "sudo", "passwd", "login", "adduser", "apt", "debian-archive-keyring"),
-    *("ca-certificates", "python3", "bash-completion", "less", "nano", "vim-tiny", "curl"),
-    *("procps", "iputils-ping", "hostname", "tzdata", "xz-utils", "usr-is-merged"),
-)
+from armvm.usermode.distros import Distro, sources
 
 #: How many lines of the log a failed build shows: before and after what looks like the cause.
 LINES_BEFORE, LINES_AFTER = 8, 12
 
 #: How dpkg, apt and the scripts begin the line that matters.
 CAUSES = ("dpkg: error", "E: ", "W: Failed to fetch", "Traceback", "not installed:")
+
+#: What apt says before it fetches; its units are powers of ten (apt-pkg/contrib/strutl.cc).
+_AFTER = re.compile(
+    r"After this operation, ([0-9.,]+) ([kMGT]?B) of additional disk space will be used"
+)
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+#: How apt says that there is no such package: none of that name, or none that could be installed.
+_UNKNOWN = (
+    re.compile(r"E: Unable to locate package (\S+)"),
+    re.compile(r"E: Couldn't find any package by (?:glob|regex) '(\S+)'"),
+    re.compile(r"E: Package '(\S+)' has no installation candidate"),
+)
 
 #: What marks the lines with which the scripts tell how far they are.
 PHASE = "armvm-phase: "
@@ -60,31 +61,27 @@ class Mode(enum.Enum):
         return () if self is Mode.ROOT else ("mmdebstrap", "--unshare-helper")
 
 
-def scripts() -> str:
-    """Return the text of the shell scripts that run in mmdebstrap's extract hook."""
-    files = sorted(Path(__file__).with_name("hooks").glob("*.sh"))
-    return "\n".join(file.read_text() for file in files)
+def scripts(own: str | None = None) -> str:
+    """Return the text of the shell scripts that run in mmdebstrap's extract hook.
+
+    *own* names the directory with those of one distribution alone, put among the others by name.
+    """
+    hooks = Path(__file__).with_name("hooks")
+    files = [*hooks.glob("*.sh"), *(hooks.glob(f"{own}/*.sh") if own else ())]
+    return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
 
 
-def make(
+def command(
     root: Path,
     *,
+    distro: Distro,
     suite: str,
-    packages: tuple[str, ...] = PACKAGES,
     mirror: str | None = None,
+    keyring: Path | None = None,
     mode: Mode,
-    on_phase: Callable[[str], None],
-) -> None:
-    """Make the root file system of Debian *suite* in the new directory *root*.
-
-    *mirror* is a URL or a line for sources.list; None leaves the choice to mmdebstrap, which
-    then adds the sources of updates and security fixes too. In mode UNSHARE the path must be
-    open to the ids of the user namespace. Raises BuildFailed with the end of the log, and
-    MissingCapability when a program is not there.
-    """
-    script = scripts()
-    process.find("mmdebstrap")
-    argv: list[str | Path] = [
+) -> list[str | Path]:
+    """Return the command line that makes the root file system *root*; see make()."""
+    return [
         # mmdebstrap as root mounts in the namespace it is in: in one of its own, whatever ends
         # the build takes the mounts along.
         *(("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()),
@@ -93,20 +90,47 @@ def make(
         "--variant=extract",
         "--arch=arm64",
         "--format=directory",
-        f"--extract-hook={script}",
+        f"--extract-hook={scripts(distro.scripts)}",
         suite,
         root,
-        *((mirror,) if mirror else ()),
+        *sources(distro, suite, mirror, keyring),
     ]
+
+
+def make(
+    root: Path,
+    *,
+    distro: Distro,
+    suite: str,
+    packages: tuple[str, ...],
+    mirror: str | None = None,
+    keyring: Path | None = None,
+    mode: Mode,
+    on_phase: Callable[[str], None],
+    on_size: Callable[[int], None],
+) -> None:
+    """Make the root file system of a *distro*'s *suite* in the new directory *root*.
+
+    *mirror* is an archive's URL; None is the usual one. Debian's usual one has its updates and
+    security fixes too. *keyring* must vouch for it, the distribution's own by default. *on_size*
+    is told how many bytes the packages will take, before they are fetched; what it raises ends
+    the build. In mode UNSHARE the path must be open to the ids of the user namespace. Raises
+    NotFound for a package that there is not, BuildFailed with the end of the log, and
+    MissingCapability when a program is not there.
+    """
+    process.find("mmdebstrap")
+    argv = command(root, distro=distro, suite=suite, mirror=mirror, keyring=keyring, mode=mode)
     log: deque[str] = deque(maxlen=3000)
     # mmdebstrap quotes a failed hook in full.
-    own_lines = set(script.splitlines())
+    own_lines = set(scripts(distro.scripts).splitlines())
 
     def on_line(line: str) -> None:
         if line.startswith(PHASE):
             on_phase(line.removeprefix(PHASE))
         elif line.strip() and line not in own_lines:
             log.append(line)
+            if (size := unpacked_size(line)) is not None:
+                on_size(size)
 
     environment = {
         "ARMVM_PACKAGES": " ".join(packages),
@@ -117,12 +141,33 @@ def make(
     }
     done = process.run(argv, env=environment, check=False, on_line=on_line)
     if done.returncode != 0:
-        text = "\n".join(log)
+        lines = list(log)
+        if unknown := unknown_packages(lines):
+            names = ", ".join(shown(name) for name in unknown)
+            raise NotFound(
+                f"{distro.title} {suite} has no package {names}",
+                hint=f"look for it at {distro.lookup}; only {' and '.join(distro.components)} "
+                "is read, and only what there is for arm64",
+            )
         raise BuildFailed(
-            f"the root file system of Debian {suite} could not be made",
-            detail="\n".join(extract(list(log))),
-            hint=_hint(text),
+            f"the root file system of {distro.title} {suite} could not be made",
+            detail="\n".join(extract(lines)),
+            hint=_hint("\n".join(lines), distro),
         )
+
+
+def unpacked_size(line: str) -> int | None:
+    """Return the bytes that apt says its packages will take; None for any other line."""
+    found = _AFTER.match(line)
+    if found is None:
+        return None
+    return int(float(found[1].replace(",", "")) * _UNITS[found[2]])
+
+
+def unknown_packages(log: list[str]) -> list[str]:
+    """Return the packages that apt, as its log says, could not find."""
+    matches = (pattern.match(line) for line in log for pattern in _UNKNOWN)
+    return list(dict.fromkeys(match[1] for match in matches if match))
 
 
 def extract(log: list[str]) -> list[str]:
@@ -151,10 +196,10 @@ def _pythons() -> list[str]:
     return list(dict.fromkeys(path for path in [*found, sys.executable] if path))
 
 
-def _hint(log: str) -> str:
+def _hint(log: str, distro: Distro) -> str:
     """Return what to do about a failure, judged by the log."""
     for sign, hint in (
-        ("No space left on device", "make room: a build needs about 3 GiB beside its output"),
+        ("No space left on device", "make room in the directory that the build works in"),
         (
             "newuidmap",
             "as an ordinary user this needs newuidmap (apt-get install uidmap) and lines for "
@@ -169,7 +214,20 @@ def _hint(log: str) -> str:
             "Could not resolve",
             "the package archive has no address: check the network, or name another mirror",
         ),
-        ("NO_PUBKEY", "apt-get install debian-archive-keyring"),
+        (
+            "NO_PUBKEY",
+            f"the archive is signed by none of the keys in {distro.keyring}: is it "
+            f"{distro.title}'s? A newer {distro.keyring_package} may have its key",
+        ),
+        (
+            "does not have a Release file",
+            f"the mirror has no such suite; {distro.title} keeps arm64 "
+            + (f"at {distro.mirror}" if distro.mirror else "in its main archive"),
+        ),
+        (
+            "held broken packages",
+            "the packages asked for do not fit together; the log above says which",
+        ),
         ("Exec format error", "the binfmt handler does not work: see armvm doctor"),
     ):
         if sign in log:

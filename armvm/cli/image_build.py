@@ -1,0 +1,109 @@
+"""``image build``: making an image on this host from a distribution's packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import print_json, progress_for
+from armvm.cli.options import Json, Quiet
+
+
+def build(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="debian:12, debian:13 or ubuntu:24.04; debian-13 is the same.",
+            autocompletion=complete.recipes,
+        ),
+    ] = "debian-12",
+    packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package", "-p", metavar="PACKAGE", help="One more package. Can be repeated."
+        ),
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="KIND",
+            help="cloud: drivers of virtual machines (the default); generic: all drivers.",
+            autocompletion=complete.kernels,
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="SIZE",
+            help="The image's own disk, 3G by default; a machine's can be larger.",
+        ),
+    ] = None,
+    as_name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="It is local:NAME then.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write it to a file, not to the cache."
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Build it even if it is cached; replace a file or a name that is taken."
+        ),
+    ] = False,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="URL", help="The package archive to use.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build an arm64 cloud image from signed packages, without any image host.
+
+    Takes some minutes on an x86-64 host: maintainer scripts run under qemu-user. An ordinary
+    user builds in a user namespace; what is missing for that is said before anything is done.
+
+    What is asked for is in the image's name, local:debian-13-generic+docker.io, by which
+    --image then finds it, and builds it where it is not cached.
+    """
+    from armvm.provision.local_images import build_local
+    from armvm.provision.recipe import made
+
+    wanted = made(name, packages=tuple(packages or ()), kernel=kernel, size=size, mirror=mirror)
+    built = build_local(
+        wanted, name=as_name, output=output, force=force, progress=progress_for(quiet)
+    )
+    if json:
+        print_json(
+            {
+                "reference": built.reference,
+                "name": (built.reference or "").removeprefix("local:") or None,
+                "path": str(built.path),
+                "recipe": wanted.digest,
+                "packages": list(wanted.extra),
+                "kernel": wanted.kernel.value,
+                "size": wanted.size,
+                "seconds": round(built.seconds, 1),
+            }
+        )
+    else:
+        shown = f"{built.reference}: {built.path}" if built.reference else str(built.path)
+        print(shown + (f", built in {built.seconds:.0f} s" if built.seconds else ", cached"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``armvm image``."""
+    app.command(
+        epilog="Examples:\n\n  armvm image build debian:13\n\n"
+        "  armvm image build debian:13 --package docker.io --size 8G\n\n"
+        "  armvm create --image local:debian-13-8g+docker.io\n\n"
+        "  armvm image build debian:12 --kernel generic --output debian.qcow2\n\n"
+        "  armvm image build ubuntu:24.04 --mirror http://mirror.example.org/ubuntu-ports"
+    )(build)
