@@ -40,6 +40,10 @@ class ConfigFile:
     text: str
     document: Mapping[str, Any]
 
+    def has(self, *keys: str) -> bool:
+        """Tell whether there is such a key."""
+        return keys in self._lines
+
     def line(self, *keys: str) -> int | None:
         """Return the number of the line where a key (or else the table around it) begins."""
         while keys and keys not in self._lines:

@@ -37,3 +37,10 @@ def is_url(text: str) -> bool:
 def hidden(url: str) -> str:
     """Return a URL fit for a message: without user name and password."""
     return shown(url.rpartition("@")[2], 120)
+
+
+def without_login(url: str) -> str:
+    """Return a URL without the user name and password that may stand in it."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
