@@ -24,7 +24,10 @@ def validator(command: str) -> jsonschema.Draft202012Validator:
     """Return what holds documents against a command's schema."""
     schema = read(f"{command.replace(' ', '-')}.json")
     jsonschema.Draft202012Validator.check_schema(schema)
-    files: Registry[Any] = Registry(retrieve=lambda uri: Resource.from_contents(read(uri)))
+    names = [path.name for path in SCHEMAS.glob("*.json")]
+    files = Registry[Any]().with_resources(
+        (name, Resource[Any].from_contents(read(name))) for name in names
+    )
     return jsonschema.Draft202012Validator(schema, registry=files)
 
 

@@ -73,3 +73,10 @@ def verify(incomplete: str) -> list[str]:
     from armvm.spec.verify import Verify
 
     return [one.value for one in Verify if one.value.startswith(incomplete)]
+
+
+def topics(incomplete: str) -> list[str]:
+    """Complete what can be explained."""
+    from armvm.provision.pages import topics as all_topics
+
+    return [one for one in all_topics() if one.startswith(incomplete)]

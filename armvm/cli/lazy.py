@@ -28,6 +28,7 @@ MODULES: Mapping[str, str] = {
     "seed": "files",
     "console": "login",
     "ssh": "login",
+    "explain": "explain",
     "config": "config",
     "doctor": "doctor",
 }
