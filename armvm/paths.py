@@ -45,7 +45,10 @@ def private_dir(path: Path) -> Path:
 
 
 def resources(kind: str) -> Path:
-    """Return the directory ``templates`` or ``cloud-init``, from the wheel or the checkout."""
+    """Return a directory of data, from the wheel or the checkout.
+
+    There are ``templates``, ``cloud-init`` and ``docs/explain``.
+    """
     package = Path(__file__).resolve().parent
     installed = package / "_data" / kind
     return installed if installed.is_dir() else package.parent / kind

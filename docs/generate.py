@@ -1,7 +1,7 @@
-"""Write docs/commands.md from the command line's own help, so that the two cannot differ.
+"""Write docs/commands.md from the command line's own help, and docs/json.md from the schemas.
 
 .venv/bin/python docs/generate.py           # or: make docs
-.venv/bin/python docs/generate.py --check   # exit code 1 when the file is out of date
+.venv/bin/python docs/generate.py --check   # exit code 1 when a page is out of date
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from typer.main import get_command
 from armvm.cli.app import app
 from armvm.errors import ArmvmError
 
-OUTPUT = Path(__file__).resolve().parent / "commands.md"
+# A script's own folder is the first place that Python looks in; a test says so by itself.
+import schema_page  # isort: skip
+
+DOCS = Path(__file__).resolve().parent
 
 _HEAD = """# Commands
 
@@ -158,15 +161,21 @@ def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
         yield from _kinds(below)
 
 
+def pages() -> dict[Path, str]:
+    """Return what is generated: each page's path, and its text."""
+    return {DOCS / "commands.md": render(), DOCS / "json.md": schema_page.render(DOCS / "schemas")}
+
+
 def main(
     check: Annotated[bool, typer.Option("--check", help="Only compare; write nothing.")] = False,
 ) -> None:
-    """Write docs/commands.md, or with --check compare it."""
-    if not check:
-        OUTPUT.write_text(render())
-    elif OUTPUT.read_text() != render():
-        print(f"{OUTPUT} is out of date: run docs/generate.py", file=sys.stderr)
-        raise typer.Exit(1)
+    """Write the generated pages, or with --check compare them."""
+    for path, text in pages().items():
+        if not check:
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            print(f"{path} is out of date: run docs/generate.py", file=sys.stderr)
+            raise typer.Exit(1)
 
 
 if __name__ == "__main__":

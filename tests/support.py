@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import schemas
+
 ROOT = Path(__file__).resolve().parent.parent
 ARMVM = (sys.executable, "-m", "armvm")
 
@@ -27,8 +29,10 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """Standard output, read as JSON."""
-        return json.loads(self.out)
+        """Standard output, read as JSON: a command's ``--json`` is as its schema says."""
+        document = json.loads(self.out)
+        command = schemas.command_of(self.args)
+        return document if command is None else schemas.check(command, document)
 
     def ok(self) -> Result:
         """Return this result; fail the test when the command failed."""

@@ -88,3 +88,10 @@ def kernels(incomplete: str) -> list[str]:
     from armvm.provision.local_images import kernels as known
 
     return [name for name in known() if name.startswith(incomplete)]
+
+
+def topics(incomplete: str) -> list[str]:
+    """Complete what can be explained."""
+    from armvm.provision.pages import topics as all_topics
+
+    return [one for one in all_topics() if one.startswith(incomplete)]

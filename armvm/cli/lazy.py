@@ -28,11 +28,13 @@ MODULES: Mapping[str, str] = {
     "seed": "files",
     "console": "login",
     "ssh": "login",
+    "explain": "explain",
+    "config": "config",
     "doctor": "doctor",
 }
 
 
-#: The heading of the groups among them; a command brings its own.
+#: The heading of the groups among them that bring none; a command brings its own.
 GROUPS = "Images and goldens"
 #: Help as plain text, and tracebacks left alone, as in `armvm.cli.app`.
 _PLAIN: Mapping[str, Any] = {"pretty_exceptions_short": False, "rich_markup_mode": None}
@@ -91,7 +93,8 @@ def summaries() -> Iterator[Summary]:
         if isinstance(found, CommandInfo):
             text, heading = getdoc(found.callback) or "", found.rich_help_panel
         else:
-            text, heading = str(found.info.help), GROUPS
+            text, heading = str(found.info.help), found.info.rich_help_panel
+            heading = heading if isinstance(heading, str) else GROUPS
         first = text.split("\n\n")[0].replace("\n", " ")
         yield Summary(name=name, heading=str(heading), text=first)
 

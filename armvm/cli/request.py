@@ -19,9 +19,10 @@ def machine_of(
     """Make the Machine from flags, environment, configuration files, preset and built-ins."""
     from armvm.paths import config_files
     from armvm.provision.credentials import login_keys
+    from armvm.spec.configfile import file_layer
     from armvm.spec.layers import KEYS, Layer, environment_layer, resolve
     from armvm.spec.names import check_machine_name
-    from armvm.spec.presets import file_layer, preset_layer
+    from armvm.spec.presets import preset_layer
 
     if chosen["name"] is not None:
         check_machine_name(chosen["name"])

@@ -57,9 +57,11 @@ def _run(words: list[str]) -> int:
     debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
     try:
         from armvm.cli.app import app
+        from armvm.cli.bash_words import colons
 
         try:
-            app(args=own, prog_name="armvm", obj=command)
+            with colons():
+                app(args=own, prog_name="armvm", obj=command)
         except SystemExit as end:
             # Click takes a reader that left for its own: it ends with 1, which is not our word.
             if isinstance(end.__context__, BrokenPipeError):

@@ -20,14 +20,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from armvm.errors import ConfigError, PermissionDenied
+from armvm.spec.configfile import ConfigFile, read_config
 from armvm.spec.names import shown
-from armvm.spec.places import hidden, is_url, line_of, tree_url
+from armvm.spec.places import hidden, is_url, tree_url
 from armvm.spec.system import FAMILIES
 
 #: The distributions with a catalog that armvm brings; each can have a mirror.
@@ -48,6 +48,11 @@ _KEYS = {
     },
     "simplestreams": {"type", "url", "fingerprint", "keyring", "distro"},
 }  # fmt: skip
+
+
+#: A table's name, part by part.
+_Table = tuple[str, str] | tuple[str]
+_MIRRORS = ("mirrors",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +101,10 @@ def image_config(environ: Mapping[str, str], files: Sequence[Path] = ()) -> Imag
             mirrors[distro] = tree_url(environ[variable], variable)
     own: dict[str, OwnCatalog] = {}
     for path in files:
-        reader = _Reader(path)
+        file = read_config(path)
+        if file is None:
+            continue
+        reader = _Reader(file)
         for distro, url in reader.mirrors().items():
             mirrors.setdefault(distro, url)
         for catalog in reader.catalogs():
@@ -105,49 +113,39 @@ def image_config(environ: Mapping[str, str], files: Sequence[Path] = ()) -> Imag
 
 
 class _Reader:
-    """One configuration file."""
+    """The tables of one configuration file."""
 
-    def __init__(self, path: Path) -> None:
-        from armvm.spec.presets import read_toml
-
-        self.path, self.text = path, ""
-        self.document: dict[str, Any] = {}
-        try:
-            self.document = read_toml(path)
-            self.text = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except PermissionError as error:
-            raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    def __init__(self, file: ConfigFile) -> None:
+        self.file = file
 
     def mirrors(self) -> dict[str, str]:
-        table = self._table(self.document.get("mirrors", {}), "mirrors")
+        table = self.file.document.get("mirrors", {})
         for distro in table:
             if distro not in DISTROS:
-                self._refuse("mirrors", distro, "no distribution of that name", ", ".join(DISTROS))
+                self._refuse(_MIRRORS, distro, "no distribution of that name", DISTROS)
         return {
-            distro: tree_url(self._text(url, "mirrors", distro), self._where("mirrors", distro))
+            distro: tree_url(self._text(url, _MIRRORS, distro), self._where(_MIRRORS, distro))
             for distro, url in table.items()
         }
 
     def catalogs(self) -> list[OwnCatalog]:
         found = []
-        for name, table in self._table(self.document.get("images", {}), "images").items():
-            where = f"images.{name}"
+        for name, table in self.file.document.get("images", {}).items():
+            where = ("images", name)
+            if not isinstance(table, dict):
+                self._refuse(where, None, "a table is wanted")
             if not _NAME.match(name) or name in TAKEN:
-                self._refuse(where, None, "no catalog can be called that", "a-z, 0-9 and '-'")
-            found.append(self._catalog(name, where, self._table(table, where)))
+                self._refuse(where, None, "no catalog can be called that: a-z, 0-9 and '-'")
+            found.append(self._catalog(name, where, table))
         return found
 
-    def _catalog(self, name: str, where: str, table: dict[str, Any]) -> OwnCatalog:
+    def _catalog(self, name: str, where: _Table, table: dict[str, Any]) -> OwnCatalog:
         kind = table.get("type", "template")
         if not isinstance(kind, str) or kind not in _KEYS:
-            self._refuse(where, "type", "no such type", "simplestreams, or leave it out")
+            self._refuse(where, "type", "no such type: simplestreams, or leave it out")
         for key in table:
             if key not in _KEYS[kind]:
-                self._refuse(where, key, "unknown key", ", ".join(sorted(_KEYS[kind])))
+                self._refuse(where, key, "unknown key", sorted(_KEYS[kind]))
         if "url" not in table:
             self._refuse(where, None, "url is missing")
         fingerprints = tuple(
@@ -164,7 +162,7 @@ class _Reader:
             table.get("distro", "ubuntu" if kind != "template" else name), where, "distro"
         )
         if "distro" in table and distro not in FAMILIES:
-            self._refuse(where, "distro", "not known", ", ".join(FAMILIES))
+            self._refuse(where, "distro", f"not known: {', '.join(FAMILIES)} are")
         if kind == "simplestreams":
             url = tree_url(self._text(table["url"], where, "url"), self._where(where, "url"))
             checksums = signature = None
@@ -184,14 +182,14 @@ class _Reader:
 
     def _urls(
         self,
-        where: str,
+        where: _Table,
         table: dict[str, Any],
         versions: tuple[str, ...],
         fingerprints: tuple[str, ...],
     ) -> tuple[str, str | None, str | None]:
         url = self._template(where, table, "url")
         if "{version}" not in url and len(versions) != 1:
-            self._refuse(where, "url", "{version} is missing", "or give versions one entry")
+            self._refuse(where, "url", "{version} is missing; or give versions one entry")
         checksums = self._template(where, table, "checksums") if "checksums" in table else None
         signature = None
         if "signature" in table:
@@ -204,7 +202,7 @@ class _Reader:
             self._refuse(where, "fingerprint", "signature is wanted with it")
         return url, checksums, signature
 
-    def _template(self, where: str, table: dict[str, Any], key: str) -> str:
+    def _template(self, where: _Table, table: dict[str, Any], key: str) -> str:
         text = self._text(table[key], where, key)
         bare = text
         for name in PLACEHOLDERS:
@@ -218,30 +216,21 @@ class _Reader:
             self._refuse(where, key, f"{hidden(text)} is no http(s) URL")
         return text
 
-    def _texts(self, table: dict[str, Any], where: str, key: str) -> tuple[str, ...]:
+    def _texts(self, table: dict[str, Any], where: _Table, key: str) -> tuple[str, ...]:
         value = table.get(key, [])
         return tuple(
             self._text(one, where, key) for one in (value if isinstance(value, list) else [value])
         )
 
-    def _text(self, value: Any, where: str, key: str) -> str:
+    def _text(self, value: Any, where: _Table, key: str) -> str:
         if not isinstance(value, str) or not value or not value.isprintable():
             self._refuse(where, key, "a text is wanted")
         return str(value)
 
-    def _table(self, value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self._refuse(where, None, "a table is wanted")
-        return dict(value)
+    def _where(self, table: _Table, key: str) -> str:
+        return f"{self.file.place(*table, key)}: [{'.'.join(table)}] {key}"
 
-    def _where(self, table: str, key: str | None) -> str:
-        line = line_of(self.text, table, key)
-        place = f"{self.path}:{line}" if line else str(self.path)
-        return f"{place}: [{table}]" + (f" {key}" if key else "")
-
-    def _refuse(self, table: str, key: str | None, why: str, known: str | None = None) -> NoReturn:
-        place = self._where(table, key)
-        raise ConfigError(
-            f"{place if place.isprintable() else ascii(place)}: {why}",
-            hint=known and f"known: {known}",
-        )
+    def _refuse(
+        self, table: _Table, key: str | None, why: str, known: Collection[str] = ()
+    ) -> NoReturn:
+        self.file.refuse(table, key, why, known)

@@ -7,11 +7,11 @@ preset, the built-in value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from armvm.errors import ConfigError
-from armvm.spec.machine import DEFAULT_IMAGE
+from armvm.spec.machine import DEFAULT_IMAGE, Machine
 from armvm.spec.names import shown
 from armvm.spec.size import parse_disk, parse_memory
 
@@ -26,10 +26,18 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One place's settings: a key to a value, still as it was written."""
+    """One place's settings: a key to a value, still as it was written.
+
+    ``places`` tells more closely where a value stands: a variable's name, a file and its line.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Return where a key's value comes from."""
+        return self.places.get(key, self.origin)
 
 
 def _integer(value: Any) -> int:
@@ -78,10 +86,14 @@ KEYS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
 }
 
 
+#: What a setting is called in a Machine, where that is something else.
+FIELDS: Mapping[str, str] = {"mem": "memory_mib", "cpu": "cpu_model"}
+
+
 def environment_layer(environ: Mapping[str, str]) -> Layer:
     """Return the layer that the ``ARMVM_*`` variables make."""
     found = {key: environ[f"ARMVM_{key.upper()}"] for key in KEYS if environ.get(_variable(key))}
-    return Layer(origin="environment", values=found)
+    return Layer(origin="environment", values=found, places={key: _variable(key) for key in found})
 
 
 def resolve(layers: Sequence[Layer]) -> dict[str, Setting]:
@@ -104,9 +116,12 @@ def _first(key: str, layers: Sequence[Layer]) -> Setting:
     for layer in layers:
         if layer.values.get(key) is None:
             continue
-        origin = _variable(key) if layer.origin == "environment" else layer.origin
+        origin = layer.place(key)
         try:
-            return Setting(value=read(layer.values[key]), origin=origin)
+            value = read(layer.values[key])
+            if key in layer.places:
+                _check(key, value)
+            return Setting(value=value, origin=origin)
         except ValueError as error:
             raise ConfigError(
                 f"{origin}: {shown(str(layer.values[key]))} is no value for {key}: {error}"
@@ -114,6 +129,11 @@ def _first(key: str, layers: Sequence[Layer]) -> Setting:
         except ConfigError as error:
             raise ConfigError(f"{origin}: {error.message}", hint=error.hint) from error
     return Setting(value=built_in, origin="built-in")
+
+
+def _check(key: str, value: Any) -> None:
+    """Raise ConfigError for what no machine can have, while it is known where it comes from."""
+    Machine(name="any", **{FIELDS.get(key, key): value})
 
 
 def _variable(key: str) -> str:

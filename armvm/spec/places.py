@@ -1,4 +1,4 @@
-"""Where something is: a URL in the configuration, and a key in its file."""
+"""URLs in the configuration: what is one, and how it is told."""
 
 from __future__ import annotations
 
@@ -39,17 +39,8 @@ def hidden(url: str) -> str:
     return shown(url.rpartition("@")[2], 120)
 
 
-def line_of(text: str, table: str, key: str | None) -> int | None:
-    """Return the number of the line where a table's key stands, as far as that can be told.
-
-    TOML's parser keeps no positions; a table or key written in another way is not found.
-    """
-    inside, begin = False, None
-    for number, line in enumerate(text.splitlines(), 1):
-        bare = line.strip()
-        if bare.startswith("["):
-            inside = bare.partition("#")[0].strip(" []").replace('"', "") == table
-            begin = number if inside else begin
-        elif inside and key and bare.partition("=")[0].strip().strip("\"'") == key:
-            return number
-    return begin
+def without_login(url: str) -> str:
+    """Return a URL without the user name and password that may stand in it."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

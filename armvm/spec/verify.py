@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from armvm.errors import ConfigError
+from armvm.spec.configfile import top_level
 from armvm.spec.names import shown
-from armvm.spec.presets import top_level
 
 VARIABLE = "ARMVM_VERIFY"
 #: What an option's value is called in an error.

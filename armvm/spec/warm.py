@@ -26,7 +26,7 @@ def policy(environ: Mapping[str, str], files: Sequence[Path]) -> Policy:
 
     Raises ConfigError for a value that is none, PermissionDenied for a file that cannot be read.
     """
-    from armvm.spec.presets import top_level
+    from armvm.spec.configfile import top_level
 
     if environ.get(VARIABLE):
         return _read(environ[VARIABLE], VARIABLE)

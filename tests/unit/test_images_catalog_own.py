@@ -17,7 +17,7 @@ from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.progress import Quiet
 from armvm.spec.catalogs import image_config
-from armvm.spec.presets import file_layer
+from armvm.spec.configfile import file_layer
 from armvm.spec.system import OperatingSystem
 from armvm.spec.verify import Verify
 from tests.image_server import ImageServer, ubuntu_tree

@@ -31,8 +31,26 @@ def test_the_first_place_that_has_a_value_decides(strongest: int) -> None:
         layer(place, cpus=str(10 + number)) if number >= strongest else layer(place)
         for number, place in enumerate(PLACES)
     ]
-    origin = "ARMVM_CPUS" if PLACES[strongest] == "environment" else PLACES[strongest]
-    assert resolve(layers)["cpus"] == Setting(value=10 + strongest, origin=origin)
+    assert resolve(layers)["cpus"] == Setting(value=10 + strongest, origin=PLACES[strongest])
+
+
+def test_a_place_within_a_layer_is_told_rather_than_the_layer() -> None:
+    file = Layer(origin="c.toml", values={"cpus": 3, "mem": 512}, places={"cpus": "c.toml:2"})
+    settings = resolve([environment_layer({"ARMVM_USER": "alice"}), file])
+    assert [settings[key].origin for key in ("user", "cpus", "mem")] == [
+        "ARMVM_USER",
+        "c.toml:2",
+        "c.toml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cpus", 0), ("mem", "1M"), ("disk", "1M"), ("cpu", "a b"), ("user", "root")]
+)
+def test_what_no_machine_can_have_is_told_with_its_place(key: str, value: Any) -> None:
+    file = Layer(origin="c.toml", values={key: value}, places={key: "c.toml:7"})
+    with pytest.raises(ConfigError, match=r"^c.toml:7: "):
+        resolve([file])
 
 
 def test_without_layers_every_value_is_the_built_in_one() -> None:

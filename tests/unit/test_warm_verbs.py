@@ -24,9 +24,9 @@ from armvm.provision.plan import CreatePlan, plan
 from armvm.provision.ssh import Endpoint
 from armvm.provision.wait import Ready
 from armvm.provision.warm import Warm, from_machine, no_image, wish_for
+from armvm.spec.configfile import file_layer
 from armvm.spec.layers import environment_layer, resolve
 from armvm.spec.machine import Machine
-from armvm.spec.presets import file_layer
 from armvm.spec.warm import Policy, policy
 from tests.unit.host_tools import IDENTITY, TCG_HOST, facts_of
 

@@ -23,8 +23,8 @@ from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import grouped
 from armvm.paths import data_dir, private_dir, write_atomic
 from armvm.progress import Progress
+from armvm.spec.configfile import top_level
 from armvm.spec.names import shown
-from armvm.spec.presets import top_level
 
 #: Key servers, asked in turn. Both hand out user IDs, without which gpgv takes no key;
 #: keys.openpgp.org leaves them out.

@@ -1,0 +1,120 @@
+"""``explain``: what armvm writes and does, and why."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import open_host, print_fields, print_json
+from armvm.cli.options import Connect, Json
+
+if TYPE_CHECKING:
+    from armvm.provision.explain import Explanation, Part
+
+_WIDEST = 100
+_EXAMPLES = """Examples:
+
+  armvm explain xml arm64-01
+
+  armvm explain seed
+
+  armvm explain network arm64-01 --json"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command(rich_help_panel="Host", epilog=_EXAMPLES)(explain)
+
+
+def explain(
+    topic: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOPIC",
+            help="xml, seed, firmware, cpu or network.",
+            autocompletion=complete.topics,
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A machine; without it, the general page.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
+    connect: Connect = None,
+    json: Json = False,
+) -> None:
+    """Explain what armvm writes for a machine: every line of its XML, every key of its seed.
+
+    With a machine's name, its own values stand with the words, and what does not go for it is
+    left out. Secrets in its seed are not shown.
+    """
+    from armvm.provision.explain import explain as explain_topic
+    from armvm.provision.explain import explain_machine
+    from armvm.provision.pick import pick
+
+    if name is None:
+        told = explain_topic(topic)
+    else:
+        connection = open_host(connect)
+        told = explain_machine(topic, connection, *pick(connection, name))
+    if json:
+        print_json(told.facts())
+    else:
+        _print(told)
+
+
+def _print(told: Explanation) -> None:
+    print(f"{told.title}: {told.machine}" if told.machine else told.title)
+    if told.values:
+        print()
+        print_fields(told.values, indent="  ")
+    if told.machine is None:
+        _paragraphs(told.text, "")
+    seen: set[str] = set()
+    for part in told.parts:
+        again = part.line is not None and part.heading in seen
+        seen.add(part.heading)
+        print()
+        _print_part(part, again=again and bool(part.heading))
+
+
+def _print_part(part: Part, *, again: bool) -> None:
+    """Print one part; what is said of its kind only once where there are several."""
+    indent = "  " * part.depth
+    times = f"   ({part.times} of them)" if part.times > 1 else ""
+    print(f"{indent}{_printable(part.line or part.heading)}{times}")
+    if again:
+        return
+    inner = indent + "    "
+    for text in part.text:
+        _wrapped(text, inner, inner)
+    for name, words in part.items.items():
+        _wrapped(f"{name}: {words}", inner, inner + "  ")
+    if part.source:
+        print(f"{inner}[{part.source['title']}: {part.source['address']}]")
+
+
+def _paragraphs(paragraphs: list[str], indent: str) -> None:
+    for text in paragraphs:
+        print()
+        _wrapped(text, indent, indent)
+
+
+def _wrapped(text: str, first: str, rest: str) -> None:
+    width = max(40, min(shutil.get_terminal_size().columns, _WIDEST))
+    print(
+        textwrap.fill(
+            text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        )
+    )
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
