@@ -21,6 +21,10 @@ from typer.models import CommandInfo, TyperInfo
 MODULES: Mapping[str, str] = {
     "create": "create",
     **dict.fromkeys(("list", "show", "start", "stop", "delete", "wait"), "machines"),
+    **dict.fromkeys(("restart", "suspend", "resume", "autostart"), "power"),
+    "events": "events",
+    "ip": "ip",
+    "forward": "forwards",
     "run": "throwaway",
     "golden": "golden",
     "image": "image",
@@ -32,7 +36,7 @@ MODULES: Mapping[str, str] = {
 }
 
 
-#: The heading of the groups among them; a command brings its own.
+#: The heading of the groups that bring none.
 GROUPS = "Images and goldens"
 #: Help as plain text, and tracebacks left alone, as in `armvm.cli.app`.
 _PLAIN: Mapping[str, Any] = {"pretty_exceptions_short": False, "rich_markup_mode": None}
@@ -91,7 +95,8 @@ def summaries() -> Iterator[Summary]:
         if isinstance(found, CommandInfo):
             text, heading = getdoc(found.callback) or "", found.rich_help_panel
         else:
-            text, heading = str(found.info.help), GROUPS
+            named = found.info.rich_help_panel
+            text, heading = str(found.info.help), named if isinstance(named, str) else GROUPS
         first = text.split("\n\n")[0].replace("\n", " ")
         yield Summary(name=name, heading=str(heading), text=first)
 
