@@ -22,6 +22,7 @@ MODULES: Mapping[str, str] = {
     "create": "create",
     **dict.fromkeys(("list", "show", "start", "stop", "delete", "wait"), "machines"),
     **dict.fromkeys(("restart", "suspend", "resume", "autostart"), "power"),
+    "resize": "resize",
     "events": "events",
     "ip": "ip",
     "forward": "forwards",
@@ -95,7 +96,7 @@ def summaries() -> Iterator[Summary]:
         if isinstance(found, CommandInfo):
             text, heading = getdoc(found.callback) or "", found.rich_help_panel
         else:
-            named = found.info.rich_help_panel
+            named = found.rich_help_panel
             text, heading = str(found.info.help), named if isinstance(named, str) else GROUPS
         first = text.split("\n\n")[0].replace("\n", " ")
         yield Summary(name=name, heading=str(heading), text=first)
