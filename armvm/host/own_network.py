@@ -99,6 +99,16 @@ def release(connection: Connection, name: str) -> None:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, old)
 
 
+def rename(connection: Connection, old: str, new: str) -> None:
+    """Keep a machine's address for it under its new name."""
+    with errors(f"keeping the address of {new}"):
+        network = _find(connection)
+        for entry in [] if network is None else _entries(parse(network.XMLDesc(0)), None, old):
+            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, entry)
+            entry.set("name", new)
+            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, entry)
+
+
 def reserved(connection: Connection, name: str) -> str | None:
     """Return the address that is kept for a machine; None where there is none."""
     with errors(f"looking for the address of {name}"):

@@ -145,20 +145,27 @@ def delete_volume(volume: Volume) -> None:
                 raise
 
 
-def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
-    """Remove all volumes of a machine, rotated serial logs too; return their names."""
+def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
+    """Return all volumes of a machine, rotated serial logs too, by what follows its name."""
     names = volume_names(machine)
     log = names["serial_log"]
-    removed = []
+    found = {}
     with errors("reading the storage pool"):
         pools.refresh(pool)
-        volumes = pool.listAllVolumes(0)
-    for volume in volumes:
-        name = volume.name()
-        rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
-        if name in names.values() or rotated:
-            delete_volume(volume)
-            removed.append(name)
+        for volume in pool.listAllVolumes(0):
+            name = volume.name()
+            rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
+            if name in names.values() or rotated:
+                found[name[len(machine) :]] = volume
+    return found
+
+
+def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
+    """Remove all volumes of a machine, rotated serial logs too; return their names."""
+    removed = []
+    for suffix, volume in machine_volumes(pool, machine).items():
+        delete_volume(volume)
+        removed.append(machine + suffix)
     return removed
 
 
