@@ -25,6 +25,7 @@ MODULES: Mapping[str, str] = {
     "resize": "resize",
     **dict.fromkeys(("rename", "clone"), "rename"),
     "events": "events",
+    "top": "top",
     "ip": "ip",
     "forward": "forwards",
     "run": "throwaway",
