@@ -73,3 +73,15 @@ def verify(incomplete: str) -> list[str]:
     from armvm.spec.verify import Verify
 
     return [one.value for one in Verify if one.value.startswith(incomplete)]
+
+
+def snapshots(incomplete: str) -> list[str]:
+    """Complete the names of snapshots, whichever machine's they are."""
+
+    def look() -> list[str]:
+        from armvm.cli.context import open_host
+        from armvm.provision.access import snapshot_names
+
+        return snapshot_names(open_host(None))
+
+    return _silently(look, incomplete)

@@ -77,11 +77,19 @@ def _live(looks: Iterator[list[dict[str, Any]]]) -> None:
     with Live(Text("looking …"), auto_refresh=False, screen=True) as live:
         live.refresh()
         for rows in looks:
+            cells = [_cells(row) for row in rows]
             table = Table(box=None, pad_edge=False, header_style="bold")
             for index, column in enumerate(_COLUMNS):
-                table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
-            for row in rows:
-                table.add_row(*(Text(cell) for cell in _cells(row)))
+                # Where a terminal is narrow, names are cut and numbers never.
+                width = max(len(text) for text in (column, *(row[index] for row in cells)))
+                table.add_column(
+                    column,
+                    justify="left" if index < 2 else "right",
+                    no_wrap=True,
+                    min_width=width if index else None,
+                )
+            for row in cells:
+                table.add_row(*(Text(cell) for cell in row))
             live.update(table, refresh=True)
 
 

@@ -36,14 +36,15 @@ def duplicate(
     size = storage.physical_size(source)
     target = storage.create_hole(pool, name, size)
     try:
-        for offset in range(0, size, PIECE):
+        # Its beginning comes last: what a killed process leaves is no qcow2, and nothing boots it.
+        for done, offset in enumerate(reversed(range(0, size, PIECE))):
             length = min(PIECE, size - offset)
             data = _read(connection, source, offset, length)
             if len(data) != length:
                 raise StorageError(f"the volume {source.name()} changed while it was copied")
             if data.count(0) != length:
                 _write(connection, target, offset, data)
-            on_bytes(offset + length)
+            on_bytes(min(size, (done + 1) * PIECE))
     except BaseException:
         storage.delete_volume(target)
         raise

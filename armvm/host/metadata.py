@@ -13,6 +13,8 @@ from typing import Any
 
 from lxml import etree
 
+from armvm.errors import ConfigError
+from armvm.spec.names import check_snapshot_name
 from armvm.spec.ports import PortForward, Protocol
 
 NAMESPACE = "urn:armvm:machine:1"
@@ -29,6 +31,15 @@ class Creator:
     host: str
     pid: int
     started: int  #: the process's start, in clock ticks since boot: proc(5), stat field 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A copy of a machine's disk as it was. ``state`` is what the machine did meanwhile."""
+
+    name: str
+    created: str
+    state: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +62,7 @@ class Record:
     own_key: bool = False
     forward: int | None = None
     ports: tuple[PortForward, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
     golden: str | None = None
     fast: dict[str, str] = field(default_factory=dict)
     creator: Creator | None = None
@@ -78,6 +90,8 @@ def to_element(record: Record) -> etree._Element:
             host_port=str(one.host),
             guest_port=str(one.guest),
         )
+    for taken in record.snapshots:
+        _child(root, "snapshot", name=taken.name, created=taken.created, state=taken.state)
     if record.golden is not None:
         _child(root, "golden", name=record.golden)
     if record.fast:
@@ -112,7 +126,7 @@ def from_element(root: etree._Element) -> Record | None:
     """Return the record in armvm's element itself; None where it cannot be read."""
     try:
         return _read(root)
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError, ConfigError):
         return None
 
 
@@ -143,6 +157,14 @@ def _read(root: etree._Element) -> Record:
                 protocol=Protocol(one.get("protocol", "")),
             )
             for one in root.findall(f"{{{NAMESPACE}}}port")
+        ),
+        snapshots=tuple(
+            Snapshot(
+                name=check_snapshot_name(one.get("name", "")),
+                created=one.get("created", ""),
+                state=one.get("state", ""),
+            )
+            for one in root.findall(f"{{{NAMESPACE}}}snapshot")
         ),
         golden=None if golden is None else golden.get("name", ""),
         fast={} if fast is None else {str(key): str(value) for key, value in fast.items()},

@@ -90,6 +90,7 @@ def _record(connection: Connection, original: Instance, identity: Identity) -> R
         host_key=" ".join(identity.host_key.public.split()[:2]),
         instance_id=identity.instance_id,
         forward=choose_port(ports) if original.network is None else None,
+        snapshots=(),
         ports=(),  # the host listens at each for one machine only
     )
 
