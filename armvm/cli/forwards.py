@@ -44,9 +44,7 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
     domain, instance = pick(connection, name)
     rule = add_forward(connection, domain, instance, forward)
     if json:
-        [made] = [
-            one for one in describe(*pick(connection, name)) if one["forward"] == str(rule)
-        ]
+        [made] = [one for one in describe(*pick(connection, name)) if one["forward"] == str(rule)]
         print_json(made)
     elif instance.running:
         print(f"{rule.listen}, port {rule.host} leads to port {rule.guest} of {name}")

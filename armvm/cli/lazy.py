@@ -23,6 +23,7 @@ MODULES: Mapping[str, str] = {
     **dict.fromkeys(("list", "show", "start", "stop", "delete", "wait"), "machines"),
     **dict.fromkeys(("restart", "suspend", "resume", "autostart"), "power"),
     "resize": "resize",
+    "edit": "edit",
     "snapshot": "snapshot",
     **dict.fromkeys(("rename", "clone"), "rename"),
     "events": "events",

@@ -20,9 +20,7 @@ def register(app: typer.Typer) -> None:
 
 OldName = Annotated[
     str,
-    typer.Argument(
-        metavar="OLD", help="A machine that is off.", autocompletion=complete.machines
-    ),
+    typer.Argument(metavar="OLD", help="A machine that is off.", autocompletion=complete.machines),
 ]
 NewName = Annotated[str, typer.Argument(metavar="NEW", help="A name that no machine has.")]
 

@@ -29,9 +29,7 @@ def resize(
     mem: Annotated[
         str | None, typer.Option("--mem", metavar="SIZE", help="Memory in MiB, or like 4G.")
     ] = None,
-    cpus: Annotated[
-        int | None, typer.Option("--cpus", metavar="N", min=1, help="vCPUs.")
-    ] = None,
+    cpus: Annotated[int | None, typer.Option("--cpus", metavar="N", min=1, help="vCPUs.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

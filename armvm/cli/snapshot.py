@@ -48,9 +48,7 @@ def create(
     from armvm.provision.snapshots import describe
 
     connection = open_host(connect)
-    made = create_snapshot(
-        connection, *pick(connection, name), snapshot, progress_for(quiet)
-    )
+    made = create_snapshot(connection, *pick(connection, name), snapshot, progress_for(quiet))
     if json:
         found = describe(connection, pick(connection, name)[1])
         print_json(next(one for one in found if one["name"] == made.name))

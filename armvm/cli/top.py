@@ -15,7 +15,18 @@ from armvm.cli.context import open_host, print_json, print_rows
 from armvm.cli.options import Connect
 from armvm.progress import size_text
 
-_COLUMNS = ["NAME", "STATE", "VCPUS", "CPU %", "MIB", "RESIDENT", "READ/S", "WRITE/S", "IN/S", "OUT/S"]
+_COLUMNS = [
+    "NAME",
+    "STATE",
+    "VCPUS",
+    "CPU %",
+    "MIB",
+    "RESIDENT",
+    "READ/S",
+    "WRITE/S",
+    "IN/S",
+    "OUT/S",
+]
 _RATES = ("disk_read", "disk_write", "net_receive", "net_send")
 
 
@@ -37,7 +48,9 @@ def top(
     ] = 2.0,
     json: Annotated[
         bool,
-        typer.Option("--json", help="Print JSON on standard output; without --once, a line a look."),
+        typer.Option(
+            "--json", help="Print JSON on standard output; without --once, a line a look."
+        ),
     ] = False,
 ) -> None:
     """Show what each running machine uses: CPU, memory, disk and network, the busiest first.

@@ -41,12 +41,10 @@ def renamed(files: Mapping[str, bytes], old: str, new: str) -> Documents:
     return _changed(files, config, lambda data: _named(data, new))
 
 
-def reidentified(
-    files: Mapping[str, bytes], old: str, new: str, identity: Identity
-) -> Documents:
-    """Return a seed's documents, of its files, for a copy of a machine: cloud-init takes it for one never seen.
+def reidentified(files: Mapping[str, bytes], old: str, new: str, identity: Identity) -> Documents:
+    """Return a seed's documents, of its files, for a copy of a machine.
 
-    Its host key is the identity's, and so is its machine-id, which is the UUID as systemd would
+    cloud-init takes the copy for a machine that it has never seen. Its host key is the identity's, and so is its machine-id, which is the UUID as systemd would
     take it. Raises StorageError for a seed that is none of armvm's.
     """
 
@@ -102,4 +100,3 @@ def _changed(
         network_config=changed.get("network-config"),
         vendor_data=changed["vendor-data"],
     )
-

@@ -65,5 +65,5 @@ def point_at(document: etree._Element, paths: Mapping[str, str]) -> None:
         if text in paths:
             element.text = paths[text]
         for key, value in element.items():
-            if value in paths:
-                element.set(key, paths[value])
+            if str(value) in paths:
+                element.set(key, paths[str(value)])

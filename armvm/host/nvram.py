@@ -16,7 +16,7 @@ import libvirt
 from lxml import etree
 from platformdirs import user_config_path
 
-from armvm.host import pools, storage
+from armvm.host import storage
 from armvm.host.connection import Connection, Pool, Volume, errors, is_local, is_session, uri_of
 from armvm.host.duplicate import duplicate
 from armvm.host.xml import at, to_text

@@ -67,9 +67,7 @@ def rename(
             nvram.forget(connection, before)
 
 
-def _volumes(
-    connection: Connection, pool: Pool, instance: Instance, new: str
-) -> dict[str, str]:
+def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -> dict[str, str]:
     """Give a machine's volumes their new names too; return the new path for each old one."""
     local = is_local(uri_of(connection))
     directory = PurePosixPath(pools.pool_path(pool))

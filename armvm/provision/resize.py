@@ -130,7 +130,9 @@ def _grow_in_guest(domain: Domain, instance: Instance) -> str:
     return f"the root file system grew from {sizes[0]} to {sizes[1]}"
 
 
-def _told(what: str, before: int, after: int, instance: Instance, why: str | None) -> dict[str, Any]:
+def _told(
+    what: str, before: int, after: int, instance: Instance, why: str | None
+) -> dict[str, Any]:
     if not instance.running:
         note = "takes effect when it is started"
     elif why is None:

@@ -125,7 +125,7 @@ def revert(
     ):
         if old is not None:
             storage.delete_volume(old)
-        # A process that is killed here leaves no disk, or none that boots: reverting again mends it.
+        # A process killed here leaves no disk, or none that boots: reverting again mends it.
         volume = duplicate(connection, pool, disk, kept, task.update)
         settings = {**instance.record.settings, "disk": storage.capacity(volume)}
         set_record(domain, replace(instance.record, settings=settings))

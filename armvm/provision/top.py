@@ -34,18 +34,19 @@ def usages(
 def usage(instance: Instance, before: Sample | None, now: Sample) -> dict[str, Any]:
     """Return what a machine used between two samples, as plain values."""
 
-    def rate(earlier: float | None, later: float | None) -> float | None:
+    def rate(what: Callable[[Sample], float | None]) -> float | None:
+        earlier, later = None if before is None else what(before), what(now)
         # Less than before means that the machine has started anew.
         if before is None or earlier is None or later is None or later < earlier:
             return None
         return (later - earlier) / max(now.at - before.at, 0.001)
 
-    cpu = rate(before and before.cpu, now.cpu)
+    cpu = rate(lambda one: one.cpu)
     rates = {
-        "disk_read": rate(before and before.disk_read, now.disk_read),
-        "disk_write": rate(before and before.disk_written, now.disk_written),
-        "net_receive": rate(before and before.net_received, now.net_received),
-        "net_send": rate(before and before.net_sent, now.net_sent),
+        "disk_read": rate(lambda one: one.disk_read),
+        "disk_write": rate(lambda one: one.disk_written),
+        "net_receive": rate(lambda one: one.net_received),
+        "net_send": rate(lambda one: one.net_sent),
     }
     return {
         "name": instance.name,
