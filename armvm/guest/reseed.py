@@ -44,8 +44,9 @@ def renamed(files: Mapping[str, bytes], old: str, new: str) -> Documents:
 def reidentified(files: Mapping[str, bytes], old: str, new: str, identity: Identity) -> Documents:
     """Return a seed's documents, of its files, for a copy of a machine.
 
-    cloud-init takes the copy for a machine that it has never seen. Its host key is the identity's, and so is its machine-id, which is the UUID as systemd would
-    take it. Raises StorageError for a seed that is none of armvm's.
+    cloud-init takes the copy for a machine that it has never seen. Its host key is the
+    identity's, and so is its machine-id: the UUID, as systemd would take it. Raises
+    StorageError for a seed of somebody else's.
     """
 
     def config(document: dict[str, Any]) -> None:

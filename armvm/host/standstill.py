@@ -35,13 +35,16 @@ def standing_still(pool: Pool, domain: Domain) -> Iterator[bool]:
     """Let nothing be written to a running machine's first disk during the block.
 
     Yields whether its file systems were frozen: if not, the disk is as after a power cut. Raises
-    DomainError.
+    DomainError. The machine must be on its own disk.
     """
     with errors(f"reading {domain.name()}"):
         disk = at(parse(domain.XMLDesc(0)), "devices/disk[1]")
     target = at(disk, "target").get("dev", "")
     path = at(disk, "source").get("file", "")
     meanwhile = str(PurePosixPath(path).with_name(f"{domain.name()}.{_MEANWHILE}.qcow2"))
+    leftover = storage.find_volume(pool, PurePosixPath(meanwhile).name)
+    if leftover is not None:  # what the machine wrote there was merged since
+        storage.delete_volume(leftover)
     with shielded():
         frozen = _divert(domain, target, meanwhile)
     try:

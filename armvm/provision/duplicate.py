@@ -29,6 +29,7 @@ from armvm.progress import Progress
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
 from armvm.provision.golden_from import find_original
+from armvm.provision.own_disk import assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 from armvm.spec.names import check_machine_name
@@ -43,6 +44,7 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
     check_machine_name(new)
     connection = where.connection
     original = find_original(where, source).instance
+    assert_own_disk(original)
     pool = pools.find_pool(connection, original.record.pool)
     if pool is None:
         raise StorageError(f"the pool {original.record.pool} of {source} is gone")

@@ -20,6 +20,7 @@ from armvm.host.duplicate import link_or_duplicate
 from armvm.host.instance import Instance, domain_exists, inactive_xml
 from armvm.host.xml import parse, to_text
 from armvm.progress import Progress
+from armvm.provision.own_disk import assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 from armvm.spec.names import check_machine_name
@@ -96,6 +97,7 @@ def _assert_may(connection: Connection, domain: Domain, instance: Instance, new:
             f"{instance.name} runs, and a machine is renamed while it is off",
             hint=f"stop it first: armvm stop {instance.name}",
         )
+    assert_own_disk(instance)
     if domain_exists(connection, new):
         raise Conflict(f"there is a machine called {new} already", hint="choose another name")
     if snapshots(domain):

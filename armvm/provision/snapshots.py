@@ -22,6 +22,7 @@ from armvm.host.instance import Instance, observe, set_record
 from armvm.host.metadata import Snapshot
 from armvm.host.standstill import standing_still
 from armvm.progress import Progress
+from armvm.provision.own_disk import assert_own_disk
 from armvm.signals import shielded
 from armvm.spec.names import check_snapshot_name, next_name
 
@@ -43,6 +44,7 @@ def create(
     """
     if instance.record.creator is not None:
         raise Conflict(f"{instance.name} is being made just now", hint="wait until it is done")
+    assert_own_disk(instance)
     taken = {one.name for one in instance.record.snapshots}
     name = check_snapshot_name(name or next_name(taken, "snap"))
     if name in taken:
@@ -108,6 +110,7 @@ def revert(
             f"{instance.name} runs, and a disk is put back while it is off",
             hint=f"stop it first: armvm stop {instance.name}",
         )
+    assert_own_disk(instance)
     pool = _pool(connection, instance)
     kept = storage.find_volume(pool, storage.snapshot_name(instance.name, name))
     if kept is None:
