@@ -13,7 +13,7 @@ from armvm.cli import complete
 from armvm.cli.options import Connect
 
 if TYPE_CHECKING:
-    from armvm.host.events import Event
+    from armvm.provision.events import Event
 
 
 def register(app: typer.Typer) -> None:

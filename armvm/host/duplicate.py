@@ -64,7 +64,8 @@ def link_or_duplicate(
 ) -> Volume:
     """Give a volume a second name that outlives its first: at once where we may, else as a copy."""
     if local:
-        path = source.path()
+        with errors(f"reading the volume {name}"):
+            path = source.path()
         with contextlib.suppress(OSError):
             os.link(path, os.path.join(os.path.dirname(path), name))  # noqa: PTH118, PTH120
             with errors("reading the storage pool"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -16,12 +17,17 @@ import libvirt
 from lxml import etree
 from platformdirs import user_config_path
 
-from armvm.host import storage
+from armvm.host import pools, storage
 from armvm.host.connection import Connection, Pool, Volume, errors, is_local, is_session, uri_of
 from armvm.host.duplicate import duplicate
-from armvm.host.xml import at, to_text
+from armvm.host.xml import at, parse, to_text
+from armvm.signals import shielded
 
 SYSTEM = PurePosixPath("/var/lib/libvirt/qemu/nvram")
+#: How the pools are called that show it.
+_OURS = "armvm-nvram-"
+#: Seconds after which such a pool is taken for a dead process's: a copy takes one or two.
+_PATIENCE, _POLL, _TRIES = 30.0, 0.1, 3
 
 
 def place(connection: Connection, document: etree._Element, name: str) -> PurePosixPath | None:
@@ -72,31 +78,61 @@ def forget(connection: Connection, path: PurePosixPath) -> None:
 @contextmanager
 def _shown(connection: Connection, path: PurePosixPath) -> Iterator[Volume | None]:
     """Show the file at *path* as a volume; None where there is no such file."""
-    with errors(f"looking for {path.name}"):
+    made: list[Pool] = []
+    try:
+        with errors(f"looking for {path.name}"):
+            pool = _pool_at(connection, str(path.parent), made)
+        yield None if pool is None else storage.find_volume(pool, path.name)
+    finally:
+        with shielded():
+            for one in made:
+                _drop(one)
+
+
+def _pool_at(connection: Connection, directory: str, made: list[Pool]) -> Pool | None:
+    """Return a pool that shows a directory; one that had to be made for it is in *made* too.
+
+    None where there is no such directory: no machine with firmware was ever started there.
+    libvirt has one pool for a directory at a time, so that of another armvm is waited for.
+    """
+    document = etree.Element("pool", type="dir")
+    etree.SubElement(document, "name").text = f"{_OURS}{secrets.token_hex(4)}"
+    etree.SubElement(etree.SubElement(document, "target"), "path").text = directory
+    end = time.monotonic() + _PATIENCE
+    while True:
         try:
-            yield connection.storageVolLookupByPath(str(path))
+            with shielded():
+                pool = connection.storagePoolCreateXML(to_text(document), 0)
+                made.append(pool)
+            return pool
+        except libvirt.libvirtError as error:
+            if "cannot open" in str(error) or "No such file" in str(error):
+                return None
+            if "conflict" not in str(error):
+                raise
+        other = _existing(connection, directory)
+        if other is not None and not other.name().startswith(_OURS):
+            pools.refresh(other)
+            return other
+        if other is not None and time.monotonic() > end:
+            _drop(other)  # of a process that was killed
+        time.sleep(_POLL)
+
+
+def _existing(connection: Connection, directory: str) -> Pool | None:
+    for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        with contextlib.suppress(libvirt.libvirtError):  # it has gone in between
+            if parse(pool.XMLDesc(0)).findtext("target/path") == directory:
+                return pool
+    return None
+
+
+def _drop(pool: Pool) -> None:
+    """Forget a pool that was made for a moment; its files stay."""
+    for _ in range(_TRIES):
+        try:
+            pool.destroy()
             return
         except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-                raise
-        pool = _pool_at(connection, path.parent)
-    if pool is None:
-        yield None
-        return
-    try:
-        yield storage.find_volume(pool, path.name)
-    finally:
-        with contextlib.suppress(libvirt.libvirtError):
-            pool.destroy()
-
-
-def _pool_at(connection: Connection, directory: PurePosixPath) -> Pool | None:
-    document = etree.Element("pool", type="dir")
-    etree.SubElement(document, "name").text = f"armvm-nvram-{secrets.token_hex(4)}"
-    etree.SubElement(etree.SubElement(document, "target"), "path").text = str(directory)
-    try:
-        return connection.storagePoolCreateXML(to_text(document), 0)
-    except libvirt.libvirtError as error:
-        if "cannot open" in str(error) or "No such file" in str(error):
-            return None  # no machine with firmware was ever started here
-        raise
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                return

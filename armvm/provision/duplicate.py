@@ -43,8 +43,8 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
     """
     check_machine_name(new)
     connection = where.connection
+    assert_own_disk(observing.observe(find_domain(connection, source)))
     original = find_original(where, source).instance
-    assert_own_disk(original)
     pool = pools.find_pool(connection, original.record.pool)
     if pool is None:
         raise StorageError(f"the pool {original.record.pool} of {source} is gone")

@@ -9,7 +9,8 @@ from armvm.errors import NotFound, NotReady
 from armvm.host import connection as connecting
 from armvm.host.connection import Connection
 from armvm.host.console import start_event_loop
-from armvm.host.events import Event, Wait, listening
+from armvm.host.events import Event as Event
+from armvm.host.events import Wait, listening
 from armvm.host.instance import find_domain, instances, observe
 
 #: Seconds for which libvirt is waited at a time.

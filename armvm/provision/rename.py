@@ -64,7 +64,7 @@ def rename(
         lifecycle.define(connection, to_text(document), new)
     with shielded():
         storage.delete_machine_volumes(pool, old)
-        if before is not None:
+        if before is not None and str(before) not in paths:
             nvram.forget(connection, before)
 
 
