@@ -65,7 +65,8 @@ def carry(
         copied = duplicate(connection, pool, storage.volume_names(name)["nvram"], volume)
         if nvram is None:
             nvram = etree.SubElement(at(document, "os"), "nvram")
-        nvram.text = copied.path()
+        with errors(f"reading the volume {copied.name()}"):
+            nvram.text = copied.path()
 
 
 def forget(connection: Connection, path: PurePosixPath) -> None:
