@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 import yaml
 
@@ -27,7 +28,7 @@ from tests.libvirt.world import (
     virsh,
 )
 from tests.schemas import check
-from tests.support import armvm, fresh_name
+from tests.support import ARMVM, armvm, environment, fresh_name
 
 HOW = {
     "signal": (signal_myself, True),
@@ -369,4 +370,31 @@ def test_edit(world: World, image: Path, name: str, tmp_path: Path) -> None:
         kept.unlink()
     failing = world.armvm("edit", name, env={"VISUAL": "false", "TMPDIR": str(tmp_path)})
     failing.failed(12)
+    assert list(tmp_path.glob("*.xml")) == []
+
+
+def test_what_is_not_taken_can_be_edited_again(
+    world: World, image: Path, name: str, tmp_path: Path
+) -> None:
+    """On a terminal: the first try breaks it, the second one begins with what was written."""
+    world.held(name, image)
+    editor = tmp_path / "editor"
+    editor.write_text(
+        "#!/bin/sh\n"
+        "if grep -q fly $1; then sed -i 's/fly/restart/' $1; "
+        "else sed -i 's/<on_crash>destroy/<on_crash>fly/' $1; fi\n"
+    )
+    editor.chmod(0o755)
+    variables = {**world.settings, "VISUAL": str(editor), "TMPDIR": str(tmp_path)}
+    child = pexpect.spawn(
+        *(ARMVM[0], [*ARMVM[1:], "edit", name]), env=environment(**variables), timeout=60
+    )
+    child.expect("does not take it")
+    child.expect("again")
+    child.sendline("y")
+    child.expect(f"{name} is changed")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert "<on_crash>restart</on_crash>" in definition(name)
     assert list(tmp_path.glob("*.xml")) == []
