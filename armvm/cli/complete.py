@@ -95,3 +95,15 @@ def topics(incomplete: str) -> list[str]:
     from armvm.provision.pages import topics as all_topics
 
     return [one for one in all_topics() if one.startswith(incomplete)]
+
+
+def snapshots(incomplete: str) -> list[str]:
+    """Complete the names of snapshots, whichever machine's they are."""
+
+    def look() -> list[str]:
+        from armvm.cli.context import open_host
+        from armvm.provision.access import snapshot_names
+
+        return snapshot_names(open_host(None))
+
+    return _silently(look, incomplete)

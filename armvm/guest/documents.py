@@ -116,14 +116,14 @@ def compose(
         user_data, vendor_data = _dump_config(merge(ours, theirs or {})), _dump_config({})
     return Documents(
         user_data=user_data,
-        meta_data=_dump(
+        meta_data=dump(
             {
                 "instance-id": identity.instance_id,
                 "local-hostname": machine.name,
                 **({"dsmode": "local"} if local else {}),
             }
         ),
-        network_config=_dump(_read("network-config")) if netplan else None,
+        network_config=dump(_read("network-config")) if netplan else None,
         vendor_data=vendor_data,
     )
 
@@ -232,7 +232,8 @@ def _read(name: str) -> dict[str, Any]:
     return document
 
 
-def _dump(document: Mapping[str, Any]) -> str:
+def dump(document: Mapping[str, Any]) -> str:
+    """Return a document as YAML that a person can read."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -249,4 +250,4 @@ def _dump(document: Mapping[str, Any]) -> str:
 
 
 def _dump_config(document: Mapping[str, Any]) -> str:
-    return "#cloud-config\n" + _dump(document)
+    return "#cloud-config\n" + dump(document)

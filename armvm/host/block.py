@@ -40,6 +40,12 @@ def snapshots(domain: Domain) -> int:
         return int(domain.snapshotNum(0))
 
 
+def has_saved_state(domain: Domain) -> bool:
+    """Tell whether a domain that is off has a state saved with it, to go on from."""
+    with errors(f"reading {domain.name()}"):
+        return bool(domain.hasManagedSaveImage(0))
+
+
 def source_chain(domain: Domain) -> list[str]:
     """Return the files that a running domain's first disk consists of, its own first."""
     with errors(f"reading {domain.name()}"):

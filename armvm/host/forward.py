@@ -34,20 +34,20 @@ def ensure_forward(domain: Domain, wanted: int, taken: Collection[int]) -> int:
     DomainError when QEMU takes none.
     """
     with errors("setting up the ssh forward"):
-        netdev = _netdev(domain)
+        netdev = netdev_of(domain)
         existing = _existing(domain, netdev)
         if existing is not None:
             return existing
         port, answer = wanted, ""
         for _ in range(_TRIES):
-            answer = _monitor(domain, f"hostfwd_add {netdev} tcp:127.0.0.1:{port}-:22").strip()
+            answer = monitor(domain, f"hostfwd_add {netdev} tcp:127.0.0.1:{port}-:22").strip()
             if not answer:
                 return port
             port = choose_port([*taken, port])
     raise DomainError(f"QEMU sets up no ssh forward: {answer}")
 
 
-def _netdev(domain: Domain) -> str:
+def netdev_of(domain: Domain) -> str:
     """Return QEMU's name for the user-mode interface: "host" and libvirt's alias for it."""
     alias = parse(domain.XMLDesc(0)).find("devices/interface[@type='user']/alias")
     if alias is None:
@@ -64,7 +64,7 @@ def _existing(domain: Domain, netdev: str) -> int | None:
     Its lines: ``TCP[HOST_FORWARD]  12  127.0.0.1  20022  10.0.2.15  22  0  0``, below a line
     that names the netdev: ``Hub -1 (hostnet0):`` or ``hostnet0:``.
     """
-    return forwarded_port(_monitor(domain, "info usernet"), netdev)
+    return forwarded_port(monitor(domain, "info usernet"), netdev)
 
 
 def forwarded_port(usernet: str, netdev: str) -> int | None:
@@ -79,7 +79,8 @@ def forwarded_port(usernet: str, netdev: str) -> int | None:
     return None
 
 
-def _monitor(domain: Domain, command: str) -> str:
+def monitor(domain: Domain, command: str) -> str:
+    """Return what QEMU's monitor answers to a command. Raises DomainError, libvirtError."""
     flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
     try:
         return str(libvirt_qemu.qemuMonitorCommand(domain, command, flags))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import libvirt
 from lxml import etree
 
-from armvm.errors import NotFound
+from armvm.errors import ConfigError, NotFound
 from armvm.host.connection import Connection, Domain, errors, is_code
 from armvm.host.metadata import GOLDEN, NAMESPACE, PREFIX, Record, from_domain, to_bare_text
 from armvm.host.xml import at, parse
@@ -138,6 +138,30 @@ def set_record(domain: Domain, record: Record) -> None:
             flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
         kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
         domain.setMetadata(kind, to_bare_text(record), PREFIX, NAMESPACE, flags)
+
+
+def reading(document: etree._Element) -> Record:
+    """Return armvm's record in a definition that is to be a machine's.
+
+    Raises ConfigError for one that armvm could not look after: without its record in the metadata
+    as it should be, memory, a root disk and a seed in files.
+    """
+    record = from_domain(document)
+    if record is None:
+        raise ConfigError(
+            "armvm's record in <metadata> is missing, or is not as armvm writes it",
+            hint="leave <armvm:machine> as it was: without it, armvm does not know the machine",
+        )
+    count = (document.findtext("vcpu") or "").strip()
+    for what, found in (
+        ("memory in <memory>", document.findtext("memory")),
+        ("a number of vCPUs in <vcpu>", count if count.isdigit() else None),
+        ("a root disk (the first <disk>)", _file(document, "devices/disk[1]/source", "file")),
+        ("a seed (the second <disk>)", _file(document, "devices/disk[2]/source", "file")),
+    ):
+        if not found:
+            raise ConfigError(f"armvm needs {what} there")
+    return record
 
 
 def inactive_xml(domain: Domain) -> str:

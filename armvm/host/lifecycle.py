@@ -106,6 +106,20 @@ def destroy(domain: Domain) -> None:
                 raise
 
 
+def rename(domain: Domain, name: str) -> None:
+    """Give a domain that is off another name; its definition says nothing else new.
+
+    Raises Conflict for a name that is taken.
+    """
+    with errors(f"renaming {domain.name()}"):
+        try:
+            domain.rename(name, 0)
+        except libvirt.libvirtError as error:
+            if "already exists" in str(error):
+                raise taken(name) from error
+            raise
+
+
 def undefine(domain: Domain) -> None:
     """Forget a domain, with its NVRAM, managed save image and snapshot metadata."""
     flags = (

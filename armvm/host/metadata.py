@@ -13,6 +13,10 @@ from typing import Any
 
 from lxml import etree
 
+from armvm.errors import ConfigError
+from armvm.spec.names import check_snapshot_name
+from armvm.spec.ports import PortForward, Protocol
+
 NAMESPACE = "urn:armvm:machine:1"
 PREFIX = "armvm"
 _ELEMENT = f"{{{NAMESPACE}}}machine"
@@ -30,9 +34,19 @@ class Creator:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A copy of a machine's disk as it was. ``state`` is what the machine did meanwhile."""
+
+    name: str
+    created: str
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh.
 
+    ``ports`` are the other forwards of a machine with user networking.
     ``golden`` is the golden that a clone was made from. ``fast`` is what a fast machine traded:
     its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
     """
@@ -47,6 +61,8 @@ class Record:
     settings: dict[str, Any] = field(default_factory=dict)
     own_key: bool = False
     forward: int | None = None
+    ports: tuple[PortForward, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
     golden: str | None = None
     fast: dict[str, str] = field(default_factory=dict)
     creator: Creator | None = None
@@ -65,6 +81,17 @@ def to_element(record: Record) -> etree._Element:
     _child(root, "settings").text = json.dumps(record.settings, sort_keys=True)
     if record.forward is not None:
         _child(root, "forward", host_port=str(record.forward), guest_port="22")
+    for one in record.ports:
+        _child(
+            root,
+            "port",
+            protocol=one.protocol.value,
+            listen=one.listen,
+            host_port=str(one.host),
+            guest_port=str(one.guest),
+        )
+    for taken in record.snapshots:
+        _child(root, "snapshot", name=taken.name, created=taken.created, state=taken.state)
     if record.golden is not None:
         _child(root, "golden", name=record.golden)
     if record.fast:
@@ -99,7 +126,7 @@ def from_element(root: etree._Element) -> Record | None:
     """Return the record in armvm's element itself; None where it cannot be read."""
     try:
         return _read(root)
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError, ConfigError):
         return None
 
 
@@ -122,6 +149,23 @@ def _read(root: etree._Element) -> Record:
         image={} if image is None else {str(key): str(value) for key, value in image.items()},
         settings=settings,
         forward=None if forward is None else _port(forward.get("host-port", "")),
+        ports=tuple(
+            PortForward(
+                host=int(one.get("host-port", "")),
+                guest=int(one.get("guest-port", "")),
+                listen=one.get("listen", ""),
+                protocol=Protocol(one.get("protocol", "")),
+            )
+            for one in root.findall(f"{{{NAMESPACE}}}port")
+        ),
+        snapshots=tuple(
+            Snapshot(
+                name=check_snapshot_name(one.get("name", "")),
+                created=one.get("created", ""),
+                state=one.get("state", ""),
+            )
+            for one in root.findall(f"{{{NAMESPACE}}}snapshot")
+        ),
         golden=None if golden is None else golden.get("name", ""),
         fast={} if fast is None else {str(key): str(value) for key, value in fast.items()},
         creator=None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import libvirt
@@ -22,6 +23,7 @@ from armvm.host.connection import Connection, errors, is_code
 from armvm.host.subnets import Subnet, free_subnets, routes
 from armvm.host.xml import parse, select, to_text
 from armvm.progress import Progress
+from armvm.signals import shielded
 
 OWN_NETWORK = "armvm"
 _ROUTES = Path("/proc/net/route")
@@ -97,6 +99,21 @@ def release(connection: Connection, name: str) -> None:
         for old in _entries(parse(network.XMLDesc(0)), None, name):
             with contextlib.suppress(libvirt.libvirtError):  # another process was faster
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, old)
+
+
+def rename(connection: Connection, old: str, new: str) -> None:
+    """Keep a machine's address for it under its new name."""
+    with shielded(), errors(f"keeping the address of {new}"):
+        network = _find(connection)
+        for entry in [] if network is None else _entries(parse(network.XMLDesc(0)), None, old):
+            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, entry)
+            renamed = deepcopy(entry)
+            renamed.set("name", new)
+            try:
+                _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, renamed)
+            except libvirt.libvirtError:
+                _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, entry)
+                raise
 
 
 def reserved(connection: Connection, name: str) -> str | None:

@@ -3,9 +3,9 @@
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
 ``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
 besides: ``NAME.memory``, and ``NAME.state`` of its devices; a clone ``NAME.nvram`` for its UEFI
-variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one that an image is made of
-``NAME.image.qcow2``. A base is named by the digest of
-its image: ``base-sha256-<hex>.qcow2``.
+variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one with snapshots a
+``NAME.snap-SNAPSHOT.qcow2`` for each; one that an image is made of ``NAME.image.qcow2``. A base is
+named by the digest of its image: ``base-sha256-<hex>.qcow2``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def volume_names(machine: str) -> dict[str, str]:
         "initrd": f"{machine}.initrd",
         "image": f"{machine}.image.qcow2",
     }
+
+
+def snapshot_name(machine: str, snapshot: str) -> str:
+    """Return the volume name of a machine's snapshot."""
+    return f"{machine}.snap-{snapshot}.qcow2"
 
 
 def find_volume(pool: Pool, name: str) -> Volume | None:
@@ -147,20 +152,29 @@ def delete_volume(volume: Volume) -> None:
                 raise
 
 
-def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
-    """Remove all volumes of a machine, rotated serial logs too; return their names."""
+def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
+    """Return all volumes of a machine by what follows its name: rotated serial logs and
+    snapshots too.
+    """
     names = volume_names(machine)
     log = names["serial_log"]
-    removed = []
+    found = {}
     with errors("reading the storage pool"):
         pools.refresh(pool)
-        volumes = pool.listAllVolumes(0)
-    for volume in volumes:
-        name = volume.name()
-        rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
-        if name in names.values() or rotated:
-            delete_volume(volume)
-            removed.append(name)
+        for volume in pool.listAllVolumes(0):
+            name = volume.name()
+            rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
+            if name in names.values() or rotated or name.startswith(f"{machine}.snap-"):
+                found[name[len(machine) :]] = volume
+    return found
+
+
+def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
+    """Remove all volumes of a machine, snapshots and rotated logs too; return their names."""
+    removed = []
+    for suffix, volume in machine_volumes(pool, machine).items():
+        delete_volume(volume)
+        removed.append(machine + suffix)
     return removed
 
 

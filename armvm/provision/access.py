@@ -58,3 +58,9 @@ def network_names(connection: Connection) -> list[str]:
 def free_name(connection: Connection) -> str:
     """Return the first of ``arm64-01``, ``arm64-02``, … that no domain has."""
     return next_name(instance.domain_names(connection))
+
+
+def snapshot_names(connection: Connection) -> list[str]:
+    """Return the names of all machines' snapshots."""
+    machines = instance.instances(connection)
+    return sorted({taken.name for one in machines for taken in one.record.snapshots})

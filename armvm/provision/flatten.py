@@ -60,6 +60,12 @@ def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance
     found = []
     for volume in volumes_on(pool, Path(golden.overlay).name):
         instance = machines.get(f"{directory}/{volume}")
+        if ".snap-" in volume:
+            owner, _, snapshot = volume.removesuffix(".qcow2").partition(".snap-")
+            raise Conflict(
+                f"the snapshot {snapshot} of {owner} stands on {golden.name}",
+                hint=f"armvm snapshot delete {owner} {snapshot}   comes first",
+            )
         if instance is None:
             raise Conflict(
                 f"the volume {volume} stands on {golden.name}, and is no machine's disk as it is",

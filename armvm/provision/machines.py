@@ -6,7 +6,7 @@ from typing import Any
 
 from armvm.errors import DomainError, NotFound
 from armvm.guest.identity import fingerprint
-from armvm.host import agent, lifecycle, network
+from armvm.host import agent, lifecycle, network, ports
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain_xml import portable
 from armvm.host.facts import Accelerator
@@ -39,6 +39,9 @@ def start(
         progress.say(
             f"port {instance.record.forward} is taken; ssh is at port {started.record.forward} now"
         )
+    if started.network is None and started.record.ports:
+        for rule in ports.restore(domain, started.record.ports):
+            progress.warn(f"the forward {rule} cannot be had: its port is taken on the host")
     return started
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from armvm import process
 from armvm.errors import ArmvmError, DomainError, NotReady
 from armvm.guest.credentials import own_key
+from armvm.host import ports
 from armvm.host.connection import Domain
 from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, observe, set_record
@@ -63,6 +64,8 @@ def restore_forward(domain: Domain, instance: Instance, taken: Collection[int] =
     if instance.network is not None or port is None:
         return instance
     given = ensure_forward(domain, port, taken)
+    if instance.record.ports:
+        ports.restore(domain, instance.record.ports)
     if given == port:
         return instance
     set_record(domain, replace(instance.record, forward=given))

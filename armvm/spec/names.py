@@ -14,6 +14,8 @@ from armvm.errors import ConfigError
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: What Debian's useradd accepts (its NAME_REGEX), capped at the 32 bytes of utmp.
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+#: A part of a file's name.
+_SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 #: Accounts every distribution has already; cloud-init would silently change them.
 _TAKEN_USERS = frozenset(
     "root daemon bin sys sync games man lp mail news proxy backup list irc nobody sshd".split()
@@ -43,6 +45,16 @@ def check_user_name(name: str) -> str:
             hint="choose another --user; it may use sudo without a password",
         )
     return name
+
+
+def check_snapshot_name(name: str) -> str:
+    """Return *name* if a snapshot can be called that, else raise ConfigError."""
+    if _SNAPSHOT.fullmatch(name):
+        return name
+    raise ConfigError(
+        f"{shown(name)} cannot be a snapshot's name",
+        hint="use 1 to 60 of letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    )
 
 
 def check_object_name(kind: str, name: str) -> str:

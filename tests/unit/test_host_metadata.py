@@ -14,11 +14,13 @@ from armvm.host.metadata import (
     NAMESPACE,
     Creator,
     Record,
+    Snapshot,
     from_domain,
     to_bare_text,
     to_element,
 )
 from armvm.host.xml import parse
+from armvm.spec.ports import parse_forward
 from tests.unit.host_tools import RECORD
 
 
@@ -34,6 +36,8 @@ FULL = replace(
     RECORD,
     own_key=True,
     forward=20022,
+    ports=(parse_forward("8080:80"), parse_forward("0.0.0.0:5353:53/udp")),
+    snapshots=(Snapshot(name="one", created="2026-01-02T03:04:05Z", state="off"),),
     creator=Creator(host="boot/pid:[1]", pid=42, started=7),
     image={"reference": "a&b", "digest": "sha256:0", "system": "ubuntu 24.04"},
     settings={"cpus": 2, "network": None, "headless": False, "text": "é<"},
@@ -87,6 +91,10 @@ def test_a_domain_without_a_record_is_not_ours() -> None:
         (r'host-port="\d+"', 'host-port="70000"'),
         (r'host-port="\d+"', 'host-port="0"'),
         (r'host-port="\d+"', ""),
+        (r'guest-port="80"', 'guest-port="80 -:22"'),
+        (r'listen="[^"]*"', 'listen="::"'),
+        (r'protocol="udp"', 'protocol="icmp"'),
+        (r'<armvm:snapshot name="one"', '<armvm:snapshot name="../one"'),
         (r'pid="\d+"', 'pid="x"'),
         (r'started="\d+"', 'started=""'),
         (r"<armvm:host-key>[^<]*", "<armvm:host-key>nonsense"),

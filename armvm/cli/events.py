@@ -1,0 +1,89 @@
+"""``events``: what happens to machines, as it happens."""
+
+from __future__ import annotations
+
+import json as json_format
+import signal
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.options import Connect
+
+if TYPE_CHECKING:
+    from armvm.provision.events import Event
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command(
+        rich_help_panel="Machines",
+        epilog="Examples:\n\n  armvm events\n\n  armvm events arm64-01 --json --count 1",
+    )(events)
+
+
+def events(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The machine, which need not exist yet. Default: all of armvm's.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
+    connect: Connect = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Of all domains, also those that armvm did not make.")
+    ] = False,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", metavar="N", min=1, help="End after so many events."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            help="End after this time; with exit code 11 if --count was asked for and not met.",
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line on standard output.")
+    ] = False,
+) -> None:
+    """Print what happens to machines as libvirt tells it, a line each, until Ctrl-C."""
+    from armvm.cli.run import Interrupted
+    from armvm.provision.events import connect as connect_listening
+    from armvm.provision.events import follow
+    from armvm.spec.names import check_machine_name, shown
+
+    def tell(event: Event) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.time))
+        facts = {
+            "time": when,
+            "name": event.name,
+            "uuid": event.uuid,
+            "event": event.event,
+            "detail": event.detail,
+        }
+        # Names of others' domains may hold anything.
+        words = (when, event.name if event.name.isprintable() else shown(event.name))
+        text = "  ".join((*words, f"{event.event} {event.detail}".strip()))
+        print(json_format.dumps(facts) if json else text, flush=True)
+
+    connection = connect_listening(connect)
+    try:
+        follow(
+            connection,
+            None if name is None else check_machine_name(name),
+            tell,
+            everything=everything,
+            count=count,
+            timeout=timeout,
+        )
+    except Interrupted as interrupted:
+        if interrupted.number != signal.SIGINT:
+            raise

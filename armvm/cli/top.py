@@ -1,0 +1,119 @@
+"""``top``: what machines use of the host, live."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from armvm.cli.context import open_host, print_json, print_rows
+from armvm.cli.options import Connect
+from armvm.progress import size_text
+
+_COLUMNS = [
+    "NAME",
+    "STATE",
+    "VCPUS",
+    "CPU %",
+    "MIB",
+    "RESIDENT",
+    "READ/S",
+    "WRITE/S",
+    "IN/S",
+    "OUT/S",
+]
+_RATES = ("disk_read", "disk_write", "net_receive", "net_send")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command(
+        rich_help_panel="Machines", epilog="Examples:\n\n  armvm top\n\n  armvm top --once --json"
+    )(top)
+
+
+def top(
+    connect: Connect = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look for one interval, print, and end.")
+    ] = False,
+    interval: Annotated[
+        float,
+        typer.Option("--interval", metavar="SECONDS", min=0.1, help="How long a look takes."),
+    ] = 2.0,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print JSON on standard output; without --once, a line a look."
+        ),
+    ] = False,
+) -> None:
+    """Show what each running machine uses: CPU, memory, disk and network, the busiest first.
+
+    CPU is in percent of one of the host's CPUs. RESIDENT is the host's memory that its QEMU has,
+    with what clones share counted in each. Nobody counts the traffic of user networking. On a
+    terminal the table is drawn anew until Ctrl-C; elsewhere it is printed again.
+    """
+    from armvm.cli.run import Interrupted
+    from armvm.provision.top import usages
+
+    looks = usages(open_host(connect), interval)
+    if once:
+        rows = next(looks)
+        print_json(rows) if json else print_rows(_COLUMNS, [_cells(row) for row in rows])
+        return
+    try:
+        if json:
+            for rows in looks:
+                print(json_format.dumps(rows), flush=True)
+        elif sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            _live(looks)
+        else:
+            for rows in looks:
+                print_rows(_COLUMNS, [_cells(row) for row in rows])
+                print(flush=True)
+    except Interrupted as interrupted:
+        if interrupted.number != signal.SIGINT:
+            raise
+
+
+def _live(looks: Iterator[list[dict[str, Any]]]) -> None:
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    with Live(Text("looking …"), auto_refresh=False, screen=True) as live:
+        live.refresh()
+        for rows in looks:
+            cells = [_cells(row) for row in rows]
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for index, column in enumerate(_COLUMNS):
+                # Where a terminal is narrow, names are cut and numbers never.
+                width = max(len(text) for text in (column, *(row[index] for row in cells)))
+                table.add_column(
+                    column,
+                    justify="left" if index < 2 else "right",
+                    no_wrap=True,
+                    min_width=width if index else None,
+                )
+            for row in cells:
+                table.add_row(*(Text(cell) for cell in row))
+            live.update(table, refresh=True)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    cpu, resident = row["cpu_percent"], row["resident"]
+    return [
+        row["name"],
+        row["state"],
+        str(row["cpus"]),
+        "-" if cpu is None else f"{cpu:.1f}",
+        str(row["memory_mib"]),
+        "-" if resident is None else size_text(resident),
+        *("-" if row[key] is None else size_text(row[key]) for key in _RATES),
+    ]

@@ -1,0 +1,97 @@
+"""Giving a domain more disk, other memory, other vCPUs: in its definition, and live if it may be.
+
+Source: libvirt-domain.html, virDomainBlockResize, virDomainSetMemoryFlags, virDomainSetVcpusFlags.
+"""
+
+from __future__ import annotations
+
+import time
+
+import libvirt
+
+from armvm.host.connection import Domain, Volume, errors, is_code
+from armvm.host.xml import at, parse
+
+#: Seconds for a guest's balloon to give memory up, or take it back.
+_BALLOON_PATIENCE = 20.0
+_POLL = 0.2
+#: What libvirt says where vCPUs cannot be plugged in, or more of them than the machine has.
+_NO_HOTPLUG = (
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+)
+
+
+def grow_volume(volume: Volume, size: int) -> None:
+    """Make a volume that nobody uses *size* bytes large; its file grows as it is written."""
+    with errors(f"growing the volume {volume.name()}"):
+        volume.resize(size, 0)
+
+
+def grow_live(domain: Domain, size: int) -> None:
+    """Make a running domain's first disk *size* bytes large; the guest hears of it at once."""
+    with errors(f"growing the disk of {domain.name()}"):
+        disk = at(parse(domain.XMLDesc(0)), "devices/disk[1]/target").get("dev", "")
+        domain.blockResize(disk, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+
+def set_memory(domain: Domain, mib: int) -> None:
+    """Set the memory that a domain starts with, in MiB."""
+    config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    with errors(f"changing the memory of {domain.name()}"):
+        # The larger one first: what is in use may never be more than the most there is.
+        domain.setMemoryFlags(mib << 10, config | libvirt.VIR_DOMAIN_MEM_MAXIMUM)
+        domain.setMemoryFlags(mib << 10, config)
+
+
+def set_cpus(domain: Domain, count: int) -> None:
+    """Set the number of vCPUs that a domain starts with."""
+    config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    most = config | libvirt.VIR_DOMAIN_VCPU_MAXIMUM
+    with errors(f"changing the vCPUs of {domain.name()}"):
+        if count > domain.vcpusFlags(most):
+            domain.setVcpusFlags(count, most)
+            domain.setVcpusFlags(count, config)
+        else:
+            domain.setVcpusFlags(count, config)
+            domain.setVcpusFlags(count, most)
+
+
+def balloon(domain: Domain, mib: int) -> str | None:
+    """Give a running guest *mib* of the memory it was started with; None once it has that.
+
+    Otherwise the words for why it has not.
+    """
+    with errors(f"reading {domain.name()}"):
+        document = parse(domain.XMLDesc(0))
+    most = int(at(document, "memory").text or 0)
+    if mib << 10 > most:
+        return f"it was started with {most >> 10} MiB, and QEMU's ARM64 machine is given no more"
+    device = document.find("devices/memballoon")
+    if device is None or device.get("model") == "none":
+        return "it has no balloon: the first run of a golden's clone shares its memory"
+    try:
+        domain.setMemoryFlags(mib << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        return str(error.get_error_message())
+    end = time.monotonic() + _BALLOON_PATIENCE
+    while time.monotonic() < end:
+        with errors(f"reading {domain.name()}"):
+            if domain.info()[2] == mib << 10:
+                return None
+        time.sleep(_POLL)
+    return "the guest has not moved its balloon yet"
+
+
+def plug_cpus(domain: Domain, count: int) -> str | None:
+    """Give a running guest *count* vCPUs; None once it has them, else the words for why not."""
+    try:
+        if domain.vcpusFlags(libvirt.VIR_DOMAIN_AFFECT_LIVE) == count:
+            return None
+        domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        if is_code(error, *_NO_HOTPLUG):
+            return "QEMU's ARM64 machine neither takes vCPUs nor gives them up while it runs"
+        return str(error.get_error_message())
+    return None
