@@ -28,6 +28,8 @@ MODULES: Mapping[str, str] = {
     "seed": "files",
     "console": "login",
     "ssh": "login",
+    "exec": "exec_",
+    "cp": "cp",
     "doctor": "doctor",
 }
 
