@@ -30,6 +30,7 @@ MODULES: Mapping[str, str] = {
     "ssh": "login",
     "exec": "exec_",
     "cp": "cp",
+    "logs": "logs",
     "doctor": "doctor",
 }
 

@@ -14,7 +14,8 @@ from armvm import process
 from armvm.errors import CommandFailed, UsageError
 from armvm.host.connection import Domain
 from armvm.host.instance import Instance
-from armvm.provision.ssh import Endpoint, host_alias, reach, ssh_options
+from armvm.provision.known_hosts import host_alias
+from armvm.provision.ssh import Endpoint, reach, ssh_options
 from armvm.spec.names import shown
 
 #: A machine's name before the first colon. With a slash before it, it is a file of this host.
