@@ -31,6 +31,7 @@ MODULES: Mapping[str, str] = {
     "exec": "exec_",
     "cp": "cp",
     "logs": "logs",
+    **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
     "doctor": "doctor",
 }
 
