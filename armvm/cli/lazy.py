@@ -32,6 +32,7 @@ MODULES: Mapping[str, str] = {
     "cp": "cp",
     "logs": "logs",
     **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
+    "screenshot": "screenshot",
     "doctor": "doctor",
 }
 
