@@ -33,6 +33,7 @@ MODULES: Mapping[str, str] = {
     "logs": "logs",
     **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
     "screenshot": "screenshot",
+    **dict.fromkeys(("mount", "umount"), "mounts"),
     "doctor": "doctor",
 }
 

@@ -19,6 +19,8 @@ from armvm.host.connection import Domain, errors, is_code
 
 #: Seconds for one answer.
 TIMEOUT = 5
+#: The same where a command would fail for want of one: an emulated guest may be busy.
+PATIENCE = 30
 #: The most that is read of a file, in bytes.
 MAX_READ = 1 << 20
 #: Seconds between two looks at whether a guest process has ended.
@@ -41,7 +43,7 @@ def ensure_answers(domain: Domain) -> None:
         if not domain.isActive():
             raise DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
         try:
-            ask(domain, "guest-ping")
+            ask(domain, "guest-ping", patience=PATIENCE)
         except libvirt.libvirtError as error:
             if not is_code(
                 error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED
@@ -102,7 +104,9 @@ def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") ->
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
         try:
-            answer = ask(domain, "guest-exec", **arguments, **{"capture-output": True})
+            answer = ask(
+                domain, "guest-exec", patience=PATIENCE, **arguments, **{"capture-output": True}
+            )
         except libvirt.libvirtError as error:
             # "Command guest-exec has been disabled: …", "The command guest-exec has not been found"
             if "guest-exec has" not in str(error):
@@ -125,7 +129,7 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
     end = time.monotonic() + timeout
     with errors(f"waiting for a process in {domain.name()}"):
         while True:
-            status = ask(domain, "guest-exec-status", pid=pid)
+            status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
             if status["exited"]:
                 break
             if time.monotonic() > end:
@@ -148,7 +152,7 @@ def ended(domain: Domain, pid: int) -> int | None:
     128 + n stands for signal n. The agent forgets a process whose end it has told.
     """
     with errors(f"looking for a process in {domain.name()}"):
-        status = ask(domain, "guest-exec-status", pid=pid)
+        status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
     if not status["exited"]:
         return None
     return int(status.get("exitcode", 128 + status.get("signal", 0)))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from armvm.errors import CommandFailed, DomainError, NotFound
 from armvm.guest.command_script import NO_USER, kill_command, script
 from armvm.host import agent
-from armvm.host.agent_file import CHUNK, GuestFile, open_file, put
+from armvm.host.agent_file import GuestFile, open_file
 from armvm.host.connection import Domain
+from armvm.provision.guest_command import Run, Sink, Stream
 from armvm.signals import shielded
 
 #: Seconds until a shell in the guest must have begun.
@@ -26,92 +24,6 @@ QUICK, SLOW = 0.05, 0.4
 #: Seconds after the command's end in which its output must go on coming. It does not end by
 #: itself where the command has left a process that holds it.
 LAST_WORDS = 3.0
-#: How many pieces of input may wait in the guest.
-AHEAD = 2
-
-#: Takes some bytes of a stream.
-Sink = Callable[[bytes], object]
-
-
-@dataclass(kw_only=True)
-class _Stream:
-    """One of the command's outputs, as far as it has come."""
-
-    name: str
-    sink: Sink
-    file: GuestFile
-    piece: int = 0
-    ready: int = 0  # the last piece that is said to be there
-    ended: bool = False
-    lost: bool = False
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """A command under way in a guest."""
-
-    domain: Domain
-    directory: str
-    status: GuestFile
-    control: GuestFile
-    streams: tuple[_Stream, ...]
-    pid: int | None = None
-    code: int | None = None
-    sent: int = 0
-    taken: int = 0
-    closed: bool = False
-    rest: bytes = field(default=b"")
-
-    def hear(self) -> bool:
-        """Read what the script says; tell whether it said anything."""
-        data = self.status.read()
-        *lines, self.rest = (self.rest + data).split(b"\n")
-        for line in lines:
-            word, _, value = line.decode(errors="replace").partition(" ")
-            for stream in self.streams:
-                if stream.name == value:
-                    stream.ready += word == "next"
-                    stream.ended |= word in ("end", "lost")
-                    stream.lost |= word == "lost"
-            if word == "start":
-                self.pid = int(value)
-            elif word == "took":
-                self.taken += 1
-            elif word == "exit":
-                self.code = int(value)
-        return bool(data)
-
-    def drain(self, stream: _Stream) -> bool:
-        """Hand on what has come of a stream; tell whether it was anything."""
-        behind = stream.ready > stream.piece
-        data = stream.file.read()
-        if data:
-            stream.sink(data)
-        elif behind:  # this piece was whole before it was read to its end
-            stream.file.close()
-            put(self.domain, self._path(stream), b"")  # what it held is room again
-            stream.piece += 1
-            stream.file = open_file(self.domain, self._path(stream), "r")
-        return bool(data) or behind
-
-    def feed(self, source: int) -> bool:
-        """Send what there is of the input, if the guest has room; tell whether it was anything."""
-        if self.closed or self.sent - self.taken >= AHEAD:
-            return False
-        if not select.select([source], [], [], 0)[0]:
-            return False
-        data = os.read(source, CHUNK)
-        if data:
-            put(self.domain, f"{self.directory}/in.{self.sent}", data)
-            self.control.write(f"take {self.sent}\n".encode())
-            self.sent += 1
-        else:
-            self.control.write(b"close\n")
-            self.closed = True
-        return True
-
-    def _path(self, stream: _Stream) -> str:
-        return f"{self.directory}/{stream.name}.{stream.piece}"
 
 
 def execute(
@@ -142,20 +54,18 @@ def execute(
 @contextmanager
 def _begun(
     domain: Domain, directory: str, text: bytes, stdout: Sink, stderr: Sink
-) -> Iterator[_Run]:
+) -> Iterator[Run]:
     """Start the script, open its files, and end both however the block ends."""
     with shielded():  # or nobody would know of it
         shell = agent.start_process(domain, ["/bin/sh"], stdin=text)
         status = _first(domain, shell, f"{directory}/status")
-        run = _Run(
+        run = Run(
             domain=domain,
             directory=directory,
             status=status,
             control=open_file(domain, f"{directory}/control", "r+"),
             streams=tuple(
-                _Stream(
-                    name=which, sink=sink, file=open_file(domain, f"{directory}/{which}.0", "r")
-                )
+                Stream(name=which, sink=sink, file=open_file(domain, f"{directory}/{which}.0", "r"))
                 for which, sink in (("out", stdout), ("err", stderr))
             ),
         )
@@ -185,7 +95,7 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
         time.sleep(QUICK)
 
 
-def _follow(run: _Run, stdin: int | None, end: float | None, timeout: float | None) -> int:
+def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | None) -> int:
     """Pass input and output on until the command has ended, and return its exit code."""
     quiet = time.monotonic()
     while True:
@@ -213,7 +123,7 @@ def _follow(run: _Run, stdin: int | None, end: float | None, timeout: float | No
             time.sleep(QUICK if now - quiet < 1 else SLOW)
 
 
-def _end(run: _Run) -> None:
+def _end(run: Run) -> None:
     """End the command if it runs, and have its files removed. A guest that is gone has neither."""
     with contextlib.suppress(DomainError):
         limit = time.monotonic() + START

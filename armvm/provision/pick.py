@@ -33,3 +33,8 @@ def pick_uuid(connection: Connection, uuid: str) -> tuple[Domain, Instance]:
         if instance.uuid == uuid:
             return find_domain(connection, instance.name), instance
     raise NotFound(f"there is no machine with the UUID {shown(uuid)}")
+
+
+def everything(connection: Connection) -> list[tuple[Domain, Instance]]:
+    """Return all machines."""
+    return [(find_domain(connection, one.name), one) for one in instances(connection)]
