@@ -26,6 +26,11 @@ def machines(incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def machine_paths(incomplete: str) -> list[str]:
+    """Complete machines' names with a colon, as `armvm cp` takes them; a path completes itself."""
+    return [] if "/" in incomplete else [f"{name}:" for name in machines(incomplete)]
+
+
 def goldens(incomplete: str) -> list[str]:
     """Complete goldens' names."""
 

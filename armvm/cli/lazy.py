@@ -39,6 +39,12 @@ MODULES: Mapping[str, str] = {
     "ssh": "login",
     "explain": "explain",
     "config": "config",
+    "exec": "exec_",
+    "cp": "cp",
+    "logs": "logs",
+    **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
+    "screenshot": "screenshot",
+    **dict.fromkeys(("mount", "umount"), "mounts"),
     "doctor": "doctor",
 }
 

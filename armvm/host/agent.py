@@ -14,11 +14,13 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from armvm.errors import CommandFailed, NotReady
-from armvm.host.connection import Domain, errors
+from armvm.errors import CommandFailed, DomainError, MissingCapability, NotReady
+from armvm.host.connection import Domain, errors, is_code
 
 #: Seconds for one answer.
 TIMEOUT = 5
+#: The same where a command would fail for want of one: an emulated guest may be busy.
+PATIENCE = 30
 #: The most that is read of a file, in bytes.
 MAX_READ = 1 << 20
 #: Seconds between two looks at whether a guest process has ended.
@@ -34,14 +36,34 @@ def connected(domain: Domain) -> bool:
     return "org.qemu.guest_agent.0' state='connected'" in text.replace('"', "'")
 
 
+def ensure_answers(domain: Domain) -> None:
+    """Raise DomainError unless the machine runs and its agent answers."""
+    name = domain.name()
+    with errors(f"asking the guest agent of {name}"):
+        if not domain.isActive():
+            raise DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+        try:
+            ask(domain, "guest-ping", patience=PATIENCE)
+        except libvirt.libvirtError as error:
+            if not is_code(
+                error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED
+            ):
+                raise
+            raise DomainError(
+                f"no guest agent answers in {name}",
+                hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
+                "qemu-guest-agent, and a machine that still boots has it later",
+            ) from error
+
+
 def read_file(domain: Domain, path: str) -> str | None:
     """Return a guest file's text; None when there is no such file, or nobody answers."""
     try:
-        handle = _ask(domain, "guest-file-open", path=path, mode="r")
+        handle = ask(domain, "guest-file-open", path=path, mode="r")
         try:
-            data = _ask(domain, "guest-file-read", handle=handle, count=MAX_READ)
+            data = ask(domain, "guest-file-read", handle=handle, count=MAX_READ)
         finally:
-            _ask(domain, "guest-file-close", handle=handle)
+            ask(domain, "guest-file-close", handle=handle)
         return base64.b64decode(data["buf-b64"]).decode(errors="replace")
     except (libvirt.libvirtError, KeyError, TypeError, ValueError):
         return None
@@ -50,12 +72,12 @@ def read_file(domain: Domain, path: str) -> str | None:
 def write_file(domain: Domain, path: str, data: bytes) -> None:
     """Write a guest's file, as root. Raises DomainError."""
     with errors(f"writing to {path} in {domain.name()}"):
-        handle = _ask(domain, "guest-file-open", path=path, mode="w")
+        handle = ask(domain, "guest-file-open", path=path, mode="w")
         try:
             encoded = base64.b64encode(data).decode()
-            _ask(domain, "guest-file-write", **{"handle": handle, "buf-b64": encoded})
+            ask(domain, "guest-file-write", **{"handle": handle, "buf-b64": encoded})
         finally:
-            _ask(domain, "guest-file-close", handle=handle)
+            ask(domain, "guest-file-close", handle=handle)
 
 
 def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str:
@@ -73,12 +95,29 @@ def succeeds(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> b
 
 
 def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") -> int:
-    """Start a process in the guest, as root, and return its process id. Raises DomainError."""
+    """Start a process in the guest, as root, and return its process id.
+
+    Raises DomainError; MissingCapability where the guest forbids it, as Fedora and its kin do.
+    """
     with errors(f"starting {argv[0]} in {domain.name()}"):
         arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:])}
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
-        answer = _ask(domain, "guest-exec", **arguments, **{"capture-output": True})
+        try:
+            answer = ask(
+                domain, "guest-exec", patience=PATIENCE, **arguments, **{"capture-output": True}
+            )
+        except libvirt.libvirtError as error:
+            # "Command guest-exec has been disabled: …", "The command guest-exec has not been found"
+            if "guest-exec has" not in str(error):
+                raise
+            name = domain.name()
+            raise MissingCapability(
+                f"the guest agent of {name} runs no commands",
+                detail=str(error),
+                hint="its settings forbid guest-exec (/etc/sysconfig/qemu-ga or "
+                f"/etc/qemu/qemu-ga.conf in the guest); armvm ssh {name} -- CMD   does not need it",
+            ) from error
         return int(answer["pid"])
 
 
@@ -90,7 +129,7 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
     end = time.monotonic() + timeout
     with errors(f"waiting for a process in {domain.name()}"):
         while True:
-            status = _ask(domain, "guest-exec-status", pid=pid)
+            status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
             if status["exited"]:
                 break
             if time.monotonic() > end:
@@ -107,6 +146,22 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
     return text
 
 
-def _ask(domain: Domain, command: str, **arguments: Any) -> Any:
+def ended(domain: Domain, pid: int) -> int | None:
+    """Return the exit code of a process that `start_process` started; None while it runs.
+
+    128 + n stands for signal n. The agent forgets a process whose end it has told.
+    """
+    with errors(f"looking for a process in {domain.name()}"):
+        status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
+    if not status["exited"]:
+        return None
+    return int(status.get("exitcode", 128 + status.get("signal", 0)))
+
+
+def ask(domain: Domain, command: str, *, patience: int = TIMEOUT, **arguments: Any) -> Any:
+    """Return what the agent answers to a command of its protocol, within *patience* seconds.
+
+    Raises libvirtError, as what it is part of expects.
+    """
     request = json.dumps({"execute": command, "arguments": arguments})
-    return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, TIMEOUT, 0))["return"]
+    return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, patience, 0))["return"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from armvm.host.instance import Instance
-from armvm.paths import cache_dir, private_dir, write_atomic
+from armvm.paths import cache_dir, data_dir, private_dir, write_atomic
 
 
 def _file(uuid: str) -> Path:
@@ -29,6 +29,17 @@ def write_known_host(instance: Instance) -> Path:
     return path
 
 
+def ssh_config_dir() -> Path:
+    """Return the directory of the files that the user's ssh configuration may include."""
+    return data_dir() / "ssh"
+
+
+def ssh_config_file(uuid: str) -> Path:
+    """Return where a machine's part of the user's ssh configuration lies, if it has one."""
+    return ssh_config_dir() / f"{uuid}.conf"
+
+
 def forget_host(uuid: str) -> None:
-    """Remove a machine's known-hosts file."""
+    """Remove a machine's known-hosts file, and its part of the user's ssh configuration."""
     _file(uuid).unlink(missing_ok=True)
+    ssh_config_file(uuid).unlink(missing_ok=True)

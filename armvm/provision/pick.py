@@ -5,6 +5,7 @@ from __future__ import annotations
 from armvm.errors import ConfigError, NotFound
 from armvm.host.connection import Connection, Domain
 from armvm.host.instance import Instance, find_domain, instances, observe
+from armvm.spec.names import shown
 
 
 def pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
@@ -24,3 +25,16 @@ def pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
             hint="name one of " + ", ".join(instance.name for instance in found),
         )
     return find_domain(connection, found[0].name), found[0]
+
+
+def pick_uuid(connection: Connection, uuid: str) -> tuple[Domain, Instance]:
+    """Return the machine with a UUID. Raises NotFound."""
+    for instance in instances(connection):
+        if instance.uuid == uuid:
+            return find_domain(connection, instance.name), instance
+    raise NotFound(f"there is no machine with the UUID {shown(uuid)}")
+
+
+def everything(connection: Connection) -> list[tuple[Domain, Instance]]:
+    """Return all machines."""
+    return [(find_domain(connection, one.name), one) for one in instances(connection)]

@@ -84,12 +84,23 @@ def ssh_command(
 
     *batch* never asks for anything; *terminal* gives a command one, as a login has.
     """
+    return [
+        "ssh",
+        *(["-t"] if terminal else []),
+        *ssh_options(instance, where, batch=batch),
+        "-p",
+        str(where.port),
+        "-l",
+        instance.record.user,
+        where.host,
+        *(["--", *command] if command else []),
+    ]
+
+
+def ssh_options(instance: Instance, where: Endpoint, *, batch: bool = False) -> list[str]:
+    """Return what ssh and its kin are told of a machine besides address, port and user."""
     options = [
-        "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={write_known_host(instance)}",
-        "GlobalKnownHostsFile=/dev/null",
-        f"HostKeyAlias={host_alias(instance)}",
-        "UpdateHostKeys=no",
+        *host_key_options(instance),
         "LogLevel=ERROR",
         # On this host's loopback, what costs an emulated guest the least goes first: a fifth of
         # the login's time (measured). The others stay on offer.
@@ -97,16 +108,19 @@ def ssh_command(
         *(["BatchMode=yes", "ConnectTimeout=15"] if batch else []),
     ]
     return [
-        "ssh",
-        *(["-t"] if terminal else []),
         *(word for option in options for word in ("-o", option)),
         *(["-i", str(own_key(data_dir())[0])] if instance.record.own_key else []),
-        "-p",
-        str(where.port),
-        "-l",
-        instance.record.user,
-        where.host,
-        *(["--", *command] if command else []),
+    ]
+
+
+def host_key_options(instance: Instance) -> list[str]:
+    """Return the options that let no host key pass but the machine's own."""
+    return [
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={write_known_host(instance)}",
+        "GlobalKnownHostsFile=/dev/null",
+        f"HostKeyAlias={host_alias(instance)}",
+        "UpdateHostKeys=no",
     ]
 
 

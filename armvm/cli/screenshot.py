@@ -1,0 +1,40 @@
+"""``screenshot``: a machine's screen as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import open_host, print_json
+from armvm.cli.options import Connect, Json, Name
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command(rich_help_panel="Login", epilog="Example: armvm screenshot arm64-01 screen.png")(
+        screenshot
+    )
+
+
+def screenshot(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE.png", help="The picture; it is replaced.")],
+    screen: Annotated[
+        int, typer.Option("--screen", metavar="N", min=0, help="Which of several screens.")
+    ] = 0,
+    connect: Connect = None,
+    json: Json = False,
+) -> None:
+    """Write what a machine's screen shows to a PNG file. A headless machine has none."""
+    from armvm.provision.pick import pick
+    from armvm.provision.screenshot import screenshot as take
+
+    connection = open_host(connect)
+    domain, _ = pick(connection, name)
+    done = take(connection, domain, file, screen=screen)
+    if json:
+        print_json(done)
+    else:
+        print(f"{done['file']}: {done['width']} × {done['height']}")

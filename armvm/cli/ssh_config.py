@@ -1,0 +1,108 @@
+"""``ssh-config`` and ``proxy``: machines as hosts of the user's own ssh."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import open_host, print_json
+from armvm.cli.options import Connect, Json, OptionalName
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command(
+        "ssh-config",
+        rich_help_panel="Login",
+        epilog="Examples:\n\n  armvm ssh-config --install && ssh arm64-01\n\n"
+        "  armvm ssh-config arm64-01 > config && rsync -e 'ssh -F config' -a src arm64-01:\n\n"
+        "  armvm ssh-config --remove",
+    )(ssh_config)
+    app.command(
+        rich_help_panel="Login",
+        epilog="Example:\n\n  ssh -o ProxyCommand='armvm proxy arm64-01' debian@arm64-01",
+    )(proxy)
+
+
+def ssh_config(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="The machines. Default: all.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Let ssh know them: one Include line at the top of ~/.ssh/config."
+        ),
+    ] = False,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Take them out; without NAME all, and the line with them."),
+    ] = False,
+    connect: Connect = None,
+    json: Json = False,
+) -> None:
+    """Make machines known to ssh, and so to rsync, scp, git and VS Code. Prints what ssh needs.
+
+    With --install, each machine has a file of its own, which 'armvm delete' removes; one that is
+    made later needs another --install. ssh then asks 'armvm proxy' for the way each time, so that
+    addresses and ports may change, and takes no host key but the machine's own.
+    """
+    from armvm.errors import UsageError
+    from armvm.provision import ssh_config as config
+
+    if install and remove:
+        raise UsageError("--install and --remove exclude each other")
+    connection, wanted = open_host(connect), names or []
+    done = (config.install if install else config.remove if remove else config.show)(
+        connection, wanted, Path.home()
+    )
+    if json:
+        print_json(
+            {
+                "config": str(done.config),
+                "changed": done.changed,
+                "machines": [
+                    {"name": one.name, "file": str(one.file), "ssh_config": one.text}
+                    for one in done.machines
+                ],
+            }
+        )
+        return
+    if not done.machines:
+        print("there is no machine to be told of", file=sys.stderr)
+    elif install or remove:
+        for one in done.machines:
+            print(f"ssh {one.name}" if install else f"{one.name} is out")
+    else:
+        print("\n".join(one.text for one in done.machines), end="")
+    if done.changed:
+        print(f"{done.config}: the Include line is {'in' if install else 'out'}", file=sys.stderr)
+
+
+def proxy(
+    name: OptionalName = None,
+    uuid: Annotated[
+        str | None,
+        typer.Option("--uuid", metavar="UUID", help="The machine by its UUID, whatever its name."),
+    ] = None,
+    connect: Connect = None,
+) -> None:
+    """Connect standard input and output to a machine's ssh port, as a ProxyCommand of ssh does."""
+    from armvm.provision.pick import pick, pick_uuid
+    from armvm.provision.proxy import proxy as run_proxy
+
+    connection = open_host(connect)
+    machine = pick_uuid(connection, uuid) if uuid is not None else pick(connection, name)
+    code = run_proxy(
+        connection, *machine, source=sys.stdin.fileno(), sink=sys.stdout.buffer.fileno()
+    )
+    raise typer.Exit(code)

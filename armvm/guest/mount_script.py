@@ -1,0 +1,86 @@
+"""The shell scripts that put a shared directory into a guest's /etc/fstab, and take it out.
+
+The line has ``nofail``: a guest whose host gives it no such directory any more boots all the same.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+
+from armvm.errors import ConfigError
+from armvm.spec.names import shown
+
+#: How the scripts end: the kernel has no virtiofs, something is mounted there, it is in use.
+NO_VIRTIOFS, TAKEN, BUSY = 65, 66, 67
+#: A virtio-fs tag has 36 bytes.
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,34}")
+
+_WITHOUT = """\
+set -e
+umask 022
+new=$(mktemp)
+awk -v tag="$tag" '$1 != tag || $3 != "virtiofs"' /etc/fstab >"$new"
+"""
+_ADD = f"""\
+modprobe virtiofs 2>/dev/null || grep -qw virtiofs /proc/filesystems || exit {NO_VIRTIOFS}
+if mountpoint -q "$target"; then exit {TAKEN}; fi
+{_WITHOUT}
+mkdir -p -- "$target"
+printf '%s\\n' "$line" >>"$new"
+"""
+_DONE = """\
+cat "$new" >/etc/fstab
+rm -f "$new"
+if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+"""
+_REMOVE = f"""\
+if mountpoint -q "$target"; then umount -- "$target" || exit {BUSY}; fi
+{_WITHOUT}
+"""
+
+
+def check_target(path: str) -> str:
+    """Return a guest directory in its plain form. Raises ConfigError for what can be none."""
+    plain = posixpath.normpath(path)
+    if path.startswith("/") and plain.strip("/") and path.isprintable():
+        return "/" + plain.lstrip("/")
+    raise ConfigError(
+        f"{shown(path)} is no place for a directory in the guest",
+        hint="it has to be a whole path: NAME:/mnt/src",
+    )
+
+
+def check_tag(tag: str) -> str:
+    """Return *tag* if a share can be called that. Raises ConfigError."""
+    if _TAG.fullmatch(tag):
+        return tag
+    raise ConfigError(
+        f"{shown(tag)} cannot be a tag", hint="use 1 to 35 of a-z, A-Z, 0-9, '.', '_' and '-'"
+    )
+
+
+def add(tag: str, target: str, *, read_only: bool, now: bool) -> bytes:
+    """Return the script that has *target* mounted with each boot, and *now* too."""
+    options = ",".join(["ro" if read_only else "rw", "nofail", "nosuid", "nodev"])
+    line = f"{tag} {_escaped(target)} virtiofs {options} 0 0"
+    mount = 'mount -- "$target"\n' if now else ""
+    return _script(tag, target, line, _ADD + _DONE + mount)
+
+
+def remove(tag: str, target: str) -> bytes:
+    """Return the script that unmounts *target*, and has it mounted no more."""
+    return _script(tag, target, "", _REMOVE + _DONE)
+
+
+def _script(tag: str, target: str, line: str, text: str) -> bytes:
+    words = {"tag": tag, "target": target, "line": line}
+    head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in words.items())
+    # All of it is read before any of it runs: a program in it could read the rest as its input.
+    return f"{{\n{head}{text}exit 0\n}} </dev/null\n".encode()
+
+
+def _escaped(path: str) -> str:
+    """Return a path as fstab(5) takes it."""
+    return "".join(f"\\{ord(one):03o}" if one in " \\#" else one for one in path)

@@ -1,0 +1,115 @@
+"""Copying files to and from a machine: scp over SFTP, as strict about the host key as ssh.
+
+SFTP and not scp's older protocol, in which a shell of the guest's reads the names, and a guest
+may send files that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from armvm import process
+from armvm.errors import CommandFailed, UsageError
+from armvm.host.connection import Domain
+from armvm.host.instance import Instance
+from armvm.provision.known_hosts import host_alias
+from armvm.provision.ssh import Endpoint, reach, ssh_options
+from armvm.spec.names import shown
+
+#: A machine's name before the first colon. With a slash before it, it is a file of this host.
+_REMOTE = re.compile(r"(?P<machine>[a-z0-9][a-z0-9-]{0,62}):(?P<path>.*)", re.DOTALL)
+#: What SFTP's client would take for a pattern in the name of a file to be fetched.
+_PATTERN = re.compile(r"([\\*?\[\]])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """What is copied where: between this host and one machine. Paths are as they were given."""
+
+    machine: str
+    sources: tuple[str, ...]
+    target: str
+    upload: bool
+
+
+def read_copy(words: Sequence[str]) -> Copy:
+    """Read ``SRC… DST``, of which one side is ``NAME:PATH``. Raises UsageError.
+
+    ``./a:b`` and ``/tmp/a:b`` are files of this host.
+    """
+    if len(words) < 2:
+        raise UsageError("a source and a target are needed", hint="armvm cp file NAME:dir")
+    if any("\0" in word for word in words):
+        raise UsageError("a path cannot hold a zero byte")
+    *sources, target = words
+    there = [_REMOTE.fullmatch(one) for one in sources]
+    into = _REMOTE.fullmatch(target)
+    if into is not None and any(there):
+        raise UsageError(
+            "both sides are machines; files are copied between this host and one machine",
+            hint=f"in two steps: armvm cp {shown(sources[0])} ./here, then "
+            f"armvm cp ./here {shown(target)}. A file of this host with a colon: ./NAME",
+        )
+    if into is not None:
+        return Copy(
+            machine=into["machine"], sources=tuple(sources), target=into["path"], upload=True
+        )
+    found = [match for match in there if match is not None]
+    if len(found) < len(sources) or len({match["machine"] for match in found}) != 1:
+        raise UsageError(
+            "one side must be a machine's, as NAME:PATH, the other this host's",
+            hint="armvm cp file NAME:dir   or   armvm cp NAME:file dir",
+        )
+    return Copy(
+        machine=found[0]["machine"],
+        sources=tuple(match["path"] for match in found),
+        target=target,
+        upload=False,
+    )
+
+
+def scp_command(
+    wanted: Copy, instance: Instance, where: Endpoint, *, recursive: bool, quiet: bool
+) -> list[str]:
+    """Return scp's argument list. Names are literal on both sides, but for a leading ``~/``."""
+    # ssh never looks this name up, and it needs no brackets, whatever the address is.
+    host = host_alias(instance)
+    local = wanted.sources if wanted.upload else (wanted.target,)
+    ours = [path if path.startswith("/") else f"./{path}" for path in local]
+    # Only what is fetched is taken for a pattern.
+    theirs = (
+        [wanted.target] if wanted.upload else [_PATTERN.sub(r"\\\1", one) for one in wanted.sources]
+    )
+    far = [f"{host}:{path}" for path in theirs]
+    return [
+        "scp",
+        "-s",
+        "-p",
+        *(["-r"] if recursive else []),
+        *(["-q"] if quiet else []),
+        *ssh_options(instance, where),
+        *("-o", f"HostName={where.host}", "-o", f"Port={where.port}"),
+        *("-o", f"User={instance.record.user}"),
+        "--",
+        *(ours + far if wanted.upload else far + ours),
+    ]
+
+
+def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
+    """Copy by scp, which says on the caller's terminal how far it is; return 0.
+
+    A signal that ended it gives 128 + n. Raises CommandFailed with scp's exit code when it
+    failed, and what `reach` raises.
+    """
+    where = reach(domain, instance)
+    code = process.passthrough(
+        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet)
+    )
+    if code == 0 or (code > 128 and code != 255):
+        return code
+    raise CommandFailed(
+        f"scp failed with exit code {code}",
+        hint="what it said stands above" if code != 255 else f"armvm wait {instance.name}",
+    )

@@ -1,0 +1,139 @@
+"""Machines as hosts of the user's own ssh: a file for each, and one Include line.
+
+The address is not in it: ssh calls `armvm proxy`, which asks libvirt for it each time.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from armvm.errors import ConfigError
+from armvm.guest.credentials import own_key
+from armvm.host.connection import Connection, uri_of
+from armvm.host.instance import Instance, instances
+from armvm.paths import data_dir, private_dir, write_atomic
+from armvm.provision.known_hosts import ssh_config_dir, ssh_config_file
+from armvm.provision.pick import pick
+from armvm.provision.ssh import host_key_options
+from armvm.provision.user_config import exclude, include
+
+#: The line of a machine's file that says which libvirt it is on.
+_ORIGIN = "# on "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A machine in the user's ssh: the file that is for it, and what it says."""
+
+    name: str
+    file: Path
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of the user's ssh configuration: its path, and whether it was changed."""
+
+    config: Path
+    changed: bool
+    machines: list[Entry]
+
+
+def show(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
+    """Return what `install` would write, for the machines of these names or all."""
+    entries = [_entry(connection, instance) for instance in _chosen(connection, names)]
+    return Outcome(config=home / ".ssh" / "config", changed=False, machines=entries)
+
+
+def install(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
+    """Write the machines' files, and have the user's ssh configuration include them.
+
+    Without *names*, it is all of this libvirt's machines, and files of those that are gone are
+    removed. Raises NotFound, ConfigError, PermissionDenied.
+    """
+    done = show(connection, names, home)
+    private_dir(ssh_config_dir())
+    for entry in done.machines:
+        write_atomic(entry.file, entry.text.encode())
+    if not names:
+        here = f"{_ORIGIN}{uri_of(connection)}\n"
+        for path in _files() - {entry.file for entry in done.machines}:
+            if path.read_text(errors="replace").startswith(here):
+                path.unlink(missing_ok=True)
+    return replace(done, changed=include(done.config, _line()))
+
+
+def remove(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
+    """Remove machines' files, or without *names* all that `install` has ever written.
+
+    The Include line goes with the last file. Raises NotFound, PermissionDenied.
+    """
+    there = _files()
+    found = show(connection, names, home)
+    entries = [entry for entry in found.machines if entry.file in there]
+    gone = {entry.file for entry in entries} if names else there
+    for path in gone:
+        path.unlink(missing_ok=True)
+    changed = exclude(found.config, _line()) if gone == there else False
+    return replace(found, changed=changed, machines=entries)
+
+
+def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
+    """Return the machines of these names, or all. Raises NotFound."""
+    if not names:
+        return instances(connection)
+    return [pick(connection, name)[1] for name in names]
+
+
+def host_block(connection: Connection, instance: Instance) -> str:
+    """Return a machine's part of an ssh configuration."""
+    uri = uri_of(connection)
+    proxy = shlex.join([*_program(), "proxy", "--connect", uri, "--uuid", instance.uuid])
+    options = {
+        "HostName": instance.name,
+        "User": instance.record.user,
+        **dict(option.split("=", 1) for option in host_key_options(instance)),
+        # A % begins one of ssh's own words.
+        "ProxyCommand": proxy.replace("%", "%%"),
+        "CheckHostIP": "no",
+        "LogLevel": "ERROR",
+    }
+    options["UserKnownHostsFile"] = _quoted(options["UserKnownHostsFile"])
+    if instance.record.own_key:
+        options["IdentityFile"] = _quoted(str(own_key(data_dir())[0]))
+    lines = [f"    {key} {value}" for key, value in options.items()]
+    return "\n".join([f"{_ORIGIN}{uri}", f"Host {instance.name}", *lines]) + "\n"
+
+
+def _entry(connection: Connection, instance: Instance) -> Entry:
+    text = host_block(connection, instance)
+    return Entry(name=instance.name, file=ssh_config_file(instance.uuid), text=text)
+
+
+def _files() -> set[Path]:
+    return set(ssh_config_dir().glob("*.conf"))
+
+
+def _line() -> str:
+    return f"Include {_quoted(str(ssh_config_dir() / '*.conf'))}"
+
+
+def _quoted(path: str) -> str:
+    """Return a path as ssh's configuration takes it. Raises ConfigError where it cannot."""
+    if any(character in path for character in '"\n\r%'):
+        raise ConfigError(f"ssh's configuration cannot name the path {path!r}")
+    return f'"{path}"'
+
+
+def _program() -> list[str]:
+    """Return the command that runs this armvm, wherever it is called from."""
+    beside = Path(sys.executable).with_name("armvm")
+    if beside.exists():
+        return [str(beside)]
+    found = shutil.which("armvm")
+    return [found] if found else [sys.executable, "-m", "armvm"]

@@ -1,0 +1,71 @@
+"""Directories of the host as devices of a machine: in its definition, and while it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from armvm.errors import ArmvmError
+from armvm.host import shares
+from armvm.host.instance import find_domain, inactive_xml, observe
+from armvm.host.shares import Share
+from tests import schemas
+from tests.libvirt.world import World
+
+
+def test_shares_come_and_go(world: World, name: str, blank_image: Path, tmp_path: Path) -> None:
+    first, second = (
+        Share(source=str(tmp_path / tag), target=f"/mnt/{tag} <&>", tag=tag, read_only=tag == "b")
+        for tag in ("a", "b")
+    )
+    for share in (first, second):
+        Path(share.source).mkdir()
+    world.held(name, blank_image, "--network", "user")
+    domain = find_domain(world.connection, name)
+    record = observe(domain).record
+    before = shares.define(world.connection, domain, first)
+    assert shares.shares(domain) == [first]
+    assert observe(domain).record == record
+    shares.restore(world.connection, before)
+    assert shares.shares(domain) == []
+    shares.define(world.connection, domain, first)
+
+    world.armvm("start", name).ok()
+    assert shares.has_shared_memory(domain)
+    assert shares.has_free_port(domain)
+    assert shares.tags(domain, live=True) == {"a"}
+    shares.attach(domain, second)
+    assert shares.tags(domain, live=True) == {"a", "b"}
+    assert shares.shares(domain) == [first, second]
+    with pytest.raises(ArmvmError):
+        shares.attach(domain, Share(source="/none/there", target="/mnt/c", tag="c"))
+    assert shares.tags(domain, live=False) == {"a", "b"}
+    rows = schemas.check("mount", world.armvm("mount", "--list", "--json").ok().json)
+    assert [(row["tag"], row["attached"]) for row in rows if row["machine"] == name] == [
+        ("a", True),
+        ("b", True),
+    ]
+    # Nobody in the guest could mount anything: firmware alone runs.
+    assert "no guest agent" in world.armvm("mount", tmp_path, f"{name}:/mnt/x").failed(10).err
+
+    world.armvm("stop", name, "--force").ok()
+    for share in (first, second):
+        world.armvm("umount", f"{name}:{share.target}").ok()
+    assert shares.shares(domain) == []
+    assert "filesystem" not in inactive_xml(domain)
+    assert "armvm-shares" not in inactive_xml(domain)
+
+
+def test_a_machine_as_it_is_made_shares_no_memory(
+    world: World, name: str, blank_image: Path, tmp_path: Path
+) -> None:
+    world.held(name, blank_image, "--network", "user")
+    assert "does not run" in world.armvm("mount", tmp_path, f"{name}:/mnt/x").failed(10).err
+    world.armvm("start", name).ok()
+    assert not shares.has_shared_memory(find_domain(world.connection, name))
+    world.armvm("mount", tmp_path / "none", f"{name}:/mnt/x").failed(4)
+    world.armvm("mount", tmp_path, f"{name}:mnt").failed(3)
+    world.armvm("mount", tmp_path, name).failed(2)
+    world.armvm("mount", tmp_path).failed(2)
+    world.armvm("umount", f"{name}:/mnt/x").failed(4)
