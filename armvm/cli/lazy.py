@@ -26,7 +26,7 @@ MODULES: Mapping[str, str] = {
     "image": "image",
     "xml": "files",
     "seed": "files",
-    "console": "login",
+    "console": "console",
     "ssh": "login",
     "doctor": "doctor",
 }
