@@ -35,7 +35,7 @@ MODULES: Mapping[str, str] = {
     "image": "image",
     "xml": "files",
     "seed": "files",
-    "console": "login",
+    "console": "console",
     "ssh": "login",
     "explain": "explain",
     "config": "config",

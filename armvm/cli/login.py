@@ -1,9 +1,6 @@
-"""``console`` and ``ssh``: getting in."""
+"""``ssh``: getting in."""
 
 from __future__ import annotations
-
-import sys
-from typing import Annotated
 
 import typer
 
@@ -15,31 +12,10 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command(
         rich_help_panel="Login",
-        epilog="Examples:\n\n  armvm console\n\n  echo 'uname -m' | armvm console arm64-01",
-    )(console)
-    app.command(
-        rich_help_panel="Login",
         options_metavar="[OPTIONS]",
         epilog="Examples:\n\n  armvm ssh\n\n  armvm ssh -- uname -m\n\n"
         "  tar c . | armvm ssh arm64-01 -- tar x",
     )(ssh)
-
-
-def console(
-    name: OptionalName = None,
-    connect: Connect = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take the console over from somebody else.")
-    ] = False,
-) -> None:
-    """Open a machine's serial console. Ctrl-] leaves; it goes on running."""
-    from armvm.provision.console import open_console
-
-    def greet(machine: str) -> None:
-        if sys.stdin.isatty():
-            print(f"Connected to {machine}; Ctrl-] leaves, Return wakes it.", file=sys.stderr)
-
-    open_console(connect, name, force=force, on_open=greet)
 
 
 def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:

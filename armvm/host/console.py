@@ -1,163 +1,207 @@
 """The serial console: bytes between a machine's ttyAMA0 and the caller, through libvirt.
 
-It works over any connection, since it uses libvirt's own stream. On a terminal, Ctrl-] leaves;
-a pipe is passed through, and the end of input leaves after the guest has answered.
+It works over any connection, since it uses libvirt's own stream. libvirt's events come in a
+thread of their own, as in virsh: Python runs signal handlers in the main thread only, and what
+they raise is lost in a callback that C calls. The main thread waits on descriptors, and nothing
+of libvirt's keeps a signal from ending it.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import termios
+import contextlib
+import enum
+import threading
 import time
-import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import libvirt
 
 from armvm.errors import Conflict, DomainError
-from armvm.host.connection import Domain, errors
+from armvm.host.connection import Connection, Domain, errors
+from armvm.host.terminal import Keyboard, Wake
 
-#: Ctrl-], the key that virsh and telnet use.
-ESCAPE = b"\x1d"
-#: Seconds to go on reading after a pipe's end.
-LINGER = 2.0
+#: After a pipe's end: seconds of silence after which the guest has answered, and the most of all.
+QUIET, PATIENCE = 2.0, 60.0
+#: Seconds that what was typed last may take on its way before Ctrl-] leaves.
+_FLUSH = 1.0
+#: Bytes that may wait on their way, in either direction.
+_LIMIT = 1 << 20
+_BAD = libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
 
 
 def start_event_loop() -> None:
-    """Give libvirt its event loop. It must be there before the connection is opened."""
+    """Run libvirt's event loop in a thread. It must be there before the connection is opened."""
     libvirt.virEventRegisterDefaultImpl()
 
+    def run() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
 
-def attach(
-    domain: Domain, *, force: bool = False, stdin: int | None = None, stdout: int | None = None
-) -> None:
-    """Connect file descriptors (default: standard input and output) to the console.
+    threading.Thread(target=run, name="libvirt events", daemon=True).start()
 
-    Returns when the user leaves, or the machine stops. Raises Conflict when somebody else has
-    the console and *force* is not given, DomainError when the machine does not run.
+
+def keep_alive(connection: Connection) -> None:
+    """Have a far host that has gone noticed within 30 s, as virsh does. Needs the event loop."""
+    with contextlib.suppress(libvirt.libvirtError):  # local drivers know no such thing
+        connection.setKeepAlive(5, 6)
+
+
+class End(enum.Enum):
+    """Why a console's bytes have stopped."""
+
+    LEFT = "the user left, or the input ended and was answered"
+    CLOSED = "the other side closed it"
+
+
+class Line:
+    """An open console. Its callbacks come in the thread of the events; all else may be called."""
+
+    def __init__(self, stream: Any, wake: Wake) -> None:
+        self._stream, self._wake = stream, wake
+        self._lock = threading.Lock()
+        self._incoming = self._outgoing = b""
+        self._closed = False
+        with self._lock:
+            self._events = libvirt.VIR_STREAM_EVENT_READABLE | _BAD
+            stream.eventAddCallback(self._events, self._event, None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the other side has ended it, and all it said was taken."""
+        with self._lock:
+            return self._closed and not self._incoming
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes have not been sent yet."""
+        with self._lock:
+            return 0 if self._closed else len(self._outgoing)
+
+    def take(self) -> bytes:
+        """Return what has come since the last time."""
+        with self._lock:
+            data, self._incoming = self._incoming, b""
+            self._listen()
+            return data
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as soon as the other side takes them."""
+        with self._lock:
+            self._outgoing += data
+            self._listen()
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._lock, contextlib.suppress(libvirt.libvirtError):
+            # An ended stream has lost its callback already, and cannot be aborted.
+            self._stream.eventRemoveCallback()
+            self._stream.abort()
+
+    def _listen(self) -> None:
+        events = _BAD
+        if len(self._incoming) < _LIMIT:
+            events |= libvirt.VIR_STREAM_EVENT_READABLE
+        if self._outgoing:
+            events |= libvirt.VIR_STREAM_EVENT_WRITABLE
+        if events != self._events and not self._closed:
+            with contextlib.suppress(libvirt.libvirtError):  # closed just now: an event tells
+                self._stream.eventUpdateCallback(events)
+                self._events = events
+
+    def _event(self, _stream: object, events: int, _opaque: object) -> None:
+        with self._lock:
+            try:
+                self._exchange(events)
+            except libvirt.libvirtError:
+                self._closed = True
+            self._listen()
+            if self._closed:
+                with contextlib.suppress(libvirt.libvirtError):
+                    self._stream.eventRemoveCallback()  # or it would be called for ever
+        self._wake()
+
+    def _exchange(self, events: int) -> None:
+        if events & libvirt.VIR_STREAM_EVENT_READABLE:
+            data = self._stream.recv(65536)
+            if data == b"":
+                self._closed = True
+            elif isinstance(data, bytes):  # -2 means: nothing there yet
+                self._incoming += data
+        elif events & _BAD:  # what was said before the end is read first
+            self._closed = True
+        if events & libvirt.VIR_STREAM_EVENT_WRITABLE and self._outgoing:
+            sent = self._stream.send(self._outgoing[:65536])
+            if sent > 0:
+                self._outgoing = self._outgoing[sent:]
+
+
+@contextlib.contextmanager
+def opened(domain: Domain, wake: Wake, *, force: bool) -> Iterator[Line]:
+    """Open a machine's console, and hang up after the block.
+
+    Raises Conflict when somebody else has the console and *force* is not given, DomainError when
+    the machine does not run.
     """
-    if not domain.isActive():
-        raise DomainError(
-            f"{domain.name()} does not run", hint=f"start it first: armvm start {domain.name()}"
-        )
-    source = sys.stdin.fileno() if stdin is None else stdin
-    target = sys.stdout.fileno() if stdout is None else stdout
+    name = domain.name()
     flags = libvirt.VIR_DOMAIN_CONSOLE_FORCE if force else libvirt.VIR_DOMAIN_CONSOLE_SAFE
-    with errors(f"opening the console of {domain.name()}"):
+    with errors(f"opening the console of {name}"):
+        check_running(domain)
         stream = domain.connect().newStream(libvirt.VIR_STREAM_NONBLOCK)
         try:
             domain.openConsole(None, stream, flags)
         except libvirt.libvirtError as error:
             if "Active console session exists" in str(error):
                 raise Conflict(
-                    f"somebody else has the console of {domain.name()}",
-                    hint="--force takes it over",
+                    f"somebody else has the console of {name}", hint="--force takes it over"
                 ) from error
             raise
-        with _raw(source):
-            _Session(stream, source, target).run()
-
-
-@contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
-    """Put a terminal into raw mode, and back however the block ends."""
-    if not os.isatty(descriptor):
-        yield
-        return
-    before = termios.tcgetattr(descriptor)
+        line = Line(stream, wake)
     try:
-        tty.setraw(descriptor)
-        yield
+        yield line
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        line.close()
 
 
-class _Session:
-    """One attached console: what waits to be sent, and whether it goes on.
+def check_running(domain: Domain) -> None:
+    """Raise DomainError when a machine does not run."""
+    with errors(f"looking at {domain.name()}"):
+        if not domain.isActive():
+            name = domain.name()
+            raise DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
 
-    Everything runs in libvirt's event loop, in this thread.
+
+def run_of(domain: Domain) -> int | None:
+    """Return a number that each run of a machine has of its own; None while it is off."""
+    try:
+        number = int(domain.ID())
+    except libvirt.libvirtError:  # off, or removed
+        return None
+    return number if number >= 0 else None
+
+
+def talk(line: Line, keyboard: Keyboard, wake: Wake, show: Callable[[bytes], None]) -> End:
+    """Pass bytes both ways until the user leaves or the other side ends; *show* gets the guest's.
+
+    A pipe that ends leaves when the guest has been silent for QUIET seconds.
     """
-
-    def __init__(self, stream: Any, source: int, target: int) -> None:
-        self._stream, self._source, self._target = stream, source, target
-        self._interactive = os.isatty(source)
-        self._waiting = b""
-        self._open = True
-        self._events = 0
-        self._leave_at: float | None = None
-        self._watch = -1
-
-    def run(self) -> None:
-        self._listen(libvirt.VIR_STREAM_EVENT_READABLE)
-        self._watch = _add_handle(self._source, self._input)
-        tick = libvirt.virEventAddTimeout(250, self._tick, None)
-        try:
-            while self._open:
-                libvirt.virEventRunDefaultImpl()
-        finally:
-            libvirt.virEventRemoveTimeout(tick)
-            self._drop_input()
-            try:
-                self._stream.eventRemoveCallback()
-                self._stream.abort()
-            except libvirt.libvirtError:
-                pass  # the other side has closed it
-
-    def _listen(self, events: int) -> None:
-        hangup = libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
-        if self._events:
-            self._stream.eventUpdateCallback(events | hangup)
-        else:
-            self._stream.eventAddCallback(events | hangup, self._output, None)
-        self._events = events | hangup
-
-    def _input(self, _watch: int, _descriptor: int, _events: int, _opaque: object) -> None:
-        data = os.read(self._source, 4096)
-        if not data:
-            self._drop_input()
-            self._leave_at = time.monotonic() + LINGER
-            return
-        if self._interactive and ESCAPE in data:
-            data = data.split(ESCAPE, 1)[0]
-            self._leave_at = time.monotonic()
-        self._waiting += data
-        if self._waiting:
-            self._listen(libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_WRITABLE)
-
-    def _output(self, _stream: object, events: int, _opaque: object) -> None:
-        if events & libvirt.VIR_STREAM_EVENT_READABLE:
-            data = self._stream.recv(65536)
-            if data == b"":
-                self._open = False
-            elif isinstance(data, bytes):  # -2 means: nothing there yet
-                _write_all(self._target, data)
-        if events & libvirt.VIR_STREAM_EVENT_WRITABLE and self._waiting:
-            sent = self._stream.send(self._waiting)
-            if sent > 0:
-                self._waiting = self._waiting[sent:]
-            if not self._waiting:
-                self._listen(libvirt.VIR_STREAM_EVENT_READABLE)
-        if events & (libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP):
-            self._open = False
-
-    def _tick(self, _timer: int, _opaque: object) -> None:
-        if self._leave_at is not None and time.monotonic() >= self._leave_at:
-            self._open = bool(self._waiting)
-
-    def _drop_input(self) -> None:
-        if self._watch >= 0:
-            libvirt.virEventRemoveHandle(self._watch)
-            self._watch = -1
-
-
-def _add_handle(descriptor: int, callback: Callable[..., None]) -> int:
-    events = libvirt.VIR_EVENT_HANDLE_READABLE | libvirt.VIR_EVENT_HANDLE_HANGUP
-    return int(libvirt.virEventAddHandle(descriptor, events, callback, None))
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+    heard, hurry = time.monotonic(), 0.0
+    while True:
+        full = line.waiting > _LIMIT // 16
+        listening = [keyboard.descriptor] if keyboard.open and not full else []
+        if wake.wait(*listening, timeout=0.25):
+            line.send(keyboard.read())
+        data, now = line.take(), time.monotonic()
+        if data:
+            heard = now
+            show(data)
+        elif line.closed:
+            return End.CLOSED
+        if keyboard.left:
+            hurry = hurry or now + _FLUSH
+            if not line.waiting or now > hurry:
+                return End.LEFT
+        elif keyboard.ended is not None:
+            silent = now - max(heard, keyboard.ended) > QUIET and not line.waiting
+            if silent or now - keyboard.ended > PATIENCE:
+                return End.LEFT
