@@ -16,9 +16,9 @@ from armvm.errors import ArmvmError
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_help_panel="Host",
     help="Settings: what is in force, where it comes from, and changing it.",
 )
-app.info.rich_help_panel = "Host"  # as an argument, typer 0.28 drops it
 
 
 @app.command(epilog="Example: armvm config show --json")

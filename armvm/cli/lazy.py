@@ -20,31 +20,33 @@ from typer.models import CommandInfo, TyperInfo
 #: Every command of armvm: its module in armvm.cli, in the order of the help.
 MODULES: Mapping[str, str] = {
     "create": "create",
-    **dict.fromkeys(("list", "show", "start", "stop", "delete", "wait"), "machines"),
-    **dict.fromkeys(("restart", "suspend", "resume", "autostart"), "power"),
+    **dict.fromkeys(("list", "show", "start", "stop"), "machines"),
+    **dict.fromkeys(("restart", "suspend", "resume"), "power"),
+    **dict.fromkeys(("delete", "wait"), "machines"),
+    "autostart": "power",
     "resize": "resize",
     "edit": "edit",
     "snapshot": "snapshot",
     **dict.fromkeys(("rename", "clone"), "rename"),
     "events": "events",
     "top": "top",
+    "run": "throwaway",
+    "ssh": "login",
+    "console": "console",
+    "exec": "exec_",
+    "cp": "cp",
+    **dict.fromkeys(("mount", "umount"), "mounts"),
+    "logs": "logs",
+    "screenshot": "screenshot",
     "ip": "ip",
     "forward": "forwards",
-    "run": "throwaway",
+    **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
     "golden": "golden",
     "image": "image",
     "xml": "files",
     "seed": "files",
-    "console": "console",
-    "ssh": "login",
     "explain": "explain",
     "config": "config",
-    "exec": "exec_",
-    "cp": "cp",
-    "logs": "logs",
-    **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
-    "screenshot": "screenshot",
-    **dict.fromkeys(("mount", "umount"), "mounts"),
     "doctor": "doctor",
 }
 
@@ -108,8 +110,8 @@ def summaries() -> Iterator[Summary]:
         if isinstance(found, CommandInfo):
             text, heading = getdoc(found.callback) or "", found.rich_help_panel
         else:
-            text, heading = str(found.info.help), found.info.rich_help_panel
-            heading = heading if isinstance(heading, str) else GROUPS
+            named = found.rich_help_panel
+            text, heading = str(found.info.help), named if isinstance(named, str) else GROUPS
         first = text.split("\n\n")[0].replace("\n", " ")
         yield Summary(name=name, heading=str(heading), text=first)
 

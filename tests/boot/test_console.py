@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import termios
@@ -35,7 +36,7 @@ def clone(golden: str) -> Iterator[str]:
 @contextlib.contextmanager
 def attached(
     name: str, *options: str, size: tuple[int, int] = (33, 101)
-) -> Iterator[pexpect.spawn]:
+) -> Iterator[pexpect.spawn[str]]:
     """``armvm console`` on a terminal of its own."""
     words = [*ARMVM[1:], "console", name, *options]
     console = pexpect.spawn(
@@ -48,7 +49,7 @@ def attached(
         console.close(force=True)
 
 
-def leave(console: pexpect.spawn) -> int | None:
+def leave(console: pexpect.spawn[str]) -> int | None:
     """Type Ctrl-], and return the exit code."""
     console.send("\x1d")
     console.expect(pexpect.EOF)
@@ -57,17 +58,18 @@ def leave(console: pexpect.spawn) -> int | None:
     return code
 
 
-def wake(console: pexpect.spawn) -> None:
+def wake(console: pexpect.spawn[str]) -> None:
     console.send("\r")
     console.expect(PROMPT)
 
 
-def told_size(console: pexpect.spawn, rows: int, columns: int) -> None:
+def told_size(console: pexpect.spawn[str], rows: int, columns: int) -> None:
     """Ask the guest for its idea of the size until it has heard of ours, for 30 s."""
     end = time.monotonic() + 30
     while True:
         console.send("echo is-$(stty size | tr ' ' x)-\r")
         console.expect(r"is-(\d+x\d+)-")
+        assert isinstance(console.match, re.Match)
         if console.match[1] == f"{rows}x{columns}":
             return
         assert time.monotonic() < end, console.match[1]
@@ -91,25 +93,22 @@ def test_what_was_missed_is_shown_once(clone: str) -> None:
     with attached(clone, "--lines", "0") as console:
         wake(console)
         console.send(
-            "for i in $(seq 100 399); do echo count-$i-; sleep 0.02; done; echo th''rough\r"
+            "for i in $(seq 100 129); do echo count-$i-; sleep 0.02; done; echo th''rough\r"
         )
-        console.expect("count-110-")
+        console.expect("count-104-")
         leave(console)
     time.sleep(1)
     with attached(clone, "--lines", "5000") as console:
-        console.expect("through", timeout=90)
-        seen = console.before
+        console.expect("through", timeout=60)
+        seen = console.before or ""
         leave(console)
-    assert [word for word in seen.split() if word.startswith("count-1")][-90:] == [
-        f"count-{number}-" for number in range(110, 200)
-    ]
     numbers = [int(word[6:9]) for word in seen.split() if word.startswith("count-")]
-    assert numbers == list(range(100, 400))
+    assert numbers == list(range(100, 130))
     with attached(clone, "--lines", "3") as console:
         time.sleep(1)
         leave(console)
-        assert "count-399-" in console.before
-        assert "count-390-" not in console.before
+        assert "count-129-" in (console.before or "")
+        assert "count-120-" not in (console.before or "")
 
 
 def test_a_far_host_is_no_different(clone: str, tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_a_far_host_is_no_different(clone: str, tmp_path: Path) -> None:
     ssh.chmod(0o755)
     uri = f"qemu+ssh://localhost/system?command={ssh}"
     with attached(clone, "--connect", uri, size=(31, 91)) as console:
-        console.expect("count-399-")  # by libvirt: the log is no file of ours
+        console.expect("count-129-")  # by libvirt: the log is no file of ours
         wake(console)
         told_size(console, 31, 91)
         assert leave(console) == 0
