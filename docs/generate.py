@@ -2,6 +2,7 @@
 
 .venv/bin/python docs/generate.py           # or: make docs
 .venv/bin/python docs/generate.py --check   # exit code 1 when a page is out of date
+.venv/bin/python docs/generate.py --man DIR # manual pages instead
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from armvm import __version__
 from armvm.cli.app import app
 from armvm.errors import ArmvmError
 
 # A script's own folder is the first place that Python looks in; a test says so by itself.
+import man_pages  # isort: skip
 import schema_page  # isort: skip
 
 DOCS = Path(__file__).resolve().parent
@@ -168,8 +171,16 @@ def pages() -> dict[Path, str]:
 
 def main(
     check: Annotated[bool, typer.Option("--check", help="Only compare; write nothing.")] = False,
+    man: Annotated[
+        Path | None, typer.Option("--man", metavar="DIR", help="Write manual pages there instead.")
+    ] = None,
 ) -> None:
     """Write the generated pages, or with --check compare them."""
+    if man is not None:
+        man.mkdir(parents=True, exist_ok=True)
+        for name, text in man_pages.pages(get_command(app), list(commands()), __version__):
+            (man / name).write_text(text)
+        return
     for path, text in pages().items():
         if not check:
             path.write_text(text)

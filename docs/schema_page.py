@@ -60,7 +60,7 @@ class _Section:
                     continue  # a list of what is told above
                 prefix, whole = "[]", self._whole(whole["items"])
             rows = list(self._rows(whole, prefix))
-            rows = rows or [(prefix, _type(whole), whole["description"])]
+            rows = rows or [(prefix, _type(whole), whole.get("description", ""))]
             yield "\n".join(
                 ["| key | type | |", "|---|---|---|"]
                 + [f"| `{key}` | {kind} | {text} |" for key, kind, text in rows]
@@ -88,7 +88,7 @@ class _Section:
             inner = next((one for one in whole.get("oneOf", []) if one != {"type": "null"}), whole)
             kind = _type(inner) + (" or null" if inner is not whole else "")
             text = (
-                whole["description"]
+                whole.get("description", "")
                 if key in part["required"]
                 else (f"*optional* {whole['description']}")
             )
@@ -117,5 +117,7 @@ def _type(part: dict[str, Any]) -> str:
         return " ".join(f"`{one}`" for one in part["enum"])
     if "const" in part:
         return f"`{json.dumps(part['const'])}`"
+    if "type" not in part:
+        return " or ".join(_type(one) for one in part.get("oneOf", part.get("anyOf", []))) or "any"
     kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
     return " or ".join(kinds)

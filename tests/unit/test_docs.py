@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -78,3 +82,51 @@ def test_every_exit_code_is_on_the_page() -> None:
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.ArmvmError):
             assert f"| {kind.exit_code} | `{kind.reference}`: " in section("Exit codes")
+
+
+def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=DOCS.parent,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in ("index", "tutorial", "commands", "json", "explain/xml", "howto/ci"):
+        assert (tmp_path / f"{page}.html").is_file()
+
+
+def test_a_manual_page_for_every_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, DOCS / "generate.py", "--man", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    names = {f"{name.replace(' ', '-')}.1" for name, _ in COMMANDS} | {"armvm.1"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    text = (tmp_path / "armvm-create.1").read_text()
+    assert '.TH "ARMVM-CREATE" 1' in text
+    assert ".B \\-\\-cpus N\n" in text
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="there is no man")
+def test_man_has_nothing_to_say_against_the_pages(tmp_path: Path) -> None:
+    pages = dict(GENERATE.man_pages.pages(GENERATE.get_command(GENERATE.app), COMMANDS, "1.0"))
+    for name in ("armvm.1", "armvm-create.1", "armvm-run.1", "armvm-ssh.1", "armvm-explain.1"):
+        (tmp_path / name).write_text(pages[name])
+        done = subprocess.run(
+            ["man", "--warnings", "-E", "UTF-8", "-Tutf8", "-l", str(tmp_path / name)],
+            env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "100"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "SEE ALSO" in re.sub(".\b", "", done.stdout)  # bold is a letter over itself
