@@ -119,5 +119,8 @@ def _type(part: dict[str, Any]) -> str:
         return f"`{json.dumps(part['const'])}`"
     if "type" not in part:
         return " or ".join(_type(one) for one in part.get("oneOf", part.get("anyOf", []))) or "any"
+    if "type" not in part:
+        found = [_type(one) for one in (*part.get("oneOf", ()), *part.get("anyOf", ()))]
+        return " or ".join(found) or "anything"
     kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
     return " or ".join(kinds)
