@@ -38,6 +38,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "unshare": ("util-linux", "util-linux"),
     "newuidmap": ("uidmap", "shadow-utils"),
     "newgidmap": ("uidmap", "shadow-utils"),
+    "docker": ("docker.io", "moby-engine"),
 }
 
 #: How much of a failed program's output an error shows, in characters.

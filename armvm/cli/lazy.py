@@ -41,6 +41,7 @@ MODULES: Mapping[str, str] = {
     "ip": "ip",
     "forward": "forwards",
     **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
+    "docker-context": "docker_context",
     "golden": "golden",
     "image": "image",
     "xml": "files",

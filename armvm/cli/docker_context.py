@@ -1,0 +1,59 @@
+"""``docker-context``: the host's docker client runs containers in a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import open_host, print_json
+from armvm.cli.options import Connect, Json, OptionalName
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command(
+        "docker-context",
+        rich_help_panel="Login",
+        epilog="Examples:\n\n  armvm create --name arm64-01 --preset docker\n\n"
+        "  armvm docker-context arm64-01 && docker --context arm64-01 run --rm debian uname -m\n\n"
+        "  armvm docker-context arm64-01 --remove",
+    )(docker_context)
+
+
+def docker_context(
+    name: OptionalName = None,
+    use: Annotated[
+        bool, typer.Option("--use", help="Make it docker's current context too.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove it; the machine may be gone already.")
+    ] = False,
+    connect: Connect = None,
+    json: Json = False,
+) -> None:
+    """Give this host's docker client a context that runs containers in a machine.
+
+    The machine needs docker (--preset docker). docker connects by ssh, by what 'armvm ssh-config
+    --install' writes for the machine, so that addresses and ports may change.
+    """
+    from armvm.errors import UsageError
+    from armvm.provision import docker_context as contexts
+    from armvm.provision.pick import pick
+    from armvm.spec.names import check_machine_name
+
+    if remove:
+        if use or name is None:
+            raise UsageError("--remove takes the name of a machine, and no --use")
+        done = contexts.remove(check_machine_name(name))
+    else:
+        connection = open_host(connect)
+        _, instance = pick(connection, name)
+        done = contexts.make(connection, instance, Path.home(), use=use)
+    if json:
+        print_json({"context": done.name, "host": done.host, "changed": done.changed})
+    elif remove:
+        print(f"the docker context {done.name} is removed")
+    else:
+        print(f"docker --context {done.name} run --rm IMAGE uname -m")
