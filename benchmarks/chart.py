@@ -18,6 +18,8 @@ _REASON = 66
 #: their own chart beside.
 _SECTIONS = (
     ("Cold boots and clones, until a first command was run in them, s", ("cold", "warm")),
+    ("The base in several forms: cold create → ssh, s", ("base", "s")),
+    ("The base in several forms: MiB", ("base", "MiB")),
     ("Commands alone, s", ("overhead",)),
     ("Fetching an image of 512 MiB from loopback: seconds", ("fetch", "s")),
     ("Fetching an image of 512 MiB from loopback: MiB", ("fetch", "MiB")),

@@ -17,7 +17,8 @@ def register(app: typer.Typer) -> None:
         "docker-context",
         rich_help_panel="Login",
         epilog="Examples:\n\n  armvm create --name arm64-01 --preset docker\n\n"
-        "  armvm docker-context arm64-01 && docker --context arm64-01 run --rm debian uname -m\n\n"
+        "  armvm docker-context arm64-01\n\n"
+        "  docker --context arm64-01 run --rm debian uname -m\n\n"
         "  armvm docker-context arm64-01 --remove",
     )(docker_context)
 

@@ -317,7 +317,9 @@ def test_differences_are_told_in_words() -> None:
 
 
 def test_a_goldens_settings_are_a_layer_that_gives_its_shape() -> None:
-    layers = [Layer(origin="the golden gold", values=settings_of(golden()))]
+    settings = settings_of(golden())
+    assert settings.pop("preset") is None, "that of its machine; this one's record has none"
+    layers = [Layer(origin="the golden gold", values=settings)]
     values = {key: setting.value for key, setting in resolve(layers).items()}
     assert (values["mem"], values["disk"], values["cpus"]) == (1024, 10 << 30, 2)
     assert (values["network"], values["headless"], values["user"]) == ("user", True, "debian")

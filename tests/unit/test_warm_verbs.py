@@ -99,7 +99,7 @@ def test_the_settings_handed_to_the_bake_make_the_same_machine() -> None:
     assert values == {
         "cpus": 3, "mem": 1536, "disk": 7 << 30, "image": "local:debian-12", "user": "alice",
         "network": "user", "cpu": "cortex-a72", "headless": True, "autologin": False,
-        "motd": True, "fast": False,
+        "motd": True, "fast": False, "tuned": False,
     }  # fmt: skip
     assert settings["ARMVM_PRESET"] == "minimal"
 
