@@ -87,7 +87,7 @@ def test_the_root_file_system_grows_while_the_guest_runs(names: tuple[str, str, 
     [memory] = armvm("resize", name, "--mem", "512", "--json").ok().json
     assert memory["in_effect"] is False
     assert "golden" in memory["note"]
-    armvm("resize", name, "--mem", "1024", "--cpus", "1").ok()
+    armvm("resize", name, "--mem", "1024", "--cpus", "3").ok()
 
 
 def test_a_snapshot_is_taken_of_a_guest_that_writes(names: tuple[str, str, str]) -> None:
@@ -112,10 +112,10 @@ def test_a_copy_boots_as_itself(names: tuple[str, str, str]) -> None:
     told = ssh(
         copy,
         "hostname; cat /etc/machine-id /var/lib/cloud/data/instance-id ~/mark; nproc; "
-        "ls /var/log/journal; systemctl is-system-running",
+        "ls /var/log/journal; systemctl is-system-running || true",
     ).split()
     machine_id = made["uuid"].replace("-", "")
-    assert told[:6] == [copy, machine_id, made["instance_id"], "kept", "1", machine_id]
+    assert told[:6] == [copy, machine_id, made["instance_id"], "kept", "3", machine_id]
     assert made["host_key"] != original["host_key"]
     assert told[6] in ("running", "starting"), told
 
