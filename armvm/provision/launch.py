@@ -135,7 +135,11 @@ def launch(
                 raise warm.no_image("it cannot be made from its golden", plan.machine.image)
             found = locate_image(plan.machine.image, progress, where.verify)
             plan = with_source(plan, found)
-        image = obtain_image(plan.source, progress)
+        if plan.machine.tuned:
+            image = tuned_image(where, plan, timeout=timeout, progress=progress)
+            plan = with_source(plan, image.source)
+        else:
+            image = obtain_image(plan.source, progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     made = Created(instance=observe(domain), ready=None)
     return _when_ready(where, made, timeout, progress) if start and wait else made

@@ -123,6 +123,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
         "autologin": shape["autologin"],
         "motd": shape.get("motd", True),
         "fast": shape.get("fast", False),
+        "tuned": golden.mark.record.settings.get("tuned", False),
         "preset": golden.mark.record.settings.get("preset"),
     }
 

@@ -178,6 +178,6 @@ def baked(prefix: str, image: Path, *options: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def golden(debian_image: Path) -> Iterator[str]:
-    """A golden whose memory is shared, with user networking."""
-    with baked("armvm-golden", debian_image, "--network", "user") as name:
+    """A golden of a tuned image, whose memory is shared, with user networking."""
+    with baked("armvm-golden", debian_image, "--network", "user", "--tuned") as name:
         yield name

@@ -47,9 +47,10 @@ def test_an_ordinary_users_machine(ordinary_user: OrdinaryUser, debian_image: Pa
     key = user.home / ".local/share/armvm/id_ed25519"
     assert key.stat().st_mode & 0o777 == 0o600
 
+    before = ssh("cat /etc/machine-id; touch kept")
     user.armvm("stop", timeout=700).ok()
     user.armvm("start", "--wait", timeout=BOOT_TIMEOUT).ok()
-    assert ssh("uname -m").strip() == "aarch64"
+    assert ssh("cat /etc/machine-id; rm kept") == before, "the same machine, with its files"
     assert user.armvm("show", "--json").ok().json["ssh"] == facts["ssh"], "the port is kept"
 
     user.armvm("delete", "--yes", name).ok()
