@@ -63,9 +63,12 @@ def check(
         check_namespace(user or pwd.getpwuid(os.getuid()).pw_name)
 
 
-def check_programs(programs: Sequence[str]) -> None:
-    """Raise MissingCapability that names all *programs* that are missing, and their packages."""
-    path = process.search_path()
+def check_programs(programs: Sequence[str], path: str | None = None) -> None:
+    """Raise MissingCapability that names all *programs* that are missing, and their packages.
+
+    They are looked for in the directories of *path*, process.search_path() by default.
+    """
+    path = process.search_path() if path is None else path
     missing = [name for name in programs if shutil.which(name, path=path) is None]
     if missing:
         both = [process.PACKAGES.get(name, (name, name)) for name in missing]
