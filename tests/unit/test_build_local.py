@@ -168,6 +168,8 @@ def test_a_recipe_without_a_name_wants_one(run: Run) -> None:
     assert "--as" in run("build", "debian:12", "--package", "g++").failed(2).err
     run("build", "debian:12", "--as", "../x").failed(3)
     run("build", "debian:12", "--as", "x", "--output", "y").failed(2)
+    refused = run("build", "debian:12", "--as", "x", "--keyring", "y").failed(3)
+    assert "debian-archive-keyring" in refused.err
 
 
 def test_a_recipe_that_is_misspelt_says_its_name(run: Run) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from armvm import process
 from armvm.errors import ConfigError, NotFound
 from armvm.images.reference import LocalReference, parse
-from armvm.provision import recipe
 from armvm.provision.recipe import PLAIN, Recipe, made, named
+from armvm.provision.recipe_input import check_package
 from armvm.spec.size import GIB, MIB
 from armvm.usermode import rootfs
 from armvm.usermode.distros import DISTROS, Kernel
@@ -69,7 +69,7 @@ def test_what_every_image_has_is_no_package_more() -> None:
 def test_no_package_is_named_twice(name: str) -> None:
     packages = PLAIN[name].packages
     assert len(set(packages)) == len(packages)
-    assert all(recipe.check_package(one) for one in packages)
+    assert all(check_package(one) for one in packages)
 
 
 # ---- names ---------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from armvm.errors import MissingCapability
+from armvm.errors import MissingCapability, NotFound
 from armvm.usermode import requirements, rootfs
 from armvm.usermode.distros import DEBIAN, UBUNTU, sources
 
@@ -76,9 +77,12 @@ def test_a_package_with_two_missing_programs_is_named_once() -> None:
 
 
 def test_an_archive_without_keys_is_refused(tmp_path: Path) -> None:
+    keyless = replace(UBUNTU, keyring=tmp_path / "no.gpg")
     with pytest.raises(MissingCapability, match="Ubuntu's archive") as caught:
-        requirements.check(rootfs.Mode.here(), UBUNTU, tmp_path, keyring=tmp_path / "no.gpg")
-    assert "apt-get install ubuntu-keyring" in (caught.value.hint or "")
+        requirements.check(rootfs.Mode.here(), keyless, tmp_path, keyring=None)
+    assert "apt-get install ubuntu-keyring, or --keyring" in (caught.value.hint or "")
+    with pytest.raises(NotFound, match=r"mine\.gpg"):
+        requirements.check(rootfs.Mode.here(), UBUNTU, tmp_path, keyring=tmp_path / "mine.gpg")
 
 
 # ---- user namespaces -----------------------------------------------------------------------
