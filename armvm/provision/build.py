@@ -68,7 +68,8 @@ def build_image(
             task.update(text="moving into place")
             permissions = 0o644 if private else 0o666 & ~workspace.umask()
             workspace.place(image, output, mode=permissions)
-    progress.say(f"built {recipe.title}: {size_text(output.stat().st_size)} at {output}")
+    where = "" if private else f" at {output}"  # the cache has another name for it
+    progress.say(f"built {recipe.title}: {size_text(output.stat().st_size)}{where}")
 
 
 def _lent(keyring: Path, work: Path) -> Path:
