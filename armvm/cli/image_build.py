@@ -62,6 +62,12 @@ def build(
     mirror: Annotated[
         str | None, typer.Option("--mirror", metavar="URL", help="The package archive to use.")
     ] = None,
+    keyring: Annotated[
+        Path | None,
+        typer.Option(
+            "--keyring", metavar="FILE", help="The keys of Ubuntu's archive, where not installed."
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,7 +84,12 @@ def build(
 
     wanted = made(name, packages=tuple(packages or ()), kernel=kernel, size=size, mirror=mirror)
     built = build_local(
-        wanted, name=as_name, output=output, force=force, progress=progress_for(quiet)
+        wanted,
+        name=as_name,
+        output=output,
+        keyring=keyring,
+        force=force,
+        progress=progress_for(quiet),
     )
     if json:
         print_json(

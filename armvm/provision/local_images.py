@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from armvm.errors import Conflict, UsageError
+from armvm.errors import ConfigError, Conflict, UsageError
 from armvm.images.cache import Cache
 from armvm.images.entry import Entry
 from armvm.images.importing import export_file
@@ -19,6 +19,7 @@ from armvm.progress import Progress
 from armvm.provision import recipe as recipes
 from armvm.provision.build import build_image
 from armvm.provision.recipe import Recipe
+from armvm.provision.recipe_input import check_mirror
 from armvm.provision.workspace import check_output
 from armvm.spec.names import shown
 from armvm.usermode.distros import Kernel
@@ -89,6 +90,7 @@ def build_local(
     *,
     name: str | None = None,
     output: Path | None = None,
+    keyring: Path | None = None,
     force: bool,
     progress: Progress,
     cache: Cache | None = None,
@@ -97,11 +99,19 @@ def build_local(
 
     In the cache it gets the recipe's own name, or *name*, which is the image's until another is
     built or imported under it with *force*. What is cached already is not built again, unless
-    *force* says so, which overwrites *output* too. Raises ConfigError, UsageError for a recipe
-    that needs a *name*, Conflict for a name or a file that is taken, and what build_image() does.
+    *force* says so, which overwrites *output* too. *keyring* must vouch for the package archive.
+    Raises ConfigError, UsageError for a recipe that needs a *name*, Conflict for a name or a file
+    that is taken, and what build_image() does.
     """
     start, cache = time.monotonic(), cache or Cache.default()
     wanted = _from_environment(wanted)
+    if keyring is not None:
+        if not wanted.making.own_keyring:
+            raise ConfigError(
+                f"--keyring is not for {wanted.making.title}",
+                hint=f"apt-get install {wanted.making.keyring_package} brings its keys",
+            )
+        keyring = keyring.expanduser().absolute()
     if output is not None:
         if name is not None:
             raise UsageError(
@@ -113,7 +123,7 @@ def build_local(
         if kept is not None:
             export_file(kept, output)
             return Built(path=output, reference=None, recipe=wanted, seconds=0.0)
-        build_image(wanted, output, progress=progress)
+        build_image(wanted, output, progress=progress, keyring=keyring)
         return Built(path=output, reference=None, recipe=wanted, seconds=time.monotonic() - start)
     chosen = _chosen_name(wanted, name)
     reference = f"{LOCAL}{chosen}"
@@ -122,7 +132,7 @@ def build_local(
         entry = None if force else _cached(cache, chosen, wanted)
         if entry is not None:
             return Built(path=entry.path, reference=reference, recipe=wanted, seconds=0.0)
-        path = _build_into(cache, chosen, wanted, progress).path
+        path = _build_into(cache, chosen, wanted, progress, keyring).path
     seconds = time.monotonic() - start
     return Built(path=path, reference=reference, recipe=wanted, seconds=seconds)
 
@@ -131,7 +141,7 @@ def _from_environment(wanted: Recipe) -> Recipe:
     """Return the recipe with the archive that the environment names, where it has none."""
     variable = f"{MIRROR_VARIABLE}{wanted.distro.upper()}"
     mirror = wanted.mirror or os.environ.get(variable) or None
-    return replace(wanted, mirror=None if mirror is None else recipes.check_mirror(mirror))
+    return replace(wanted, mirror=None if mirror is None else check_mirror(mirror))
 
 
 def _chosen_name(wanted: Recipe, name: str | None) -> str:
@@ -164,10 +174,12 @@ def _cached(cache: Cache, name: str, wanted: Recipe) -> Entry | None:
     return entry
 
 
-def _build_into(cache: Cache, name: str, wanted: Recipe, progress: Progress) -> Entry:
+def _build_into(
+    cache: Cache, name: str, wanted: Recipe, progress: Progress, keyring: Path | None = None
+) -> Entry:
     """Build into the cache; the caller holds its lock for this image."""
     with cache.partial(f"{LOCAL}{name}") as partial:
-        build_image(wanted, partial, progress=progress, private=True)
+        build_image(wanted, partial, progress=progress, private=True, keyring=keyring)
         entry = cache.store_local(partial, name=name, recipe=wanted.digest, system=wanted.system)
     if not is_recipe(name):
         for older in [one for one in cache.entries() if one.name == name]:

@@ -13,10 +13,20 @@ import json
 import re
 from dataclasses import dataclass, replace
 
-from armvm.errors import ConfigError, NotFound
+from armvm.errors import NotFound
 from armvm.images import disk
+from armvm.provision.recipe_input import (
+    MAX_SIZE,
+    MIN_SIZE,
+    PACKAGE,
+    USUAL_SIZE,
+    check_kernel,
+    check_mirror,
+    check_package,
+    parse_image_size,
+)
 from armvm.spec.names import shown
-from armvm.spec.size import GIB, MIB, parse_size, size_label
+from armvm.spec.size import GIB, parse_size, size_label
 from armvm.spec.system import CODENAMES, OperatingSystem
 from armvm.usermode import rootfs
 from armvm.usermode.distros import DISTROS, Distro, Kernel
@@ -27,15 +37,9 @@ FORMAT = 1
 #: The versions that can be built of each distribution.
 VERSIONS = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
 
-#: The image's own disk, in bytes, where no size is asked for, and within what one may be. A
-#: machine's disk grows from it to the machine's size.
-USUAL_SIZE, MIN_SIZE, MAX_SIZE = 3 * GIB, GIB, 1024 * GIB
-
 #: The longest name of an image in the cache, in characters.
 MAX_NAME = 63
 
-#: Debian's policy 5.6.1. No "-" at the end, by which apt-get would remove a package.
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]\Z")
 _NAME = re.compile(
     r"(?P<distro>[a-z]+)-(?P<version>[0-9.]+)(?P<kernel>-generic)?(?:-(?P<size>[0-9]{1,9}[mgt]))?"
     r"(?P<packages>(?:\+[a-z0-9][a-z0-9.-]*)*)\Z"
@@ -145,7 +149,7 @@ def made(
     start = named(_spelled(name))
     wanted = replace(
         start,
-        kernel=start.kernel if kernel is None else _kernel(kernel),
+        kernel=start.kernel if kernel is None else check_kernel(kernel),
         size=start.size if size is None else parse_image_size(size),
         mirror=None if mirror is None else check_mirror(mirror),
     )
@@ -180,7 +184,7 @@ def read(name: str) -> Recipe | None:
         return None
     packages = match["packages"].split("+")[1:]
     size = parse_size(match["size"], what="an image", plain_unit=GIB) if match["size"] else None
-    if not all(_PACKAGE.match(package) for package in packages):
+    if not all(PACKAGE.match(package) for package in packages):
         return None
     if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
         return None
@@ -193,58 +197,10 @@ def read(name: str) -> Recipe | None:
     return _with_packages(bare, set(packages))
 
 
-def check_package(name: str) -> str:
-    """Return *name* if it can be a Debian package's, else raise ConfigError."""
-    if len(name) <= 128 and _PACKAGE.match(name):
-        return name
-    raise ConfigError(
-        f"{shown(name)} cannot be the name of a package",
-        hint="a name alone (docker.io, g++), of a-z, 0-9, '+', '-' and '.'; versions, paths and "
-        "apt's options are not taken",
-    )
-
-
-def parse_image_size(text: str) -> int:
-    """Return the bytes of ``--size``, in whole MiB; a plain number is GiB. Raises ConfigError."""
-    size = -(-parse_size(text, what="--size", plain_unit=GIB) // MIB) * MIB
-    if size < MIN_SIZE:
-        raise ConfigError(
-            f"an image of {size_label(size)} is too small for a system",
-            hint=f"--size {size_label(MIN_SIZE)} is the least, {size_label(USUAL_SIZE)} the usual",
-        )
-    if size > MAX_SIZE:
-        raise ConfigError(
-            f"an image of {size_label(size)} is larger than armvm makes",
-            hint=f"--size {size_label(MAX_SIZE)} is the most; a machine's --disk may be larger",
-        )
-    return size
-
-
-def check_mirror(url: str) -> str:
-    """Return the URL of a package archive, or raise ConfigError for anything else.
-
-    What mmdebstrap would take for a file, an option or a line of sources.list is none.
-    """
-    if re.match(r"https?://[^\s\[\]]{1,2000}\Z", url) and url.isprintable():
-        return url
-    raise ConfigError(
-        f"{shown(url)} is no URL of a package archive",
-        hint="the directory in which dists/ lies, such as http://deb.debian.org/debian",
-    )
-
-
 def _with_packages(bare: Recipe, packages: set[str]) -> Recipe:
     """Return a recipe with those of *packages* that it does not have anyhow, in one order."""
     without = replace(bare, extra=())
     return replace(without, extra=tuple(sorted(packages - {*without.packages})))
-
-
-def _kernel(word: str) -> Kernel:
-    try:
-        return Kernel(word)
-    except ValueError:
-        known = " or ".join(one.value for one in Kernel)
-        raise ConfigError(f"{shown(word)} is no kernel", hint=f"--kernel {known}") from None
 
 
 def _spelled(name: str) -> str:

@@ -39,7 +39,8 @@ def workspace(parent: Path, mode: rootfs.Mode) -> Iterator[Path]:
     PermissionDenied.
     """
     try:
-        sweep(parent, mode)
+        for where in {parent, SHARED}:
+            sweep(where, mode)
         check_space(parent)
         work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except PermissionError as error:

@@ -28,7 +28,8 @@ class Distro:
     vouches for the archive, brought by the package ``keyring_package``. ``mirror`` is the archive
     used where none is named; None leaves it to mmdebstrap, which knows Debian's with all its
     suites. ``pockets`` are appended to the suite's name, ``scripts`` name the directory in
-    ``hooks/`` with what is this distribution's alone.
+    ``hooks/`` with what is this distribution's alone. With ``own_keyring``, another file may
+    vouch for the archive while it is built from. ``lookup`` is where people look for packages.
     """
 
     name: str
@@ -37,11 +38,12 @@ class Distro:
     kernels: Mapping[Kernel, str]
     keyring: Path
     keyring_package: str
+    lookup: str
     mirror: str | None = None
     components: tuple[str, ...] = ("main",)
     pockets: tuple[str, ...] = ("",)
     scripts: str | None = None
-    lookup: str
+    own_keyring: bool = False
 
 
 def _packages(keyring: str) -> tuple[str, ...]:
@@ -85,6 +87,8 @@ UBUNTU = Distro(
     components=("main", "universe"),
     pockets=("", "-updates", "-security"),
     scripts="ubuntu",
+    # Debian 12 has no package with these keys.
+    own_keyring=True,
     lookup="https://packages.ubuntu.com/",
 )
 
@@ -97,9 +101,9 @@ def sources(
     """Return the lines for sources.list, or URLs, that mmdebstrap takes after its target.
 
     Nothing leaves the choice to mmdebstrap. A line names the *keyring* (the distribution's own
-    by default) that must vouch for the archive: it has the same path in the guest.
+    by default) that must vouch for the archive.
     """
-    if len(distro.pockets) == 1 and keyring is None:
+    if not distro.own_keyring:
         return [mirror] if mirror else []
     archive = mirror or distro.mirror
     options = f"arch=arm64 signed-by={keyring or distro.keyring}"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import CommandFailed, MissingCapability
+from armvm.errors import CommandFailed, MissingCapability, NotFound
 from armvm.usermode import binfmt
 from armvm.usermode.distros import Distro
 from armvm.usermode.rootfs import Mode
@@ -50,10 +50,14 @@ def check(
     programs += ["unshare"] if mode is Mode.ROOT else ["newuidmap", "newgidmap"]
     programs += [] if binfmt.is_native() else ["arch-test"]
     check_programs(programs)
-    if not (keyring or distro.keyring).is_file():
+    if keyring is not None and not keyring.is_file():
+        raise NotFound(f"there is no file {keyring} with the keys of {distro.title}'s archive")
+    if keyring is None and not distro.keyring.is_file():
+        by_file = f", or --keyring FILE: {distro.keyring} out of that package"
         raise MissingCapability(
-            f"the keys of {distro.title}'s archive are not here: no {keyring or distro.keyring}",
-            hint=f"apt-get install {distro.keyring_package}",
+            f"the keys of {distro.title}'s archive are not here: no {distro.keyring}",
+            hint=f"apt-get install {distro.keyring_package}"
+            + (by_file if distro.own_keyring else ""),
         )
     binfmt.ensure_handler()
     check_file_system(directory)
@@ -63,9 +67,12 @@ def check(
         check_namespace(user or pwd.getpwuid(os.getuid()).pw_name)
 
 
-def check_programs(programs: Sequence[str]) -> None:
-    """Raise MissingCapability that names all *programs* that are missing, and their packages."""
-    path = process.search_path()
+def check_programs(programs: Sequence[str], path: str | None = None) -> None:
+    """Raise MissingCapability that names all *programs* that are missing, and their packages.
+
+    They are looked for in the directories of *path*, process.search_path() by default.
+    """
+    path = process.search_path() if path is None else path
     missing = [name for name in programs if shutil.which(name, path=path) is None]
     if missing:
         both = [process.PACKAGES.get(name, (name, name)) for name in missing]
