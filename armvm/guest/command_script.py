@@ -88,11 +88,19 @@ kill $p $q $s
 rm -rf "$d"
 """
 
-#: Asks the command's process group to end, and makes it after 2 s.
-_KILL = (
-    "kill -s TERM -- -{pid} 2>/dev/null; for i in 1 2 3 4 5 6 7 8 9 10; do "
-    "kill -s 0 -- -{pid} 2>/dev/null || exit 0; sleep 0.2; done; kill -s KILL -- -{pid}"
-)
+#: Asks the command's process group to end, and makes it after 2 s. The process itself too: it
+#: says its number before it has a group of its own.
+_KILL = """\
+both() { kill -s "$1" -- -{pid} 2>/dev/null; kill -s "$1" {pid} 2>/dev/null; }
+there() { kill -s 0 -- -{pid} 2>/dev/null || kill -s 0 {pid} 2>/dev/null; }
+both TERM
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  there || exit 0
+  sleep 0.2
+done
+both KILL
+exit 0
+"""
 
 
 def check_guest_user(user: str) -> str:
@@ -119,4 +127,4 @@ def script(directory: str, command: Sequence[str], user: str | None) -> bytes:
 
 def kill_command(pid: int) -> list[str]:
     """Return the argument list that ends the command whose process id is *pid*."""
-    return ["/bin/sh", "-c", _KILL.format(pid=pid)]
+    return ["/bin/sh", "-c", _KILL.replace("{pid}", str(pid))]

@@ -199,7 +199,8 @@ def test_a_directory_of_the_host_is_mounted_for_good(machine: str, tmp_path: Pat
     (first / "later").write_text("seen")
     assert run(machine, "cat", "/mnt/first one/later").ok().out == "seen"
 
-    armvm("mount", second, f"{machine}:/mnt/second", "--read-only", "--tag", "two").ok()
+    options = ("--read-only", "--tag", "two")
+    armvm("mount", second, f"{machine}:/mnt/second", *options, timeout=CLONE_TIMEOUT).ok()
     assert run(machine, "cat", "/mnt/second/here").ok().out == "second"
     assert "Read-only" in run(machine, "touch", "/mnt/second/x").err
     armvm("mount", second, f"{machine}:/mnt/second").failed(5)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from armvm.cli.run import _split
 from armvm.errors import ConfigError, DomainError, UsageError
 from armvm.guest import mount_script
-from armvm.guest.command_script import check_guest_user, script
+from armvm.guest.command_script import check_guest_user, kill_command, script
 from armvm.guest.serial_text import Cleaner, last_lines
 from armvm.host.screenshot import size_of, to_png
 from armvm.provision.copy import read_copy
@@ -109,6 +109,17 @@ def test_a_command_that_is_quicker_than_its_reader_waits(tmp_path: Path) -> None
     os.killpg(int(start.split()[1]), 9)
     assert "exit 137" in run.status("exit")
     run.leave()
+
+
+@pytest.mark.parametrize("own_group", [True, False])
+@pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
+def test_a_command_is_ended_before_and_after_it_has_a_group(own_group: bool, trap: str) -> None:
+    words = ["sh", "-c", f"{trap}echo up; while :; do sleep 0.1; done"]
+    with subprocess.Popen(words, start_new_session=own_group, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        subprocess.run(kill_command(process.pid), check=True)
+        assert process.wait(20) == (-9 if trap else -15)
 
 
 @pytest.mark.parametrize("user", ["", "-x", "a b", "a;b", "$(x)", "../x", "a" * 33, "0"])
