@@ -103,7 +103,8 @@ def _explained(recipe: Recipe, error: CommandFailed, work: Path) -> ArmvmError:
     """Return the error for a disk that could not be made: too small, or something else."""
     full = ("Could not allocate", "No space left", "ENOSPC", "Filesystem too small")
     if any(sign in (error.detail or "") for sign in full) and _has_room(work):
-        return too_small(recipe, recipe.size + recipe.size // 4)
+        # apt's own figure was too low: how much more it takes, nobody has said.
+        return too_small(recipe, disk.size_for(recipe.size))
     return BuildFailed(
         f"the disk of {recipe.title} could not be made: {error.message}",
         detail=error.detail,
