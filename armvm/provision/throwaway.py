@@ -8,17 +8,15 @@ import shlex
 from collections.abc import Sequence
 
 from armvm import process
-from armvm.errors import ArmvmError, ConfigError, NotFound
-from armvm.host.connection import Connection
+from armvm.errors import ArmvmError, ConfigError
 from armvm.host.golden import Golden
-from armvm.host.instance import Instance, find_domain, instances, observe
+from armvm.host.instance import Instance, find_domain
 from armvm.progress import Progress
 from armvm.provision.create import Where
-from armvm.provision.creator import is_dead
-from armvm.provision.delete import delete_domain
 from armvm.provision.launch import decide, launch
 from armvm.provision.mount import Carried, Mount, fetch, send
 from armvm.provision.ssh import Endpoint, reach, ssh_command
+from armvm.provision.temporary import remove, sweep
 from armvm.provision.warm import Warm
 from armvm.spec.machine import Machine
 from armvm.spec.names import shown
@@ -61,7 +59,7 @@ def run(
     a terminal. With *keep*, a machine that was made stays.
     """
     connection = where.connection
-    sweep(connection, progress)
+    sweep(connection, progress, _PREFIX)
     plan = decide(where, machine, progress, golden)
     # This process's mark stays on the machine: should we be killed, the next run removes it.
     try:
@@ -117,26 +115,3 @@ def remote_command(
     words = list(command) or ["sh", "-c", 'exec "$SHELL" -l']
     line = shlex.join(["env", *variables, *words] if variables else words)
     return [line if directory is None else f"cd -- {shlex.quote(directory)} && {line}"]
-
-
-def remove(connection: Connection, name: str, *, uuid: str) -> None:
-    """Remove a throw-away machine; one that is gone already, or was never made, is no error.
-
-    Nor is another machine that has taken the name meanwhile: it has another *uuid*, and stays.
-    """
-    try:
-        domain = find_domain(connection, name)
-        instance = observe(domain)
-        if instance.uuid == uuid:
-            delete_domain(connection, domain, instance)
-    except NotFound:
-        return
-
-
-def sweep(connection: Connection, progress: Progress, prefix: str = _PREFIX) -> None:
-    """Remove the throw-away machines of processes that were killed."""
-    for instance in instances(connection):
-        creator = instance.record.creator
-        if instance.name.startswith(prefix) and creator is not None and is_dead(creator):
-            progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
-            remove(connection, instance.name, uuid=instance.uuid)

@@ -32,7 +32,7 @@ from armvm.provision import create
 from armvm.provision.create import Where, make_plan
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import ssh_command
-from armvm.provision.throwaway import remove, sweep
+from armvm.provision.temporary import remove, sweep
 from armvm.provision.wait import default_timeout, wait_ready
 from armvm.spec.machine import MIN_DISK, Machine
 

@@ -1,0 +1,33 @@
+"""Machines that exist for one command only: what removes them, also those of killed processes."""
+
+from __future__ import annotations
+
+from armvm.errors import NotFound
+from armvm.host.connection import Connection
+from armvm.host.instance import find_domain, instances, observe
+from armvm.progress import Progress
+from armvm.provision.creator import is_dead
+from armvm.provision.delete import delete_domain
+
+
+def remove(connection: Connection, name: str, *, uuid: str) -> None:
+    """Remove a throw-away machine; one that is gone already, or was never made, is no error.
+
+    Nor is another machine that has taken the name meanwhile: it has another *uuid*, and stays.
+    """
+    try:
+        domain = find_domain(connection, name)
+        instance = observe(domain)
+        if instance.uuid == uuid:
+            delete_domain(connection, domain, instance)
+    except NotFound:
+        return
+
+
+def sweep(connection: Connection, progress: Progress, prefix: str) -> None:
+    """Remove the machines of killed processes whose names begin with *prefix*."""
+    for instance in instances(connection):
+        creator = instance.record.creator
+        if instance.name.startswith(prefix) and creator is not None and is_dead(creator):
+            progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
+            remove(connection, instance.name, uuid=instance.uuid)
