@@ -29,6 +29,7 @@ from armvm.progress import Progress, size_text
 from armvm.provision import networking
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
+from armvm.provision.own_disk import assert_nobodys
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import LOOPBACK, Endpoint, endpoint
 from armvm.provision.undo import Undo
@@ -74,6 +75,7 @@ def make_clone(
         with shielded():
             domain = lifecycle.define(connection, to_text(build(spec, begun)), machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
+        assert_nobodys(connection, pool, machine.name)
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(connection, pool, plan, golden)
         if flash is not None:

@@ -31,6 +31,7 @@ from armvm.provision import fast, networking
 from armvm.provision import plan as planning
 from armvm.provision.creator import is_dead, myself
 from armvm.provision.delete import forget_domain
+from armvm.provision.own_disk import assert_nobodys
 from armvm.provision.plan import CreatePlan
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
@@ -111,6 +112,7 @@ def apply(
         with shielded():
             domain = lifecycle.define(connection, xml, machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
+        assert_nobodys(connection, pool, machine.name)
         undo.add(lambda: storage.delete_machine_volumes(pool, machine.name))
         _make_volumes(where, pool, plan, image, progress, disk)
         if boot is not None:

@@ -10,6 +10,7 @@ from armvm.host.instance import Instance, find_domain, observe
 from armvm.provision import networking
 from armvm.provision.creator import is_dead
 from armvm.provision.known_hosts import forget_host
+from armvm.provision.own_disk import assert_nobodys
 from armvm.signals import shielded
 
 
@@ -23,9 +24,11 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
         domain = find_domain(connection, name)
     except NotFound:
         pool = pools.find_pool(connection, pool_name)
-        removed = storage.delete_machine_volumes(pool, name) if pool else []
-        if removed:
-            return removed
+        if pool is not None:
+            assert_nobodys(connection, pool, name)
+            removed = storage.delete_machine_volumes(pool, name)
+            if removed:
+                return removed
         raise
     instance = observe(domain)
     creator = instance.record.creator

@@ -29,7 +29,7 @@ from armvm.progress import Progress
 from armvm.provision.create import Where, remove_leftovers
 from armvm.provision.creator import myself
 from armvm.provision.golden_from import find_original
-from armvm.provision.own_disk import assert_own_disk
+from armvm.provision.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 from armvm.spec.names import check_machine_name
@@ -69,6 +69,7 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
         with shielded():
             domain = lifecycle.define(connection, to_text(document), new)
             undo.add(lambda: lifecycle.undefine(domain))
+        assert_nobodys(connection, pool, new)
         undo.add(lambda: storage.delete_machine_volumes(pool, new))
         storage.delete_machine_volumes(pool, new)
         _make_volumes(connection, pool, original, identity, new, progress)

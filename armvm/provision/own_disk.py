@@ -1,4 +1,4 @@
-"""Whether a machine writes to the disk that bears its name: needed to copy or rename it."""
+"""Whose a disk is: the machine's whose name it bears, which is needed to copy or rename it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import PurePosixPath
 
 from armvm.errors import Conflict
 from armvm.host import storage
-from armvm.host.instance import Instance
+from armvm.host.connection import Connection, Pool
+from armvm.host.instance import Instance, instances
+from armvm.host.pools import pool_path
 
 
 def assert_own_disk(instance: Instance) -> None:
@@ -19,3 +21,22 @@ def assert_own_disk(instance: Instance) -> None:
         hint="merge it into its own disk, while the machine runs: "
         f"virsh blockcommit {instance.name} vda --active --pivot",
     )
+
+
+def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
+    """Raise Conflict when the volumes called *name* are not free to be removed.
+
+    They are what is left of a dead machine, unless another one's disk is among them: after
+    ``virsh domrename``, which moves no files, or a rename of armvm's that was killed.
+    """
+    overlay = storage.volume_names(name)["overlay"]
+    if storage.find_volume(pool, overlay) is None:
+        return
+    path = f"{pool_path(pool)}/{overlay}"
+    for one in instances(connection):
+        if one.name != name and one.overlay == path:
+            raise Conflict(
+                f"{overlay} is the disk of {one.name}, which was called {name} once",
+                hint=f"choose another name; or give that one its own back, while it is off: "
+                f"virsh domrename {one.name} {name}",
+            )

@@ -20,7 +20,7 @@ from armvm.host.duplicate import link_or_duplicate
 from armvm.host.instance import Instance, domain_exists, inactive_xml
 from armvm.host.xml import parse, to_text
 from armvm.progress import Progress
-from armvm.provision.own_disk import assert_own_disk
+from armvm.provision.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
 from armvm.spec.names import check_machine_name
@@ -48,6 +48,7 @@ def rename(
         with shielded():
             lifecycle.rename(domain, new)
             undo.add(lambda: lifecycle.rename(domain, old))
+        assert_nobodys(connection, pool, new)
         # The name is ours now: volumes of that name are a dead machine's.
         storage.delete_machine_volumes(pool, new)
         undo.add(lambda: storage.delete_machine_volumes(pool, new))

@@ -398,3 +398,23 @@ def test_what_is_not_taken_can_be_edited_again(
     assert child.exitstatus == 0
     assert "<on_crash>restart</on_crash>" in definition(name)
     assert list(tmp_path.glob("*.xml")) == []
+
+
+def test_another_machines_disk_is_never_taken_for_a_rest(
+    world: World, image: Path, name: str, other: str
+) -> None:
+    """virsh renames a domain, and leaves its files as they are called."""
+    world.held(name, image).ok()
+    disk = world.directory / f"{name}.qcow2"
+    before = disk.read_bytes()
+    virsh("domrename", name, other)
+    again = ("create", "--name", name, "--image", image, "--no-start")
+    assert other in world.armvm(*again).failed(5).err
+    assert other in world.armvm("delete", "--yes", name).failed(5).err
+    assert other in world.armvm("rename", other, name).failed(5).err
+    assert disk.read_bytes() == before
+    assert name not in virsh("list", "--all", "--name").split()
+    virsh("domrename", other, name)
+    world.armvm("rename", name, other).ok()
+    assert not disk.exists()
+    assert (world.directory / f"{other}.qcow2").read_bytes() == before
