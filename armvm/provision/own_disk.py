@@ -17,9 +17,11 @@ def assert_own_disk(instance: Instance) -> None:
     if disk == storage.volume_names(instance.name)["overlay"]:
         return
     raise Conflict(
-        f"{instance.name} writes to {disk}: an external snapshot, or what a killed armvm left",
-        hint="merge it into its own disk, while the machine runs: "
-        f"virsh blockcommit {instance.name} vda --active --pivot",
+        f"{instance.name} writes to {disk}: an external snapshot, the disk of a name that it had "
+        "before, or what a killed armvm left",
+        hint="merge a snapshot into its own disk, while the machine runs: "
+        f"virsh blockcommit {instance.name} vda --active --pivot; after another tool's rename, "
+        f"while it is off: virsh domrename {instance.name} {disk.removesuffix('.qcow2')}",
     )
 
 
