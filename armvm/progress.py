@@ -19,8 +19,13 @@ PLAIN_INTERVAL = 5.0
 class Task(Protocol):
     """Something under way."""
 
-    def update(self, done: int | None = None, text: str | None = None) -> None:
-        """Tell how many units are *done*, or what is happening now (*text*)."""
+    def update(
+        self, done: int | None = None, text: str | None = None, outlook: str | None = None
+    ) -> None:
+        """Tell how many units are *done*, or what is happening now (*text*).
+
+        *outlook* says when that may end, where nothing can be counted: ``about 40 s left``.
+        """
 
 
 class Progress(Protocol):
@@ -69,7 +74,9 @@ class Quiet:
         """A task nobody hears of."""
         yield self
 
-    def update(self, done: int | None = None, text: str | None = None) -> None:
+    def update(
+        self, done: int | None = None, text: str | None = None, outlook: str | None = None
+    ) -> None:
         """Drop it."""
 
 
@@ -110,16 +117,21 @@ class _PlainTask:
     def elapsed(self) -> float:
         return self._clock() - self._start
 
-    def update(self, done: int | None = None, text: str | None = None) -> None:
+    def update(
+        self, done: int | None = None, text: str | None = None, outlook: str | None = None
+    ) -> None:
         now = self._clock()
         if self._first is None:
             self._first = (done or 0) if now - self._start < 1.0 else 0
         if text is not None and text != self._text:
             self._text, self._last = text, now
-            self._out.say(f"{self._label}: {text} ({self.elapsed():.0f} s)")
+            self._out.say(f"{self._label}: {text} ({self._times(outlook)})")
         elif now - self._last >= PLAIN_INTERVAL:
             self._last = now
-            self._out.say(f"{self._label}: {self._amount(done)} ({self.elapsed():.0f} s)")
+            self._out.say(f"{self._label}: {self._amount(done)} ({self._times(outlook)})")
+
+    def _times(self, outlook: str | None) -> str:
+        return ", ".join([f"{self.elapsed():.0f} s", *([outlook] if outlook else [])])
 
     def _amount(self, done: int | None) -> str:
         if done is None:
@@ -170,10 +182,13 @@ class Live:
                 rich_progress.TransferSpeedColumn(),
                 rich_progress.TimeRemainingColumn(),
             ]
-        columns.append(rich_progress.TimeElapsedColumn())
+        columns += [
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("{task.fields[outlook]}"),
+        ]
         bar = rich_progress.Progress(*columns, console=self._console, transient=True)
         with bar:
-            number = bar.add_task(escape(label), total=total)
+            number = bar.add_task(escape(label), total=total, outlook="")
             yield _LiveTask(bar, number, label)
 
 
@@ -181,7 +196,9 @@ class _LiveTask:
     def __init__(self, bar: object, number: object, label: str) -> None:
         self._bar, self._number, self._label = bar, number, label
 
-    def update(self, done: int | None = None, text: str | None = None) -> None:
+    def update(
+        self, done: int | None = None, text: str | None = None, outlook: str | None = None
+    ) -> None:
         from rich.markup import escape
 
         if done is not None:
@@ -189,3 +206,5 @@ class _LiveTask:
         if text is not None:
             shown = escape(f"{self._label}: {text}")
             self._bar.update(self._number, description=shown)  # type: ignore[attr-defined]
+        if outlook is not None:
+            self._bar.update(self._number, outlook=escape(outlook))  # type: ignore[attr-defined]

@@ -66,7 +66,9 @@ class Heard:
         self.tasks.append((label, total))
         yield self
 
-    def update(self, done: int | None = None, text: str | None = None) -> None:
+    def update(
+        self, done: int | None = None, text: str | None = None, outlook: str | None = None
+    ) -> None:
         self.done = done or 0
         if self._interrupt_at is not None and self.done >= self._interrupt_at:
             raise KeyboardInterrupt

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from armvm.errors import NotReady
 from armvm.guest.serial import Stage, clean, tail
+from armvm.guest.trouble import Finding
 from armvm.progress import Progress
 
 #: Seconds between two rounds of probes.
 INTERVAL = 0.5
+#: Seconds that a fatal trouble is given to pass: a kernel that panics may be set to boot again.
+GRACE = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,29 +63,60 @@ def wait(
     timeout: float,
     progress: Progress,
     log: Callable[[], str],
+    suspect: Callable[[float, Stage], Finding | None] = lambda _now, _stage: None,
+    outlook: Callable[[Mapping[Stage, float], float], str | None] = lambda _seen, _now: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Boot:
     """Wait until a probe proves Stage.READY.
 
-    *timeout* is in seconds. Raises NotReady when it runs out, with the stage reached, the hint
-    of the first probe that saw nothing, and the serial log's tail.
+    *timeout* is in seconds. *suspect* is asked what seems wrong, at each second since the wait
+    began and the stage reached; it is told to the user once. *outlook* says when it may end, by
+    the stages' seconds and that of now.
+
+    Raises NotReady when the time runs out, or a fatal trouble lasts, with the stage reached, what
+    is wrong (else the hint of the first probe that saw nothing), and the serial log's tail.
     """
     start = clock()
     seen: dict[Stage, float] = {Stage.STARTED: 0.0}
+    doubts = _Doubts(name, progress)
     with progress.task(f"{name}: starting") as task:
         while True:
             for probe in probes:
                 stage = probe.check()
                 if stage is not None:
                     _note(seen, stage, clock() - start)
-            furthest = max(seen, key=lambda stage: stage.order)
+            furthest, now = max(seen, key=lambda stage: stage.order), clock() - start
             if furthest is Stage.READY:
                 return Boot(seen=seen)
-            task.update(text=furthest.value)
-            if clock() - start >= timeout:
-                raise _not_ready(name, probes, seen, timeout, log)
+            task.update(text=furthest.value, outlook=outlook(seen, now))
+            doubts.hear(suspect(now, furthest), now)
+            if now >= timeout or doubts.lost(now):
+                raise _not_ready(name, probes, seen, timeout, log, doubts, now)
             sleep(INTERVAL)
+
+
+class _Doubts:
+    """What seems wrong with a guest, told once each, and whether there is hope."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self._name, self._progress = name, progress
+        self._told: set[str] = set()
+        self._since = 0.0
+        self.now: Finding | None = None
+
+    def hear(self, found: Finding | None, at: float) -> None:
+        """Take in what is suspected at second *at*."""
+        if found is not None and (self.now is None or found.key != self.now.key):
+            self._since = at
+        if found is not None and found.key not in self._told:
+            self._told.add(found.key)
+            self._progress.warn(f"{self._name}: {found.what}; {found.advice}")
+        self.now = found
+
+    def lost(self, at: float) -> bool:
+        """Tell whether a fatal trouble has lasted for GRACE seconds."""
+        return self.now is not None and self.now.fatal and at - self._since >= GRACE
 
 
 def _note(seen: dict[Stage, float], stage: Stage, at: float) -> None:
@@ -98,13 +132,21 @@ def _not_ready(
     seen: dict[Stage, float],
     timeout: float,
     log: Callable[[], str],
+    doubts: _Doubts,
+    now: float,
 ) -> NotReady:
     furthest = max(seen, key=lambda stage: stage.order)
     missing = next((probe for probe in probes if probe.proves.order > furthest.order), probes[-1])
+    found = doubts.now
+    if found is not None and doubts.lost(now) and now < timeout:
+        message = f"{name} gets no further; it got as far as: {furthest.value}"
+    else:
+        message = f"{name} was not ready within {timeout:g} s; it got as far as: {furthest.value}"
+    hint = missing.hint if found is None else found.advice
     return NotReady(
-        f"{name} was not ready within {timeout:g} s; it got as far as: {furthest.value}",
+        message if found is None else f"{message}; {found.what}",
         detail="the end of its serial log:\n" + (tail(log()) or "(nothing was written to it)"),
-        hint=f"{missing.hint}. It is still running: 'armvm wait {name}' goes on waiting, "
+        hint=f"{hint}. It is still running: 'armvm wait {name}' goes on waiting, "
         f"'armvm console {name}' shows it, 'armvm delete {name}' removes it",
     )
 

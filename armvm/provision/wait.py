@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from armvm.errors import CommandFailed, DomainError
-from armvm.guest import serial
+from armvm.guest import serial, trouble
+from armvm.guest.pulse import Pulse, Vitals
 from armvm.guest.ready import Boot, CloudInitResult, Probe, answers_ssh, read_result, wait
 from armvm.guest.serial import Stage
-from armvm.host import agent
+from armvm.guest.trouble import Finding
+from armvm.host import agent, vitals
 from armvm.host.connection import Connection, Domain, is_local, uri_of
 from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
+from armvm.provision import eta
 from armvm.provision.ssh import Endpoint, endpoint, restore_forward, run_in_guest
 
 #: Seconds until a guest must be ready under KVM; emulation gets ten times that.
@@ -24,6 +27,11 @@ BASE_TIMEOUT = 120.0
 RESULT_FILE = "/run/cloud-init/result.json"
 #: Seconds between two questions by ssh: each costs an emulated guest a second of work.
 SSH_INTERVAL = 5.0
+#: Seconds without a word on the console that are worth one, under KVM and emulated: cloud-init's
+#: stages and the loading of modules are silent for up to 20 s when they are emulated.
+SILENCE = {Accelerator.KVM: 15.0, Accelerator.TCG: 30.0}
+#: Seconds between two looks at whether something is wrong.
+LOOK = 2.0
 #: Seconds from cloud-init's final message until its result file must have been seen.
 LAST_WORDS = 10.0
 
@@ -51,21 +59,29 @@ def wait_ready(
 ) -> Ready:
     """Wait until ssh answers and cloud-init has finished.
 
-    Raises NotReady when *timeout* seconds are over, DomainError when the machine stops,
-    CommandFailed when cloud-init ended in error; the machine stays in each case.
+    Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
+    the machine stops, CommandFailed when cloud-init ended in error; the machine stays in each case.
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
     if instance.running:
         instance = restore_forward(domain, instance)
     watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
+    kind = eta.kind_of(instance)
+    # What is far already was not seen from its start: there is nothing to be learnt from it.
+    from_start = watch.stage().order <= Stage.FIRMWARE.order
+    begun = time.time()
     boot = wait(
         name,
         watch.probes(),
         timeout=default_timeout(instance) if timeout is None else timeout,
         progress=progress,
         log=watch.log,
+        suspect=watch.suspect,
+        outlook=eta.Outlook(eta.recall(kind)).text,
     )
+    if from_start:
+        eta.learn(kind, eta.LearntBoot(at=begun, uuid=instance.uuid, stages=boot.seen))
     assert_ended_well(name, watch.result, watch.log)
     if watch.endpoint is None:
         raise DomainError(f"{name} has lost its address")
@@ -92,7 +108,10 @@ class _Watch:
     ) -> None:
         self._connection, self._domain = connection, domain
         self._instance, self._local = instance, local
-        self._asked = self._said = 0.0
+        self._asked = self._said = self._looked = 0.0
+        silence = SILENCE[Accelerator(instance.accelerator)]
+        self._pulse = Pulse(instance.name, silence=silence)
+        self._suspected: Finding | None = None
         self.endpoint: Endpoint | None = None
         self.result: CloudInitResult | None = None
 
@@ -100,6 +119,22 @@ class _Watch:
         """Return the end of the serial log as text."""
         raw = read_tail(self._connection, self._instance.serial_log, local=self._local)
         return serial.clean(raw)
+
+    def stage(self) -> Stage:
+        """Return how far the guest is by its serial log."""
+        return serial.stage_of(self.log())
+
+    def suspect(self, now: float, stage: Stage) -> Finding | None:
+        """Return what seems wrong, looked at every few seconds: what the log names goes first."""
+        if now - self._looked >= LOOK:
+            self._looked = now
+            log = self.log()
+            state, reason, cpu = vitals.look(self._domain)
+            seen = Vitals(state=state, reason=reason, cpu=cpu)
+            felt = self._pulse.feel(now, stage, log, seen)
+            told = trouble.named(self._instance.name, log)
+            self._suspected = told if told is not None and told.fatal else felt or told
+        return self._suspected
 
     def probes(self) -> list[Probe]:
         """Return the probes in the order of a boot."""
@@ -131,7 +166,7 @@ class _Watch:
                 detail=serial.tail(self.log()) or None,
                 hint=f"armvm start {self._instance.name}, and armvm console to watch it",
             )
-        return serial.stage_of(self.log())
+        return self.stage()
 
     def _ssh(self) -> Stage | None:
         if self.endpoint is None:

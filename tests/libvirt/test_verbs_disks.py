@@ -325,7 +325,9 @@ def test_an_interrupted_snapshot_leaves_the_machine_on_its_disk(
     class Stopping(Quiet):
         """Is told that something was copied, and ends the process."""
 
-        def update(self, done: int | None = None, text: str | None = None) -> None:
+        def update(
+            self, done: int | None = None, text: str | None = None, outlook: str | None = None
+        ) -> None:
             signal_myself()
 
     domain = find_domain(world.connection, name)

@@ -231,7 +231,9 @@ class Reporter(Quiet):
         yield self
         self.on_end(label)
 
-    def update(self, done: int | None = None, text: str | None = None) -> None:
+    def update(
+        self, done: int | None = None, text: str | None = None, outlook: str | None = None
+    ) -> None:
         """Call back with the amount done."""
         self.on_update(self._label, done or 0)
 
