@@ -43,6 +43,8 @@ def check(command: str, document: Any) -> Any:
 def command_of(args: Sequence[str]) -> str | None:
     """Return the command that *args* call with ``--json``; None for any other call."""
     ours = list(args[: args.index("--")] if "--" in args else args)
+    if ours[1:3] == ["-m", "armvm"]:  # by a Python, as another user calls it
+        ours = ours[3:]
     if "--json" not in ours:
         return None
     words = [word for word in ours if word != "--debug"]

@@ -90,6 +90,7 @@ def test_what_a_schema_refers_to_is_there(file: str) -> None:
         (["--debug", "golden", "show", "ci", "--json"], "golden show"),
         (["show", "list", "--json"], "show"),
         (["list"], None),
+        (["/usr/bin/python3", "-m", "armvm", "image", "list", "--json"], "image list"),
         (["run", "--from", "ci", "--", "list", "--json"], None),
     ],
 )
