@@ -102,7 +102,7 @@ def test_what_was_missed_is_shown_once(clone: str) -> None:
         console.expect("through", timeout=60)
         seen = console.before or ""
         leave(console)
-    numbers = [int(word[6:9]) for word in seen.split() if word.startswith("count-")]
+    numbers = [int(number) for number in re.findall(r"count-(\d+)-", seen)]
     assert numbers == list(range(100, 130))
     with attached(clone, "--lines", "3") as console:
         time.sleep(1)
