@@ -69,6 +69,7 @@ def settings_of(original: Original) -> dict[str, Any]:
         "headless": settings.get("headless"),
         "autologin": settings.get("autologin"),
         "motd": settings.get("motd"),
+        "tuned": False,  # its disk is what it is
     }
 
 

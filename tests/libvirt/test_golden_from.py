@@ -43,7 +43,7 @@ def test_the_machines_settings_are_the_goldens(world: World, image: Path, name: 
     assert values == {
         "image": f"machine:{name}", "cpus": 3, "mem": 300, "disk": 1536 << 20, "cpu": None,
         "user": "alice", "network": "armvm", "headless": True, "autologin": False, "motd": True,
-        "fast": False,
+        "fast": False, "tuned": False,
     }  # fmt: skip
 
 
