@@ -40,6 +40,8 @@ cloud-init clean --logs
 rm -rf /var/lib/cloud
 rm -f /etc/ssh/ssh_host_* /etc/netplan/50-cloud-init.yaml /var/lib/systemd/random-seed
 rm -f /etc/network/interfaces.d/50-cloud-init* /etc/NetworkManager/system-connections/cloud-init-*
+# journald would write its directory anew while the machine shuts down.
+journalctl --relinquish-var 2>/dev/null || true
 rm -rf /var/lib/dhcp/* /var/lib/NetworkManager/*.lease /var/log/journal/* /root/.ssh /root/.cache
 find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 -exec rm -rf {} + || true
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
