@@ -1,10 +1,9 @@
-"""Take the pictures of docs/virt-manager.md: virt-manager on a screen of its own, with one machine.
+"""Take the pictures of docs/howto/virt-manager.md: virt-manager on its own screen, one machine.
 
 .venv/bin/python docs/virt_manager.py arm64-01
 
 The machine must have graphics (no ``--headless``), and should be booted and logged in on its
 console. Needs virt-manager, xvfb, openbox, xdotool, imagemagick and dbus (Debian's names).
-
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ def machine_of(
     flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
     below = dict(base[1]) if base else {}
     # What the preset of a golden installs is in the machine, whatever is asked for besides.
-    preset_name = chosen["preset"] or below.pop("preset", None) or "default"
-    below.pop("preset", None)
+    its_preset = below.pop("preset", None)
+    preset_name = chosen["preset"] or its_preset or "default"
     bases = [Layer(origin=base[0], values=below)] if base else []
     files = [file_layer(path) for path in config_files()]
     preset = preset_layer(preset_name)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
 
 #: The guest's user while it is tuned; he is gone afterwards.
 USER = "armvm-tune"
 #: What the script says on the serial console in the end.
 DONE, FAILED = "armvm-tune: done", "armvm-tune: failed"
+#: The user-data of a machine that is tuned: package lists are fetched. A preset adds its packages.
+USER_DATA = "#cloud-config\npackage_update: true\n"
 #: What ssh is to run; the script comes on its standard input.
 COMMAND = (
     "sudo sh -c 'cat > /run/armvm-tune.sh; "
@@ -23,17 +22,6 @@ COMMAND = (
 def script() -> str:
     """Return the shell script that does it, in the guest, as root."""
     return Path(__file__).with_name("tune.sh").read_text()
-
-
-def description() -> str:
-    """Return all that decides what tuning does, for the digest of its recipe."""
-    return json.dumps([script(), user_data(["x"])])
-
-
-def user_data(packages: Sequence[str]) -> str:
-    """Return the user-data of a machine that is tuned: package lists are fetched in any case."""
-    document = {"package_update": True, **({"packages": list(packages)} if packages else {})}
-    return "#cloud-config\n" + yaml.safe_dump(document)
 
 
 def image_name(reference: str, presets: Sequence[str]) -> str:

@@ -2,11 +2,7 @@
 # nobody logged in, and tells on the serial console how it ended. What is switched off can be
 # switched on again in a machine (systemctl enable apt-daily-upgrade.timer).
 set -eu
-finish() {
-    code=$?
-    [ "$code" = 0 ] || echo "armvm-tune: failed"
-}
-trap finish EXIT
+trap '[ $? = 0 ] || echo "armvm-tune: failed"' EXIT
 exec >/dev/ttyAMA0 2>&1 </dev/null
 sleep 2
 
@@ -34,7 +30,7 @@ CFG
 # Nothing of this machine and of its user may be in another.
 pkill -KILL -u "$1" || true
 sleep 1
-userdel --force --remove "$1" || [ $? = 12 ]
+userdel --force --remove "$1" || [ $? = 12 ]    # 12: there is no mail of his to be removed
 rm -f /etc/sudoers.d/90-cloud-init-users
 cloud-init clean --logs
 rm -rf /var/lib/cloud

@@ -15,6 +15,7 @@ import libvirt
 import libvirt_qemu
 
 from armvm.errors import CommandFailed, DomainError, MissingCapability, NotReady
+from armvm.host import lifecycle
 from armvm.host.connection import Domain, errors, is_code
 
 #: Seconds for one answer.
@@ -41,7 +42,7 @@ def ensure_answers(domain: Domain) -> None:
     name = domain.name()
     with errors(f"asking the guest agent of {name}"):
         if not domain.isActive():
-            raise DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+            raise lifecycle.not_running(name)
         try:
             ask(domain, "guest-ping", patience=PATIENCE)
         except libvirt.libvirtError as error:

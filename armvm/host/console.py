@@ -17,7 +17,8 @@ from typing import Any
 
 import libvirt
 
-from armvm.errors import Conflict, DomainError
+from armvm.errors import Conflict
+from armvm.host import lifecycle
 from armvm.host.connection import Connection, Domain, errors
 from armvm.host.terminal import Keyboard, Wake
 
@@ -167,14 +168,16 @@ def check_running(domain: Domain) -> None:
     """Raise DomainError when a machine does not run."""
     with errors(f"looking at {domain.name()}"):
         if not domain.isActive():
-            name = domain.name()
-            raise DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+            raise lifecycle.not_running(domain.name())
 
 
 def run_of(domain: Domain) -> int | None:
-    """Return a number that each run of a machine has of its own; None while it is off."""
+    """Return a number that each run of a machine has of its own; None while it is off.
+
+    Looked up anew: an object's own is what it was when it was looked up (virDomainGetID).
+    """
     try:
-        number = int(domain.ID())
+        number = int(domain.connect().lookupByUUID(domain.UUID()).ID())
     except libvirt.libvirtError:  # off, or removed
         return None
     return number if number >= 0 else None

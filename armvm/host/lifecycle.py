@@ -33,6 +33,11 @@ def taken(name: str) -> Conflict:
     )
 
 
+def not_running(name: str) -> DomainError:
+    """Return the error for a machine that would have to run."""
+    return DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+
+
 def start(domain: Domain) -> None:
     """Start a domain. Raises DomainError (with QEMU's words) when it does not run."""
     try:

@@ -51,6 +51,14 @@ def find_pool(connection: Connection, name: str) -> Pool | None:
         return pool
 
 
+def need_pool(connection: Connection, name: str, machine: str) -> Pool:
+    """Return the pool that *machine* lies in. Raises StorageError where it is gone."""
+    pool = find_pool(connection, name)
+    if pool is None:
+        raise StorageError(f"the pool {name} of {machine} is gone")
+    return pool
+
+
 def ensure_pool(connection: Connection, name: str, facts: HostFacts) -> Pool:
     """Return the pool *name*; armvm's own is made if need be. Raises NotFound for others."""
     pool = find_pool(connection, name)

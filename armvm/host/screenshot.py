@@ -10,6 +10,7 @@ import zlib
 import libvirt
 
 from armvm.errors import DomainError
+from armvm.host import lifecycle
 from armvm.host.connection import Connection, Domain, errors, is_code
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -26,7 +27,7 @@ def take(connection: Connection, domain: Domain, *, screen: int = 0) -> bytes:
     parts: list[bytes] = []
     with errors(f"taking a screenshot of {name}"):
         if not domain.isActive():
-            raise DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+            raise lifecycle.not_running(name)
         stream = connection.newStream(0)
         try:
             domain.screenshot(stream, screen, 0)

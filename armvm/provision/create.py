@@ -24,7 +24,6 @@ from armvm.host.facts import HostFacts
 from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, find_domain, instances, observe, set_record
 from armvm.host.xml import to_text
-from armvm.images.cache import Cache
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import fast, networking
@@ -146,6 +145,8 @@ def _make_volumes(
     if disk is not None:
         disk(pool, names["overlay"])
     else:
+        from armvm.images.cache import Cache  # a clone of a golden needs none of it
+
         base = ensure_base(
             *(connection, pool, image.digest, image.path),
             progress=progress,

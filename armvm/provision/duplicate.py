@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from armvm import __version__
-from armvm.errors import StorageError
 from armvm.guest.identity import Identity, new_identity, new_mac
 from armvm.guest.reseed import reidentified
 from armvm.guest.seed import read_seed, seed_image
@@ -45,9 +44,7 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
     connection = where.connection
     assert_own_disk(observing.observe(find_domain(connection, source)))
     original = find_original(where, source).instance
-    pool = pools.find_pool(connection, original.record.pool)
-    if pool is None:
-        raise StorageError(f"the pool {original.record.pool} of {source} is gone")
+    pool = pools.need_pool(connection, original.record.pool, source)
     remove_leftovers(connection, new, progress)
     if observing.domain_exists(connection, new):
         raise lifecycle.taken(new)

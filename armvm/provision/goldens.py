@@ -17,8 +17,7 @@ from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
 from armvm.provision.golden import bake, golden_machine
-from armvm.provision.launch import tuned_image
-from armvm.provision.plan import with_source
+from armvm.provision.launch import with_image
 from armvm.provision.warm import fits, in_use
 from armvm.signals import shielded
 from armvm.spec.machine import Machine
@@ -47,11 +46,7 @@ def create(
     wanted = golden_machine(machine)
     source = images.locate(wanted.image, progress, where.verify)
     plan = make_plan(where, wanted, source)
-    if wanted.tuned:
-        image = tuned_image(where, plan, timeout=timeout, progress=progress)
-        plan = with_source(plan, image.source)
-    else:
-        image = images.obtain(source, progress)
+    plan, image = with_image(where, plan, timeout=timeout, progress=progress)
     return bake(where, plan, image, timeout=timeout, progress=progress, save_image=save_image)
 
 
@@ -99,9 +94,7 @@ def verify(where: Where, name: str) -> dict[str, Any]:
     since it was made.
     """
     golden = find_golden(where.connection, name)
-    pool = pools.find_pool(where.connection, golden.mark.record.pool)
-    if pool is None:
-        raise StorageError(f"the pool {golden.mark.record.pool} of {name} is gone")
+    pool = pools.need_pool(where.connection, golden.mark.record.pool, name)
     again = f"armvm golden delete {name}, and make it again"
     for what, volume_name in _parts(golden).items():
         if storage.find_volume(pool, volume_name) is None:

@@ -51,14 +51,17 @@ def obtain_image(source: ImageSource, progress: Progress) -> Image:
     return images.obtain(source, progress)
 
 
-def tuned_image(
+def with_image(
     where: Where, plan: CreatePlan, *, timeout: float | None, progress: Progress
-) -> Image:
-    """Return the tuned form of a planned machine's image, made first if need be."""
+) -> tuple[CreatePlan, Image]:
+    """Return a planned machine's image, in the form that it is to have, and the plan for it."""
+    image = obtain_image(plan.source, progress)
+    if not plan.machine.tuned:
+        return plan, image
     from armvm.provision.tuned import tuned
 
-    image = obtain_image(plan.source, progress)
-    return tuned(where, plan, image, timeout=timeout, progress=progress)
+    image = tuned(where, plan, image, timeout=timeout, progress=progress)
+    return with_source(plan, image.source), image
 
 
 def find_source(
@@ -112,15 +115,14 @@ def launch(
     is to end with this process, and keeps its mark.
     """
     image: Image | None = None
-    if plan.machine.tuned and plan.source.location:
-        image = tuned_image(where, plan, timeout=timeout, progress=progress)
-        plan = with_source(plan, image.source)
     if start:
-        digest = plan.source.digest if image is None else image.digest
-        # What is made of images bears their sha256; some sources promise a sha512 only. What
-        # stands for a golden's own disk (no location) is no digest of an image at all.
-        if digest is None or (plan.source.location and not digest.startswith("sha256:")):
-            image = obtain_image(plan.source, progress)
+        digest = plan.source.digest
+        # What is made of images bears their sha256; some sources promise a sha512 only, and the
+        # tuned form has its own. What stands for a golden's own disk (no location) is no digest
+        # of an image at all.
+        known = digest is not None and digest.startswith("sha256:") and not plan.machine.tuned
+        if digest is None or (plan.source.location and not known):
+            plan, image = with_image(where, plan, timeout=timeout, progress=progress)
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
         if made is not None:
@@ -135,11 +137,7 @@ def launch(
                 raise warm.no_image("it cannot be made from its golden", plan.machine.image)
             found = locate_image(plan.machine.image, progress, where.verify)
             plan = with_source(plan, found)
-        if plan.machine.tuned:
-            image = tuned_image(where, plan, timeout=timeout, progress=progress)
-            plan = with_source(plan, image.source)
-        else:
-            image = obtain_image(plan.source, progress)
+        plan, image = with_image(where, plan, timeout=timeout, progress=progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     made = Created(instance=observe(domain), ready=None)
     return _when_ready(where, made, timeout, progress) if start and wait else made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from armvm.errors import DomainError, NotFound
+from armvm.errors import NotFound
 from armvm.guest.identity import fingerprint
 from armvm.host import agent, lifecycle, network, ports
 from armvm.host.connection import Connection, Domain
@@ -117,9 +117,7 @@ def identity(domain: Domain, instance: Instance) -> dict[str, Any]:
     from armvm.guest import rebirth  # other commands need none of it
 
     if not instance.running:
-        raise DomainError(
-            f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"
-        )
+        raise lifecycle.not_running(instance.name)
     pid = agent.start_process(domain, rebirth.guest_command("facts"))
     return rebirth.read_facts(agent.outcome(domain, pid, timeout=STOP_TIMEOUT))
 

@@ -80,6 +80,4 @@ def autostart(connection: Connection, domain: Domain, *, on: bool) -> str:
 
 def _assert_runs(instance: Instance) -> None:
     if not instance.running:
-        raise DomainError(
-            f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"
-        )
+        raise lifecycle.not_running(instance.name)

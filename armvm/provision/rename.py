@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from armvm.errors import Conflict, StorageError
+from armvm.errors import Conflict
 from armvm.guest.reseed import renamed
 from armvm.guest.seed import read_seed, seed_image
 from armvm.host import lifecycle, nvram, own_network, pools, storage, transfer
@@ -40,9 +40,7 @@ def rename(
     old = instance.name
     check_machine_name(new)
     _assert_may(connection, domain, instance, new)
-    pool = pools.find_pool(connection, instance.record.pool)
-    if pool is None:
-        raise StorageError(f"the pool {instance.record.pool} of {old} is gone")
+    pool = pools.need_pool(connection, instance.record.pool, old)
     before = nvram.place(connection, parse(inactive_xml(domain)), old)
     with Undo(progress) as undo, progress.task(f"renaming {old} to {new}"):
         with shielded():

@@ -16,7 +16,7 @@ from typing import Any
 
 from armvm.errors import Conflict, NotFound, StorageError
 from armvm.host import pools, storage
-from armvm.host.connection import Connection, Domain, Pool
+from armvm.host.connection import Connection, Domain
 from armvm.host.duplicate import duplicate
 from armvm.host.instance import Instance, observe, set_record
 from armvm.host.metadata import Snapshot
@@ -52,7 +52,7 @@ def create(
             f"{instance.name} has a snapshot {name} already",
             hint=f"armvm snapshot delete {instance.name} {name}, or choose another name",
         )
-    pool = _pool(connection, instance)
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
     disk = storage.need_volume(pool, storage.volume_names(instance.name)["overlay"])
     pools.check_space(pool, storage.allocation(disk))
     target = storage.snapshot_name(instance.name, name)
@@ -80,7 +80,7 @@ def create(
 
 def describe(connection: Connection, instance: Instance) -> list[dict[str, Any]]:
     """Return a machine's snapshots as plain values, the oldest first; sizes are in bytes."""
-    pool = _pool(connection, instance)
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
     pools.check_space(pool, 0)  # libvirt reads the sizes again
     found = []
     for one in instance.record.snapshots:
@@ -111,7 +111,7 @@ def revert(
             hint=f"stop it first: armvm stop {instance.name}",
         )
     assert_own_disk(instance)
-    pool = _pool(connection, instance)
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
     kept = storage.find_volume(pool, storage.snapshot_name(instance.name, name))
     if kept is None:
         raise StorageError(
@@ -137,7 +137,7 @@ def revert(
 def delete(connection: Connection, domain: Domain, instance: Instance, name: str) -> None:
     """Remove a snapshot; the machine's disk stays as it is. Raises NotFound."""
     gone = _find(instance, name)
-    pool = _pool(connection, instance)
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
     volume = storage.find_volume(pool, storage.snapshot_name(instance.name, name))
     with shielded():
         if volume is not None:
@@ -155,10 +155,3 @@ def _find(instance: Instance, name: str) -> Snapshot:
         f"{instance.name} has no snapshot {check_snapshot_name(name)}",
         hint=f"it has: {known}. Those of virsh are virsh's: virsh snapshot-list {instance.name}",
     )
-
-
-def _pool(connection: Connection, instance: Instance) -> Pool:
-    pool = pools.find_pool(connection, instance.record.pool)
-    if pool is None:
-        raise StorageError(f"the pool {instance.record.pool} of {instance.name} is gone")
-    return pool

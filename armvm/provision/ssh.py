@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from armvm import process
-from armvm.errors import ArmvmError, DomainError, NotReady
+from armvm.errors import ArmvmError, NotReady
 from armvm.guest.credentials import own_key
-from armvm.host import ports
+from armvm.host import lifecycle, ports
 from armvm.host.connection import Domain
 from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, observe, set_record
@@ -42,9 +42,7 @@ def reach(domain: Domain, instance: Instance) -> Endpoint:
     Raises DomainError when the machine does not run, NotReady while it has no address.
     """
     if not instance.running:
-        raise DomainError(
-            f"{instance.name} does not run", hint=f"start it first: armvm start {instance.name}"
-        )
+        raise lifecycle.not_running(instance.name)
     found = endpoint(domain, restore_forward(domain, instance))
     if found is None:
         raise NotReady(

@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import BuildFailed, NotReady, StorageError
+from armvm.errors import BuildFailed, NotReady
 from armvm.guest import serial, tune
 from armvm.guest.credentials import own_key
 from armvm.guest.preset_documents import documents_of, packages_of
 from armvm.host import pools, storage, transfer
 from armvm.host.connection import Domain, is_local, uri_of
+from armvm.host.facts import Accelerator
 from armvm.host.instance import observe
 from armvm.host.serial_log import read_tail
 from armvm.images.cache import Cache
@@ -33,7 +34,7 @@ from armvm.provision.create import Where, make_plan
 from armvm.provision.plan import CreatePlan
 from armvm.provision.ssh import ssh_command
 from armvm.provision.temporary import remove, sweep
-from armvm.provision.wait import default_timeout, wait_ready
+from armvm.provision.wait import wait_ready
 from armvm.spec.machine import MIN_DISK, Machine
 
 #: Raised when the same recipe must give another image although no text it uses has changed.
@@ -89,7 +90,7 @@ def recipe_digest(plan: CreatePlan, image: Image) -> str:
         "packages": packages_of(plan.machine.preset, plan.source.system),
         "presets": documents_of(plan.machine.preset),
         "disk": _disk(plan, image),
-        "guest": tune.description(),
+        "guest": [tune.script(), tune.USER_DATA],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -125,16 +126,16 @@ def _make(
         headless=True,
         autologin=False,
         preset=wanted.preset,
-        user_data=tune.user_data(()),
+        user_data=tune.USER_DATA,
     )
     made = make_plan(where, machine, plan.source)
     try:
         domain = create.apply(where, made, image, start=True, progress=progress, whole=False)
         ready = wait_ready(connection, machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{machine.name}: tuning") as task:
+            patience = FINISH_TIMEOUT * Accelerator(ready.instance.accelerator).patience
             argv = ssh_command(ready.instance, ready.endpoint, [tune.COMMAND], batch=True)
-            process.run(argv, input=tune.script().encode(), timeout=FINISH_TIMEOUT * 10)
-            patience = default_timeout(ready.instance) * FINISH_TIMEOUT / 120.0
+            process.run(argv, input=tune.script().encode(), timeout=patience)
             _await_off(where, domain, patience)
             task.update(text="taking its disk")
             _take(where, machine.name, target)
@@ -166,9 +167,7 @@ def _await_off(where: Where, domain: Domain, timeout: float) -> None:
 
 def _take(where: Where, name: str, target: Path) -> None:
     """Write a machine's disk, which stands on nothing then, to a local file."""
-    pool = pools.find_pool(where.connection, where.pool)
-    if pool is None:
-        raise StorageError(f"the pool {where.pool} went away")
+    pool = pools.need_pool(where.connection, where.pool, name)
     names = storage.volume_names(name)
     overlay = storage.need_volume(pool, names["overlay"])
     pools.check_space(pool, storage.allocation(overlay))

@@ -18,7 +18,6 @@ from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
-from armvm.provision import eta
 from armvm.provision.ssh import Endpoint, endpoint, restore_forward, run_in_guest
 
 #: Seconds until a guest must be ready under KVM; emulation gets ten times that.
@@ -67,6 +66,8 @@ def wait_ready(
     if instance.running:
         instance = restore_forward(domain, instance)
     watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
+    from armvm.provision import eta  # most clones of goldens are not waited for here
+
     kind = eta.kind_of(instance)
     # What is far already was not seen from its start: there is nothing to be learnt from it.
     from_start = watch.stage().order <= Stage.FIRMWARE.order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from armvm.errors import ConfigError, NotFound
@@ -46,5 +47,6 @@ def preset_layer(name: str) -> Layer:
     return Layer(origin=f"preset {name}", values=values)
 
 
+@functools.cache
 def _preset(name: str) -> dict[str, Any]:
     return read_toml(resources("templates") / "presets" / f"{name}.toml")

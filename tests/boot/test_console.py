@@ -17,6 +17,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from tests.libvirt.world import virsh
 from tests.support import ARMVM, armvm, environment, fresh_name
 
 PROMPT = r"debian@\S+:\S+\$ "
@@ -190,3 +191,34 @@ def test_the_terminal_is_as_it_was_after_a_signal(clone: str, number: signal.Sig
         process.communicate()
         for descriptor in (master, slave):
             os.close(descriptor)
+
+
+def test_it_stays_through_stop_and_start(clone: str) -> None:
+    """Last: the clone boots cold here, but only its first seconds are waited for."""
+    with attached(clone) as stays:
+        wake(stays)
+        virsh("destroy", clone)
+        stays.expect("has stopped; waiting for it to start")
+        time.sleep(1)
+        armvm("start", clone).ok()
+        stays.expect("has started again")
+        stays.expect("UEFI firmware")
+        virsh("reset", clone)
+        stays.expect("UEFI firmware", timeout=60)
+        virsh("destroy", clone)
+        stays.expect("has stopped; waiting for it to start")
+        assert leave(stays) == 0
+    armvm("start", clone).ok()
+    with attached(clone, "--no-reattach") as console:
+        virsh("destroy", clone)
+        console.expect("has stopped")
+        console.expect(pexpect.EOF)
+        console.wait()
+        assert console.exitstatus == 0
+    armvm("start", clone).ok()
+    with attached(clone) as console:
+        armvm("delete", "--yes", clone).ok()
+        console.expect("there is no machine")
+        console.expect(pexpect.EOF)
+        console.wait()
+        assert console.exitstatus == 4

@@ -108,4 +108,4 @@ def test_the_script_is_a_shell_script_that_says_how_it_ended(tmp_path: Path) -> 
     assert tune.DONE in tune.script()
     assert tune.FAILED in tune.script()
     assert check_user_name(tune.USER) == tune.USER
-    assert tune.script() in yaml.safe_load(tune.description())
+    assert yaml.safe_load(tune.USER_DATA) == {"package_update": True}
