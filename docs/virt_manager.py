@@ -2,7 +2,7 @@
 
 .venv/bin/python docs/virt_manager.py arm64-01
 
-The machine must have graphics (no ``--headless``) and a kernel with a driver for them, and should be
+The machine must have graphics (no ``--headless``) and a kernel with a driver for them, and be
 booted. Needs virt-manager, xvfb, openbox, xdotool, imagemagick and dbus (Debian's names).
 """
 
