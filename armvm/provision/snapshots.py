@@ -3,9 +3,9 @@
 A snapshot is a copy of the overlay as a volume of its own, and the machine's metadata knows it.
 libvirt's own will not do (each seen with 9.0). Internal ones it takes of a machine that is off,
 and refuses of one that runs ("internal snapshots of a VM with pflash based firmware are not
-supported"). External ones it cannot go back to ("revert to external snapshot not supported yet"), and each
-leaves the machine on a disk of another name. So virsh lists none of these; a copy costs the
-overlay's size, and binds the machine to no chain of files.
+supported"). External ones it cannot go back to ("revert to external snapshot not supported yet"),
+and each leaves the machine on a disk of another name. So virsh lists none of these; a copy costs
+the overlay's size, and binds the machine to no chain of files.
 """
 
 from __future__ import annotations
