@@ -28,6 +28,7 @@ MODULES: Mapping[str, str] = {
     "edit": "edit",
     "snapshot": "snapshot",
     **dict.fromkeys(("rename", "clone"), "rename"),
+    "boot-report": "boot_report",
     "events": "events",
     "top": "top",
     "run": "throwaway",

@@ -6,6 +6,7 @@ believed only where it makes sense, and a file that cannot be read, or written, 
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import fcntl
 import json
@@ -47,19 +48,19 @@ def kind_of(instance: Instance, now: float | None = None) -> str:
     """Return what makes two boots alike: image, accelerator, vCPUs, ``--fast``, first or later."""
     record = instance.record
     image = record.image.get("digest") or record.image.get("reference") or "unknown image"
-    first = "first" if _age(record.created, now or time.time()) < FIRST else "later"
+    made = seconds_of(record.created)
+    young = made is not None and (now or time.time()) - made < FIRST
+    first = "first" if young else "later"
     fast = "fast" if record.fast else "plain"
     return f"{image} {instance.accelerator} {instance.cpus} {fast} {first}"
 
 
-def _age(created: str, now: float) -> float:
-    """Return the seconds since a record's ``created``; infinite for what is no time."""
-    import calendar
-
+def seconds_of(created: str) -> float | None:
+    """Return a record's ``created`` in Unix time; None for what is no time."""
     try:
-        return now - calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))
+        return float(calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")))
     except ValueError:
-        return math.inf
+        return None
 
 
 class Outlook:

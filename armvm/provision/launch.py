@@ -14,7 +14,7 @@ from armvm.host.golden import Golden
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
-from armvm.provision import clone, create, warm
+from armvm.provision import clone, create, eta, warm
 from armvm.provision.clone import reachable
 from armvm.provision.create import Where
 from armvm.provision.delete import delete_domain
@@ -196,6 +196,10 @@ def _from_golden(
         with _removed_when_interrupted(where, instance.name, progress):
             found = reachable(domain, instance)
     seconds = time.monotonic() - begun
+    if found is not None:
+        stages = {Stage.STARTED: 0.0, Stage.SSH: seconds, Stage.READY: seconds}
+        made = eta.LearntBoot(at=time.time() - seconds, uuid=instance.uuid, stages=stages)
+        eta.learn(f"clone of {golden.name}", made)
     progress.say(f"made from the golden {golden.name} (--cold boots instead)")
     in_background = clone.runs_in_background(plan)
     if in_background:

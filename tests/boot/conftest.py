@@ -33,6 +33,8 @@ class Guest:
     name: str
     user: str
     created: dict[str, Any]
+    #: What its owner's environment has besides: another home than that of who tests.
+    env: dict[str, str]
 
     def ssh(self, *command: str) -> Result:
         """Run a command in the guest."""
@@ -57,15 +59,16 @@ def guest(debian_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "  - {path: /etc/armvm-marker, content: 'from the user'}\n"
         "runcmd:\n  - [sh, -c, 'echo ran > /run/armvm-marker']\n"
     )
+    env = {"HOME": str(tmp_path_factory.mktemp("home")), **data_home()}
     created = armvm(
         *("create", "--name", name, "--cpus", "2", "--mem", "1536", "--disk", "7G"),
         *("--image", "local:debian-12", "--user", "alice", "--user-data", user_data),
         *("--connect", "qemu:///system", "--json", "--timeout", str(BOOT_TIMEOUT)),
-        env={"HOME": str(tmp_path_factory.mktemp("home")), **data_home()},
+        env=env,
         timeout=BOOT_TIMEOUT + 60,
     )
     try:
-        yield Guest(name=name, user="alice", created=created.ok().json)
+        yield Guest(name=name, user="alice", created=created.ok().json, env=env)
     finally:
         armvm("delete", "--yes", name, "--connect", "qemu:///system")
 

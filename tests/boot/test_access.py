@@ -44,6 +44,14 @@ def test_exec_passes_words_output_and_exit_code(machine: str) -> None:
     assert run(machine, "no-such-program").code == 127
 
 
+def test_a_clones_boot_is_its_goldens(machine: str, golden: str) -> None:
+    report = armvm("boot-report", machine, "--json").ok().json
+    assert report["golden"] == golden
+    assert 0 < report["clone_seconds"] < CLONE_TIMEOUT
+    assert {"kernel", "systemd"} <= {span["name"] for span in report["spans"]}
+    assert any("has not booted itself" in note for note in report["notes"])
+
+
 def test_exec_as_another_user_and_with_input(machine: str) -> None:
     user = armvm("show", machine, "--json").ok().json["user"]
     text = "ä\n" * 30_000  # two pieces of input

@@ -21,7 +21,7 @@ def fast(debian_image: Path) -> Iterator[Guest]:
         timeout=BOOT_TIMEOUT,
     )
     try:
-        yield Guest(name=name, user="debian", created=created.ok().json)
+        yield Guest(name=name, user="debian", created=created.ok().json, env={})
     finally:
         armvm("delete", "--yes", name, "--connect", "qemu:///system")
 

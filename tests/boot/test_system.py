@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from lxml import etree
 
 from armvm.guest.identity import fingerprint
 from tests.boot.conftest import Guest
@@ -27,6 +28,31 @@ def test_ready_means_every_stage_was_seen_in_order(guest: Guest) -> None:
 
 def test_it_is_arm64(guest: Guest) -> None:
     assert guest.ssh("uname", "-m").ok().out.strip() == "aarch64"
+
+
+def test_where_the_boots_time_went(guest: Guest, tmp_path: Path) -> None:
+    """By the guest's account and the host's: the sums agree with what create has seen."""
+    svg = tmp_path / "boot.svg"
+    report = armvm("boot-report", guest.name, "--json", "--svg", svg, env=guest.env).ok().json
+    assert report["sources"] == ["guest agent", "this host"]
+    assert report["origin"] == "start"
+    spans = {span["name"]: span for span in report["spans"]}
+    order = ["firmware", "kernel", "initramfs", "systemd", "cloud-init local", "cloud-init final"]
+    starts = [spans[name]["start"] for name in order]
+    assert starts == sorted(starts)
+    assert starts[0] == 0
+    assert spans["kernel"]["start"] == pytest.approx(spans["firmware"]["seconds"], abs=0.01)
+    stages = guest.created["stages"]
+    assert abs(spans["kernel"]["start"] - stages["kernel"]) < 15, "by two clocks"
+    assert spans["ready"]["start"] == pytest.approx(stages["ready"], abs=0.5)
+    assert spans["ssh.service"]["kind"] == "unit"
+    assert any(span["kind"] == "module" for span in report["spans"])
+    assert any(span["critical"] for span in report["spans"])
+    drawn = etree.parse(svg).getroot()
+    assert "cloud-init local" in [element.text for element in drawn.iter()]
+    text = armvm("boot-report", guest.name, env=guest.env).ok().out
+    assert text.startswith(f"boot of {guest.name}: ")
+    assert "█" in text
 
 
 def test_hostname_user_and_sudo(guest: Guest) -> None:
