@@ -37,9 +37,7 @@ Arches = Annotated[
 ]
 SomeArches = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[ARCH]...", help="Only these.", autocompletion=complete.architectures
-    ),
+    typer.Argument(metavar="[ARCH]...", help="Only these.", autocompletion=complete.architectures),
 ]
 Interpreter = Annotated[
     Path | None,
@@ -108,14 +106,16 @@ def conf(arch: Arch, flags: Flags = None, interpreter: Interpreter = None) -> No
     from armvm.provision.binfmt import conf as line
 
     program = str(interpreter) if interpreter else None
-    print(line(arch, program=program) if flags is None else line(arch, flags=flags, program=program))
+    print(
+        line(arch, program=program) if flags is None else line(arch, flags=flags, program=program)
+    )
 
 
 @app.command(
     "register",
     epilog="Examples:\n\n  sudo armvm binfmt register aarch64 arm\n\n"
     "  sudo armvm binfmt register aarch64 --interpreter /opt/qemu-10/bin/qemu-aarch64 --replace\n\n"
-    "  armvm binfmt register aarch64 --user -- ./hello"
+    "  armvm binfmt register aarch64 --user -- ./hello",
 )
 def register_(
     arches: Arches,
@@ -217,3 +217,23 @@ def reset(
             return
     for text in change(arches or []):
         print(text)
+
+
+@app.command(epilog="Examples:\n\n  armvm binfmt test\n\n  armvm binfmt test arm64 armhf --json")
+def test(arches: SomeArches = None, json: Json = False) -> None:
+    """Run a tiny program of each architecture directly, in a chroot and in a mount namespace.
+
+    Each of them fails for reasons of its own, which are told with what mends them: no handler, or
+    one that is disabled; an interpreter that is gone; no flag F. Without names, the architectures
+    that have a handler. Nothing is changed, and no root is needed. The exit code is 12 where
+    something fails.
+    """
+    from armvm.cli.binfmt_text import print_trials
+    from armvm.errors import CommandFailed
+    from armvm.provision.binfmt_test import all_work
+    from armvm.provision.binfmt_test import test as try_them
+
+    found = try_them(arches or [])
+    print_json(found) if json else print_trials(found)
+    if not all_work(found):
+        raise typer.Exit(CommandFailed.exit_code)

@@ -12,8 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 #: What each byte's comparison is shown as: a sign that needs no colour, and a colour.
-_SIGNS = {"equal": ("=", "green"), "partly": ("~", "green"), "differs": ("x", "bold red"),
-          "ignored": (".", "dim"), "missing": ("?", "bold red")}
+_SIGNS = {
+    "equal": ("=", "green"),
+    "partly": ("~", "green"),
+    "differs": ("x", "bold red"),
+    "ignored": (".", "dim"),
+    "missing": ("?", "bold red"),
+}
 _STATES = {"runs": "green", "fails": "bold red", "fails later": "yellow"}
 _WIDEST = 100
 
@@ -113,14 +118,15 @@ def print_trials(found: Sequence[dict[str, Any]]) -> None:
     """Print what `armvm.provision.binfmt_test.test` found."""
     out = _console()
     for one in found:
-        handler = f"handler {one['handler']}" if one["handler"] else "no handler"
+        nobody = "the kernel itself" if one["native"] else "no handler"
+        handler = f"handler {one['handler']}" if one["handler"] else nobody
         _line(out, f"{one['architecture']}: {handler}", "bold")
         for trial in one["trials"]:
             style = {"works": "green", "fails": "bold red", "untested": "yellow"}[trial["outcome"]]
-            _field(out, trial["way"], trial["outcome"], style)
+            _field(out, trial["way"], trial["outcome"], style, 22)
             for name in ("reason", "fix"):
                 if trial[name]:
-                    _field(out, "", f"{name}: {trial[name]}")
+                    _field(out, "", f"{name}: {trial[name]}", "", 22)
 
 
 def _match(out: Console, handler: dict[str, Any], *, taker: bool) -> None:
@@ -194,11 +200,11 @@ def _line(out: Console, text: str, style: str = "") -> None:
     out.print(Text(_clean(text), style), soft_wrap=True)
 
 
-def _field(out: Console, name: str, text: str, style: str = "") -> None:
-    width = max(60, min(shutil.get_terminal_size().columns, _WIDEST)) - 16
+def _field(out: Console, name: str, text: str, style: str = "", column: int = 14) -> None:
+    width = max(60, min(shutil.get_terminal_size().columns, _WIDEST)) - column - 2
     rows = textwrap.wrap(_clean(text), width, break_long_words=False, break_on_hyphens=False)
     for index, row in enumerate(rows or [""]):
-        shown = Text(f"  {'' if index else name:<14}")
+        shown = Text(f"  {'' if index else name:<{column}}")
         shown.append(row, style)
         out.print(shown, soft_wrap=True)
 

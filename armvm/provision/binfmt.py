@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError
+from armvm.errors import ConfigError, MissingCapability
 from armvm.usermode import binfmtd, interpreter
 from armvm.usermode.architectures import ARCHITECTURES, NATIVE, Architecture, find, of_header
 from armvm.usermode.handlers import ROOT, Handler, Table, read, shadows
@@ -65,7 +65,7 @@ def conf(name: str, *, flags: str = FLAGS, program: str | None = None) -> str:
     if program is None:
         try:
             program = str(interpreter.find(architecture))
-        except interpreter.MissingCapability:
+        except MissingCapability:
             program = f"/usr/bin/qemu-{architecture.name}-static"
     return line(rule_for(architecture, program, flags=flags_of(flags)))
 

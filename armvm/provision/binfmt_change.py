@@ -1,4 +1,4 @@
-"""What `armvm binfmt register`, `unregister`, `revert` and `reset` do, for one architecture or more."""
+"""What `armvm binfmt register`, `unregister`, `revert` and `reset` do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from armvm.progress import Progress
 from armvm.provision.binfmt import flags_of
 from armvm.usermode import registrar
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
-from armvm.usermode.registrar import Done, Wish
+from armvm.usermode.registrar import Done
 from armvm.usermode.registration import FLAGS
+from armvm.usermode.wish import Wish, line_of
 
 
 def wish(
@@ -66,7 +67,7 @@ def run_in_own(names: Sequence[str], wanted: Wish, command: Sequence[str], shell
     from armvm.usermode import private
 
     chosen = [find(name) for name in names]
-    lines = [registrar.line_of(one, wanted, Quiet()) for one in chosen]
+    lines = [line_of(one, wanted, Quiet()) for one in chosen]
     return private.run(lines, list(command) or shlex.split(shell))
 
 

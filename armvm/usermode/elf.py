@@ -1,4 +1,4 @@
-"""What an ELF file says of itself: for which machine, static or dynamic, which loader and libraries.
+"""What an ELF file says of itself: its machine, static or dynamic, its loader and libraries.
 
 Only the header, the program headers and the dynamic section are read (System V ABI, chapters 4
 and 5), with `struct` and within limits: these files are anybody's. pyelftools was tried for it

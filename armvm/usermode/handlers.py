@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 #: Where the kernel's file system of handlers is mounted.
@@ -125,7 +126,7 @@ def read(root: Path = ROOT) -> Table:
         mounted=True,
         on=not _text(root / "status").startswith("disabled"),
         handlers=found,
-        certain=all(newer >= older for newer, older in zip(times, times[1:], strict=False)),
+        certain=all(newer >= older for newer, older in pairwise(times)),
     )
 
 
@@ -149,13 +150,9 @@ def shadows(handler: Handler, newer: Sequence[Handler]) -> tuple[Handler, bool] 
         if one.enabled and one.magic and handler.magic:
             mine, theirs = handler.bits(), one.bits()
             common = mine.keys() & theirs.keys()
-            if any(
-                (mine[at][0] ^ theirs[at][0]) & mine[at][1] & theirs[at][1] for at in common
-            ):
+            if any((mine[at][0] ^ theirs[at][0]) & mine[at][1] & theirs[at][1] for at in common):
                 continue
-            whole = all(
-                at in mine and theirs[at][1] & ~mine[at][1] == 0 for at in theirs
-            )
+            whole = all(at in mine and theirs[at][1] & ~mine[at][1] == 0 for at in theirs)
             return one, whole
     return None
 

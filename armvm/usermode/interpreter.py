@@ -1,4 +1,4 @@
-"""The programs that handlers run: where they are, whether they are static, which version they have."""
+"""The programs that handlers run: where they are, whether static, of which version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from armvm import process
 from armvm.errors import ArmvmError, MissingCapability
 from armvm.usermode import elf
-from armvm.usermode.architectures import Architecture
+from armvm.usermode.architectures import Architecture, of_header
 
 #: Directories of interpreters under QEMU's own name.
 BINARIES = Path("/usr/bin")
@@ -64,9 +64,16 @@ def look(path: str, *, version: bool = True) -> Program:
     )
 
 
-def find(
-    architecture: Architecture, *, debian: Path = DEBIAN, binaries: Path = BINARIES
-) -> Path:
+def architecture_of(path: Path) -> Architecture | None:
+    """Return the foreign architecture that an interpreter is itself for, which is a mistake."""
+    try:
+        with path.open("rb") as file:
+            return of_header(file.read(20))
+    except OSError:
+        return None
+
+
+def find(architecture: Architecture, *, debian: Path = DEBIAN, binaries: Path = BINARIES) -> Path:
     """Return the best interpreter that is installed: a static one, by the name that suits P.
 
     Raises MissingCapability, which names the package.

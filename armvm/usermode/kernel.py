@@ -8,9 +8,7 @@ from armvm import process
 from armvm.errors import ArmvmError, Conflict, HostError, MissingCapability, PermissionDenied
 
 #: What the kernel answers to a line, by errno's name in Python.
-_INVALID = (
-    "it refuses the line, or it cannot open the interpreter (flag F); it does not say which"
-)
+_INVALID = "it refuses the line, or it cannot open the interpreter (flag F); it does not say which"
 
 
 def mount(root: Path) -> None:
@@ -51,9 +49,7 @@ def control(root: Path, name: str, word: str) -> None:
         (root / name).write_text(word)
     except FileNotFoundError:
         if word != "-1":
-            raise Conflict(
-                f"the handler {name} was removed meanwhile", hint="try again"
-            ) from None
+            raise Conflict(f"the handler {name} was removed meanwhile", hint="try again") from None
     except OSError as error:
         raise refused(error) from error
 

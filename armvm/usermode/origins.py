@@ -96,8 +96,9 @@ def _container(handler: Handler, *, present: bool | None) -> Origin | None:
         if "C" in flags or not present:
             why = f"flags {flags} and an interpreter {interpreter} without -static{gone}"
             return Origin(kind=Kind.TONISTIIGI, path=None, why=why)
-    elif re.fullmatch(r"/usr/bin/qemu-[a-z0-9_]+-static", interpreter) and "P" not in flags:
-        if not present or len(handler.magic) == 19:
-            why = f"flags {flags or 'none'} without P and {interpreter}{gone}"
-            return Origin(kind=Kind.MULTIARCH, path=None, why=why)
+        return None
+    static = re.fullmatch(r"/usr/bin/qemu-[a-z0-9_]+-static", interpreter)
+    if static and "P" not in flags and (not present or len(handler.magic) == 19):
+        why = f"flags {flags or 'none'} without P and {interpreter}{gone}"
+        return Origin(kind=Kind.MULTIARCH, path=None, why=why)
     return None

@@ -11,35 +11,15 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from armvm.errors import ArmvmError, Conflict, MissingCapability, NotFound, PermissionDenied
+from armvm.errors import ArmvmError, Conflict, NotFound, PermissionDenied
 from armvm.progress import Progress
-from armvm.usermode import binfmtd, handlers, interpreter, kernel, ownfile
+from armvm.usermode import binfmtd, exchange, handlers, interpreter, kernel, ownfile
 from armvm.usermode.architectures import Architecture
+from armvm.usermode.exchange import Places
 from armvm.usermode.handlers import Handler, Table
 from armvm.usermode.ownfile import Own
-from armvm.usermode.registration import FLAGS, Rule, line, parse_line, rule_for
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where things are: binfmt_misc, the directory written to, and all that are read at boot."""
-
-    root: Path = handlers.ROOT
-    etc: Path = binfmtd.ETC
-    boot: tuple[Path, ...] = binfmtd.DIRECTORIES
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What to register: *program* None is the best that is installed.
-
-    *over* lets it go before another tool's handler, *dynamic* lets a dynamic interpreter have F.
-    """
-
-    program: Path | None = None
-    flags: str = FLAGS
-    over: bool = False
-    dynamic: bool = False
+from armvm.usermode.registration import line, parse_line
+from armvm.usermode.wish import Wish, rule_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,43 +37,6 @@ class Done:
     path: Path | None = None
 
 
-def rule_of(architecture: Architecture, wish: Wish, progress: Progress) -> Rule:
-    """Return the rule that a wish comes to, its interpreter looked at.
-
-    Raises NotFound and MissingCapability for an interpreter that cannot do it, ConfigError for
-    what the kernel would refuse.
-    """
-    path = wish.program or interpreter.find(architecture)
-    rule = rule_for(architecture, str(path), flags=wish.flags)
-    line(rule)
-    found = interpreter.look(str(path), version=False)
-    if found.problem is not None:
-        raise NotFound(
-            f"the interpreter {path} cannot be used: {found.problem}",
-            hint="--interpreter FILE takes the path of a qemu-ARCH that can be executed",
-        )
-    if found.static is False and "F" in wish.flags and not wish.dynamic:
-        raise MissingCapability(
-            f"{path} is dynamically linked, so flag F would not make it work in other roots",
-            detail=f"in a chroot or a container the kernel looks there for its loader "
-            f"{found.loader} and then it for its libraries; none of them is there",
-            hint="take a static one (package qemu-user-static), or say --dynamic if it is for "
-            "this root alone",
-        )
-    loose = interpreter.others_can_write(path)
-    if loose is not None:
-        progress.warn(
-            f"{loose} can be changed by others than root, and with it what {architecture.name} "
-            "programs run as, root's too"
-        )
-    return rule
-
-
-def line_of(architecture: Architecture, wish: Wish, progress: Progress) -> str:
-    """Return the line that a wish comes to; raises as `rule_of` does."""
-    return line(rule_of(architecture, wish, progress))
-
-
 def register(
     architecture: Architecture, wish: Wish, progress: Progress, places: Places | None = None
 ) -> Done:
@@ -105,29 +48,28 @@ def register(
     at = places or Places()
     rule = rule_of(architecture, wish, progress)
     _need_root(architecture)
-    table = _mounted(at)
+    table = exchange.mounted(at)
     own = ownfile.read(architecture, at.etc)
     winner = table.winner(architecture.magic)
     mine = own is not None and winner is not None and own.rule.is_handler(winner)
-    if winner is not None and rule.is_handler(winner, whatever_name=True) and table.on:
-        if mine or not wish.over:
-            return _done(architecture, at, changed=False)
+    same = winner is not None and rule.is_handler(winner, whatever_name=True)
+    if same and table.on and (mine or not wish.over):
+        return _done(architecture, at, changed=False)
     if not mine and not wish.over:
         _nobody_elses(architecture, table, at, own)
+    if own is not None and exchange.taken(own, table) and own.rule.name.startswith("qemu-"):
+        ownfile.remove(own)  # the name is somebody else's now: the second one is for that
+        own = None
     name, file = _name(architecture, table, at, own)
     rule = replace(rule, name=name)
     text = line(rule)
-    _remove(own, table, at, over=wish.over)
-    try:
-        kernel.register(at.root, text)
-        _shown(rule, at)
-        before = (*own.before, own.text) if own and own.text != text else own and own.before
-        ownfile.write(
-            Own(path=at.etc / file, text=text, rule=rule, before=before or ()), architecture
-        )
-    except BaseException:
-        _put_back(own, name, at)
-        raise
+    before = () if own is None else own.before if own.text == text else (*own.before, own.text)
+
+    def keep() -> None:
+        exchange.shown(rule, at)
+        ownfile.write(Own(path=at.etc / file, text=text, rule=rule, before=before), architecture)
+
+    exchange.swap(own, rule, table, at, keep)
     return _done(architecture, at, changed=True)
 
 
@@ -139,7 +81,7 @@ def unregister(architecture: Architecture, places: Places | None = None) -> Done
     at = places or Places()
     own = _own(architecture, at)
     _need_root(architecture)
-    _remove(own, handlers.read(at.root), at, over=False)
+    exchange.remove(own, handlers.read(at.root), at)
     ownfile.remove(own)
     return _done(architecture, at, changed=True)
 
@@ -165,14 +107,10 @@ def revert(architecture: Architecture, places: Places | None = None) -> Done:
             f"the interpreter of before, {rule.interpreter}, cannot be used: {found.problem}",
             hint=f"armvm binfmt unregister {architecture.name} goes back to before armvm",
         )
-    table = _mounted(at)
-    _remove(own, table, at, over=False)
-    try:
-        kernel.register(at.root, text)
-        ownfile.write(replace(own, text=text, rule=rule, before=own.before[:-1]), architecture)
-    except BaseException:
-        _put_back(own, rule.name, at)
-        raise
+    table = exchange.mounted(at)
+    exchange.untouched(own, table)
+    earlier = replace(own, text=text, rule=rule, before=own.before[:-1])
+    exchange.swap(own, rule, table, at, lambda: ownfile.write(earlier, architecture))
     return _done(architecture, at, changed=True)
 
 
@@ -184,7 +122,7 @@ def reset(architecture: Architecture, places: Places | None = None) -> Done:
     """
     at = places or Places()
     _need_root(architecture)
-    table = _mounted(at)
+    table = exchange.mounted(at)
     while (own := ownfile.read(architecture, at.etc)) is not None:
         ownfile.remove(own)
     for one in table.takers(architecture.magic):
@@ -236,49 +174,13 @@ def _nobody_elses(architecture: Architecture, table: Table, at: Places, own: Own
         )
 
 
-def _name(
-    architecture: Architecture, table: Table, at: Places, own: Own | None
-) -> tuple[str, str]:
+def _name(architecture: Architecture, table: Table, at: Places, own: Own | None) -> tuple[str, str]:
     """Return what the handler and its file are called."""
     if own is not None:
         return own.rule.name, own.path.name
     common, second = ownfile.names(architecture)
     taken = table.named(common[0]) is not None or (at.etc / common[1]).exists()
     return second if taken else common
-
-
-def _remove(own: Own | None, table: Table, at: Places, *, over: bool) -> None:
-    """Remove armvm's own handler from the kernel; one of its name that differs is not armvm's."""
-    live = table.named(own.rule.name) if own else None
-    if own is None or live is None:
-        return
-    if not own.rule.is_handler(live) and not (over and live.name.startswith("armvm-")):
-        raise Conflict(
-            f"the handler {live.name} is not as armvm registered it; somebody else did since",
-            detail=f"interpreter {live.interpreter}, flags {live.flags or 'none'}",
-            hint=f"rm {own.path} leaves it to them; armvm binfmt reset takes out both",
-        )
-    kernel.control(at.root, live.name, "-1")
-
-
-def _put_back(own: Own | None, name: str, at: Places) -> None:
-    """Undo a registration that did not come to its end."""
-    live = handlers.read(at.root).named(name)
-    if live is not None and (own is None or not own.rule.is_handler(live)):
-        kernel.control(at.root, name, "-1")
-        live = None
-    if own is not None and live is None:
-        kernel.register(at.root, own.text)
-
-
-def _shown(rule: Rule, at: Places) -> None:
-    """Check that the kernel shows what it took."""
-    found = handlers.read(at.root).named(rule.name)
-    if found is None or not rule.is_handler(found):
-        raise MissingCapability(
-            f"the kernel took the handler {rule.name}, but does not show it so",
-            hint=f"look at {at.root / rule.name}",
-        )
 
 
 def _own(architecture: Architecture, at: Places) -> Own:
@@ -290,12 +192,6 @@ def _own(architecture: Architecture, at: Places) -> Own:
             f"armvm binfmt reset {architecture.name} makes it as after a boot",
         )
     return own
-
-
-def _mounted(at: Places) -> Table:
-    if not (at.root / "register").exists():
-        kernel.mount(at.root)
-    return handlers.read(at.root)
 
 
 def _done(architecture: Architecture, at: Places, *, changed: bool) -> Done:

@@ -114,10 +114,9 @@ def parse_line(text: str) -> Rule | None:
 
 def unescape(text: str) -> bytes:
     r"""Return the bytes that a magic stands for: ``\xHH`` is one byte, the rest is itself."""
-    found = re.sub(
+    return re.sub(
         rb"\\x([0-9a-fA-F]{2})", lambda hit: bytes([int(hit[1], 16)]), text.encode(errors="replace")
     )
-    return found
 
 
 def _check(rule: Rule) -> None:

@@ -66,12 +66,18 @@ def _judged(found: Explanation, table: Table) -> Explanation:
 def _handled(found: Explanation) -> Explanation:
     winner, program = found.winner, found.program
     assert winner is not None and program is not None  # noqa: S101 - the caller's condition
-    fix = f"armvm binfmt register {found.architecture.name} --replace" if (
-        found.architecture
-    ) else "register the handler anew, with an interpreter that is there"
+    fix = (
+        f"armvm binfmt register {found.architecture.name} --replace"
+        if (found.architecture)
+        else "register the handler anew, with an interpreter that is there"
+    )
     if program.problem is not None and not winner.fixed:
-        error = 'EACCES ("Permission denied")' if program.resolved else (
-            'ENOENT ("No such file or directory", which means the interpreter, not the program)'
+        error = (
+            'EACCES ("Permission denied")'
+            if program.resolved
+            else (
+                'ENOENT ("No such file or directory", which means the interpreter, not the program)'
+            )
         )
         happens = (
             f"the handler {winner.name} takes it, but its interpreter {winner.interpreter} cannot "

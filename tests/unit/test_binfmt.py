@@ -71,7 +71,9 @@ def test_the_magic_is_the_one_that_debian_registers() -> None:
 
 
 def test_the_registration_line_is_one_the_kernel_accepts() -> None:
-    line = registration.line(registration.rule_for(binfmt.AARCH64, str(Path("/usr/bin/qemu-aarch64-static"))))
+    line = registration.line(
+        registration.rule_for(binfmt.AARCH64, str(Path("/usr/bin/qemu-aarch64-static")))
+    )
     assert 11 <= len(line) <= 1920
     empty, name, kind, offset, magic, mask, interpreter, flags = line.split(":")
     assert (empty, name, kind, offset) == ("", "qemu-aarch64", "M", "0")
@@ -145,7 +147,9 @@ def test_the_command_in_the_hint_does_what_root_would_have_done(
     with pytest.raises(MissingCapability) as caught:
         binfmt.ensure_handler(root, machine="x86_64", uid=1000, interpreters=(interpreter,))
     process.run(["sh", "-c", (caught.value.hint or "").removeprefix("sudo ")])
-    assert (root / "register").read_text() == registration.line(registration.rule_for(binfmt.AARCH64, str(interpreter)))
+    assert (root / "register").read_text() == registration.line(
+        registration.rule_for(binfmt.AARCH64, str(interpreter))
+    )
 
 
 def test_a_disabled_handler_is_enabled_by_root_alone(root: Path) -> None:
@@ -163,4 +167,6 @@ def test_a_disabled_handler_is_enabled_by_root_alone(root: Path) -> None:
 def test_root_registers_where_there_is_none(root: Path, interpreter: Path) -> None:
     with pytest.raises(MissingCapability, match="does not show"):
         binfmt.ensure_handler(root, machine="x86_64", uid=0, interpreters=(interpreter,))
-    assert (root / "register").read_text() == registration.line(registration.rule_for(binfmt.AARCH64, str(interpreter)))
+    assert (root / "register").read_text() == registration.line(
+        registration.rule_for(binfmt.AARCH64, str(interpreter))
+    )
