@@ -34,6 +34,9 @@ OWN = {
     "s390x": ((64, 22),),
 }
 
+#: How many bytes of a file the kernel gives to those who decide (BINPRM_BUF_SIZE).
+HEADER = 256
+
 
 class Outcome(str, Enum):
     """What comes of execve."""
@@ -55,7 +58,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What is known of a file and what will happen; *header* is its first 128 bytes.
+    """What is known of a file and what will happen; *header* is its first 256 bytes.
 
     *candidates* are the handlers of its architecture, taken or not, the latest first, and
     *interpreters* the programs of the winner and of a script's first line.
@@ -151,7 +154,7 @@ def _header(path: Path) -> bytes:
             what = "no regular file" if path.exists() else "not there"
             raise NotFound(f"{path} is {what}", hint="name a program's file")
         with path.open("rb") as file:
-            return file.read(128)
+            return file.read(HEADER)
     except PermissionError as error:
         raise PermissionDenied(
             f"{path} cannot be read", hint=f"sudo armvm binfmt explain {path}"
@@ -176,8 +179,9 @@ def _script(header: bytes) -> str | None:
     """Return the interpreter that a script's first line names: "" where it names none."""
     if header[:2] != b"#!":
         return None
-    words = header[2:].split(b"\n", 1)[0].split()
-    return words[0].decode(errors="replace") if words else ""
+    # Blanks end the name for the kernel, nothing else: a CR before the line's end belongs to it.
+    first = header[2:].split(b"\n", 1)[0].strip(b" \t").replace(b"\t", b" ").split(b" ")[0]
+    return first.split(b"\0")[0].decode(errors="replace")
 
 
 def _candidates(

@@ -49,11 +49,16 @@ def register(
     rule = rule_of(architecture, wish, progress)
     _need_root(architecture)
     table = exchange.mounted(at)
+    if not table.on:
+        raise Conflict(
+            "binfmt_misc is switched off, so the kernel asks no handler",
+            hint=f"sudo sh -c 'echo 1 > {at.root / 'status'}'",
+        )
     own = ownfile.read(architecture, at.etc)
     winner = table.winner(architecture.magic)
     mine = own is not None and winner is not None and own.rule.is_handler(winner)
     same = winner is not None and rule.is_handler(winner, whatever_name=True)
-    if same and table.on and (mine or not wish.over):
+    if same and (mine or not wish.over):
         return _done(architecture, at, changed=False)
     if not mine and not wish.over:
         _nobody_elses(architecture, table, at, own)
@@ -212,6 +217,6 @@ def _need_root(architecture: Architecture) -> None:
     if os.geteuid() != 0:
         raise PermissionDenied(
             "only root can change this host's binfmt handlers",
-            hint=f"sudo armvm binfmt register {architecture.name}; or --user, which registers "
-            "it in a user namespace of your own (Linux 6.7)",
+            hint=f"run it with sudo; or armvm binfmt register {architecture.name} --user, which "
+            "registers it in a user namespace of your own (Linux 6.7)",
         )

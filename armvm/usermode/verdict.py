@@ -158,7 +158,7 @@ def _script(found: Explanation) -> Explanation:
             f"line names, {why}"
         )
         fix = f"install {name}, or name another in the first line"
-        if name.endswith("\r") or b"\r\n" in found.header:
+        if name.endswith("\r"):
             fix = "its lines end in CR LF; the interpreter's name then ends in CR: convert them"
         return replace(found, outcome=Outcome.FAILS, happens=happens, fix=fix)
     happens = f"the kernel starts {name} with it: {found.inner.happens}"
