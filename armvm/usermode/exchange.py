@@ -15,11 +15,15 @@ from armvm.usermode.registration import Rule, line
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where things are: binfmt_misc, the directory written to, and all that are read at boot."""
+    """Where things are: binfmt_misc, the directory written to, and all that are read at boot.
+
+    *uid* is who asks; None is this process's own.
+    """
 
     root: Path = handlers.ROOT
     etc: Path = binfmtd.ETC
     boot: tuple[Path, ...] = binfmtd.DIRECTORIES
+    uid: int | None = None
 
 
 def mounted(at: Places) -> Table:

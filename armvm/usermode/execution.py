@@ -24,16 +24,6 @@ from armvm.usermode.handlers import Handler, Table
 from armvm.usermode.interpreter import Program
 from armvm.usermode.libraries import Wanted
 
-#: What kernels run without a handler: ``uname -m`` to (class, machine) of ELF.
-OWN = {
-    "x86_64": ((64, 62), (32, 3)),
-    "aarch64": ((64, 183),),
-    "armv7l": ((32, 40),),
-    "riscv64": ((64, 243),),
-    "ppc64le": ((64, 21),),
-    "s390x": ((64, 22),),
-}
-
 #: How many bytes of a file the kernel gives to those who decide (BINPRM_BUF_SIZE).
 HEADER = 256
 
@@ -100,7 +90,7 @@ def examine(
     found = elf.read(path) if header[:4] == b"\x7fELF" else None
     host = machine or platform.machine()
     architecture = architectures.of_header(header)
-    native = found is not None and (found.bits, found.machine) in OWN.get(host, ())
+    native = found is not None and (found.bits, found.machine) in interpreter.OWN.get(host, ())
     winner = table.winner(header) if table.on else None
     prefix = sysroot or (environment or {}).get("QEMU_LD_PREFIX") or None
     at = libraries.places(

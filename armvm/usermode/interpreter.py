@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import stat
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from armvm.errors import ArmvmError, MissingCapability
 from armvm.usermode import elf
 from armvm.usermode.architectures import Architecture, of_header
 
+#: What kernels run without a handler: ``uname -m`` to (class, machine) of ELF.
+OWN = {
+    "x86_64": ((64, 62), (32, 3)),
+    "aarch64": ((64, 183),),
+    "armv7l": ((32, 40),),
+    "riscv64": ((64, 243),),
+    "ppc64le": ((64, 21),),
+    "s390x": ((64, 22),),
+}
 #: Directories of interpreters under QEMU's own name.
 BINARIES = Path("/usr/bin")
 #: Debian's links, by whose names QEMU knows that the handler has flag P.
@@ -62,6 +72,18 @@ def look(path: str, *, version: bool = True) -> Program:
         version=_version(resolved) if version else None,
         problem=None,
     )
+
+
+def is_ours(path: Path, machine: str | None = None) -> bool:
+    """Tell whether this host's kernel (``uname -m``) runs a file by itself: its ELF, or a script."""
+    try:
+        found = elf.read(path)
+        if found is None:
+            with path.open("rb") as file:
+                return file.read(2) == b"#!"
+    except OSError:
+        return False
+    return (found.bits, found.machine) in OWN.get(machine or platform.machine(), ())
 
 
 def architecture_of(path: Path) -> Architecture | None:

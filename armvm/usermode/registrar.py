@@ -46,8 +46,8 @@ def register(
     another tool's handler, or its file, has the architecture and the wish is not to go before it.
     """
     at = places or Places()
+    _need_root(architecture, at)
     rule = rule_of(architecture, wish, progress)
-    _need_root(architecture)
     table = exchange.mounted(at)
     if not table.on:
         raise Conflict(
@@ -85,7 +85,7 @@ def unregister(architecture: Architecture, places: Places | None = None) -> Done
     """
     at = places or Places()
     own = _own(architecture, at)
-    _need_root(architecture)
+    _need_root(architecture, at)
     exchange.remove(own, handlers.read(at.root), at)
     ownfile.remove(own)
     return _done(architecture, at, changed=True)
@@ -101,7 +101,7 @@ def revert(architecture: Architecture, places: Places | None = None) -> Done:
     own = _own(architecture, at)
     if not own.before:
         return unregister(architecture, at)
-    _need_root(architecture)
+    _need_root(architecture, at)
     text = own.before[-1]
     rule = parse_line(text)
     if rule is None or rule.name != own.rule.name:
@@ -126,7 +126,7 @@ def reset(architecture: Architecture, places: Places | None = None) -> Done:
     are registered, in its order. What a container or binfmt-support registered is gone.
     """
     at = places or Places()
-    _need_root(architecture)
+    _need_root(architecture, at)
     table = exchange.mounted(at)
     while (own := ownfile.read(architecture, at.etc)) is not None:
         ownfile.remove(own)
@@ -213,8 +213,8 @@ def _done(architecture: Architecture, at: Places, *, changed: bool) -> Done:
     )
 
 
-def _need_root(architecture: Architecture) -> None:
-    if os.geteuid() != 0:
+def _need_root(architecture: Architecture, at: Places) -> None:
+    if (os.geteuid() if at.uid is None else at.uid) != 0:
         raise PermissionDenied(
             "only root can change this host's binfmt handlers",
             hint=f"run it with sudo; or armvm binfmt register {architecture.name} --user, which "

@@ -113,9 +113,18 @@ def explained(
     """Return why execve failed with this errno, and what mends it."""
     winner = table.winner(architecture.magic) if table.on else None
     told = f"{os.strerror(number)} (errno {errno.errorcode.get(number, number)})"
-    if number == errno.ENOEXEC or winner is None:
+    if winner is None:
         return (f"{told}: {_nobody(architecture, table)}", _nobody_fix(architecture, table))
     found = interpreter.look(winner.interpreter, version=False)
+    if number == errno.ENOEXEC:
+        if found.resolved and not interpreter.is_ours(Path(found.resolved)):
+            reason = f"the interpreter {winner.interpreter} is itself no program of this host"
+            return f"{told}: {reason}", _fix(architecture)
+        reason = (
+            f"{handlers.ROOT} shows the handler {winner.name}, but the kernel does not ask it: "
+            "this user namespace has a binfmt_misc of its own, which is not the one mounted there"
+        )
+        return f"{told}: {reason}", "leave the namespace, or mount its binfmt_misc"
     if number == errno.ENOENT and not winner.fixed:
         if way is Way.DIRECT:
             reason = f"the interpreter {winner.interpreter} is gone: {found.problem}"
