@@ -150,6 +150,11 @@ def _warnings(handler: Handler, program: interpreter.Program) -> list[str]:
         )
     elif program.problem:
         found.append(f"its interpreter cannot be used: {program.problem}")
+    elif handler.fixed and (program.changed or 0) > (handler.registered or program.changed or 0):
+        found.append(
+            "the file at its path is newer than the registration (an upgrade?); flag F keeps the "
+            "older one in use until it is registered anew"
+        )
     if handler.fixed and program.static is False:
         found.append(
             "flag F with a dynamic interpreter: in other roots its loader "

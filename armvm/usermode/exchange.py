@@ -27,6 +27,7 @@ class Places:
 
 
 def mounted(at: Places) -> Table:
+    """Return what is registered, binfmt_misc mounted if it was not. Raises MissingCapability."""
     if not (at.root / "register").exists():
         kernel.mount(at.root)
     return handlers.read(at.root)

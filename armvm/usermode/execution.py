@@ -51,7 +51,7 @@ class Explanation:
     """What is known of a file and what will happen; *header* is its first 256 bytes.
 
     *candidates* are the handlers of its architecture, taken or not, the latest first, and
-    *interpreters* the programs of the winner and of a script's first line.
+    *program* the interpreter of the one that takes it. *prefix* is the sysroot that was asked for.
     """
 
     path: Path
@@ -66,6 +66,7 @@ class Explanation:
     loader: Wanted | None
     libraries: tuple[Wanted, ...]
     script: str | None
+    prefix: str | None = None
     inner: Explanation | None = None
     outcome: Outcome = Outcome.RUNS
     happens: str = ""
@@ -95,6 +96,7 @@ def examine(
     prefix = sysroot or (environment or {}).get("QEMU_LD_PREFIX") or None
     at = libraries.places(
         None if native else architecture,
+        path,
         sysroot=None if native and not sysroot else prefix,
         triplets=(f"{host}-linux-gnu", "i386-linux-gnu") if native else (),
     )
@@ -116,6 +118,7 @@ def examine(
         if found
         else (),
         script=script,
+        prefix=None if native else sysroot,
     )
 
 

@@ -36,6 +36,7 @@ class Program:
     """An interpreter as it is found on this host now.
 
     *resolved* is its path with links followed, *static* and *version* are None where unknown.
+    *changed* is when the file was last changed or put there (ctime), in nanoseconds since 1970.
     *problem* says why it cannot be run by this path. (A handler with flag F keeps the file that
     it opened, also when the path has none any more.)
     """
@@ -46,6 +47,7 @@ class Program:
     loader: str | None
     version: str | None
     problem: str | None
+    changed: int | None = None
 
 
 def look(path: str, *, version: bool = True) -> Program:
@@ -62,6 +64,7 @@ def look(path: str, *, version: bool = True) -> Program:
         if not os.access(resolved, os.X_OK):
             return _unusable(path, resolved, "it may not be executed")
         found = elf.read(Path(resolved))
+        changed = Path(resolved).stat().st_ctime_ns
     except (OSError, ValueError) as error:
         return _unusable(path, None, getattr(error, "strerror", None) or str(error))
     return Program(
@@ -71,11 +74,12 @@ def look(path: str, *, version: bool = True) -> Program:
         loader=None if found is None else found.loader,
         version=_version(resolved) if version else None,
         problem=None,
+        changed=changed,
     )
 
 
 def is_ours(path: Path, machine: str | None = None) -> bool:
-    """Tell whether this host's kernel (``uname -m``) runs a file by itself: its ELF, or a script."""
+    """Tell whether a host's kernel (this one's: ``uname -m``) runs a file: its ELF, or a script."""
     try:
         found = elf.read(path)
         if found is None:

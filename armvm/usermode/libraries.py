@@ -44,9 +44,16 @@ class Places:
 
 
 def places(
-    architecture: Architecture | None, *, sysroot: str | None, triplets: Sequence[str] = ()
+    architecture: Architecture | None,
+    program: Path,
+    *,
+    sysroot: str | None,
+    triplets: Sequence[str] = (),
 ) -> Places:
-    """Return where a program of an architecture is looked after; None: this host's own."""
+    """Return where to look for a program of an architecture; None: this host's own.
+
+    Directories above the program are possible prefixes too: it may lie in its own root.
+    """
     if architecture is None:
         return Places(prefixes=(sysroot or "",), triplets=tuple(triplets))
     if sysroot:
@@ -57,7 +64,10 @@ def places(
     return Places(
         prefixes=(*prefixes, ""),
         triplets=architecture.triplets,
-        possible=tuple(f"/usr/{triplet}" for triplet in architecture.triplets),
+        possible=(
+            *(str(one) for one in program.absolute().parents if one != Path("/")),
+            *(f"/usr/{triplet}" for triplet in architecture.triplets),
+        ),
     )
 
 

@@ -87,6 +87,9 @@ def _handled(found: Explanation) -> Explanation:
     runs = f"the kernel starts {winner.interpreter} (handler {winner.name}) with it"
     if program.problem is not None:
         runs += ", from the file that it opened at registration: the path has none any more"
+    if found.prefix is not None and found.elf is not None and found.elf.loader is not None:
+        call = f"QEMU_LD_PREFIX={shlex.quote(found.prefix)} {shlex.quote(str(found.path))}"
+        runs = f"run as {call}, {runs}"
     if not winner.fixed:
         runs += "; in a chroot or container that has no such file it fails with ENOENT (no flag F)"
     return _loading(found, runs)

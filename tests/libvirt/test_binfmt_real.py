@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,8 @@ def place(request: pytest.FixtureRequest) -> Host:
     if request.param == "namespace":
         found: Host = request.getfixturevalue("space")
         return found
-    if os.geteuid() != 0 or not (ROOT / "register").exists():
-        pytest.skip("needs root, and binfmt_misc mounted on the host")
+    if os.geteuid() != 0 or not os.access(ROOT / "register", os.W_OK):
+        pytest.skip("needs root, and binfmt_misc mounted so that it can be written")
     return Host(enter=(), replace=("--replace",))
 
 
@@ -110,7 +111,7 @@ def rooted(tmp_path: Path, program: Path) -> Path:
 
 def hidden(directory: Path, command: Sequence[str | Path]) -> list[str | Path]:
     """The words that run a command in a mount namespace where a directory is empty."""
-    helper = [sys.executable, "-I", "-S", inside.__file__, "--hide", directory]
+    helper: list[str | Path] = [sys.executable, "-I", "-S", inside.__file__, "--hide", directory]
     return ["unshare", "--mount", "--", *helper, "--", *command]
 
 
@@ -232,6 +233,24 @@ def test_a_newer_interpreter_and_back(space: Host, tmp_path: Path) -> None:
     space.armvm("binfmt", "revert", "aarch64").ok()
     assert space.state() == empty
     space.armvm("binfmt", "revert", "aarch64").failed(4)
+
+
+def test_an_upgrade_under_a_fixed_handler_is_told(space: Host, tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu-aarch64"
+    shutil.copy(QEMU, qemu)
+    space.armvm("binfmt", "register", "aarch64", "--interpreter", qemu).ok()
+
+    def warnings() -> str:
+        found = space.armvm("binfmt", "status", "aarch64", "--json").ok().json
+        return " ".join(found["handlers"][0]["warnings"])
+
+    assert "newer" not in warnings()
+    time.sleep(0.02)  # the kernel's clock of files goes in ticks
+    shutil.copy(QEMU, tmp_path / "upgrade")
+    (tmp_path / "upgrade").replace(qemu)
+    assert "newer" in warnings()
+    qemu.unlink()
+    assert "cannot be used any more" in warnings()
 
 
 def test_bad_interpreters_change_nothing(space: Host, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def test_a_dynamic_program_finds_its_libraries_in_a_sysroot(tmp_path: Path) -> N
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libfoo.so.1").write_bytes(dynamic(machine=62))
     found = told(program, FULL, sysroot=str(root))
+    assert f"QEMU_LD_PREFIX={root}" in found.happens
     assert found.loader is not None
     assert found.loader.path == f"{root}/lib/ld-linux-aarch64.so.1"
     assert found.libraries[0].path == f"{root}/usr/lib/aarch64-linux-gnu/libc.so.6"
@@ -149,6 +150,14 @@ def test_a_dynamic_program_finds_its_libraries_in_a_sysroot(tmp_path: Path) -> N
     by_prefix = told(program, FULL, environment={"QEMU_LD_PREFIX": str(root)})
     assert by_prefix.libraries[1].path == f"{tmp_path}/lib/libfoo.so.1"
     assert by_prefix.outcome is Outcome.RUNS
+
+
+def test_a_program_in_its_own_root_is_told_to_have_it_as_prefix(tmp_path: Path) -> None:
+    for name in ("bin/program", "lib/ld-linux-aarch64.so.1", "lib/libc.so.6", "lib/libfoo.so.1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        made(tmp_path / name, dynamic())
+    program = tmp_path / "bin" / "program"
+    assert told(program, FULL).fix == f"QEMU_LD_PREFIX={tmp_path} {program}"
 
 
 @pytest.mark.parametrize(
