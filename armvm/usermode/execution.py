@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,6 +123,12 @@ def examine(
     )
 
 
+def command(path: Path) -> str:
+    """Return a file as a shell's command line calls it."""
+    text = str(path)
+    return shlex.quote(text if "/" in text else f"./{text}")
+
+
 def mode_problem(path: Path) -> str | None:
     """Return why the kernel would not even look into a file, if so."""
     try:
@@ -146,8 +153,10 @@ def _header(path: Path) -> bytes:
         if not path.is_file():
             what = "no regular file" if path.exists() else "not there"
             raise NotFound(f"{path} is {what}", hint="name a program's file")
-        with path.open("rb") as file:
-            return file.read(HEADER)
+        # Some files of /proc are regular by their mode, and answer only when there is news.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            return file.read(HEADER) or b""
     except PermissionError as error:
         raise PermissionDenied(
             f"{path} cannot be read", hint=f"sudo armvm binfmt explain {path}"

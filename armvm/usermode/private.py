@@ -74,7 +74,8 @@ def _trouble(text: str) -> ArmvmError:
     told = os.strerror(number)
     if step == "mount":
         why = {
-            errno.EPERM: "before Linux 6.7 only root of the host can",
+            errno.EPERM: "only Linux 6.7 and newer allow it, and only outside containers",
+            errno.EACCES: "a security module forbids it (AppArmor, SELinux)",
             errno.ENODEV: "the module binfmt_misc is not loaded: sudo modprobe binfmt_misc",
         }
         return MissingCapability(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from armvm.errors import NotFound, PermissionDenied
-from armvm.usermode.execution import Explanation, Kind, Outcome, examine, mode_problem
+from armvm.usermode.execution import Explanation, Kind, Outcome, command, examine, mode_problem
 from armvm.usermode.handlers import Table
 
 #: How far scripts of scripts are followed; the kernel gives up after as many (ELOOP).
@@ -88,7 +88,7 @@ def _handled(found: Explanation) -> Explanation:
     if program.problem is not None:
         runs += ", from the file that it opened at registration: the path has none any more"
     if found.prefix is not None and found.elf is not None and found.elf.loader is not None:
-        call = f"QEMU_LD_PREFIX={shlex.quote(found.prefix)} {shlex.quote(str(found.path))}"
+        call = f"QEMU_LD_PREFIX={shlex.quote(found.prefix)} {command(found.path)}"
         runs = f"run as {call}, {runs}"
     if not winner.fixed:
         runs += "; in a chroot or container that has no such file it fails with ENOENT (no flag F)"
@@ -137,7 +137,7 @@ def _loading(found: Explanation, runs: str) -> Explanation:
 def _library_fix(found: Explanation) -> str | None:
     wanted = [one for one in (found.loader, *found.libraries) if one is not None]
     elsewhere = next((one.elsewhere for one in wanted if one.elsewhere), None)
-    program = shlex.quote(str(found.path))
+    program = command(found.path)
     if found.architecture is None or found.native:
         return "install the packages that have the missing files"
     if elsewhere:
@@ -195,7 +195,7 @@ def _elf(found: Explanation, table: Table) -> Explanation:
 
 def _mode_fix(found: Explanation, problem: str) -> str | None:
     if "chmod" in problem:
-        return f"chmod +x {shlex.quote(str(found.path))}"
+        return f"chmod +x {command(found.path)}"
     return "copy it to a file system that is not mounted noexec" if "noexec" in problem else None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm.errors import MissingCapability, NotFound
+from armvm.errors import Conflict, MissingCapability, NotFound
 from armvm.progress import Progress
 from armvm.usermode import interpreter
-from armvm.usermode.architectures import Architecture
+from armvm.usermode.architectures import NATIVE, Architecture
 from armvm.usermode.registration import FLAGS, Rule, line, rule_for
 
 
@@ -25,12 +26,21 @@ class Wish:
     dynamic: bool = False
 
 
-def rule_of(architecture: Architecture, wish: Wish, progress: Progress) -> Rule:
+def rule_of(
+    architecture: Architecture, wish: Wish, progress: Progress, *, machine: str | None = None
+) -> Rule:
     """Return the rule that a wish comes to, its interpreter looked at.
 
-    Raises NotFound and MissingCapability for an interpreter that cannot do it, ConfigError for
+    *machine* is the host's (``uname -m``). Raises Conflict for the host's own architecture,
+    NotFound and MissingCapability for an interpreter that cannot do it, ConfigError for
     what the kernel would refuse.
     """
+    if NATIVE.get(machine or platform.machine()) == architecture.name:
+        raise Conflict(
+            f"this host runs {architecture.name} programs by itself",
+            detail="a handler would take them all, its own interpreter too, and then none ran",
+            hint="register another architecture; armvm binfmt status shows which are native",
+        )
     path = wish.program or interpreter.find(architecture)
     rule = rule_for(architecture, str(path), flags=wish.flags)
     line(rule)

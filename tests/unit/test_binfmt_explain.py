@@ -14,7 +14,7 @@ from armvm.errors import ArmvmError, NotFound
 from armvm.provision.binfmt_explain import explain as facts
 from armvm.usermode import elf, tiny
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
-from armvm.usermode.execution import Explanation, Outcome
+from armvm.usermode.execution import Explanation, Outcome, command
 from armvm.usermode.handlers import Table, parse
 from armvm.usermode.verdict import explain
 from tests import schemas
@@ -216,6 +216,14 @@ def test_what_is_no_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
         with pytest.raises(NotFound) as caught:
             told(tmp_path / name)
         assert caught.value.hint
+
+
+def test_a_program_of_the_current_directory_is_called_by_its_path(
+    program: Path, tmp_path: Path
+) -> None:
+    program.chmod(0o644)
+    assert command(Path("program")) == "./program"
+    assert told(program).fix == f"chmod +x {program}"
 
 
 def test_mutated_files_never_break_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from armvm.usermode.architectures import find
 from armvm.usermode.exchange import Places
 from armvm.usermode.ownfile import Own
 from armvm.usermode.registration import line, rule_for
-from armvm.usermode.wish import Wish
+from armvm.usermode.wish import Wish, rule_of
 from tests.unit.test_binfmt_handlers import DATA, STATUS
 
 ARM64 = find("arm64")
@@ -112,6 +112,12 @@ def test_an_interpreter_that_others_can_change_is_warned_of(
     with pytest.raises(ArmvmError):
         registrar.register(ARM64, Wish(program=program), Plain(sys.stderr), places)
     assert "can be changed by others" in capsys.readouterr().err
+
+
+def test_the_hosts_own_architecture_has_no_handler(wish: Wish) -> None:
+    with pytest.raises(Conflict, match="by itself"):
+        rule_of(ARM64, wish, Quiet(), machine="aarch64")
+    assert rule_of(ARM64, wish, Quiet(), machine="x86_64").magic == ARM64.magic
 
 
 def test_a_file_of_armvms_is_its_record(places: Places) -> None:
