@@ -112,3 +112,10 @@ def snapshots(incomplete: str) -> list[str]:
         return snapshot_names(open_host(None))
 
     return _silently(look, incomplete)
+
+
+def architectures(incomplete: str) -> list[str]:
+    """Complete the architectures that there are binfmt handlers for."""
+    from armvm.provision.binfmt import architecture_names
+
+    return [name for name in architecture_names() if name.startswith(incomplete)]

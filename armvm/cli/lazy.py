@@ -47,6 +47,7 @@ MODULES: Mapping[str, str] = {
     "image": "image",
     "xml": "files",
     "seed": "files",
+    "binfmt": "binfmt",
     "explain": "explain",
     "config": "config",
     "doctor": "doctor",

@@ -95,9 +95,13 @@ def _run(words: list[str]) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take off what follows ``--`` in ``armvm ssh|run|exec … -- CMD…``: none of it is ours."""
+    """Take off what follows ``--`` in ``armvm ssh|run|exec … -- CMD…``: none of it is ours.
+
+    Also in ``armvm binfmt register … -- CMD…``.
+    """
     verb = next((word for word in words if not word.startswith("-")), None)
-    if verb not in ("ssh", "run", "exec") or "--" not in words:
+    ends = verb in ("ssh", "run", "exec") or (verb == "binfmt" and "register" in words)
+    if not ends or "--" not in words:
         return words, []
     at = words.index("--")
     return words[:at], words[at + 1 :]

@@ -120,7 +120,7 @@ def _handler() -> Check:
             ok=False,
             needed=False,
             found="no handler for ARM64 programs, for image build",
-            fix="run 'armvm image build debian-12' as root: it registers one",
+            fix=f"sudo armvm binfmt register {binfmt.AARCH64.name}",
         )
     found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags or 'none'})"
     sound = handler.enabled and handler.fixed
@@ -131,7 +131,7 @@ def _handler() -> Check:
         ok=sound,
         needed=False,
         found=found,
-        fix=None if sound else f"see {binfmt.ROOT / handler.name}",
+        fix=None if sound else f"sudo armvm binfmt register {binfmt.AARCH64.name} --replace",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from armvm.errors import MissingCapability
-from armvm.usermode import binfmt
+from armvm.usermode import binfmt, handlers, registration
 
 #: As a Debian 12 kernel shows its own handler.
 DEBIAN = """\
@@ -52,7 +52,7 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_handler_takes_its_own_programs_only() -> None:
-    handler = binfmt.parse("qemu-aarch64", DEBIAN)
+    handler = handlers.parse("qemu-aarch64", DEBIAN)
     assert handler.enabled
     assert handler.fixed
     assert handler.interpreter == "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
@@ -66,24 +66,26 @@ def test_a_handler_takes_its_own_programs_only() -> None:
 
 
 def test_the_magic_is_the_one_that_debian_registers() -> None:
-    handler = binfmt.parse("qemu-aarch64", DEBIAN)
-    assert (handler.magic, handler.mask) == (binfmt.MAGIC, binfmt.MASK)
+    handler = handlers.parse("qemu-aarch64", DEBIAN)
+    assert (handler.magic, handler.mask) == (binfmt.AARCH64.magic, binfmt.AARCH64.mask)
 
 
 def test_the_registration_line_is_one_the_kernel_accepts() -> None:
-    line = binfmt.registration(Path("/usr/bin/qemu-aarch64-static"))
+    line = registration.line(
+        registration.rule_for(binfmt.AARCH64, str(Path("/usr/bin/qemu-aarch64-static")))
+    )
     assert 11 <= len(line) <= 1920
     empty, name, kind, offset, magic, mask, interpreter, flags = line.split(":")
     assert (empty, name, kind, offset) == ("", "qemu-aarch64", "M", "0")
     assert interpreter == "/usr/bin/qemu-aarch64-static"
     assert set(flags) == set("POF")
-    for part, wanted in ((magic, binfmt.MAGIC), (mask, binfmt.MASK)):
+    for part, wanted in ((magic, binfmt.AARCH64.magic), (mask, binfmt.AARCH64.mask)):
         assert bytes.fromhex(part.replace("\\x", "")) == wanted
         assert part.count("\\x") == len(wanted)
 
 
 def test_other_handlers_are_not_mistaken_for_it(root: Path) -> None:
-    assert {handler.name for handler in binfmt.handlers(root)} == {"qemu-arm", "jar"}
+    assert {handler.name for handler in handlers.handlers(root)} == {"qemu-arm", "jar"}
     assert binfmt.aarch64_handler(root) is None
 
 
@@ -145,7 +147,9 @@ def test_the_command_in_the_hint_does_what_root_would_have_done(
     with pytest.raises(MissingCapability) as caught:
         binfmt.ensure_handler(root, machine="x86_64", uid=1000, interpreters=(interpreter,))
     process.run(["sh", "-c", (caught.value.hint or "").removeprefix("sudo ")])
-    assert (root / "register").read_text() == binfmt.registration(interpreter)
+    assert (root / "register").read_text() == registration.line(
+        registration.rule_for(binfmt.AARCH64, str(interpreter))
+    )
 
 
 def test_a_disabled_handler_is_enabled_by_root_alone(root: Path) -> None:
@@ -163,4 +167,6 @@ def test_a_disabled_handler_is_enabled_by_root_alone(root: Path) -> None:
 def test_root_registers_where_there_is_none(root: Path, interpreter: Path) -> None:
     with pytest.raises(MissingCapability, match="does not show"):
         binfmt.ensure_handler(root, machine="x86_64", uid=0, interpreters=(interpreter,))
-    assert (root / "register").read_text() == binfmt.registration(interpreter)
+    assert (root / "register").read_text() == registration.line(
+        registration.rule_for(binfmt.AARCH64, str(interpreter))
+    )

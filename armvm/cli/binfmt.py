@@ -1,0 +1,239 @@
+"""``binfmt status|explain|conf|register|unregister|revert|reset|test``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import print_json, progress_for
+from armvm.cli.options import Json, Quiet
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_help_panel="Foreign programs",
+    help="Handlers by which this host runs programs of other architectures (qemu-user).",
+)
+
+Arch = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARCH",
+        help="aarch64, arm, armeb, riscv64, ppc64le or s390x; Debian's and docker's names too.",
+        autocompletion=complete.architectures,
+    ),
+]
+Arches = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ARCH...",
+        help="aarch64, arm, armeb, riscv64, ppc64le or s390x; Debian's and docker's names too.",
+        autocompletion=complete.architectures,
+    ),
+]
+SomeArches = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ARCH]...", help="Only these.", autocompletion=complete.architectures),
+]
+Interpreter = Annotated[
+    Path | None,
+    typer.Option(
+        "--interpreter",
+        metavar="FILE",
+        help="The qemu-ARCH to run. Default: the static one that is installed.",
+    ),
+]
+Flags = Annotated[
+    str | None,
+    typer.Option(
+        "--flags",
+        metavar="FLAGS",
+        help="Some of P (keep argv[0]), O (hand over an open file), F (open the interpreter now, "
+        "for chroots and containers), C (setuid programs work, and make their owner root). "
+        "Default: POF.",
+    ),
+]
+
+
+@app.command(epilog="Examples:\n\n  armvm binfmt status\n\n  armvm binfmt status arm64 --json")
+def status(arches: SomeArches = None, json: Json = False) -> None:
+    """Show which handlers there are, who registered them, and whether they can work."""
+    from armvm.cli.binfmt_text import print_status
+    from armvm.provision.binfmt import status as look
+
+    found = look(arches or [])
+    print_json(found) if json else print_status(found)
+
+
+@app.command(
+    epilog="Examples:\n\n  armvm binfmt explain ./hello\n\n"
+    "  armvm binfmt explain ./rootfs/bin/ls --sysroot ./rootfs"
+)
+def explain(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A program, or any file.")],
+    sysroot: Annotated[
+        Path | None,
+        typer.Option(
+            "--sysroot",
+            "-L",
+            metavar="DIR",
+            help="Where its loader and libraries are looked for. Default: $QEMU_LD_PREFIX.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Explain what a program is, which handler takes it and why, and what happens when it runs."""
+    from armvm.cli.binfmt_text import print_explanation
+    from armvm.provision.binfmt_explain import explain as look
+
+    found = look(file, sysroot, os.environ)
+    print_json(found) if json else print_explanation(found)
+
+
+@app.command(
+    epilog="Examples:\n\n  armvm binfmt conf aarch64\n\n"
+    "  armvm binfmt conf arm --interpreter /opt/qemu/bin/qemu-arm --flags F"
+)
+def conf(arch: Arch, flags: Flags = None, interpreter: Interpreter = None) -> None:
+    """Print the line that registers a handler, for a file in /etc/binfmt.d (see binfmt.d(5)).
+
+    Magic and mask are those of Debian and QEMU. Nothing is changed.
+    """
+    from armvm.provision.binfmt import conf as line
+
+    program = str(interpreter) if interpreter else None
+    print(
+        line(arch, program=program) if flags is None else line(arch, flags=flags, program=program)
+    )
+
+
+@app.command(
+    "register",
+    epilog="Examples:\n\n  sudo armvm binfmt register aarch64 arm\n\n"
+    "  sudo armvm binfmt register aarch64 --interpreter /opt/qemu-10/bin/qemu-aarch64 --replace\n\n"
+    "  armvm binfmt register aarch64 --user -- ./hello",
+)
+def register_(
+    arches: Arches,
+    context: typer.Context,
+    interpreter: Interpreter = None,
+    flags: Flags = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Go before another tool's handler. That one stays, and is back in force when "
+            "armvm's is unregistered.",
+        ),
+    ] = False,
+    dynamic: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic",
+            help="Accept a dynamically linked interpreter with flag F: it works in roots alone "
+            "that have its libraries.",
+        ),
+    ] = False,
+    user: Annotated[
+        bool,
+        typer.Option(
+            "--user",
+            help="Without root: in a user namespace of your own, for the command after --, or "
+            "a shell. Nothing is registered on the host.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Register handlers, now and at every boot (/etc/binfmt.d), as root.
+
+    The latest handler that matches wins. Another tool's is never removed: where there is one,
+    armvm's is registered only with --replace, and before it.
+
+    With --user (Linux 6.7 or newer) the host is left alone. You are root by name in the
+    namespace, and its handlers are these alone: all that are registered on the host are hidden in
+    it.
+    """
+    from armvm.errors import UsageError
+    from armvm.provision import binfmt_change
+
+    command = list(context.obj or [])
+    wanted = binfmt_change.wish(
+        arches, program=interpreter, flags=flags, replace=replace, dynamic=dynamic
+    )
+    if user:
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        raise typer.Exit(binfmt_change.run_in_own(arches, wanted, command, shell))
+    if command:
+        raise UsageError("a command goes with --user", hint="without it, handlers are the host's")
+    for text in binfmt_change.register(arches, wanted, progress_for(quiet)):
+        print(text)
+
+
+@app.command(epilog="Example: sudo armvm binfmt unregister aarch64")
+def unregister(arches: Arches) -> None:
+    """Take armvm's handlers back: the kernel's table and /etc/binfmt.d are as before them."""
+    from armvm.provision.binfmt_change import unregister as change
+
+    for text in change(arches):
+        print(text)
+
+
+@app.command(epilog="Example: sudo armvm binfmt revert aarch64")
+def revert(arches: Arches) -> None:
+    """Go back one step: from a newer interpreter to the one that armvm had registered before.
+
+    From the first that armvm registered, to what was there before armvm.
+    """
+    from armvm.provision.binfmt_change import revert as change
+
+    for text in change(arches):
+        print(text)
+
+
+@app.command(epilog="Example: sudo armvm binfmt reset --yes")
+def reset(
+    arches: SomeArches = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove all handlers of these architectures, and register what binfmt.d(5) declares.
+
+    Also those of other tools: a container's are gone for good, binfmt-support's come back with
+    update-binfmts --enable or at the next boot. armvm's own are gone with their files.
+    """
+    from armvm.errors import UsageError
+    from armvm.provision.binfmt_change import reset as change
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "this removes handlers of other tools too", hint="--yes says that you mean it"
+            )
+        if not typer.confirm("Remove all handlers of these architectures, of other tools too?"):
+            print("nothing is changed", file=sys.stderr)
+            return
+    for text in change(arches or []):
+        print(text)
+
+
+@app.command(epilog="Examples:\n\n  armvm binfmt test\n\n  armvm binfmt test arm64 armhf --json")
+def test(arches: SomeArches = None, json: Json = False) -> None:
+    """Run a tiny program of each architecture directly, in a chroot and in a mount namespace.
+
+    Each of them fails for reasons of its own, which are told with what mends them: no handler, or
+    one that is disabled; an interpreter that is gone; no flag F. Without names, the architectures
+    that have a handler. Nothing is changed, and no root is needed. The exit code is 12 where
+    something fails.
+    """
+    from armvm.cli.binfmt_text import print_trials
+    from armvm.errors import CommandFailed
+    from armvm.provision.binfmt_test import all_work
+    from armvm.provision.binfmt_test import test as try_them
+
+    found = try_them(arches or [])
+    print_json(found) if json else print_trials(found)
+    if not all_work(found):
+        raise typer.Exit(CommandFailed.exit_code)

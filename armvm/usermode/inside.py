@@ -1,0 +1,59 @@
+"""Run in a namespace of its own by armvm, as a file of its own: it mounts, then starts a program.
+
+``inside.py [--hide DIR] [--root DIR] [--line LINE]... -- PROGRAM [ARGS…]``: mounts an empty file
+system over DIR, changes the root, registers binfmt handlers in a binfmt_misc mounted for them, in
+this order, and becomes PROGRAM. What fails is told on standard error as one line ``armvm: STEP
+ERRNO``, and the exit code is 125. It imports nothing of armvm's: Python runs it isolated.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+ROOT = "/proc/sys/fs/binfmt_misc"
+FAILED = 125
+
+
+def mount(kind: str, target: str) -> None:
+    """Mount a file system that has no device (mount(2)). Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(kind.encode(), os.fsencode(target), kind.encode(), 0, None) != 0:
+        raise OSError(ctypes.get_errno(), f"mount {kind}")
+
+
+def main(words: list[str]) -> int:
+    """Do what the words say; returns only where something fails."""
+    at = words.index("--")
+    options, command = words[:at], words[at + 1 :]
+    pairs = list(zip(options[::2], options[1::2]))  # noqa: B905 - Python 3.9 has no strict
+    lines = [value for option, value in pairs if option == "--line"]
+    step = "start"
+    try:
+        for option, value in pairs:
+            if option == "--hide":
+                step = "hide"
+                mount("tmpfs", value)
+            elif option == "--root":
+                step = "chroot"
+                os.chroot(value)
+                os.chdir("/")
+        if lines:
+            step = "mount"
+            mount("binfmt_misc", ROOT)
+        for line in lines:
+            step = "register"
+            descriptor = os.open(ROOT + "/register", os.O_WRONLY)
+            os.write(descriptor, line.encode())
+            os.close(descriptor)
+        step = "execute"
+        sys.stdout.flush()
+        os.execvp(command[0], command)  # noqa: S606 - becoming the program is the purpose
+    except OSError as error:
+        print(f"armvm: {step} {error.errno}", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
