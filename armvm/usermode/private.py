@@ -16,7 +16,7 @@ from pathlib import Path
 
 from armvm import process
 from armvm.errors import ArmvmError, HostError, MissingCapability, NotFound
-from armvm.usermode import inside
+from armvm.usermode import own_namespace
 
 #: A namespace in which the caller is root by name, with mounts of its own.
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -32,7 +32,7 @@ def run(lines: Sequence[str], command: Sequence[str]) -> int:
     if probe.returncode != 0:
         raise _trouble(probe.stderr.decode(errors="replace"))
     code = process.passthrough(_argv(lines, command))
-    if code == inside.FAILED and not _found(command[0]):
+    if code == own_namespace.FAILED and not _found(command[0]):
         raise NotFound(
             f"there is no program {command[0]}", hint="name one after --, or nothing for a shell"
         )
@@ -40,12 +40,12 @@ def run(lines: Sequence[str], command: Sequence[str]) -> int:
 
 
 def helper(options: Sequence[str | Path], command: Sequence[str | Path]) -> list[str | Path]:
-    """Return the words that run `armvm.usermode.inside` with a command, in whatever namespace."""
-    return [sys.executable, "-I", "-S", inside.__file__, *options, "--", *command]
+    """Return the words that run `armvm.usermode.own_namespace` with a command, in whatever namespace."""
+    return [sys.executable, "-I", "-S", own_namespace.__file__, *options, "--", *command]
 
 
 def failure(text: str) -> tuple[str, int] | None:
-    """Return the step that `inside` failed at and its errno, as its standard error tells."""
+    """Return the step that `own_namespace` failed at and its errno, as its standard error tells."""
     hit = re.search(r"^armvm: ([a-z]+) ([0-9]+)$", text, re.MULTILINE)
     return (hit[1], int(hit[2])) if hit else None
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from armvm.usermode import inside, tiny
+from armvm.usermode import own_namespace, tiny
 from armvm.usermode.architectures import ARCHITECTURES, find
 from tests.foreign_programs import busybox
 from tests.support import ARMVM, Result, armvm
@@ -111,7 +111,14 @@ def rooted(tmp_path: Path, program: Path) -> Path:
 
 def hidden(directory: Path, command: Sequence[str | Path]) -> list[str | Path]:
     """The words that run a command in a mount namespace where a directory is empty."""
-    helper: list[str | Path] = [sys.executable, "-I", "-S", inside.__file__, "--hide", directory]
+    helper: list[str | Path] = [
+        sys.executable,
+        "-I",
+        "-S",
+        own_namespace.__file__,
+        "--hide",
+        directory,
+    ]
     return ["unshare", "--mount", "--", *helper, "--", *command]
 
 
