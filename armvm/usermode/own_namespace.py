@@ -1,9 +1,10 @@
 """Run in a namespace of its own by armvm, as a file of its own: it mounts, then starts a program.
 
-``own_namespace.py [--hide DIR] [--root DIR] [--line LINE]... -- PROGRAM [ARGS…]``: mounts an empty file
-system over DIR, changes the root, registers binfmt handlers in a binfmt_misc mounted for them, in
-this order, and becomes PROGRAM. What fails is told on standard error as one line ``armvm: STEP
-ERRNO``, and the exit code is 125. It imports nothing of armvm's: Python runs it isolated.
+``own_namespace.py [--hide DIR] [--root DIR] [--line LINE]... -- PROGRAM [ARGS…]``: mounts an empty
+file system over DIR, changes the root, registers binfmt handlers in a binfmt_misc mounted for
+them, in this order, and becomes PROGRAM. What fails is told on standard error as one line
+``armvm: STEP ERRNO``, and the exit code is 125. It imports nothing of armvm's: Python runs it
+isolated.
 """
 
 from __future__ import annotations

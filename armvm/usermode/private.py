@@ -40,7 +40,7 @@ def run(lines: Sequence[str], command: Sequence[str]) -> int:
 
 
 def helper(options: Sequence[str | Path], command: Sequence[str | Path]) -> list[str | Path]:
-    """Return the words that run `armvm.usermode.own_namespace` with a command, in whatever namespace."""
+    """Return the words that run `own_namespace` with a command, in whatever namespace."""
     return [sys.executable, "-I", "-S", own_namespace.__file__, *options, "--", *command]
 
 
