@@ -177,7 +177,14 @@ def passthrough(argv: Sequence[str | Path]) -> int:
         process = subprocess.Popen(
             words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         )
-        code = process.wait()
+        try:
+            code = process.wait()
+        except BaseException:
+            # Whatever else ends this one (SIGTERM, a closed terminal) ends the program too.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            raise
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code

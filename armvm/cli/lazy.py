@@ -44,6 +44,8 @@ MODULES: Mapping[str, str] = {
     "docker-context": "docker_context",
     "golden": "golden",
     "image": "image",
+    "emulate": "emulate",
+    "rootfs": "rootfs",
     "xml": "files",
     "seed": "files",
     "explain": "explain",

@@ -95,9 +95,14 @@ def _run(words: list[str]) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take off what follows ``--`` in ``armvm ssh|run|exec … -- CMD…``: none of it is ours."""
-    verb = next((word for word in words if not word.startswith("-")), None)
-    if verb not in ("ssh", "run", "exec") or "--" not in words:
+    """Take off what follows ``--`` in ``armvm ssh|run|exec … -- CMD…``: none of it is ours.
+
+    So it is in ``armvm rootfs enter``.
+    """
+    verbs = [word for word in words if not word.startswith("-")]
+    if verbs[:1] not in (["ssh"], ["run"], ["exec"]) and verbs[:2] != ["rootfs", "enter"]:
+        return words, []
+    if "--" not in words:
         return words, []
     at = words.index("--")
     return words[:at], words[at + 1 :]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import BuildFailed, NotFound
+from armvm.errors import ArmvmError, BuildFailed, NotFound
 from armvm.spec.names import shown
 from armvm.usermode import binfmt
 from armvm.usermode.distros import Distro, sources
@@ -38,6 +38,7 @@ _UNKNOWN = (
     re.compile(r"E: Unable to locate package (\S+)"),
     re.compile(r"E: Couldn't find any package by (?:glob|regex) '(\S+)'"),
     re.compile(r"E: Package '(\S+)' has no installation candidate"),
+    re.compile(r"E: Couldn't find these debs: (\S+)"),  # debootstrap
 )
 
 #: What marks the lines with which the scripts tell how far they are.
@@ -141,19 +142,34 @@ def make(
     }
     done = process.run(argv, env=environment, check=False, on_line=on_line)
     if done.returncode != 0:
-        lines = list(log)
-        if unknown := unknown_packages(lines):
-            names = ", ".join(shown(name) for name in unknown)
-            raise NotFound(
-                f"{distro.title} {suite} has no package {names}",
-                hint=f"look for it at {distro.lookup}; only {' and '.join(distro.components)} "
-                "is read, and only what there is for arm64",
-            )
-        raise BuildFailed(
-            f"the root file system of {distro.title} {suite} could not be made",
-            detail="\n".join(extract(lines)),
-            hint=_hint("\n".join(lines), distro),
+        raise failure(list(log), distro, suite)
+
+
+def failure(lines: list[str], distro: Distro, suite: str, arch: str = "arm64") -> ArmvmError:
+    """Return the error for a root file system that could not be made, from its log's *lines*."""
+    if unknown := unknown_packages(lines):
+        names = ", ".join(shown(name) for name in unknown)
+        return NotFound(
+            f"{distro.title} {suite} has no package {names}",
+            hint=f"look for it at {distro.lookup}; only {' and '.join(distro.components)} "
+            f"is read, and only what there is for {arch}",
         )
+    return BuildFailed(
+        f"the root file system of {distro.title} {suite} could not be made",
+        detail="\n".join(extract(lines)),
+        hint=_hint("\n".join(lines), distro),
+    )
+
+
+def archives(distro: Distro, suite: str, mirror: str | None) -> list[str]:
+    """Return mmdebstrap's archives for any architecture; none stands for Debian's usual one.
+
+    They name no keyring, unlike distros.sources(): the root file system's own is meant.
+    """
+    if distro.mirror is None:
+        return [mirror] if mirror else []
+    components = " ".join(distro.components)
+    return [f"deb {mirror or distro.mirror} {suite}{one} {components}" for one in distro.pockets]
 
 
 def unpacked_size(line: str) -> int | None:
