@@ -18,9 +18,7 @@ app = typer.Typer(
     help="Root file systems of ARM Linux in a directory: to enter, or to make an image of.",
 )
 
-Root = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A directory with a root file system.")
-]
+Root = Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a root file system.")]
 
 
 @app.command(
@@ -63,7 +61,8 @@ def create(
     bootable: Annotated[
         bool,
         typer.Option(
-            "--bootable", help="With kernel, boot loader and cloud-init, as 'rootfs to-image' needs."
+            "--bootable",
+            help="With kernel, boot loader and cloud-init, as 'rootfs to-image' needs.",
         ),
     ] = False,
     mirror: Annotated[

@@ -39,9 +39,7 @@ def emulate(
         where = sysroots.obtain(image, program.architecture if program else "aarch64", progress)
     if program is None:
         program = emulating.look(_within(where, name))
-    argv = emulating.command(
-        program, arguments, name=name, sysroot=where, cpu=cpu, has=_has
-    )
+    argv = emulating.command(program, arguments, name=name, sysroot=where, cpu=cpu, has=_has)
     return process.passthrough(argv)
 
 

@@ -151,7 +151,9 @@ def create(
 def removal(path: Path) -> str:
     """Return how an ordinary user removes a root file system again, in words."""
     name = shlex.quote(str(path))
-    return f"to remove it: mmdebstrap --unshare-helper find {name} -mindepth 1 -delete; rmdir {name}"
+    return (
+        f"to remove it: mmdebstrap --unshare-helper find {name} -mindepth 1 -delete; rmdir {name}"
+    )
 
 
 def free_place(directory: Path, mode: Mode) -> Path:

@@ -24,7 +24,9 @@ from armvm.usermode.emulate import DEBIAN
 from armvm.usermode.rootfs import Mode
 
 #: What is in it: what every Debian has, and the libraries that most programs are linked with.
-PACKAGES = ("?essential", "libstdc++6", "libgcc-s1", "libgomp1", "libatomic1", "zlib1g")
+#: (A pattern stands alone: mmdebstrap splits no option that begins with one.)
+PATTERN = "?essential"
+PACKAGES = ("libstdc++6", "libgcc-s1", "libgomp1", "libatomic1", "zlib1g")
 
 #: Bytes that must be free while it is made: the archive, and its files.
 SPACE = 1 << 30
@@ -44,7 +46,9 @@ def obtain(image: str, architecture: str, progress: Progress) -> Path:
             hint="--sysroot DIR names those of your own",
         )
     wanted = local_images.with_archive(recipe.made(image))
-    content = json.dumps([1, wanted.distro, wanted.version, arch, *PACKAGES, *wanted.extra])
+    content = json.dumps(
+        [1, wanted.distro, wanted.version, arch, PATTERN, *PACKAGES, *wanted.extra]
+    )
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     home = private_dir(cache_dir() / "sysroots")
     target = home / f"{wanted.plain}-{arch}-{digest}"
@@ -63,7 +67,7 @@ def command(wanted: Recipe, arch: str, archive: Path, mode: Mode) -> list[str | 
         *("mmdebstrap", f"--mode={mode.value}", "--variant=extract", f"--arch={arch}"),
         # No program of it is run.
         *("--format=tar", "--skip=check/qemu"),
-        f"--include={','.join((*PACKAGES, *wanted.extra))}",
+        *(f"--include={PATTERN}", f"--include={','.join((*PACKAGES, *wanted.extra))}"),
         *((f"--keyring={making.keyring}",) if making.own_keyring else ()),
         *(wanted.suite, archive),
         *rootfs.archives(making, wanted.suite, wanted.mirror),

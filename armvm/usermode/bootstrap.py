@@ -160,7 +160,11 @@ def make(
         "TMPDIR": str(root.parent),
         "DEBIAN_FRONTEND": "noninteractive",
         # Without pointer authentication, which is slow to emulate; hooks/10-unpack.sh says more.
-        **({"QEMU_CPU": "cortex-a57"} if arch is Arch.ARM64 and "QEMU_CPU" not in os.environ else {}),
+        **(
+            {"QEMU_CPU": "cortex-a57"}
+            if arch is Arch.ARM64 and "QEMU_CPU" not in os.environ
+            else {}
+        ),
     }
     for argv in commands(
         root,

@@ -210,9 +210,7 @@ def command(
     ]
 
 
-def check_loader(
-    program: Program, sysroot: Path | None, has: Callable[[Path, str], bool]
-) -> None:
+def check_loader(program: Program, sysroot: Path | None, has: Callable[[Path, str], bool]) -> None:
     """Raise MissingCapability where a dynamic program would not find its loader."""
     loader = program.loader
     if loader is None or (sysroot is not None and has(sysroot, loader)):

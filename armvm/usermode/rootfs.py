@@ -72,6 +72,13 @@ def scripts(own: str | None = None) -> str:
     return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
 
 
+def settings(own: str | None = None) -> str:
+    """Return the text of those of scripts() that make installed packages a cloud image."""
+    hooks = Path(__file__).with_name("hooks")
+    files = [*hooks.glob("4*.sh"), *(hooks.glob(f"{own}/4*.sh") if own else ())]
+    return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
+
+
 def command(
     root: Path,
     *,
