@@ -106,7 +106,7 @@ def refuse_other_processors(root: Path) -> None:
     name = enter.architecture(root)
     if name != "aarch64":
         raise ConfigError(
-            f"{root} is for {name}: armvm's machines have an arm64 processor, and boot nothing else",
+            f"{root} is for {name}: armvm's machines boot arm64 alone",
             hint="a root file system for armhf can be entered, or run in a container of a machine",
         )
 

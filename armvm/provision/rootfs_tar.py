@@ -58,10 +58,11 @@ def to_tar(root: Path, output: Path | None, *, force: bool, progress: Progress) 
     return size
 
 
-def listing(root: Path, inside: Sequence[str | Path]) -> list[str | Path]:
+def listing(root: Path, inside: Sequence[str]) -> list[str | Path]:
     """Return the command that lists what goes into the archive, each name ended by a NUL."""
     return [
-        *(*inside, "find", root, "-xdev", "-mindepth", "1"),
+        *inside,
+        *("find", str(root), "-xdev", "-mindepth", "1"),
         *("-not", "-type", "s", "-not", "-type", "b", "-not", "-type", "c", "-printf", "./%P\\0"),
     ]
 

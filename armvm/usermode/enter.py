@@ -27,6 +27,13 @@ PASSED = ("TERM", "COLORTERM", "NO_COLOR", "http_proxy", "https_proxy", "no_prox
 #: user's, also when root looks at it.
 FIRST_LENT = 65536
 
+#: How the helper is started: with the standard library and armvm alone.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from armvm.usermode.inside import main; main()"
+)
+_PACKAGES = Path(__file__).resolve().parents[2]
+
 #: A line of a user namespace's map (user_namespaces(7)): id inside, id outside, how many.
 Lines = list[tuple[int, int, int]]
 
@@ -203,7 +210,7 @@ def command(
     return [*_helper(ids, root=str(root), environment=dict(environment), resolv=resolv), *words]
 
 
-def as_owner(root: Path) -> tuple[str | Path, ...]:
+def as_owner(root: Path) -> tuple[str, ...]:
     """Return what to put before a command of the host's that must see *root* as its owner does.
 
     Raises what ids_for() raises.
@@ -212,7 +219,7 @@ def as_owner(root: Path) -> tuple[str | Path, ...]:
     return () if ids is None else _helper(ids, root=None, environment=None, resolv=None)
 
 
-def _helper(ids: Ids | None, **request: Any) -> tuple[str | Path, ...]:
+def _helper(ids: Ids | None, **request: Any) -> tuple[str, ...]:
     """Return the command line that runs what follows it as *request* says."""
     if ids is not None:
         request |= {"ids": {"uid": ids.uid, "gid": ids.gid}, "direct": ids.direct}
@@ -220,8 +227,7 @@ def _helper(ids: Ids | None, **request: Any) -> tuple[str | Path, ...]:
             request |= {name: process.find(name) for name in ("newuidmap", "newgidmap")}
     else:
         request |= {"ids": None}
-    helper = Path(__file__).with_name("inside.py")
-    return sys.executable, "-I", "-S", helper, json.dumps(request)
+    return sys.executable, "-I", "-S", "-c", _START, str(_PACKAGES), json.dumps(request)
 
 
 def prepared(root: Path, words: Sequence[str], *, network: bool = True) -> list[str | Path]:

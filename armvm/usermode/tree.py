@@ -43,7 +43,7 @@ def find(root: Path, name: str) -> Path | None:
                 links += 1
                 if links > MAX_LINKS:
                     return None
-                target = os.readlink(path)
+                target = str(path.readlink())
                 here = [] if target.startswith("/") else here
                 todo += [one for one in reversed(target.split("/")) if one not in ("", ".")]
             else:
