@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -97,6 +98,10 @@ def look(path: Path) -> Program:
                     hint="file PROGRAM tells what a file is",
                 )
             loader = _loader(header, file)
+            if not os.access(path, os.X_OK):
+                raise PermissionDenied(
+                    f"{path} may not be executed", hint=f"chmod +x {shown(str(path))}"
+                )
             return Program(path=path, architecture=architecture, loader=loader)
     except FileNotFoundError as error:
         raise NotFound(f"there is no program {shown(str(path))}", hint="name its path") from error
@@ -105,7 +110,10 @@ def look(path: Path) -> Program:
             f"{path} cannot be read: {error.strerror}", hint="chmod +r it, or run this as its owner"
         ) from error
     except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{shown(str(path))} cannot be read: {error}") from error
+        raise ConfigError(
+            f"{shown(str(path))} cannot be read: {error}",
+            hint="if its header is damaged, get it anew",
+        ) from error
 
 
 def _loader(header: bytes, file: BinaryIO) -> str | None:

@@ -230,6 +230,10 @@ def _hint(log: str, distro: Distro) -> str:
         ),
         ("unshare", "user namespaces are closed to ordinary users here: build as root"),
         (
+            "Mirror sync in progress",
+            "the package archive is being renewed: try again in some minutes, or name another mirror",
+        ),
+        (
             "Failed to fetch",
             "the package archive does not answer: check the network, or name another mirror",
         ),
