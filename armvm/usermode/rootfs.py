@@ -231,7 +231,7 @@ def _hint(log: str, distro: Distro) -> str:
         ("unshare", "user namespaces are closed to ordinary users here: build as root"),
         (
             "Mirror sync in progress",
-            "the package archive is being renewed: try again in some minutes, or name another mirror",
+            "the package archive is being renewed: try again in some minutes, or name another one",
         ),
         (
             "Failed to fetch",
