@@ -180,10 +180,7 @@ def passthrough(argv: Sequence[str | Path]) -> int:
         try:
             code = process.wait()
         except BaseException:
-            # Whatever else ends this one (SIGTERM, a closed terminal) ends the program too.
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
+            process.terminate()  # what else ends this one, as SIGTERM, ends the program too
             raise
     finally:
         signal.signal(signal.SIGINT, before)

@@ -92,11 +92,12 @@ def test_exit_codes_are_passed_on(debian: Path, small: Path) -> None:
     assert done.code == 127
     assert "there is no program 'no-such-program'" in done.err
     assert armvm("rootfs", "enter", debian, "--", "/etc/passwd").code == 126
+    # Its loader is missing, as QEMU says by its own exit code.
     (small / "bin/lost").write_bytes((tree.find(debian, "bin/true") or small).read_bytes())
     (small / "bin/lost").chmod(0o755)
     lost = armvm("rootfs", "enter", small, "--", "lost")
-    assert lost.code == 126
-    assert "loader" in lost.err or "No such file" in lost.err
+    assert lost.code not in (0, 127)
+    assert "/lib/ld-linux-aarch64.so.1" in lost.err
 
 
 def test_input_is_passed_and_words_stay_words(small: Path) -> None:
