@@ -66,6 +66,13 @@ class Tool(enum.Enum):
 #: The usual archive of a distribution whose entry leaves it to mmdebstrap.
 DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
+#: Runs before anything is configured: mmdebstrap looks for the other packages after the minutes
+#: that the essential ones take.
+_LOOK_UP = (
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq -o Debug::NoLocking=1 --simulate install '
+    "$ARMVM_PACKAGES >/dev/null"
+)
+
 #: What is told of mmdebstrap's and debootstrap's lines, and how.
 _PHASES = (
     ("I: running apt-get update", "reading package lists"),
@@ -115,7 +122,7 @@ def commands(
         [
             *(*alone, "mmdebstrap", f"--mode={mode.value}", f"--variant={variant.value}"),
             *(f"--arch={arch.value}", "--format=directory"),
-            *((f"--include={','.join(packages)}",) if packages else ()),
+            *((f"--include={','.join(packages)}", f"--extract-hook={_LOOK_UP}") if packages else ()),
             # Debian's own are found by mmdebstrap. A keyring given so is not named in the root's
             # sources.list: there its own vouch for the archive.
             *((f"--keyring={keys}",) if keyring or distro.own_keyring else ()),
@@ -158,7 +165,7 @@ def make(
 
     environment = {
         "TMPDIR": str(root.parent),
-        "DEBIAN_FRONTEND": "noninteractive",
+        "ARMVM_PACKAGES": " ".join(packages),
         # Without pointer authentication, which is slow to emulate; hooks/10-unpack.sh says more.
         **(
             {"QEMU_CPU": "cortex-a57"}

@@ -52,7 +52,7 @@ def test_a_root_file_system_is_entered_and_booted(tmp_path: Path, name: str) -> 
         )
         seen = armvm("ssh", name, "--connect", "qemu:///system", "--", asked).ok().out
         assert seen.splitlines()[:3] == ["aarch64", "from user mode", "debian"]
-        assert "key\n" != seen.splitlines()[-1], "cloud-init makes host keys anew"
+        assert "key" not in seen.splitlines()[3:], "cloud-init makes host keys anew"
     finally:
         armvm("delete", "--yes", name, "--connect", "qemu:///system")
         armvm("image", "rm", f"local:{image}", "--connect", "qemu:///system").ok()
