@@ -115,7 +115,12 @@ def create(
         task.update(text="preparing")
         tool = _check(asked, target.parent, mode, keyring)
         workspace.check_space(target.parent, SPACE_BOOTABLE if asked.bootable else SPACE)
-        with _partial(target, mode) as partial, _readable(keyring, mode) as keys:
+        with (
+            _partial(target, mode) as partial,
+            # mmdebstrap that is interrupted leaves files in its TMPDIR.
+            workspace.workspace(workspace.SHARED, mode, needed=1 << 20) as work,
+        ):
+            keys = None if keyring is None else workspace.lent(keyring, work)
             if asked.bootable:
                 rootfs.make(
                     partial,
@@ -125,6 +130,7 @@ def create(
                     mirror=asked.recipe.mirror,
                     keyring=keys,
                     mode=mode,
+                    temporary=work,
                     on_phase=lambda text: task.update(text=text),
                     on_size=lambda size: workspace.check_space(target.parent, 2 * size),
                 )
@@ -140,6 +146,7 @@ def create(
                     keyring=keys,
                     mode=mode,
                     tool=tool,
+                    temporary=work,
                     on_phase=lambda text: task.update(text=text),
                 )
             owner = partial.stat().st_uid
@@ -236,16 +243,6 @@ def _partial(target: Path, mode: Mode) -> Iterator[Path]:
     finally:
         if partial.exists():
             rootfs.remove(partial, mode=mode)
-
-
-@contextlib.contextmanager
-def _readable(keyring: Path | None, mode: Mode) -> Iterator[Path | None]:
-    """Yield a keyring that the ids of a user namespace can read: a copy, for ordinary users."""
-    if keyring is None or mode is Mode.ROOT:
-        yield keyring
-        return
-    with workspace.workspace(workspace.SHARED, mode, needed=1 << 20) as work:
-        yield workspace.lent(keyring, work)
 
 
 def _into_place(partial: Path, target: Path) -> None:

@@ -122,7 +122,11 @@ def commands(
         [
             *(*alone, "mmdebstrap", f"--mode={mode.value}", f"--variant={variant.value}"),
             *(f"--arch={arch.value}", "--format=directory"),
-            *((f"--include={','.join(packages)}", f"--extract-hook={_LOOK_UP}") if packages else ()),
+            *(
+                (f"--include={','.join(packages)}", f"--extract-hook={_LOOK_UP}")
+                if packages
+                else ()
+            ),
             # Debian's own are found by mmdebstrap. A keyring given so is not named in the root's
             # sources.list: there its own vouch for the archive.
             *((f"--keyring={keys}",) if keyring or distro.own_keyring else ()),
@@ -144,13 +148,14 @@ def make(
     keyring: Path | None = None,
     mode: Mode,
     tool: Tool = Tool.MMDEBSTRAP,
+    temporary: Path,
     on_phase: Callable[[str], None],
 ) -> None:
     """Make the root file system of a *distro*'s *suite* in the new directory *root*.
 
-    *mirror*, *keyring* and *mode* are as in rootfs.make(). What a failure leaves is the caller's
-    to remove. Raises NotFound for a package that there is not, BuildFailed with the end of the
-    log.
+    *mirror*, *keyring*, *mode* and *temporary* are as in rootfs.make(). What a failure leaves is
+    the caller's to remove. Raises NotFound for a package that there is not, BuildFailed with the
+    end of the log.
     """
     if tool is Tool.DEBOOTSTRAP and mode is not Mode.ROOT:
         raise ConfigError("debootstrap needs root", hint="apt-get install mmdebstrap")
@@ -164,7 +169,7 @@ def make(
                 on_phase(text)
 
     environment = {
-        "TMPDIR": str(root.parent),
+        "TMPDIR": str(temporary),
         "ARMVM_PACKAGES": " ".join(packages),
         # Without pointer authentication, which is slow to emulate; hooks/10-unpack.sh says more.
         **(

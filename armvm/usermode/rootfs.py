@@ -114,6 +114,7 @@ def make(
     mirror: str | None = None,
     keyring: Path | None = None,
     mode: Mode,
+    temporary: Path | None = None,
     on_phase: Callable[[str], None],
     on_size: Callable[[int], None],
 ) -> None:
@@ -122,7 +123,8 @@ def make(
     *mirror* is an archive's URL; None is the usual one. Debian's usual one has its updates and
     security fixes too. *keyring* must vouch for it, the distribution's own by default. *on_size*
     is told how many bytes the packages will take, before they are fetched; what it raises ends
-    the build. In mode UNSHARE the path must be open to the ids of the user namespace. Raises
+    the build. In mode UNSHARE the path must be open to the ids of the user namespace, as
+    *temporary*, a directory for temporary files (the one around *root* by default). Raises
     NotFound for a package that there is not, BuildFailed with the end of the log, and
     MissingCapability when a program is not there.
     """
@@ -144,8 +146,8 @@ def make(
         "ARMVM_PACKAGES": " ".join(packages),
         "ARMVM_PYTHONS": " ".join(_pythons()),
         "ARMVM_EMULATED": "no" if binfmt.is_native() else "yes",
-        # A path of the caller's that the namespace's ids may not be able to enter.
-        "TMPDIR": str(root.parent),
+        # The caller's is a path that the namespace's ids may not be able to enter.
+        "TMPDIR": str(temporary or root.parent),
     }
     done = process.run(argv, env=environment, check=False, on_line=on_line)
     if done.returncode != 0:

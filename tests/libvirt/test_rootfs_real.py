@@ -325,12 +325,12 @@ def test_an_interrupted_one_is_removed(tmp_path: Path, number: signal.Signals) -
         text=True,
     )
     assert process.stderr is not None
-    for told in process.stderr:
-        if "unpacking" in told:
-            break
-    process.send_signal(number)
-    process.stderr.read()
-    process.wait(60)
+    with process.stderr:
+        for told in process.stderr:
+            if "unpacking" in told:
+                break
+        process.send_signal(number)
+        process.wait(60)
     if number is signal.SIGKILL:
         assert list(tmp_path.iterdir())
         until(lambda: not running(str(tmp_path)))
