@@ -63,6 +63,14 @@ done
 """
 
 
+#: How apt's and dpkg's lines begin that tell how far they are, and what is told.
+_STEPS = {
+    "Unpacking ": "unpacking packages",
+    "Setting up ": "configuring packages",
+    "update-initramfs: Generating": "generating the initramfs",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lacks:
     """What a root file system lacks: *packages* to be installed, and *settings*, in words."""
@@ -161,6 +169,9 @@ def _install(root: Path, missing: Lacks, progress: Progress) -> None:
                 task.update(text=line.removeprefix(rootfs.PHASE))
             elif line.strip():
                 log.append(line)
+                for sign, text in _STEPS.items():
+                    if line.startswith(sign):
+                        task.update(text=text)
 
         def run(script: str, *arguments: str, network: bool) -> None:
             words = ["sh", "-c", f"{_BEGIN}{settings}{script}", "armvm", *arguments]
