@@ -35,7 +35,7 @@ def emulate(
     """
     where = enter.check_root(sysroot) if sysroot is not None else None
     program = _here(name)
-    if where is None and image is not None:
+    if image is not None and (program is None or program.loader is not None):
         where = sysroots.obtain(image, program.architecture if program else "aarch64", progress)
     if program is None:
         program = emulating.look(_within(where, name))

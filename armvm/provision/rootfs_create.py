@@ -239,6 +239,12 @@ def _partial(target: Path, mode: Mode) -> Iterator[Path]:
                 rootfs.remove(stale, mode=mode)
     partial = target.parent / f".{stem}.{os.getpid()}{SUFFIX}"
     try:
+        partial.mkdir(mode=0o755)  # new: nobody has put a link there
+    except OSError as error:
+        raise StorageError(
+            f"{partial} cannot be made: {error.strerror}", hint="choose another directory"
+        ) from error
+    try:
         yield partial
     finally:
         if partial.exists():

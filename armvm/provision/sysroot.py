@@ -14,7 +14,8 @@ import shutil
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import ConfigError, StorageError
+from armvm.errors import ConfigError
+from armvm.images.files import storage_errors
 from armvm.paths import cache_dir, private_dir
 from armvm.progress import Progress
 from armvm.provision import local_images, recipe, workspace
@@ -50,12 +51,14 @@ def obtain(image: str, architecture: str, progress: Progress) -> Path:
         [1, wanted.distro, wanted.version, arch, PATTERN, *PACKAGES, *wanted.extra]
     )
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    home = private_dir(cache_dir() / "sysroots")
+    home = cache_dir() / "sysroots"
     target = home / f"{wanted.plain}-{arch}-{digest}"
-    with (home / f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            _make(wanted, arch, target, progress)
+    with storage_errors(home):
+        private_dir(home)
+        with (home / f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                _make(wanted, arch, target, progress)
     return target
 
 
@@ -105,10 +108,6 @@ def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
                     ]
                 )
                 partial.rename(target)
-            except OSError as error:
-                raise StorageError(
-                    f"{target} cannot be written: {error.strerror}", hint="make room there"
-                ) from error
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     progress.say(f"the libraries of {title} are kept in {os.fspath(target)}")

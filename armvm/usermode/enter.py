@@ -29,8 +29,7 @@ FIRST_LENT = 65536
 
 #: How the helper is started: with the standard library and armvm alone.
 _START = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from armvm.usermode.inside import main; main()"
+    "import sys; sys.path.append(sys.argv.pop(1)); from armvm.usermode.inside import main; main()"
 )
 _PACKAGES = Path(__file__).resolve().parents[2]
 
@@ -140,7 +139,12 @@ def ids_for(root: Path, *, uid: int | None = None, etc: Path = Path("/etc")) -> 
             return None
         whole = [(0, status.st_uid, FIRST_LENT)]
         return Ids(uid=whole, gid=[(0, status.st_gid, FIRST_LENT)], direct=True)
-    name = pwd.getpwuid(me).pw_name
+    try:
+        name = pwd.getpwuid(me).pw_name
+    except KeyError:
+        raise MissingCapability(
+            f"uid {me} has no name here, and so no ids in {etc / 'subuid'}", hint="run it as root"
+        ) from None
     lent = [range_of(etc / file, name) for file in ("subuid", "subgid")]
     if lent[0] is None or lent[1] is None:
         raise MissingCapability(

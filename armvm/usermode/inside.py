@@ -145,7 +145,9 @@ def guarded(function: Any, *arguments: Any) -> NoReturn:
         say(f"hint: {error.hint}", mark="")
     except OSError as error:
         say(f"the root file system cannot be entered: {error.strerror or error}")
-        say("hint: this needs Linux 5.12, and a directory that may be mounted from", mark="")
+        closed = "every directory around it must be open (o+x) to the ids of /etc/subuid"
+        other = "this needs Linux 5.12, and a directory that may be mounted from"
+        say(f"hint: {closed if error.errno == errno.EACCES else other}", mark="")
     os._exit(HOST_ERROR)
 
 
