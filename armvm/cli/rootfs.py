@@ -84,6 +84,7 @@ def create(
     leaves nothing behind.
     """
     from armvm.provision import rootfs_create
+    from armvm.provision.rootfs_place import removal
 
     asked = rootfs_create.wanted(
         image,
@@ -111,7 +112,7 @@ def create(
         return
     print(f"{made.path}: armvm rootfs enter {directory}")
     if made.owner != 0:
-        print(f"root in there is uid {made.owner} here; {rootfs_create.removal(made.path)}")
+        print(f"root in there is uid {made.owner} here; {removal(made.path)}")
 
 
 @app.command(

@@ -21,6 +21,7 @@ from armvm.progress import Progress
 from armvm.provision import local_images, recipe, workspace
 from armvm.provision.recipe import Recipe
 from armvm.usermode import requirements, rootfs
+from armvm.usermode.distros import archives
 from armvm.usermode.emulate import DEBIAN
 from armvm.usermode.rootfs import Mode
 
@@ -73,7 +74,7 @@ def command(wanted: Recipe, arch: str, archive: Path, mode: Mode) -> list[str | 
         *(f"--include={PATTERN}", f"--include={','.join((*PACKAGES, *wanted.extra))}"),
         *((f"--keyring={making.keyring}",) if making.own_keyring else ()),
         *(wanted.suite, archive),
-        *rootfs.archives(making, wanted.suite, wanted.mirror),
+        *archives(making, wanted.suite, wanted.mirror),
     ]
 
 

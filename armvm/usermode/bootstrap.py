@@ -15,7 +15,7 @@ from pathlib import Path
 from armvm import process
 from armvm.errors import ConfigError, MissingCapability
 from armvm.usermode import rootfs
-from armvm.usermode.distros import Distro
+from armvm.usermode.distros import Distro, archives
 from armvm.usermode.rootfs import Mode
 
 
@@ -131,7 +131,7 @@ def commands(
             # sources.list: there its own vouch for the archive.
             *((f"--keyring={keys}",) if keyring or distro.own_keyring else ()),
             *(suite, root),
-            *rootfs.archives(distro, suite, mirror),
+            *archives(distro, suite, mirror),
         ]
     ]
 

@@ -170,17 +170,6 @@ def failure(lines: list[str], distro: Distro, suite: str, arch: str = "arm64") -
     )
 
 
-def archives(distro: Distro, suite: str, mirror: str | None) -> list[str]:
-    """Return mmdebstrap's archives for any architecture; none stands for Debian's usual one.
-
-    They name no keyring, unlike distros.sources(): the root file system's own is meant.
-    """
-    if distro.mirror is None:
-        return [mirror] if mirror else []
-    components = " ".join(distro.components)
-    return [f"deb {mirror or distro.mirror} {suite}{one} {components}" for one in distro.pockets]
-
-
 def unpacked_size(line: str) -> int | None:
     """Return the bytes that apt says its packages will take; None for any other line."""
     found = _AFTER.match(line)

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from armvm.paths import cache_dir
-from armvm.provision.rootfs_create import SUFFIX
+from armvm.provision.rootfs_place import SUFFIX
 from armvm.usermode import tree
 from tests import schemas
 from tests.boot.conftest import OrdinaryUser, ordinary_user  # noqa: F401

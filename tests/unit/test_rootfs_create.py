@@ -9,7 +9,7 @@ import pytest
 
 from armvm.cli.run import _split
 from armvm.errors import ConfigError, Conflict, MissingCapability, NotFound, PermissionDenied
-from armvm.provision import rootfs_create, sysroot
+from armvm.provision import rootfs_create, rootfs_place, sysroot
 from armvm.provision.recipe import made
 from armvm.usermode import bootstrap, rootfs
 from armvm.usermode.bootstrap import Arch, Tool, Variant
@@ -122,7 +122,7 @@ def test_an_image_without_a_recipe() -> None:
 
 
 def test_a_place_is_empty_or_not_there(tmp_path: Path) -> None:
-    place = rootfs_create.free_place
+    place = rootfs_place.free_place
     assert place(tmp_path / "new", Mode.ROOT) == tmp_path.resolve() / "new"
     (tmp_path / "empty").mkdir()
     assert place(tmp_path / "empty", Mode.ROOT).name == "empty"
@@ -147,12 +147,12 @@ def test_an_ordinary_users_ids_must_get_there(tmp_path: Path) -> None:
     open_place.mkdir(mode=0o755)
     open_place.chmod(0o750)
     with pytest.raises(PermissionDenied, match="closed to others") as caught:
-        rootfs_create.free_place(open_place / "x", Mode.UNSHARE)
+        rootfs_place.free_place(open_place / "x", Mode.UNSHARE)
     assert "o+x" in str(caught.value.hint)
     if os.geteuid() == 0:
         os.chown(open_place, 12345, 12345)
         with pytest.raises(PermissionDenied, match="not yours"):
-            rootfs_create.free_place(open_place / "x", Mode.UNSHARE)
+            rootfs_place.free_place(open_place / "x", Mode.UNSHARE)
 
 
 @pytest.mark.parametrize(
