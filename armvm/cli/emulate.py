@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
         epilog="Examples:\n\n  armvm emulate ./hello-arm64\n\n"
         "  armvm emulate --image debian:12 ./hello-dynamic input.txt\n\n"
-        "  armvm emulate --sysroot bookworm --cpu cortex-a57 busybox uname -m",
+        "  armvm emulate --sysroot bookworm --cpu cortex-a57 busybox arch",
     )(emulate)
 
 
