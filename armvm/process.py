@@ -177,7 +177,11 @@ def passthrough(argv: Sequence[str | Path]) -> int:
         process = subprocess.Popen(
             words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         )
-        code = process.wait()
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()  # what else ends this one, as SIGTERM, ends the program too
+            raise
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code

@@ -45,6 +45,8 @@ MODULES: Mapping[str, str] = {
     "docker-context": "docker_context",
     "golden": "golden",
     "image": "image",
+    "emulate": "emulate",
+    "rootfs": "rootfs",
     "xml": "files",
     "seed": "files",
     "binfmt": "binfmt",

@@ -97,10 +97,13 @@ def _run(words: list[str]) -> int:
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """Take off what follows ``--`` in ``armvm ssh|run|exec … -- CMD…``: none of it is ours.
 
-    Also in ``armvm binfmt register … -- CMD…``.
+    Also in ``armvm binfmt register … -- CMD…`` and ``armvm rootfs enter … -- CMD…``.
     """
-    verb = next((word for word in words if not word.startswith("-")), None)
-    ends = verb in ("ssh", "run", "exec") or (verb == "binfmt" and "register" in words)
+    verbs = [word for word in words if not word.startswith("-")]
+    ends = verbs[:1] in (["ssh"], ["run"], ["exec"]) or verbs[:2] in (
+        ["binfmt", "register"],
+        ["rootfs", "enter"],
+    )
     if not ends or "--" not in words:
         return words, []
     at = words.index("--")

@@ -40,7 +40,7 @@ def build_image(
         requirements.check(mode, recipe.making, parent, keyring=keyring)
         with workspace.workspace(parent, mode) as work:
             if keyring is not None:
-                keyring = _lent(keyring, work)
+                keyring = workspace.lent(keyring, work)
             root = work / "root"
             rootfs.make(
                 root,
@@ -70,16 +70,6 @@ def build_image(
             workspace.place(image, output, mode=permissions)
     where = "" if private else f" at {output}"  # the cache has another name for it
     progress.say(f"built {recipe.title}: {size_text(output.stat().st_size)}{where}")
-
-
-def _lent(keyring: Path, work: Path) -> Path:
-    """Return a copy of a keyring that the ids of a user namespace can read."""
-    data = keyring.read_bytes()
-    # apt tells the two forms apart by the name.
-    copy = work / f"keyring.{'asc' if data.startswith(b'-----BEGIN') else 'gpg'}"
-    copy.write_bytes(data)
-    copy.chmod(0o644)
-    return copy
 
 
 def _check_size(recipe: Recipe, unpacked: int, work: Path) -> None:

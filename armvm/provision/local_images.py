@@ -63,7 +63,7 @@ def recipe(name: str) -> Recipe:
     It builds from the archive that ARMVM_ARCHIVE_DEBIAN (or _UBUNTU) names, else from the usual
     one.
     """
-    return _from_environment(recipes.named(name))
+    return with_archive(recipes.named(name))
 
 
 def recipe_digest(source: ImageSource) -> str | None:
@@ -104,7 +104,7 @@ def build_local(
     that is taken, and what build_image() does.
     """
     start, cache = time.monotonic(), cache or Cache.default()
-    wanted = _from_environment(wanted)
+    wanted = with_archive(wanted)
     if keyring is not None:
         if not wanted.making.own_keyring:
             raise ConfigError(
@@ -137,7 +137,7 @@ def build_local(
     return Built(path=path, reference=reference, recipe=wanted, seconds=seconds)
 
 
-def _from_environment(wanted: Recipe) -> Recipe:
+def with_archive(wanted: Recipe) -> Recipe:
     """Return the recipe with the archive that the environment names, where it has none."""
     variable = f"{MIRROR_VARIABLE}{wanted.distro.upper()}"
     mirror = wanted.mirror or os.environ.get(variable) or None
@@ -153,9 +153,17 @@ def _chosen_name(wanted: Recipe, name: str | None) -> str:
                 hint="armvm image build … --as tools   (it is local:tools then)",
             )
         return wanted.name
+    return own_name(name, wanted.name)
+
+
+def own_name(name: str, recipe: str | None = None) -> str:
+    """Return *name* (also with ``local:``) if an image of one's own can be called that.
+
+    A name of a recipe's is no other image's than that *recipe*'s. Raises ConfigError, Conflict.
+    """
     name = name.removeprefix(LOCAL)
     parse(f"{LOCAL}{name}")
-    if is_recipe(name) and name != wanted.name:
+    if is_recipe(name) and name != recipe:
         raise Conflict(
             f"{LOCAL}{name} is the name of another recipe", hint="call this image otherwise"
         )

@@ -32,8 +32,8 @@ def parent_of(output: Path, mode: rootfs.Mode, *, beside: bool) -> Path:
 
 
 @contextlib.contextmanager
-def workspace(parent: Path, mode: rootfs.Mode) -> Iterator[Path]:
-    """Make a directory in *parent* to build in, with enough room, and remove it in the end.
+def workspace(parent: Path, mode: rootfs.Mode, *, needed: int = SPACE) -> Iterator[Path]:
+    """Make a directory in *parent* to build in, with *needed* bytes, and remove it in the end.
 
     Directories that killed builds of this user left there are removed first. Raises StorageError,
     PermissionDenied.
@@ -41,7 +41,7 @@ def workspace(parent: Path, mode: rootfs.Mode) -> Iterator[Path]:
     try:
         for where in {parent, SHARED}:
             sweep(where, mode)
-        check_space(parent)
+        check_space(parent, needed)
         work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except PermissionError as error:
         raise PermissionDenied(
@@ -141,6 +141,16 @@ def place(image: Path, output: Path, *, mode: int) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def lent(keyring: Path, work: Path) -> Path:
+    """Return a copy of a keyring in *work* that the ids of a user namespace can read."""
+    data = keyring.read_bytes()
+    # apt tells the two forms apart by the name.
+    copy = work / f"keyring.{'asc' if data.startswith(b'-----BEGIN') else 'gpg'}"
+    copy.write_bytes(data)
+    copy.chmod(0o644)
+    return copy
 
 
 def umask() -> int:

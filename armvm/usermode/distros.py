@@ -109,3 +109,14 @@ def sources(
     options = f"arch=arm64 signed-by={keyring or distro.keyring}"
     components = " ".join(distro.components)
     return [f"deb [{options}] {archive} {suite}{one} {components}" for one in distro.pockets]
+
+
+def archives(distro: Distro, suite: str, mirror: str | None) -> list[str]:
+    """Return mmdebstrap's archives for any architecture; none stands for Debian's usual one.
+
+    They name no keyring, unlike sources(): the root file system's own is meant.
+    """
+    if distro.mirror is None:
+        return [mirror] if mirror else []
+    components = " ".join(distro.components)
+    return [f"deb {mirror or distro.mirror} {suite}{one} {components}" for one in distro.pockets]

@@ -46,10 +46,20 @@ def check(
     *directory* is where the root file system will be. *user* is who builds (this process's, by
     default). *keyring* must vouch for the archive, the *distro*'s own if none is given.
     """
-    programs = list(PROGRAMS)
-    programs += ["unshare"] if mode is Mode.ROOT else ["newuidmap", "newgidmap"]
-    programs += [] if binfmt.is_native() else ["arch-test"]
-    check_programs(programs)
+    check_tools(PROGRAMS, mode)
+    check_keyring(distro, keyring)
+    binfmt.ensure_handler()
+    check_place(mode, directory, user=user)
+
+
+def check_tools(programs: Sequence[str], mode: Mode) -> None:
+    """Raise MissingCapability unless *programs* are here, and those that *mode* needs."""
+    wanted = [*programs, *(("unshare",) if mode is Mode.ROOT else ("newuidmap", "newgidmap"))]
+    check_programs(wanted + ([] if binfmt.is_native() else ["arch-test"]))
+
+
+def check_keyring(distro: Distro, keyring: Path | None) -> None:
+    """Raise NotFound, MissingCapability unless there are keys that vouch for the archive."""
     if keyring is not None and not keyring.is_file():
         raise NotFound(f"there is no file {keyring} with the keys of {distro.title}'s archive")
     if keyring is None and not distro.keyring.is_file():
@@ -59,7 +69,10 @@ def check(
             hint=f"apt-get install {distro.keyring_package}"
             + (by_file if distro.own_keyring else ""),
         )
-    binfmt.ensure_handler()
+
+
+def check_place(mode: Mode, directory: Path, *, user: str | None = None) -> None:
+    """Raise MissingCapability unless *mode* works here, below *directory*, for *user*."""
     check_file_system(directory)
     if mode is Mode.ROOT:
         _check_mounts()
@@ -115,14 +128,20 @@ def check_namespace(user: str, *, etc: Path = Path("/etc"), proc: Path = Path("/
 
 
 def lent(file: Path, user: str) -> int:
-    """Return how many ids *file* (of subuid(5)'s form) lends to *user*, by his name.
+    """Return how many ids *file* (of subuid(5)'s form) lends to *user*, by his name."""
+    found = range_of(file, user)
+    return 0 if found is None else found[1]
+
+
+def range_of(file: Path, user: str) -> tuple[int, int] | None:
+    """Return the first id and the number of ids that *file* lends to *user*; None if it does not.
 
     As mmdebstrap reads it: the first line of that name.
     """
-    for name, _, count in _ranges(file):
+    for name, first, count in _ranges(file):
         if name == user:
-            return count
-    return 0
+            return first, count
+    return None
 
 
 def closed_by(proc: Path) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import BuildFailed, NotFound
+from armvm.errors import ArmvmError, BuildFailed, NotFound
 from armvm.spec.names import shown
 from armvm.usermode import binfmt
 from armvm.usermode.distros import Distro, sources
@@ -38,6 +38,7 @@ _UNKNOWN = (
     re.compile(r"E: Unable to locate package (\S+)"),
     re.compile(r"E: Couldn't find any package by (?:glob|regex) '(\S+)'"),
     re.compile(r"E: Package '(\S+)' has no installation candidate"),
+    re.compile(r"E: Couldn't find these debs: (\S+)"),  # debootstrap
 )
 
 #: What marks the lines with which the scripts tell how far they are.
@@ -68,6 +69,13 @@ def scripts(own: str | None = None) -> str:
     """
     hooks = Path(__file__).with_name("hooks")
     files = [*hooks.glob("*.sh"), *(hooks.glob(f"{own}/*.sh") if own else ())]
+    return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
+
+
+def settings(own: str | None = None) -> str:
+    """Return the text of those of scripts() that make installed packages a cloud image."""
+    hooks = Path(__file__).with_name("hooks")
+    files = [*hooks.glob("4*.sh"), *(hooks.glob(f"{own}/4*.sh") if own else ())]
     return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
 
 
@@ -106,6 +114,7 @@ def make(
     mirror: str | None = None,
     keyring: Path | None = None,
     mode: Mode,
+    temporary: Path | None = None,
     on_phase: Callable[[str], None],
     on_size: Callable[[int], None],
 ) -> None:
@@ -114,7 +123,8 @@ def make(
     *mirror* is an archive's URL; None is the usual one. Debian's usual one has its updates and
     security fixes too. *keyring* must vouch for it, the distribution's own by default. *on_size*
     is told how many bytes the packages will take, before they are fetched; what it raises ends
-    the build. In mode UNSHARE the path must be open to the ids of the user namespace. Raises
+    the build. In mode UNSHARE the path must be open to the ids of the user namespace, as
+    *temporary*, a directory for temporary files (the one around *root* by default). Raises
     NotFound for a package that there is not, BuildFailed with the end of the log, and
     MissingCapability when a program is not there.
     """
@@ -136,24 +146,28 @@ def make(
         "ARMVM_PACKAGES": " ".join(packages),
         "ARMVM_PYTHONS": " ".join(_pythons()),
         "ARMVM_EMULATED": "no" if binfmt.is_native() else "yes",
-        # A path of the caller's that the namespace's ids may not be able to enter.
-        "TMPDIR": str(root.parent),
+        # The caller's is a path that the namespace's ids may not be able to enter.
+        "TMPDIR": str(temporary or root.parent),
     }
     done = process.run(argv, env=environment, check=False, on_line=on_line)
     if done.returncode != 0:
-        lines = list(log)
-        if unknown := unknown_packages(lines):
-            names = ", ".join(shown(name) for name in unknown)
-            raise NotFound(
-                f"{distro.title} {suite} has no package {names}",
-                hint=f"look for it at {distro.lookup}; only {' and '.join(distro.components)} "
-                "is read, and only what there is for arm64",
-            )
-        raise BuildFailed(
-            f"the root file system of {distro.title} {suite} could not be made",
-            detail="\n".join(extract(lines)),
-            hint=_hint("\n".join(lines), distro),
+        raise failure(list(log), distro, suite)
+
+
+def failure(lines: list[str], distro: Distro, suite: str, arch: str = "arm64") -> ArmvmError:
+    """Return the error for a root file system that could not be made, from its log's *lines*."""
+    if unknown := unknown_packages(lines):
+        names = ", ".join(shown(name) for name in unknown)
+        return NotFound(
+            f"{distro.title} {suite} has no package {names}",
+            hint=f"look for it at {distro.lookup}; only {' and '.join(distro.components)} "
+            f"is read, and only what there is for {arch}",
         )
+    return BuildFailed(
+        f"the root file system of {distro.title} {suite} could not be made",
+        detail="\n".join(extract(lines)),
+        hint=_hint("\n".join(lines), distro),
+    )
 
 
 def unpacked_size(line: str) -> int | None:
@@ -206,6 +220,10 @@ def _hint(log: str, distro: Distro) -> str:
             "you in /etc/subuid and /etc/subgid; or build as root",
         ),
         ("unshare", "user namespaces are closed to ordinary users here: build as root"),
+        (
+            "Mirror sync in progress",
+            "the package archive is being renewed: try again in some minutes, or name another one",
+        ),
         (
             "Failed to fetch",
             "the package archive does not answer: check the network, or name another mirror",

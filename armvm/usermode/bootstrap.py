@@ -1,0 +1,195 @@
+"""A plain root file system of a distribution, for arm64 or armhf: to be entered, not booted.
+
+mmdebstrap makes it, or debootstrap in its two stages, where only that is installed.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from armvm import process
+from armvm.errors import ConfigError, MissingCapability
+from armvm.usermode import rootfs
+from armvm.usermode.distros import Distro, archives
+from armvm.usermode.rootfs import Mode
+
+
+class Arch(enum.Enum):
+    """Debian's name of an architecture; ``qemu`` is QEMU's."""
+
+    ARM64 = "arm64"
+    ARMHF = "armhf"
+
+    @property
+    def qemu(self) -> str:
+        """What QEMU calls it."""
+        return {"arm64": "aarch64", "armhf": "arm"}[self.value]
+
+
+class Variant(enum.Enum):
+    """Which packages there are besides those asked for; both tools know these names."""
+
+    MINBASE = "minbase"  #: the essential ones, and apt
+    BUILDD = "buildd"  #: and build-essential
+    IMPORTANT = "important"  #: and all of priority required and important
+
+
+class Tool(enum.Enum):
+    """What makes root file systems."""
+
+    MMDEBSTRAP = "mmdebstrap"
+    DEBOOTSTRAP = "debootstrap"
+
+    @classmethod
+    def here(cls, mode: Mode, path: str | None = None) -> Tool:
+        """Return the better one of those installed, in the directories of *path*.
+
+        Raises MissingCapability where there is none that works in *mode*.
+        """
+        where = process.search_path() if path is None else path
+        if shutil.which("mmdebstrap", path=where):
+            return cls.MMDEBSTRAP
+        if mode is Mode.ROOT and shutil.which("debootstrap", path=where):
+            return cls.DEBOOTSTRAP
+        why = "" if mode is Mode.ROOT else " (debootstrap would need root)"
+        raise MissingCapability(
+            f"root file systems are made by mmdebstrap, which is not installed{why}",
+            hint="apt-get install mmdebstrap   (or: dnf install mmdebstrap)",
+        )
+
+
+#: The usual archive of a distribution whose entry leaves it to mmdebstrap.
+DEBIAN_MIRROR = "http://deb.debian.org/debian"
+
+#: Runs before anything is configured: mmdebstrap looks for the other packages after the minutes
+#: that the essential ones take.
+_LOOK_UP = (
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq -o Debug::NoLocking=1 --simulate install '
+    "$ARMVM_PACKAGES >/dev/null"
+)
+
+#: What is told of mmdebstrap's and debootstrap's lines, and how.
+_PHASES = (
+    ("I: running apt-get update", "reading package lists"),
+    ("I: Retrieving ", "fetching packages"),
+    ("I: downloading packages", "fetching packages"),
+    ("I: Extracting ", "unpacking packages"),
+    ("I: extracting archives", "unpacking packages"),
+    ("I: installing essential packages", "configuring the essential packages"),
+    ("I: Installing core packages", "configuring the essential packages"),
+    ("I: installing remaining packages", "configuring packages"),
+    ("I: Configuring ", "configuring packages"),
+    ("I: cleaning package lists", "cleaning up"),
+)
+
+
+def commands(
+    root: Path,
+    *,
+    distro: Distro,
+    suite: str,
+    arch: Arch,
+    variant: Variant = Variant.MINBASE,
+    packages: Sequence[str] = (),
+    mirror: str | None = None,
+    keyring: Path | None = None,
+    mode: Mode,
+    tool: Tool = Tool.MMDEBSTRAP,
+) -> list[list[str | Path]]:
+    """Return the command lines that make the root file system *root*, one after the other.
+
+    See make(). Mounts happen in a namespace of their own: whatever ends a command takes them
+    along.
+    """
+    alone = ("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()
+    keys = keyring or distro.keyring
+    if tool is Tool.DEBOOTSTRAP:
+        first = [
+            *(*alone, "debootstrap", "--foreign", f"--arch={arch.value}"),
+            *((f"--variant={variant.value}",) if variant is not Variant.IMPORTANT else ()),
+            *(f"--keyring={keys}", f"--components={','.join(distro.components)}"),
+            *((f"--include={','.join(packages)}",) if packages else ()),
+            *(suite, root, mirror or distro.mirror or DEBIAN_MIRROR),
+        ]
+        second = [*alone, "chroot", root, "/debootstrap/debootstrap", "--second-stage"]
+        return [first, second]
+    return [
+        [
+            *(*alone, "mmdebstrap", f"--mode={mode.value}", f"--variant={variant.value}"),
+            *(f"--arch={arch.value}", "--format=directory"),
+            *(
+                (f"--include={','.join(packages)}", f"--extract-hook={_LOOK_UP}")
+                if packages
+                else ()
+            ),
+            # Debian's own are found by mmdebstrap. A keyring given so is not named in the root's
+            # sources.list: there its own vouch for the archive.
+            *((f"--keyring={keys}",) if keyring or distro.own_keyring else ()),
+            *(suite, root),
+            *archives(distro, suite, mirror),
+        ]
+    ]
+
+
+def make(
+    root: Path,
+    *,
+    distro: Distro,
+    suite: str,
+    arch: Arch,
+    variant: Variant = Variant.MINBASE,
+    packages: Sequence[str] = (),
+    mirror: str | None = None,
+    keyring: Path | None = None,
+    mode: Mode,
+    tool: Tool = Tool.MMDEBSTRAP,
+    temporary: Path,
+    on_phase: Callable[[str], None],
+) -> None:
+    """Make the root file system of a *distro*'s *suite* in the new directory *root*.
+
+    *mirror*, *keyring*, *mode* and *temporary* are as in rootfs.make(). What a failure leaves is
+    the caller's to remove. Raises NotFound for a package that there is not, BuildFailed with the
+    end of the log.
+    """
+    if tool is Tool.DEBOOTSTRAP and mode is not Mode.ROOT:
+        raise ConfigError("debootstrap needs root", hint="apt-get install mmdebstrap")
+    log: deque[str] = deque(maxlen=3000)
+
+    def on_line(line: str) -> None:
+        if line.strip():
+            log.append(line)
+        for sign, text in _PHASES:
+            if line.startswith(sign):
+                on_phase(text)
+
+    environment = {
+        "TMPDIR": str(temporary),
+        "ARMVM_PACKAGES": " ".join(packages),
+        # Without pointer authentication, which is slow to emulate; hooks/10-unpack.sh says more.
+        **(
+            {"QEMU_CPU": "cortex-a57"}
+            if arch is Arch.ARM64 and "QEMU_CPU" not in os.environ
+            else {}
+        ),
+    }
+    for argv in commands(
+        root,
+        distro=distro,
+        suite=suite,
+        arch=arch,
+        variant=variant,
+        packages=packages,
+        mirror=mirror,
+        keyring=keyring,
+        mode=mode,
+        tool=tool,
+    ):
+        done = process.run(argv, env=environment, check=False, on_line=on_line)
+        if done.returncode != 0:
+            raise rootfs.failure(list(log), distro, suite, arch.value)

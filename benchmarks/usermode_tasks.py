@@ -1,0 +1,223 @@
+"""Three real tasks under user-mode emulation, and the same on a machine: a table in Markdown.
+
+Run by hand, on a host that does nothing else, from a source tree with its virtual environment:
+
+    armvm rootfs create /var/tmp/tasks --image debian:12      # once; tasks install what they need
+    armvm create --name tasks --image local:debian-12 --cpus 2
+    .venv/bin/python -m benchmarks.usermode_tasks --rootfs /var/tmp/tasks --machine tasks --rounds 3
+
+Each task is one shell script, run by ``armvm rootfs enter`` and, as root, by ``armvm ssh``, by
+turns, so that a slow minute of the host meets both. What a task needs is installed before the
+clock starts, by the task's own preparation, and what it made is removed. Seconds are the script's,
+measured inside by the clock of whoever runs it (date +%s.%N): neither starting armvm nor logging
+in is in them. Of several rounds the median is told. ``--native`` runs the scripts here too, for
+how much both cost; it installs nothing, and leaves out a task whose programs are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm import process
+from armvm.errors import ArmvmError
+
+#: A task's limit, in seconds.
+TIMEOUT = 3600.0
+
+ARMVM = (sys.executable, "-m", "armvm")
+
+_TIMED = """\
+set -e
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+mkdir -p /var/tmp/armvm-tasks
+cd /var/tmp/armvm-tasks
+{
+BEFORE
+} >&2
+start=$(date +%s.%N)
+{
+TASK
+} >&2
+end=$(date +%s.%N)
+{
+AFTER
+} >&2
+echo "armvm-task $start $end"
+"""
+
+_APT = "apt-get -q -y --no-install-recommends install"
+
+#: Makes a C program of many functions, the same each time.
+_SOURCE = """\
+i=0
+while [ $i -lt 24 ]; do
+    {
+        printf '#include <%s>\\n' stdio.h stdlib.h string.h
+        j=0
+        while [ $j -lt 40 ]; do
+            cat <<END
+int f_${i}_${j}(const char *s, int n) {
+    int sum = $j;
+    char *copy = strdup(s);
+    for (int k = 0; copy && copy[k] && k < n; k++) sum = sum * 31 + copy[k];
+    if (sum % 7 == 0) printf("%d", sum);
+    free(copy);
+    return sum;
+}
+END
+            j=$((j + 1))
+        done
+    } > part_$i.c
+    i=$((i + 1))
+done
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task: what it is called, and the shell lines before it, of it, and after it."""
+
+    name: str
+    title: str
+    before: str
+    task: str
+    after: str = "true"
+
+    @property
+    def script(self) -> str:
+        """The whole shell script; its last line tells when the task began and ended."""
+        parts = {"BEFORE": self.before, "TASK": self.task, "AFTER": self.after}
+        return re.sub("BEFORE|TASK|AFTER", lambda found: parts[found[0]], _TIMED)
+
+
+TASKS = (
+    Task(
+        name="compile",
+        title="compile 24 C files (gcc -O2, two at a time)",
+        before=f"command -v gcc || {{ apt-get -q update; {_APT} gcc libc6-dev; }}\n{_SOURCE}",
+        task="ls part_*.c | xargs -P 2 -n 1 gcc -O2 -c",
+        after="rm -f part_*",
+    ),
+    Task(
+        name="python",
+        title="CPython's own tests of json, re and dataclasses",
+        before=f"test -d /usr/lib/python3.11/test/test_json || {{ apt-get -q update; "
+        f"{_APT} python3 libpython3.11-testsuite; }}",
+        task="python3 -m test -q test_json test_re test_dataclasses",
+    ),
+    Task(
+        name="apt",
+        title="apt-get install git (downloaded before)",
+        before=f"apt-get -q update; {_APT} --download-only git; "
+        "dpkg -s git >/dev/null 2>&1 && apt-get -q -y purge git && apt-get -q -y autoremove; "
+        f"{_APT} --download-only git",
+        task=f"{_APT} git",
+        after="apt-get -q -y purge git; apt-get -q -y autoremove",
+    ),
+)
+
+
+def seconds(output: str) -> float:
+    """Return a task's seconds from what its script printed. Raises ValueError."""
+    found = re.search(r"^armvm-task ([0-9.]+) ([0-9.]+)$", output, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"the task did not come to its end: {output[-300:]}")
+    return float(found[2]) - float(found[1])
+
+
+def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float]]:
+    """Return how a task is run in each of the places asked for."""
+    places: dict[str, Sequence[str]] = {}
+    if values.rootfs is not None:
+        places["user mode"] = [*ARMVM, "rootfs", "enter", str(values.rootfs), "--", "sh", "-c"]
+    if values.machine is not None:
+        places["machine"] = [*ARMVM, "ssh", values.machine, "--", "sudo", "sh", "-c"]
+    if values.native:
+        places["native"] = ["sh", "-c"]
+
+    def runner(name: str, prefix: Sequence[str]) -> Callable[[Task], float]:
+        def run(task: Task) -> float:
+            # ssh gives the words to a shell.
+            script = shlex.quote(task.script) if name == "machine" else task.script
+            done = process.run([*prefix, script], timeout=TIMEOUT)
+            return seconds(done.text)
+
+        return run
+
+    return {name: runner(name, prefix) for name, prefix in places.items()}
+
+
+def table(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Return the medians as a Markdown table, and how they lie to each other.
+
+    *figures* are seconds by task's title and place.
+    """
+    places = list(dict.fromkeys(place for row in figures.values() for place in row))
+    both = {"user mode", "machine"} <= set(places)
+    head = ["Task", *(f"{place}, s" for place in places)]
+    head += ["user mode / machine"] if both else []
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' + '---:|' * (len(head) - 1)}"]
+    for title, row in figures.items():
+        medians = {place: statistics.median(row[place]) for place in places if row.get(place)}
+        cells = [f"{medians[place]:.1f}" if place in medians else "-" for place in places]
+        if both:
+            known = {"user mode", "machine"} <= medians.keys()
+            ratio = medians["user mode"] / medians["machine"] if known else 0.0
+            cells.append(f"{ratio:.2f}" if known else "-")
+        lines.append(f"| {' | '.join([title, *cells])} |")
+    return "\n".join(lines)
+
+
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.usermode_tasks")
+    parser.add_argument("--rootfs", type=Path, help="made by: armvm rootfs create")
+    parser.add_argument("--machine", help="a machine of the same release, ready to log in to")
+    parser.add_argument("--native", action="store_true", help="run the tasks here too")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--tasks", default="", help="comma-separated: compile,python,apt")
+    values = parser.parse_args(words)
+    if not (values.rootfs or values.machine or values.native):
+        parser.error("where? --rootfs DIR, --machine NAME, --native")
+    chosen = [one for one in values.tasks.split(",") if one]
+    unknown = set(chosen) - {task.name for task in TASKS}
+    if unknown:
+        parser.error(f"no task is called {', '.join(sorted(unknown))}")
+    values.tasks = [task for task in TASKS if not chosen or task.name in chosen]
+    return values
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the tasks, print the table; the exit code is 1 when one failed somewhere."""
+    values = parse(words)
+    places = runners(values)
+    figures: dict[str, dict[str, list[float]]] = {
+        task.title: {place: [] for place in places} for task in values.tasks
+    }
+    failed = False
+    for number in range(values.rounds):
+        for task in values.tasks:
+            for place, run in places.items():
+                print(f"round {number + 1}: {task.name}, {place}", file=sys.stderr, flush=True)
+                try:
+                    value = run(task)
+                except (ArmvmError, ValueError) as error:
+                    failed = True
+                    told = (getattr(error, "detail", None) or str(error))[-300:]
+                    print(f"  failed: {told}", file=sys.stderr, flush=True)
+                    continue
+                figures[task.title][place].append(value)
+                print(f"  {value:.1f} s", file=sys.stderr, flush=True)
+    print(table(figures))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Binfmt handlers of a test's own: a user namespace with a binfmt_misc that nobody else sees."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from armvm.usermode.enter import header_of
+
+#: The host's QEMU for 32-bit ARM.
+ARM = Path("/usr/bin/qemu-arm-static")
+
+_SCRIPT = """\
+read -r _
+mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+while [ "$1" != -- ]; do printf %s "$1" > /proc/sys/fs/binfmt_misc/register || exit 99; shift; done
+shift
+exec "$@"
+"""
+
+
+def line(name: str, flags: str = "F") -> str:
+    """Return the line that registers QEMU's static program for an architecture."""
+    magic = "".join(f"\\x{byte:02x}" for byte in header_of(name))
+    mask = "\\xff" * 7 + "\\x00" + "\\xff" * 8 + "\\xfe" + "\\xff" * 3
+    return f":test-{name}:M:0:{magic}:{mask}:/usr/bin/qemu-{name}-static:{flags}"
+
+
+def run_with_handlers(
+    handlers: Sequence[str],
+    words: Sequence[str | Path],
+    *,
+    env: dict[str, str] | None = None,
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as root in a namespace whose only binfmt handlers are those *handlers*.
+
+    All ids are mapped to themselves, which takes root.
+    """
+    process = subprocess.Popen(
+        ["unshare", "--user", "--mount", "sh", "-c", _SCRIPT, "sh", *handlers, "--", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    try:
+        own = Path("/proc/self/ns/user").readlink()
+        end = time.monotonic() + 20
+        while Path(f"/proc/{process.pid}/ns/user").readlink() == own:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{process.pid}/{kind}_map").write_text("0 0 4294967295\n")
+        out, err = process.communicate("\n", timeout=timeout)
+    finally:
+        process.kill()
+        process.wait()
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
