@@ -15,7 +15,7 @@ from armvm.cli.options import Json, Quiet
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_help_panel="Foreign programs",
+    rich_help_panel="Without a machine",
     help="Handlers by which this host runs programs of other architectures (qemu-user).",
 )
 
