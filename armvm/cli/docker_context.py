@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from armvm.cli.context import open_host, print_json
+from armvm.cli.context import open_host, print_json, progress_for
 from armvm.cli.options import Connect, Json, OptionalName
 
 
@@ -50,8 +50,13 @@ def docker_context(
         done = contexts.remove(check_machine_name(name))
     else:
         connection = open_host(connect)
-        _, instance = pick(connection, name)
+        domain, instance = pick(connection, name)
         done = contexts.make(connection, instance, Path.home(), use=use)
+        if instance.running and contexts.lacks_docker(domain):
+            progress_for(False).warn(
+                f"{instance.name} has no docker yet: install docker.io in it, or make it with "
+                "--preset docker"
+            )
     if json:
         print_json({"context": done.name, "host": done.host, "changed": done.changed})
     elif remove:

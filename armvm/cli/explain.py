@@ -59,9 +59,8 @@ def explain(
     from armvm.provision.explain import explain_machine
     from armvm.provision.pick import pick
 
-    if name is None:
-        told = explain_topic(topic)
-    else:
+    told = explain_topic(topic)  # a wrong topic is told before a wrong machine
+    if name is not None:
         connection = open_host(connect)
         told = explain_machine(topic, connection, *pick(connection, name))
     if json:

@@ -94,6 +94,8 @@ def create(
     network; host name, addresses, keys, ids and random numbers are their own. A golden serves
     the QEMU, libvirt and firmware it was made with. --network user makes the fastest clones.
 
+    --fast is not for goldens, and --name is what NAME is.
+
     One made from a machine (--from) serves 'armvm create --from' only. The machine stays as it
     is; its files are in every clone, also secrets that lie in them.
     """

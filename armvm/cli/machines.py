@@ -83,6 +83,7 @@ def start(
         _wait(connection, started.name, timeout, quiet)
     else:
         print(f"{started.name} is starting")
+        print(f"  armvm wait {started.name}")
 
 
 def stop(

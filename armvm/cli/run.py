@@ -13,6 +13,9 @@ from typing import NoReturn
 from armvm.errors import ArmvmError
 from armvm.signals import ENDING
 
+#: The exit code of a command line that cannot be parsed.
+USAGE = 2
+
 
 class Interrupted(BaseException):
     """A signal that ends the program; what was begun undoes itself on the way out."""
@@ -67,6 +70,8 @@ def _run(words: list[str]) -> int:
             if isinstance(end.__context__, BrokenPipeError):
                 raise end.__context__ from None
             sys.stdout.flush()
+            if end.code == USAGE and (hint := _usage_hint(own, command)):
+                print(f"hint: {hint}", file=sys.stderr)
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as signalled:
         for number in ENDING:
@@ -92,6 +97,18 @@ def _run(words: list[str]) -> int:
         )
         return 1
     return 0
+
+
+def _usage_hint(words: list[str], command: list[str]) -> str | None:
+    """Return what was meant, probably, by *words* that the parser took none of; None if unclear."""
+    verb = next((word for word in words if not word.startswith("-")), None)
+    if verb in ("ssh", "exec", "run") and not command:
+        return f"the guest's command stands after --:  armvm {verb} … -- CMD"
+    if verb == "create" and any(not word.startswith("-") for word in words[1:]):
+        return "a machine's name is an option:  armvm create --name NAME"
+    if words and words[0].startswith("-") and verb is not None:
+        return f"options stand after the command:  armvm {verb} {words[0]} …"
+    return None
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

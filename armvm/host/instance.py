@@ -51,6 +51,11 @@ class Instance:
     record: Record
 
     @property
+    def suspended(self) -> bool:
+        """Whether its vCPUs stand still."""
+        return self.state == STATES[libvirt.VIR_DOMAIN_PAUSED]
+
+    @property
     def running(self) -> bool:
         """Whether its QEMU process lives."""
         return self.state not in ("shut off", "crashed", "no state")

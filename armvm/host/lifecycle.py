@@ -38,6 +38,11 @@ def not_running(name: str) -> DomainError:
     return DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
 
 
+def suspended(name: str) -> DomainError:
+    """Return the error for a machine that would have to run, and is suspended."""
+    return DomainError(f"{name} is suspended", hint=f"let it go on first: armvm resume {name}")
+
+
 def start(domain: Domain) -> None:
     """Start a domain. Raises DomainError (with QEMU's words) when it does not run."""
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from armvm import process
 from armvm.errors import CommandFailed, UsageError
@@ -101,8 +102,14 @@ def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, q
     """Copy by scp, which says on the caller's terminal how far it is; return 0.
 
     A signal that ended it gives 128 + n. Raises CommandFailed with scp's exit code when it
-    failed, and what `reach` raises.
+    failed, UsageError for a directory that is not to be copied with what is in it, and what
+    `reach` raises.
     """
+    folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
+    if folders and not recursive:
+        raise UsageError(
+            f"{shown(folders[0])} is a directory", hint="-r copies it with all that is in it"
+        )
     where = reach(domain, instance)
     code = process.passthrough(
         scp_command(wanted, instance, where, recursive=recursive, quiet=quiet)

@@ -74,7 +74,7 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
     networking.check(connection, decided.spec)
-    _check_name(connection, machine.name)
+    check_name(connection, machine.name)
     # Bad user-data is told now, not after the image was fetched.
     compose(machine, decided.identity, decided.record.user, system=source.system)
     return decided
@@ -158,7 +158,7 @@ def _make_volumes(
         storage.create_hole(pool, names["memory"], size, where.facts.qemu_owner)
 
 
-def _check_name(connection: Connection, name: str) -> None:
+def check_name(connection: Connection, name: str) -> None:
     """Raise Conflict when *name* is taken by more than a dead process's leftovers."""
     try:
         domain = find_domain(connection, name)

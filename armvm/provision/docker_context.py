@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import CommandFailed, Conflict, NotFound
-from armvm.host.connection import Connection
+from armvm.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
+from armvm.host import agent
+from armvm.host.connection import Connection, Domain
 from armvm.host.instance import Instance
 from armvm.provision import ssh_config
 from armvm.spec.names import shown
@@ -57,6 +58,15 @@ def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -
     if use:
         process.run([docker, "context", "use", name], timeout=TIMEOUT)
     return Context(name=name, host=host, changed=known is None)
+
+
+def lacks_docker(domain: Domain) -> bool:
+    """Tell whether a machine is known to have no docker: its agent looked. Unknown is not known."""
+    try:
+        agent.ensure_answers(domain)
+        return not agent.succeeds(domain, ["/bin/sh", "-c", "command -v dockerd"])
+    except (DomainError, MissingCapability):
+        return False
 
 
 def remove(name: str) -> Context:

@@ -20,7 +20,7 @@ from armvm.host.facts import cpus
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, domain_names, find_domain, observe
 from armvm.progress import Progress
-from armvm.provision.create import Where, make_plan
+from armvm.provision.create import Where, check_name, make_plan
 from armvm.provision.delete import delete_domain
 from armvm.provision.launch import Created, find_source, launch
 from armvm.provision.plan import CreatePlan
@@ -64,6 +64,8 @@ def plans(
 
     The image is looked up once; what is told of one plan holds for all, and is told once.
     """
+    for name in names:  # before an image host is asked, and waited for
+        check_name(where.connection, name)
     source = find_source(where, machine, progress, golden)
     told: set[str] = set()
     for name in names:

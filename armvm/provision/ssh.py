@@ -39,10 +39,13 @@ def endpoint(domain: Domain, instance: Instance) -> Endpoint | None:
 def reach(domain: Domain, instance: Instance) -> Endpoint:
     """Return where to reach a running machine's ssh, its forward set up if it was lost.
 
-    Raises DomainError when the machine does not run, NotReady while it has no address.
+    Raises DomainError when the machine does not run or is suspended, NotReady while it has no
+    address.
     """
     if not instance.running:
         raise lifecycle.not_running(instance.name)
+    if instance.suspended:  # or ssh would wait for as long as it is
+        raise lifecycle.suspended(instance.name)
     found = endpoint(domain, restore_forward(domain, instance))
     if found is None:
         raise NotReady(

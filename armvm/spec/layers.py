@@ -43,7 +43,10 @@ class Layer:
 def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise ValueError("a number is wanted")
-    return int(str(value))
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError("a whole number is wanted") from None
 
 
 def _memory(value: Any) -> int:

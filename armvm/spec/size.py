@@ -10,14 +10,15 @@ from armvm.spec.names import shown
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 _UNITS = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(?:iB|B)?)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(?:iB|B|i)?)?", re.IGNORECASE)
 
 
 def parse_size(text: str, *, what: str, plain_unit: int) -> int:
     """Return the number of bytes that *text* stands for.
 
-    Units are binary, as in libvirt and QEMU: ``G``, ``GB`` and ``GiB`` are 2**30 bytes. A number
-    without a unit counts *plain_unit* bytes. Raises ConfigError, which names the value *what*.
+    Units are binary, as in libvirt and QEMU: ``G``, ``Gi``, ``GB`` and ``GiB`` are 2**30 bytes. A
+    number without a unit counts *plain_unit* bytes. Raises ConfigError, which names the value
+    *what*.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:

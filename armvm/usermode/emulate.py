@@ -207,10 +207,10 @@ def check_loader(program: Program, sysroot: Path | None, has: Callable[[Path, st
         if has(Path(where), loader)
     ]
     if debian:
-        ways.append("--image debian:12, which fetches one")
+        ways.append("--image debian:12, which fetches them")
         ways.append(f"armvm rootfs create DIR --image debian:12 --arch {debian}, then --sysroot")
     where = f"{sysroot} has no such file" if sysroot else "there is none here"
     raise MissingCapability(
         f"{program.path.name} is dynamic, and wants the loader {shown(loader)}: {where}",
-        hint=" or ".join(ways) or f"--sysroot DIR with the libraries of {program.architecture}",
+        hint="; or ".join(ways) or f"--sysroot DIR with the libraries of {program.architecture}",
     )

@@ -48,6 +48,9 @@ def _judged(found: Explanation, table: Table) -> Explanation:
     problem = mode_problem(found.path)
     if problem is not None:
         happens = f'execve fails with EACCES ("Permission denied"): {problem}'
+        if found.winner is None and found.kind not in (Kind.ELF, Kind.SCRIPT):
+            happens += "; and it is no program: neither ELF nor a script with a '#!' line"
+            return _ends(found, happens, None)
         return replace(found, outcome=Outcome.FAILS, happens=happens, fix=_mode_fix(found, problem))
     if found.winner is not None:
         return _handled(found)

@@ -15,6 +15,8 @@ def test_a_suspended_guest_is_said_to_be_one(golden: str, name: str) -> None:
     told = armvm("wait", name, "--timeout", "8").failed(11).err
     assert "it is suspended: its CPUs stand still" in told
     assert f"armvm resume {name}" in told
+    refused = armvm("ssh", name, "--", "true", timeout=30).failed(10).err
+    assert f"armvm resume {name}" in refused, "at once, instead of waiting with it"
     virsh("resume", name)
     armvm("wait", name, "--timeout", "120").ok()
 

@@ -255,3 +255,20 @@ def test_no_permission(ordinary_user: str) -> None:
     result = armvm("list", "--connect", SYSTEM, prefix=prefix, env={**home, **own}, cwd=ROOT)
     one_clear_error(result, 7, "refuses you")
     assert "qemu:///session" in result.err
+
+
+def test_a_taken_name_is_told_before_an_image_host_is_asked(
+    world: World, name: str, blank_image: Path
+) -> None:
+    world.held(name, blank_image)
+    unreachable = {"ARMVM_MIRROR_UBUNTU": "http://127.0.0.1:1/"}
+    told = armvm("create", "--name", name, "--image", "ubuntu:24.04", env=unreachable).failed(5)
+    assert f"there is a machine called {name} already" in told.err
+
+
+def test_a_directory_is_copied_only_when_asked_to(
+    world: World, name: str, blank_image: Path, tmp_path: Path
+) -> None:
+    world.held(name, blank_image, "--network", "user")
+    told = armvm("cp", tmp_path, f"{name}:").failed(2).err
+    assert "-r copies it with all that is in it" in told

@@ -210,6 +210,14 @@ def test_what_may_not_be_executed_is_said_first(program: Path) -> None:
     assert "chmod +x" in (found.fix or "")
 
 
+def test_text_is_not_made_executable_by_a_hint(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# armvm")
+    found = told(readme)
+    assert "it is no program" in found.happens
+    assert found.fix is None
+
+
 def test_what_is_no_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in (".", "none", "pipe", "a\0b", "x" * 5000):

@@ -149,6 +149,35 @@ def test_with_json_an_error_is_one_object(tmp_path: Path) -> None:
     assert json.loads(done.err)["error"]["reference"] == "not-found"
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["ssh", "m", "uname", "-m"], "armvm ssh … -- CMD"),
+        (["exec", "m", "uptime"], "armvm exec … -- CMD"),
+        (["create", "m"], "armvm create --name NAME"),
+        (["--connect", "list"], "armvm list --connect …"),
+    ],
+)
+def test_a_usual_mistake_is_told_what_was_meant(
+    tmp_path: Path, words: list[str], hint: str
+) -> None:
+    told = run(*words, home=tmp_path).failed(2).err
+    assert told.splitlines()[-1].endswith(hint)
+
+
+def test_another_mistake_gets_no_guess(tmp_path: Path) -> None:
+    assert "hint:" not in run("list", "--no-such-option", home=tmp_path).failed(2).err
+
+
+def test_a_number_that_is_none(tmp_path: Path) -> None:
+    told = run("create", "--cpus", "two", "--dry-run", home=tmp_path).failed(3).err
+    assert "a whole number is wanted" in told
+
+
+def test_a_wrong_topic_is_told_before_a_wrong_machine(tmp_path: Path) -> None:
+    assert "nonsense" in run("explain", "nonsense", "no-such-machine", home=tmp_path).failed(4).err
+
+
 def test_an_empty_list(tmp_path: Path) -> None:
     plain = run("list", "-c", TEST_URI, home=tmp_path).ok()
     assert plain.out == ""
