@@ -13,9 +13,6 @@ from typing import NoReturn
 from armvm.errors import ArmvmError
 from armvm.signals import ENDING
 
-#: The exit code of a command line that cannot be parsed.
-USAGE = 2
-
 
 class Interrupted(BaseException):
     """A signal that ends the program; what was begun undoes itself on the way out."""
@@ -70,7 +67,9 @@ def _run(words: list[str]) -> int:
             if isinstance(end.__context__, BrokenPipeError):
                 raise end.__context__ from None
             sys.stdout.flush()
-            if end.code == USAGE and (hint := _usage_hint(own, command)):
+            # The parser's own error, which it has printed.
+            said = str(getattr(end.__context__, "message", ""))
+            if hint := _usage_hint(said, own, command):
                 print(f"hint: {hint}", file=sys.stderr)
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as signalled:
@@ -99,14 +98,15 @@ def _run(words: list[str]) -> int:
     return 0
 
 
-def _usage_hint(words: list[str], command: list[str]) -> str | None:
-    """Return what was meant, probably, by *words* that the parser took none of; None if unclear."""
+def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
+    """Return what was meant, probably, by *words* of which the parser *said* what it did."""
+    extra, unknown = "unexpected extra argument" in said, "No such option" in said
     verb = next((word for word in words if not word.startswith("-")), None)
-    if verb in ("ssh", "exec", "run") and not command:
+    if verb in ("ssh", "exec", "run") and not command and (extra or unknown):
         return f"the guest's command stands after --:  armvm {verb} … -- CMD"
-    if verb == "create" and any(not word.startswith("-") for word in words[1:]):
+    if verb == "create" and extra:
         return "a machine's name is an option:  armvm create --name NAME"
-    if words and words[0].startswith("-") and verb is not None:
+    if unknown and words[0].startswith("-") and verb is not None:
         return f"options stand after the command:  armvm {verb} {words[0]} …"
     return None
 

@@ -166,7 +166,8 @@ def test_a_usual_mistake_is_told_what_was_meant(
 
 
 def test_another_mistake_gets_no_guess(tmp_path: Path) -> None:
-    assert "hint:" not in run("list", "--no-such-option", home=tmp_path).failed(2).err
+    for words in (["list", "--no-such-option"], ["create", "--cpus", "2", "--no-such-option"]):
+        assert "hint:" not in run(*words, home=tmp_path).failed(2).err
 
 
 def test_a_number_that_is_none(tmp_path: Path) -> None:
