@@ -424,6 +424,8 @@ def test_armhf() -> None:
         assert without.returncode == 6, without.stderr
         assert "armvm binfmt register arm" in without.stderr
         made = run_with_handlers([line("arm")], create, timeout=800)
+        if made.returncode == 8 and "the package archive is being renewed" in made.stderr:
+            pytest.skip("the package archive's lists and files for armhf do not fit together now")
         assert made.returncode == 0, made.stderr
     for words, said in (
         (["dpkg", "--print-architecture"], "armhf\n"),
