@@ -71,10 +71,11 @@ def on_offer(
     with progress.task("asking " + ", ".join(asked)):
         answers = _ask(asked, wanted or settings(), every)
     errors = [(name, answer) for name, answer in answers.items() if isinstance(answer, Exception)]
-    if errors and len(errors) == len(answers):
-        raise errors[0][1]
-    for name, error in errors:
+    none = bool(errors) and len(errors) == len(answers)
+    for name, error in errors[1:] if none else errors:
         progress.warn(f"{name}: {getattr(error, 'message', error)}")
+    if none:
+        raise errors[0][1]
     here = _cached_images(cache or Cache.default())
     return [
         {"catalog": name, **asdict(offer), "cached": _mark(name, offer) in here}
