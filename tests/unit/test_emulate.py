@@ -148,7 +148,7 @@ def test_a_missing_loader_is_named_with_what_would_bring_it(bins: Callable[..., 
     assert "/usr/arm-linux-gnueabihf" not in hint
     with pytest.raises(MissingCapability) as caught:
         argv(dynamic(), path, has=lambda root, name: str(root) == "/usr/arm-linux-gnueabihf")
-    assert str(caught.value.hint).startswith("--sysroot /usr/arm-linux-gnueabihf or ")
+    assert str(caught.value.hint).startswith("--sysroot /usr/arm-linux-gnueabihf; or ")
     with pytest.raises(MissingCapability, match="/s has no such file"):
         argv(dynamic(), path, sysroot=Path("/s"), has=lambda root, name: False)
     with pytest.raises(MissingCapability) as caught:
