@@ -81,7 +81,9 @@ def read_account(text: str) -> Account:
     if not finished:
         notes.append("systemd has not finished its boot yet")
         end = math.inf
-    critical = set(re.findall(r"([\w@:.\\-]+\.[a-z]+) @", clean(parts.get("chain", "").encode())))
+    # In the C locale the tree's branches are of "-", with which one unit's name begins.
+    chain = clean(parts.get("chain", "").encode())
+    critical = set(re.findall(r"(-\.mount|\w[\w@:.\\-]*\.[a-z]+) @", chain))
     # What was started later is no part of the boot: logins, timers.
     units = [one for one in _units(parts.get("units", ""), critical) if one.start <= end]
     if not cloud:

@@ -58,7 +58,7 @@ def told(kernel_at: float = MADE + 7, finish: int = 40_000_000) -> str:
         f"== clock\n100.0\n{kernel_at + 100}\n== manager\nKernelTimestampMonotonic=0\n"
         "InitRDTimestampMonotonic=2000000\nUserspaceTimestampMonotonic=5000000\n"
         f"FinishTimestampMonotonic={finish}\n== units\n" + "\n".join(blocks) + "== chain\n"
-        "multi-user.target @39.1s\n└─ssh.service @30.0s +3.500s\n"
+        "multi-user.target @39.1s\n`-ssh.service @30.0s +3.500s\n  `--.mount\n"
         f"== cloud\n{json.dumps(cloud)}\n== end\n"
     )
 
