@@ -9,7 +9,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import print_json, progress_for
-from armvm.cli.options import Json, Quiet
+from armvm.cli.options import Archive, Json, Packages, Quiet
 
 
 def build(
@@ -21,12 +21,7 @@ def build(
             autocompletion=complete.recipes,
         ),
     ] = "debian-12",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--package", "-p", metavar="PACKAGE", help="One more package. Can be repeated."
-        ),
-    ] = None,
+    packages: Packages = None,
     kernel: Annotated[
         str | None,
         typer.Option(
@@ -59,9 +54,7 @@ def build(
             "--force", help="Build it even if it is cached; replace a file or a name that is taken."
         ),
     ] = False,
-    mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="The package archive to use.")
-    ] = None,
+    mirror: Archive = None,
     keyring: Annotated[
         Path | None,
         typer.Option(

@@ -233,3 +233,12 @@ References = Annotated[
     list[str] | None,
     typer.Argument(metavar="[REF]...", help="Images.", autocompletion=complete.images),
 ]
+
+#: What is made of packages, an image or a root file system, has these.
+Packages = Annotated[
+    list[str] | None,
+    typer.Option("--package", "-p", metavar="PACKAGE", help="One more package. Can be repeated."),
+]
+Archive = Annotated[
+    str | None, typer.Option("--mirror", metavar="URL", help="The package archive to use.")
+]

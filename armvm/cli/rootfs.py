@@ -10,7 +10,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import print_json, progress_for
-from armvm.cli.options import Json, Quiet
+from armvm.cli.options import Archive, Json, Packages, Quiet
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,12 +43,7 @@ def create(
     arch: Annotated[
         str, typer.Option("--arch", metavar="ARCH", help="arm64, or armhf (32 bits).")
     ] = "arm64",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--package", "-p", metavar="PACKAGE", help="One more package. Can be repeated."
-        ),
-    ] = None,
+    packages: Packages = None,
     variant: Annotated[
         str | None,
         typer.Option(
@@ -65,9 +60,7 @@ def create(
             help="With kernel, boot loader and cloud-init, as 'rootfs to-image' needs.",
         ),
     ] = False,
-    mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="The package archive to use.")
-    ] = None,
+    mirror: Archive = None,
     keyring: Annotated[
         Path | None,
         typer.Option(

@@ -16,6 +16,7 @@ from armvm.images.foreign import refuse_foreign_boot
 from armvm.images.formats import DiskFormat, guess_system, refuse_foreign
 from armvm.images.hashing import check_digest, hash_file
 from armvm.images.model import Verified
+from armvm.images.named import keep_only, reserved
 from armvm.progress import Progress, size_text
 
 
@@ -37,16 +38,8 @@ def import_file(
     """
     format, size = localfile.look(file)
     refuse_foreign(file.name)
-    key = f"local:{name}"
-    wait = f"another armvm has {key} in hand: waiting for it"
-    with cache.lock(key, on_wait=lambda: progress.say(wait)):
-        older = [entry for entry in cache.entries() if entry.name == name]
-        if older and not replace:
-            raise Conflict(
-                f"there is an image {key} already",
-                hint="--force replaces it; machines that were made from it keep their base",
-            )
-        with cache.partial(key) as copy, storage_errors(copy):
+    with reserved(cache, name, replace=replace, progress=progress) as reference:
+        with cache.partial(reference) as copy, storage_errors(copy):
             if format is DiskFormat.RAW:
                 refuse_foreign_boot(file, format, str(file))
                 found = localfile.digest_of(file, digest, cache=cache, progress=progress)
@@ -71,9 +64,7 @@ def import_file(
                 digest=found,
                 content=content,
             )
-        for one in older:
-            if one.path != entry.path:
-                cache.remove(one)
+        keep_only(cache, entry)
     return entry
 
 

@@ -13,6 +13,7 @@ from armvm.images.cache import Cache
 from armvm.images.entry import Entry
 from armvm.images.importing import export_file
 from armvm.images.model import ImageSource
+from armvm.images.named import keep_only
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import parse
 from armvm.progress import Progress
@@ -190,7 +191,5 @@ def _build_into(
         build_image(wanted, partial, progress=progress, private=True, keyring=keyring)
         entry = cache.store_local(partial, name=name, recipe=wanted.digest, system=wanted.system)
     if not is_recipe(name):
-        for older in [one for one in cache.entries() if one.name == name]:
-            if older.path != entry.path:
-                cache.remove(older)
+        keep_only(cache, entry)
     return entry

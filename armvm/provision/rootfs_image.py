@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from armvm import process
-from armvm.errors import BuildFailed, CommandFailed, ConfigError, Conflict, UsageError
+from armvm.errors import BuildFailed, CommandFailed, ConfigError, UsageError
 from armvm.images import disk
 from armvm.images.cache import Cache
 from armvm.images.hashing import hash_file
 from armvm.images.model import Verified
-from armvm.images.obtain import LOCAL
+from armvm.images.named import keep_only, reserved
 from armvm.progress import Progress, size_text
 from armvm.provision import local_images, rootfs_ready, workspace
 from armvm.provision.recipe_input import USUAL_SIZE, parse_image_size
@@ -70,16 +70,8 @@ def to_image(
         seconds = time.monotonic() - start
         return Imaged(path=output, reference=None, digest=digest, size=disk_size, seconds=seconds)
     name = local_images.own_name(str(as_name))
-    reference = f"{LOCAL}{name}"
     cache = cache or Cache.default()
-    wait = f"another armvm has {reference} in hand: waiting for it"
-    with cache.lock(reference, on_wait=lambda: progress.say(wait)):
-        older = [entry for entry in cache.entries() if entry.name == name]
-        if older and not force:
-            raise Conflict(
-                f"there is an image {reference} already",
-                hint="--force replaces it; machines that were made from it keep their base",
-            )
+    with reserved(cache, name, replace=force, progress=progress) as reference:
         system = rootfs_ready.make_ready(real, install=install_missing, progress=progress)
         with cache.partial(reference) as partial:
             digest, disk_size = _write(real, partial, wanted, progress, private=True)
@@ -92,9 +84,7 @@ def to_image(
                 digest=digest,
                 content=digest,
             )
-        for one in older:
-            if one.path != entry.path:
-                cache.remove(one)
+        keep_only(cache, entry)
     seconds = time.monotonic() - start
     return Imaged(
         path=entry.path, reference=reference, digest=digest, size=disk_size, seconds=seconds

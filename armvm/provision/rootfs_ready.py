@@ -11,7 +11,7 @@ from armvm.images import disk
 from armvm.progress import Progress
 from armvm.provision import rootfs_enter
 from armvm.spec.system import OperatingSystem
-from armvm.usermode import rootfs, tree
+from armvm.usermode import buildlog, rootfs, tree
 from armvm.usermode.distros import DISTROS, Distro, Kernel
 
 #: What a machine needs of a root file system besides a kernel: it boots by UEFI, cloud-init
@@ -179,7 +179,7 @@ def _install(root: Path, missing: Lacks, progress: Progress) -> None:
             if done.returncode != 0:
                 raise BuildFailed(
                     f"{root} could not be made bootable",
-                    detail="\n".join(rootfs.extract(list(log))),
+                    detail="\n".join(buildlog.extract(list(log))),
                     hint="the lines above say why; the same command goes on where it was",
                 )
 

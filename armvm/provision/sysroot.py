@@ -20,7 +20,7 @@ from armvm.paths import cache_dir, private_dir
 from armvm.progress import Progress
 from armvm.provision import local_images, recipe, workspace
 from armvm.provision.recipe import Recipe
-from armvm.usermode import requirements, rootfs
+from armvm.usermode import buildlog, requirements
 from armvm.usermode.distros import archives
 from armvm.usermode.emulate import DEBIAN
 from armvm.usermode.rootfs import Mode
@@ -97,7 +97,7 @@ def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
                 on_line=log.append,
             )
             if done.returncode != 0:
-                raise rootfs.failure(log, wanted.making, wanted.suite, arch)
+                raise buildlog.failure(log, wanted.making, wanted.suite, arch)
             task.update(text="unpacking packages")
             shutil.rmtree(partial, ignore_errors=True)
             try:

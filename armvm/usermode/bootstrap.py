@@ -14,7 +14,7 @@ from pathlib import Path
 
 from armvm import process
 from armvm.errors import ConfigError, MissingCapability
-from armvm.usermode import rootfs
+from armvm.usermode import buildlog
 from armvm.usermode.distros import Distro, archives
 from armvm.usermode.rootfs import Mode
 
@@ -192,4 +192,4 @@ def make(
     ):
         done = process.run(argv, env=environment, check=False, on_line=on_line)
         if done.returncode != 0:
-            raise rootfs.failure(list(log), distro, suite, arch.value)
+            raise buildlog.failure(list(log), distro, suite, arch.value)

@@ -13,21 +13,16 @@ from pathlib import Path
 from armvm import process
 from armvm.errors import ConfigError, MissingCapability, NotFound, PermissionDenied
 from armvm.spec.names import shown
-from armvm.usermode import elf
+from armvm.usermode import architectures, elf
 
-#: (e_machine, bits, little endian) of an ELF header, and what QEMU calls the architecture. The
-#: machines' numbers are the ELF specification's registry.
+#: (e_machine, bits, little endian) of an ELF header, and what QEMU calls the architecture: those
+#: that have handlers, and those that only run. The machines' numbers are the ELF specification's.
 ARCHITECTURES: Mapping[tuple[int, int, bool], str] = {
-    (183, 64, True): "aarch64",
+    **{(one.machine, one.bits, one.little): one.name for one in architectures.ARCHITECTURES},
     (183, 64, False): "aarch64_be",
-    (40, 32, True): "arm",
-    (40, 32, False): "armeb",
-    (243, 64, True): "riscv64",
     (243, 32, True): "riscv32",
-    (21, 64, True): "ppc64le",
     (21, 64, False): "ppc64",
     (20, 32, False): "ppc",
-    (22, 64, False): "s390x",
     (258, 64, True): "loongarch64",
     (8, 32, False): "mips",
     (8, 32, True): "mipsel",
@@ -39,11 +34,8 @@ ARCHITECTURES: Mapping[tuple[int, int, bool], str] = {
 
 #: Where Debian's and Fedora's cross compilers keep the libraries of an architecture.
 SYSROOTS: Mapping[str, tuple[str, ...]] = {
-    "aarch64": ("/usr/aarch64-linux-gnu", "/usr/aarch64-linux-gnu/sys-root"),
-    "arm": ("/usr/arm-linux-gnueabihf", "/usr/arm-linux-gnueabi"),
-    "riscv64": ("/usr/riscv64-linux-gnu",),
-    "ppc64le": ("/usr/powerpc64le-linux-gnu",),
-    "s390x": ("/usr/s390x-linux-gnu",),
+    one.name: tuple(f"/usr/{triplet}{end}" for triplet in one.triplets for end in ("", "/sys-root"))
+    for one in architectures.ARCHITECTURES
 }
 
 #: Debian's names of the architectures that `armvm rootfs create` makes.

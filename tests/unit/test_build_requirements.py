@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from armvm.errors import MissingCapability, NotFound
-from armvm.usermode import requirements, rootfs
+from armvm.usermode import buildlog, requirements, rootfs
 from armvm.usermode.distros import DEBIAN, UBUNTU, sources
 
 NEWUIDMAP = "newuidmap: write to uid_map failed: Operation not permitted\nE: failed"
@@ -168,7 +168,7 @@ def test_this_machines_own_files_can_be_read() -> None:
     ],
 )
 def test_how_much_space_apt_asks_for(line: str, size: int | None) -> None:
-    assert rootfs.unpacked_size(line) == size
+    assert buildlog.unpacked_size(line) == size
 
 
 def test_packages_that_apt_does_not_find() -> None:
@@ -180,4 +180,4 @@ def test_packages_that_apt_does_not_find() -> None:
         "E: Package 'mail-transport-agent' has no installation candidate",
         "E: Unable to correct problems, you have held broken packages.",
     ]
-    assert rootfs.unknown_packages(log) == ["treee", "docker.oi", "mail-transport-agent"]
+    assert buildlog.unknown_packages(log) == ["treee", "docker.oi", "mail-transport-agent"]

@@ -11,7 +11,7 @@ from armvm.cli.run import _split
 from armvm.errors import ConfigError, Conflict, MissingCapability, NotFound, PermissionDenied
 from armvm.provision import rootfs_create, rootfs_place, sysroot
 from armvm.provision.recipe import made
-from armvm.usermode import bootstrap, rootfs
+from armvm.usermode import bootstrap, buildlog
 from armvm.usermode.bootstrap import Arch, Tool, Variant
 from armvm.usermode.distros import DEBIAN, UBUNTU, Distro
 from armvm.usermode.rootfs import Mode
@@ -173,12 +173,13 @@ def test_refusals(options: list[str], code: int, tmp_path: Path) -> None:
 
 
 def test_a_log_that_ends_in_an_error() -> None:
-    missing = rootfs.failure(["E: Unable to locate package nope"], DEBIAN, "bookworm", "armhf")
+    missing = buildlog.failure(["E: Unable to locate package nope"], DEBIAN, "bookworm", "armhf")
     assert isinstance(missing, NotFound)
     assert "armhf" in str(missing.hint)
-    missing = rootfs.failure(["E: Couldn't find these debs: nope"], DEBIAN, "bookworm")
+    missing = buildlog.failure(["E: Couldn't find these debs: nope"], DEBIAN, "bookworm")
     assert "'nope'" in missing.message
-    syncing = rootfs.failure(["E: Failed to fetch x  Mirror sync in progress?"], DEBIAN, "bookworm")
+    mirror = ["E: Failed to fetch x  Mirror sync in progress?"]
+    syncing = buildlog.failure(mirror, DEBIAN, "bookworm")
     assert "try again" in str(syncing.hint)
 
 
