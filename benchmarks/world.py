@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from armvm.errors import CommandFailed
-from armvm.process import Completed, find, run
+from armvm.process import Completed, run
+from armvm.programs import find
 from benchmarks.sweep import PREFIX, sweep
 
 #: Seconds for one command; a boot under emulation on a busy host may take minutes.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import HostileImage
 
 #: The root file system's label, as Ubuntu's and Debian's cloud images have it.
@@ -151,7 +151,7 @@ def make(
     process.run(
         [
             *inside,
-            process.find("mke2fs"),
+            programs.find("mke2fs"),
             *("-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1"),
             *("-L", ROOT_LABEL, "-O", EXT4_FEATURES),
             *("-E", f"offset={ROOT_START},lazy_itable_init=1,lazy_journal_init=1"),

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
 from armvm.host import agent
 from armvm.host.connection import Connection, Domain
@@ -38,7 +38,7 @@ def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -
     elsewhere, and what `ssh_config.install` raises.
     """
     name, host = instance.name, f"ssh://{instance.name}"
-    docker = process.find("docker")
+    docker = programs.find("docker")
     known = _host_of(docker, name)
     if known is not None and known != host:
         raise Conflict(
@@ -74,7 +74,7 @@ def remove(name: str) -> Context:
 
     Raises NotFound where there is none, Conflict for one that leads elsewhere.
     """
-    docker, host = process.find("docker"), f"ssh://{name}"
+    docker, host = programs.find("docker"), f"ssh://{name}"
     known = _host_of(docker, name)
     if known is None:
         raise NotFound(f"there is no docker context {name}", hint="docker context ls")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 
-from armvm import process
+from armvm import programs
 from armvm.errors import ArmvmError
 from armvm.host import connection as connecting
 from armvm.host import facts, network, own_network, pools
@@ -101,7 +101,7 @@ def _pool(connection: connecting.Connection, host: HostFacts) -> Check:
 
 def _program(name: str, *, needed: bool, purpose: str) -> Check:
     try:
-        found = process.find(name)
+        found = programs.find(name)
     except ArmvmError as error:
         return Check(
             name=name, ok=False, needed=needed, found=f"missing, for {purpose}", fix=error.hint

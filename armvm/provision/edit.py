@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import ArmvmError, CommandFailed, ConfigError, Conflict
 from armvm.host import lifecycle
 from armvm.host.connection import Connection, Domain
@@ -93,7 +93,7 @@ def _check(domain: Domain, text: str) -> None:
 def _usual() -> str:
     for one in _USUAL[:-1]:
         try:
-            return process.find(one)
+            return programs.find(one)
         except ArmvmError:
             continue
     return _USUAL[-1]

@@ -127,8 +127,7 @@ def create(
                     on_size=lambda size: workspace.check_space(target.parent, 2 * size),
                 )
             else:
-                bootstrap.make(
-                    partial,
+                order = bootstrap.Order(
                     distro=making,
                     suite=asked.recipe.suite,
                     arch=asked.arch,
@@ -138,8 +137,9 @@ def create(
                     keyring=keys,
                     mode=mode,
                     tool=tool,
-                    temporary=work,
-                    on_phase=lambda text: task.update(text=text),
+                )
+                bootstrap.make(
+                    partial, order, temporary=work, on_phase=lambda text: task.update(text=text)
                 )
             owner = partial.stat().st_uid
             places.into_place(partial, target)

@@ -9,10 +9,11 @@ import enum
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import ConfigError, MissingCapability
 from armvm.usermode import buildlog
 from armvm.usermode.distros import Distro, archives
@@ -51,7 +52,7 @@ class Tool(enum.Enum):
 
         Raises MissingCapability where there is none that works in *mode*.
         """
-        where = process.search_path() if path is None else path
+        where = programs.search_path() if path is None else path
         if shutil.which("mmdebstrap", path=where):
             return cls.MMDEBSTRAP
         if mode is Mode.ROOT and shutil.which("debootstrap", path=where):
@@ -88,76 +89,69 @@ _PHASES = (
 )
 
 
-def commands(
-    root: Path,
-    *,
-    distro: Distro,
-    suite: str,
-    arch: Arch,
-    variant: Variant = Variant.MINBASE,
-    packages: Sequence[str] = (),
-    mirror: str | None = None,
-    keyring: Path | None = None,
-    mode: Mode,
-    tool: Tool = Tool.MMDEBSTRAP,
-) -> list[list[str | Path]]:
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A root file system to be made, of a *distro*'s *suite* and *packages* besides the variant's.
+
+    *mirror* and *keyring* None mean the distribution's own; *mode* is as in rootfs.make().
+    """
+
+    distro: Distro
+    suite: str
+    arch: Arch
+    mode: Mode
+    variant: Variant = Variant.MINBASE
+    packages: Sequence[str] = ()
+    mirror: str | None = None
+    keyring: Path | None = None
+    tool: Tool = Tool.MMDEBSTRAP
+
+
+def commands(root: Path, order: Order) -> list[list[str | Path]]:
     """Return the command lines that make the root file system *root*, one after the other.
 
-    See make(). Mounts happen in a namespace of their own: whatever ends a command takes them
-    along.
+    Mounts happen in a namespace of their own: whatever ends a command takes them along.
     """
-    alone = ("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()
-    keys = keyring or distro.keyring
-    if tool is Tool.DEBOOTSTRAP:
-        first = [
-            *(*alone, "debootstrap", "--foreign", f"--arch={arch.value}"),
-            *((f"--variant={variant.value}",) if variant is not Variant.IMPORTANT else ()),
-            *(f"--keyring={keys}", f"--components={','.join(distro.components)}"),
-            *((f"--include={','.join(packages)}",) if packages else ()),
-            *(suite, root, mirror or distro.mirror or DEBIAN_MIRROR),
-        ]
-        second = [*alone, "chroot", root, "/debootstrap/debootstrap", "--second-stage"]
-        return [first, second]
-    return [
-        [
-            *(*alone, "mmdebstrap", f"--mode={mode.value}", f"--variant={variant.value}"),
-            *(f"--arch={arch.value}", "--format=directory"),
-            *(
-                (f"--include={','.join(packages)}", f"--extract-hook={_LOOK_UP}")
-                if packages
-                else ()
-            ),
-            # Debian's own are found by mmdebstrap. A keyring given so is not named in the root's
-            # sources.list: there its own vouch for the archive.
-            *((f"--keyring={keys}",) if keyring or distro.own_keyring else ()),
-            *(suite, root),
-            *archives(distro, suite, mirror),
-        ]
+    alone = ("unshare", "--mount", "--propagation", "private") if order.mode is Mode.ROOT else ()
+    make_it = _debootstrap if order.tool is Tool.DEBOOTSTRAP else _mmdebstrap
+    return [[*alone, *argv] for argv in make_it(root, order)]
+
+
+def _debootstrap(root: Path, order: Order) -> Iterator[list[str | Path]]:
+    distro, variant = order.distro, order.variant
+    yield [
+        *("debootstrap", "--foreign", f"--arch={order.arch.value}"),
+        *((f"--variant={variant.value}",) if variant is not Variant.IMPORTANT else ()),
+        *(f"--keyring={order.keyring or distro.keyring}",),
+        f"--components={','.join(distro.components)}",
+        *((f"--include={','.join(order.packages)}",) if order.packages else ()),
+        *(order.suite, root, order.mirror or distro.mirror or DEBIAN_MIRROR),
+    ]
+    yield ["chroot", root, "/debootstrap/debootstrap", "--second-stage"]
+
+
+def _mmdebstrap(root: Path, order: Order) -> Iterator[list[str | Path]]:
+    distro, packages = order.distro, ",".join(order.packages)
+    # Debian's own keys are found by mmdebstrap. A keyring given so is not named in the root's
+    # sources.list: there its own vouch for the archive.
+    named = order.keyring or distro.own_keyring
+    yield [
+        *("mmdebstrap", f"--mode={order.mode.value}", f"--variant={order.variant.value}"),
+        *(f"--arch={order.arch.value}", "--format=directory"),
+        *((f"--include={packages}", f"--extract-hook={_LOOK_UP}") if packages else ()),
+        *((f"--keyring={order.keyring or distro.keyring}",) if named else ()),
+        *(order.suite, root),
+        *archives(distro, order.suite, order.mirror),
     ]
 
 
-def make(
-    root: Path,
-    *,
-    distro: Distro,
-    suite: str,
-    arch: Arch,
-    variant: Variant = Variant.MINBASE,
-    packages: Sequence[str] = (),
-    mirror: str | None = None,
-    keyring: Path | None = None,
-    mode: Mode,
-    tool: Tool = Tool.MMDEBSTRAP,
-    temporary: Path,
-    on_phase: Callable[[str], None],
-) -> None:
-    """Make the root file system of a *distro*'s *suite* in the new directory *root*.
+def make(root: Path, order: Order, *, temporary: Path, on_phase: Callable[[str], None]) -> None:
+    """Make the root file system in the new directory *root*; *temporary* is for the tools' files.
 
-    *mirror*, *keyring*, *mode* and *temporary* are as in rootfs.make(). What a failure leaves is
-    the caller's to remove. Raises NotFound for a package that there is not, BuildFailed with the
-    end of the log.
+    What a failure leaves is the caller's to remove. Raises NotFound for a package that there is
+    not, BuildFailed with the end of the log.
     """
-    if tool is Tool.DEBOOTSTRAP and mode is not Mode.ROOT:
+    if order.tool is Tool.DEBOOTSTRAP and order.mode is not Mode.ROOT:
         raise ConfigError("debootstrap needs root", hint="apt-get install mmdebstrap")
     log: deque[str] = deque(maxlen=3000)
 
@@ -168,28 +162,11 @@ def make(
             if line.startswith(sign):
                 on_phase(text)
 
-    environment = {
-        "TMPDIR": str(temporary),
-        "ARMVM_PACKAGES": " ".join(packages),
+    environment = {"TMPDIR": str(temporary), "ARMVM_PACKAGES": " ".join(order.packages)}
+    if order.arch is Arch.ARM64 and "QEMU_CPU" not in os.environ:
         # Without pointer authentication, which is slow to emulate; hooks/10-unpack.sh says more.
-        **(
-            {"QEMU_CPU": "cortex-a57"}
-            if arch is Arch.ARM64 and "QEMU_CPU" not in os.environ
-            else {}
-        ),
-    }
-    for argv in commands(
-        root,
-        distro=distro,
-        suite=suite,
-        arch=arch,
-        variant=variant,
-        packages=packages,
-        mirror=mirror,
-        keyring=keyring,
-        mode=mode,
-        tool=tool,
-    ):
+        environment["QEMU_CPU"] = "cortex-a57"
+    for argv in commands(root, order):
         done = process.run(argv, env=environment, check=False, on_line=on_line)
         if done.returncode != 0:
-            raise buildlog.failure(list(log), distro, suite, arch.value)
+            raise buildlog.failure(list(log), order.distro, order.suite, order.arch.value)

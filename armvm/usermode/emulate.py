@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import ConfigError, MissingCapability, NotFound, PermissionDenied
 from armvm.spec.names import shown
 from armvm.usermode import architectures, elf
@@ -109,10 +109,10 @@ def look(path: Path) -> Program:
 def qemu_for(architecture: str, path: str | None = None) -> str:
     """Return QEMU's user-mode program for an architecture: the static one if there is one.
 
-    It is looked for in the directories of *path*, process.search_path() by default. Raises
+    It is looked for in the directories of *path*, programs.search_path() by default. Raises
     MissingCapability.
     """
-    where = process.search_path() if path is None else path
+    where = programs.search_path() if path is None else path
     for name in (f"qemu-{architecture}-static", f"qemu-{architecture}"):
         found = shutil.which(name, path=where)
         if found is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from armvm import process
+from armvm import programs
 from armvm.errors import ConfigError, MissingCapability, NotFound, PermissionDenied
 from armvm.usermode import binfmt, emulate, handlers, tree
 from armvm.usermode.requirements import range_of
@@ -228,7 +228,7 @@ def _helper(ids: Ids | None, **request: Any) -> tuple[str, ...]:
     if ids is not None:
         request |= {"ids": {"uid": ids.uid, "gid": ids.gid}, "direct": ids.direct}
         if not ids.direct:
-            request |= {name: process.find(name) for name in ("newuidmap", "newgidmap")}
+            request |= {name: programs.find(name) for name in ("newuidmap", "newgidmap")}
     else:
         request |= {"ids": None}
     return sys.executable, "-I", "-S", "-c", _START, str(_PACKAGES), json.dumps(request)

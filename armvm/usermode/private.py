@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import ArmvmError, HostError, MissingCapability, NotFound
 from armvm.usermode import own_namespace
 
@@ -58,7 +58,7 @@ def _argv(lines: Sequence[str], command: Sequence[str]) -> list[str | Path]:
 def _found(program: str) -> bool:
     import shutil
 
-    return shutil.which(program, path=process.search_path()) is not None
+    return shutil.which(program, path=programs.search_path()) is not None
 
 
 def _trouble(text: str) -> ArmvmError:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.errors import CommandFailed, MissingCapability, NotFound
 from armvm.usermode import binfmt
 from armvm.usermode.distros import Distro
@@ -52,9 +52,9 @@ def check(
     check_place(mode, directory, user=user)
 
 
-def check_tools(programs: Sequence[str], mode: Mode) -> None:
-    """Raise MissingCapability unless *programs* are here, and those that *mode* needs."""
-    wanted = [*programs, *(("unshare",) if mode is Mode.ROOT else ("newuidmap", "newgidmap"))]
+def check_tools(tools: Sequence[str], mode: Mode) -> None:
+    """Raise MissingCapability unless *tools* are here, and those that *mode* needs."""
+    wanted = [*tools, *(("unshare",) if mode is Mode.ROOT else ("newuidmap", "newgidmap"))]
     check_programs(wanted + ([] if binfmt.is_native() else ["arch-test"]))
 
 
@@ -80,15 +80,15 @@ def check_place(mode: Mode, directory: Path, *, user: str | None = None) -> None
         check_namespace(user or pwd.getpwuid(os.getuid()).pw_name)
 
 
-def check_programs(programs: Sequence[str], path: str | None = None) -> None:
-    """Raise MissingCapability that names all *programs* that are missing, and their packages.
+def check_programs(tools: Sequence[str], path: str | None = None) -> None:
+    """Raise MissingCapability that names all *tools* that are missing, and their packages.
 
-    They are looked for in the directories of *path*, process.search_path() by default.
+    They are looked for in the directories of *path*, programs.search_path() by default.
     """
-    path = process.search_path() if path is None else path
-    missing = [name for name in programs if shutil.which(name, path=path) is None]
+    path = programs.search_path() if path is None else path
+    missing = [name for name in tools if shutil.which(name, path=path) is None]
     if missing:
-        both = [process.PACKAGES.get(name, (name, name)) for name in missing]
+        both = [programs.PACKAGES.get(name, (name, name)) for name in missing]
         apt, dnf = (" ".join(dict.fromkeys(names)) for names in zip(*both, strict=True))
         raise MissingCapability(
             f"building an image needs {', '.join(missing)}, not installed here",

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from armvm import process
+from armvm import process, programs
 from armvm.usermode import binfmt, buildlog
 from armvm.usermode.distros import Distro, sources
 
@@ -105,7 +105,7 @@ def make(
     NotFound for a package that there is not, BuildFailed with the end of the log, and
     MissingCapability when a program is not there.
     """
-    process.find("mmdebstrap")
+    programs.find("mmdebstrap")
     argv = command(root, distro=distro, suite=suite, mirror=mirror, keyring=keyring, mode=mode)
     log: deque[str] = deque(maxlen=3000)
     # mmdebstrap quotes a failed hook in full.
@@ -142,7 +142,7 @@ def remove(root: Path, *, mode: Mode) -> None:
 def _pythons() -> list[str]:
     """Return interpreters that may have the guest's version; the scripts ask each of them."""
     names = ["python3", *(f"python3.{minor}" for minor in range(9, 20))]
-    found = [shutil.which(name, path=process.search_path()) for name in names]
+    found = [shutil.which(name, path=programs.search_path()) for name in names]
     # Those of the system too, for a virtual environment or pyenv may hide them, or lie where a
     # user namespace cannot go.
     found += [shutil.which(name, path="/usr/bin") for name in names]

@@ -14,7 +14,8 @@ import pytest
 from armvm import process
 from armvm.errors import CommandFailed, MissingCapability
 from armvm.limits import Limits
-from armvm.process import PACKAGES, find, passthrough, run, search_path
+from armvm.process import passthrough, run
+from armvm.programs import PACKAGES, find, search_path
 
 
 def alive(pid: int) -> bool:

@@ -20,7 +20,8 @@ from tests.support import armvm
 
 def words(distro: Distro = DEBIAN, **options: object) -> list[list[str]]:
     values = {"suite": "bookworm", "arch": Arch.ARMHF, "mode": Mode.ROOT, **options}
-    found = bootstrap.commands(Path("/w/root"), distro=distro, **values)  # type: ignore[arg-type]
+    order = bootstrap.Order(distro=distro, **values)  # type: ignore[arg-type]
+    found = bootstrap.commands(Path("/w/root"), order)
     return [[str(word) for word in argv] for argv in found]
 
 
