@@ -74,7 +74,11 @@ def origin(
 
 
 def _support(handler: Handler, database: Path) -> Origin | None:
-    """Tell whether update-binfmts(8) did it; its file's first lines are package, type, ...."""
+    """Tell whether update-binfmts(8) did it.
+
+    Its file has a line each for package, type, offset, magic or extension, mask, interpreter,
+    detector, and the three flags (seen with binfmt-support 2.2.2).
+    """
     path = database / handler.name
     lines = binfmtd.lines_of(path)
     if handler.interpreter == DETECTORS:

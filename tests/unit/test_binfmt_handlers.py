@@ -27,7 +27,8 @@ def recorded(file: str, name: str = "qemu-aarch64") -> Handler:
         ("debian-pof", "/usr/libexec/qemu-binfmt/aarch64-binfmt-P", "POF", 20),
         ("debian-pocf", "/usr/libexec/qemu-binfmt/aarch64-binfmt-P", "POCF", 20),
         ("binfmt-support", "/usr/bin/qemu-aarch64-static", "OCF", 20),
-        ("binfmt-support-detector", "/usr/lib/binfmt-support/run-detectors", "", 2),
+        ("binfmt-support-2.2", "/usr/bin/qemu-aarch64-static", "POCF", 20),
+        ("binfmt-support-detector", "/usr/lib/binfmt-support/run-detectors", "", 0),
         ("tonistiigi", "/usr/bin/qemu-arm", "POCF", 20),
         ("docker-binfmt", "/usr/bin/qemu-aarch64", "OCF", 19),
         ("multiarch", "/usr/bin/qemu-aarch64-static", "", 20),
@@ -43,7 +44,8 @@ def test_recorded_handlers_are_read(file: str, interpreter: str, flags: str, mag
     assert len(handler.magic) == magic
     assert len(handler.full_mask) == magic
     assert handler.enabled is (file != "python")
-    assert handler.extension == (".jar" if file == "jar" else "")
+    extensions = {"jar": ".jar", "binfmt-support-detector": ".pyx"}
+    assert handler.extension == extensions.get(file, "")
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in STATUS.iterdir()))
@@ -61,6 +63,7 @@ def test_a_handler_takes_what_it_is_for(file: str) -> None:
         ("debian-pof", True, Kind.BINFMT_D),
         ("debian-pocf", True, Kind.UNKNOWN),
         ("binfmt-support", True, Kind.BINFMT_SUPPORT),
+        ("binfmt-support-2.2", True, Kind.BINFMT_SUPPORT),
         ("binfmt-support-detector", True, Kind.BINFMT_SUPPORT),
         ("tonistiigi", False, Kind.TONISTIIGI),
         ("docker-binfmt", False, Kind.TONISTIIGI),
@@ -71,22 +74,14 @@ def test_a_handler_takes_what_it_is_for(file: str) -> None:
     ],
 )
 def test_who_registered_it(tmp_path: Path, file: str, present: bool, kind: Kind) -> None:
-    if file == "binfmt-support":  # as update-binfmts writes it
-        lines = [
-            "qemu-user-static",
-            "magic",
-            "0",
-            "",
-            "",
-            "/usr/bin/qemu-aarch64-static",
-            "",
-            "yes",
-        ]
-        (tmp_path / "qemu-aarch64").write_text("\n".join([*lines, "", "yes", ""]))
+    support = file.startswith("binfmt-support")
+    database = DATA / "binfmts" if support else tmp_path
+    name = "pyx" if file == "binfmt-support-detector" else "qemu-aarch64"
     declared = binfmtd.declared([DATA / "binfmt.d"])
-    found = origin(recorded(file), declared, database=tmp_path, present=present)
+    found = origin(recorded(file, name), declared, database=database, present=present)
     assert found.kind is kind
     assert found.why
+    assert found.path == (str(database / name) if support else found.path)
 
 
 def test_the_older_debian_is_known_where_its_file_says_so(tmp_path: Path) -> None:
