@@ -11,7 +11,8 @@ turns, so that a slow minute of the host meets both. What a task needs is instal
 clock starts, by the task's own preparation, and what it made is removed. Seconds are the script's,
 measured inside by the clock of whoever runs it (date +%s.%N): neither starting armvm nor logging
 in is in them. Of several rounds the median is told. ``--native`` runs the scripts here too, for
-how much both cost; it installs nothing, and leaves out a task whose programs are missing.
+how much both cost. This host's packages are left alone: what would install or remove some is left
+out here, and so is a task whose programs are missing.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ ARMVM = (sys.executable, "-m", "armvm")
 _TIMED = """\
 set -e
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
-mkdir -p /var/tmp/armvm-tasks
-cd /var/tmp/armvm-tasks
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/armvm-tasks.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
 {
 BEFORE
 } >&2
@@ -82,34 +84,52 @@ done
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task: what it is called, and the shell lines before it, of it, and after it."""
+    """A task: what it is called, and the shell lines before it, of it, and after it.
+
+    *needs* is a shell command that fails where *packages* are missing. A task that *changes* what
+    is installed is for throw-away systems.
+    """
 
     name: str
     title: str
-    before: str
     task: str
+    needs: str = "true"
+    packages: str = ""
+    before: str = "true"
     after: str = "true"
+    changes: bool = False
 
-    @property
-    def script(self) -> str:
-        """The whole shell script; its last line tells when the task began and ended."""
-        parts = {"BEFORE": self.before, "TASK": self.task, "AFTER": self.after}
+    def script(self, *, install: bool) -> str:
+        """Return the whole shell script; its last line tells when the task began and ended.
+
+        With *install*, it installs what it needs first.
+        """
+        ready = f"{{ {self.needs}; }} || {{ apt-get -q update; {_APT} {self.packages}; }}\n"
+        before = (ready if install and self.packages else "") + self.before
+        parts = {"BEFORE": before, "TASK": self.task, "AFTER": self.after}
         return re.sub("BEFORE|TASK|AFTER", lambda found: parts[found[0]], _TIMED)
+
+    def fits_here(self) -> bool:
+        """Tell whether it runs on this host without a change to what is installed."""
+        if self.changes:
+            return False
+        return process.run(["sh", "-c", self.needs], check=False, timeout=60).returncode == 0
 
 
 TASKS = (
     Task(
         name="compile",
         title="compile 24 C files (gcc -O2, two at a time)",
-        before=f"command -v gcc || {{ apt-get -q update; {_APT} gcc libc6-dev; }}\n{_SOURCE}",
+        needs="command -v gcc",
+        packages="gcc libc6-dev",
+        before=_SOURCE,
         task="ls part_*.c | xargs -P 2 -n 1 gcc -O2 -c",
-        after="rm -f part_*",
     ),
     Task(
         name="python",
         title="CPython's own tests of json, re and dataclasses",
-        before=f"test -d /usr/lib/python3.11/test/test_json || {{ apt-get -q update; "
-        f"{_APT} python3 libpython3.11-testsuite; }}",
+        needs="python3 -c 'import test.test_json, test.test_dataclasses'",
+        packages="python3 libpython3.11-testsuite",
         task="python3 -m test -q test_json test_re test_dataclasses",
     ),
     Task(
@@ -120,6 +140,7 @@ TASKS = (
         f"{_APT} --download-only git",
         task=f"{_APT} git",
         after="apt-get -q -y purge git; apt-get -q -y autoremove",
+        changes=True,
     ),
 )
 
@@ -132,8 +153,12 @@ def seconds(output: str) -> float:
     return float(found[2]) - float(found[1])
 
 
-def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float]]:
-    """Return how a task is run in each of the places asked for."""
+#: Where a task is not run, and why.
+LEFT_OUT = "left out: it would change this host's packages, or needs some that are not here"
+
+
+def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float | None]]:
+    """Return how a task is run in each of the places asked for; None for one that is left out."""
     places: dict[str, Sequence[str]] = {}
     if values.rootfs is not None:
         places["user mode"] = [*ARMVM, "rootfs", "enter", str(values.rootfs), "--", "sh", "-c"]
@@ -142,10 +167,13 @@ def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float]]:
     if values.native:
         places["native"] = ["sh", "-c"]
 
-    def runner(name: str, prefix: Sequence[str]) -> Callable[[Task], float]:
-        def run(task: Task) -> float:
-            # ssh gives the words to a shell.
-            script = shlex.quote(task.script) if name == "machine" else task.script
+    def runner(name: str, prefix: Sequence[str]) -> Callable[[Task], float | None]:
+        def run(task: Task) -> float | None:
+            if name == "native" and not task.fits_here():
+                return None
+            script = task.script(install=name != "native")
+            if name == "machine":  # ssh gives the words to a shell
+                script = shlex.quote(script)
             done = process.run([*prefix, script], timeout=TIMEOUT)
             return seconds(done.text)
 
@@ -213,8 +241,10 @@ def main(words: Sequence[str] | None = None) -> int:
                     told = (getattr(error, "detail", None) or str(error))[-300:]
                     print(f"  failed: {told}", file=sys.stderr, flush=True)
                     continue
-                figures[task.title][place].append(value)
-                print(f"  {value:.1f} s", file=sys.stderr, flush=True)
+                if value is not None:
+                    figures[task.title][place].append(value)
+                told = LEFT_OUT if value is None else f"{value:.1f} s"
+                print(f"  {told}", file=sys.stderr, flush=True)
     print(table(figures))
     return 1 if failed else 0
 

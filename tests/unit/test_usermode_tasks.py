@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,23 +14,40 @@ from benchmarks.usermode_tasks import TASKS, Task, parse, seconds, table
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_task_is_a_script_that_a_shell_reads(task: Task) -> None:
-    subprocess.run(["sh", "-n", "-c", task.script], check=True)
-    for word in ("BEFORE", "TASK", "AFTER"):
-        assert word not in task.script.replace("armvm-task", "")
+    for install in (True, False):
+        script = task.script(install=install)
+        subprocess.run(["sh", "-n", "-c", script], check=True)
+        for word in ("BEFORE", "TASK", "AFTER"):
+            assert word not in script.replace("armvm-task", "")
 
 
-def test_seconds_are_those_between_two_lines() -> None:
-    task = Task(name="nap", title="a nap", before="echo no", task="sleep 0.3", after="true")
-    script = task.script.replace("/var/tmp/armvm-tasks", ".").replace("mkdir -p .", "true")
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+def test_this_hosts_packages_are_left_alone() -> None:
+    """What is run here must install and remove nothing."""
+    for task in TASKS:
+        assert task.changes or "apt-get" not in task.script(install=False)
+        assert not (task.changes and task.fits_here())
+    assert {task.name for task in TASKS if task.changes} == {"apt"}
+    missing = Task(name="x", title="x", needs="command -v no-such-program", task="true")
+    assert not missing.fits_here()
+    assert Task(name="x", title="x", task="true").fits_here()
+
+
+def test_seconds_are_those_between_two_lines(tmp_path: Path) -> None:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    def run(task: Task) -> subprocess.CompletedProcess[str]:
+        words = ["sh", "-c", task.script(install=False)]
+        return subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+
+    nap = Task(name="nap", title="a nap", before="touch here; echo no", task="sleep 0.3")
+    done = run(nap)
     assert 0.3 <= seconds(done.stdout) < 10
     assert "no" not in done.stdout
-    failing = Task(name="x", title="x", before="true", task="false").script
-    failing = failing.replace("/var/tmp/armvm-tasks", ".").replace("mkdir -p .", "true")
-    done = subprocess.run(["sh", "-c", failing], capture_output=True, text=True, check=False)
+    done = run(Task(name="x", title="x", task="touch here; false"))
     assert done.returncode != 0
     with pytest.raises(ValueError, match="did not come to its end"):
         seconds(done.stdout)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_table_has_medians_and_their_ratio() -> None:
