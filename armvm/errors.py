@@ -5,7 +5,6 @@
     ArmvmError                     1   a bug of ours, when nothing below fits
     ├── UsageError                 2   the command line makes no sense
     ├── ConfigError                3   a value or a file that configures a machine is wrong
-    │   └── FleetError             3   a fleet file is wrong
     ├── NotFound                   4   no such machine, image, network, …
     ├── Conflict                   5   the name is taken, the thing is in use
     ├── HostError                  6   the host cannot do it
@@ -62,12 +61,6 @@ class ConfigError(ArmvmError):
 
     reference = "config-invalid"
     exit_code = 3
-
-
-class FleetError(ConfigError):
-    """A fleet file is wrong."""
-
-    reference = "fleet-invalid"
 
 
 class NotFound(ArmvmError):

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-#: Seconds between two plain lines about the same task.
-PLAIN_INTERVAL = 5.0
+#: Seconds between two plain lines about the same task where nothing new is to be told: few at
+#: first, half of the task's age later, a minute at the most. A log is read afterwards.
+PLAIN_INTERVALS = (5.0, 60.0)
 
 
 class Task(Protocol):
@@ -126,9 +127,14 @@ class _PlainTask:
         if text is not None and text != self._text:
             self._text, self._last = text, now
             self._out.say(f"{self._label}: {text} ({self._times(outlook)})")
-        elif now - self._last >= PLAIN_INTERVAL:
+        elif now - self._last >= self._interval(now - self._start):
             self._last = now
             self._out.say(f"{self._label}: {self._amount(done)} ({self._times(outlook)})")
+
+    @staticmethod
+    def _interval(age: float) -> float:
+        shortest, longest = PLAIN_INTERVALS
+        return min(max(shortest, age / 2), longest)
 
     def _times(self, outlook: str | None) -> str:
         return ", ".join([f"{self.elapsed():.0f} s", *([outlook] if outlook else [])])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import print_json, progress_for
+from armvm.cli.context import agreed, print_json, progress_for
 from armvm.cli.options import Json, Quiet
 
 app = typer.Typer(
@@ -204,17 +203,11 @@ def reset(
     Also those of other tools: a container's are gone for good, binfmt-support's come back with
     update-binfmts --enable or at the next boot. armvm's own are gone with their files.
     """
-    from armvm.errors import UsageError
     from armvm.provision.binfmt_change import reset as change
 
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "this removes handlers of other tools too", hint="--yes says that you mean it"
-            )
-        if not typer.confirm("Remove all handlers of these architectures, of other tools too?"):
-            print("nothing is changed", file=sys.stderr)
-            return
+    question = "Remove all handlers of these architectures, of other tools too?"
+    if not agreed(yes, question, "this removes handlers of other tools too"):
+        return
     for text in change(arches or []):
         print(text)
 

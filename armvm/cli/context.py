@@ -6,9 +6,10 @@ import json
 import os
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from armvm.progress import Live, Plain, Progress, Quiet
+from armvm.progress import Live, Plain, Progress, Quiet, size_text
 
 if TYPE_CHECKING:
     from armvm.provision.create import Where
@@ -78,6 +79,25 @@ def wish_for(golden: str | None, cold: bool) -> Warm:
     return combine(golden, cold=cold, policy=policy(os.environ, config_files()))
 
 
+def agreed(yes: bool, question: str, loss: str) -> bool:
+    """Ask, unless *yes*, whether the user means it. A refusal is told, and nothing is done.
+
+    Raises UsageError, with what would be lost, where nobody can be asked.
+    """
+    import typer
+
+    from armvm.errors import UsageError
+
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError(loss, hint="--yes says that you mean it")
+    if typer.confirm(question, err=True):
+        return True
+    print("nothing is changed", file=sys.stderr)
+    return False
+
+
 def print_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
     print(json.dumps(value, indent=2, sort_keys=False))
@@ -93,15 +113,30 @@ def print_rows(columns: list[str], rows: list[list[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())  # noqa: B905
 
 
-def print_fields(values: dict[str, Any], indent: str = "") -> None:
-    """Print named values on standard output, one a line, nested ones indented."""
+def short_reference(reference: str) -> str:
+    """Return an image's reference as a table has room for: of a file's path, the name alone."""
+    return f"…/{Path(reference).name}" if reference.startswith("/") else reference
+
+
+#: What is a number of bytes in what commands tell of, and what holds nothing but such numbers.
+_BYTES = frozenset({"disk", "size"})
+_ALL_BYTES = frozenset({"volumes"})
+
+
+def print_fields(values: dict[str, Any], indent: str = "", *, sizes: bool = False) -> None:
+    """Print named values on standard output, one a line, nested ones indented.
+
+    Of bytes (all values are that, with *sizes*), it is told how much that is.
+    """
     width = max((len(key) for key in values), default=0)
     for key, value in values.items():
         if isinstance(value, dict):
             print(f"{indent}{key}:")
-            print_fields(value, indent + "  ")
+            print_fields(value, indent + "  ", sizes=key in _ALL_BYTES)
         else:
-            print(f"{indent}{key + ':':<{width + 1}} {_field(value)}")
+            count = str(value) if sizes or key in _BYTES else ""
+            size = f" ({size_text(int(count))})" if count.isdecimal() else ""
+            print(f"{indent}{key + ':':<{width + 1}} {_field(value)}{size}")
 
 
 def _field(value: Any) -> str:

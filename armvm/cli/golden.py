@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from armvm.cli import complete
 from armvm.cli.context import (
+    agreed,
     open_host,
     open_where,
     print_fields,
     print_json,
     print_rows,
     progress_for,
+    short_reference,
     verify_policy,
 )
 from armvm.cli.options import (
@@ -56,7 +59,7 @@ _DELETE_EXAMPLES = """Examples:
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
-@with_machine_options
+@partial(with_machine_options, fixed={"fast": False})
 def create(
     request: Request,
     golden: Annotated[
@@ -94,7 +97,7 @@ def create(
     network; host name, addresses, keys, ids and random numbers are their own. A golden serves
     the QEMU, libvirt and firmware it was made with. --network user makes the fastest clones.
 
-    --fast is not for goldens, and --name is what NAME is.
+    --name is what NAME is.
 
     One made from a machine (--from) serves 'armvm create --from' only. The machine stays as it
     is; its files are in every clone, also secrets that lie in them.
@@ -155,7 +158,7 @@ def list_(connect: Connect = None, json: Json = False) -> None:
             str(one["shape"]["cpus"]),
             str(one["shape"]["memory_mib"]),
             one["shape"]["user"],
-            str(one["image"].get("reference", "?")),
+            short_reference(str(one["image"].get("reference", "?"))),
             str(len(one["clones"])),
             size_text(sum(size or 0 for size in one["volumes"].values())),
             "yes" if one["fits"] else f"no: {one['why_not']}",
@@ -205,15 +208,14 @@ def delete(
 
     A failure or Ctrl-C while disks are moved leaves the golden there, and every machine working.
     """
-    from armvm.errors import UsageError
     from armvm.provision.flatten import flatten as flatten_clones
+    from armvm.provision.goldens import assert_there
     from armvm.provision.goldens import delete as delete_golden
 
     connection = open_host(connect)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this removes a golden for good", hint="--yes says that you mean it")
-        typer.confirm(f"Remove the golden {name}?", abort=True)
+    assert_there(connection, name)
+    if not agreed(yes, f"Remove the golden {name}?", "this removes a golden for good"):
+        return
     if flatten:
         for clone in flatten_clones(connection, name, progress_for(quiet)):
             print(f"{clone} needs {name} no more")

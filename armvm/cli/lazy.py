@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from inspect import getdoc
+from inspect import cleandoc, getdoc
 from typing import Any
 
 import typer
@@ -71,6 +71,16 @@ class Summary:
     text: str
 
 
+class WholeGroup(TyperGroup):
+    """A group whose help has the first paragraph of each command's, whole: click's cuts it."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a line for each command."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first(one.help)) for name, one in commands.items() if one])
+
+
 class LazyGroup(TyperGroup):
     """The group of `MODULES`. Its ``commands`` hold only what was asked for."""
 
@@ -85,7 +95,7 @@ class LazyGroup(TyperGroup):
             if isinstance(found, CommandInfo):
                 self.commands[cmd_name] = get_command_from_info(found, **_PLAIN)
             else:
-                group = TyperInfo(found, name=cmd_name)
+                group = TyperInfo(found, name=cmd_name, cls=WholeGroup)
                 self.commands[cmd_name] = get_group_from_info(
                     group, suggest_commands=True, **_PLAIN
                 )
@@ -117,8 +127,11 @@ def summaries() -> Iterator[Summary]:
         else:
             named = found.rich_help_panel
             text, heading = str(found.info.help), named if isinstance(named, str) else GROUPS
-        first = text.split("\n\n")[0].replace("\n", " ")
-        yield Summary(name=name, heading=str(heading), text=first)
+        yield Summary(name=name, heading=str(heading), text=_first(text))
+
+
+def _first(text: str | None) -> str:
+    return cleandoc(text or "").split("\n\n")[0].replace("\n", " ")
 
 
 def _registered(name: str) -> CommandInfo | typer.Typer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from armvm.cli.context import open_host
@@ -27,4 +29,7 @@ def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = No
     from armvm.provision.pick import pick
     from armvm.provision.ssh import login
 
-    raise typer.Exit(login(*pick(open_host(connect), name), context.obj or []))
+    code, advice = login(*pick(open_host(connect), name), context.obj or [])
+    if advice is not None:
+        print(f"hint: {advice}", file=sys.stderr)
+    raise typer.Exit(code)

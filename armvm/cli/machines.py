@@ -9,11 +9,13 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import (
+    agreed,
     open_host,
     print_fields,
     print_json,
     print_rows,
     progress_for,
+    short_reference,
 )
 from armvm.cli.options import Connect, Json, OptionalName, PoolName, Quiet, Timeout
 
@@ -41,7 +43,8 @@ def list_(connect: Connect = None, json: Json = False) -> None:
         print("no machines yet: armvm create makes one", file=sys.stderr)
         return
     columns = ["name", "state", "cpus", "memory_mib", "image", "network", "ssh"]
-    cells = [["-" if row[key] is None else str(row[key]) for key in columns] for row in rows]
+    shown = [{**row, "image": short_reference(row["image"])} for row in rows]
+    cells = [["-" if row[key] is None else str(row[key]) for key in columns] for row in shown]
     print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)
 
 
@@ -121,22 +124,21 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove machines with all that belongs to them: domain, disks, seed, NVRAM, serial log."""
-    from armvm.errors import UsageError
     from armvm.provision.access import pool_name
+    from armvm.provision.delete import assert_there
     from armvm.provision.delete import delete as delete_machine
     from armvm.spec.names import check_machine_name
 
-    connection = open_host(connect)
+    connection, where = open_host(connect), pool_name(pool)
     for name in names:
         check_machine_name(name)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this removes machines for good", hint="--yes says that you mean it")
-        if not typer.confirm(f"Remove {', '.join(names)} with all data?"):
-            print("nothing is removed", file=sys.stderr)
-            return
     for name in names:
-        delete_machine(connection, name, pool_name=pool_name(pool))
+        assert_there(connection, name, pool_name=where)
+    question = f"Remove {', '.join(names)} with all data?"
+    if not agreed(yes, question, "this removes machines for good"):
+        return
+    for name in names:
+        delete_machine(connection, name, pool_name=where)
         print(f"{name} is gone")
 
 

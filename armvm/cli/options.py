@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -211,15 +211,22 @@ Cold = Annotated[bool, typer.Option("--cold", help="Boot it, even where a golden
 Request = Callable[..., Machine]
 
 
-def with_machine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that describe a machine, as its first parameter *request*."""
-    theirs = inspect.signature(_machine_options, eval_str=True).parameters
+def with_machine_options(
+    command: Callable[..., None], fixed: Mapping[str, Any] | None = None
+) -> Callable[..., None]:
+    """Give a command the options that describe a machine, as its first parameter *request*.
+
+    Those that are *fixed* are no options of it, and have these values.
+    """
+    settled = fixed or {}
+    every = inspect.signature(_machine_options, eval_str=True).parameters
+    theirs = {name: one for name, one in every.items() if name not in settled}
     command_parameters = inspect.signature(command, eval_str=True).parameters
     own = {name: one for name, one in command_parameters.items() if name != "request"}
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        chosen = {name: values.pop(name) for name in theirs}
+        chosen = {**{name: values.pop(name) for name in theirs}, **settled}
         command(functools.partial(machine_of, chosen), **values)
 
     everything = [*theirs.values(), *own.values()]

@@ -72,11 +72,19 @@ def _read_user_data(path: Path | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise NotFound(f"there is no file {shown(str(path))} for --user-data") from error
+        raise NotFound(
+            f"there is no file {shown(str(path))} for --user-data",
+            hint="name one that is there; it begins with #cloud-config",
+        ) from error
     except PermissionError as error:
-        raise PermissionDenied(f"{path} cannot be read") from error
+        raise PermissionDenied(
+            f"{path} cannot be read", hint="let this user read it, or name another file"
+        ) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{shown(str(path))} is no user-data: {error}") from error
+        raise ConfigError(
+            f"{shown(str(path))} is no user-data: {error}",
+            hint="cloud-init's user-data is UTF-8 text that begins with #cloud-config",
+        ) from error
 
 
 def _ask_password() -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import open_host, print_json, print_rows, progress_for
+from armvm.cli.context import agreed, open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, Name, OptionalName, Quiet
 from armvm.progress import size_text
 
@@ -22,6 +22,7 @@ SnapshotName = Annotated[
     str,
     typer.Argument(metavar="SNAPSHOT", help="One of its own.", autocompletion=complete.snapshots),
 ]
+_LOSS = "this loses data for good"
 _HOW = {"off": "while it was off", "frozen": "while it ran", "running": "as after a power cut"}
 
 
@@ -97,11 +98,13 @@ def revert(
     it was. The snapshot stays.
     """
     from armvm.provision.pick import pick
+    from armvm.provision.snapshots import find
     from armvm.provision.snapshots import revert as revert_snapshot
 
     connection = open_host(connect)
     domain, instance = pick(connection, name)
-    if not _agreed(yes, f"Lose what {name} wrote since {snapshot}?"):
+    find(instance, snapshot)
+    if not agreed(yes, f"Lose what {name} wrote since {snapshot}?", _LOSS):
         return
     revert_snapshot(connection, domain, instance, snapshot, progress_for(quiet))
     print(f"the disk of {name} is as in {snapshot}")
@@ -117,23 +120,12 @@ def delete(
     """Remove a snapshot; the machine's disk stays as it is, and it may run."""
     from armvm.provision.pick import pick
     from armvm.provision.snapshots import delete as delete_snapshot
+    from armvm.provision.snapshots import find
 
     connection = open_host(connect)
     domain, instance = pick(connection, name)
-    if not _agreed(yes, f"Remove the snapshot {snapshot} of {name}?"):
+    find(instance, snapshot)
+    if not agreed(yes, f"Remove the snapshot {snapshot} of {name}?", _LOSS):
         return
     delete_snapshot(connection, domain, instance, snapshot)
     print(f"{snapshot} is gone")
-
-
-def _agreed(yes: bool, question: str) -> bool:
-    from armvm.errors import UsageError
-
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError("this loses data for good", hint="--yes says that you mean it")
-    if typer.confirm(question):
-        return True
-    print("nothing is changed", file=sys.stderr)
-    return False

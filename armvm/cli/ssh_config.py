@@ -77,11 +77,15 @@ def ssh_config(
             }
         )
         return
+    told = ", ".join(one.name for one in done.machines)
     if not done.machines:
-        print("there is no machine to be told of", file=sys.stderr)
-    elif install or remove:
-        for one in done.machines:
-            print(f"ssh {one.name}" if install else f"{one.name} is out")
+        what = "ssh knew of none" if remove else "there is no machine yet: armvm create makes one"
+        print(what, file=sys.stderr)
+    elif install:
+        print(f"ssh knows {told}{'' if names else ': all machines there are'}")
+        print(f"  ssh {done.machines[0].name}")
+    elif remove:
+        print(f"ssh knows {told} no more")
     else:
         print("\n".join(one.text for one in done.machines), end="")
     if done.changed:

@@ -38,7 +38,11 @@ def read_public_keys(files: Sequence[Path]) -> tuple[str, ...]:
             source = public if public.exists() else file
             text = source.read_text(errors="replace")
         except FileNotFoundError as error:
-            raise NotFound(f"there is no ssh key {shown(str(file))}") from error
+            raise NotFound(
+                f"there is no ssh key {shown(str(file))}",
+                hint="ssh-keygen -t ed25519   makes one; without --ssh-key, armvm finds yours or "
+                "makes one for you",
+            ) from error
         except PermissionError as error:
             raise PermissionDenied(f"{source} cannot be read") from error
         except (OSError, ValueError) as error:

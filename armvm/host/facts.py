@@ -44,7 +44,9 @@ class Accelerator(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """What is known of the connected host. ``memory_mib`` is its RAM in MiB."""
+    """What is known of the connected host: ``memory_mib`` is its RAM in MiB, ``online_cpus`` how
+    many CPUs it runs on, ``max_cpus`` what a machine may have.
+    """
 
     uri: str
     hostname: str
@@ -54,6 +56,7 @@ class HostFacts:
     emulator: str
     machine_type: str
     max_cpus: int
+    online_cpus: int
     memory_mib: int
     cpu_models: frozenset[str]
     efi: bool
@@ -80,6 +83,7 @@ def observe(connection: Connection) -> HostFacts:
         accelerator = _accelerator(capabilities, arch)
         domain = _domain_capabilities(connection, accelerator)
         version = connection.getLibVersion()
+        node = connection.getInfo()
         facts = HostFacts(
             uri=uri,
             hostname=connection.getHostname(),
@@ -89,7 +93,8 @@ def observe(connection: Connection) -> HostFacts:
             emulator=domain.findtext("path") or "",
             machine_type=domain.findtext("machine") or "virt",
             max_cpus=int(at(domain, "vcpu").get("max", "512")),
-            memory_mib=connection.getInfo()[1],
+            online_cpus=max(1, int(node[2])),
+            memory_mib=node[1],
             cpu_models=frozenset(
                 model.text or "" for model in domain.iterfind("cpu/mode[@name='custom']/model")
             ),
@@ -104,12 +109,6 @@ def observe(connection: Connection) -> HostFacts:
             hint="update libvirt to 11.3.0 or newer",
         )
     return facts
-
-
-def cpus(connection: Connection) -> int:
-    """Return how many CPUs the host has that are online."""
-    with errors("asking the host for its CPUs"):
-        return max(1, int(connection.getInfo()[2]))
 
 
 def cpu_is_64_bit(model: str) -> bool:

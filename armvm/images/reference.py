@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Collection
@@ -115,11 +116,12 @@ def parse(text: str, *, cwd: Path | None = None, catalogs: Collection[str] = CAT
     here = (cwd or Path.cwd()) / text
     if Path(text).suffix.lower() in _IMAGE_SUFFIXES or "/" in text.split(":")[0] or _exists(here):
         return _file(text, text, cwd)
-    if colon and _WORD.match(scheme):
-        why = f"there is no catalog for {scheme!r} in the image reference {text!r}"
-    else:
-        why = f"{text!r} is neither an image reference nor a file that exists"
-    return _refuse(why)
+    near = difflib.get_close_matches(scheme, (*catalogs, "local"), n=1)
+    if not colon or not _WORD.match(scheme):
+        _refuse(f"{text!r} is neither an image reference nor a file that exists")
+    if near:
+        _refuse(f"there is no catalog {scheme!r}; did you mean {near[0]}:{rest}?")
+    return _refuse(f"there is no catalog for {scheme!r} in the image reference {text!r}")
 
 
 def is_serial(text: str) -> bool:

@@ -156,7 +156,10 @@ def make_report(
         sources.append("this host")
         spans += _seen_by_host(learnt, shift, spans)
     elif not any(span.start < 0 for span in spans):
-        notes.append("the time before the kernel is not known: armvm did not see this boot begin")
+        notes.append(
+            "the time before the kernel is not known: nothing waited for this boot, as "
+            "armvm start --wait does"
+        )
     moved = [replace(span, start=span.start + shift) for span in spans]
     moved.sort(key=lambda span: (span.start, -span.seconds))
     return Report(

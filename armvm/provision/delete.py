@@ -6,12 +6,22 @@ from armvm.errors import Conflict, NotFound
 from armvm.host import lifecycle, pools, storage
 from armvm.host.base import remove_if_abandoned
 from armvm.host.connection import Connection, Domain, Pool
-from armvm.host.instance import Instance, find_domain, observe
+from armvm.host.instance import Instance, domain_exists, find_domain, observe
 from armvm.provision import networking
 from armvm.provision.creator import is_dead
 from armvm.provision.known_hosts import forget_host
 from armvm.provision.own_disk import assert_nobodys
 from armvm.signals import shielded
+
+
+def assert_there(connection: Connection, name: str, *, pool_name: str) -> None:
+    """Raise NotFound where `delete` would find nothing to remove."""
+    try:
+        observe(find_domain(connection, name))
+    except NotFound:
+        pool = pools.find_pool(connection, pool_name)
+        if domain_exists(connection, name) or not (pool and storage.machine_volumes(pool, name)):
+            raise
 
 
 def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:

@@ -29,6 +29,11 @@ def find(where: Where, name: str) -> Golden:
     return find_golden(where.connection, name)
 
 
+def assert_there(connection: Connection, name: str) -> None:
+    """Raise NotFound where there is no golden of this name."""
+    find_golden(connection, name)
+
+
 def free_name(connection: Connection) -> str:
     """Return the first of ``golden-01``, ``golden-02``, … that no domain has."""
     return next_name(domain_names(connection), prefix="golden")

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from armvm.errors import ArmvmError
 from armvm.guest.ready import Boot
 from armvm.host.connection import Connection
-from armvm.host.facts import cpus
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, domain_names, find_domain, observe
 from armvm.progress import Progress
@@ -95,7 +94,7 @@ def launch_all(
     (being made, or being waited for), and no others.
     """
     booting: deque[_Booting] = deque()
-    slots = cpus(where.connection)
+    slots = where.facts.online_cpus
     failures: list[ArmvmError] = []
     try:
         for plan in _until_failure(planned, failures):

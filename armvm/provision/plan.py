@@ -224,6 +224,11 @@ def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[s
         found.append(
             f"{machine.memory_mib} MiB is more than the host's {facts.memory_mib} MiB of memory"
         )
+    if machine.cpus > facts.online_cpus:
+        found.append(
+            f"{machine.cpus} vCPUs are more than the host's {facts.online_cpus} CPUs: they make "
+            "nothing faster"
+        )
     if not machine.ssh_keys and machine.password_hash is None:
         found.append("no ssh key and no password: only the console can log in")
     return found

@@ -105,7 +105,7 @@ def revert(
 
     No signal ends it half-way. Raises NotFound, Conflict for a machine that runs, StorageError.
     """
-    _find(instance, name)
+    find(instance, name)
     if instance.running:
         raise Conflict(
             f"{instance.name} runs, and a disk is put back while it is off",
@@ -137,7 +137,7 @@ def revert(
 
 def delete(connection: Connection, domain: Domain, instance: Instance, name: str) -> None:
     """Remove a snapshot; the machine's disk stays as it is. Raises NotFound."""
-    gone = _find(instance, name)
+    gone = find(instance, name)
     pool = pools.need_pool(connection, instance.record.pool, instance.name)
     volume = storage.find_volume(pool, storage.snapshot_name(instance.name, name))
     with shielded():
@@ -147,7 +147,8 @@ def delete(connection: Connection, domain: Domain, instance: Instance, name: str
         set_record(domain, replace(instance.record, snapshots=left))
 
 
-def _find(instance: Instance, name: str) -> Snapshot:
+def find(instance: Instance, name: str) -> Snapshot:
+    """Return a machine's snapshot by name. Raises NotFound, which names those there are."""
     for one in instance.record.snapshots:
         if one.name == name:
             return one

@@ -17,6 +17,8 @@ from armvm.paths import data_dir
 from armvm.provision.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
+#: The exit code of ssh that says that it failed itself (ssh(1), EXIT STATUS), or the command did.
+FAILED = 255
 _CHEAP = ["KexAlgorithms=^curve25519-sha256", "Ciphers=^aes128-gcm@openssh.com"]
 
 
@@ -125,9 +127,19 @@ def host_key_options(instance: Instance) -> list[str]:
     ]
 
 
-def login(domain: Domain, instance: Instance, command: Sequence[str]) -> int:
-    """Run ssh on the caller's terminal, and return its exit code (255: ssh itself failed)."""
-    return process.passthrough(ssh_command(instance, reach(domain, instance), command))
+def login(domain: Domain, instance: Instance, command: Sequence[str]) -> tuple[int, str | None]:
+    """Run ssh on the caller's terminal; return its exit code (255: ssh itself failed).
+
+    With it comes what to do next, where no ssh server speaks at the machine's address.
+    """
+    where = reach(domain, instance)
+    code = process.passthrough(ssh_command(instance, where, command))
+    if code == FAILED:
+        from armvm.guest.ready import answers_ssh
+
+        if not answers_ssh(where.host, where.port):
+            return code, f"armvm wait {instance.name}   waits until it can be logged in to"
+    return code, None
 
 
 def run_in_guest(instance: Instance, where: Endpoint, command: str) -> str | None:

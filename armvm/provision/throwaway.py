@@ -22,6 +22,7 @@ from armvm.spec.machine import Machine
 from armvm.spec.names import shown
 
 _PREFIX = "run-"
+_GOLDEN_HINT = "from a golden it takes seconds: armvm golden create ci, then armvm run --from ci"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
@@ -73,6 +74,8 @@ def run(
             wish=wish,
             disposable=not keep,
         )
+        if not created.instance.record.golden and not wish.cold:
+            progress.say(f"that was a cold boot; {_GOLDEN_HINT}")
         domain = find_domain(connection, machine.name)
         endpoint = reach(domain, created.instance)
         carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]

@@ -128,7 +128,7 @@ def test_progress_suits_the_stream() -> None:
         (["show", "test", "-c", TEST_URI], 4, "was not made by armvm"),
         (["show", "-c", TEST_URI], 4, "there is no machine yet"),
         (["delete", "-y", "test", "-c", TEST_URI], 4, "was not made by armvm"),
-        (["delete", "m", "-c", TEST_URI], 2, "--yes"),
+        (["delete", "m", "-c", TEST_URI], 4, "there is no machine 'm'"),
         (["create", "-c", TEST_URI, "--image", "/none"], 6, "ARM64"),
         (["list", "-c", "qemu+unix:///system?socket=/none"], 6, "does not answer"),
     ],

@@ -37,7 +37,6 @@ CODES = {
     "ArmvmError": 1,
     "UsageError": 2,
     "ConfigError": 3,
-    "FleetError": 3,
     "NotFound": 4,
     "Conflict": 5,
     "HostError": 6,

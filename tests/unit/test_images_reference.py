@@ -178,3 +178,10 @@ def test_any_text_gives_a_reference_or_a_config_error(text: str) -> None:
         if isinstance(reference, CatalogReference):
             parts = (reference.release, reference.serial or "", reference.variant or "")
             assert not any("/" in part or ".." in part.split("/") for part in parts)
+
+
+def test_a_catalogs_name_that_is_nearly_right() -> None:
+    with pytest.raises(ConfigError, match=r"no catalog 'debain'; did you mean debian:12\?"):
+        parse("debain:12")
+    with pytest.raises(ConfigError, match="there is no catalog for 'windows'"):
+        parse("windows:11")

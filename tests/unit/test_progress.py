@@ -69,6 +69,16 @@ def test_plain_tells_how_far_it_is_every_few_seconds() -> None:
     ]
 
 
+def test_plain_tells_less_the_longer_it_takes() -> None:
+    out, clock = io.StringIO(), Clock()
+    with Plain(out, clock).task("booting") as task:
+        for second in range(301):
+            task.update(text="cloud-init" if second == 100 else None)
+            clock.now += 1.0
+    told = [int(seconds) for seconds in re.findall(r"\((\d+) s\)", out.getvalue())]
+    assert told == [5, 10, 20, 40, 80, 100, 160, 220, 280]
+
+
 def test_plain_counts_the_rate_of_what_came_now() -> None:
     """A fetch that goes on begins with what is here already."""
     out, clock = io.StringIO(), Clock()

@@ -188,12 +188,12 @@ def test_a_path_that_is_no_unicode_is_still_a_plan() -> None:
 
 
 def test_the_summary_is_the_plan_in_plain_words() -> None:
-    summary = planned(SESSION, cpus=4, memory_mib=512).summary()
+    summary = planned(SESSION, cpus=1, memory_mib=512).summary()
     assert json.loads(json.dumps(summary)) == summary
     assert summary["name"] == "arm64-01"
     assert summary["accelerator"] == "tcg"
     assert summary["network"] == "user"
-    assert summary["cpus"] == 4
+    assert summary["cpus"] == 1
     assert summary["connection"] == "qemu:///session"
     assert summary["host_key"].startswith("SHA256:")
     assert summary["warnings"] == []
@@ -202,6 +202,8 @@ def test_the_summary_is_the_plan_in_plain_words() -> None:
 def test_warnings() -> None:
     (big,) = planned(memory_mib=TCG.memory_mib + 1).warnings
     assert "more than the host's" in big
+    (many,) = planned(cpus=TCG.online_cpus + 1).warnings
+    assert f"more than the host's {TCG.online_cpus} CPUs" in many
     (closed,) = planned(ssh_keys=()).warnings
     assert "only the console" in closed
     assert planned(ssh_keys=(), password_hash="$2b$").warnings == ()
