@@ -24,6 +24,8 @@ from armvm.host.terminal import Keyboard, Wake
 
 #: After a pipe's end: seconds of silence after which the guest has answered, and the most of all.
 QUIET, PATIENCE = 2.0, 60.0
+#: Seconds without an answer to what was typed, after which the console may not be ours any more.
+DOUBT = 5.0
 #: Seconds that what was typed last may take on its way before Ctrl-] leaves.
 _FLUSH = 1.0
 #: Bytes that may wait on their way, in either direction.
@@ -53,6 +55,7 @@ class End(enum.Enum):
 
     LEFT = "the user left, or the input ended and was answered"
     CLOSED = "the other side closed it"
+    SILENT = "nothing came back of what was typed"
 
 
 class Line:
@@ -186,17 +189,21 @@ def run_of(domain: Domain) -> int | None:
 def talk(line: Line, keyboard: Keyboard, wake: Wake, show: Callable[[bytes], None]) -> End:
     """Pass bytes both ways until the user leaves or the other side ends; *show* gets the guest's.
 
-    A pipe that ends leaves when the guest has been silent for QUIET seconds.
+    A pipe that ends leaves when the guest has been silent for QUIET seconds. On a terminal, DOUBT
+    seconds without an answer end it too: libvirt (9.0) does not always tell a console that
+    somebody else has taken it. Where bytes were on their way to it in that moment, it tells nothing
+    and takes what is typed (virFDStreamCloseInt calls back only where events are asked for).
     """
-    heard, hurry = time.monotonic(), 0.0
+    heard, hurry, unanswered = time.monotonic(), 0.0, 0.0
     while True:
         full = line.waiting > _LIMIT // 16
         listening = [keyboard.descriptor] if keyboard.open and not full else []
         if wake.wait(*listening, timeout=0.25):
             line.send(keyboard.read())
+            unanswered = unanswered or time.monotonic()
         data, now = line.take(), time.monotonic()
         if data:
-            heard = now
+            heard, unanswered = now, 0.0
             show(data)
         elif line.closed:
             return End.CLOSED
@@ -204,6 +211,8 @@ def talk(line: Line, keyboard: Keyboard, wake: Wake, show: Callable[[bytes], Non
             hurry = hurry or now + _FLUSH
             if not line.waiting or now > hurry:
                 return End.LEFT
+        elif keyboard.interactive and unanswered and now - unanswered > DOUBT:
+            return End.SILENT
         elif keyboard.ended is not None:
             silent = now - max(heard, keyboard.ended) > QUIET and not line.waiting
             if silent or now - keyboard.ended > PATIENCE:

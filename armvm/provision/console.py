@@ -119,14 +119,21 @@ class _Attached:
     def run(self) -> None:
         """Attach until the user leaves, or the machine stops and is not waited for."""
         force, before = self._terms.force, self._log()
+        end: End | None = None
         while True:
             run = console.run_of(self._domain)
             with self._open(force) as line:
-                self._begin(line, before)
+                if end is End.SILENT:  # it goes on where it was
+                    self._see(line.take())
+                else:
+                    self._begin(line, before)
                 end = console.talk(line, self._keyboard, self._wake, self._see)
                 unsent = line.waiting or (self._keyboard.open and not self._keyboard.interactive)
             if end is End.LEFT:
                 return
+            if end is End.SILENT:  # opened again, it is ours, or somebody else is seen to have it
+                force, self._again = False, True
+                continue
             self._check_stopped(run)
             if not self._keyboard.interactive and unsent:
                 raise DomainError(f"{self._name} stopped before all of the input was sent")

@@ -151,11 +151,15 @@ def test_force_takes_over_and_the_other_hears_of_it(clone: str) -> None:
     with attached(clone) as first:
         wake(first)
         assert "--force" in armvm("console", clone, stdin="\n").failed(5).err
-        assert armvm("console", "--force", clone, stdin="\n").code == 0
-        first.expect("somebody else has taken the console")
-        first.expect(pexpect.EOF)
-        first.wait()
-        assert first.exitstatus == 5
+        with attached(clone, "--force", "--lines", "0") as second:
+            if first.expect(["somebody else has taken the console", pexpect.TIMEOUT], 15) == 1:
+                first.send("\r")  # libvirt does not always tell; who types then hears of it
+                first.expect("somebody else has the console")
+            first.expect(pexpect.EOF)
+            first.wait()
+            assert first.exitstatus == 5
+            wake(second)
+            assert leave(second) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
