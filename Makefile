@@ -7,7 +7,7 @@ vm: setup
 # All layers; LAYERS="unit or expected" (a pytest -m expression) selects some.
 LAYERS ?= unit or expected or libvirt or boot
 test: setup-dev lint
-	.venv/bin/python -m pytest -m "$(LAYERS)" $(PYTEST_ARGS)
+	scripts/test "$(LAYERS)" $(PYTEST_ARGS)
 
 setup:
 	scripts/setup

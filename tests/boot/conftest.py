@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from tests.libvirt.world import virsh
 from tests.support import ROOT, Result, armvm, fresh_name
@@ -172,9 +173,8 @@ def baked(prefix: str, image: Path, *options: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        for machine in armvm("list", "--json").json:
-            if machine["name"].startswith("armvm-clone"):
-                armvm("delete", "--yes", machine["name"])
+        for volume in armvm("golden", "show", name, "--json").ok().json["clones"]:
+            armvm("delete", "--yes", volume.removesuffix(".qcow2"))
         armvm("golden", "delete", "--yes", name).ok()
         assert leftovers(name) == []
 
@@ -184,3 +184,18 @@ def golden(debian_image: Path) -> Iterator[str]:
     """A golden of a tuned image, whose memory is shared, with user networking."""
     with baked("armvm-golden", debian_image, "--network", "user", "--tuned") as name:
         yield name
+
+
+def reserved(name: str) -> tuple[str, str] | None:
+    """Return the MAC and IP address that armvm's network keeps for a machine."""
+    text = virsh("net-dumpxml", "armvm")
+    found = etree.fromstring(text).find(f"ip/dhcp/host[@name='{name}']")
+    return None if found is None else (found.get("mac", ""), found.get("ip", ""))
+
+
+@pytest.fixture(scope="session")
+def saved(debian_image: Path) -> Iterator[str]:
+    """A golden on armvm's network, whose memory is in a save image."""
+    with baked("armvm-saved", debian_image, "--save-image") as name:
+        yield name
+    assert reserved(name) is None

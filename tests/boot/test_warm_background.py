@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.boot.conftest import BOOT_TIMEOUT
+from tests.boot.conftest import BOOT_TIMEOUT, reserved
+from tests.boot.test_warm import identity
 from tests.support import armvm, fresh_name
 
 #: Seconds for a clone with its run of cloud-init, on a busy host.
@@ -39,8 +40,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(golden: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two clones whose cloud-init runs at the same time."""
+def pair(golden: str, saved: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two clones whose cloud-init runs at the same time; the good one is on armvm's network."""
     directory = tmp_path_factory.mktemp("user-data")
     (directory / "good").write_text(GOOD)
     (directory / "bad").write_text(BAD)
@@ -54,7 +55,7 @@ def pair(golden: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair
         error = armvm("wait", bad, "--timeout", "1").failed(11)
         assert "cloud-init has not finished" in error.err
         made = armvm(
-            *("create", "--from", golden, "--name", good, "--user-data", directory / "good"),
+            *("create", "--from", saved, "--name", good, "--user-data", directory / "good"),
             *("--json", "--timeout", str(RUN_TIMEOUT)),
             timeout=RUN_TIMEOUT + 60,
         ).ok()
@@ -64,9 +65,9 @@ def pair(golden: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair
         armvm("delete", "--yes", bad)
 
 
-def test_user_data_is_applied_before_create_ends(golden: str, pair: Pair) -> None:
-    assert f"made from the golden {golden}" in pair.said
-    assert pair.good["golden"] == golden
+def test_user_data_is_applied_before_create_ends(saved: str, pair: Pair) -> None:
+    assert f"made from the golden {saved}" in pair.said
+    assert pair.good["golden"] == saved
     assert pair.good["stages"]["ssh"] < pair.good["stages"]["ready"]
     command = (
         "cat /etc/armvm-marker; echo; cat /var/armvm-runs; id -un second; cloud-init status; "
@@ -90,10 +91,24 @@ def test_an_error_in_the_background_is_told_by_wait(pair: Pair) -> None:
 
 
 def test_nothing_runs_twice_when_it_boots(pair: Pair) -> None:
+    """And it is who it was, at the address that it had."""
     name = pair.good["name"]
+    before = identity(name)
+    # Its file of UEFI variables began as a hole; what is set in the first run must be there later.
+    variable = "/sys/firmware/efi/efivars/ArmvmTest-4e0bbd04-1a4e-4a35-8d09-2c1f4ad8e8a3"
+    armvm("ssh", name, "--", f"printf '\\7\\0\\0\\0kept' | sudo tee {variable}").ok()
     armvm("stop", name, timeout=700).ok()
     armvm("start", "--wait", name, "--timeout", str(BOOT_TIMEOUT), timeout=BOOT_TIMEOUT + 60).ok()
     assert armvm("ssh", name, "--", "cat /var/armvm-runs; hostname").ok().out == f"ran\n{name}\n"
+    after = identity(name)
+    assert after["boot_id"] != before["boot_id"]
+    kept = ("hostname", "machine_id", "instance_id", "host_key", "mac")
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert after["system_uuid"] == pair.good["uuid"], "the SMBIOS has its own UUID after a start"
+    assert "kept" in armvm("ssh", name, "--", f"sudo cat {variable} | tr -d '\\0'").ok().out
+    shown = armvm("show", name, "--json").ok().json
+    assert shown["ssh"]["host"] == pair.good["ssh"]["host"]
+    assert reserved(name) == (shown["mac"], shown["ssh"]["host"])
 
 
 def test_a_password_is_part_of_the_identity(golden: str, name: str) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lxml import etree
 
-from tests.boot.conftest import POOL, baked, leftovers, reboot
+from tests.boot.conftest import POOL, leftovers, reserved
 from tests.boot.test_warm import (
     CLONE_TIMEOUT,
     assert_all_differ,
@@ -23,21 +21,6 @@ from tests.support import armvm
 
 #: Where the version stands in a save image's header.
 VERSION_AT = 16
-
-
-def reserved(name: str) -> tuple[str, str] | None:
-    """Return the MAC and IP address that armvm's network keeps for a machine."""
-    text = virsh("net-dumpxml", "armvm")
-    found = etree.fromstring(text).find(f"ip/dhcp/host[@name='{name}']")
-    return None if found is None else (found.get("mac", ""), found.get("ip", ""))
-
-
-@pytest.fixture(scope="module")
-def saved(debian_image: Path) -> Iterator[str]:
-    """A golden on armvm's network, whose memory is in a save image."""
-    with baked("armvm-saved", debian_image, "--save-image") as name:
-        yield name
-    assert reserved(name) is None
 
 
 @pytest.fixture(scope="module")
@@ -118,18 +101,6 @@ def test_a_save_image_of_an_unknown_version_boots_cold_and_says_so(saved: str, n
     finally:
         write(2)
     armvm("golden", "verify", saved).ok()
-
-
-def test_a_clone_keeps_its_address_through_a_reboot(clones: list[dict[str, Any]]) -> None:
-    one = clones[0]
-    before = identity(one["name"])
-    reboot(one["name"])
-    after = identity(one["name"])
-    assert after["boot_id"] != before["boot_id"]
-    kept = ("hostname", "machine_id", "instance_id", "host_key", "mac")
-    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
-    shown = armvm("show", one["name"], "--json").ok().json
-    assert shown["ssh"]["host"] == one["ssh"]["host"]
 
 
 def test_deleting_a_clone_gives_its_address_back(clones: list[dict[str, Any]]) -> None:
