@@ -26,6 +26,8 @@ from armvm.host.terminal import Keyboard, Wake
 QUIET, PATIENCE = 2.0, 60.0
 #: Seconds without an answer to what was typed, after which the console may not be ours any more.
 DOUBT = 5.0
+#: Seconds that libvirt has to answer when the console is left.
+HANG_UP = 3.0
 #: Seconds that what was typed last may take on its way before Ctrl-] leaves.
 _FLUSH = 1.0
 #: Bytes that may wait on their way, in either direction.
@@ -96,10 +98,20 @@ class Line:
             self._listen()
 
     def close(self) -> None:
-        """Hang up."""
-        with self._lock, contextlib.suppress(libvirt.libvirtError):
-            # An ended stream has lost its callback already, and cannot be aborted.
-            self._stream.eventRemoveCallback()
+        """Hang up, for HANG_UP seconds at the most: a stream that was taken away without a word
+        (see `talk`) gets no answer to that either.
+        """
+        with self._lock:
+            self._closed = True
+            with contextlib.suppress(libvirt.libvirtError):
+                # An ended stream has lost its callback already, and cannot be aborted.
+                self._stream.eventRemoveCallback()
+                hang_up = threading.Thread(target=self._abort, name="hang up", daemon=True)
+                hang_up.start()
+                hang_up.join(HANG_UP)
+
+    def _abort(self) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
             self._stream.abort()
 
     def _listen(self) -> None:
