@@ -15,7 +15,8 @@ from armvm.guest.trouble import Finding
 from armvm.progress import duration_text
 
 #: Shares of one CPU below which a guest is idle, and above which it works. An idle emulated guest
-#: takes 0.002 (measured); one that shares its host with others may get a third of a CPU.
+#: takes 0.002 (measured), and 0.12 beside one that boots (a bootcmd that sleeps); one that works
+#: and shares its host with others may get a third of a CPU.
 IDLE, BUSY = 0.05, 0.25
 #: systemd's moving line: "[ ***  ] A start job is running for X (41s / no limit)", and with
 #: status_unit_format=name "Job X/start running (41s / no limit)".
@@ -126,8 +127,8 @@ def _silent(name: str, stage: Stage, seconds: float, share: float | None) -> Fin
     if share >= IDLE:
         return Finding(
             key="slow",
-            what=f"{quiet}, and its vCPUs do a little ({share:.2f} CPUs): it is slow",
-            advice="it seems to wait for its disk or network, and goes on by itself",
+            what=f"{quiet}, and its vCPUs do a little ({share:.2f} CPUs): it is slow, or waits",
+            advice=f"it may go on by itself; if not, {_waiting_at(stage)}; {look}",
         )
     return Finding(
         key="idle",

@@ -100,6 +100,14 @@ def test_silence_and_cpu_time_tell_together(cpus: float | None, key: str) -> Non
     assert not found.fatal
 
 
+def test_a_little_may_be_slow_and_may_be_stuck() -> None:
+    """A bootcmd that sleeps, on a host with another guest: 0.12 CPUs were seen."""
+    found = feel(60, cpus=0.12, stage=Stage.CLOUD_INIT)
+    assert found is not None
+    assert "it is slow, or waits" in found.what
+    assert "a command of your user-data waits" in found.advice
+
+
 def test_a_guest_that_writes_is_only_slow() -> None:
     pulse = Pulse("m", silence=30)
     log = ""
