@@ -203,8 +203,8 @@ def talk(line: Line, keyboard: Keyboard, wake: Wake, show: Callable[[bytes], Non
 
     A pipe that ends leaves when the guest has been silent for QUIET seconds. On a terminal, DOUBT
     seconds without an answer end it too: libvirt (9.0) does not always tell a console that
-    somebody else has taken it. Where bytes were on their way to it in that moment, it tells nothing
-    and takes what is typed (virFDStreamCloseInt calls back only where events are asked for).
+    somebody else has taken it. Where bytes were on their way to it in that moment, it was seen to
+    tell nothing, to take what is typed, and to leave the stream's abort unanswered.
     """
     heard, hurry, unanswered = time.monotonic(), 0.0, 0.0
     while True:
