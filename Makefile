@@ -1,13 +1,17 @@
 # The two commands of the README, and what developers use besides.
-.PHONY: vm test setup setup-dev lint docs site bench clean
+.PHONY: vm test test-all setup setup-dev lint docs site bench clean
 
 vm: setup
 	scripts/first-machine
 
-# All layers; LAYERS="unit or expected" (a pytest -m expression) selects some.
-LAYERS ?= unit or expected or libvirt or boot
+# All layers but their slow tests; LAYERS="unit or expected" (a pytest -m expression) selects some.
+LAYERS ?= unit or expected or libvirt or boot or remote or hosts
 test: setup-dev lint
 	scripts/test "$(LAYERS)" $(PYTEST_ARGS)
+
+# The slow tests as well: other hosts, and what is too dear for every change. Hours.
+test-all: setup-dev lint
+	scripts/test --all "$(LAYERS)" $(PYTEST_ARGS)
 
 setup:
 	scripts/setup

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import groups
 from tests.support import armvm, fresh_name
 
 # No time limits: the machines are shared and noisy. In CI the same examples every time; new ones
@@ -24,7 +25,7 @@ settings.register_profile(
 )
 settings.load_profile("armvm")
 
-LAYERS = ("unit", "expected", "libvirt", "boot")
+LAYERS = ("unit", "expected", "libvirt", "boot", "remote", "hosts")
 #: Seconds for one test, where the general limit is far too patient.
 TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400}
 
@@ -49,19 +50,53 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with the layer whose directory it lies in, and run cheap layers first."""
+    """Mark every test with the layer whose directory it lies in, and sort them.
+
+    The layers without libvirt come first, then the groups, then the rest.
+    """
     for item in items:
         for layer in LAYERS:
             if layer in item.path.parts:
                 item.add_marker(layer)
                 if layer in TIMEOUTS and item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(TIMEOUTS[layer]))
-    order = {layer: number for number, layer in enumerate(LAYERS)}
-    items.sort(
-        key=lambda item: min(
-            (order[m.name] for m in item.iter_markers() if m.name in order), default=0
+    items.sort(key=lambda item: (_needs_libvirt(item.nodeid), groups.place(item.nodeid)))
+
+
+def _needs_libvirt(nodeid: str) -> bool:
+    return layer_of(nodeid) not in ("unit", "expected")
+
+
+def layer_of(nodeid: str) -> str:
+    """Return a test's layer: the directory in which it lies."""
+    return groups.file_of(nodeid).split("/", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the files of one golden in one process; see tests/groups.py."""
+    return groups.Groups(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how long each layer took: what its tests took together, and from begin to end."""
+    seconds: dict[str, float] = {}
+    begun: dict[str, float] = {}
+    ended: dict[str, float] = {}
+    count: dict[str, int] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if not isinstance(report, pytest.TestReport):
+                continue
+            layer = layer_of(report.nodeid)
+            seconds[layer] = seconds.get(layer, 0) + report.duration
+            begun[layer] = min(begun.get(layer, report.start), report.start)
+            ended[layer] = max(ended.get(layer, report.stop), report.stop)
+            count[layer] = count.get(layer, 0) + (report.when == "call")
+    for layer in (one for one in LAYERS if one in seconds):
+        terminalreporter.write_line(
+            f"layer {layer}: {count[layer]} tests, {seconds[layer]:.0f} s of tests "
+            f"within {ended[layer] - begun[layer]:.0f} s"
         )
-    )
 
 
 @pytest.fixture(scope="session")
