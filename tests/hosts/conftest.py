@@ -127,17 +127,17 @@ def _write(config: pytest.Config) -> None:
     if path is None:
         return
     known = json.loads(path.read_text()) if path.exists() else {"hosts": {}, "results": []}
-    known["hosts"].update(config.stash.get(_VERSIONS, {}))
-    rows = {_key(row): row for row in known["results"]}
-    seen: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in config.stash.get(_SEEN, []):
-        before = seen.get(_key(row))
-        # Of several tests of one feature, one that failed decides.
-        if before is None or before["outcome"] != "failed":
-            seen[_key(row)] = row
-    rows.update(seen)
-    known["results"] = [rows[key] for key in sorted(rows)]
+    merge(known, config.stash.get(_VERSIONS, {}), config.stash.get(_SEEN, []))
     path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def merge(known: dict[str, Any], versions: dict[str, Any], seen: list[dict[str, Any]]) -> None:
+    """Add what was seen in this run to what is known; of several tests, one that failed decides."""
+    known["hosts"].update(versions)
+    rows = {_key(row): row for row in known["results"]}
+    rows.update({_key(row): row for row in seen})
+    rows.update({_key(row): row for row in seen if row["outcome"] == "failed"})
+    known["results"] = [rows[key] for key in sorted(rows)]
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

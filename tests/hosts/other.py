@@ -112,16 +112,10 @@ class Place:
         line = shlex.join(map(str, words))
         return self.host.run(*self._as_user(f"cd && exec {line}"), timeout=timeout)
 
-    def popen(self, *words: str | Path) -> subprocess.Popen[str]:
-        """Start a command as the user; the caller ends it."""
+    def command(self, *words: str | Path) -> list[str]:
+        """Return the words that run a command as the user, for what `run` cannot do."""
         line = f"cd && exec {shlex.join(map(str, words))}"
-        return subprocess.Popen(
-            [SCRIPT, "run", self.host.suite, *self._as_user(line)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return [str(SCRIPT), "run", self.host.suite, *self._as_user(line)]
 
     def _as_user(self, line: str) -> Sequence[str]:
         settings = [f"PIP_CACHE_DIR={PIP_CACHE}", "PIP_DISABLE_PIP_VERSION_CHECK=1", "NO_COLOR=1"]
