@@ -16,7 +16,7 @@ import pytest
 
 from tests.hosts.conftest import cases
 from tests.hosts.other import CHECKOUT, Place
-from tests.hosts.slow.test_verbs import BOOT, MACHINE, defined, guest, send_image
+from tests.hosts.slow.guests import BOOT, MACHINE, called, defined, golden_of, guest, need, remove
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,25 +27,15 @@ pytestmark = [
 PORT = "18022"
 
 
-def called(place: Place, key: str) -> str:
-    """Return what a machine of these tests is called."""
-    return f"{place.user.name}-re-{key}"
+MACHINES = ("auto", "first", "late", "made", "next")
 
 
 @pytest.fixture(scope="module")
 def golden(place: Place, debian_image: Path) -> Iterator[str]:
-    """A golden with shared memory and user networking, and clones of it by their keys."""
-    send_image(place, debian_image)
-    name = called(place, "gold")
-    if not defined(place, name):
-        words = ("golden", "create", name, *MACHINE, "--network", "user")
-        place.armvm(*words, "--timeout", str(BOOT), timeout=BOOT + 300).ok()
-    yield name
-    for key in ("auto", "first", "late", "made", "next"):
-        if defined(place, called(place, key)):
-            place.armvm("delete", "--yes", called(place, key))
-    for left in (name, called(place, "gold2")):
-        place.armvm("golden", "delete", "--yes", left)
+    """The golden of the place, and clones of it by their keys."""
+    yield golden_of(place, debian_image)
+    remove(place, *MACHINES)
+    place.armvm("golden", "delete", "--yes", called(place, "gold2"))
 
 
 def clone(place: Place, golden: str, key: str) -> str:
@@ -144,7 +134,7 @@ def test_a_machine_with_autostart_comes_back(place: Place, golden: str) -> None:
 
 @pytest.mark.feature("the host reboots: a clone in its first run, goldens")
 def test_a_clone_in_its_first_run_boots_as_itself(place: Place, golden: str) -> None:
-    name = called(place, "first")
+    name = need(place, "first")
     assert state(place, name) == "shut off", "it ran when the host was shut down"
     place.armvm("golden", "verify", golden).ok()
     started(place, name)
@@ -175,9 +165,7 @@ def test_a_power_cut(place: Place, golden: str) -> None:
 
 @pytest.mark.feature("libvirt restarts while a golden is saved")
 def test_a_golden_that_is_being_saved_is_whole_or_gone(place: Place, golden: str) -> None:
-    for key in ("auto", "first", "late", "next"):
-        if defined(place, called(place, key)):
-            place.armvm("stop", "--force", called(place, key))
+    remove(place, *MACHINES)
     name = called(place, "gold2")
     words = (f"{CHECKOUT}/.venv/bin/armvm", "golden", "create", name, *MACHINE)
     said = []
