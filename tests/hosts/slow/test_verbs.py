@@ -132,6 +132,8 @@ def test_mount(place: Place, image: Path) -> None:
     place.run("sh", "-c", "mkdir -p shared && echo here >shared/note").ok()
     words = ("mount", f"{place.user.home}/shared", f"{name}:/mnt/shared", "--restart")
     place.armvm(*words, timeout=BOOT + 60).ok()
+    # It is mounted by the guest agent, which may be there before ssh is.
+    place.armvm("wait", name, "--timeout", str(BOOT), timeout=BOOT + 60).ok()
     assert guest(place, name, "cat /mnt/shared/note mark; hostname").split() == [
         *("here", "kept", name)
     ]
