@@ -43,6 +43,8 @@ def ensure_answers(domain: Domain) -> None:
     with errors(f"asking the guest agent of {name}"):
         if not domain.isActive():
             raise lifecycle.not_running(name)
+        if not connected(domain):
+            raise _silent(name)
         try:
             ask(domain, "guest-ping", patience=PATIENCE)
         except libvirt.libvirtError as error:
@@ -50,11 +52,15 @@ def ensure_answers(domain: Domain) -> None:
                 error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED
             ):
                 raise
-            raise DomainError(
-                f"no guest agent answers in {name}",
-                hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
-                "qemu-guest-agent, and a machine that still boots has it later",
-            ) from error
+            raise _silent(name) from error
+
+
+def _silent(name: str) -> DomainError:
+    return DomainError(
+        f"no guest agent answers in {name}",
+        hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
+        "qemu-guest-agent, and a machine that still boots has it later",
+    )
 
 
 def read_file(domain: Domain, path: str) -> str | None:
@@ -73,12 +79,14 @@ def read_file(domain: Domain, path: str) -> str | None:
 def write_file(domain: Domain, path: str, data: bytes) -> None:
     """Write a guest's file, as root. Raises DomainError."""
     with errors(f"writing to {path} in {domain.name()}"):
-        handle = ask(domain, "guest-file-open", path=path, mode="w")
+        handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode="w")
         try:
             encoded = base64.b64encode(data).decode()
-            ask(domain, "guest-file-write", **{"handle": handle, "buf-b64": encoded})
+            # What it writes to may take its time: the kernel drops its caches in here.
+            arguments = {"handle": handle, "buf-b64": encoded}
+            ask(domain, "guest-file-write", patience=PATIENCE, **arguments)
         finally:
-            ask(domain, "guest-file-close", handle=handle)
+            ask(domain, "guest-file-close", patience=PATIENCE, handle=handle)
 
 
 def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str:

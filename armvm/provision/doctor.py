@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from armvm import programs
 from armvm.errors import ArmvmError
 from armvm.host import connection as connecting
-from armvm.host import facts, network, own_network, pools
+from armvm.host import facts, network, own_network, pools, shares, units
 from armvm.host.facts import HostFacts
 from armvm.usermode import binfmt
 
@@ -39,7 +39,7 @@ def diagnose(uri: str | None) -> list[Check]:
     try:
         connection = connecting.connect(uri)
     except ArmvmError as error:
-        checks.append(_failed("libvirt", error, "systemctl start libvirtd"))
+        checks.append(_failed("libvirt", error, units.start_command()))
     else:
         answered = connecting.uri_of(connection)
         checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
@@ -69,6 +69,7 @@ def _host_checks(connection: connecting.Connection) -> list[Check]:
         ),
         _network(connection, host),
         _pool(connection, host),
+        _virtiofs(connection),
     ]
 
 
@@ -97,6 +98,14 @@ def _pool(connection: connecting.Connection, host: HostFacts) -> Check:
     return Check(
         name="storage", ok=True, needed=True, found=path if pool else f"{path} (made when needed)"
     )
+
+
+def _virtiofs(connection: connecting.Connection) -> Check:
+    try:
+        found = shares.check(connection)
+    except ArmvmError as error:
+        return _failed("virtiofs", error, "armvm cp -r copies", needed=False)
+    return Check(name="virtiofs", ok=True, needed=False, found=found)
 
 
 def _program(name: str, *, needed: bool, purpose: str) -> Check:
@@ -135,11 +144,11 @@ def _handler() -> Check:
     )
 
 
-def _failed(name: str, error: ArmvmError, fix: str) -> Check:
+def _failed(name: str, error: ArmvmError, fix: str, *, needed: bool = True) -> Check:
     return Check(
         name=name,
         ok=False,
-        needed=True,
+        needed=needed,
         found=error.message if error.detail is None else f"{error.message}: {error.detail}",
         fix=error.hint or fix,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError, DomainError, MissingCapability
+from armvm.errors import ConfigError, MissingCapability
 from armvm.guest.credentials import own_key
 from armvm.guest.preset_documents import documents_of
 from armvm.host import lifecycle, memory, pools, storage
@@ -133,22 +134,49 @@ def bake(
     cannot have goldens, and what creating and waiting raise; nothing is left behind then.
     """
     check_system(plan.source.system)
+    first = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
+    return with_fallback(
+        first,
+        lambda route: _bake(where, plan, image, route, timeout, progress, disk),
+        progress,
+    )
+
+
+def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progress) -> Golden:
+    """Return the golden that *attempt* makes by the route *first*, else by the save image.
+
+    The other route takes another boot. libvirt could save the guest that is there, but a save
+    image names the memory of its machine, and no clone's definition has memory of that name.
+    """
+    try:
+        return attempt(first)
+    except memory.Refused as refused:
+        reason = ": ".join(text for text in (refused.message, refused.detail) if text)
+        progress.warn(
+            f"its memory cannot be shared here ({reason}): booting it for a save image instead; "
+            "--save-image does so at once"
+        )
+    return attempt(memory.SAVE_IMAGE)
+
+
+def _bake(
+    where: Where,
+    plan: CreatePlan,
+    image: Image,
+    route: str,
+    timeout: float | None,
+    progress: Progress,
+    disk: MakeDisk | None,
+) -> Golden:
+    """Bake by one route. Raises memory.Refused where the memory cannot be shared."""
     names = storage.volume_names(plan.machine.name)
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
-    route = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
-    try:
+    # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
+    with memory.refusals(route):
         domain = create.apply(
             where, plan, image, start=True, progress=progress, whole=False, disk=disk
-        )
-    except DomainError as error:
-        # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
-        if route != memory.COW:
-            raise
-        progress.say(f"its memory cannot be shared here ({error.message}): using a save image")
-        return bake(
-            where, plan, image, timeout=timeout, progress=progress, save_image=True, disk=disk
         )
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
@@ -173,7 +201,9 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     lifecycle.suspend(domain)
     record = replace(observe(domain).record, creator=None)
     element = prepare_definition(domain)
-    digest_of_state = memory.route(plan.spec.memory_route).save(connection, pool, domain)
+    route = plan.spec.memory_route
+    with memory.refusals(route):
+        digest_of_state = memory.route(route).save(connection, pool, domain)
     names = storage.volume_names(plan.machine.name)
     mark = Mark(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -181,7 +211,7 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
         ground=ground,
         state_digest=digest_of_state,
         record=record,
-        route=plan.spec.memory_route,
+        route=route,
     )
     lifecycle.destroy(domain)
     set_mark(element, mark)
