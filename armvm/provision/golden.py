@@ -12,7 +12,7 @@ from typing import Any
 from armvm.errors import ConfigError, DomainError, MissingCapability
 from armvm.guest.credentials import own_key
 from armvm.guest.preset_documents import documents_of
-from armvm.host import lifecycle, memory, pools, storage
+from armvm.host import confinement, lifecycle, memory, pools, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
 from armvm.host.golden import (
@@ -146,7 +146,12 @@ def bake(
         # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
         if route != memory.COW:
             raise
-        progress.say(f"its memory cannot be shared here ({error.message}): using a save image")
+        cause, cure = confinement.explain(error, str(Path(memory_file).parent), where.facts)
+        progress.warn(
+            f"its memory cannot be shared here: {cause}; using a save image, which is slow"
+        )
+        if cure is not None:
+            progress.say(f"to share it, make the golden again after: {cure}")
         return bake(
             where, plan, image, timeout=timeout, progress=progress, save_image=True, disk=disk
         )
