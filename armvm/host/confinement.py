@@ -147,6 +147,7 @@ def _type_of(directory: str) -> str:
 
 def _labelling(directory: str) -> str:
     # What is made in the directory inherits its type.
+    directory = os.path.realpath(directory)
     pattern = shlex.quote(re.escape(directory) + "(/.*)?")
     command = f"sudo semanage fcontext -a -t {_TYPE} {pattern}"
     return f"{command} && sudo restorecon -R {shlex.quote(directory)}"

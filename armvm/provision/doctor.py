@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +129,26 @@ def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Ch
             fix=None if obstacle is None else obstacle[1],
         )
     ]
+
+
+def denied_memory(
+    connect: Callable[[str], connecting.Connection] = connecting.connect,
+    environ: Mapping[str, str] = os.environ,
+    root: Path = Path("/"),
+) -> list[str]:
+    """Return the directories in which AppArmor denies QEMU the memory that clones share.
+
+    For scripts/setup: of armvm's own pool, which need not exist yet, and of ``ARMVM_POOL``.
+    """
+    if not confinement.apparmor_confines(root):
+        return []
+    directories = {pools.DEFAULT_POOL: pools.SYSTEM_POOL_PATH}
+    for name in (pools.DEFAULT_POOL, pool_name(environ.get("ARMVM_POOL"))):
+        with contextlib.suppress(ArmvmError):
+            pool = pools.find_pool(connect(connecting.SYSTEM), name)
+            if pool is not None:
+                directories[name] = pools.pool_path(pool)
+    return [one for one in directories.values() if not confinement.is_allowed(one, root)]
 
 
 def _program(name: str, *, needed: bool, purpose: str) -> Check:
