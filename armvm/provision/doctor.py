@@ -15,6 +15,7 @@ from armvm.host import confinement, facts, network, own_network, pools
 from armvm.host import connection as connecting
 from armvm.host.facts import HostFacts
 from armvm.provision.access import pool_name
+from armvm.provision.configuration import POOL_VARIABLE
 from armvm.usermode import binfmt
 
 #: Where a daemon looks that was started by the system, not by a user's shell.
@@ -138,12 +139,13 @@ def denied_memory(
 ) -> list[str]:
     """Return the directories in which AppArmor denies QEMU the memory that clones share.
 
-    For scripts/setup: of armvm's own pool, which need not exist yet, and of ``ARMVM_POOL``.
+    For scripts/setup: in armvm's own pool, which need not exist yet, and in the one that the
+    environment names.
     """
     if not confinement.apparmor_confines(root):
         return []
     directories = {pools.DEFAULT_POOL: pools.SYSTEM_POOL_PATH}
-    for name in (pools.DEFAULT_POOL, pool_name(environ.get("ARMVM_POOL"))):
+    for name in (pools.DEFAULT_POOL, pool_name(environ.get(POOL_VARIABLE))):
         with contextlib.suppress(ArmvmError):
             pool = pools.find_pool(connect(connecting.SYSTEM), name)
             if pool is not None:

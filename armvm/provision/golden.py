@@ -147,9 +147,7 @@ def bake(
         if route != memory.COW:
             raise
         cause, cure = confinement.explain(error, str(Path(memory_file).parent), where.facts)
-        progress.warn(
-            f"its memory cannot be shared here: {cause}; using a save image, which is slow"
-        )
+        progress.warn(f"its memory cannot be shared here: {cause}; its clones start slower")
         if cure is not None:
             progress.say(f"to share it, make the golden again after: {cure}")
         return bake(
