@@ -5,15 +5,11 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-import libvirt
-
-from armvm.host.connection import Domain, is_code
+from armvm.host.connection import Domain
+from armvm.host.network import AGENT, LEASE, told_by
 
 #: Who is asked, in this order: what libvirt's DHCP server gave away, and the guest itself.
-_SOURCES = (
-    ("lease", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE),
-    ("agent", libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT),
-)
+_SOURCES = (("lease", LEASE), ("agent", AGENT))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +35,7 @@ def all_addresses(domain: Domain) -> list[Address]:
     """
     found: dict[str, Address] = {}
     for source, flag in _SOURCES:
-        try:
-            interfaces = domain.interfaceAddresses(flag, 0)
-        except libvirt.libvirtError as error:
-            # No lease file, no agent, not running: there is no address to be had this way.
-            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                return []
-            continue
-        for name, interface in interfaces.items():
+        for name, interface in told_by(domain, flag).items():
             for entry in interface["addrs"] or []:
                 # What comes from a guest may be anything.
                 try:

@@ -43,6 +43,8 @@ def ensure_answers(domain: Domain) -> None:
     with errors(f"asking the guest agent of {name}"):
         if not domain.isActive():
             raise lifecycle.not_running(name)
+        if not connected(domain):
+            raise _silent(name)
         try:
             ask(domain, "guest-ping", patience=PATIENCE)
         except libvirt.libvirtError as error:
@@ -50,11 +52,15 @@ def ensure_answers(domain: Domain) -> None:
                 error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED
             ):
                 raise
-            raise DomainError(
-                f"no guest agent answers in {name}",
-                hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
-                "qemu-guest-agent, and a machine that still boots has it later",
-            ) from error
+            raise _silent(name) from error
+
+
+def _silent(name: str) -> DomainError:
+    return DomainError(
+        f"no guest agent answers in {name}",
+        hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
+        "qemu-guest-agent, and a machine that still boots has it later",
+    )
 
 
 def read_file(domain: Domain, path: str) -> str | None:

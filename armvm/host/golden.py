@@ -155,7 +155,7 @@ def definition_of_clone(
     nvram = document.find("os/nvram")
     if nvram is not None and disposable:
         remove(nvram)
-        at(document, "os/loader").set("stateless", "yes")
+        _without_variables(at(document, "os"))
     elif nvram is not None:
         nvram.text = spec.nvram  # its contents come with the state
     at(document, "devices/disk[1]/source").set("file", spec.overlay)
@@ -175,6 +175,18 @@ def definition_of_clone(
             interface.remove(old)
         etree.SubElement(interface, "link", state="down")
     return document
+
+
+def _without_variables(system: etree._Element) -> None:
+    """Keep a firmware's variables in QEMU's memory: its path is pinned, and nothing chooses one.
+
+    libvirt adds ``<firmware>`` when it defines a golden, and since 11.3 looks for a firmware by
+    it that is stateless by itself. There is none for ARM64.
+    """
+    system.attrib.pop("firmware", "")
+    for element in system.findall("firmware"):
+        remove(element)
+    at(system, "loader").set("stateless", "yes")
 
 
 def loader_of(domain: Domain) -> str:

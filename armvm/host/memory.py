@@ -8,17 +8,34 @@ saving and restoring: each clone reads a copy of it, and it goes over any connec
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Protocol, cast
 
 import libvirt_qemu
 from lxml import etree
 
-from armvm.errors import DomainError
+from armvm.errors import DomainError, MissingCapability
 from armvm.host import memory_cow, memory_file
 from armvm.host.connection import Connection, Domain, Pool, errors
 
 COW, SAVE_IMAGE = "cow", "save-image"
+
+
+class Refused(DomainError):
+    """QEMU or libvirt does not share a machine's memory. Its save image is another way."""
+
+
+@contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """Turn what QEMU and libvirt refuse of the route *name* into Refused, if there is another."""
+    try:
+        yield
+    except (DomainError, MissingCapability) as error:
+        if name != COW:
+            raise
+        raise Refused(error.message, detail=error.detail, hint=error.hint) from error
 
 
 class Route(Protocol):

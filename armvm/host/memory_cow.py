@@ -2,8 +2,8 @@
 
 The golden's memory is a file that QEMU maps shared (``memory-backend-file,share=on``); a clone
 maps the same file privately, so that it costs what it changes. Device state goes through a
-migration that leaves shared memory out (capability ``x-ignore-shared``): some MiB, kept in
-memory here and handed to QEMU as a file descriptor.
+migration that leaves shared memory out (capability ``x-ignore-shared``): some MiB, which go
+through a pipe whose other end QEMU is handed.
 
 libvirt has no elements for any of it. The arguments ride in ``qemu:commandline`` and only in
 the clone's first run: its persistent definition knows nothing of them. Sources: QEMU's
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from typing import Any
 
@@ -26,7 +25,7 @@ import libvirt_qemu
 from lxml import etree
 
 from armvm.errors import DomainError, MissingCapability
-from armvm.host import storage, transfer
+from armvm.host import state_pipe, storage, transfer
 from armvm.host.connection import Connection, Domain, Pool, errors
 from armvm.host.xml import at, select, to_text
 
@@ -118,31 +117,21 @@ def _digest(state: bytes) -> str:
 
 def _save(domain: Domain) -> bytes:
     with errors(f"saving {domain.name()}"):
-        state = _descriptor(b"")
-        try:
-            _ignore_shared(domain, on=True)
-            _hand_over(domain, state)
+        _ignore_shared(domain, on=True)
+        with state_pipe.receiving(lambda end: _hand_over(domain, end)) as received:
             _monitor(domain, "migrate", uri=f"fd:{_DESCRIPTOR}")
             _until_completed(domain)
-            os.lseek(state, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(state), "rb") as file:
-                return file.read()
-        finally:
-            os.close(state)
+            return received(_PATIENCE)
 
 
 def _load(connection: Connection, domain: etree._Element, state: bytes) -> Domain:
     name = domain.findtext("name") or ""
     with errors(f"starting {name} from its golden"):
         clone = connection.createXML(to_text(domain), libvirt.VIR_DOMAIN_START_PAUSED)
-        descriptor = _descriptor(state)
-        try:
-            _ignore_shared(clone, on=True)
-            _hand_over(clone, descriptor)
+        _ignore_shared(clone, on=True)
+        with state_pipe.sending(lambda end: _hand_over(clone, end), state):
             _monitor(clone, "migrate-incoming", uri=f"fd:{_DESCRIPTOR}")
             _until_completed(clone)
-        finally:
-            os.close(descriptor)
         # Left on, it would keep the clone from being saved later on.
         _ignore_shared(clone, on=False)
         return clone
@@ -171,15 +160,6 @@ def memory_bytes(domain: etree._Element) -> int:
     memory = at(domain, "memory")
     factor = {"KiB": 1 << 10, "MiB": 1 << 20}[memory.get("unit", "KiB")]
     return int(memory.text or 0) * factor
-
-
-def _descriptor(data: bytes) -> int:
-    """Return a descriptor of a file in memory that holds *data*, at its beginning."""
-    descriptor = os.memfd_create("armvm-state")
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def _ignore_shared(domain: Domain, *, on: bool) -> None:

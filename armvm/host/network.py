@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import libvirt
 
 from armvm.errors import NotFound
-from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host import agent
+from armvm.host.connection import Connection, Domain, errors
 from armvm.progress import Progress
 from armvm.spec.names import shown
+
+#: Who knows addresses: libvirt's DHCP server, and the guest itself.
+LEASE = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 
 
 def network_names(connection: Connection) -> list[str]:
@@ -48,21 +54,10 @@ def addresses(domain: Domain, *, by_agent: bool = False) -> list[str]:
 
     Empty while it has none, or when it stops in between. *by_agent*: only what the guest says.
     """
-    lease, agent = (
-        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-    )
-    for source in (agent,) if by_agent else (lease, agent):
-        try:
-            interfaces = domain.interfaceAddresses(source, 0)
-        except libvirt.libvirtError as error:
-            # No lease file, no agent, not running: there is no address to be had this way.
-            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                return []
-            continue
+    for source in (AGENT,) if by_agent else (LEASE, AGENT):
         found = [
             entry["addr"]
-            for interface in interfaces.values()
+            for interface in told_by(domain, source).values()
             for entry in interface["addrs"] or []
             if entry["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4
             and not ipaddress.ip_address(entry["addr"]).is_loopback
@@ -70,3 +65,17 @@ def addresses(domain: Domain, *, by_agent: bool = False) -> list[str]:
         if found:
             return found
     return []
+
+
+def told_by(domain: Domain, source: int) -> dict[str, Any]:
+    """Return the interfaces that one source knows, as libvirt has them; {} if it knows none.
+
+    The agent is asked only while it is connected: libvirt logs an error for each question to
+    one that is not, and a booting machine is asked twice a second.
+    """
+    if source == AGENT and not agent.connected(domain):
+        return {}
+    try:
+        return dict(domain.interfaceAddresses(source, 0))
+    except libvirt.libvirtError:
+        return {}  # no lease file, not running, an agent that does not answer

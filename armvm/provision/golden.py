@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ConfigError, DomainError, MissingCapability
+from armvm.errors import ConfigError, MissingCapability
 from armvm.guest.credentials import own_key
 from armvm.guest.preset_documents import documents_of
 from armvm.host import confinement, lifecycle, memory, pools, storage
@@ -133,26 +134,56 @@ def bake(
     cannot have goldens, and what creating and waiting raise; nothing is left behind then.
     """
     check_system(plan.source.system)
+    first = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
+    return with_fallback(
+        first,
+        lambda route: _bake(where, plan, image, route, timeout, progress, disk),
+        progress,
+    )
+
+
+def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progress) -> Golden:
+    """Return the golden that *attempt* makes by the route *first*, else by the save image.
+
+    The other route takes another boot: a guest whose memory is in a shared file cannot be saved
+    by libvirt for a QEMU that has its memory elsewhere.
+    """
+    try:
+        return attempt(first)
+    except memory.Refused as refused:
+        reason = ": ".join(text for text in (refused.message, refused.detail) if text)
+        progress.warn(
+            f"its memory cannot be shared here ({reason}): booting it for a save image instead; "
+            "--save-image does so at once"
+        )
+        if refused.hint is not None:
+            progress.say(f"to share it, make the golden again after: {refused.hint}")
+    return attempt(memory.SAVE_IMAGE)
+
+
+def _bake(
+    where: Where,
+    plan: CreatePlan,
+    image: Image,
+    route: str,
+    timeout: float | None,
+    progress: Progress,
+    disk: MakeDisk | None,
+) -> Golden:
+    """Bake by one route. Raises memory.Refused where the memory cannot be shared."""
     names = storage.volume_names(plan.machine.name)
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
-    route = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
     try:
-        domain = create.apply(
-            where, plan, image, start=True, progress=progress, whole=False, disk=disk
-        )
-    except DomainError as error:
-        # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
-        if route != memory.COW:
-            raise
-        cause, cure = confinement.explain(error, str(Path(memory_file).parent), where.facts)
-        progress.warn(f"its memory cannot be shared here: {cause}; its clones start slower")
-        if cure is not None:
-            progress.say(f"to share it, make the golden again after: {cure}")
-        return bake(
-            where, plan, image, timeout=timeout, progress=progress, save_image=True, disk=disk
-        )
+        with memory.refusals(route):
+            domain = create.apply(
+                where, plan, image, start=True, progress=progress, whole=False, disk=disk
+            )
+    except memory.Refused as refused:
+        directory = str(Path(memory_file).parent)
+        cause, cure = confinement.explain(refused, directory, where.facts)
+        raise memory.Refused(cause, hint=cure) from refused
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:
@@ -176,7 +207,9 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     lifecycle.suspend(domain)
     record = replace(observe(domain).record, creator=None)
     element = prepare_definition(domain)
-    digest_of_state = memory.route(plan.spec.memory_route).save(connection, pool, domain)
+    route = plan.spec.memory_route
+    with memory.refusals(route):
+        digest_of_state = memory.route(route).save(connection, pool, domain)
     names = storage.volume_names(plan.machine.name)
     mark = Mark(
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -184,7 +217,7 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
         ground=ground,
         state_digest=digest_of_state,
         record=record,
-        route=plan.spec.memory_route,
+        route=route,
     )
     lifecycle.destroy(domain)
     set_mark(element, mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -14,21 +15,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from armvm.errors import CommandFailed, ConfigError, DomainError, NotVerified, UsageError
+from armvm.errors import (
+    ArmvmError,
+    CommandFailed,
+    ConfigError,
+    DomainError,
+    MissingCapability,
+    NotReady,
+    NotVerified,
+    StorageError,
+    UsageError,
+)
 from armvm.guest import rebirth, reborn
 from armvm.guest.documents import MAX_USER_DATA, compose
 from armvm.guest.identity import new_identity
 from armvm.guest.seed import SEED_ROOM, seed_image
-from armvm.host import channel, memory_cow
+from armvm.host import channel, memory, memory_cow
 from armvm.host.domain_xml import DomainSpec, build
 from armvm.host.facts import Accelerator
 from armvm.host.golden import Golden, Mark, definition_of_clone, nvram_size
 from armvm.host.metadata import Record, from_element, to_element
 from armvm.host.storage import volume_names
 from armvm.host.xml import at, remove, select
-from armvm.progress import Quiet
+from armvm.progress import Plain, Quiet
 from armvm.provision.create import Where
-from armvm.provision.golden import differences, golden_machine
+from armvm.provision.golden import differences, golden_machine, with_fallback
 from armvm.provision.images import words_for
 from armvm.provision.launch import find_source
 from armvm.provision.throwaway import check_environment, remote_command
@@ -96,6 +107,9 @@ def golden(**changes: Any) -> Golden:
     definition = build(SPEC, RECORD)
     etree.SubElement(at(definition, "devices/disk[1]"), "readonly")
     # As it was when it ran: the firmware that was chosen, and the file of its variables.
+    # libvirt adds <firmware> when it defines a golden.
+    if definition.find("os/firmware") is None:
+        etree.SubElement(at(definition, "os"), "firmware")
     for tag, text in (("loader", "/firmware/CODE.fd"), ("nvram", "/nvram/gold_VARS.fd")):
         etree.SubElement(at(definition, "os"), tag).text = text
     found = Golden(
@@ -276,7 +290,10 @@ def test_a_disposable_clone_writes_nothing_to_the_disk_in_earnest() -> None:
     assert at(disposable, driver).get("cache") == "unsafe"
     assert disposable.find("os/nvram") is None
     assert at(disposable, "os/loader").get("stateless") == "yes"
+    assert "firmware" not in at(disposable, "os").attrib, "libvirt 11.3 would look for another one"
+    assert disposable.find("os/firmware") is None
     kept = definition_of_clone(golden(), SPEC, RECORD)
+    assert at(kept, "os").get("firmware") == "efi"
     assert at(kept, driver).get("cache") is None
     assert at(kept, "os/loader").get("stateless") is None
     assert at(kept, "os/nvram").text is None, "libvirt makes it one of its own"
@@ -292,6 +309,57 @@ def test_a_clone_has_its_variables_where_its_definition_says() -> None:
     assert nvram_size(other) is None, "only a raw one can begin as a hole"
     remove(at(other.definition, "os/nvram"))
     assert nvram_size(other) is None
+
+
+def test_memory_that_cannot_be_shared_is_saved_the_other_way() -> None:
+    said = io.StringIO()
+    tried = []
+
+    def attempt(route: str) -> Golden:
+        tried.append(route)
+        with memory.refusals(route):
+            if route == memory.COW:
+                raise MissingCapability("QEMU refuses migrate: not to a file", detail="fd")
+        return golden()
+
+    assert with_fallback(memory.COW, attempt, Plain(said)).name == "gold"
+    assert tried == [memory.COW, memory.SAVE_IMAGE]
+    assert "QEMU refuses migrate: not to a file: fd" in said.getvalue()
+    assert "--save-image" in said.getvalue()
+
+
+def test_a_cure_that_is_known_is_told_with_the_other_way() -> None:
+    said = io.StringIO()
+
+    def attempt(route: str) -> Golden:
+        if route == memory.COW:
+            raise memory.Refused("AppArmor denies QEMU its memory file", hint="sudo cure")
+        return golden()
+
+    with_fallback(memory.COW, attempt, Plain(said))
+    assert "(AppArmor denies QEMU its memory file)" in said.getvalue()
+    assert "make the golden again after: sudo cure\n" in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("first", "error"),
+    [
+        (memory.SAVE_IMAGE, DomainError("no room for it")),
+        (memory.COW, NotReady("it does not boot")),
+        (memory.COW, StorageError("no space")),
+    ],
+)
+def test_what_another_route_does_not_mend_is_told_at_once(first: str, error: ArmvmError) -> None:
+    tried = []
+
+    def attempt(route: str) -> Golden:
+        tried.append(route)
+        with memory.refusals(route):
+            raise error
+
+    with pytest.raises(type(error), match=error.message):
+        with_fallback(first, attempt, Quiet())
+    assert tried == [first]
 
 
 def test_arguments_given_twice_are_there_once() -> None:

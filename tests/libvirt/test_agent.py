@@ -1,0 +1,32 @@
+"""The guest agent is asked only while it is connected: libvirt logs each question as an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from armvm.errors import DomainError
+from armvm.host import agent
+from armvm.host.addresses import all_addresses
+from armvm.host.instance import find_domain
+from armvm.host.network import addresses
+from tests.libvirt.world import Steps, World
+
+
+def test_a_machine_without_its_agent_is_asked_for_leases_alone(
+    world: World, image: Path, name: str
+) -> None:
+    world.held(name, image)
+    find_domain(world.connection, name).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    for ask, questions in (
+        (lambda domain: addresses(domain), 1),
+        (lambda domain: addresses(domain, by_agent=True), 0),
+        (lambda domain: all_addresses(domain), 1),
+    ):
+        steps = Steps()
+        assert ask(steps.watch(find_domain(world.connection, name))) == []
+        assert steps.calls.count("interfaceAddresses") == questions
+    with pytest.raises(DomainError, match="no guest agent answers"):
+        agent.ensure_answers(find_domain(world.connection, name))
