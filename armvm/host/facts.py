@@ -62,6 +62,8 @@ class HostFacts:
     efi: bool
     #: User and group, by number, that QEMU runs as; None where it runs as the connected user.
     qemu_owner: tuple[int, int] | None = None
+    #: libvirt's names of the security modules that confine QEMU: ``apparmor``, ``selinux``.
+    security: frozenset[str] = frozenset()
 
     @property
     def session(self) -> bool:
@@ -102,6 +104,9 @@ def observe(connection: Connection) -> HostFacts:
                 value.text == "efi" for value in select(domain, "os/enum[@name='firmware']/value")
             ),
             qemu_owner=_qemu_owner(capabilities),
+            security=frozenset(
+                model.text or "" for model in capabilities.iterfind("host/secmodel/model")
+            ),
         )
     if accelerator is Accelerator.TCG and version == _BROKEN_CUSTOM_CPU:
         raise MissingCapability(

@@ -13,7 +13,7 @@ from typing import Any
 from armvm.errors import ConfigError, MissingCapability
 from armvm.guest.credentials import own_key
 from armvm.guest.preset_documents import documents_of
-from armvm.host import lifecycle, memory, pools, storage
+from armvm.host import confinement, lifecycle, memory, pools, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
 from armvm.host.golden import (
@@ -156,6 +156,8 @@ def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progre
             f"its memory cannot be shared here ({reason}): booting it for a save image instead; "
             "--save-image does so at once"
         )
+        if refused.hint is not None:
+            progress.say(f"to share it, make the golden again after: {refused.hint}")
     return attempt(memory.SAVE_IMAGE)
 
 
@@ -173,11 +175,15 @@ def _bake(
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
-    # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
-    with memory.refusals(route):
-        domain = create.apply(
-            where, plan, image, start=True, progress=progress, whole=False, disk=disk
-        )
+    try:
+        with memory.refusals(route):
+            domain = create.apply(
+                where, plan, image, start=True, progress=progress, whole=False, disk=disk
+            )
+    except memory.Refused as refused:
+        directory = str(Path(memory_file).parent)
+        cause, cure = confinement.explain(refused, directory, where.facts)
+        raise memory.Refused(cause, hint=cure) from refused
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:

@@ -328,6 +328,19 @@ def test_memory_that_cannot_be_shared_is_saved_the_other_way() -> None:
     assert "--save-image" in said.getvalue()
 
 
+def test_a_cure_that_is_known_is_told_with_the_other_way() -> None:
+    said = io.StringIO()
+
+    def attempt(route: str) -> Golden:
+        if route == memory.COW:
+            raise memory.Refused("AppArmor denies QEMU its memory file", hint="sudo cure")
+        return golden()
+
+    with_fallback(memory.COW, attempt, Plain(said))
+    assert "(AppArmor denies QEMU its memory file)" in said.getvalue()
+    assert "make the golden again after: sudo cure\n" in said.getvalue()
+
+
 @pytest.mark.parametrize(
     ("first", "error"),
     [
