@@ -24,9 +24,9 @@ settings.register_profile(
 )
 settings.load_profile("armvm")
 
-LAYERS = ("unit", "expected", "libvirt", "boot")
+LAYERS = ("unit", "expected", "libvirt", "boot", "remote")
 #: Seconds for one test, where the general limit is far too patient.
-TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400}
+TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400, "remote": 900}
 
 
 def pytest_configure() -> None:

@@ -22,6 +22,8 @@ from tests.support import ARMVM, ROOT, Result, armvm, environment
 _SCRIPT = Path(__file__).with_name("other_host.sh")
 #: The sshd that scripts/setup --dev unpacks where none is installed.
 _UNPACKED = ROOT / ".venv/sshd"
+#: The directories that somebody has of his own; the image cache is whose who tests.
+_HOMES = ("DATA", "STATE", "CONFIG")
 HOST, CLIENT = "10.213.87.2", "10.213.87.1"
 #: The host as the client's ssh and libvirt know it.
 URI = "qemu+ssh://root@lab/system"
@@ -42,8 +44,9 @@ class OtherHost:
         return armvm(*words, prefix=self.at_client(*ARMVM), env=env, **options)
 
     def armvm_there(self, *words: str | Path, **options: Any) -> Result:
-        """Run armvm on the host itself, as somebody who sits there."""
-        env = {"ARMVM_CONNECT": "qemu:///system", **options.pop("env", {})}
+        """Run armvm on the host itself, as somebody who sits there and has files of his own."""
+        homes = {f"XDG_{kind}_HOME": str(self.work / f"there-{kind}") for kind in _HOMES}
+        env = {**homes, "ARMVM_CONNECT": "qemu:///system", **options.pop("env", {})}
         return armvm(*words, prefix=self.at_host(*ARMVM), env=env, **options)
 
     def at_client(self, *words: str | Path) -> list[str]:
@@ -95,13 +98,13 @@ def other_host(work: Path) -> Iterator[OtherHost]:
     sshd, env = find_sshd()
     _configure(work)
     with contextlib.ExitStack() as stack:
-        words = ["bash", _SCRIPT, work, sshd]
+        words = ["bash", _SCRIPT, work, sshd, CLIENT]
         pid = stack.enter_context(_namespaces("-m", "-p", "-n", "-u", "-i", words=words, env=env))
         words = ["bash", "-c", _CLIENT, "client", work]
         client = stack.enter_context(_namespaces("-m", "-p", "-n", words=words))
         runtime = work / "run"
         runtime.mkdir(mode=0o700)
-        homes = {f"XDG_{kind}_HOME": str(work / kind) for kind in ("DATA", "STATE", "CONFIG")}
+        homes = {f"XDG_{kind}_HOME": str(work / kind) for kind in _HOMES}
         host = OtherHost(
             pid=pid, client=client, work=work, env={**homes, "XDG_RUNTIME_DIR": str(runtime)}
         )

@@ -1,10 +1,11 @@
 # A libvirt host of its own, as PID 1 of new mount, PID, network, UTS and IPC namespaces.
 #
-#   other_host.sh WORK SSHD    WORK: a directory for its disks, configuration and logs
+#   other_host.sh WORK SSHD CLIENT    WORK: a directory for its disks, configuration and logs;
+#                                     CLIENT: the address at the other end of the cable
 #
 # Nothing of it is the machine's own: libvirt's configuration, state and sockets are WORK's.
 set -eu
-work=$1 sshd=$2
+work=$1 sshd=$2 client=$3
 
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -26,8 +27,11 @@ mount --bind "$work/log" /var/log/libvirt
 
 hostname lab
 ip link set lo up
+# A resolver that never answers, as in many a lab: nothing may wait for a name.
+echo nameserver 198.51.100.1 >"$work/etc/resolv.conf"
 until [ -e "$work/linked" ]; do sleep 0.05; done
 
+ip route add default via "$client"
 virtlogd >>"$work/log/virtlogd.log" 2>&1 &
 libvirtd >>"$work/log/libvirtd.log" 2>&1 &
 "$sshd" -D -e -f "$work/ssh/sshd_config" >>"$work/log/sshd.log" 2>&1 &
