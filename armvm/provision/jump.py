@@ -220,7 +220,8 @@ def _open(jump: Jump, path: Path) -> bool:
         *("-f", "-N", "-M", "-S", str(path).replace("%", "%%")),
         *("-o", f"ControlPersist={PERSIST}", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"),
         *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
-        *("-o", "LogLevel=ERROR"),
+        # Forwards of the user's own for that host are for connections of the user's own.
+        *("-o", "LogLevel=ERROR", "-o", "ClearAllForwardings=yes"),
     )
     return process.into_background(words).returncode == 0 and path.exists()
 
