@@ -43,7 +43,8 @@ def diagnose(uri: str | None) -> list[Check]:
     checks = list(_way(wanted))
     try:
         if not all(check.ok for check in checks):
-            raise HostError("not asked: ssh comes first")  # libvirt would wait for a minute
+            # Asked, libvirt would wait for a minute.
+            raise HostError("not asked: ssh comes first", hint="'armvm doctor' again after that")
         connection = connecting.connect(uri)
     except ArmvmError as error:
         checks.append(_failed("libvirt", error, "systemctl start libvirtd"))

@@ -187,7 +187,8 @@ def _assert_user_networking(
     elif jump is None or rule.protocol is not Protocol.TCP:
         hint = f"{tells}From here it is reached where a route leads to that network"
     else:
-        hint = f"from here: {_ssh_forward(jump, rule, f'{where}:{rule.guest}')}"
+        command = _ssh_forward(jump, rule, f"{where}:{rule.guest}")
+        hint = f"{'' if found else tells}from here: {command}"
     raise ConfigError(
         f"{instance.name} has an address of its own on the network {instance.network}: its port "
         f"{rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
