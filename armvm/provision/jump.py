@@ -34,6 +34,8 @@ CONNECT_TIMEOUT, ALIVE_TIMEOUT = 15, 5.0
 #: Bytes of a socket's path: sun_path in unix(7) without its last zero, and without what ssh adds to
 #: the name at first (mux.c, muxserver_listen).
 LONGEST = 107 - 17
+#: What is wrong with a host whose sshd forwards nothing.
+PROHIBITED = "its sshd connects nobody any further (AllowTcpForwarding)"
 _TRANSPORTS = ("ssh", "libssh", "libssh2")
 
 
@@ -94,7 +96,7 @@ def trouble(jump: Jump) -> str | None:
         return error.message
     said = done.stderr.decode(errors="replace").strip()
     if "administratively prohibited" in said:
-        return "its sshd connects nobody any further (AllowTcpForwarding)"
+        return PROHIBITED
     # Nobody need listen at that port: the host has tried. A password may be asked for elsewhere.
     tried = done.returncode == 0 or "open failed" in said
     if tried or ("Permission denied" in said and _shared(jump)):
@@ -121,6 +123,20 @@ def need_way(uri: str, name: str) -> None:
         hint=f"connect by ssh: {ssh_uri(uri)}; or use 'armvm exec' and 'armvm console', which "
         "need no network",
     )
+
+
+def need_jump(uri: str, name: str) -> None:
+    """Raise MissingCapability where a remote host leads nobody on to its machines.
+
+    Other trouble may pass: libvirt was reached a moment ago.
+    """
+    jump = jump_of(uri)
+    if jump is not None and trouble(jump) == PROHIBITED:
+        raise MissingCapability(
+            f"{name} cannot be reached through {jump.host}: {PROHIBITED}",
+            hint="'armvm exec' and 'armvm console' need no way but libvirt's; 'armvm doctor' looks "
+            "at this one",
+        )
 
 
 def other_way(uri: str) -> str | None:

@@ -15,7 +15,7 @@ from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, observe, set_record
 from armvm.host.network import addresses
 from armvm.paths import data_dir
-from armvm.provision.jump import Jump, jump_of, need_way, other_way
+from armvm.provision.jump import Jump, jump_of, need_way, other_way, trouble
 from armvm.provision.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
@@ -84,8 +84,12 @@ def assert_has_way(domain: Domain, instance: Instance) -> None:
 
 def no_answer(domain: Domain, instance: Instance) -> str:
     """Return what to do where no ssh server speaks at a machine's address."""
-    other = other_way(uri_of(domain.connect()))
-    return other or f"armvm wait {instance.name}   waits until it can be logged in to"
+    uri = uri_of(domain.connect())
+    jump = jump_of(uri)
+    wrong = None if jump is None else trouble(jump)
+    if jump is not None and wrong is not None:
+        return f"it is reached through {jump.host}: {wrong}"
+    return other_way(uri) or f"armvm wait {instance.name}   waits until it can be logged in to"
 
 
 def reach(domain: Domain, instance: Instance) -> Endpoint:

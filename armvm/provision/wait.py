@@ -18,7 +18,7 @@ from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
-from armvm.provision.jump import other_way
+from armvm.provision.jump import need_jump, other_way
 from armvm.provision.ssh import (
     Endpoint,
     answers,
@@ -67,11 +67,13 @@ def wait_ready(
     """Wait until ssh answers and cloud-init has finished.
 
     Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
-    the machine stops, CommandFailed when cloud-init ended in error; the machine stays in each case.
+    the machine stops, CommandFailed when cloud-init ended in error, MissingCapability where no
+    way leads there; the machine stays in each case.
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
     assert_has_way(domain, instance)
+    need_jump(uri_of(connection), name)  # else it would be waited for to the end
     if instance.running:
         instance = restore_forward(domain, instance)
     watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))

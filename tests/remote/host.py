@@ -131,15 +131,17 @@ def _configure(work: Path) -> None:
     for name in ("host", "client"):
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / "ssh" / name])
     public = (work / "ssh/host.pub").read_text()
-    (work / "known_hosts").write_text(f"lab {public}")
+    (work / "known_hosts").write_text(f"lab {public}[lab]:2222 {public}")
     (work / "hosts").write_text(f"127.0.0.1 localhost\n{HOST} lab\n")
     (work / "ssh_config").write_text(
         f"Host lab\n  IdentityFile {work}/ssh/client\n  UserKnownHostsFile {work}/known_hosts\n"
     )
     (work / "ssh/sshd_config").write_text(
-        f"ListenAddress {HOST}\nHostKey {work}/ssh/host\nAuthorizedKeysFile {work}/ssh/client.pub\n"
+        f"Port 22\nPort 2222\nListenAddress {HOST}\nHostKey {work}/ssh/host\n"
+        f"AuthorizedKeysFile {work}/ssh/client.pub\n"
         "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
         "PermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+        "Match LocalPort 2222\n  AllowTcpForwarding no\n"
     )
 
 

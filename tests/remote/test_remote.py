@@ -231,9 +231,20 @@ def test_a_way_for_libvirt_alone_is_said_to_be_one(lab: OtherHost, box: Machine)
     assert "qemu+ssh://USER@" in waited.err
 
 
+def test_a_host_that_leads_nobody_on_is_not_waited_for(lab: OtherHost, box: Machine) -> None:
+    """At this port, its sshd forwards nothing."""
+    there = ("--connect", URI.replace("lab", "lab:2222"))
+    waited = lab.armvm("wait", box.name, "--timeout", "600", *there).failed(6)
+    assert "AllowTcpForwarding" in waited.err
+    failed = lab.armvm("ssh", box.name, *there, "--", "true").failed(255)
+    assert "AllowTcpForwarding" in failed.err
+    assert lab.armvm("exec", box.name, *there, "--", "hostname").ok().out == f"{box.name}\n"
+
+
 def socket_in(lab: OtherHost) -> Path:
-    [path] = [one for one in (lab.work / "run/armvm").iterdir() if one.suffix != ".lock"]
-    return path
+    """Return the socket of the latest shared connection."""
+    sockets = [one for one in (lab.work / "run/armvm").iterdir() if one.suffix != ".lock"]
+    return max(sockets, key=lambda one: one.stat().st_mtime)
 
 
 def master(lab: OtherHost) -> int:
