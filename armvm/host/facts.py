@@ -49,7 +49,6 @@ class HostFacts:
     """
 
     uri: str
-    hostname: str
     arch: str
     libvirt_version: str
     accelerator: Accelerator
@@ -88,7 +87,6 @@ def observe(connection: Connection) -> HostFacts:
         node = connection.getInfo()
         facts = HostFacts(
             uri=uri,
-            hostname=connection.getHostname(),
             arch=arch,
             libvirt_version=f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}",
             accelerator=accelerator,

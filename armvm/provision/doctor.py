@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from armvm import programs
-from armvm.errors import ArmvmError
+from armvm.errors import ArmvmError, HostError
 from armvm.host import confinement, facts, network, own_network, pools, shares, units
 from armvm.host import connection as connecting
 from armvm.host.facts import HostFacts
 from armvm.provision.access import pool_name
 from armvm.provision.configuration import POOL_VARIABLE
+from armvm.provision.jump import host_of, jump_of, other_way, trouble
 from armvm.usermode import binfmt
 
 #: Where a daemon looks that was started by the system, not by a user's shell.
@@ -42,11 +44,15 @@ class Check:
 def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
     """Run all checks; a check that fails is a result, not an error.
 
-    *pool* is the storage pool that machines will be in. Raises ConfigError for no possible name.
+    *pool* is the storage pool that machines will be in. Raises ConfigError for an invalid name.
     """
     name = pool_name(pool)
-    checks: list[Check] = []
+    wanted = uri or connecting.default_uri(os.environ)[0]
+    checks = list(_way(wanted))
     try:
+        if not all(check.ok for check in checks):
+            # Asked, libvirt would wait for a minute.
+            raise HostError("not asked: ssh comes first", hint="'armvm doctor' again after that")
         connection = connecting.connect(uri)
     except ArmvmError as error:
         checks.append(_failed("libvirt", error, units.start_command()))
@@ -54,12 +60,44 @@ def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
         answered = connecting.uri_of(connection)
         checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
         checks += _host_checks(connection, name)
+        checks += _unseen(answered)
     checks.append(_program("ssh", needed=True, purpose="armvm ssh"))
     checks.append(_program("gpgv", needed=False, purpose="signatures of images"))
     checks.append(_program("qemu-img", needed=False, purpose="raw images"))
     checks += [_program(name, needed=False, purpose="image build") for name in _BUILD_PROGRAMS]
     checks.append(_handler())
     return checks
+
+
+def _way(uri: str) -> Iterator[Check]:
+    """Yield whether ssh leads to a remote host, by which libvirt and its machines are reached."""
+    jump = jump_of(uri)
+    if jump is None:
+        return
+    wrong = trouble(jump)
+    yield Check(
+        name="way",
+        ok=wrong is None,
+        needed=True,
+        found=f"ssh to {jump.host}" if wrong is None else f"no ssh to {jump.host}: {wrong}",
+        fix=None if wrong is None else f"this has to work: {shlex.join(jump.command('-v'))}",
+    )
+
+
+def _unseen(uri: str) -> Iterator[Check]:
+    """Yield what cannot be told of another host, and what cannot be done there."""
+    host = host_of(uri)
+    if host is not None:
+        yield Check(
+            name="other host",
+            ok=True,
+            needed=False,
+            found=f"programs and files of {host} are not looked at: 'armvm doctor' there does; "
+            "what follows is of this host",
+        )
+    advice = other_way(uri)
+    if advice is not None:
+        yield Check(name="way", ok=False, needed=False, found="to libvirt alone", fix=advice)
 
 
 def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:

@@ -94,8 +94,9 @@ def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
     """Return what must still be the same on the host for a golden to be of use.
 
     QEMU and the firmware are told by their files' size and time of change: asking QEMU for its
-    version takes longer than the file system. Files of a remote host cannot be looked at; there
-    the clone's QEMU is asked before it goes on (clone.make_clone).
+    version takes longer than the file system. Files of a remote host cannot be looked at: what
+    was not stamped then, or cannot be now, is no change, and the clone's QEMU is asked before it
+    goes on (clone.make_clone).
     """
     ground = {"machine type": facts.machine_type, "libvirt": facts.libvirt_version}
     if facts.local:
