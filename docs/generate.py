@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the command line's own help, and docs/json.md from the schemas.
+"""Write the generated pages: the commands from their help, JSON from its schemas, the hosts.
 
 .venv/bin/python docs/generate.py           # or: make docs
 .venv/bin/python docs/generate.py --check   # exit code 1 when a page is out of date
@@ -21,6 +21,7 @@ from armvm.cli.app import app
 from armvm.errors import ArmvmError
 
 # A script's own folder is the first place that Python looks in; a test says so by itself.
+import hosts_page  # isort: skip
 import man_pages  # isort: skip
 import schema_page  # isort: skip
 
@@ -166,7 +167,11 @@ def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
 
 def pages() -> dict[Path, str]:
     """Return what is generated: each page's path, and its text."""
-    return {DOCS / "commands.md": render(), DOCS / "json.md": schema_page.render(DOCS / "schemas")}
+    return {
+        DOCS / "commands.md": render(),
+        DOCS / "json.md": schema_page.render(DOCS / "schemas"),
+        DOCS / "hosts.md": hosts_page.render(DOCS / "hosts" / "results.json"),
+    }
 
 
 def main(

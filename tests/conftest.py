@@ -47,6 +47,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the recorded files in tests/expected",
     )
+    parser.addoption(
+        "--record-hosts",
+        type=Path,
+        metavar="FILE",
+        help="write into FILE what worked on which other host; docs/hosts.md is made of it",
+    )
+    parser.addoption(
+        "--keep-hosts",
+        action="store_true",
+        help="take the other hosts as earlier tests left them, and leave them running",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,11 +66,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The layers without libvirt come first, then the groups, then the rest.
     """
     for item in items:
-        for layer in LAYERS:
-            if layer in item.path.parts:
-                item.add_marker(layer)
-                if layer in TIMEOUTS and item.get_closest_marker("timeout") is None:
-                    item.add_marker(pytest.mark.timeout(TIMEOUTS[layer]))
+        layer = layer_of(item.nodeid)  # not of its path: a checkout may lie in a directory "boot"
+        item.add_marker(layer)
+        if layer in TIMEOUTS and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUTS[layer]))
     items.sort(key=lambda item: (_needs_libvirt(item.nodeid), groups.place(item.nodeid)))
 
 

@@ -1,0 +1,125 @@
+"""Save a golden of a blank disk, and load it again: run on another host, without a guest's boot.
+
+python -m tests.hosts.blank_golden URI IMAGE    # prints, as JSON, what became of each
+
+By both routes; loaded each time as `create --from` does, and as `run --from` does. The guest is
+firmware that finds nothing to boot, so that there is nobody in it to take on an identity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import libvirt
+
+from armvm.errors import ArmvmError, NotFound
+from armvm.host import facts, lifecycle, memory, pools, storage
+from armvm.host.connection import connect
+from armvm.host.domain_xml import build
+from armvm.host.golden import Golden, definition_of_clone, find_golden, nvram_size
+from armvm.host.instance import find_domain, observe
+from armvm.host.xml import to_text
+from armvm.progress import Quiet
+from armvm.provision import create, goldens, images
+from armvm.provision.clone import CLUSTER
+from armvm.provision.create import Where
+from armvm.provision.delete import delete_domain
+from armvm.provision.golden import golden_machine, save
+from armvm.spec.machine import Machine
+
+#: Seconds that a loaded guest must go on.
+GOES_ON = 1.0
+
+
+def main(uri: str, image: str) -> dict[str, Any]:
+    """Return what became of each way to save and to load."""
+    connection = connect(uri)
+    where = Where(connection=connection, facts=facts.observe(connection))
+    told: dict[str, Any] = {"best": memory.best(local=where.facts.local)}
+    for route in (memory.COW, memory.SAVE_IMAGE):
+        name = f"blank-{route}"
+        try:
+            golden = saved(where, name, image, route)
+            told[route] = {
+                "verified": goldens.verify(where, name)["whole"],
+                "clone": loaded(where, golden, image, disposable=False),
+                "throwaway": loaded(where, golden, image, disposable=True),
+            }
+        except ArmvmError as error:
+            told[route] = f"not saved: {error.message}"
+        finally:
+            removed(where, name)
+    return told
+
+
+def planned(where: Where, name: str, image: str) -> Any:
+    """Return the plan of a small machine with a blank disk, and its image."""
+    machine = Machine(name=name, memory_mib=256, disk=1 << 30, image=image, headless=True)
+    source = images.locate(image, Quiet())
+    plan = create.make_plan(where, golden_machine(machine), source)
+    return plan, images.obtain(source, Quiet())
+
+
+def saved(where: Where, name: str, image: str, route: str) -> Golden:
+    """Start a machine, and save it as a golden as it is."""
+    plan, found = planned(where, name, image)
+    names = storage.volume_names(name)
+    memory_file = str(PurePosixPath(plan.spec.overlay).with_name(names["memory"]))
+    plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
+    domain = create.apply(where, plan, found, start=True, progress=Quiet(), whole=False)
+    time.sleep(GOES_ON)
+    save(where, domain, plan, found.digest)
+    return find_golden(where.connection, name)
+
+
+def loaded(where: Where, golden: Golden, image: str, *, disposable: bool) -> str:
+    """Load a clone, and see it go on."""
+    connection, name = where.connection, f"{golden.name}-clone"
+    plan, _ = planned(where, name, image)
+    spec, names = plan.spec, storage.volume_names(name)
+    pool = pools.ensure_pool(connection, where.pool, where.facts)
+    flash = None if disposable else nvram_size(golden)
+    if flash is not None:
+        spec = replace(spec, nvram=str(PurePosixPath(spec.overlay).with_name(names["nvram"])))
+    domain = lifecycle.define(connection, to_text(build(spec, plan.record)), name)
+    try:
+        below = storage.need_volume(pool, storage.volume_names(golden.name)["overlay"])
+        storage.create_overlay(pool, names["overlay"], below, plan.machine.disk, cluster=CLUSTER)
+        storage.write_volume(connection, pool, names["seed"], b"", size=1 << 20)
+        if flash is not None:
+            storage.create_hole(pool, names["nvram"], flash)
+        element = definition_of_clone(golden, spec, plan.record, disposable=disposable)
+        route = memory.route(golden.mark.route)
+        clone = route.load(connection, pool, golden.name, element)
+        if clone.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+            return "not paused after it was loaded"
+        lifecycle.resume(clone)
+        time.sleep(GOES_ON)
+        return "goes on" if clone.state()[0] == libvirt.VIR_DOMAIN_RUNNING else "ended"
+    except ArmvmError as error:
+        return f"not loaded: {error.message}"
+    finally:
+        if domain.isActive():
+            lifecycle.destroy(domain)
+        lifecycle.undefine(domain)
+        storage.delete_machine_volumes(pool, name)
+
+
+def removed(where: Where, name: str) -> None:
+    """Remove a golden, or the machine that did not become one."""
+    try:
+        goldens.delete(where.connection, name)
+    except NotFound:
+        with contextlib.suppress(NotFound):
+            domain = find_domain(where.connection, name)
+            delete_domain(where.connection, domain, observe(domain))
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))
