@@ -50,9 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test with the layer whose directory it lies in, and run cheap layers first."""
+    here = Path(__file__).parent
     for item in items:
         for layer in LAYERS:
-            if layer in item.path.parts:
+            if item.path.is_relative_to(here / layer):
                 item.add_marker(layer)
                 if layer in TIMEOUTS and item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(TIMEOUTS[layer]))
