@@ -74,6 +74,8 @@ def wait_ready(
     instance = observe(domain)
     assert_has_way(domain, instance)
     need_jump(uri_of(connection), name)  # else it would be waited for to the end
+    if other := other_way(uri_of(connection)):
+        progress.warn(other)
     if instance.running:
         instance = restore_forward(domain, instance)
     watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
@@ -121,8 +123,6 @@ class _Watch:
         self._connection, self._domain = connection, domain
         self._instance, self._local = instance, local
         self._asked = self._said = self._looked = 0.0
-        other = other_way(uri_of(connection))
-        self._no_ssh = other or "ssh does not answer: it has no address, or no ssh server"
         silence = SILENCE[Accelerator(instance.accelerator)]
         self._pulse = Pulse(instance.name, silence=silence)
         self._suspected: Finding | None = None
@@ -161,7 +161,7 @@ class _Watch:
             ),
             Probe(
                 name="ssh",
-                hint=self._no_ssh,
+                hint="ssh does not answer: it has no address, or no ssh server",
                 proves=Stage.SSH,
                 check=self._ssh,
             ),

@@ -12,7 +12,7 @@ mount -t proc proc /proc
 umount -R -l /sys  # with its cgroups, which libvirt does without
 mount -t sysfs sys /sys
 mount -t tmpfs -o mode=755 run /run
-mkdir -p /run/sshd "$work"/{lib/images,cache,log}
+mkdir -p /run/sshd /run/lock "$work"/{lib/images,cache,log}
 chmod 711 "$work"/lib "$work"/lib/images
 # All of /etc: a mount on one of its files goes when somebody else's program replaces that file.
 cp -a /etc "$work/etc"

@@ -225,17 +225,17 @@ def test_a_pipe_of_ours_is_not_held_open_by_the_shared_connection(tmp_path: Path
     assert time.monotonic() - begun < 25
 
 
-def test_the_sockets_directory_is_the_users_alone(tmp_path: Path) -> None:
+def test_the_sockets_directory_is_the_users_alone(runtime: Path) -> None:
     jump = Jump(host="far")
-    path = socket_of(jump, tmp_path)
+    path = socket_of(jump)
     assert path is not None
     assert path.parent.stat().st_mode & 0o777 == 0o700
     path.parent.chmod(0o755)
-    assert socket_of(jump, tmp_path) is None
+    assert socket_of(jump) is None
     path.parent.rmdir()
-    (tmp_path / "other").mkdir(mode=0o700)
-    path.parent.symlink_to(tmp_path / "other")
-    assert socket_of(jump, tmp_path) is None
+    (runtime / "other").mkdir(mode=0o700)
+    path.parent.symlink_to(runtime / "other")
+    assert socket_of(jump) is None
 
 
 def test_a_socket_has_a_name_of_its_own_that_fits(runtime: Path) -> None:
