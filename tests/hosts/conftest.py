@@ -46,10 +46,10 @@ class Hosts:
         if place not in self.ready:
             if not place.user.is_root:
                 self.place(suite, "root")
-            place.bring_checkout()
-            place.setup().ok()
             if role == "libvirt group":
                 place.host.run("usermod", "--append", "--groups", "libvirt", place.user.name).ok()
+            place.bring_checkout()
+            place.setup().ok()
             self.versions[suite] = place.host.versions()
             self.ready.add(place)
         return place

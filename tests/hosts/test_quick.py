@@ -47,6 +47,23 @@ def test_a_machine_is_defined_started_and_outlives_its_daemon(place: Place) -> N
     assert place.host.shell(f"ls /var/lib/libvirt/images/armvm | grep -c {name}").out == "0\n"
 
 
+def test_a_machine_with_autostart_runs_again_after_a_power_cut(place: Place) -> None:
+    name, other = fresh_name(), fresh_name()
+    try:
+        for one in (name, other):
+            place.armvm("create", "--name", one, *SMALL, "--no-start").ok()
+            place.armvm("start", one).ok()
+        place.armvm("autostart", name).ok()
+        place.host.do("stop").ok()
+        place.host.do("boot").ok()
+        told = {one["name"]: one["state"] for one in place.armvm("list", "--json").ok().json}
+        assert (told[name], told[other]) == ("running", "shut off")
+        assert place.virsh("net-info", "armvm").split("Active:")[1].split()[0] == "yes"
+        place.armvm("start", other).ok()
+    finally:
+        place.armvm("delete", "--yes", name, other)
+
+
 @pytest.fixture(scope="module")
 def told(place: Place) -> Any:
     """What became of goldens of a blank disk."""
