@@ -38,6 +38,11 @@ def config_files() -> tuple[Path, ...]:
     return user_config_path("armvm") / "config.toml", Path("/etc/armvm/config.toml")
 
 
+def config_home() -> Path:
+    """The directory of the user's own configuration, of all programs."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+
+
 def private_dir(path: Path) -> Path:
     """Make a directory that only its owner can enter, and return it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)

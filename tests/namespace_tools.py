@@ -8,10 +8,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from armvm.usermode import interpreter
 from armvm.usermode.enter import header_of
 
+
+def qemu_user(architecture: str) -> Path:
+    """Return where this host's QEMU for an architecture's programs is, or would be."""
+    paths = [interpreter.BINARIES / name for name in interpreter.names(architecture)]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
 #: The host's QEMU for 32-bit ARM.
-ARM = Path("/usr/bin/qemu-arm-static")
+ARM = qemu_user("arm")
 
 _SCRIPT = """\
 read -r _
@@ -26,7 +34,7 @@ def line(name: str, flags: str = "F") -> str:
     """Return the line that registers QEMU's static program for an architecture."""
     magic = "".join(f"\\x{byte:02x}" for byte in header_of(name))
     mask = "\\xff" * 7 + "\\x00" + "\\xff" * 8 + "\\xfe" + "\\xff" * 3
-    return f":test-{name}:M:0:{magic}:{mask}:/usr/bin/qemu-{name}-static:{flags}"
+    return f":test-{name}:M:0:{magic}:{mask}:{qemu_user(name)}:{flags}"
 
 
 def run_with_handlers(

@@ -79,12 +79,14 @@ def read_file(domain: Domain, path: str) -> str | None:
 def write_file(domain: Domain, path: str, data: bytes) -> None:
     """Write a guest's file, as root. Raises DomainError."""
     with errors(f"writing to {path} in {domain.name()}"):
-        handle = ask(domain, "guest-file-open", path=path, mode="w")
+        handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode="w")
         try:
             encoded = base64.b64encode(data).decode()
-            ask(domain, "guest-file-write", **{"handle": handle, "buf-b64": encoded})
+            # What it writes to may take its time: the kernel drops its caches in here.
+            arguments = {"handle": handle, "buf-b64": encoded}
+            ask(domain, "guest-file-write", patience=PATIENCE, **arguments)
         finally:
-            ask(domain, "guest-file-close", handle=handle)
+            ask(domain, "guest-file-close", patience=PATIENCE, handle=handle)
 
 
 def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str:

@@ -30,6 +30,7 @@ from armvm.errors import (
     StorageError,
     UsageError,
 )
+from armvm.host import units
 from armvm.spec.names import shown
 
 Connection: TypeAlias = Any
@@ -52,6 +53,9 @@ _PERMISSION_HINT = (
     "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), "
     "or use --connect qemu:///session"
 )
+
+#: The sockets of the one daemon and of the modular ones, where it is not known which there are.
+_EITHER = "libvirtd.socket, or virtqemud.socket virtnetworkd.socket virtstoraged.socket"
 
 _URI_HINT = "for example qemu:///system, qemu:///session, qemu+ssh://user@host/system"
 #: What libvirt says of a URI that leads nowhere.
@@ -179,11 +183,11 @@ def _connect_error(uri: str, error: Any) -> ArmvmError:
     denied = isinstance(translate(error, ""), PermissionDenied)
     if denied or any(words in text for words in _DENIALS):
         return PermissionDenied(f"libvirt refuses you at {uri}", detail=text, hint=_PERMISSION_HINT)
+    start = units.start_command() if is_local(uri) else "on that host, systemctl start " + _EITHER
     return ConnectFailed(
         f"libvirt does not answer at {uri}",
         detail=text,
-        hint="'armvm doctor' says what is missing; a daemon that does not run is started with "
-        "'systemctl start libvirtd' (without systemd: libvirtd -d and virtlogd -d)",
+        hint=f"'armvm doctor' says what is missing; if its daemon does not run: {start}",
     )
 
 

@@ -8,18 +8,30 @@ kernels have no 9p.)
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import libvirt
 from lxml import etree
 
 from armvm.errors import MissingCapability
-from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.connection import (
+    Connection,
+    Domain,
+    errors,
+    is_code,
+    is_local,
+    is_session,
+    uri_of,
+)
 from armvm.host.instance import inactive_xml
 from armvm.host.xml import at, parse, select, to_text
+from armvm.paths import config_home
 
 #: Where it is remembered which guest directory a tag is for: libvirt has no place for it.
 NAMESPACE, PREFIX = "urn:armvm:shares:1", "armvm-shares"
@@ -27,6 +39,14 @@ NAMESPACE, PREFIX = "urn:armvm:shares:1", "armvm-shares"
 SPARE_PORTS = 4
 #: Seconds that a guest may take to let go of a device.
 DETACH_PATIENCE = 60.0
+
+
+#: Where programs like virtiofsd say what they are (QEMU's docs/interop/vhost-user.json): libvirt
+#: looks there, in a user's session also in the user's own.
+DESCRIPTIONS = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
+_OWN_DESCRIPTIONS = "qemu/vhost-user"
+#: The first libvirt that has virtiofs in session mode.
+_IN_SESSIONS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +57,41 @@ class Share:
     target: str
     tag: str
     read_only: bool = False
+
+
+def check(connection: Connection, descriptions: Sequence[Path] = DESCRIPTIONS) -> str:
+    """Return what shares directories on a host, or raise MissingCapability.
+
+    Nothing is changed for it. Another host's programs cannot be looked at.
+    """
+    with errors("asking for the version of libvirt"):
+        uri, version = uri_of(connection), connection.getLibVersion()
+    if is_session(uri) and version < _IN_SESSIONS:
+        raise _impossible(
+            "libvirt has no virtiofs in session mode before 10.0; "
+            f"this is {version // 1_000_000}.{version // 1000 % 1000}"
+        )
+    if not is_local(uri):
+        return "not looked at on another host"
+    own = (config_home() / _OWN_DESCRIPTIONS,) if is_session(uri) else ()
+    found = _virtiofsd([*own, *descriptions])
+    if found is None:
+        raise _impossible("there is no virtiofsd")
+    return found
+
+
+def _virtiofsd(descriptions: Sequence[Path]) -> str | None:
+    """Return the program that a description of this host names."""
+    for path in (path for one in descriptions for path in sorted(one.glob("*.json"))):
+        try:
+            described = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # an empty file switches off one of the same name
+        if isinstance(described, dict) and described.get("type") == "fs":
+            program = str(described.get("binary"))
+            if os.access(program, os.X_OK):
+                return program
+    return None
 
 
 def shares(domain: Domain) -> list[Share]:
@@ -155,11 +210,16 @@ def _possible() -> Iterator[None]:
         unsupported = (libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
         if not is_code(error, *unsupported) and "virtiofs" not in str(error):
             raise
-        raise MissingCapability(
-            "this libvirt gives a machine no directory of the host",
-            detail=str(error),
-            hint="it takes virtiofsd, and in session mode libvirt 10; 'armvm cp -r' copies",
-        ) from error
+        raise _impossible(str(error)) from error
+
+
+def _impossible(detail: str) -> MissingCapability:
+    return MissingCapability(
+        "this libvirt gives a machine no directory of the host",
+        detail=detail,
+        hint="it takes virtiofsd (apt-get install virtiofsd, or: dnf install virtiofsd), and in "
+        "session mode libvirt 10; 'armvm cp -r' copies",
+    )
 
 
 def _devices(document: etree._Element) -> list[etree._Element]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from armvm import programs
 from armvm.errors import ArmvmError
-from armvm.host import confinement, facts, network, own_network, pools
+from armvm.host import confinement, facts, network, own_network, pools, shares, units
 from armvm.host import connection as connecting
 from armvm.host.facts import HostFacts
 from armvm.provision.access import pool_name
@@ -49,7 +49,7 @@ def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
     try:
         connection = connecting.connect(uri)
     except ArmvmError as error:
-        checks.append(_failed("libvirt", error, "systemctl start libvirtd"))
+        checks.append(_failed("libvirt", error, units.start_command()))
     else:
         answered = connecting.uri_of(connection)
         checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
@@ -79,6 +79,7 @@ def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
         ),
         _network(connection, host),
         *_storage(connection, host, pool),
+        _virtiofs(connection),
     ]
 
 
@@ -153,6 +154,14 @@ def denied_memory(
     return [one for one in directories.values() if not confinement.is_allowed(one, root)]
 
 
+def _virtiofs(connection: connecting.Connection) -> Check:
+    try:
+        found = shares.check(connection)
+    except ArmvmError as error:
+        return _failed("virtiofs", error, "armvm cp -r copies", needed=False)
+    return Check(name="virtiofs", ok=True, needed=False, found=found)
+
+
 def _program(name: str, *, needed: bool, purpose: str) -> Check:
     try:
         found = programs.find(name)
@@ -189,11 +198,11 @@ def _handler() -> Check:
     )
 
 
-def _failed(name: str, error: ArmvmError, fix: str) -> Check:
+def _failed(name: str, error: ArmvmError, fix: str, *, needed: bool = True) -> Check:
     return Check(
         name=name,
         ok=False,
-        needed=True,
+        needed=needed,
         found=error.message if error.detail is None else f"{error.message}: {error.detail}",
         fix=error.hint or fix,
     )

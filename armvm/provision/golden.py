@@ -145,8 +145,8 @@ def bake(
 def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progress) -> Golden:
     """Return the golden that *attempt* makes by the route *first*, else by the save image.
 
-    The other route takes another boot: a guest whose memory is in a shared file cannot be saved
-    by libvirt for a QEMU that has its memory elsewhere.
+    The other route takes another boot. libvirt could save the guest that is there, but a save
+    image names the memory of its machine, and no clone's definition has memory of that name.
     """
     try:
         return attempt(first)

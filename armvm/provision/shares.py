@@ -84,6 +84,7 @@ def mount(
             )
     if share.tag in host_shares.tags(domain, live=False):
         raise Conflict(f"{instance.name} has a share with the tag {share.tag}", hint="--tag")
+    host_shares.check(connection)
     agent.ensure_answers(domain)
     shared = host_shares.has_shared_memory(domain)
     if not (shared and host_shares.has_free_port(domain)):

@@ -9,21 +9,17 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from armvm.errors import MissingCapability
-from armvm.usermode import architectures, kernel
+from armvm.usermode import architectures, interpreter, kernel
 from armvm.usermode.handlers import ROOT, Handler, read
 from armvm.usermode.registration import line, rule_for
 
 __all__ = ["AARCH64", "ROOT", "aarch64_handler", "ensure_handler", "is_native"]
 
 AARCH64 = architectures.find("aarch64")
-#: Where interpreters are, the best first: Debian's name that tells QEMU about P, then others.
-INTERPRETERS = (
-    Path("/usr/libexec/qemu-binfmt/aarch64-binfmt-P"),
-    Path("/usr/bin/qemu-aarch64-static"),
-)
 
 
 def aarch64_handler(root: Path = ROOT) -> Handler | None:
@@ -43,7 +39,7 @@ def ensure_handler(
     *,
     machine: str | None = None,
     uid: int | None = None,
-    interpreters: tuple[Path, ...] = INTERPRETERS,
+    find: Callable[[architectures.Architecture], Path] = interpreter.find,
 ) -> Handler | None:
     """See to it that aarch64 programs run here, also in another root file system.
 
@@ -74,13 +70,13 @@ def ensure_handler(
             )
         kernel.control(root, handler.name, "1")
     else:
-        interpreter = next((path for path in interpreters if path.exists()), None)
-        if interpreter is None:
+        program = find(AARCH64)
+        if interpreter.look(str(program), version=False).static is False:
             raise MissingCapability(
-                "there is no qemu-aarch64-static, which runs ARM64 programs on this host",
-                hint="apt-get install qemu-user-static (or: dnf install qemu-user-static-aarch64)",
+                f"{program} is dynamically linked: it runs ARM64 programs in no other root",
+                hint=str(interpreter.missing(AARCH64.name).hint),
             )
-        text = line(rule_for(AARCH64, str(interpreter)))
+        text = line(rule_for(AARCH64, str(program)))
         if not privileged:
             raise MissingCapability(
                 "no binfmt handler runs ARM64 programs here, and only root can register one",
@@ -90,7 +86,7 @@ def ensure_handler(
             kernel.mount(root)
             handler = aarch64_handler(root)
             if handler is not None and handler.enabled:
-                return ensure_handler(root, machine=machine, uid=uid, interpreters=interpreters)
+                return ensure_handler(root, machine=machine, uid=uid, find=find)
         kernel.register(root, text)
     handler = aarch64_handler(root)
     if handler is None or not handler.enabled:

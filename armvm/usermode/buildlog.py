@@ -69,6 +69,10 @@ def extract(log: list[str]) -> list[str]:
 
 def _hint(log: str, distro: Distro) -> str:
     """Return what to do about a failure, judged by the log."""
+    unsigned = (
+        f"the archive is signed by none of the keys in {distro.keyring}: is it "
+        f"{distro.title}'s? A newer {distro.keyring_package} may have its key"
+    )
     for sign, hint in (
         ("No space left on device", "make room in the directory that the build works in"),
         (
@@ -81,6 +85,9 @@ def _hint(log: str, distro: Distro) -> str:
             "Mirror sync in progress",
             "the package archive is being renewed: try again in some minutes, or name another one",
         ),
+        # Before "Failed to fetch", which apt says of it too: gpgv's words, and sqv's (apt 3).
+        ("NO_PUBKEY", unsigned),
+        ("Missing key", unsigned),
         (
             "Failed to fetch",
             "the package archive does not answer: check the network, or name another mirror",
@@ -88,11 +95,6 @@ def _hint(log: str, distro: Distro) -> str:
         (
             "Could not resolve",
             "the package archive has no address: check the network, or name another mirror",
-        ),
-        (
-            "NO_PUBKEY",
-            f"the archive is signed by none of the keys in {distro.keyring}: is it "
-            f"{distro.title}'s? A newer {distro.keyring_package} may have its key",
         ),
         (
             "does not have a Release file",

@@ -13,7 +13,7 @@ from pathlib import Path
 from armvm import process, programs
 from armvm.errors import ConfigError, MissingCapability, NotFound, PermissionDenied
 from armvm.spec.names import shown
-from armvm.usermode import architectures, elf
+from armvm.usermode import architectures, elf, interpreter
 
 #: (e_machine, bits, little endian) of an ELF header, and what QEMU calls the architecture: those
 #: that have handlers, and those that only run. The machines' numbers are the ELF specification's.
@@ -113,15 +113,11 @@ def qemu_for(architecture: str, path: str | None = None) -> str:
     MissingCapability.
     """
     where = programs.search_path() if path is None else path
-    for name in (f"qemu-{architecture}-static", f"qemu-{architecture}"):
+    for name in interpreter.names(architecture):
         found = shutil.which(name, path=where)
         if found is not None:
             return found
-    raise MissingCapability(
-        f"there is no qemu-{architecture}, which runs {architecture} programs on this host",
-        hint="apt-get install qemu-user-static   "
-        f"(or: dnf install qemu-user-static-{architecture})",
-    )
+    raise interpreter.missing(architecture)
 
 
 def takes_quick_cpu(qemu: str) -> bool:

@@ -27,6 +27,8 @@ OWN = {
 BINARIES = Path("/usr/bin")
 #: Debian's links, by whose names QEMU knows that the handler has flag P.
 DEBIAN = Path("/usr/libexec/qemu-binfmt")
+#: The package of static interpreters; others provide it since Debian 13.
+APT_PACKAGE = "qemu-user-static"
 #: Seconds that an interpreter has to tell its version.
 PATIENCE = 5.0
 
@@ -104,17 +106,28 @@ def find(architecture: Architecture, *, debian: Path = DEBIAN, binaries: Path = 
 
     Raises MissingCapability, which names the package.
     """
-    name = architecture.name
-    for path in (debian / f"{name}-binfmt-P", binaries / f"qemu-{name}-static"):
+    places = [debian / f"{architecture.name}-binfmt-P"]
+    places += [binaries / name for name in names(architecture.name)]
+    for path in places:
         if path.exists():
             return path
-    dynamic = binaries / f"qemu-{name}"
-    if dynamic.exists():  # Debian 13 and Alpine have static ones under this name
-        return dynamic
-    raise MissingCapability(
-        f"there is no qemu-{name}, which runs {name} programs on this host",
-        hint="apt-get install qemu-user-static (or: dnf install qemu-user-static-"
-        f"{architecture.name})",
+    raise missing(architecture.name)
+
+
+def names(architecture: str) -> tuple[str, str]:
+    """Return QEMU's names for the interpreter of an architecture, the better one first.
+
+    Without ``-static`` it is dynamic in Debian 12 and static since Debian 13 and in Alpine; a
+    package ``qemu-user-static``, and the name with it, is gone in what follows Debian 13.
+    """
+    return f"qemu-{architecture}-static", f"qemu-{architecture}"
+
+
+def missing(architecture: str) -> MissingCapability:
+    """Return the error for an architecture that has no interpreter here."""
+    return MissingCapability(
+        f"there is no qemu-{architecture}, which runs {architecture} programs on this host",
+        hint=f"apt-get install {APT_PACKAGE} (or: dnf install {APT_PACKAGE}-{architecture})",
     )
 
 

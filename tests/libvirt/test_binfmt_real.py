@@ -22,11 +22,12 @@ import pytest
 from armvm.usermode import own_namespace, tiny
 from armvm.usermode.architectures import ARCHITECTURES, find
 from tests.foreign_programs import busybox
+from tests.namespace_tools import qemu_user
 from tests.support import ARMVM, Result, armvm
 
 ROOT = Path("/proc/sys/fs/binfmt_misc")
 ETC = Path("/etc/binfmt.d")
-QEMU = Path("/usr/bin/qemu-aarch64-static")
+QEMU = qemu_user("aarch64")
 
 pytestmark = pytest.mark.skipif(
     not (QEMU.exists() and ETC.is_dir()), reason="needs qemu-user-static and /etc/binfmt.d"

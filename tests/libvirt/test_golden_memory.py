@@ -49,7 +49,7 @@ def test_a_clone_starts_from_a_goldens_memory(
     world: World, image: Path, golden: Golden, disposable: bool
 ) -> None:
     name = f"{golden.name}-c"
-    plan, found = world.plan(name, image, network="user", memory_mib=256)
+    plan, _ = world.plan(name, image, network="user", memory_mib=256)
     pool = pools.find_pool(world.connection, world.pool)
     route = memory.route(golden.mark.route)
     assert route.check(
@@ -87,6 +87,6 @@ def test_what_qemu_refuses_while_it_saves_is_told_in_its_words(
     domain.suspend()
     memory.route(memory.COW).save(world.connection, pool, domain)
     # What was saved once can be saved no more.
-    with pytest.raises(memory.Refused, match="previous migration|not allowed|postmigrate"):
+    with pytest.raises(memory.Refused, match="previous migration"):
         baking.save(where, domain, plan, found.digest)
     assert find_domain(world.connection, name).isActive(), "the caller removes it"

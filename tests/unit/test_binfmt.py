@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from armvm.errors import MissingCapability
-from armvm.usermode import binfmt, handlers, registration
+from armvm.usermode import binfmt, emulate, handlers, interpreter, registration
+from armvm.usermode.architectures import Architecture
+from tests.elf_tools import elf_file
 
 #: As a Debian 12 kernel shows its own handler.
 DEBIAN = """\
@@ -45,10 +48,15 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bin") / "qemu-aarch64-static"
     path.touch()
     return path
+
+
+def found_in(directory: Path) -> Callable[[Architecture], Path]:
+    """Return what finds interpreters in a directory alone."""
+    return lambda one: interpreter.find(one, debian=directory / "none", binaries=directory)
 
 
 def test_a_handler_takes_its_own_programs_only() -> None:
@@ -75,9 +83,9 @@ def test_the_registration_line_is_one_the_kernel_accepts() -> None:
         registration.rule_for(binfmt.AARCH64, str(Path("/usr/bin/qemu-aarch64-static")))
     )
     assert 11 <= len(line) <= 1920
-    empty, name, kind, offset, magic, mask, interpreter, flags = line.split(":")
+    empty, name, kind, offset, magic, mask, path, flags = line.split(":")
     assert (empty, name, kind, offset) == ("", "qemu-aarch64", "M", "0")
-    assert interpreter == "/usr/bin/qemu-aarch64-static"
+    assert path == "/usr/bin/qemu-aarch64-static"
     assert set(flags) == set("POF")
     for part, wanted in ((magic, binfmt.AARCH64.magic), (mask, binfmt.AARCH64.mask)):
         assert bytes.fromhex(part.replace("\\x", "")) == wanted
@@ -106,7 +114,7 @@ def test_an_enabled_handler_goes_before_a_disabled_one(root: Path) -> None:
 
 def test_an_enabled_handler_is_left_alone(root: Path) -> None:
     (root / "mine").write_text(DEBIAN.replace("POF", "OCF"))
-    handler = binfmt.ensure_handler(root, machine="x86_64", uid=0, interpreters=())
+    handler = binfmt.ensure_handler(root, machine="x86_64", uid=0, find=found_in(root / "none"))
     assert handler is not None
     assert handler.name == "mine"
     assert (root / "register").read_text() == ""
@@ -125,30 +133,28 @@ def test_a_handler_that_works_in_no_other_root_is_said_to_be_so(root: Path) -> N
 
 def test_without_an_interpreter_the_package_is_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingCapability) as caught:
-        binfmt.ensure_handler(root, machine="x86_64", uid=0, interpreters=(tmp_path / "none",))
+        binfmt.ensure_handler(root, machine="x86_64", uid=0, find=found_in(tmp_path))
     assert "qemu-user-static" in (caught.value.hint or "")
 
 
 def test_an_ordinary_user_is_given_the_command_and_nothing_is_written(
-    root: Path, interpreter: Path
+    root: Path, program: Path
 ) -> None:
     with pytest.raises(MissingCapability, match="only root") as caught:
-        binfmt.ensure_handler(root, machine="x86_64", uid=1000, interpreters=(interpreter,))
+        binfmt.ensure_handler(root, machine="x86_64", uid=1000, find=found_in(program.parent))
     hint = caught.value.hint or ""
     assert hint.startswith("sudo sh -c ")
     assert (root / "register").read_text() == ""
 
 
-def test_the_command_in_the_hint_does_what_root_would_have_done(
-    root: Path, interpreter: Path
-) -> None:
+def test_the_command_in_the_hint_does_what_root_would_have_done(root: Path, program: Path) -> None:
     from armvm import process
 
     with pytest.raises(MissingCapability) as caught:
-        binfmt.ensure_handler(root, machine="x86_64", uid=1000, interpreters=(interpreter,))
+        binfmt.ensure_handler(root, machine="x86_64", uid=1000, find=found_in(program.parent))
     process.run(["sh", "-c", (caught.value.hint or "").removeprefix("sudo ")])
     assert (root / "register").read_text() == registration.line(
-        registration.rule_for(binfmt.AARCH64, str(interpreter))
+        registration.rule_for(binfmt.AARCH64, str(program))
     )
 
 
@@ -164,9 +170,39 @@ def test_a_disabled_handler_is_enabled_by_root_alone(root: Path) -> None:
     assert path.read_text() == "1"
 
 
-def test_root_registers_where_there_is_none(root: Path, interpreter: Path) -> None:
+def test_root_registers_where_there_is_none(root: Path, program: Path) -> None:
     with pytest.raises(MissingCapability, match="does not show"):
-        binfmt.ensure_handler(root, machine="x86_64", uid=0, interpreters=(interpreter,))
+        binfmt.ensure_handler(root, machine="x86_64", uid=0, find=found_in(program.parent))
     assert (root / "register").read_text() == registration.line(
-        registration.rule_for(binfmt.AARCH64, str(interpreter))
+        registration.rule_for(binfmt.AARCH64, str(program))
     )
+
+
+def test_an_interpreter_without_static_in_its_name_serves_if_it_is_static(
+    root: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "qemu-aarch64"
+    program.write_bytes(elf_file(62))
+    program.chmod(0o755)
+    with pytest.raises(MissingCapability, match="does not show"):
+        binfmt.ensure_handler(root, machine="x86_64", uid=0, find=found_in(tmp_path))
+    assert str(program) in (root / "register").read_text()
+
+
+def test_a_dynamic_interpreter_is_refused(root: Path, tmp_path: Path) -> None:
+    program = tmp_path / "qemu-aarch64"
+    program.write_bytes(elf_file(62, loader="/lib64/ld-linux-x86-64.so.2"))
+    program.chmod(0o755)
+    with pytest.raises(MissingCapability, match="dynamically") as caught:
+        binfmt.ensure_handler(root, machine="x86_64", uid=0, find=found_in(tmp_path))
+    assert interpreter.APT_PACKAGE in (caught.value.hint or "")
+    assert (root / "register").read_text() == ""
+
+
+def test_all_who_look_for_an_interpreter_know_the_same_names(tmp_path: Path) -> None:
+    for name in interpreter.names("aarch64"):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / name).touch(mode=0o755)
+        assert found_in(directory)(binfmt.AARCH64) == directory / name
+        assert emulate.qemu_for("aarch64", str(directory)) == str(directory / name)

@@ -13,6 +13,7 @@ from armvm.usermode import tiny
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
 from armvm.usermode.handlers import Table, parse
 from armvm.usermode.trial import Way, explained
+from tests.namespace_tools import qemu_user
 from tests.support import ARMVM, armvm, environment
 from tests.unit.test_binfmt_handlers import DATA, STATUS
 
@@ -86,7 +87,7 @@ def test_wrong_calls_are_told_so() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda one: one.name)
 def test_the_tiny_program_runs(architecture: Architecture, tmp_path: Path) -> None:
-    qemu = Path(f"/usr/bin/qemu-{architecture.name}-static")
+    qemu = qemu_user(architecture.name)
     if not qemu.exists():
         pytest.skip("needs qemu-user-static")
     path = tmp_path / "program"

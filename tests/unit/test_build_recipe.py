@@ -82,7 +82,7 @@ def test_a_disk_holds_the_files_as_they_were(tree: Path, tmp_path: Path) -> None
 
     root = f"{raw}?offset={disk.ROOT_START}"
     process.run(["e2fsck", "-fn", root])
-    header = process.run(["dumpe2fs", "-h", root]).text
+    header = process.run(["debugfs", "-R", "stats -h", root]).text
     assert re.search(rf"volume name:\s+{disk.ROOT_LABEL}\n", header)
     features = re.search(r"features:\s+(.*)", header)
     assert features is not None

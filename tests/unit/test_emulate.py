@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import time
 from collections.abc import Callable
@@ -16,10 +15,11 @@ from armvm.errors import ArmvmError, ConfigError, MissingCapability, NotFound
 from armvm.usermode import emulate
 from armvm.usermode.emulate import Program
 from tests.elf_tools import elf_file, exit_with, tiny
+from tests.namespace_tools import qemu_user
 from tests.support import armvm
 
-AARCH64 = shutil.which("qemu-aarch64-static")
-needs_qemu = pytest.mark.skipif(AARCH64 is None, reason="needs qemu-user-static")
+AARCH64 = qemu_user("aarch64")
+needs_qemu = pytest.mark.skipif(not AARCH64.exists(), reason="needs qemu-user-static")
 
 
 @pytest.fixture

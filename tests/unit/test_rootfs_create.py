@@ -182,6 +182,10 @@ def test_a_log_that_ends_in_an_error() -> None:
     mirror = ["E: Failed to fetch x  Mirror sync in progress?"]
     syncing = buildlog.failure(mirror, DEBIAN, "bookworm")
     assert "try again" in str(syncing.hint)
+    for words in ("NO_PUBKEY 80061F2BC1122002", "Missing key BEEF4480, which is needed"):
+        log = [f"Err:1 http://x noble InRelease {words}", "E: Failed to fetch http://x/InRelease"]
+        unsigned = buildlog.failure(log, DEBIAN, "bookworm")
+        assert DEBIAN.keyring_package in str(unsigned.hint)
 
 
 @pytest.mark.parametrize(
