@@ -164,7 +164,8 @@ def ssh_options(instance: Instance, where: Endpoint, *, batch: bool = False) -> 
         # On the host's loopback, what costs an emulated guest the least goes first: a fifth of
         # the login's time (measured). The others stay on offer.
         *(_CHEAP if where.host == LOOPBACK else []),
-        *(["BatchMode=yes", "ConnectTimeout=15"] if batch else []),
+        # Through a jump, the time until the guest's banner counts: emulated and busy, it is late.
+        *(["BatchMode=yes", "ConnectTimeout=60"] if batch else []),
         *([f"ProxyCommand={proxy_command(through)}"] if through else []),
     ]
     return [
