@@ -121,7 +121,7 @@ def test_a_machine_with_autostart_comes_back(place: Place, golden: str) -> None:
     before = identity(place, name)
     place.armvm("autostart", name).ok()
     place.armvm("forward", "add", name, f"{PORT}:22").ok()
-    place.host.do("reboot", timeout=900).ok()
+    place.host.do("reboot", timeout=1200).ok()
     # A session's autostart is its daemon's, which begins with the first command.
     place.armvm("wait", name, "--timeout", str(BOOT), timeout=BOOT + 60).ok()
     assert guest(place, name, "hostname") == name
