@@ -125,7 +125,7 @@ def test_verbs_of_a_machine_that_is_off(lab: OtherHost, held: str) -> None:
     lab.armvm("snapshot", "delete", held, "one", "--yes").ok()
     lab.armvm("resize", held, "--cpus", "1", "--disk", "11G").ok()
     assert lab.armvm("show", held, "--json").ok().json["cpus"] == 1
-    lab.armvm("clone", held, "--name", "twin", timeout=300).ok()
+    lab.armvm("clone", held, "twin", timeout=300).ok()
     lab.armvm("rename", "twin", "other").ok()
     assert {"held", "other"} <= {one["name"] for one in lab.armvm("list", "--json").ok().json}
     lab.armvm("delete", "--yes", "other").ok()
