@@ -31,6 +31,12 @@ def state_dir() -> Path:
     return user_state_path("armvm")
 
 
+def runtime_dir() -> Path:
+    """Sockets: the user's runtime directory, or the cache where there is none."""
+    usual = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    return usual if usual.is_absolute() and usual.is_dir() else cache_dir()
+
+
 def config_files() -> tuple[Path, ...]:
     """The configuration files that are read, the strongest first."""
     from platformdirs import user_config_path

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from armvm.errors import CommandFailed
 from armvm.limits import Limits
@@ -114,6 +114,36 @@ def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | No
         setsid=True,
         setsigdef=defaults,
     )
+
+
+def into_background(argv: Sequence[str | Path]) -> Completed:
+    """Run a program that goes on in the background by itself once it has begun (``ssh -f``).
+
+    It may ask on the caller's terminal before. Its output is not held open by what goes on: a
+    pipe of ours ends with us. Raises MissingCapability when the program is not there.
+    """
+    import subprocess
+    import tempfile
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    with tempfile.TemporaryFile() as trouble:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=trouble, check=False
+        )
+        trouble.seek(0)
+        said = trouble.read()
+    return Completed(argv=tuple(words), returncode=done.returncode, stdout=b"", stderr=said)
+
+
+def replace(argv: Sequence[str | Path]) -> NoReturn:
+    """Let this process become another program, with the signals of one that was just started.
+
+    Raises MissingCapability when the program is not there, OSError.
+    """
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(words[0], words)  # noqa: S606 - no shell is wanted
 
 
 def passthrough(argv: Sequence[str | Path]) -> int:

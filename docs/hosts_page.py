@@ -76,10 +76,27 @@ _TAIL = """## How the rest is known
 - Ubuntu, Fedora, SELinux: not tested. `scripts/setup` has Fedora's package names.
 - arm64 with KVM: not tested. The domain that armvm writes there is held against recorded
   capabilities of such a host.
-- AppArmor: the kernel of the test machines does not enforce it. Tried by hand in an x86-64 guest
-  with Debian 13's own kernel.
+- AppArmor: tried by hand, see below.
 - Modular daemons (virtqemud, virtnetworkd, virtstoraged): Debian ships none. The whole was seen
   once, with libvirt 11.3 built from source.
+
+## AppArmor and SELinux
+
+libvirt confines QEMU to the files in a machine's XML. The memory that clones share is not among
+them. On Debian and Ubuntu, AppArmor denies it until
+`/etc/apparmor.d/local/abstractions/libvirt-qemu` has the line
+`/var/lib/libvirt/images/armvm/*.memory rwk,`. `scripts/setup` writes that line, for `ARMVM_POOL`
+too. It holds for the next machine that starts, and `armvm doctor` checks it (`shared memory`).
+Without it `golden create` says so and makes a save image: run the command it prints, delete the
+golden and make it again. With it, any confined QEMU may open any golden's memory. Session mode is
+not confined.
+
+`tests/hosts/apparmor` shows this in an emulated Debian 13, by hand, in about 20 minutes. Last
+seen on 2026-11-29: Linux 6.12.117, libvirt 11.3.0, QEMU 10.0.13.
+
+SELinux (Fedora) is not tested. The memory needs the type `svirt_image_t`. armvm sets it as root
+and in session mode; as an ordinary user of the system daemon, run the command that doctor prints.
+Other confined machines may then open this pool's disks while their machines are off.
 """
 
 

@@ -27,7 +27,7 @@ settings.load_profile("armvm")
 
 LAYERS = ("unit", "expected", "libvirt", "boot", "remote", "hosts")
 #: Seconds for one test, where the general limit is far too patient.
-TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400}
+TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400, "remote": 900}
 
 
 def pytest_configure() -> None:

@@ -28,6 +28,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     # An ordinary user with a session daemon of his own.
     ("boot/test_session.py", "boot/test_verbs_session.py", "boot/test_build.py"),
     ("boot/test_warm_verbs.py",),
+    ("remote/test_remote.py",),
+    ("hosts/test_quick.py",),
     ("boot/test_system.py",),
     ("boot/test_ubuntu.py",),
     ("boot/test_fast.py",),

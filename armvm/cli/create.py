@@ -209,6 +209,7 @@ def _tell(created: Created, connect: str | None, json: bool) -> None:
     print(
         f"{name} is ready after {seconds} s: {created.instance.record.user}@"
         f"{ready.endpoint.host}, port {ready.endpoint.port}"
+        + (f", via {ready.endpoint.via}" if ready.endpoint.via else "")
     )
     print(f"  armvm ssh {name}")
     print(f"  armvm console {name}    (Ctrl-] leaves)", flush=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from armvm.cli.context import print_json
-from armvm.cli.options import Connect, Json
+from armvm.cli.options import Connect, Json, PoolName
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Host", epilog="Example: armvm doctor --json")(doctor)
 
 
-def doctor(connect: Connect = None, json: Json = False) -> None:
+def doctor(connect: Connect = None, pool: PoolName = None, json: Json = False) -> None:
     """Check what armvm needs: found or not, and the command that mends it.
 
     Exit code 6 when something needed is missing.
@@ -23,7 +23,7 @@ def doctor(connect: Connect = None, json: Json = False) -> None:
     from armvm.errors import HostError
     from armvm.provision.doctor import diagnose
 
-    checks = diagnose(connect)
+    checks = diagnose(connect, pool)
     if json:
         print_json([asdict(check) for check in checks])
     else:

@@ -32,12 +32,13 @@ ForwardText = Annotated[
 def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = False) -> None:
     """Have a port of the host lead to one of the guest's: now, and after every start.
 
-    The host listens on its loopback unless an address is given. A machine on a libvirt network
-    needs none of it: 'armvm ip' tells its address. A start by virsh sets up nothing; the next
-    armvm command that reaches the machine does.
+    The host (libvirt's, which may be another one) listens on its loopback unless an address is
+    given. On a remote host, the ssh command that leads there from here is printed. A machine on a
+    libvirt network needs none of it: 'armvm ip' tells its address. A start by virsh sets up
+    nothing; the next armvm command that reaches the machine does.
     """
     from armvm.provision.forwards import add as add_forward
-    from armvm.provision.forwards import describe
+    from armvm.provision.forwards import describe, told
     from armvm.provision.pick import pick
 
     connection = open_host(connect)
@@ -47,7 +48,7 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
         [made] = [one for one in describe(*pick(connection, name)) if one["forward"] == str(rule)]
         print_json(made)
     elif instance.running:
-        print(f"{rule.listen}, port {rule.host} leads to port {rule.guest} of {name}")
+        print("\n".join(told(connection, instance, rule)))
     else:
         print(f"{rule} takes effect when {name} is started")
 

@@ -43,7 +43,14 @@ def list_(connect: Connect = None, json: Json = False) -> None:
         print("no machines yet: armvm create makes one", file=sys.stderr)
         return
     columns = ["name", "state", "cpus", "memory_mib", "image", "network", "ssh"]
-    shown = [{**row, "image": short_reference(row["image"])} for row in rows]
+    shown = [
+        {
+            **row,
+            "image": short_reference(row["image"]),
+            "ssh": f"{row['ssh']} via {row['via']}" if row["via"] else row["ssh"],
+        }
+        for row in rows
+    ]
     cells = [["-" if row[key] is None else str(row[key]) for key in columns] for row in shown]
     print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)
 

@@ -162,9 +162,14 @@ def answers_ssh(host: str, port: int, timeout: float = 5.0) -> bool:
             socket.create_connection((host, port), timeout=timeout) as connection,
             connection.makefile("rb") as answer,
         ):
-            return answer.read(8) == b"SSH-2.0-"
+            return is_banner(answer.read(8))
     except OSError:
         return False
+
+
+def is_banner(data: bytes) -> bool:
+    """Tell whether an ssh server's first words begin *data*."""
+    return data.startswith(b"SSH-2.0-")
 
 
 def is_up(host: str, timeout: float) -> bool:

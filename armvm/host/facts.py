@@ -49,7 +49,6 @@ class HostFacts:
     """
 
     uri: str
-    hostname: str
     arch: str
     libvirt_version: str
     accelerator: Accelerator
@@ -62,6 +61,8 @@ class HostFacts:
     efi: bool
     #: User and group, by number, that QEMU runs as; None where it runs as the connected user.
     qemu_owner: tuple[int, int] | None = None
+    #: libvirt's names of the security modules that confine QEMU: ``apparmor``, ``selinux``.
+    security: frozenset[str] = frozenset()
 
     @property
     def session(self) -> bool:
@@ -86,7 +87,6 @@ def observe(connection: Connection) -> HostFacts:
         node = connection.getInfo()
         facts = HostFacts(
             uri=uri,
-            hostname=connection.getHostname(),
             arch=arch,
             libvirt_version=f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}",
             accelerator=accelerator,
@@ -102,6 +102,9 @@ def observe(connection: Connection) -> HostFacts:
                 value.text == "efi" for value in select(domain, "os/enum[@name='firmware']/value")
             ),
             qemu_owner=_qemu_owner(capabilities),
+            security=frozenset(
+                model.text or "" for model in capabilities.iterfind("host/secmodel/model")
+            ),
         )
     if accelerator is Accelerator.TCG and version == _BROKEN_CUSTOM_CPU:
         raise MissingCapability(

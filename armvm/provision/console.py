@@ -67,7 +67,7 @@ def open_console(
         raise UsageError(
             "the console needs somebody who types, and standard input is closed or /dev/null",
             hint=f"run it on a terminal, or give it a pipe: echo 'uname -m' | armvm console "
-            f"{instance.name}; to read along without typing: tail -F {instance.serial_log}",
+            f"{instance.name}; to read along without typing: armvm logs --follow {instance.name}",
         )
     keyboard = Keyboard(stdin)
     if terms.lines is None:

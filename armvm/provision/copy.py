@@ -16,7 +16,7 @@ from armvm.errors import CommandFailed, UsageError
 from armvm.host.connection import Domain
 from armvm.host.instance import Instance
 from armvm.provision.known_hosts import host_alias
-from armvm.provision.ssh import Endpoint, reach, ssh_options
+from armvm.provision.ssh import Endpoint, no_answer, reach, ssh_options
 from armvm.spec.names import shown
 
 #: A machine's name before the first colon. With a slash before it, it is a file of this host.
@@ -118,5 +118,5 @@ def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, q
         return code
     raise CommandFailed(
         f"scp failed with exit code {code}",
-        hint="what it said stands above" if code != 255 else f"armvm wait {instance.name}",
+        hint="what it said stands above" if code != 255 else no_answer(domain, instance),
     )

@@ -16,7 +16,7 @@ from armvm.errors import NotFound
 from armvm.guest.documents import compose
 from armvm.guest.identity import new_identity
 from armvm.guest.seed import SEED_ROOM, seed_image
-from armvm.host import lifecycle, memory, pools, storage
+from armvm.host import confinement, lifecycle, memory, pools, storage
 from armvm.host.base import ensure_base
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain_xml import build
@@ -155,7 +155,8 @@ def _make_volumes(
         storage.create_overlay(pool, names["overlay"], base, machine.disk)
     if golden and plan.spec.memory_route == memory.COW:
         size = machine.memory_mib << 20
-        storage.create_hole(pool, names["memory"], size, where.facts.qemu_owner)
+        volume = storage.create_hole(pool, names["memory"], size, where.facts.qemu_owner)
+        confinement.label(volume.path(), where.facts)
 
 
 def check_name(connection: Connection, name: str) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from armvm import programs
-from armvm.errors import ArmvmError
+from armvm.errors import ArmvmError, HostError
+from armvm.host import confinement, facts, network, own_network, pools, shares, units
 from armvm.host import connection as connecting
-from armvm.host import facts, network, own_network, pools, shares, units
 from armvm.host.facts import HostFacts
+from armvm.provision.access import pool_name
+from armvm.provision.configuration import POOL_VARIABLE
+from armvm.provision.jump import host_of, jump_of, other_way, trouble
 from armvm.usermode import binfmt
 
 #: Where a daemon looks that was started by the system, not by a user's shell.
@@ -33,17 +41,26 @@ class Check:
     fix: str | None = None
 
 
-def diagnose(uri: str | None) -> list[Check]:
-    """Run all checks; a check that fails is a result, not an error."""
-    checks: list[Check] = []
+def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
+    """Run all checks; a check that fails is a result, not an error.
+
+    *pool* is the storage pool that machines will be in. Raises ConfigError for an invalid name.
+    """
+    name = pool_name(pool)
+    wanted = uri or connecting.default_uri(os.environ)[0]
+    checks = list(_way(wanted))
     try:
+        if not all(check.ok for check in checks):
+            # Asked, libvirt would wait for a minute.
+            raise HostError("not asked: ssh comes first", hint="'armvm doctor' again after that")
         connection = connecting.connect(uri)
     except ArmvmError as error:
         checks.append(_failed("libvirt", error, units.start_command()))
     else:
         answered = connecting.uri_of(connection)
         checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
-        checks += _host_checks(connection)
+        checks += _host_checks(connection, name)
+        checks += _unseen(answered)
     checks.append(_program("ssh", needed=True, purpose="armvm ssh"))
     checks.append(_program("gpgv", needed=False, purpose="signatures of images"))
     checks.append(_program("qemu-img", needed=False, purpose="raw images"))
@@ -52,7 +69,38 @@ def diagnose(uri: str | None) -> list[Check]:
     return checks
 
 
-def _host_checks(connection: connecting.Connection) -> list[Check]:
+def _way(uri: str) -> Iterator[Check]:
+    """Yield whether ssh leads to a remote host, by which libvirt and its machines are reached."""
+    jump = jump_of(uri)
+    if jump is None:
+        return
+    wrong = trouble(jump)
+    yield Check(
+        name="way",
+        ok=wrong is None,
+        needed=True,
+        found=f"ssh to {jump.host}" if wrong is None else f"no ssh to {jump.host}: {wrong}",
+        fix=None if wrong is None else f"this has to work: {shlex.join(jump.command('-v'))}",
+    )
+
+
+def _unseen(uri: str) -> Iterator[Check]:
+    """Yield what cannot be told of another host, and what cannot be done there."""
+    host = host_of(uri)
+    if host is not None:
+        yield Check(
+            name="other host",
+            ok=True,
+            needed=False,
+            found=f"programs and files of {host} are not looked at: 'armvm doctor' there does; "
+            "what follows is of this host",
+        )
+    advice = other_way(uri)
+    if advice is not None:
+        yield Check(name="way", ok=False, needed=False, found="to libvirt alone", fix=advice)
+
+
+def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
     try:
         host = facts.observe(connection)
     except ArmvmError as error:
@@ -68,7 +116,7 @@ def _host_checks(connection: connecting.Connection) -> list[Check]:
             fix=None if host.efi else _install("qemu-efi-aarch64", "edk2-aarch64"),
         ),
         _network(connection, host),
-        _pool(connection, host),
+        *_storage(connection, host, pool),
         _virtiofs(connection),
     ]
 
@@ -89,15 +137,59 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
     )
 
 
-def _pool(connection: connecting.Connection, host: HostFacts) -> Check:
+def _storage(connection: connecting.Connection, host: HostFacts, name: str) -> list[Check]:
     try:
-        pool = pools.find_pool(connection, pools.DEFAULT_POOL)
+        pool = pools.find_pool(connection, name)
+        if pool is None and name != pools.DEFAULT_POOL:
+            pools.ensure_pool(connection, name, host)  # raises NotFound, with a hint
         path = pools.pool_path(pool) if pool else pools.default_pool_path(host)
     except ArmvmError as error:
-        return _failed("storage", error, f"virsh -c {host.uri} pool-start {pools.DEFAULT_POOL}")
-    return Check(
-        name="storage", ok=True, needed=True, found=path if pool else f"{path} (made when needed)"
-    )
+        return [_failed("storage", error, f"virsh -c {host.uri} pool-start {name}")]
+    found = path if pool else f"{path} (made when needed)"
+    storage = Check(name="storage", ok=True, needed=True, found=found)
+    return [storage, *shared_memory(path, host)]
+
+
+def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Check]:
+    """Check whether QEMU may open the memory that clones share in a pool; [] where it is free to.
+
+    *root* is where the host's files are.
+    """
+    if not host.local or not host.security & {confinement.APPARMOR, confinement.SELINUX}:
+        return []
+    obstacle = confinement.obstacle(path, host, root)
+    return [
+        Check(
+            name="shared memory",
+            ok=obstacle is None,
+            needed=False,
+            found="goldens share their memory with their clones"
+            if obstacle is None
+            else f"{obstacle[0]}: goldens become save images, whose clones start slowly",
+            fix=None if obstacle is None else obstacle[1],
+        )
+    ]
+
+
+def denied_memory(
+    connect: Callable[[str], connecting.Connection] = connecting.connect,
+    environ: Mapping[str, str] = os.environ,
+    root: Path = Path("/"),
+) -> list[str]:
+    """Return the directories in which AppArmor denies QEMU the memory that clones share.
+
+    For scripts/setup: in armvm's own pool, which need not exist yet, and in the one that the
+    environment names.
+    """
+    if not confinement.apparmor_confines(root):
+        return []
+    directories = {pools.DEFAULT_POOL: pools.SYSTEM_POOL_PATH}
+    for name in (pools.DEFAULT_POOL, pool_name(environ.get(POOL_VARIABLE))):
+        with contextlib.suppress(ArmvmError):
+            pool = pools.find_pool(connect(connecting.SYSTEM), name)
+            if pool is not None:
+                directories[name] = pools.pool_path(pool)
+    return [one for one in directories.values() if not confinement.is_allowed(one, root)]
 
 
 def _virtiofs(connection: connecting.Connection) -> Check:

@@ -165,7 +165,7 @@ def _values(
     return {
         "mac": instance.mac,
         **explained.network_facts(connection, domain, instance.network),
-        "ssh": None if where is None else f"{where.host}:{where.port}",
+        "ssh": None if where is None else str(where),
     }
 
 

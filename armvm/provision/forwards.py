@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, replace
 from typing import Any
 
 from armvm.errors import ConfigError, Conflict, DomainError, NotFound, NotReady
 from armvm.host import ports
 from armvm.host.addresses import all_addresses
-from armvm.host.connection import Connection, Domain
+from armvm.host.connection import Connection, Domain, uri_of
 from armvm.host.instance import Instance, instances, set_record
 from armvm.host.network import addresses as usual_addresses
 from armvm.host.own_network import OWN_NETWORK, reserved
+from armvm.provision.jump import Jump, host_of, jump_of
 from armvm.provision.ssh import restore_forward
 from armvm.signals import shielded
-from armvm.spec.ports import PortForward, parse_forward
+from armvm.spec.ports import LOOPBACK, PortForward, Protocol, parse_forward
 
 
 def addresses(connection: Connection, domain: Domain, instance: Instance) -> dict[str, Any]:
     """Return a machine's addresses, and the host's ports that lead to it, as plain values.
 
-    ``reachable`` says whether the host reaches the addresses: not with user networking.
+    ``reachable`` says whether the host reaches the addresses: not with user networking. ``via`` is
+    the host's name where it is another one: nobody but that host may reach them.
     """
     own = instance.network == OWN_NETWORK
     return {
@@ -29,6 +32,7 @@ def addresses(connection: Connection, domain: Domain, instance: Instance) -> dic
         "network": instance.network or "user",
         "mac": instance.mac,
         "reachable": instance.network is not None,
+        "via": host_of(uri_of(connection)),
         "addresses": [
             {"version": one.version, **asdict(one)}
             for one in (all_addresses(domain) if instance.running else [])
@@ -91,7 +95,7 @@ def add(connection: Connection, domain: Domain, instance: Instance, text: str) -
     taken.
     """
     rule = parse_forward(text)
-    _assert_user_networking(domain, instance, rule)
+    _assert_user_networking(connection, domain, instance, rule)
     for other in instances(connection):
         for _, theirs in _all(other):
             if rule.clashes(theirs):
@@ -110,6 +114,24 @@ def add(connection: Connection, domain: Domain, instance: Instance, text: str) -
                 ports.remove(domain, rule)
             raise
     return rule
+
+
+def told(connection: Connection, instance: Instance, rule: PortForward) -> list[str]:
+    """Return in words where a forward leads, and how it is reached if another host listens."""
+    uri = uri_of(connection)
+    host, jump = host_of(uri), jump_of(uri)
+    of = f" of {host}" if host else ""
+    lines = [f"{rule.listen}, port {rule.host}{of} leads to port {rule.guest} of {instance.name}"]
+    # At another address of its it is reached as it is, and ssh carries no UDP.
+    if jump is not None and rule.listen == LOOPBACK and rule.protocol is Protocol.TCP:
+        lines.append(f"  from here: {_ssh_forward(jump, rule, f'{LOOPBACK}:{rule.host}')}")
+    return lines
+
+
+def _ssh_forward(jump: Jump, rule: PortForward, target: str) -> str:
+    """Return the ssh command by which a port of this host leads to one that *jump*'s host sees."""
+    listen = "" if rule.listen == LOOPBACK else f"{rule.listen}:"
+    return shlex.join(jump.command("-N", "-L", f"{listen}{rule.host}:{target}"))
 
 
 def remove(domain: Domain, instance: Instance, text: str) -> PortForward:
@@ -148,14 +170,27 @@ def _all(instance: Instance) -> list[tuple[bool, PortForward]]:
     return [*own, *((False, rule) for rule in instance.record.ports)]
 
 
-def _assert_user_networking(domain: Domain, instance: Instance, rule: PortForward) -> None:
+def _assert_user_networking(
+    connection: Connection, domain: Domain, instance: Instance, rule: PortForward
+) -> None:
     if instance.network is None:
         return
     found = usual_addresses(domain) if instance.running else []
-    where = found[0] if found else "ADDRESS"
+    where, uri = found[0] if found else "ADDRESS", uri_of(connection)
+    host, jump = host_of(uri), jump_of(uri)
+    tells = f"armvm ip {instance.name}   tells the address. "
+    if host is None:
+        hint = (
+            f"{tells}For others to come through this host: "
+            f"ssh -N -L {rule.host}:{where}:{rule.guest} THIS-HOST"
+        )
+    elif jump is None or rule.protocol is not Protocol.TCP:
+        hint = f"{tells}From here it is reached where a route leads to that network"
+    else:
+        command = _ssh_forward(jump, rule, f"{where}:{rule.guest}")
+        hint = f"{'' if found else tells}from here: {command}"
     raise ConfigError(
         f"{instance.name} has an address of its own on the network {instance.network}: its port "
-        f"{rule.guest} is {where}:{rule.guest} for this host",
-        hint=f"armvm ip {instance.name}   tells the address. For others to come through this host: "
-        f"ssh -N -L {rule.host}:{where}:{rule.guest} THIS-HOST",
+        f"{rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
+        hint=hint,
     )

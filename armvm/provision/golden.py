@@ -13,7 +13,7 @@ from typing import Any
 from armvm.errors import ConfigError, MissingCapability
 from armvm.guest.credentials import own_key
 from armvm.guest.preset_documents import documents_of
-from armvm.host import lifecycle, memory, pools, storage
+from armvm.host import confinement, lifecycle, memory, pools, storage
 from armvm.host.connection import Domain, Pool
 from armvm.host.facts import HostFacts
 from armvm.host.golden import (
@@ -94,8 +94,9 @@ def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
     """Return what must still be the same on the host for a golden to be of use.
 
     QEMU and the firmware are told by their files' size and time of change: asking QEMU for its
-    version takes longer than the file system. Files of a remote host cannot be looked at; there
-    the clone's QEMU is asked before it goes on (clone.make_clone).
+    version takes longer than the file system. Files of a remote host cannot be looked at: what
+    was not stamped then, or cannot be now, is no change, and the clone's QEMU is asked before it
+    goes on (clone.make_clone).
     """
     ground = {"machine type": facts.machine_type, "libvirt": facts.libvirt_version}
     if facts.local:
@@ -156,6 +157,8 @@ def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progre
             f"its memory cannot be shared here ({reason}): booting it for a save image instead; "
             "--save-image does so at once"
         )
+        if refused.hint is not None:
+            progress.say(f"to share it, make the golden again after: {refused.hint}")
     return attempt(memory.SAVE_IMAGE)
 
 
@@ -173,11 +176,15 @@ def _bake(
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     connection = where.connection
-    # AppArmor and the like may keep QEMU from a file that libvirt does not know of.
-    with memory.refusals(route):
-        domain = create.apply(
-            where, plan, image, start=True, progress=progress, whole=False, disk=disk
-        )
+    try:
+        with memory.refusals(route):
+            domain = create.apply(
+                where, plan, image, start=True, progress=progress, whole=False, disk=disk
+            )
+    except memory.Refused as refused:
+        directory = str(Path(memory_file).parent)
+        cause, cure = confinement.explain(refused, directory, where.facts)
+        raise memory.Refused(cause, hint=cure) from refused
     try:
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
         with progress.task(f"{plan.machine.name}: settling") as task:

@@ -6,10 +6,12 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from armvm.errors import ArmvmError, Conflict, NotFound
 from armvm.guest.ready import Boot
 from armvm.guest.serial import Stage
+from armvm.host import confinement
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.images.model import Image, ImageSource
@@ -189,7 +191,11 @@ def _from_golden(
     except Conflict:
         raise  # the name is taken: a cold boot would not get it either
     except ArmvmError as error:
-        progress.say(f"the golden {golden.name} is of no use: {error.message}; booting cold")
+        directory = str(PurePosixPath(golden.overlay).parent)
+        cause, cure = confinement.explain(error, directory, where.facts)
+        progress.say(f"the golden {golden.name} is of no use: {cause}; booting cold")
+        if cure is not None:
+            progress.say(f"to use it: {cure}")
         return None
     instance, found = observe(domain), None
     if wait or instance.network is None:

@@ -89,7 +89,7 @@ def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
         "mac": instance.mac,
         "ssh": None
         if where is None
-        else {"host": where.host, "port": where.port, "user": record.user},
+        else {"host": where.host, "port": where.port, "via": where.via, "user": record.user},
         "user": record.user,
         "host_key": fingerprint(record.host_key) if record.host_key else None,
         "instance_id": record.instance_id,
@@ -133,4 +133,5 @@ def overview(domain: Domain | None, instance: Instance) -> dict[str, Any]:
         "image": instance.record.image.get("reference", ""),
         "network": instance.network or "user",
         "ssh": None if where is None else f"{where.host}:{where.port}",
+        "via": None if where is None else where.via,
     }

@@ -9,14 +9,13 @@ import os
 import select
 import signal
 import socket
-from urllib.parse import urlsplit
 
 from armvm import process
 from armvm.errors import NotReady
-from armvm.host.connection import Connection, Domain, is_local, uri_of
+from armvm.host.connection import Connection, Domain
 from armvm.host.instance import Instance
 from armvm.provision.known_hosts import write_known_host
-from armvm.provision.ssh import Endpoint, reach
+from armvm.provision.ssh import no_answer, reach
 from armvm.signals import ENDING
 
 #: Seconds until the connection must stand.
@@ -30,41 +29,27 @@ def proxy(
     """Connect two descriptors to a machine's ssh port until either side ends; return an exit code.
 
     A libvirt that is reached by ssh has its machines on networks of its own: that ssh is asked
-    to connect there. Raises what `reach` raises, NotReady when nobody answers at the port.
+    to connect there, and takes this process's place: nothing of libvirt's stays open behind it.
+    Raises what `reach` raises, NotReady when nobody answers at the port.
     """
     where = reach(domain, instance)
     write_known_host(instance)  # ssh reads it after this has begun: it may have been cleaned away
-    uri = uri_of(connection)
-    if not is_local(uri):
-        command = jump_command(uri, where)
-        if command is not None:
-            return process.passthrough(command)
+    if where.jump is not None:
+        command = where.jump.through(where.host, where.port)
+        connection.close()
+        process.replace(command)
     try:
         server = socket.create_connection((where.host, where.port), timeout=PATIENCE)
     except OSError as error:
         raise NotReady(
             f"{instance.name} does not answer at {where.host}, port {where.port}",
             detail=str(error),
-            hint=f"armvm wait {instance.name}   waits until it does",
+            hint=no_answer(domain, instance),
         ) from error
     with server:
         server.settimeout(None)
         _join(server, source, sink)
     return 0
-
-
-def jump_command(uri: str, where: Endpoint) -> list[str] | None:
-    """Return the command that connects from a remote libvirt's host; None where it is no ssh's."""
-    parts = urlsplit(uri)
-    if not parts.scheme.endswith(("+ssh", "+libssh", "+libssh2")) or not parts.hostname:
-        return None
-    target = f"[{where.host}]" if ":" in where.host else where.host
-    return [
-        "ssh",
-        *(["-p", str(parts.port)] if parts.port else []),
-        *(["-l", parts.username] if parts.username else []),
-        *("-W", f"{target}:{where.port}", "--", parts.hostname),
-    ]
 
 
 def _join(server: socket.socket, source: int, sink: int) -> None:

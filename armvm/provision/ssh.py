@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,45 +10,99 @@ from armvm import process
 from armvm.errors import ArmvmError, NotReady
 from armvm.guest.credentials import own_key
 from armvm.host import lifecycle, ports
-from armvm.host.connection import Domain
+from armvm.host.connection import Domain, is_local, uri_of
 from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, observe, set_record
 from armvm.host.network import addresses
 from armvm.paths import data_dir
+from armvm.provision.jump import Jump, jump_of, need_way, other_way, trouble
 from armvm.provision.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
 #: The exit code of ssh that says that it failed itself (ssh(1), EXIT STATUS), or the command did.
 FAILED = 255
+#: Seconds that a look through a jump may take, with the connection to the host.
+PROBE_TIMEOUT = 20.0
 _CHEAP = ["KexAlgorithms=^curve25519-sha256", "Ciphers=^aes128-gcm@openssh.com"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where a machine's ssh server is reached from the libvirt host."""
+    """Where a machine's ssh server is: an address of the libvirt host's network, and the way there.
+
+    ``jump`` is None where this host reaches it directly.
+    """
 
     host: str
     port: int
+    jump: Jump | None = None
+
+    @property
+    def via(self) -> str | None:
+        """The host through which it is reached, by name; None for none."""
+        return None if self.jump is None else self.jump.host
+
+    def __str__(self) -> str:
+        way = f" via {self.via}" if self.via else ""
+        return f"{self.host}:{self.port}{way}"
 
 
 def endpoint(domain: Domain, instance: Instance) -> Endpoint | None:
-    """Return where to reach a machine's ssh; None while it has no address."""
+    """Return where to reach a machine's ssh; None while it has no address, or where no way leads.
+
+    The latter is so for user networking where libvirt is remote, and not reached by ssh.
+    """
+    uri = uri_of(domain.connect())
+    jump = jump_of(uri)
     if instance.network is None and instance.record.forward is not None:
-        return Endpoint(host=LOOPBACK, port=instance.record.forward)
+        if jump is None and not is_local(uri):
+            return None
+        return Endpoint(host=LOOPBACK, port=instance.record.forward, jump=jump)
     found = addresses(domain)
-    return Endpoint(host=found[0], port=22) if found else None
+    return Endpoint(host=found[0], port=22, jump=jump) if found else None
+
+
+def answers(where: Endpoint) -> bool:
+    """Tell whether an ssh server speaks at a machine's address."""
+    from armvm.guest.ready import answers_ssh, is_banner  # a login needs none of it
+
+    if where.jump is None:
+        return answers_ssh(where.host, where.port)
+    try:
+        command = where.jump.through(where.host, where.port)
+        done = process.run(command, check=False, timeout=PROBE_TIMEOUT)
+    except ArmvmError:
+        return False
+    return is_banner(done.stdout)
+
+
+def assert_has_way(domain: Domain, instance: Instance) -> None:
+    """Raise MissingCapability where no way leads to a machine's ssh from here."""
+    if instance.network is None:
+        need_way(uri_of(domain.connect()), instance.name)
+
+
+def no_answer(domain: Domain, instance: Instance) -> str:
+    """Return what to do where no ssh server speaks at a machine's address."""
+    uri = uri_of(domain.connect())
+    jump = jump_of(uri)
+    wrong = None if jump is None else trouble(jump)
+    if jump is not None and wrong is not None:
+        return f"it is reached through {jump.host}: {wrong}"
+    return other_way(uri) or f"armvm wait {instance.name}   waits until it can be logged in to"
 
 
 def reach(domain: Domain, instance: Instance) -> Endpoint:
     """Return where to reach a running machine's ssh, its forward set up if it was lost.
 
     Raises DomainError when the machine does not run or is suspended, NotReady while it has no
-    address.
+    address, MissingCapability where no way leads there.
     """
     if not instance.running:
         raise lifecycle.not_running(instance.name)
     if instance.suspended:  # or ssh would wait for as long as it is
         raise lifecycle.suspended(instance.name)
+    assert_has_way(domain, instance)
     found = endpoint(domain, restore_forward(domain, instance))
     if found is None:
         raise NotReady(
@@ -102,18 +157,30 @@ def ssh_command(
 
 def ssh_options(instance: Instance, where: Endpoint, *, batch: bool = False) -> list[str]:
     """Return what ssh and its kin are told of a machine besides address, port and user."""
+    through = where.jump.through(where.host, where.port) if where.jump else None
     options = [
         *host_key_options(instance),
         "LogLevel=ERROR",
-        # On this host's loopback, what costs an emulated guest the least goes first: a fifth of
+        # On the host's loopback, what costs an emulated guest the least goes first: a fifth of
         # the login's time (measured). The others stay on offer.
         *(_CHEAP if where.host == LOOPBACK else []),
-        *(["BatchMode=yes", "ConnectTimeout=15"] if batch else []),
+        # Through a jump, the time until the guest's banner counts: emulated and busy, it is late.
+        *(["BatchMode=yes", "ConnectTimeout=60"] if batch else []),
+        *([f"ProxyCommand={proxy_command(through)}"] if through else []),
     ]
     return [
         *(word for option in options for word in ("-o", option)),
         *(["-i", str(own_key(data_dir())[0])] if instance.record.own_key else []),
     ]
+
+
+def proxy_command(words: Sequence[str]) -> str:
+    """Return a command as ssh's ProxyCommand takes it, which hands it to the user's shell.
+
+    Backslashes, no quotes: ssh counts quotes by rules of its own before (OpenSSH's argv_split).
+    """
+    line = " ".join(re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", word) or "''" for word in words)
+    return line.replace("%", "%%")  # one begins a word of ssh's own
 
 
 def host_key_options(instance: Instance) -> list[str]:
@@ -134,11 +201,8 @@ def login(domain: Domain, instance: Instance, command: Sequence[str]) -> tuple[i
     """
     where = reach(domain, instance)
     code = process.passthrough(ssh_command(instance, where, command))
-    if code == FAILED:
-        from armvm.guest.ready import answers_ssh
-
-        if not answers_ssh(where.host, where.port):
-            return code, f"armvm wait {instance.name}   waits until it can be logged in to"
+    if code == FAILED and not answers(where):
+        return code, no_answer(domain, instance)
     return code, None
 
 

@@ -5,7 +5,6 @@ The address is not in it: ssh calls `armvm proxy`, which asks libvirt for it eac
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from armvm.host.instance import Instance, instances
 from armvm.paths import data_dir, private_dir, write_atomic
 from armvm.provision.known_hosts import ssh_config_dir, ssh_config_file
 from armvm.provision.pick import pick
-from armvm.provision.ssh import host_key_options
+from armvm.provision.ssh import host_key_options, proxy_command
 from armvm.provision.user_config import exclude, include
 
 #: The line of a machine's file that says which libvirt it is on.
@@ -93,13 +92,12 @@ def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
 def host_block(connection: Connection, instance: Instance) -> str:
     """Return a machine's part of an ssh configuration."""
     uri = uri_of(connection)
-    proxy = shlex.join([*_program(), "proxy", "--connect", uri, "--uuid", instance.uuid])
+    proxy = [*_program(), "proxy", "--connect", uri, "--uuid", instance.uuid]
     options = {
         "HostName": instance.name,
         "User": instance.record.user,
         **dict(option.split("=", 1) for option in host_key_options(instance)),
-        # A % begins one of ssh's own words.
-        "ProxyCommand": proxy.replace("%", "%%"),
+        "ProxyCommand": proxy_command(proxy),
         "CheckHostIP": "no",
         "LogLevel": "ERROR",
     }

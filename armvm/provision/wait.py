@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from armvm.errors import CommandFailed, DomainError
 from armvm.guest import serial, trouble
 from armvm.guest.pulse import Pulse, Vitals
-from armvm.guest.ready import Boot, CloudInitResult, Probe, answers_ssh, read_result, wait
+from armvm.guest.ready import Boot, CloudInitResult, Probe, read_result, wait
 from armvm.guest.serial import Stage
 from armvm.guest.trouble import Finding
 from armvm.host import agent, vitals
@@ -18,7 +18,15 @@ from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
-from armvm.provision.ssh import Endpoint, endpoint, restore_forward, run_in_guest
+from armvm.provision.jump import need_jump, other_way
+from armvm.provision.ssh import (
+    Endpoint,
+    answers,
+    assert_has_way,
+    endpoint,
+    restore_forward,
+    run_in_guest,
+)
 
 #: Seconds until a guest must be ready under KVM; emulation gets ten times that.
 BASE_TIMEOUT = 120.0
@@ -59,10 +67,15 @@ def wait_ready(
     """Wait until ssh answers and cloud-init has finished.
 
     Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
-    the machine stops, CommandFailed when cloud-init ended in error; the machine stays in each case.
+    the machine stops, CommandFailed when cloud-init ended in error, MissingCapability where no
+    way leads there; the machine stays in each case.
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
+    assert_has_way(domain, instance)
+    need_jump(uri_of(connection), name)  # else it would be waited for to the end
+    if other := other_way(uri_of(connection)):
+        progress.warn(other)
     if instance.running:
         instance = restore_forward(domain, instance)
     watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
@@ -172,7 +185,7 @@ class _Watch:
     def _ssh(self) -> Stage | None:
         if self.endpoint is None:
             found = endpoint(self._domain, self._instance)
-            if found is not None and answers_ssh(found.host, found.port):
+            if found is not None and answers(found):
                 self.endpoint = found
         return None if self.endpoint is None else Stage.SSH
 

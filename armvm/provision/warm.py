@@ -131,7 +131,8 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 def fits(where: Where, golden: Golden) -> str | None:
     """Return what has changed on the host since a golden was made; None where nothing has."""
     now = ground_of(where.facts, loader_in(golden))
-    changed = [key for key, value in now.items() if golden.mark.ground.get(key) != value]
+    then = golden.mark.ground
+    changed = [key for key, value in now.items() if key in then and then[key] != value]
     return f"{' and '.join(changed)} changed since it was made" if changed else None
 
 

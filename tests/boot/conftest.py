@@ -195,7 +195,7 @@ def reserved(name: str) -> tuple[str, str] | None:
 
 @pytest.fixture(scope="session")
 def saved(debian_image: Path) -> Iterator[str]:
-    """A golden on armvm's network, whose memory is in a save image."""
-    with baked("armvm-saved", debian_image, "--save-image") as name:
+    """A golden of a tuned image on armvm's network, whose memory is in a save image."""
+    with baked("armvm-saved", debian_image, "--save-image", "--tuned") as name:
         yield name
     assert reserved(name) is None

@@ -65,3 +65,11 @@ def test_it_reboots_by_itself(fast: Guest) -> None:
     assert armvm("show", fast.name, "--json").ok().json["state"] == "running"
     armvm("stop", "--force", fast.name).ok()
     assert armvm("show", fast.name, "--json").ok().json["state"] == "shut off"
+
+
+@pytest.mark.slow
+def test_it_shuts_down_when_asked(fast: Guest) -> None:
+    armvm("start", "--wait", fast.name, timeout=BOOT_TIMEOUT).ok()
+    armvm("stop", fast.name, timeout=700).ok()
+    assert armvm("show", fast.name, "--json").ok().json["state"] == "shut off"
+    assert "reboot: Power down" in armvm("logs", fast.name).ok().out

@@ -20,7 +20,7 @@ from tests.support import armvm, fresh_name
 
 CLONE_TIMEOUT = 180
 #: A disk size that no other golden has, so that none of another test fits.
-SHAPE = ("--preset", "minimal", "--network", "user", "--disk", "6G")
+SHAPE = ("--preset", "minimal", "--network", "user", "--disk", "6G", "--tuned")
 
 
 @dataclass(kw_only=True)
@@ -136,3 +136,34 @@ def test_clones_outlive_their_golden(story: Story) -> None:
     ).ok()
     assert ssh(second, "cat /etc/machine-id") == ids[second]
     assert ssh(second, "sudo cat /root/mine") == second
+
+
+@pytest.mark.slow
+def test_a_clone_that_was_flattened_while_it_ran_boots(story: Story) -> None:
+    first = f"{story.prefix}-01"
+    before = ssh(first, "cat /etc/machine-id")
+    armvm("stop", first, timeout=700).ok()
+    armvm(
+        *("start", "--wait", first, "--timeout", str(BOOT_TIMEOUT)), timeout=BOOT_TIMEOUT + 60
+    ).ok()
+    assert ssh(first, "cat /etc/machine-id") == before
+    assert ssh(first, "sudo cat /root/mine") == first
+
+
+@pytest.mark.slow
+def test_a_golden_of_a_machine_in_system_mode(story: Story) -> None:
+    golden, copy = f"{story.prefix}-gold", f"{story.prefix}-copy"
+    try:
+        armvm(
+            *("golden", "create", golden, "--from", story.cold, "--timeout", str(BOOT_TIMEOUT)),
+            timeout=BOOT_TIMEOUT + 300,
+        ).ok()
+        done = armvm("create", "--from", golden, "--name", copy, timeout=CLONE_TIMEOUT).ok()
+        assert f"made from the golden {golden}" in done.err
+        assert ssh(copy, "hostname") == copy
+        assert armvm("show", copy, "--json").ok().json["image"]["reference"] == (
+            f"machine:{story.cold}"
+        )
+    finally:
+        armvm("delete", "--yes", copy)
+        armvm("golden", "delete", "--yes", golden)

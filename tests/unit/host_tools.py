@@ -69,9 +69,6 @@ class RecordedHost:
     def getURI(self) -> str:
         return self.uri
 
-    def getHostname(self) -> str:
-        return "recorded"
-
     def getLibVersion(self) -> int:
         return self.version
 

@@ -20,8 +20,6 @@ from armvm.guest.command_script import check_guest_user, kill_command, script
 from armvm.guest.serial_text import Cleaner, last_lines
 from armvm.host.screenshot import size_of, to_png
 from armvm.provision.copy import read_copy
-from armvm.provision.proxy import jump_command
-from armvm.provision.ssh import Endpoint
 from armvm.provision.user_config import exclude, include
 
 LINE = 'Include "/data/armvm/ssh/*.conf"'
@@ -250,20 +248,6 @@ def test_a_file_of_ours_alone_comes_and_goes(tmp_path: Path) -> None:
     assert config.parent.stat().st_mode & 0o777 == 0o700
     assert exclude(config, LINE)
     assert not config.exists()
-
-
-@pytest.mark.parametrize(
-    ("uri", "command"),
-    [
-        ("qemu+ssh://me@far:2222/system", "ssh -p 2222 -l me -W 10.0.0.2:22 -- far"),
-        ("qemu+libssh://far/system", "ssh -W 10.0.0.2:22 -- far"),
-        ("qemu+tls://far/system", None),
-        ("qemu+tcp://far/system", None),
-    ],
-)
-def test_a_far_libvirt_is_asked_by_its_own_ssh(uri: str, command: str | None) -> None:
-    found = jump_command(uri, Endpoint(host="10.0.0.2", port=22))
-    assert found == (None if command is None else command.split())
 
 
 def test_what_exec_is_given_is_no_option_of_ours() -> None:

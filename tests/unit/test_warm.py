@@ -32,18 +32,18 @@ from armvm.guest.identity import new_identity
 from armvm.guest.seed import SEED_ROOM, seed_image
 from armvm.host import channel, memory, memory_cow
 from armvm.host.domain_xml import DomainSpec, build
-from armvm.host.facts import Accelerator
+from armvm.host.facts import Accelerator, HostFacts
 from armvm.host.golden import Golden, Mark, definition_of_clone, nvram_size
 from armvm.host.metadata import Record, from_element, to_element
 from armvm.host.storage import volume_names
 from armvm.host.xml import at, remove, select
 from armvm.progress import Plain, Quiet
 from armvm.provision.create import Where
-from armvm.provision.golden import differences, golden_machine, with_fallback
+from armvm.provision.golden import differences, golden_machine, ground_of, with_fallback
 from armvm.provision.images import words_for
 from armvm.provision.launch import find_source
 from armvm.provision.throwaway import check_environment, remote_command
-from armvm.provision.warm import Warm, settings_of, source_of
+from armvm.provision.warm import Warm, fits, settings_of, source_of
 from armvm.spec.layers import Layer, resolve
 from armvm.spec.machine import Machine
 from armvm.spec.verify import Verify
@@ -328,6 +328,19 @@ def test_memory_that_cannot_be_shared_is_saved_the_other_way() -> None:
     assert "--save-image" in said.getvalue()
 
 
+def test_a_cure_that_is_known_is_told_with_the_other_way() -> None:
+    said = io.StringIO()
+
+    def attempt(route: str) -> Golden:
+        if route == memory.COW:
+            raise memory.Refused("AppArmor denies QEMU its memory file", hint="sudo cure")
+        return golden()
+
+    with_fallback(memory.COW, attempt, Plain(said))
+    assert "(AppArmor denies QEMU its memory file)" in said.getvalue()
+    assert "make the golden again after: sudo cure\n" in said.getvalue()
+
+
 @pytest.mark.parametrize(
     ("first", "error"),
     [
@@ -467,3 +480,26 @@ def test_the_largest_user_data_fits_a_goldens_seed() -> None:
     text = "#!/bin/sh\n".ljust(MAX_USER_DATA, "#")
     seed = seed_image(compose(Machine(name="clone", user_data=text), IDENTITY, "debian"))
     assert len(seed) <= SEED_ROOM
+
+
+def test_what_was_not_stamped_has_not_changed() -> None:
+    """Over a remote connection nobody sees the files of QEMU and firmware, now or then."""
+    near = facts_of(TCG_HOST, uri="qemu:///system")
+    far = replace(near, uri="qemu+ssh://far/system")
+    here = Where(connection=None, facts=near, pool="armvm")
+    there = Where(connection=None, facts=far, pool="armvm")
+
+    def made_on(facts: HostFacts, **changes: str) -> Golden:
+        found = golden()
+        ground = {**ground_of(facts, "/firmware/CODE.fd"), **changes}
+        return replace(found, mark=replace(found.mark, ground=ground))
+
+    assert {"QEMU", "firmware"} <= ground_of(near, "").keys() - ground_of(far, "").keys()
+    for made in (made_on(near), made_on(far)):
+        assert fits(here, made) is None
+        assert fits(there, made) is None
+    for where in (here, there):
+        assert "libvirt" in str(fits(where, made_on(far, libvirt="1.0.0")))
+    assert fits(here, made_on(near, QEMU="another", firmware="another")) == (
+        "QEMU and firmware changed since it was made"
+    )
