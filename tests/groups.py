@@ -21,6 +21,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "boot/test_slow.py",
         "boot/test_console.py",
     ),
+    ("boot/test_tuned.py",),
     # Those that make root file systems: they share one, and the host's table of handlers.
     ("boot/test_rootfs.py", "libvirt/test_rootfs_real.py", "libvirt/test_binfmt_real.py"),
     # The golden in a save image: tests.boot.conftest.saved.

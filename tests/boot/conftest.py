@@ -181,8 +181,8 @@ def baked(prefix: str, image: Path, *options: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def golden(debian_image: Path) -> Iterator[str]:
-    """A golden of a tuned image, whose memory is shared, with user networking."""
-    with baked("armvm-golden", debian_image, "--network", "user", "--tuned") as name:
+    """A golden whose memory is shared, with user networking."""
+    with baked("armvm-golden", debian_image, "--network", "user") as name:
         yield name
 
 
@@ -195,7 +195,7 @@ def reserved(name: str) -> tuple[str, str] | None:
 
 @pytest.fixture(scope="session")
 def saved(debian_image: Path) -> Iterator[str]:
-    """A golden of a tuned image on armvm's network, whose memory is in a save image."""
-    with baked("armvm-saved", debian_image, "--save-image", "--tuned") as name:
+    """A golden on armvm's network, whose memory is in a save image."""
+    with baked("armvm-saved", debian_image, "--save-image") as name:
         yield name
     assert reserved(name) is None

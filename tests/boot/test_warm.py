@@ -82,21 +82,6 @@ def test_clones_are_themselves_in_every_item(golden: str, clones: list[dict[str,
         assert one["golden"] == golden
 
 
-def test_its_image_was_tuned_and_nothing_is_left_of_who_did_it(
-    golden: str, clones: list[dict[str, Any]]
-) -> None:
-    assert armvm("golden", "show", golden, "--json").ok().json["provenance"].endswith("tuned here")
-
-    def told(command: str) -> str:
-        return armvm("ssh", clones[0]["name"], "--", command).ok().out
-
-    assert told("ls /home; grep -c armvm-tune /etc/passwd || true").split() == ["debian", "0"]
-    assert told("sudo grep -rl armvm-tune /etc /var/lib /root /var/mail || true") == ""
-    assert told("systemctl is-enabled apt-daily-upgrade.timer || true").strip() == "disabled"
-    assert int(told("ls /var/lib/apt/lists/*Packages* | wc -l")) > 0, "they are fetched already"
-    assert "ed25519" in told("cat /etc/cloud/cloud.cfg.d/95-armvm-tuned.cfg")
-
-
 def test_the_first_random_bytes_of_two_clones_differ(golden: str) -> None:
     """Read by the first command of each clone, so that nothing has stirred them apart since."""
     command = "head -c 32 /dev/urandom | sha256sum; cat /proc/sys/kernel/random/uuid"
@@ -179,7 +164,7 @@ def test_a_name_that_is_taken(golden: str, clones: list[dict[str, Any]]) -> None
 def test_a_matching_golden_is_used_without_asking(
     golden: str, debian_image: Path, name: str
 ) -> None:
-    shape = ("--preset", "minimal", "--network", "user", "--tuned", "--image", debian_image)
+    shape = ("--preset", "minimal", "--network", "user", "--image", debian_image)
     done = armvm("create", "--name", name, *shape, timeout=CLONE_TIMEOUT).ok()
     assert "made from the golden" in done.err
     assert f"{name} is ready" in done.out
@@ -310,6 +295,7 @@ def test_a_killed_runs_machine_goes_with_the_next_run(golden: str) -> None:
     assert leftovers(name) == []
 
 
+@pytest.mark.slow
 def test_a_clone_stays_itself_through_a_reboot(clones: list[dict[str, Any]]) -> None:
     """From then on nothing of the golden's memory is left."""
     name = clones[0]["name"]

@@ -188,6 +188,7 @@ def banner(lab: OtherHost, port: int) -> str:
     return lab.client_runs(ARMVM[0], "-c", script, str(port)).stdout
 
 
+@pytest.mark.slow
 def test_a_machine_with_user_networking(lab: OtherHost, debian_image: Path) -> None:
     """Its port is on the other host's loopback, not on the client's. This one boots cold."""
     made = lab.armvm(
