@@ -3,6 +3,7 @@
 ::
 
     ArmvmError                     1   a bug of ours, when nothing below fits
+    ├── OutputFailed               1   standard output cannot be written
     ├── UsageError                 2   the command line makes no sense
     ├── ConfigError                3   a value or a file that configures a machine is wrong
     ├── NotFound                   4   no such machine, image, network, …
@@ -47,6 +48,12 @@ class ArmvmError(Exception):
         self.message = message
         self.detail = detail
         self.hint = hint
+
+
+class OutputFailed(ArmvmError):
+    """Standard output cannot be written."""
+
+    reference = "output-failed"
 
 
 class UsageError(ArmvmError):

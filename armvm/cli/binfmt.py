@@ -11,6 +11,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import agreed, print_json, progress_for
 from armvm.cli.options import Json, Quiet
+from armvm.spec.files import given_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +45,7 @@ Interpreter = Annotated[
         "--interpreter",
         metavar="FILE",
         help="The qemu-ARCH to run. Default: the static one that is installed.",
+        parser=given_path,
     ),
 ]
 Flags = Annotated[
@@ -73,7 +75,9 @@ def status(arches: SomeArches = None, json: Json = False) -> None:
     "  armvm binfmt explain ./rootfs/bin/ls --sysroot ./rootfs"
 )
 def explain(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A program, or any file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A program, or any file.", parser=given_path)
+    ],
     sysroot: Annotated[
         Path | None,
         typer.Option(
@@ -81,6 +85,7 @@ def explain(
             "-L",
             metavar="DIR",
             help="Where its loader and libraries are looked for. Default: $QEMU_LD_PREFIX.",
+            parser=given_path,
         ),
     ] = None,
     json: Json = False,

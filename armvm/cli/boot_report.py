@@ -9,6 +9,7 @@ import typer
 
 from armvm.cli.context import open_host, print_json, progress_for
 from armvm.cli.options import Connect, Json, OptionalName, Quiet
+from armvm.spec.files import given_path
 
 if TYPE_CHECKING:
     from armvm.provision.boot_report import Report, Span
@@ -33,7 +34,9 @@ def boot_report(
     connect: Connect = None,
     svg: Annotated[
         Path | None,
-        typer.Option("--svg", metavar="FILE", help="Draw a picture; the file is replaced."),
+        typer.Option(
+            "--svg", metavar="FILE", help="Draw a picture; the file is replaced.", parser=given_path
+        ),
     ] = None,
     top: Annotated[
         int,

@@ -13,6 +13,7 @@ from armvm.cli import complete
 from armvm.cli.context import print_json, print_rows
 from armvm.cli.options import Json
 from armvm.errors import ArmvmError
+from armvm.spec.files import given_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,7 +76,11 @@ def path(
 def check(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Default: all configuration files that there are."),
+        typer.Argument(
+            metavar="[FILE]",
+            help="Default: all configuration files that there are.",
+            parser=given_path,
+        ),
     ] = None,
 ) -> None:
     """Check a configuration file: every key and value, also those that something overrides."""

@@ -10,6 +10,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import progress_for
 from armvm.cli.options import Quiet
+from armvm.spec.files import given_path
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,12 @@ def emulate(
     ] = None,
     sysroot: Annotated[
         Path | None,
-        typer.Option("--sysroot", metavar="DIR", help="Where its loader and libraries are."),
+        typer.Option(
+            "--sysroot",
+            metavar="DIR",
+            help="Where its loader and libraries are.",
+            parser=given_path,
+        ),
     ] = None,
     image: Annotated[
         str | None,

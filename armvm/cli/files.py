@@ -11,6 +11,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import open_host, open_where, print_json, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Request, with_machine_options
+from armvm.spec.files import given_path
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +67,10 @@ def xml(
 def seed(
     request: Request,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The ISO file to write.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The ISO file to write.", parser=given_path
+        ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     json: Json = False,

@@ -59,7 +59,7 @@ _DELETE_EXAMPLES = """Examples:
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
-@partial(with_machine_options, fixed={"fast": False})
+@partial(with_machine_options, fixed={"fast": False, "name": None})
 def create(
     request: Request,
     golden: Annotated[
@@ -96,8 +96,6 @@ def create(
     Takes one cold boot. Clones have its image, vCPUs, memory, disk size, user and kind of
     network; host name, addresses, keys, ids and random numbers are their own. A golden serves
     the QEMU, libvirt and firmware it was made with. --network user makes the fastest clones.
-
-    --name is what NAME is.
 
     One made from a machine (--from) serves 'armvm create --from' only. The machine stays as it
     is; its files are in every clone, also secrets that lie in them.

@@ -10,6 +10,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import print_json, progress_for
 from armvm.cli.options import Archive, Json, Packages, Quiet
+from armvm.spec.files import given_path
 
 
 def build(
@@ -45,7 +46,11 @@ def build(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write it to a file, not to the cache."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write it to a file, not to the cache.",
+            parser=given_path,
         ),
     ] = None,
     force: Annotated[
@@ -58,7 +63,10 @@ def build(
     keyring: Annotated[
         Path | None,
         typer.Option(
-            "--keyring", metavar="FILE", help="The keys of Ubuntu's archive, where not installed."
+            "--keyring",
+            metavar="FILE",
+            help="The keys of Ubuntu's archive, where not installed.",
+            parser=given_path,
         ),
     ] = None,
     json: Json = False,

@@ -11,6 +11,7 @@ from armvm.cli import complete
 from armvm.cli.context import open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Quiet, References
 from armvm.progress import size_text
+from armvm.spec.files import given_path
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, only.")]
 
@@ -86,7 +87,9 @@ def verify(references: References = None, json: Json = False, quiet: Quiet = Fal
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A qcow2 or raw disk image.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A qcow2 or raw disk image.", parser=given_path)
+    ],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="It is local:NAME then.")],
     sha256: Annotated[
         str | None, typer.Option("--sha256", metavar="HEX", help="The digest it must have.")
@@ -121,7 +124,9 @@ def export(
     reference: Annotated[
         str, typer.Argument(metavar="REF", help="An image.", autocompletion=complete.images)
     ],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The qcow2 file to write.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The qcow2 file to write.", parser=given_path)
+    ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     json: Json = False,
 ) -> None:

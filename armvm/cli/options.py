@@ -12,6 +12,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.request import machine_of
+from armvm.spec.files import given_path
 from armvm.spec.machine import Machine
 
 Connect = Annotated[
@@ -65,6 +66,10 @@ OptionalName = Annotated[
 ]
 
 
+def _key_file(text: str) -> Path:
+    return given_path(text, "ssh public key")
+
+
 def _machine_options(
     name: Annotated[
         str | None,
@@ -105,6 +110,7 @@ def _machine_options(
             metavar="FILE",
             help="A public key that may log in; can be repeated. Default: your ~/.ssh/id_*.pub, "
             "or else a key that armvm makes for you.",
+            parser=_key_file,
         ),
     ] = None,
     network: Annotated[
@@ -119,7 +125,9 @@ def _machine_options(
     ] = None,
     user_data: Annotated[
         Path | None,
-        typer.Option("--user-data", metavar="FILE", help="Your own cloud-init user-data."),
+        typer.Option(
+            "--user-data", metavar="FILE", help="Your own cloud-init user-data.", parser=given_path
+        ),
     ] = None,
     cpu: Annotated[
         str | None,

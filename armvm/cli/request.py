@@ -21,11 +21,11 @@ def machine_of(
     from armvm.provision.credentials import login_keys
     from armvm.spec.configfile import file_layer
     from armvm.spec.layers import KEYS, Layer, environment_layer, resolve
-    from armvm.spec.names import check_machine_name
+    from armvm.spec.names import check_new_name
     from armvm.spec.presets import preset_layer
 
     if chosen["name"] is not None:
-        check_machine_name(chosen["name"])
+        check_new_name(chosen["name"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
     below = dict(base[1]) if base else {}
     # What the preset of a golden installs is in the machine, whatever is asked for besides.
@@ -96,7 +96,7 @@ def _ask_password() -> str:
 
     if not sys.stdin.isatty():
         try:
-            return hash_password(sys.stdin.buffer.readline().decode().rstrip("\r\n"))
+            return hash_password(sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n"))
         except UnicodeDecodeError as error:
             raise ConfigError("the password on standard input is not UTF-8") from error
     first = getpass.getpass("password for the guest's user: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import print_json, progress_for
 from armvm.cli.options import Archive, Json, Packages, Quiet
+from armvm.spec.files import given_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +20,10 @@ app = typer.Typer(
     help="Root file systems of ARM Linux in a directory: to enter, or to make an image of.",
 )
 
-Root = Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a root file system.")]
+Root = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="A directory with a root file system.", parser=given_path),
+]
 
 
 @app.command(
@@ -28,7 +33,10 @@ Root = Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a ro
 )
 def create(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to make it: empty, or not there yet.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Where to make it: empty, or not there yet.", parser=given_path
+        ),
     ],
     image: Annotated[
         str,
@@ -64,7 +72,10 @@ def create(
     keyring: Annotated[
         Path | None,
         typer.Option(
-            "--keyring", metavar="FILE", help="The keys of that archive, where not installed."
+            "--keyring",
+            metavar="FILE",
+            help="The keys of that archive, where not installed.",
+            parser=given_path,
         ),
     ] = None,
     json: Json = False,
@@ -103,7 +114,7 @@ def create(
             }
         )
         return
-    print(f"{made.path}: armvm rootfs enter {directory}")
+    print(f"{made.path}: armvm rootfs enter {shlex.quote(str(directory))}")
     if made.owner != 0:
         print(f"root in there is uid {made.owner} here; {removal(made.path)}")
 
@@ -142,7 +153,11 @@ def to_image(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write it to a file, not to the cache."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write it to a file, not to the cache.",
+            parser=given_path,
         ),
     ] = None,
     size: Annotated[
@@ -221,7 +236,7 @@ def to_tar(
 
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a terminal is no place for an archive", hint="--output FILE, or | …")
-    target = None if output == "-" else Path(output)
+    target = None if output == "-" else given_path(output)
     archive(directory, target, force=force, progress=progress_for(quiet))
     if target is not None:
         print(target)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from armvm.errors import ArmvmError
+from armvm.cli import streams
+from armvm.errors import ArmvmError, OutputFailed
 from armvm.signals import ENDING
 
 
@@ -44,12 +45,18 @@ def _caught(lost: sys.UnraisableHookArgs) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``armvm`` with *argv* (default: the process's own) and exit."""
+    streams.prepare()
     words = list(sys.argv[1:] if argv is None else argv)
     sys.unraisablehook = _caught
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
             signal.signal(number, _interrupt)
-    sys.exit(_run(words))
+    code = _run(words)
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, OutputFailed):  # told already, or there is a worse error
+        streams.discard()
+    sys.exit(code)
 
 
 def _run(words: list[str]) -> int:
@@ -62,6 +69,7 @@ def _run(words: list[str]) -> int:
         try:
             with colons():
                 app(args=own, prog_name="armvm", obj=command)
+            sys.stdout.flush()
         except SystemExit as end:
             # Click takes a reader that left for its own: it ends with 1, which is not our word.
             if isinstance(end.__context__, BrokenPipeError):
@@ -79,7 +87,7 @@ def _run(words: list[str]) -> int:
         return 128 + signalled.number
     except BrokenPipeError:
         # The reader of our output has left (armvm list | head); nothing more can be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard()
         return 128 + signal.SIGPIPE
     except ArmvmError as error:
         if debug:
@@ -106,6 +114,8 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
         return f"the guest's command stands after --:  armvm {verb} … -- CMD"
     if verb == "create" and extra:
         return "a machine's name is an option:  armvm create --name NAME"
+    if "golden" in words and said.startswith(("No such option: --name", "No such option: -n")):
+        return "a golden's name is an argument:  armvm golden create NAME"
     if unknown and words[0].startswith("-") and verb is not None:
         return f"options stand after the command:  armvm {verb} {words[0]} …"
     return None

@@ -9,6 +9,7 @@ import typer
 
 from armvm.cli.context import open_host, print_json
 from armvm.cli.options import Connect, Json, Name
+from armvm.spec.files import given_path
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 def screenshot(
     name: Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE.png", help="The picture; it is replaced.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.png", help="The picture; it is replaced.", parser=given_path),
+    ],
     screen: Annotated[
         int, typer.Option("--screen", metavar="N", min=0, help="Which of several screens.")
     ] = 0,

@@ -12,31 +12,33 @@ from armvm.errors import ConfigError, NotFound, PermissionDenied
 from armvm.paths import private_dir, write_atomic
 from armvm.spec.names import shown
 
-#: Key types that OpenSSH takes in authorized_keys, without DSA (gone since OpenSSH 10).
-_TYPES = (
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-)
+#: Key types that OpenSSH takes in authorized_keys, without DSA (gone since OpenSSH 10), and how
+#: many fields there are in a key's blob (RFC 4253, section 6.6; RFC 8709; PROTOCOL.u2f).
+_TYPES = {
+    "ssh-ed25519": 2,
+    "ssh-rsa": 3,
+    "ecdsa-sha2-nistp256": 3,
+    "ecdsa-sha2-nistp384": 3,
+    "ecdsa-sha2-nistp521": 3,
+    "sk-ssh-ed25519@openssh.com": 3,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 4,
+}
+_HINT = "a public key is one line: ssh-ed25519 AAAA… name"
 
 
 def read_public_keys(files: Sequence[Path]) -> tuple[str, ...]:
     """Return the public keys in *files*, one or more in each.
 
     For a private key's name the ``.pub`` beside it is read. Raises NotFound, PermissionDenied,
-    or ConfigError for a file that holds no public key.
+    or ConfigError for a file that holds no public key, or a line that is none.
     """
     keys: list[str] = []
     for file in files:
-        public = file if file.suffix == ".pub" else file.with_name(file.name + ".pub")
         source = file
         try:
+            public = file if file.suffix == ".pub" else Path(f"{file}.pub")
             source = public if public.exists() else file
-            text = source.read_text(errors="replace")
+            text = source.read_text(encoding="utf-8-sig", errors="replace")
         except FileNotFoundError as error:
             raise NotFound(
                 f"there is no ssh key {shown(str(file))}",
@@ -46,19 +48,51 @@ def read_public_keys(files: Sequence[Path]) -> tuple[str, ...]:
         except PermissionError as error:
             raise PermissionDenied(f"{source} cannot be read") from error
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{shown(str(file))} is no ssh public key: {error}") from error
-        found = [line.strip() for line in text.splitlines() if is_public_key(line)]
-        if not found:
-            raise ConfigError(
-                f"{shown(str(source))} holds no ssh public key",
-                hint="a public key is one line: ssh-ed25519 AAAA… name",
-            )
-        keys += found
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise ConfigError(f"{shown(str(file))} is no ssh public key: {why}") from error
+        keys += _keys_in(text, shown(str(source)))
     return tuple(dict.fromkeys(keys))
 
 
+def _keys_in(text: str, source: str) -> list[str]:
+    """Return the keys in a file's text. Raises ConfigError for any line that is none."""
+    keys: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if is_public_key(line):
+            keys.append(line.strip())
+        elif line.strip() and not line.lstrip().startswith("#"):
+            why, hint = _problem(line)
+            raise ConfigError(f"{source}: line {number} is no ssh public key: {why}", hint=hint)
+    if not keys:
+        raise ConfigError(f"{source} holds no ssh public key: it is empty", hint=_HINT)
+    return keys
+
+
+def _problem(line: str) -> tuple[str, str]:
+    """Return why a line is no public key, and what to do. Nothing of the line is repeated."""
+    words = line.split()
+    if "PRIVATE KEY" in line:
+        return "it is a private key", "ssh-keygen -y -f KEY > KEY.pub   writes its public key"
+    if "BEGIN SSH2 PUBLIC KEY" in line:
+        return "it has another format (RFC 4716)", "ssh-keygen -i -f FILE   converts it"
+    if words[0] == "ssh-dss":
+        return (
+            "it is a DSA key, which OpenSSH no longer takes",
+            "ssh-keygen -t ed25519   makes another",
+        )
+    if "-cert-v01@openssh.com" in words[0]:
+        return "it is a certificate", "name the public key that it was made for"
+    if words[0] in _TYPES:
+        return "it is cut off, wrapped or damaged", _HINT
+    if any(word in _TYPES for word in words[1:]):
+        return "keys with options are not taken", (
+            "leave the options out; --user-data can have ssh_authorized_keys with options"
+        )
+    return "it has no known key type", _HINT
+
+
 def is_public_key(line: str) -> bool:
-    """Tell whether *line* is an OpenSSH public key: a type, and a blob that names that type."""
+    """Tell whether *line* is an OpenSSH public key: a type, and a whole blob of that type."""
     words = line.split()
     if len(words) < 2 or words[0] not in _TYPES or not line.strip().isprintable():
         return False
@@ -66,8 +100,20 @@ def is_public_key(line: str) -> bool:
         blob = base64.b64decode(words[1], validate=True)
     except (binascii.Error, ValueError):
         return False
-    length = int.from_bytes(blob[:4], "big")
-    return blob[4 : 4 + length] == words[0].encode() and len(blob) > 4 + length
+    fields = _fields(blob)
+    return len(fields) == _TYPES[words[0]] and fields[0] == words[0].encode() and b"" not in fields
+
+
+def _fields(blob: bytes) -> list[bytes]:
+    """Return the fields of a key's blob, each with its length before it; none if it is cut off."""
+    fields = []
+    while blob:
+        end = 4 + int.from_bytes(blob[:4], "big")
+        if len(blob) < end:
+            return []
+        fields.append(blob[4:end])
+        blob = blob[end:]
+    return fields
 
 
 def callers_keys(home: Path) -> tuple[str, ...]:
@@ -75,7 +121,7 @@ def callers_keys(home: Path) -> tuple[str, ...]:
     keys: list[str] = []
     for file in sorted((home / ".ssh").glob("id_*.pub")):
         try:
-            lines = file.read_text(errors="replace").splitlines()
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         except OSError:
             continue  # a key that cannot be read is none of the caller's
         keys += [line.strip() for line in lines if is_public_key(line)]

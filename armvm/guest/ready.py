@@ -146,8 +146,7 @@ def _not_ready(
     return NotReady(
         message if found is None else f"{message}; {found.what}",
         detail="the end of its serial log:\n" + (tail(log()) or "(nothing was written to it)"),
-        hint=f"{hint}. It is still running: 'armvm wait {name}' goes on waiting, "
-        f"'armvm console {name}' shows it, 'armvm delete {name}' removes it",
+        hint=hint,
     )
 
 

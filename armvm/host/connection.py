@@ -110,8 +110,8 @@ def default_uri(
 ) -> tuple[str, str]:
     """Return the URI to use without ``--connect``, and where it came from."""
     for variable in ("ARMVM_CONNECT", "LIBVIRT_DEFAULT_URI"):
-        if environ.get(variable):
-            return environ[variable], variable
+        if chosen := environ.get(variable, "").strip():
+            return chosen, variable
     if any(_opens(path) for path in sockets):
         return SYSTEM, BY_SOCKET
     return SESSION, "the system socket cannot be opened"
@@ -133,7 +133,7 @@ def connect(uri: str | None = None) -> Connection:
     the user's own daemon. Raises UsageError, ConnectFailed or PermissionDenied.
     """
     if uri is not None:
-        return _connect(uri)
+        return _connect(uri.strip())
     wanted, origin = default_uri(os.environ)
     if origin != BY_SOCKET:
         return _connect(wanted)
@@ -147,11 +147,7 @@ def _connect(wanted: str) -> Connection:
     # libvirt prints every error to standard error otherwise. The handler is no Python code: a
     # signal that came during the failing call would be raised in there, and become a SystemError.
     libvirt.registerErrorHandler(operator.is_, None)
-    if not wanted.isprintable() or ":" not in wanted:
-        raise UsageError(
-            f"{shown(wanted)} is no connection URI",
-            hint=_URI_HINT,
-        )
+    _check_uri(wanted)
     outcome: list[Any] = []
     thread = threading.Thread(target=_open, args=(wanted, outcome), daemon=True)
     thread.start()
@@ -167,6 +163,21 @@ def _connect(wanted: str) -> Connection:
             hint="ARM64 machines need the QEMU driver: qemu:///system",
         )
     return connection
+
+
+def _check_uri(uri: str) -> None:
+    """Raise UsageError for what is no URI, or names a host where the path is meant."""
+    scheme, colon, rest = uri.partition(":")
+    if not uri.isprintable() or " " in uri or not (scheme and colon):
+        raise UsageError(f"{shown(uri)} is no connection URI", hint=_URI_HINT)
+    host, _, path = rest.removeprefix("//").partition("?")[0].partition("/")
+    if rest.startswith("//") and host and not path and scheme.split("+")[0] == "qemu":
+        local = scheme in ("qemu", "qemu+unix") and host in ("system", "session")
+        meant = f"{scheme}:///{host}" if local else f"{scheme}://{host}/system"
+        raise UsageError(
+            f"{shown(uri)} says no path: {shown(host)} is the name of a host there",
+            hint=f"did you mean {meant}? {_URI_HINT}",
+        )
 
 
 def _open(uri: str, outcome: list[Any]) -> None:

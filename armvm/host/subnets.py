@@ -5,22 +5,32 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 
-#: Where to look for a free subnet; libvirt's default network is 192.168.122.0/24.
-_CANDIDATES = ipaddress.IPv4Network("192.168.128.0/17")
-
 Subnet = ipaddress.IPv4Network
+
+#: Where to look for a free subnet (RFC 1918), and how far apart the candidates are. libvirt's
+#: default network is 192.168.122.0/24. In the larger ranges whole /16 networks are taken.
+_CANDIDATES = (
+    (Subnet("192.168.128.0/17"), 24),
+    (Subnet("10.0.0.0/8"), 16),
+    (Subnet("172.16.0.0/12"), 16),
+)
+#: A shorter route is a default route: a VPN has two of one bit, or leaves some networks out. A
+#: network of one's own goes before it.
+_SHORTEST_ROUTE = 8
 
 
 def free_subnets(taken: Iterable[Subnet]) -> Iterator[Subnet]:
     """Return the /24 networks that overlap none of *taken*, one after another."""
     taken = list(taken)
-    for candidate in _CANDIDATES.subnets(new_prefix=24):
-        if not any(candidate.overlaps(one) for one in taken):
-            yield candidate
+    for area, step in _CANDIDATES:
+        for part in area.subnets(new_prefix=step):
+            candidate = Subnet((part.network_address, 24))
+            if not any(candidate.overlaps(one) for one in taken):
+                yield candidate
 
 
 def routes(text: str) -> list[Subnet]:
-    """Return the networks in the text of ``/proc/net/route``, the default route left out.
+    """Return the networks in the text of ``/proc/net/route``, default routes left out.
 
     Its columns (proc_net_route in proc(5)): interface, destination, gateway, …, mask as the
     eighth; addresses are the hexadecimal of a little-endian word.
@@ -35,6 +45,6 @@ def routes(text: str) -> list[Subnet]:
             for index in (1, 7)
         )
         network = ipaddress.IPv4Network(f"{address}/{mask}", strict=False)
-        if network.prefixlen:
+        if network.prefixlen >= _SHORTEST_ROUTE:
             found.append(network)
     return found

@@ -7,6 +7,7 @@ may send files that nobody asked for.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +45,19 @@ def read_copy(words: Sequence[str]) -> Copy:
         raise UsageError("a source and a target are needed", hint="armvm cp file NAME:dir")
     if any("\0" in word for word in words):
         raise UsageError("a path cannot hold a zero byte")
+    if "" in words:
+        raise UsageError(
+            "a path is empty", hint="the working directory is .; a machine's home is NAME:"
+        )
     *sources, target = words
     there = [_REMOTE.fullmatch(one) for one in sources]
     into = _REMOTE.fullmatch(target)
     if into is not None and any(there):
         raise UsageError(
             "both sides are machines; files are copied between this host and one machine",
-            hint=f"in two steps: armvm cp {shown(sources[0])} ./here, then "
-            f"armvm cp ./here {shown(target)}. A file of this host with a colon: ./NAME",
+            hint=f"in two steps: {shlex.join(['armvm', 'cp', sources[0], './here'])}, then "
+            f"{shlex.join(['armvm', 'cp', './here', target])}. "
+            "A file of this host with a colon: ./NAME",
         )
     if into is not None:
         return Copy(

@@ -144,7 +144,9 @@ def _storage(connection: connecting.Connection, host: HostFacts, name: str) -> l
             pools.ensure_pool(connection, name, host)  # raises NotFound, with a hint
         path = pools.pool_path(pool) if pool else pools.default_pool_path(host)
     except ArmvmError as error:
-        return [_failed("storage", error, f"virsh -c {host.uri} pool-start {name}")]
+        return [
+            _failed("storage", error, shlex.join(["virsh", "-c", host.uri, "pool-start", name]))
+        ]
     found = path if pool else f"{path} (made when needed)"
     storage = Check(name="storage", ok=True, needed=True, found=found)
     return [storage, *shared_memory(path, host)]

@@ -31,7 +31,7 @@ from armvm.provision.golden_from import find_original
 from armvm.provision.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
-from armvm.spec.names import check_machine_name
+from armvm.spec.names import check_new_name
 
 
 def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
@@ -40,7 +40,7 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
     The source is not touched. Any failure leaves nothing. Raises NotFound, Conflict for a source
     that runs or a name that is taken, StorageError.
     """
-    check_machine_name(new)
+    check_new_name(new)
     connection = where.connection
     assert_own_disk(observing.observe(find_domain(connection, source)))
     original = find_original(where, source).instance

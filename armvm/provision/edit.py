@@ -51,7 +51,7 @@ def take(connection: Connection, domain: Domain, before: str, path: Path) -> boo
     meanwhile. The machine is as it was then.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if text.strip() == before.strip():

@@ -9,6 +9,7 @@ from armvm import process
 from armvm.errors import NotFound
 from armvm.progress import Progress
 from armvm.provision import sysroot as sysroots
+from armvm.spec.files import given_path
 from armvm.spec.names import shown
 from armvm.usermode import emulate as emulating
 from armvm.usermode import enter, tree
@@ -45,7 +46,7 @@ def emulate(
 
 def _here(name: str) -> Program | None:
     """Return the program that is a file of that name on this host; None where there is none."""
-    path = Path(name)
+    path = given_path(name, "program")
     try:
         there = path.exists()
     except (OSError, ValueError):  # too long a name, or one with a NUL

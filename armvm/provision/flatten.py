@@ -8,6 +8,7 @@ read the same, and the golden where it was.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from armvm.errors import Conflict, NotFound
@@ -70,7 +71,7 @@ def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance
             raise Conflict(
                 f"the volume {volume} stands on {golden.name}, and is no machine's disk as it is",
                 hint="a machine's external snapshot, or a rest: merge it (virsh blockcommit), or "
-                f"remove it (virsh vol-delete --pool {pool.name()} {volume})",
+                f"remove it ({shlex.join(['virsh', 'vol-delete', '--pool', pool.name(), volume])})",
             )
         if instance.record.creator is not None and not instance.running:
             raise Conflict(

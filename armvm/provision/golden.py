@@ -186,7 +186,7 @@ def _bake(
         cause, cure = confinement.explain(refused, directory, where.facts)
         raise memory.Refused(cause, hint=cure) from refused
     try:
-        wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress)
+        wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress, stays=False)
         with progress.task(f"{plan.machine.name}: settling") as task:
             task.update(text="timers, unused blocks, caches")
             settle(domain, plan)

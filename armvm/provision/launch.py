@@ -128,7 +128,8 @@ def launch(
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
         if made is not None:
-            return _when_ready(where, made, timeout, progress) if wait else made
+            stays = not disposable
+            return _when_ready(where, made, timeout, progress, stays) if wait else made
     elif wish is not None and wish.asked is not None:
         progress.say(
             "a clone begins in the middle of its golden's run: --no-start makes a cold one"
@@ -142,16 +143,20 @@ def launch(
         plan, image = with_image(where, plan, timeout=timeout, progress=progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     made = Created(instance=observe(domain), ready=None)
-    return _when_ready(where, made, timeout, progress) if start and wait else made
+    if not (start and wait):
+        return made
+    return _when_ready(where, made, timeout, progress, not disposable)
 
 
-def _when_ready(where: Where, made: Created, timeout: float | None, progress: Progress) -> Created:
+def _when_ready(
+    where: Where, made: Created, timeout: float | None, progress: Progress, stays: bool
+) -> Created:
     """Wait for a machine that is not ready yet; an interruption removes it."""
     if made.ready is not None:
         return made
     name = made.instance.name
     with _removed_when_interrupted(where, name, progress):
-        ready = wait_ready(where.connection, name, timeout=timeout, progress=progress)
+        ready = wait_ready(where.connection, name, timeout=timeout, progress=progress, stays=stays)
     seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
     boot = Boot(seen={**seen, Stage.STARTED: 0.0})
     return Created(instance=ready.instance, ready=replace(ready, boot=boot))

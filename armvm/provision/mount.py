@@ -20,6 +20,7 @@ from armvm.host.instance import Instance
 from armvm.progress import Progress
 from armvm.provision.carry import Stamp, WrittenBack, pack, write_back
 from armvm.provision.ssh import Endpoint, ssh_command
+from armvm.spec.files import given_path
 from armvm.spec.names import shown
 
 #: A guest's file as `find` tells of it: its type, and all that changes when it does.
@@ -68,8 +69,8 @@ def read_mount(text: str) -> Mount:
         words.pop()
     if len(words) > 2 or "\0" in text:
         raise ConfigError(f"{shown(text)} is no mount", hint="write it like src:/srv/src or src:ro")
-    directory = Path(words[0]).expanduser()
-    if not words[0] or not directory.is_dir():
+    directory = given_path(words[0], "directory")
+    if not directory.is_dir():
         raise NotFound(f"there is no directory {shown(words[0])}")
     directory = directory.resolve()
     guest = (words[1] if len(words) > 1 else directory.name).removeprefix("~/")

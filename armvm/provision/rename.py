@@ -23,7 +23,7 @@ from armvm.progress import Progress
 from armvm.provision.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
-from armvm.spec.names import check_machine_name
+from armvm.spec.names import check_new_name
 
 _SEED = ".seed.iso"
 
@@ -38,7 +38,7 @@ def rename(
     runs, or a name that is taken; StorageError.
     """
     old = instance.name
-    check_machine_name(new)
+    check_new_name(new)
     _assert_may(connection, domain, instance, new)
     pool = pools.need_pool(connection, instance.record.pool, old)
     before = nvram.place(connection, parse(inactive_xml(domain)), old)

@@ -62,13 +62,14 @@ def _check_open(parent: Path) -> None:
     if parent.stat().st_uid != os.geteuid():
         raise PermissionDenied(
             f"{parent} is not yours: you could not remove what is made there",
-            hint=f"mkdir {parent}/{_user()}, and make it in there",
+            hint=f"mkdir {shlex.quote(f'{parent}/{_user()}')}, and make it in there",
         )
     for one in (parent, *parent.parents):
         if not one.stat().st_mode & 0o001:
             raise PermissionDenied(
                 f"{one} is closed to others, and so to the ids that /etc/subuid lends you",
-                hint=f"chmod o+x {one}, or make it elsewhere: mkdir /var/tmp/{_user()}",
+                hint=f"chmod o+x {shlex.quote(str(one))}, "
+                f"or make it elsewhere: mkdir /var/tmp/{_user()}",
             )
 
 

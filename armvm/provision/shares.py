@@ -28,6 +28,7 @@ from armvm.host.shares import Share
 from armvm.progress import Progress
 from armvm.provision import machines
 from armvm.signals import shielded
+from armvm.spec.files import given_path
 from armvm.spec.names import shown
 
 #: Seconds that the guest's part may take under KVM, and the boot of a restart.
@@ -48,7 +49,7 @@ def wanted_share(
     """Return the share asked for. Raises NotFound where there is no such directory, ConfigError."""
     path = source
     if is_local(uri_of(connection)):
-        path = str(Path(source).resolve())
+        path = str(given_path(source, "directory").resolve())
         if not Path(path).is_dir():
             raise NotFound(f"there is no directory {shown(source)}")
     elif not path.startswith("/"):

@@ -131,7 +131,9 @@ def _make(
     made = make_plan(where, machine, plan.source)
     try:
         domain = create.apply(where, made, image, start=True, progress=progress, whole=False)
-        ready = wait_ready(connection, machine.name, timeout=timeout, progress=progress)
+        ready = wait_ready(
+            connection, machine.name, timeout=timeout, progress=progress, stays=False
+        )
         with progress.task(f"{machine.name}: tuning") as task:
             patience = FINISH_TIMEOUT * Accelerator(ready.instance.accelerator).patience
             argv = ssh_command(ready.instance, ready.endpoint, [tune.COMMAND], batch=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from armvm.errors import CommandFailed, DomainError
+from armvm.errors import CommandFailed, DomainError, NotReady
 from armvm.guest import serial, trouble
 from armvm.guest.pulse import Pulse, Vitals
 from armvm.guest.ready import Boot, CloudInitResult, Probe, read_result, wait
@@ -63,12 +64,16 @@ def wait_ready(
     *,
     timeout: float | None,
     progress: Progress,
+    stays: bool = True,
 ) -> Ready:
     """Wait until ssh answers and cloud-init has finished.
 
+    *stays* is False where the caller removes the machine after a failure: what to do next then
+    names no command that looks at it.
+
     Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
     the machine stops, CommandFailed when cloud-init ended in error, MissingCapability where no
-    way leads there; the machine stays in each case.
+    way leads there.
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
@@ -85,21 +90,38 @@ def wait_ready(
     # What is far already was not seen from its start: there is nothing to be learnt from it.
     from_start = watch.stage().order <= Stage.FIRMWARE.order
     begun = time.time()
-    boot = wait(
-        name,
-        watch.probes(),
-        timeout=default_timeout(instance) if timeout is None else timeout,
-        progress=progress,
-        log=watch.log,
-        suspect=watch.suspect,
-        outlook=eta.Outlook(eta.recall(kind)).text,
-    )
-    if from_start:
-        eta.learn(kind, eta.LearntBoot(at=begun, uuid=instance.uuid, stages=boot.seen))
-    assert_ended_well(name, watch.result, watch.log)
-    if watch.endpoint is None:
-        raise DomainError(f"{name} has lost its address")
-    return Ready(instance=observe(domain), endpoint=watch.endpoint, boot=boot)
+    with next_step(name, stays=stays):
+        boot = wait(
+            name,
+            watch.probes(),
+            timeout=default_timeout(instance) if timeout is None else timeout,
+            progress=progress,
+            log=watch.log,
+            suspect=watch.suspect,
+            outlook=eta.Outlook(eta.recall(kind)).text,
+        )
+        if from_start:
+            eta.learn(kind, eta.LearntBoot(at=begun, uuid=instance.uuid, stages=boot.seen))
+        assert_ended_well(name, watch.result, watch.log)
+        if watch.endpoint is None:
+            raise DomainError(f"{name} has lost its address")
+        return Ready(instance=observe(domain), endpoint=watch.endpoint, boot=boot)
+
+
+@contextmanager
+def next_step(name: str, *, stays: bool) -> Iterator[None]:
+    """Say what can be done with a machine that did not get ready, or that it is removed."""
+    try:
+        yield
+    except (NotReady, DomainError, CommandFailed) as error:
+        if not stays:
+            error.hint = f"{name} is removed; one that 'armvm create' makes stays to be looked at"
+        elif isinstance(error, NotReady):
+            error.hint = (
+                f"{error.hint}. It is still running: 'armvm wait {name}' goes on waiting, "
+                f"'armvm console {name}' shows it, 'armvm delete {name}' removes it"
+            )
+        raise
 
 
 def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[], str]) -> None:

@@ -142,7 +142,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return text, _parse(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
         raise ConfigError(f"{path}: not TOML: {error}") from error

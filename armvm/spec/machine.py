@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from armvm.errors import ConfigError
-from armvm.spec.names import check_machine_name, check_object_name, check_user_name, shown
+from armvm.spec.names import check_new_name, check_object_name, check_user_name, shown
 from armvm.spec.size import GIB, MIB, TIB, size_label
 
 #: The word for ``--network`` that stands for QEMU's user networking instead of a network's name.
@@ -57,7 +57,7 @@ class Machine:
     preset: str = "default"
 
     def __post_init__(self) -> None:
-        check_machine_name(self.name)
+        check_new_name(self.name)
         if self.user is not None:
             check_user_name(self.user)
         if self.network not in (None, USER_NETWORK):

@@ -16,9 +16,29 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 #: A part of a file's name.
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-#: Accounts every distribution has already; cloud-init would silently change them.
+#: Names that the resolver answers itself (RFC 6761, /etc/hosts, nss-myhostname(8)), and what ssh
+#: has as a word: an ssh-config entry would take them over.
+_TAKEN_NAMES = frozenset(
+    "localhost localhost4 localhost6 ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix "
+    "ip6-allnodes ip6-allrouters ip6-allhosts ipv6-localhost ipv6-loopback ipv6-localnet "
+    "ipv6-mcastprefix ipv6-allnodes ipv6-allrouters ipv6-allhosts broadcasthost localdomain "
+    "local invalid none".split()
+)
+#: What inet_aton(3) takes for an IPv4 address: ``ssh 7`` goes to 0.0.0.7.
+_ADDRESS = re.compile(r"[0-9]+|0x[0-9a-f]*")
+#: Accounts and groups that the guests' distributions have already (base-passwd, setup, and what
+#: cloud images and armvm's presets install). cloud-init would change such an account, and
+#: useradd refuses a name that is a group's.
 _TAKEN_USERS = frozenset(
-    "root daemon bin sys sync games man lp mail news proxy backup list irc nobody sshd".split()
+    # Debian, Ubuntu
+    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats "
+    "nobody nogroup adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator "
+    "src shadow utmp video sasl plugdev staff users input sgx kvm render crontab netdev lxd "
+    "messagebus dbus syslog uuidd tcpdump landscape pollinate polkitd sshd _ssh _apt _chrony "
+    "chrony dhcpcd dnsmasq usbmux tss rdma ssl-cert fwupd-refresh unattended-upgrades docker "
+    # Fedora, openSUSE, Alpine
+    "wheel shutdown halt ftp lock utempter sssd unbound rpc rpcuser printadmin nscd trusted "
+    "maildrop postfix squid ntp guest cyrus vpopmail smmsp xfs svn at cron readproc".split()
 )
 
 
@@ -32,6 +52,20 @@ def check_machine_name(name: str) -> str:
     )
 
 
+def check_new_name(name: str) -> str:
+    """Return *name* if a machine can be made with it, else raise ConfigError.
+
+    An older machine may have one that ssh and the resolver own.
+    """
+    if check_machine_name(name) in _TAKEN_NAMES or _ADDRESS.fullmatch(name):
+        raise ConfigError(
+            f"{shown(name)} cannot be a machine's name: ssh or the resolver has another meaning "
+            "for it",
+            hint="choose another one, with a letter in it: arm64-01",
+        )
+    return name
+
+
 def check_user_name(name: str) -> str:
     """Return *name* if it can be the guest's user, else raise ConfigError."""
     if not _USER.fullmatch(name):
@@ -39,9 +73,9 @@ def check_user_name(name: str) -> str:
             f"{shown(name)} cannot be a user name",
             hint="use 1 to 32 of a-z, 0-9, '_' and '-', beginning with a letter or '_'",
         )
-    if name in _TAKEN_USERS:
+    if name in _TAKEN_USERS or name.startswith("systemd-"):
         raise ConfigError(
-            f"the guest has an account called {name} already",
+            f"the guest has an account or a group called {name} already",
             hint="choose another --user; it may use sudo without a password",
         )
     return name

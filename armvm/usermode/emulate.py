@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def look(path: Path) -> Program:
             loader = found.loader if found is not None else None
             if not os.access(path, os.X_OK):
                 raise PermissionDenied(
-                    f"{path} may not be executed", hint=f"chmod +x {shown(str(path))}"
+                    f"{path} may not be executed", hint=f"chmod +x {shlex.quote(str(path))}"
                 )
             return Program(path=path, architecture=architecture, loader=loader)
     except FileNotFoundError as error:

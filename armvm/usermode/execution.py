@@ -159,7 +159,7 @@ def _header(path: Path) -> bytes:
             return file.read(HEADER) or b""
     except PermissionError as error:
         raise PermissionDenied(
-            f"{path} cannot be read", hint=f"sudo armvm binfmt explain {path}"
+            f"{path} cannot be read", hint=f"sudo armvm binfmt explain {shlex.quote(str(path))}"
         ) from error
     except (OSError, ValueError) as error:
         raise NotFound(

@@ -144,7 +144,7 @@ def _library_fix(found: Explanation) -> str | None:
     if found.architecture is None or found.native:
         return "install the packages that have the missing files"
     if elsewhere:
-        return f"QEMU_LD_PREFIX={elsewhere} {program}"
+        return f"QEMU_LD_PREFIX={shlex.quote(elsewhere)} {program}"
     debian = found.architecture.debian[0] if found.architecture.debian else None
     fix = f"QEMU_LD_PREFIX=DIR {program}, where DIR is a root of {found.architecture.name}"
     if debian:

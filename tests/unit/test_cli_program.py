@@ -116,7 +116,7 @@ def test_progress_suits_the_stream() -> None:
         (["seed", "-o", "s", "--cpus", "many"], 3, "the command line: 'many'"),
         (["seed", "-o", "s", "--mem", "3"], 3, "3 MiB is no memory size"),
         (["seed", "-o", "s", "--disk", "-1"], 3, "no size for --disk"),
-        (["seed", "-o", "s", "--user", "root"], 3, "has an account called root"),
+        (["seed", "-o", "s", "--user", "root"], 3, "has an account or a group called root"),
         (["seed", "-o", "s", "--user-data", "/etc"], 3, "no user-data"),
         (["seed", "-o", "s", "--user-data", "/etc/hostname"], 3, "nothing that cloud-init takes"),
         (["seed", "-o", "s", "--user-data", "/none"], 4, "no file '/none'"),
@@ -155,6 +155,7 @@ def test_with_json_an_error_is_one_object(tmp_path: Path) -> None:
         (["ssh", "m", "uname", "-m"], "armvm ssh … -- CMD"),
         (["exec", "m", "uptime"], "armvm exec … -- CMD"),
         (["create", "m"], "armvm create --name NAME"),
+        (["golden", "create", "ci", "--name", "other"], "armvm golden create NAME"),
         (["--connect", "list"], "armvm list --connect …"),
     ],
 )

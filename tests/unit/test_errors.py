@@ -34,6 +34,7 @@ CLASSES = {
 
 #: The table of the design, in words of its own: a change of a code must be made twice.
 CODES = {
+    "OutputFailed": 1,
     "ArmvmError": 1,
     "UsageError": 2,
     "ConfigError": 3,

@@ -33,8 +33,9 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def blob(kind: str, rest: bytes) -> str:
-    return base64.b64encode(len(kind).to_bytes(4, "big") + kind.encode() + rest).decode()
+def blob(*fields: str) -> str:
+    parts = [len(one).to_bytes(4, "big") + one.encode() for one in fields]
+    return base64.b64encode(b"".join(parts)).decode()
 
 
 @pytest.mark.parametrize(
@@ -45,9 +46,9 @@ def blob(kind: str, rest: bytes) -> str:
         KEY.rsplit(" ", 1)[0],
         f"  {KEY}  ",
         KEY + " with a longer comment",
-        f"ssh-rsa {blob('ssh-rsa', b'n')} rsa",
-        f"ecdsa-sha2-nistp256 {blob('ecdsa-sha2-nistp256', b'n')}",
-        "sk-ssh-ed25519@openssh.com " + blob("sk-ssh-ed25519@openssh.com", b"n"),
+        f"ssh-rsa {blob('ssh-rsa', 'e', 'n')} rsa",
+        f"ecdsa-sha2-nistp256 {blob('ecdsa-sha2-nistp256', 'nistp256', 'q')}",
+        "sk-ssh-ed25519@openssh.com " + blob("sk-ssh-ed25519@openssh.com", "pk", "ssh:"),
     ],
     ids=lambda line: line[:11],  # the key is another each time
 )
@@ -63,11 +64,15 @@ def test_a_public_key_is_known(line: str) -> None:
         "ssh-ed25519",
         "ssh-ed25519 AAAA",
         f"ssh-rsa {BLOB}",
-        f"ssh-dss {blob('ssh-dss', b'n')}",
+        f"ssh-dss {blob('ssh-dss', 'p', 'q', 'g', 'y')}",
         f"ssh-ed25519 {BLOB[:-3]}",
+        f"ssh-ed25519 {BLOB[:-4]}",
+        f"ssh-ed25519 {BLOB[:-20]}",
+        f"ssh-ed25519 {BLOB}AAAA",
+        f"ssh-rsa {blob('ssh-rsa', 'e')}",
         f"ssh-ed25519 {BLOB[:10]}\t{BLOB[10:]}",
         f"ssh-ed25519 *{BLOB}",
-        f"ssh-ed25519 {blob('ssh-ed25519', b'')}",
+        f"ssh-ed25519 {blob('ssh-ed25519', '')}",
         f"ssh-ed25519 {BLOB} \x1b[31m",
         f"ssh-ed25519 {BLOB} \x00",
         f'command="reboot" {KEY}',
@@ -113,12 +118,52 @@ def test_a_public_key_may_have_any_file_name(tmp_path: Path) -> None:
     assert read_public_keys([write(tmp_path / "mine", KEY)]) == (KEY,)
 
 
-@pytest.mark.parametrize("text", ["", "hello", f'command="x" {KEY}\n', "\0\0\0", "x" * 100_000])
+@pytest.mark.parametrize("text", ["", "hello", "\0\0\0", "x" * 100_000])
 def test_a_file_without_a_key_is_a_config_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_public_keys([write(tmp_path / "x.pub", text)])
     assert caught.value.hint is not None
     assert "ssh-ed25519" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (f'command="echo hi" {OTHER}', "options"),
+        (f'from="10.0.0.0/8",no-pty {OTHER}', "options"),
+        (OTHER[:60], "cut off"),
+        (f"ssh-ed25519 {OTHER.split()[1][:-4]} bob", "cut off"),
+        (f"{OTHER[:40]}\n{OTHER[40:]}", "cut off"),
+        (f"ssh-dss {blob('ssh-dss', 'p', 'q', 'g', 'y')}", "DSA"),
+        (f"ssh-ed25519-cert-v01@openssh.com {BLOB}", "certificate"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----", "another format"),
+        (PAIR.private, "private key"),
+        ("hello", "no known key type"),
+    ],
+    ids=lambda value: value[:9],
+)
+def test_no_line_is_dropped(tmp_path: Path, bad: str, why: str) -> None:
+    """A line that is no key is told, whatever keys are beside it; it is not repeated."""
+    file = write(tmp_path / "authorized_keys", f"# team\n{KEY}\n\n{bad}\n")
+    with pytest.raises(ConfigError, match=why) as caught:
+        read_public_keys([file])
+    assert "line 4 is no ssh public key" in caught.value.message
+    assert caught.value.hint
+    assert OTHER.split()[1][:20] not in str(vars(caught.value))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
+    file = write(tmp_path / "key.pub", f"\ufeff{KEY}\n")
+    assert read_public_keys([file]) == (KEY,)
+    (tmp_path / ".ssh").mkdir()
+    write(tmp_path / ".ssh" / "id_a.pub", f"\ufeff{KEY}\n")
+    assert callers_keys(tmp_path) == (KEY,)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "/etc"])
+def test_a_directory_is_no_key(name: str) -> None:
+    with pytest.raises(ConfigError, match="no ssh public key"):
+        read_public_keys([Path(name)])
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -126,8 +126,7 @@ def test_when_time_runs_out_the_account_is_complete(
     assert "line 80" not in error.detail
     assert error.hint is not None
     assert error.hint.startswith(hint)
-    for command in ("armvm wait m", "armvm console m", "armvm delete m"):
-        assert command in error.hint
+    assert "armvm" not in error.hint, "only who waits knows whether the machine stays"
     assert time.now == 1010.0
 
 

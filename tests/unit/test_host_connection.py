@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm.host.connection import SESSION, SYSTEM, default_uri, is_local, is_session
+from armvm.errors import UsageError
+from armvm.host.connection import SESSION, SYSTEM, connect, default_uri, is_local, is_session
 
 
 def test_variables_decide_in_their_order(tmp_path: Path) -> None:
@@ -17,6 +18,32 @@ def test_variables_decide_in_their_order(tmp_path: Path) -> None:
         "test:///default",
         "LIBVIRT_DEFAULT_URI",
     )
+
+
+def test_blanks_around_a_uri_are_no_part_of_it() -> None:
+    assert default_uri({"LIBVIRT_DEFAULT_URI": "qemu:///system \n"}, ()) == (
+        SYSTEM,
+        "LIBVIRT_DEFAULT_URI",
+    )
+    assert default_uri({"ARMVM_CONNECT": "  "}, ())[0] == SESSION
+    assert connect(" test:///default ").getURI() == "test:///default"
+
+
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [
+        ("qemu://system", "qemu:///system?"),
+        ("qemu://session/", "qemu:///session?"),
+        ("qemu+ssh://system", "qemu+ssh://system/system?"),
+        ("qemu+ssh://me@lab", "qemu+ssh://me@lab/system?"),
+        ("qemu:///sys tem", "for example"),
+        ("nonsense", "for example"),
+    ],
+)
+def test_a_uri_that_names_no_daemon(uri: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        connect(uri)
+    assert meant in (caught.value.hint or "")
 
 
 def test_without_variables_the_system_daemon_if_it_lets_us_in(tmp_path: Path) -> None:

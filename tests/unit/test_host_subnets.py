@@ -15,6 +15,15 @@ ROUTES = (
     "tun0\t0080A8C0\t00000000\t0001\t0\t0\t0\t0080FFFF\t0\t0\t0\n"
 )
 
+#: OpenVPN's redirect-gateway def1.
+VPN = (
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+    "eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+    "eth0\t0000000A\t00000000\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    "tun0\t00000000\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0\n"
+    "tun0\t00000080\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0\n"
+)
+
 
 def test_routes_are_read_without_the_default_route() -> None:
     assert routes(ROUTES) == [IPv4Network("192.0.2.0/24"), IPv4Network("192.168.128.0/17")]
@@ -39,5 +48,33 @@ def test_the_first_subnet_that_overlaps_nothing(taken: list[str], first: str) ->
     assert next(free_subnets(map(IPv4Network, taken))) == IPv4Network(first)
 
 
+def test_a_vpns_default_routes_take_no_subnet() -> None:
+    assert routes(VPN) == [IPv4Network("10.0.0.0/24")]
+    assert next(free_subnets(routes(VPN))) == IPv4Network("192.168.128.0/24")
+
+
+@pytest.mark.parametrize(
+    ("mask", "kept"), [("000000C0", False), ("000000FE", False), ("000000FF", True)]
+)
+def test_a_route_counts_from_8_bits_on(mask: str, kept: bool) -> None:
+    text = f"Iface\ntun0\t0000000A\t0\t3\t0\t0\t0\t{mask}\t0\t0\t0\n"
+    assert bool(routes(text)) is kept
+
+
+@pytest.mark.parametrize(
+    ("taken", "first"),
+    [
+        (["192.168.0.0/16"], "10.0.0.0/24"),
+        (["192.168.0.0/16", "10.0.0.0/24"], "10.1.0.0/24"),
+        (["192.168.0.0/16", "10.0.0.0/9"], "10.128.0.0/24"),
+        (["192.168.0.0/16", "10.0.0.0/8"], "172.16.0.0/24"),
+        (["192.168.0.0/16", "10.0.0.0/8", "172.16.0.0/13"], "172.24.0.0/24"),
+    ],
+)
+def test_the_other_private_ranges_come_next(taken: list[str], first: str) -> None:
+    assert next(free_subnets(map(IPv4Network, taken))) == IPv4Network(first)
+
+
 def test_no_subnet_where_all_is_taken() -> None:
-    assert list(free_subnets([IPv4Network("192.168.0.0/16")])) == []
+    private = ["192.168.0.0/16", "10.0.0.0/8", "172.16.0.0/12"]
+    assert list(free_subnets(map(IPv4Network, private))) == []

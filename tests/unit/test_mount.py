@@ -175,7 +175,7 @@ def test_reading_a_mount(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [("", NotFound), (":x", NotFound), ("/none", NotFound), ("/:", ConfigError),
+    [("", ConfigError), (":x", ConfigError), ("/none", NotFound), ("/:", ConfigError),
      ("/", ConfigError), ("/:a:b", ConfigError), ("/etc/hostname", NotFound)],
 )  # fmt: skip
 def test_what_is_no_mount(text: str, error: type[Exception]) -> None:

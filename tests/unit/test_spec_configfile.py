@@ -21,6 +21,14 @@ def test_a_file_gives_the_settings_of_its_machine_table(tmp_path: Path) -> None:
     assert layer.values == {"cpus": 4, "mem": "8G", "image": "debian:12"}
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("\ufeff[machine]\ncpus = 2\n", encoding="utf-8")
+    layer = file_layer(file)
+    assert layer.values == {"cpus": 2}
+    assert layer.places == {"cpus": f"{file}:2"}
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[machine]\n"])
 def test_an_empty_file_has_no_settings(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.toml").write_text(text)

@@ -9,8 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from armvm.errors import ConfigError
+from armvm.spec.machine import Machine
 from armvm.spec.names import (
     check_machine_name,
+    check_new_name,
     check_object_name,
     check_user_name,
     next_name,
@@ -63,6 +65,23 @@ def test_an_ordinary_machine_name_is_taken_as_it_is(name: str) -> None:
     assert check_machine_name(name) == name
 
 
+@pytest.mark.parametrize(
+    "name", ["localhost", "ip6-localhost", "ip6-allnodes", "localdomain", "7", "127", "0x7f000001"]
+)
+def test_a_new_machine_takes_no_name_of_ssh_or_the_resolver(name: str) -> None:
+    with pytest.raises(ConfigError, match="resolver") as caught:
+        check_new_name(name)
+    assert caught.value.hint
+    assert check_machine_name(name) == name, "one that there is already can be removed"
+    with pytest.raises(ConfigError, match="resolver"):
+        Machine(name=name)
+
+
+@pytest.mark.parametrize("name", ["localhost-1", "a", "1-2", "7a", "0xg", "arm64-01"])
+def test_another_name_can_be_a_new_machines(name: str) -> None:
+    assert check_new_name(name) == name
+
+
 @given(st.one_of(st.text(), st.from_regex(r"[a-z0-9-]{0,70}", fullmatch=True)))
 @example("a\n")
 def test_what_is_accepted_is_an_rfc_1123_label(name: str) -> None:
@@ -89,7 +108,10 @@ def test_an_odd_user_name_is_refused(name: str) -> None:
         check_user_name(name)
 
 
-@pytest.mark.parametrize("name", ["root", "daemon", "sshd", "nobody"])
+@pytest.mark.parametrize(
+    "name",
+    "root daemon sshd nobody operator www-data staff sudo docker wheel systemd-network".split(),
+)
 def test_accounts_that_exist_already_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="already") as caught:
         check_user_name(name)

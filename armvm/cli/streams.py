@@ -1,0 +1,64 @@
+"""Standard output as it may be: without some characters, full, or closed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import Any
+
+from armvm.errors import OutputFailed
+
+
+class _Raw(io.FileIO):
+    """Standard output's file; an error in writing it cannot be taken for any other."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes. Raises OutputFailed, or BrokenPipeError when the reader has left."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputFailed(
+                f"standard output cannot be written: {error.strerror}",
+                hint="the command may have done its work: look before you run it again",
+            ) from error
+
+
+def prepare() -> None:
+    """Make the standard streams such that every command can use them."""
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        _occupy(number, mode)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Raw(1, "w", closefd=False)),
+        encoding=sys.stdout.encoding if sys.stdout else None,
+        errors="replace",  # a character that the terminal lacks is no reason to fail
+        line_buffering=os.isatty(1),
+    )
+
+
+def discard() -> None:
+    """Send what is still to be written nowhere, so that Python's end has no error to tell."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+
+
+def _occupy(number: int, mode: int) -> None:
+    """Open a descriptor that is closed, or the next file would get it and all that is printed.
+
+    Standard output is opened for reading: to write it fails, as when it was closed.
+    """
+    try:
+        os.fstat(number)
+    except OSError:
+        nowhere = os.open(os.devnull, mode)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)

@@ -1,0 +1,47 @@
+"""Standard streams that cannot take all that is written: of another encoding, full, closed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import ARMVM, armvm, environment
+
+
+def shell(redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f"exec {shlex.join([*ARMVM, *words])} {redirection}"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_characters_that_the_terminal_lacks_are_replaced(encoding: str) -> None:
+    done = armvm("explain", "seed", env={"PYTHONIOENCODING": encoding}).ok()
+    assert done.out
+
+
+@pytest.mark.parametrize(
+    ("redirection", "why"),
+    [(">/dev/full", os.strerror(28)), (">&-", os.strerror(9))],
+    ids=["full", "closed"],
+)
+def test_output_that_cannot_be_written_is_told(redirection: str, why: str) -> None:
+    done = shell(redirection, "--version")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"armvm: standard output cannot be written: {why}\n")
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_with_standard_error_closed_nothing_goes_to_standard_output(tmp_path: Path) -> None:
+    done = shell("2>&- <&-", "seed", "-o", str(tmp_path / "x"), "--ssh-key", "/none")
+    assert (done.returncode, done.stdout) == (4, "")
