@@ -36,6 +36,7 @@ def test_a_machine_is_defined_started_and_outlives_its_daemon(place: Place) -> N
     name = fresh_name()
     place.armvm("create", "--name", name, *SMALL, "--no-start").ok()
     try:
+        place.virsh("net-destroy", "armvm")  # it is started with the machine
         place.armvm("start", name).ok()
         place.host.run("systemctl", "restart", "libvirtd").ok()
         [seen] = [one for one in place.armvm("list", "--json").ok().json if one["name"] == name]
