@@ -21,14 +21,15 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "boot/test_slow.py",
         "boot/test_console.py",
     ),
+    # Slow ones.
     ("boot/test_tuned.py",),
+    ("boot/test_warm_verbs.py",),
     # Those that make root file systems: they share one, and the host's table of handlers.
     ("boot/test_rootfs.py", "libvirt/test_rootfs_real.py", "libvirt/test_binfmt_real.py"),
     # The golden in a save image: tests.boot.conftest.saved.
     ("boot/test_warm_background.py", "boot/test_warm_routes.py"),
     # An ordinary user with a session daemon of his own.
     ("boot/test_session.py", "boot/test_verbs_session.py", "boot/test_build.py"),
-    ("boot/test_warm_verbs.py",),
     ("remote/test_remote.py",),
     ("hosts/test_quick.py",),
     ("boot/test_system.py",),

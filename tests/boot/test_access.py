@@ -189,6 +189,7 @@ def test_a_screenshot_needs_a_screen(machine: str, tmp_path: Path) -> None:
     assert not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.slow
 def test_a_directory_of_the_host_is_mounted_for_good(machine: str, tmp_path: Path) -> None:
     """The first one restarts the machine: its memory was private. The second does not."""
     first, second = tmp_path / "first one", tmp_path / "second"

@@ -90,6 +90,7 @@ def test_an_error_in_the_background_is_told_by_wait(pair: Pair) -> None:
     assert armvm("ssh", pair.bad, "--", "hostname").ok().out.strip() == pair.bad, "it stays"
 
 
+@pytest.mark.slow
 def test_nothing_runs_twice_when_it_boots(pair: Pair) -> None:
     """And it is who it was, at the address that it had."""
     name = pair.good["name"]

@@ -18,6 +18,7 @@ from armvm.paths import state_dir
 from tests.boot.conftest import BOOT_TIMEOUT, POOL
 from tests.support import armvm, fresh_name
 
+pytestmark = pytest.mark.slow
 CLONE_TIMEOUT = 180
 #: A disk size that no other golden has, so that none of another test fits.
 SHAPE = ("--preset", "minimal", "--network", "user", "--disk", "6G")
@@ -137,7 +138,6 @@ def test_clones_outlive_their_golden(story: Story, tmp_path: Path) -> None:
     subprocess.run(compared, check=True, capture_output=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", ["01", "02"], ids=["while it ran", "while it was off"])
 def test_a_clone_that_was_flattened_boots(story: Story, number: str) -> None:
     clone = f"{story.prefix}-{number}"
@@ -150,7 +150,6 @@ def test_a_clone_that_was_flattened_boots(story: Story, number: str) -> None:
     assert ssh(clone, "sudo cat /root/mine") == clone
 
 
-@pytest.mark.slow
 def test_a_golden_of_a_machine_in_system_mode(story: Story) -> None:
     golden, copy = f"{story.prefix}-gold", f"{story.prefix}-copy"
     try:
