@@ -118,8 +118,13 @@ def _machine_options(
         ),
     ] = None,
     user_data: Annotated[
-        Path | None,
-        typer.Option("--user-data", metavar="FILE", help="Your own cloud-init user-data."),
+        list[Path] | None,
+        typer.Option(
+            "--user-data",
+            metavar="FILE",
+            help="Your own cloud-init user-data, also compressed; -, standard input. Can be "
+            "repeated: cloud-configs are merged in order.",
+        ),
     ] = None,
     cpu: Annotated[
         str | None,
