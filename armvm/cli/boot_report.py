@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armvm.cli.context import open_host, print_json, progress_for
+from armvm.cli.context import check_file, open_host, print_json, progress_for
 from armvm.cli.options import Connect, Json, OptionalName, Quiet
 from armvm.spec.files import given_path
 
@@ -63,6 +63,7 @@ def boot_report(
     from armvm.provision.boot_report import shown_spans, write_picture
     from armvm.provision.pick import pick
 
+    check_file(svg)
     report = ask(*pick(open_host(connect), name), progress_for(quiet))
     spans = shown_spans(report, top)
     if svg is not None:

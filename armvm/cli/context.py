@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from armvm.progress import Live, Plain, Progress, Quiet, size_text
 
@@ -24,6 +24,28 @@ def progress_for(quiet: bool) -> Progress:
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Live(sys.stderr)
     return Plain(sys.stderr)
+
+
+def standard_output(what: str, *, json: bool = False) -> BinaryIO:
+    """Return standard output for the bytes of *what*. Raises UsageError on a terminal."""
+    from armvm.errors import UsageError
+
+    if json:
+        raise UsageError(f"--json and {what} cannot both go to standard output")
+    if sys.stdout.isatty():
+        raise UsageError(f"a terminal is no place for {what}", hint="--output FILE, or | …")
+    return sys.stdout.buffer
+
+
+def check_file(path: Path | None) -> None:
+    """Refuse ``-``, which means standard output elsewhere, where only a file can be written."""
+    from armvm.errors import UsageError
+
+    if path is not None and str(path) == "-":
+        raise UsageError(
+            "cannot write to standard output here: a file is needed",
+            hint="name a file, or /dev/shm/… for one in memory",
+        )
 
 
 def open_host(connect: str | None) -> Any:

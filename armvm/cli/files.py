@@ -28,7 +28,9 @@ _XML_EXAMPLES = """Examples:
 
 _SEED_EXAMPLES = """Examples:
 
-  armvm seed --name pi --user alice --output seed.iso"""
+  armvm seed --name pi --user alice --output seed.iso
+
+  armvm seed --user-data - --output - < setup.yaml > seed.iso"""
 
 
 @with_machine_options
@@ -69,7 +71,11 @@ def seed(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="The ISO file to write.", parser=given_path
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The ISO file to write; -, standard output.",
+            parser=given_path,
         ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
@@ -77,10 +83,16 @@ def seed(
 ) -> None:
     """Write a NoCloud seed (an ISO labelled cidata) to a file, and do nothing else.
 
-    It holds the guest's private ssh host key, so only you can read the file.
+    It holds the guest's private ssh host key, so only you can read the file; on standard output,
+    guarding it is up to you.
     """
-    from armvm.provision.seed import write_seed
+    from armvm.cli.context import standard_output
+    from armvm.provision.seed import make_seed, write_seed
 
+    if str(output) == "-":
+        stdout = standard_output("a seed", json=json)
+        stdout.write(make_seed(request(lambda: "arm64-01"))[0])
+        return
     facts = write_seed(request(lambda: "arm64-01"), output, force=force)
     if json:
         print_json(facts)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import print_json, progress_for
+from armvm.cli.context import check_file, print_json, progress_for
 from armvm.cli.options import Archive, Json, Packages, Quiet
 from armvm.spec.files import given_path
 
@@ -83,6 +83,7 @@ def build(
     from armvm.provision.local_images import build_local
     from armvm.provision.recipe import made
 
+    check_file(output)
     wanted = made(name, packages=tuple(packages or ()), kernel=kernel, size=size, mirror=mirror)
     built = build_local(
         wanted,

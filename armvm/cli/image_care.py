@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import open_host, print_json, print_rows, progress_for
+from armvm.cli.context import check_file, open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Quiet, References
 from armvm.progress import size_text
 from armvm.spec.files import given_path
@@ -133,6 +133,7 @@ def export(
     """Copy a cached image to a file, for other hosts and tools."""
     from armvm.provision.image_care import export_image
 
+    check_file(file)
     entry, target, shared = export_image(reference, file, force=force)
     if json:
         print_json(

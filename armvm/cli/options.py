@@ -124,9 +124,13 @@ def _machine_options(
         ),
     ] = None,
     user_data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--user-data", metavar="FILE", help="Your own cloud-init user-data.", parser=given_path
+            "--user-data",
+            metavar="FILE",
+            help="Your own cloud-init user-data, also compressed; -, standard input. Can be "
+            "repeated: cloud-configs are merged in order.",
+            parser=given_path,
         ),
     ] = None,
     cpu: Annotated[

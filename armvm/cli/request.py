@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from armvm.spec.machine import Machine
@@ -19,11 +18,13 @@ def machine_of(
     """Make the Machine from flags, environment, configuration files, preset and built-ins."""
     from armvm.paths import config_files
     from armvm.provision.credentials import login_keys
+    from armvm.provision.user_data import read_files
     from armvm.spec.configfile import file_layer
     from armvm.spec.layers import KEYS, Layer, environment_layer, resolve
     from armvm.spec.names import check_new_name
     from armvm.spec.presets import preset_layer
 
+    _check_standard_input(chosen)
     if chosen["name"] is not None:
         check_new_name(chosen["name"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
@@ -57,34 +58,23 @@ def machine_of(
         tuned=values["tuned"],
         ssh_keys=keys,
         own_key=own_key,
-        user_data=_read_user_data(chosen["user_data"]),
+        user_data=read_files(chosen["user_data"] or ()),
         password_hash=_ask_password() if chosen["password"] else None,
         preset=preset_name,
     )
 
 
-def _read_user_data(path: Path | None) -> str | None:
-    from armvm.errors import ConfigError, NotFound, PermissionDenied
-    from armvm.spec.names import shown
+def _check_standard_input(chosen: dict[str, Any]) -> None:
+    from armvm.errors import UsageError
 
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"there is no file {shown(str(path))} for --user-data",
-            hint="name one that is there; it begins with #cloud-config",
-        ) from error
-    except PermissionError as error:
-        raise PermissionDenied(
-            f"{path} cannot be read", hint="let this user read it, or name another file"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{shown(str(path))} is no user-data: {error}",
-            hint="cloud-init's user-data is UTF-8 text that begins with #cloud-config",
-        ) from error
+    asked = [path for path in chosen["user_data"] or () if str(path) == "-"]
+    if len(asked) > 1:
+        raise UsageError("--user-data - is there twice, but there is one standard input")
+    if asked and chosen["password"]:
+        raise UsageError(
+            "standard input cannot hold both --user-data and --password",
+            hint="write the user-data to a file",
+        )
 
 
 def _ask_password() -> str:

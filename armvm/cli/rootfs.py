@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import print_json, progress_for
+from armvm.cli.context import check_file, print_json, progress_for, standard_output
 from armvm.cli.options import Archive, Json, Packages, Quiet
 from armvm.spec.files import given_path
 
@@ -187,6 +186,7 @@ def to_image(
     """
     from armvm.provision import rootfs_image
 
+    check_file(output)
     made = rootfs_image.to_image(
         directory,
         as_name=as_name,
@@ -231,11 +231,10 @@ def to_tar(
     With owners as numbers, extended attributes, and the files always in the same order; without
     sockets and device files.
     """
-    from armvm.errors import UsageError
     from armvm.provision.rootfs_tar import to_tar as archive
 
-    if output == "-" and sys.stdout.isatty():
-        raise UsageError("a terminal is no place for an archive", hint="--output FILE, or | …")
+    if output == "-":
+        standard_output("an archive")
     target = None if output == "-" else given_path(output)
     archive(directory, target, force=force, progress=progress_for(quiet))
     if target is not None:

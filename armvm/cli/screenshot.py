@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from armvm.cli.context import open_host, print_json
+from armvm.cli.context import check_file, open_host, print_json
 from armvm.cli.options import Connect, Json, Name
 from armvm.spec.files import given_path
 
@@ -35,6 +35,7 @@ def screenshot(
     from armvm.provision.pick import pick
     from armvm.provision.screenshot import screenshot as take
 
+    check_file(file)
     connection = open_host(connect)
     domain, _ = pick(connection, name)
     done = take(connection, domain, file, screen=screen)

@@ -6,31 +6,21 @@ config version 2".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from armvm.errors import ConfigError
+from armvm.guest.archive import MERGE_HOW, archive, with_ours
 from armvm.guest.identity import Identity
 from armvm.guest.preset_documents import preset_documents
+from armvm.guest.user_data import kind, message, read_user_data
 from armvm.paths import resources
 from armvm.spec.machine import Machine
 from armvm.spec.system import OperatingSystem
 
-#: The first characters of user-data that cloud-init takes and that is no cloud-config.
-_OTHER_FORMATS = (
-    "#!",
-    "#include",
-    "#cloud-boothook",
-    "#cloud-config-archive",
-    "#cloud-config-jsonp",
-    "#part-handler",
-    "## template:",
-    "Content-Type:",
-    "MIME-Version:",
-)
-#: The largest user-data armvm takes, in characters: real documents have a thousandth of it.
-MAX_USER_DATA = 1 << 20
+#: Beginnings of user-data that cannot hold a cloud-config.
+_SCRIPTS = ("#!", "#cloud-boothook")
 #: Lists that grow when two documents are merged; all other lists are replaced.
 _GROWING = frozenset(
     {"users", "packages", "write_files", "runcmd", "bootcmd", "ssh_authorized_keys"}
@@ -87,9 +77,11 @@ def compose(
     Those for a *clone* that runs already keep cloud-init from removing the ssh host key before
     it writes it again: somebody may be logging in.
 
-    The user's own cloud-config is merged on top. Another kind of user-data (a script, an
-    #include) is passed on as it is, and what armvm has to say goes into vendor-data, which
-    cloud-init merges below it. Raises ConfigError when the user-data is neither.
+    The user's own cloud-config is merged on top. A script is passed on as it is, and what armvm
+    has to say goes into vendor-data, which cloud-init merges below it. But vendor-data's lists
+    are replaced: any other user-data, which may hold a cloud-config, becomes part of an archive
+    whose last part is armvm's own. Raises ConfigError for what cloud-init would not take, or
+    what cannot be merged.
     """
     family = system.family if system else None
     netplan = system is None or system.netplan
@@ -110,10 +102,13 @@ def compose(
     local = debian_like and offline
     if local:
         ours = merge(ours, _read("local"))
-    if isinstance(theirs, str):
-        user_data, vendor_data = theirs, _dump_config(ours)
+    vendor_data: dict[str, Any] = {}
+    if not isinstance(theirs, str):
+        user_data = _dump_config(merge(*_one_account(ours, theirs or {})))
+    elif _is_script(theirs):
+        user_data, vendor_data = theirs, ours
     else:
-        user_data, vendor_data = _dump_config(merge(ours, theirs or {})), _dump_config({})
+        user_data = with_ours(theirs, _dump_config({**ours, "merge_how": MERGE_HOW}))
     return Documents(
         user_data=user_data,
         meta_data=dump(
@@ -124,58 +119,15 @@ def compose(
             }
         ),
         network_config=dump(_read("network-config")) if netplan else None,
-        vendor_data=vendor_data,
+        vendor_data=_dump_config(vendor_data),
     )
 
 
-def read_user_data(text: str) -> dict[str, Any] | str:
-    """Return a cloud-config document as a mapping, or text of another format unchanged.
-
-    Raises ConfigError for anything that cloud-init would not take, with the line.
-    """
-    import yaml
-
-    if len(text) > MAX_USER_DATA:
-        raise ConfigError(f"--user-data is larger than {MAX_USER_DATA >> 20} MiB")
-    text = text.removeprefix("\ufeff")  # cloud-init knows no format behind a byte order mark
-    first = text.split("\n", 1)[0].strip()
-    if first != "#cloud-config":
-        if text.startswith(_OTHER_FORMATS):
-            return text
-        raise ConfigError(
-            "--user-data is nothing that cloud-init takes",
-            detail=f"its first line is {first[:80]!a}",
-            hint="begin the file with the line #cloud-config, or with #! for a script",
-        )
-    try:
-        document = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(
-            f"--user-data is not YAML: {where}{error.problem or error}",
-            hint="check its indentation and quotes",
-        ) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(
-            f"--user-data is not YAML: line {line}: {error.character:#04x} is no character for it"
-        ) from error
-    # PyYAML lets nonsense such as a date of month 13 or very deep nesting through to Python.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--user-data is not YAML: {type(error).__name__}: {error}") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigError(
-            "--user-data is YAML, but not a mapping of cloud-config keys",
-            hint="for example: packages: [git]",
-        )
-    return document
-
-
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *below* with *above* merged in: mappings key by key, known lists appended."""
+    """Return *below* with *above* merged in: mappings key by key, known lists appended.
+
+    A null adds nothing to a list or a mapping.
+    """
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -183,9 +135,79 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = merge(old, value)
         elif key in _GROWING and isinstance(old, list) and isinstance(value, list):
             merged[key] = [*old, *value]
-        else:
+        elif value is not None or not isinstance(old, list | dict):
             merged[key] = value
     return merged
+
+
+def together(texts: Sequence[str]) -> str:
+    """Return several user-data as one: cloud-configs merged in order, then scripts.
+
+    Raises ConfigError as `read_user_data` does, and where cloud-init's own rules, which replace
+    lists, would merge them.
+    """
+    if len(texts) == 1:
+        return texts[0]
+    config: dict[str, Any] = {}
+    parts = []
+    for document in map(read_user_data, texts):
+        if isinstance(document, str):
+            parts.append(document)
+        else:
+            config = merge(config, document)
+    if not parts:
+        return _dump_config(config)
+    unseen = [part for part in parts if not _is_script(part)]
+    if len(unseen) + bool(config) > 1:
+        raise ConfigError(
+            "several --user-data: a template, an include or an archive cannot be merged",
+            detail="cloud-init would replace the lists of one by those of the other",
+            hint="write them into one file; cloud-configs and scripts can be given together",
+        )
+    return archive([_dump_config(config), *parts] if config else parts).as_string()
+
+
+def _is_script(text: str) -> bool:
+    return message(text) is None and kind(text) in _SCRIPTS
+
+
+def _one_account(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return two documents of which only one has an entry for armvm's user.
+
+    cloud-init takes the first entry's values of two. Those for the image's default user, which
+    may be the same one, win over both: there armvm's keys are added.
+    """
+    account, *others = ours["users"]
+    keys, entries = account["ssh_authorized_keys"], []
+    for entry in theirs.get("users", ()):
+        if isinstance(entry, dict):
+            entry = _spelled(entry)
+            if entry.get("name") == account["name"]:
+                account = merge(account, entry)
+                continue
+            if entry.get("name", "default") == "default":
+                entry = _with_keys(entry, keys)
+        entries.append(entry)
+    changed = {**theirs, "users": entries}
+    default = theirs.get("user")
+    if isinstance(default, dict) and default.get("name", account["name"]) == account["name"]:
+        changed["user"] = _with_keys(_spelled(default), keys)
+    return {**ours, "users": [account, *others]}, changed
+
+
+def _spelled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of `users` with its keys as cloud-init spells them, and lists of keys."""
+    told = {key.replace("-", "_").strip(): value for key, value in entry.items()}
+    keys = told.get("ssh_authorized_keys")
+    return {**told, "ssh_authorized_keys": [keys]} if isinstance(keys, str) else told
+
+
+def _with_keys(entry: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    if not isinstance(entry.get("ssh_authorized_keys"), list):
+        return entry
+    return merge({"ssh_authorized_keys": keys}, entry)
 
 
 def _cloud_config(

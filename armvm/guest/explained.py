@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from armvm.guest.archive import taken_apart
+
 #: Keys whose text is a secret.
 _SECRET = re.compile(r"(_private|passwd|password)\Z")
 HIDDEN = "(a secret: not shown)"
@@ -32,16 +34,23 @@ def keys(files: Mapping[str, bytes]) -> Iterator[Key]:
 
     for file, data in files.items():
         text = data.decode(errors="replace")
+        parts = taken_apart(text)
+        if parts is not None:
+            theirs, text = parts
+            yield Key(file=file, path="", line=f"{_first(theirs)} …", depth=0)
         try:
             document = yaml.safe_load(text)
         except yaml.YAMLError:
             document = None
         mapping = isinstance(document, dict)
         if file.endswith("user-data") and not (mapping and text.startswith("#cloud-config")):
-            first = text.split("\n", 1)[0]
-            yield Key(file=file, path="", line=f"{first} …", depth=0)
+            yield Key(file=file, path="", line=f"{_first(text)} …", depth=0)
         elif mapping:
             yield from _walk(file, document, "", 0)
+
+
+def _first(text: str) -> str:
+    return text.split("\n", 1)[0]
 
 
 def _walk(file: str, table: Mapping[str, Any], above: str, depth: int) -> Iterator[Key]:

@@ -1,7 +1,7 @@
 """The seed of a machine made into another's: with a new host name, or a new identity too.
 
-What the user wrote into it stays. A document that is no cloud-config (a script) is passed on; what
-armvm has to say is in the vendor-data then, and is changed there.
+What the user wrote into it stays. A document that is no cloud-config is passed on; what armvm has
+to say is in the vendor-data then, or in a part of its own, and is changed there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from armvm.errors import StorageError
+from armvm.guest.archive import with_changed
 from armvm.guest.documents import Documents, dump
 from armvm.guest.identity import Identity
 
@@ -82,13 +83,16 @@ def _changed(
 ) -> Documents:
     import yaml
 
+    def ours(text: str) -> str:
+        document = yaml.safe_load(text) or {}
+        config(document)
+        return _CONFIG + dump(document)
+
     try:
         changed = {name: data.decode() for name, data in files.items()}
         for name in ("user-data", "vendor-data"):
-            if changed[name].startswith(_CONFIG):
-                document = yaml.safe_load(changed[name]) or {}
-                config(document)
-                changed[name] = _CONFIG + dump(document)
+            text = changed[name]
+            changed[name] = ours(text) if text.startswith(_CONFIG) else with_changed(text, ours)
         data = yaml.safe_load(changed["meta-data"])
         meta(data)
     except (KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:

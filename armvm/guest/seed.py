@@ -13,7 +13,7 @@ from armvm.guest.documents import Documents
 
 LABEL = "cidata"
 #: Bytes that a golden's seed takes: until its clones boot again, theirs can be no larger. The
-#: largest user-data (documents.MAX_USER_DATA) fits, but for letters that take more bytes.
+#: largest user-data (user_data.MAX_USER_DATA) fits, but for letters that take more bytes.
 SEED_ROOM = 2 << 20
 
 

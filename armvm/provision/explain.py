@@ -20,7 +20,7 @@ from armvm.provision.ssh import endpoint
 
 NOT_OURS = "Not armvm's: by libvirt when the machine was defined, or by another tool."
 THEIRS = "Not armvm's: from your own user-data."
-SCRIPT = "Your own user-data, passed on as it is; what armvm has to say is in vendor-data."
+SCRIPT = "Your own user-data, passed on as it is; armvm's own follows it, or is in vendor-data."
 
 
 @dataclass(frozen=True, kw_only=True)

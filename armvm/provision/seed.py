@@ -23,10 +23,7 @@ def write_seed(machine: Machine, output: Path, *, force: bool) -> dict[str, Any]
     Raises Conflict when the file exists and *force* is not given, PermissionDenied or
     StorageError when it cannot be written.
     """
-    source = ImageSource(reference=machine.image, location="", system=guess_system(machine.image))
-    identity = new_identity(machine.name)
-    user = user_of(machine, source)
-    data = seed_image(compose(machine, identity, user, system=source.system))
+    data, facts = make_seed(machine)
     if os.path.lexists(output) and not force:
         raise Conflict(f"{output} exists already", hint="--force overwrites it")
     try:
@@ -37,8 +34,16 @@ def write_seed(machine: Machine, output: Path, *, force: bool) -> dict[str, Any]
         raise PermissionDenied(f"{output} cannot be written: {error.strerror}") from error
     except OSError as error:
         raise StorageError(f"{output} cannot be written: {error.strerror}") from error
-    return {
-        "path": str(output),
+    return {"path": str(output), **facts}
+
+
+def make_seed(machine: Machine) -> tuple[bytes, dict[str, Any]]:
+    """Return the seed of *machine* as an ISO image, and its facts."""
+    source = ImageSource(reference=machine.image, location="", system=guess_system(machine.image))
+    identity = new_identity(machine.name)
+    user = user_of(machine, source)
+    data = seed_image(compose(machine, identity, user, system=source.system))
+    return data, {
         "label": "cidata",
         "size": len(data),
         "user": user,

@@ -29,10 +29,18 @@ write_files:
         indented: "quoted"
 runcmd:
   - [touch, /var/tmp/done]
-  - echo "a: b" > /var/tmp/odd
+  - 'echo "a: b" > /var/tmp/odd'
 ssh_keys:
   ecdsa_public: ecdsa-sha2-nistp256 AAAA x
 power_state: {mode: reboot, condition: false}
+"""
+
+TEMPLATE = """\
+## template: jinja
+#cloud-config
+users: [{name: bob}]
+runcmd:
+  - echo {{ v1.local_hostname }} > /var/tmp/name
 """
 
 MACHINES: dict[str, dict[str, Any]] = {
@@ -46,6 +54,7 @@ MACHINES: dict[str, dict[str, Any]] = {
     "fedora": {},
     "alpine": {},
     "script": {"user_data": "#!/bin/sh\necho hello\n"},
+    "template": {"user_data": TEMPLATE},
 }
 
 

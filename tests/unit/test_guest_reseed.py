@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from armvm.errors import StorageError
+from armvm.guest.archive import taken_apart
 from armvm.guest.documents import Documents, compose
 from armvm.guest.identity import new_identity
 from armvm.guest.reseed import reidentified, renamed
@@ -23,6 +24,16 @@ packages: [nginx]
 bootcmd: [echo mine]
 write_files:
   - {path: /x, content: "one\\ntwo é\\n"}
+"""
+MIME = """Content-Type: multipart/mixed; boundary="x"
+MIME-Version: 1.0
+
+--x
+Content-Type: text/cloud-config
+
+users: [bob]
+
+--x--
 """
 
 
@@ -74,6 +85,22 @@ def test_beside_a_script_it_is_the_vendor_data_that_changes() -> None:
     after = reidentified(before.files(), "old", "new", OTHER)
     assert after.user_data == before.user_data
     assert config(after.vendor_data)["ssh_keys"]["ed25519_public"] == OTHER.host_key.public
+
+
+@pytest.mark.parametrize("theirs", ["## template: jinja\n#cloud-config\nusers: [é]\n", MIME])
+def test_beside_a_template_or_an_archive_it_is_armvms_part_that_changes(theirs: str) -> None:
+    before = seed(theirs)
+    after = reidentified(before.files(), "old", "new", OTHER)
+    was, told = taken_apart(before.user_data), taken_apart(after.user_data)
+    assert was and told
+    assert was[0] == told[0] == theirs
+    assert config(was[1])["ssh_keys"]["ed25519_public"] == IDENTITY.host_key.public
+    document = config(told[1])
+    assert document["ssh_keys"]["ed25519_public"] == OTHER.host_key.public
+    assert (document["hostname"], document["merge_how"]) == ("new", config(was[1])["merge_how"])
+    again = taken_apart(renamed(after.files(), "new", "third").user_data)
+    assert again and config(again[1])["hostname"] == "third"
+    assert after.vendor_data == before.vendor_data
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from armvm.errors import ArmvmError, Conflict, NotFound, StorageError
 from armvm.guest.seed import read_seed
 from armvm.provision.seed import write_seed
 from armvm.spec.machine import Machine
+from tests.support import ARMVM, armvm, environment
 
 MACHINE = Machine(name="pi", image="local:debian-12")
 
@@ -63,3 +66,41 @@ def test_places_that_cannot_hold_it(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         write_seed(MACHINE, tmp_path, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_dash_is_standard_input_and_output(tmp_path: Path) -> None:
+    more = tmp_path / "more.gz"
+    more.write_bytes(gzip.compress(b"#cloud-config\npackages: [vim]\n"))
+    options = ("--image=local:debian-12", "--user-data=-", f"--user-data={more}", "--output=-")
+    done = subprocess.run(
+        [*ARMVM, "seed", *options],
+        input=b"#cloud-config\npackages: [git]\n",
+        stdout=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+        check=True,
+    )
+    told = yaml.safe_load(read_seed(done.stdout)["user-data"])
+    assert told["packages"] == ["git", "vim"]
+    assert list(tmp_path.iterdir()) == [more]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("seed", "--output=-", "--json"),
+        ("seed", "--output=x", "--user-data=-", "--user-data=-"),
+        ("seed", "--output=x", "--user-data=-", "--password"),
+        ("image", "export", "ubuntu:24.04", "-"),
+        ("image", "build", "debian:99", "--output=-"),
+        ("rootfs", "to-image", ".", "--output=-"),
+        ("screenshot", "m", "-"),
+        ("boot-report", "m", "--svg=-"),
+    ],
+    ids=" ".join,
+)
+def test_a_dash_is_no_files_name(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = armvm(*options, cwd=tmp_path, stdin="")
+    assert (done.code, done.out) == (2, "")
+    assert "standard" in done.err or "--json" in done.err
+    assert not list(tmp_path.iterdir())

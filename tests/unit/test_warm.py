@@ -27,9 +27,10 @@ from armvm.errors import (
     UsageError,
 )
 from armvm.guest import rebirth, reborn
-from armvm.guest.documents import MAX_USER_DATA, compose
+from armvm.guest.documents import compose
 from armvm.guest.identity import new_identity
 from armvm.guest.seed import SEED_ROOM, seed_image
+from armvm.guest.user_data import MAX_USER_DATA
 from armvm.host import channel, memory, memory_cow
 from armvm.host.domain_xml import DomainSpec, build
 from armvm.host.facts import Accelerator, HostFacts
