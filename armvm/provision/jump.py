@@ -71,7 +71,7 @@ def jump_of(uri: str) -> Jump | None:
     user = unquote(parts.username or "")
     for word in (parts.hostname, user):
         if word.startswith("-") or not word.isprintable() or any(c in word for c in " '\"`$;&|<>"):
-            raise UsageError(f"{shown(word)} is the name of no host or user of one")
+            raise UsageError(f"{shown(word)} is not a valid host or user name")
     query = dict(parse_qsl(parts.query))
     return Jump(
         host=parts.hostname,
@@ -120,8 +120,8 @@ def need_way(uri: str, name: str) -> None:
     raise MissingCapability(
         f"{name} has user networking: only {host_of(uri)} itself reaches it, and "
         f"{urlsplit(uri).scheme} leads to libvirt alone",
-        hint=f"connect by ssh: {ssh_uri(uri)}; or use 'armvm exec' and 'armvm console', which "
-        "need no network",
+        hint=f"connect by ssh: {ssh_uri(uri)}; or use 'armvm exec' and 'armvm console': they "
+        "work without a network",
     )
 
 
@@ -134,8 +134,8 @@ def need_jump(uri: str, name: str) -> None:
     if jump is not None and trouble(jump) == PROHIBITED:
         raise MissingCapability(
             f"{name} cannot be reached through {jump.host}: {PROHIBITED}",
-            hint="'armvm exec' and 'armvm console' need no way but libvirt's; 'armvm doctor' looks "
-            "at this one",
+            hint="'armvm exec' and 'armvm console' work over libvirt's connection; 'armvm doctor' "
+            "checks this way",
         )
 
 
