@@ -6,25 +6,41 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from armvm.errors import OutputFailed
 
 
-class _Raw(io.FileIO):
-    """Standard output's file; an error in writing it cannot be taken for any other."""
+class _Output(io.BufferedWriter):
+    """Standard output's buffer; an error in writing it cannot be taken for any other.
+
+    The file below is Python's own: a signal that comes in just after a write must not leave in
+    the buffer what was written.
+    """
 
     def write(self, data: Any) -> int:
         """Write bytes. Raises OutputFailed, or BrokenPipeError when the reader has left."""
-        try:
+        with _told():
             return super().write(data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputFailed(
-                f"standard output cannot be written: {error.strerror}",
-                hint="the command may have done its work: look before you run it again",
-            ) from error
+
+    def flush(self) -> None:
+        """Write what is left. Raises as `write` does."""
+        with _told():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(
+            f"standard output cannot be written: {error.strerror}",
+            hint="the command may have done its work: look before you run it again",
+        ) from error
 
 
 def prepare() -> None:
@@ -34,7 +50,7 @@ def prepare() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_Raw(1, "w", closefd=False)),
+        _Output(io.FileIO(1, "w", closefd=False)),
         encoding=sys.stdout.encoding if sys.stdout else None,
         errors="replace",  # a character that the terminal lacks is no reason to fail
         line_buffering=os.isatty(1),

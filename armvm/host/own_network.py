@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import time
-from copy import deepcopy
 from pathlib import Path
 
 import libvirt
@@ -106,14 +105,9 @@ def rename(connection: Connection, old: str, new: str) -> None:
     with shielded(), errors(f"keeping the address of {new}"):
         network = _find(connection)
         for entry in [] if network is None else _entries(parse(network.XMLDesc(0)), None, old):
-            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, entry)
-            renamed = deepcopy(entry)
-            renamed.set("name", new)
-            try:
-                _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, renamed)
-            except libvirt.libvirtError:
-                _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, entry)
-                raise
+            # In one step: an address that is free for a moment may be another process's the next.
+            entry.set("name", new)
+            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY, entry)
 
 
 def reserved(connection: Connection, name: str) -> str | None:

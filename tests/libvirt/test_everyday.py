@@ -34,6 +34,7 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
         "image": str(image),
         "network": "armvm",
         "ssh": None,
+        "via": None,
     }
     shown = world.armvm("show", name, "--json").ok().json
     assert shown["pool"] == world.pool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,36 @@ def test_output_that_cannot_be_written_is_told(redirection: str, why: str) -> No
 def test_with_standard_error_closed_nothing_goes_to_standard_output(tmp_path: Path) -> None:
     done = shell("2>&- <&-", "seed", "-o", str(tmp_path / "x"), "--ssh-key", "/none")
     assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_what_a_signal_interrupts_is_not_written_twice() -> None:
+    """Ctrl-C just after a write: what is in the buffer then is written once more at the end."""
+    script = """
+import signal, sys
+from armvm.cli.streams import prepare
+prepare()
+armed = False
+def interrupt(*_):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+number = 0
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+while number < 5000:
+    number += 1
+    try:
+        armed = True
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+        armed = False
+    except KeyboardInterrupt:
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    numbers = done.stdout.split()
+    assert len(numbers) > 1000
+    assert len(numbers) == len(set(numbers))
