@@ -13,9 +13,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 #: Groups in the order in which they begin, by the names of their files below tests/.
 GROUPS: tuple[tuple[str, ...], ...] = (
-    # The golden whose memory is shared: tests.boot.conftest.golden.
+    # The goldens: tests.boot.conftest.golden, and saved, which is slow.
     (
         "boot/test_warm.py",
+        "boot/test_warm_background.py",
+        "boot/test_warm_routes.py",
         "boot/test_access.py",
         "boot/test_verbs.py",
         "boot/test_slow.py",
@@ -26,13 +28,12 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("boot/test_warm_verbs.py",),
     # Those that make root file systems: they share one, and the host's table of handlers.
     ("boot/test_rootfs.py", "libvirt/test_rootfs_real.py", "libvirt/test_binfmt_real.py"),
-    # The golden in a save image: tests.boot.conftest.saved.
-    ("boot/test_warm_background.py", "boot/test_warm_routes.py"),
     # An ordinary user with a session daemon of his own.
     ("boot/test_session.py", "boot/test_verbs_session.py", "boot/test_build.py"),
     ("remote/test_remote.py",),
     ("hosts/test_quick.py",),
     ("boot/test_system.py",),
+    # Slow ones.
     ("boot/test_ubuntu.py",),
     ("boot/test_fast.py",),
 )

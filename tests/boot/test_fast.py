@@ -1,4 +1,4 @@
-"""A fast machine: the image's kernel from outside, on a disk that is never flushed."""
+"""A fast machine in system mode, in detail; tests.boot.test_session boots one for every change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from tests.boot.conftest import BOOT_TIMEOUT, Guest
 from tests.support import armvm, fresh_name
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fast(debian_image: Path) -> Iterator[Guest]:
@@ -22,7 +24,7 @@ def fast(debian_image: Path) -> Iterator[Guest]:
         timeout=BOOT_TIMEOUT,
     )
     try:
-        yield Guest(name=name, user="debian", created=created.ok().json, env={})
+        yield Guest(name=name, user="debian", created=created.ok().json, said=created.err, env={})
     finally:
         armvm("delete", "--yes", name, "--connect", "qemu:///system")
 
@@ -67,7 +69,6 @@ def test_it_reboots_by_itself(fast: Guest) -> None:
     assert armvm("show", fast.name, "--json").ok().json["state"] == "shut off"
 
 
-@pytest.mark.slow
 def test_it_shuts_down_when_asked(fast: Guest) -> None:
     armvm("start", "--wait", fast.name, timeout=BOOT_TIMEOUT).ok()
     armvm("stop", fast.name, timeout=700).ok()

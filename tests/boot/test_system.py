@@ -26,6 +26,15 @@ def test_ready_means_every_stage_was_seen_in_order(guest: Guest) -> None:
     assert guest.created["ready_seconds"] == times[-1] > 1
 
 
+def test_its_image_is_what_the_catalog_names(guest: Guest) -> None:
+    assert guest.said.count("the signature is not checked (verify = digest)") == 1
+    shown = armvm("show", guest.name, "--json").ok().json
+    image = shown["image"]
+    assert (image["reference"], image["serial"]) == ("ubuntu:24.04", "20260911")
+    assert (image["system"], image["verified"]) == ("ubuntu 24.04", "catalog-digest")
+    assert "without a signature" in shown["provenance"]
+
+
 def test_it_is_arm64(guest: Guest) -> None:
     assert guest.ssh("uname", "-m").ok().out.strip() == "aarch64"
 

@@ -1,7 +1,7 @@
-"""The Ubuntu path: simplestreams from a local server; and what an unlucky boot is told to be.
+"""What an unlucky boot is told to be, on the Ubuntu path.
 
 One boot for all of it: Microsoft's keys in the firmware, a time-out on the way, and a cloud-init
-that ends in error.
+that ends in error. The guest that all tests share comes on the same path: tests.boot.conftest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.support import armvm
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
+@pytest.mark.slow
 def test_ubuntu_boots_from_a_server_with_its_layout(
     debian_image: Path, tmp_path: Path, name: str
 ) -> None:

@@ -1,6 +1,6 @@
 """A machine's week, on real guests: one clone lives through all verbs, its copy boots as itself.
 
-The tests are chapters, in order; the only boot among them is the copy's.
+The tests are chapters, in order; the only boot among them, the copy's, is slow.
 """
 
 from __future__ import annotations
@@ -104,9 +104,17 @@ def test_a_snapshot_is_taken_of_a_guest_that_writes(names: tuple[str, str, str])
     assert leftovers(name) == []
 
 
-def test_a_copy_boots_as_itself(names: tuple[str, str, str]) -> None:
+def test_a_copy_has_an_identity_of_its_own(names: tuple[str, str, str]) -> None:
     _, later, copy = names
     armvm("clone", later, copy).ok()
+    made, original = (armvm("show", one, "--json").ok().json for one in (copy, later))
+    for key in ("uuid", "mac", "host_key", "instance_id"):
+        assert made[key] != original[key], key
+
+
+@pytest.mark.slow
+def test_the_copy_boots_as_itself(names: tuple[str, str, str]) -> None:
+    _, later, copy = names
     made, original = (armvm("show", one, "--json").ok().json for one in (copy, later))
     armvm("start", copy, "--wait", "--timeout", str(BOOT_TIMEOUT), timeout=BOOT_TIMEOUT + 60).ok()
     told = ssh(
@@ -122,6 +130,7 @@ def test_a_copy_boots_as_itself(names: tuple[str, str, str]) -> None:
     assert original["uuid"].replace("-", "") not in told[6:], "its journal is the copy's now"
 
 
+@pytest.mark.slow
 def test_a_guest_that_is_asked_restarts(names: tuple[str, str, str]) -> None:
     """The reset is QEMU's to tell; the boot after it need not be waited for."""
     copy = names[2]

@@ -1,4 +1,7 @@
-"""The other route and the other kind of network: a save image, clones on armvm's own network."""
+"""The other route and the other kind of network: a save image, clones on armvm's own network.
+
+tests.remote makes and uses such a golden for every change.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from tests.boot.test_warm import (
 from tests.libvirt.world import virsh
 from tests.support import armvm
 
+pytestmark = pytest.mark.slow
 #: Where the version stands in a save image's header.
 VERSION_AT = 16
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from armvm.provision.jump import jump_of, socket_of
+from tests.boot.test_warm import assert_all_differ
 from tests.remote.conftest import BOOT_TIMEOUT, Machine
 from tests.remote.host import HOST, URI, OtherHost
 from tests.support import ARMVM, environment
@@ -34,7 +36,9 @@ def test_the_client_has_no_route_to_the_machines(lab: OtherHost, box: Machine) -
     assert "virbr" in there.stdout or "armvm" in there.stdout
 
 
-def test_a_golden_made_over_ssh_serves_both_sides(lab: OtherHost, golden: str) -> None:
+def test_a_golden_made_over_ssh_serves_both_sides(
+    lab: OtherHost, golden: str, box: Machine
+) -> None:
     """The host itself refused it: only what is local stamps QEMU's and the firmware's files."""
     shown = lab.armvm_there("golden", "show", golden, "--json").ok().json
     assert shown["fits"], shown["why_not"]
@@ -45,6 +49,12 @@ def test_a_golden_made_over_ssh_serves_both_sides(lab: OtherHost, golden: str) -
     try:
         assert made.ok().json["golden"] == golden, made.err
         assert lab.armvm_there("ssh", "near", "--", "hostname").ok().out == "near\n"
+        told = [
+            side("show", name, "--identity", "--json").ok().json
+            for side, name in ((lab.armvm_there, "near"), (lab.armvm, box.name))
+        ]
+        assert_all_differ(told)
+        assert [facts["hostname"] for facts in told] == ["near", box.name]
     finally:
         lab.armvm("delete", "--yes", "near").ok()
 
@@ -243,9 +253,12 @@ def test_a_host_that_leads_nobody_on_is_not_waited_for(lab: OtherHost, box: Mach
 
 
 def socket_in(lab: OtherHost) -> Path:
-    """Return the socket of the latest shared connection."""
-    sockets = [one for one in (lab.work / "run/armvm").iterdir() if one.suffix != ".lock"]
-    return max(sockets, key=lambda one: one.stat().st_mtime)
+    """Return the socket of the shared connection that URI uses; other URIs have others."""
+    jump = jump_of(URI)
+    assert jump is not None
+    path = socket_of(jump, lab.work / "run")
+    assert path is not None
+    return path
 
 
 def master(lab: OtherHost) -> int:
@@ -263,9 +276,6 @@ def master(lab: OtherHost) -> int:
     raise AssertionError(said)
 
 
-# Slow until its one failure is understood: after the shared connection was killed and a login had
-# worked, `ssh -O check` at the newest socket failed.
-@pytest.mark.slow
 def test_one_connection_serves_all_and_none_breaks_anything(lab: OtherHost, box: Machine) -> None:
     def login() -> float:
         begun = time.monotonic()
