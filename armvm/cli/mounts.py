@@ -52,6 +52,13 @@ def mount(
     restart: Annotated[
         bool, typer.Option("--restart", help="Restart the machine if its memory is not shared yet.")
     ] = False,
+    allow_root: Annotated[
+        bool,
+        typer.Option(
+            "--allow-root",
+            help="Let the guest's root be the host's root in this directory (qemu:///system).",
+        ),
+    ] = False,
     list_: Annotated[
         bool, typer.Option("--list", "-l", help="List what is mounted: mount --list [NAME].")
     ] = False,
@@ -62,9 +69,12 @@ def mount(
     """Mount a directory of the host in a running machine by virtiofs, now and after each start.
 
     The first directory needs a restart of the machine, so that its memory is shared with the
-    host; later ones do not. Files keep the guest's numbers of users and groups on the host, and
-    the guest's root writes there as root (qemu:///system): share what the guest may ruin. A
-    machine with such a directory cannot be saved or snapshotted with its memory.
+    host; later ones do not. A machine with such a directory cannot be saved or snapshotted with
+    its memory.
+
+    In qemu:///session the machine's user is you there, and everybody else in the guest, root too,
+    is nobody on the host. In qemu:///system users keep their numbers, and the guest's root is the
+    host's root in this directory: --allow-root says that it may be.
     """
     from armvm.errors import UsageError
     from armvm.provision import shares
@@ -92,7 +102,12 @@ def mount(
     domain, instance = pick(connection, name)
     share = shares.wanted_share(connection, source, target, tag=tag, read_only=read_only)
     progress = progress_for(quiet)
-    shares.mount(connection, domain, instance, share, restart=restart, progress=progress)
+    shares.mount(
+        *(connection, domain, instance, share),
+        restart=restart,
+        allow_root=allow_root,
+        progress=progress,
+    )
     if json:
         print_json([shares.describe(instance, share, attached=True)])
     else:

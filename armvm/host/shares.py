@@ -29,6 +29,7 @@ from armvm.host.connection import (
     is_session,
     uri_of,
 )
+from armvm.host.idmap import IdMap
 from armvm.host.instance import inactive_xml
 from armvm.host.xml import at, parse, select, to_text
 from armvm.paths import config_home
@@ -57,6 +58,8 @@ class Share:
     target: str
     tag: str
     read_only: bool = False
+    #: Whose its files are; None: what libvirt takes. It is not read back.
+    ids: IdMap | None = None
 
 
 def check(connection: Connection, descriptions: Sequence[Path] = DESCRIPTIONS) -> str:
@@ -241,6 +244,12 @@ def _element(share: Share) -> etree._Element:
     etree.SubElement(device, "driver", type="virtiofs")
     etree.SubElement(device, "source", dir=share.source)
     etree.SubElement(device, "target", dir=share.tag)
+    if share.ids is not None:
+        ids = etree.SubElement(device, "idmap")
+        for kind, ranges in (("uid", share.ids.uids), ("gid", share.ids.gids)):
+            for one in ranges:
+                values = {"start": one.start, "target": one.target, "count": one.count}
+                etree.SubElement(ids, kind, {key: str(value) for key, value in values.items()})
     return device
 
 

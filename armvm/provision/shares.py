@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import pwd
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,9 @@ from armvm.errors import (
 from armvm.guest import mount_script
 from armvm.host import agent
 from armvm.host import shares as host_shares
-from armvm.host.connection import Connection, Domain, is_local, uri_of
+from armvm.host.connection import Connection, Domain, is_local, is_session, uri_of
 from armvm.host.facts import Accelerator
+from armvm.host.idmap import IdMap, id_map
 from armvm.host.instance import Instance, observe
 from armvm.host.shares import Share
 from armvm.progress import Progress
@@ -70,12 +74,14 @@ def mount(
     share: Share,
     *,
     restart: bool,
+    allow_root: bool,
     progress: Progress,
 ) -> bool:
     """Have a host's directory mounted in a running machine; tell whether it was restarted.
 
     Raises Conflict when the place or the tag is taken, DomainError when a restart is needed and
-    not allowed, MissingCapability when host or guest has no virtiofs. Undoes itself on failure.
+    not allowed, MissingCapability when host or guest has no virtiofs, or when the guest's root
+    would be the host's and *allow_root* does not say that it may. Undoes itself on failure.
     """
     for one in host_shares.shares(domain):
         if one.target == share.target:
@@ -86,7 +92,10 @@ def mount(
     if share.tag in host_shares.tags(domain, live=False):
         raise Conflict(f"{instance.name} has a share with the tag {share.tag}", hint="--tag")
     host_shares.check(connection)
+    mapped = _is_mapped(connection, instance, allow_root)
     agent.ensure_answers(domain)
+    if mapped:
+        share = replace(share, ids=_ids(domain, instance))
     shared = host_shares.has_shared_memory(domain)
     if not (shared and host_shares.has_free_port(domain)):
         if not restart:
@@ -106,6 +115,44 @@ def mount(
             host_shares.detach(domain, share)
         raise
     return False
+
+
+def _is_mapped(connection: Connection, instance: Instance, allow_root: bool) -> bool:
+    """Tell whether the guest's users are to be mapped to others of this host.
+
+    virtiofsd does it where an ordinary user starts it: "uid_map can only be used by unprivileged
+    user" (virtiofsd 1.13 and 1.14), and libvirt has no other way to ask for it (12.8). Raises
+    MissingCapability where root starts it, and that is not allowed.
+    """
+    uri = uri_of(connection)
+    if is_session(uri):
+        # Another host's user is mapped by the libvirt there.
+        if not is_local(uri) or os.geteuid() != 0:
+            return is_local(uri)
+        where = "a session of root's"
+    else:
+        where = uri
+    if not allow_root:
+        raise MissingCapability(
+            f"root in {instance.name} would be root in this directory of the host: what it writes "
+            "there is the host's root's, setuid programs too",
+            detail=f"in {where} virtiofsd runs as root, and maps no users",
+            hint="--allow-root mounts it all the same; in qemu:///session (libvirt 10) nobody in "
+            "the guest is root here; 'armvm cp -r' copies",
+        )
+    return False
+
+
+def _ids(domain: Domain, instance: Instance) -> IdMap:
+    """Return the map in which a machine's user is who runs armvm.
+
+    Raises MissingCapability, CommandFailed.
+    """
+    words = ["/bin/sh", "-c", 'id -u "$0" && id -g "$0"', instance.record.user]
+    told = agent.output(domain, words).split()
+    if len(told) != 2 or not all(one.isdecimal() for one in told):
+        raise CommandFailed(f"{instance.name} does not know its user {instance.record.user}")
+    return id_map(pwd.getpwuid(os.getuid()), *map(int, told))
 
 
 def umount(domain: Domain, instance: Instance, target: str, progress: Progress) -> Share:

@@ -196,11 +196,10 @@ def test_a_directory_of_the_host_is_mounted_for_good(machine: str, tmp_path: Pat
     for directory in (first, second):
         directory.mkdir()
         (directory / "here").write_text(directory.name)
-    refused = armvm("mount", first, f"{machine}:/mnt/first one").failed(10)
-    assert "--restart" in refused.err
-    done = armvm(
-        *("mount", first, f"{machine}:/mnt/first one", "--restart", "--json"), timeout=BOOT_TIMEOUT
-    ).ok()
+    words = ("mount", first, f"{machine}:/mnt/first one")
+    assert "--allow-root" in armvm(*words).failed(6).err
+    assert "--restart" in armvm(*words, "--allow-root").failed(10).err
+    done = armvm(*words, "--restart", "--allow-root", "--json", timeout=BOOT_TIMEOUT).ok()
     assert [one["source"] for one in schemas.check("mount", done.json)] == [str(first)]
     assert run(machine, "cat", "/mnt/first one/here").ok().out == "first one"
     run(machine, "sh", "-c", "echo back >'/mnt/first one/there'").ok()
@@ -208,7 +207,7 @@ def test_a_directory_of_the_host_is_mounted_for_good(machine: str, tmp_path: Pat
     (first / "later").write_text("seen")
     assert run(machine, "cat", "/mnt/first one/later").ok().out == "seen"
 
-    options = ("--read-only", "--tag", "two")
+    options = ("--read-only", "--allow-root", "--tag", "two")
     armvm("mount", second, f"{machine}:/mnt/second", *options, timeout=CLONE_TIMEOUT).ok()
     assert run(machine, "cat", "/mnt/second/here").ok().out == "second"
     assert "Read-only" in run(machine, "touch", "/mnt/second/x").err

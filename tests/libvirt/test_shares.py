@@ -47,7 +47,11 @@ def test_shares_come_and_go(world: World, name: str, blank_image: Path, tmp_path
         ("b", True),
     ]
     # Nobody in the guest could mount anything: firmware alone runs.
-    assert "no guest agent" in world.armvm("mount", tmp_path, f"{name}:/mnt/x").failed(10).err
+    words = ("mount", tmp_path, f"{name}:/mnt/x")
+    assert "no guest agent" in world.armvm(*words, "--allow-root").failed(10).err
+    refused = world.armvm(*words).failed(6).err
+    assert "root" in refused
+    assert "--allow-root" in refused
 
     world.armvm("stop", name, "--force").ok()
     for share in (first, second):
@@ -61,7 +65,8 @@ def test_a_machine_as_it_is_made_shares_no_memory(
     world: World, name: str, blank_image: Path, tmp_path: Path
 ) -> None:
     world.held(name, blank_image, "--network", "user")
-    assert "does not run" in world.armvm("mount", tmp_path, f"{name}:/mnt/x").failed(10).err
+    words = ("mount", tmp_path, f"{name}:/mnt/x", "--allow-root")
+    assert "does not run" in world.armvm(*words).failed(10).err
     world.armvm("start", name).ok()
     assert not shares.has_shared_memory(find_domain(world.connection, name))
     world.armvm("mount", tmp_path / "none", f"{name}:/mnt/x").failed(4)

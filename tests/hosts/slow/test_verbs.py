@@ -130,13 +130,25 @@ def test_mount(place: Place, image: Path) -> None:
     name = need(place, "a")
     guest(place, name, "echo kept >~/mark; sync")
     place.run("sh", "-c", "mkdir -p shared && echo here >shared/note").ok()
-    words = ("mount", f"{place.user.home}/shared", f"{name}:/mnt/shared", "--restart")
+    words = ["mount", f"{place.user.home}/shared", f"{name}:/mnt/shared", "--restart"]
+    in_session = place.user.uri == "qemu:///session"
+    if not in_session:
+        assert "--allow-root" in place.armvm(*words).failed(6).err
+        words.append("--allow-root")
     place.armvm(*words, timeout=BOOT + 60).ok()
     # It is mounted by the guest agent, which may be there before ssh is.
     place.armvm("wait", name, "--timeout", str(BOOT), timeout=BOOT + 60).ok()
     assert guest(place, name, "cat /mnt/shared/note mark; hostname").split() == [
         *("here", "kept", name)
     ]
+    # Programs that would make whoever runs them somebody else.
+    guest(place, name, "cd /mnt/shared && touch mine && cp /bin/true own && chmod 6755 own")
+    guest(place, name, "cd /mnt/shared && sudo cp /bin/true su && sudo chmod 6755 su")
+    owners = place.run("stat", "-c", "%U", *(f"shared/{file}" for file in ("mine", "own", "su")))
+    if in_session:
+        assert owners.ok().out.split() == [place.user.name, place.user.name, "UNKNOWN"]
+    else:
+        assert owners.ok().out.split()[2] == "root", "which --allow-root allowed"
 
 
 @pytest.mark.feature("`snapshot create`, `revert`")
