@@ -46,7 +46,8 @@ class Fault:
     this one instead of the file's own ("" for none). ``no_date``: no Last-Modified. ``length``: the
     Content-Length claimed. ``content_range``: the Content-Range claimed of a 206. ``retry_after``:
     with a status, what the client shall wait. ``drip``: the body comes byte by byte, each after so
-    many seconds.
+    many seconds. ``drip_head``: a header comes so, without end. ``encoding``: the Content-Encoding
+    claimed. ``zeros``: so many zeros instead of the file, made as they are sent.
     """
 
     status: int = 200
@@ -65,6 +66,9 @@ class Fault:
     content_range: str | None = None
     retry_after: str | None = None
     drip: float = 0.0
+    drip_head: float = 0.0
+    encoding: str | None = None
+    zeros: int = 0
 
 
 class ImageServer:
@@ -179,6 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.reset and fault.cut is None:
             self._reset()
             return
+        if fault.drip_head:
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+            while not owner.closing:
+                self.wfile.write(b"x")
+                owner.wait(fault.drip_head)
+            return
         # Names only: the tree may hold links to an image elsewhere.
         file = owner.root / path
         if path.endswith("/"):
@@ -206,10 +216,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Location", fault.location)
         if fault.retry_after is not None:
             self.send_header("Retry-After", fault.retry_after)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(fault.zeros or len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if fault.zeros:
+            self._zeros(fault.zeros)
+        elif self.command != "HEAD":
             self.wfile.write(body)
+
+    def _zeros(self, count: int) -> None:
+        for _ in range(count >> 20):
+            self.wfile.write(bytes(1 << 20))
 
     def _send(self, file: Path, fault: Fault) -> None:
         size = len(fault.body) if fault.body is not None else file.stat().st_size
@@ -226,6 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             claim = fault.content_range or f"bytes {start}-{size - 1}/{size}"
             self.send_header("Content-Range", claim)
+        if fault.encoding:
+            self.send_header("Content-Encoding", fault.encoding)
         if etag:
             self.send_header("ETag", etag)
         if date:
@@ -239,6 +257,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.hold:
             fault.hold.wait(60)
         left = size - start if fault.cut is None else min(fault.cut, size - start)
+        if fault.zeros:
+            self._zeros(fault.zeros)
+            left = 0
         if fault.drip:
             while left and not self.server.owner.closing:
                 self.wfile.write(b"x")

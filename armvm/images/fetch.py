@@ -7,6 +7,7 @@ whose file has changed send all of it (RFC 9110, sections 13.1.5 and 14).
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +22,17 @@ from armvm.images.weberrors import translated_body
 from armvm.progress import Progress, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from requests import Response
 
 __all__ = ["Fetched", "check_digest", "document", "download"]
 
-#: The largest catalog, in bytes, after decompression (Ubuntu's has about 2 MiB).
-MAX_DOCUMENT = 64 << 20
+#: The largest catalog, in bytes, after decompression (Ubuntu's has about 2.5 MiB).
+MAX_DOCUMENT = 16 << 20
+
+#: The largest checksum file, in bytes (most have under 10 kB).
+MAX_CHECKSUMS = 4 << 20
 
 #: Bytes asked of the connection at once; as many come as are there.
 CHUNK = 256 << 10
@@ -56,22 +60,72 @@ class Fetched:
 def document(web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMENT) -> bytes:
     """Return the body at *url*, of *limit* bytes at most.
 
-    Raises Unreachable and FetchFailed.
+    A server that compresses it may send fewer; what is counted is what comes out. Memory is
+    taken for *limit* bytes twice at most. Raises Unreachable and FetchFailed.
     """
+    headers = {"Accept-Encoding": "gzip"}
 
     def attempt() -> bytes:
-        body = bytearray()
-        with get(web, url, verified=False) as response, translated_body(url):
-            # iter_content undoes gzip; what is counted is what comes out of it.
-            for chunk in response.iter_content(64 << 10):
-                body += chunk
-                if len(body) > limit:
-                    raise FetchFailed(
-                        f"{public_url(url)} is larger than {size_text(limit)}: no image catalog"
-                    )
-        return bytes(body)
+        with get(web, url, verified=False, headers=headers) as response, translated_body(url):
+            body = _Body(url, response.headers.get("Content-Encoding", ""), limit)
+            for chunk in _chunks(web, url, response):
+                body.take(chunk)
+            return body.whole()
 
     return retrying(web, attempt, warn=progress.warn)
+
+
+class _Body:
+    """A document as it arrives: what is compressed never becomes more than *limit* bytes."""
+
+    def __init__(self, url: str, encoding: str, limit: int) -> None:
+        self._url, self._limit, self._data, self._came = url, limit, bytearray(), 0
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise FetchFailed(
+                f"{public_url(url)} is sent as {ascii(encoding)[:40]}, which was not asked for",
+                hint="the server or a proxy in between is at fault",
+            )
+        self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS) if "gzip" in encoding else None
+
+    def take(self, chunk: bytes) -> None:
+        self._came += len(chunk)
+        if self._zlib is not None and self._zlib.eof:
+            chunk = b""  # padding; zlib would collect it
+        elif self._zlib is not None:
+            room = self._limit + 1 - len(self._data)
+            try:
+                chunk = self._zlib.decompress(chunk, room)
+            except zlib.error as error:
+                raise FetchFailed(
+                    f"{public_url(self._url)} cannot be decompressed",
+                    detail=str(error),
+                    hint="the server or a proxy in between is at fault",
+                ) from error
+        self._data += chunk
+        if max(len(self._data), self._came) > self._limit:
+            raise FetchFailed(
+                f"{public_url(self._url)} is larger than {size_text(self._limit)}",
+                hint="no catalog has a document of that size: check the mirror if one is set",
+            )
+
+    def whole(self) -> bytes:
+        if self._zlib is not None and self._data and not self._zlib.eof:
+            raise Transient(FetchFailed(f"{public_url(self._url)} was cut short", hint="try again"))
+        return bytes(self._data)
+
+
+def _chunks(web: Web, url: str, response: Response) -> Iterator[bytes]:
+    """Yield a body's bytes as they come. Raises Transient where they come too slowly; see Web."""
+    since, count = web.clock(), 0
+    while chunk := response.raw.read1(CHUNK, decode_content=False):
+        yield chunk
+        count += len(chunk)
+        now = web.clock()
+        if now - since >= web.slow_window:
+            if count < web.slow_rate * web.slow_window:
+                raise Transient(_too_slow(url, count, now - since))
+            since, count = now, 0
 
 
 def download(
@@ -223,23 +277,18 @@ class _Download:
         if not intake.size:
             etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
             self.part.describe(Origin.of(url, total=expected, etag=etag, modified=modified))
-        clock, window = self.web.clock, self.web.slow_window
-        since, before, told = clock(), intake.size, 0.0
+        told = 0.0
         with self.progress.task(self.label, total=expected) as task:
             task.update(intake.size)
             with translated_body(url):
-                while chunk := response.raw.read1(CHUNK, decode_content=False):
+                for chunk in _chunks(self.web, url, response):
                     intake.put(chunk)
                     if expected is not None and intake.size > expected:
                         raise _wrong_length(url, intake.size, expected)
-                    now = clock()
+                    now = self.web.clock()
                     if now - told >= 0.1:
                         told = now
                         task.update(intake.size)
-                    if now - since >= window:
-                        if intake.size - before < self.web.slow_rate * window:
-                            raise Transient(_too_slow(url, intake.size - before, now - since))
-                        since, before = now, intake.size
             task.update(intake.size)
             if expected is not None and intake.size != expected:
                 # Without a length of its own, an answer that was cut looks like a whole one.

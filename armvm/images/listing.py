@@ -16,7 +16,7 @@ from armvm.images.catalog import Asking, no_such_release
 from armvm.images.reference import CatalogReference
 
 #: The largest directory page, in bytes.
-MAX_LISTING = 8 << 20
+MAX_LISTING = 4 << 20
 
 _HREF = re.compile(rb"""href\s{0,8}=\s{0,8}["']([^"'<>\s]{1,512})["']""", re.IGNORECASE)
 #: A plain name: nothing that would have to be quoted in a URL, or leads anywhere else.

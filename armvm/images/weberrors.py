@@ -11,8 +11,8 @@ from armvm.images.reference import public_url
 
 #: What helps when a server does not answer.
 UNREACHABLE_HINT = (
-    "check the network (behind a proxy set HTTPS_PROXY); ARMVM_MIRROR_UBUNTU names another "
-    "server for Ubuntu's images; without a network use --image local:debian-12, which is built "
+    "check the network (behind a proxy set HTTPS_PROXY); ARMVM_MIRROR_DISTRO (ARMVM_MIRROR_UBUNTU, "
+    "…) names another server for a distribution; without a network use --image local:debian-12, which is built "
     "here, or --image PATH for a file you have"
 )
 
@@ -33,6 +33,10 @@ class Transient(Exception):
         self.progressed = progressed
 
 
+class Missing(FetchFailed):
+    """The server says that it has no such file (404, 410): the one failure that means absence."""
+
+
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Turn what requests and urllib3 raise into Transient, Unreachable and FetchFailed."""
@@ -45,7 +49,11 @@ def translated(url: str) -> Iterator[None]:
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _translate(error, shown) from error
     except UnicodeError as error:  # a host name that is no IDNA
-        raise FetchFailed(f"{shown} is no URL that can be asked", detail=str(error)) from error
+        raise FetchFailed(
+            f"{shown} is not a valid URL, or redirects to one that is not",
+            detail=str(error),
+            hint="check the URL, and the mirror if one is set",
+        ) from error
 
 
 @contextmanager
@@ -79,6 +87,20 @@ def _translate(error: Exception, shown: str) -> ArmvmError | Transient:
             detail=_words(error),
             hint="check the clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE",
         )
+    if caused_by(requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
+        return Unreachable(
+            f"{host} cannot be reached: this Python has no support for SOCKS proxies",
+            hint="pip install 'requests[socks]', or set HTTPS_PROXY to an http:// proxy",
+        )
+    if caused_by(
+        requests.exceptions.InvalidProxyURL,
+        urllib3.exceptions.ProxySchemeUnknown,
+        urllib3.exceptions.ProxySchemeUnsupported,
+    ):
+        return Unreachable(
+            f"{host} cannot be reached: the proxy's URL is invalid",
+            hint="check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY: http://HOST:PORT",
+        )
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return Unreachable(
             f"the proxy did not let us reach {host}", detail=_words(error), hint=UNREACHABLE_HINT
@@ -94,7 +116,13 @@ def _translate(error: Exception, shown: str) -> ArmvmError | Transient:
         return Transient(lost)
     if refused or caused_by(requests.ConnectionError):
         return Unreachable(f"{host} cannot be reached", detail=_words(error), hint=UNREACHABLE_HINT)
-    return FetchFailed(f"{shown} cannot be fetched", detail=_words(error))
+    if caused_by(requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
+        return FetchFailed(
+            f"{shown} is not a valid URL, or redirects to one that is not",
+            detail=_words(error),
+            hint="check the URL, and the mirror if one is set",
+        )
+    return FetchFailed(f"{shown} cannot be fetched", detail=_words(error), hint="try again later")
 
 
 def _words(error: Exception) -> str:

@@ -75,8 +75,8 @@ def test_a_subkey_that_the_pinned_key_never_took(gpg: Gpg, ours: str) -> None:
     thief = gpg.key("thief")
     gpg.subkey(thief)
     signature = gpg.detached(thief, DOCUMENT)
-    victim = packets.packets(gpg.export(ours))
-    stolen = packets.packets(gpg.export(thief))
+    victim = list(packets.packets(gpg.export(ours)))
+    stolen = list(packets.packets(gpg.export(thief)))
     tail = stolen[[one.tag for one in stolen].index(packets.SUBKEY) :]
     forged = b"".join(one.raw for one in [*victim, *tail])
     (certificate,) = packets.certificates(forged)
@@ -200,7 +200,7 @@ def test_key_files(gpg: Gpg, ours: str, another: str) -> None:
         assert all(one.named for one in found)
     secret = gpg.run("--export-secret-keys", another)
     assert [one.fingerprint for one in packets.certificates(secret + gpg.export(ours))] == [ours]
-    first = packets.packets(gpg.export(ours))[0].raw
+    first = next(packets.packets(gpg.export(ours))).raw
     assert not packets.certificates(first)[0].named
 
 

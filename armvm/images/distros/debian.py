@@ -14,14 +14,13 @@ there. The checksum files are not signed: what vouches for them is the server's 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from armvm.errors import FetchFailed, NotFound
-from armvm.images import fetch
+from armvm.images import fetch, jsondoc
 from armvm.images.catalog import (
     Asking,
     Found,
@@ -157,8 +156,8 @@ def _serials(names: list[str]) -> list[str]:
 def serial_in(manifest: bytes) -> str | None:
     """Return the serial in a manifest: the label of its first item that has one. None without."""
     try:
-        document: Any = json.loads(manifest)
-    except (ValueError, RecursionError):
+        document: Any = jsondoc.load(manifest)
+    except ValueError:
         return None
     items = document.get("items") if isinstance(document, Mapping) else None
     for item in items if isinstance(items, list) else []:

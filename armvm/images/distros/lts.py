@@ -5,11 +5,11 @@ The list says only what to ask for: each image is then resolved and verified by 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
 from armvm.errors import FetchFailed
+from armvm.images import jsondoc
 
 _LTS = re.compile(r"([0-9]{2}\.04) LTS\Z")
 
@@ -19,9 +19,8 @@ def supported_lts(products: bytes, *, arch: str = "arm64") -> list[str]:
     first. Raises FetchFailed for a document that makes no sense, or has none.
     """
     try:
-        document = json.loads(products)
-        entries = list(document["products"].values())
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        entries = list(jsondoc.load(products)["products"].values())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FetchFailed(
             "the image catalog cannot be understood", detail=str(error)[:200]
         ) from error

@@ -12,11 +12,10 @@ Two ways, and both end at a pinned key:
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 from armvm.errors import FetchFailed, SignatureInvalid
-from armvm.images import fetch
+from armvm.images import fetch, jsondoc
 from armvm.images.distros import simplestreams
 from armvm.images.distros.simplestreams import CatalogImage
 from armvm.images.model import Verified
@@ -91,14 +90,15 @@ def signed_products(
     """
 
     def signed(path: str) -> Attested:
-        statement = Statement(url=base + _sjson(path), clear=True, keys=pinned)
+        url = base + _sjson(path)
+        statement = Statement(url=url, clear=True, keys=pinned, limit=fetch.MAX_DOCUMENT)
         return attest(web, statement, policy=policy, keys=keys, progress=progress)
 
     index = signed(simplestreams.INDEX_PATH)
     products = signed(simplestreams.products_path(index.document))
     try:
-        found = json.loads(products.document).get("content_id")
-    except (ValueError, AttributeError, RecursionError):
+        found = jsondoc.load(products.document).get("content_id")
+    except (ValueError, AttributeError):
         found = None
     if found != content:
         raise SignatureInvalid(
@@ -125,7 +125,7 @@ def _listed(
     """Return the products file of a catalog that nobody checks the signature of, warned of once."""
     index = fetch.document(web, base + simplestreams.INDEX_PATH, progress=progress)
     url = base + simplestreams.products_path(index)
-    statement = Statement(url=url, clear=True, keys=pinned)
+    statement = Statement(url=url, clear=True, keys=pinned, limit=fetch.MAX_DOCUMENT)
     return attest(web, statement, policy=policy, keys=keys, progress=progress)
 
 

@@ -9,7 +9,6 @@ The layout (``index:1.0``, ``products:1.0``) is that of https://cloud-images.ubu
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from armvm.errors import FetchFailed, NotFound
+from armvm.images import jsondoc
 from armvm.images.catalog import MAX_IMAGE, numbers
 from armvm.images.reference import parse_sha256
 
@@ -33,6 +33,8 @@ ITEMS = ("uefi1.img", "disk1.img")
 _VERSION = re.compile(r"[0-9]{1,2}\.[0-9]{2}\Z")
 _SERIAL = re.compile(r"[0-9]{8}(?:\.[0-9]{1,4})?\Z")
 _CODENAME = re.compile(r"[a-z0-9.]{1,32}\Z")
+#: The longest list of a release's other names, in characters.
+_ALIASES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +162,12 @@ _MIRROR_HINT = (
 
 def _load(data: bytes, what: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        document = jsondoc.load(data)
+    except ValueError as error:
         raise FetchFailed(
-            f"the image catalog's {what} is no JSON", detail=str(error)[:200], hint=_MIRROR_HINT
+            f"the image catalog's {what} is not valid JSON",
+            detail=str(error)[:200],
+            hint=_MIRROR_HINT,
         ) from error
     return _mapping(document, f"the catalog's {what}")
 
@@ -231,4 +235,6 @@ def _codename(product: Mapping[str, Any]) -> str:
 
 def _aliases(product: Mapping[str, Any]) -> list[str]:
     value = product.get("aliases")
-    return [alias.strip() for alias in value.split(",")] if isinstance(value, str) else []
+    if not isinstance(value, str) or len(value) > _ALIASES:
+        return []
+    return [alias.strip() for alias in value.split(",")]

@@ -181,7 +181,7 @@ class Streams:
         if not self.keys:
             return None
         url = f"{base}{path.removesuffix('.json')}.sjson"
-        return Statement(url=url, clear=True, keys=self.keys)
+        return Statement(url=url, clear=True, keys=self.keys, limit=fetch.MAX_DOCUMENT)
 
 
 def _digest_in(document: bytes, image: CatalogImage) -> str | None:

@@ -81,7 +81,7 @@ class KeyStore:
                 status = path.stat()
                 if not stat.S_ISREG(status.st_mode) or status.st_size > packets.MAX_KEYS:
                     continue
-                found = _find(path.read_bytes(), key)
+                found = _find(packets.certificates(path.read_bytes()), key)
             except (OSError, ValueError):
                 continue
             if found is not None and found not in copies:
@@ -148,9 +148,9 @@ _HINT = (
 )
 
 
-def _find(data: bytes, key: Key) -> bytes | None:
-    """Return a key's certificate out of a key file's bytes. Raises ValueError for nonsense."""
-    for certificate in packets.certificates(data):
+def _find(certificates: list[packets.Certificate], key: Key) -> bytes | None:
+    """Return a key's certificate out of a key file's."""
+    for certificate in certificates:
         if certificate.fingerprint == key.fingerprint and certificate.named:
             return certificate.data
     return None
@@ -160,11 +160,10 @@ def _answer(web: Web, url: str, key: Key, progress: Progress) -> bytes:
     data = fetch.document(web, url, progress=progress, limit=MAX_ANSWER)
     host = urlsplit(url).netloc.rpartition("@")[2]
     try:
-        found = _find(data, key)
         others = packets.certificates(data)
     except ValueError as error:
         raise FetchFailed(f"{host} answered with no key ({error})") from error
-    if found is not None:
+    if (found := _find(others, key)) is not None:
         return found
     if any(other.fingerprint == key.fingerprint for other in others):
         raise FetchFailed(f"{host} has the key without its user ID, which gpgv does not take")

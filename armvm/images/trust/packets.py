@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 #: Packet types.
@@ -19,6 +21,12 @@ SIGNATURE, PUBLIC_KEY, USER_ID, SUBKEY, USER_ATTRIBUTE = 2, 6, 13, 14, 17
 #: KiB; one that strangers have signed for years may have a MiB, and its keyring several.
 MAX_SIGNATURE = 64 << 10
 MAX_KEYS = 16 << 20
+
+#: The most keys in a file (Debian's keyring of all its developers has under 1,000).
+MAX_COUNT = 5000
+
+#: The most packets in a file: a signature has some 100 bytes.
+MAX_PACKETS = 100_000
 
 _BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
 
@@ -53,8 +61,8 @@ def signatures(data: bytes) -> bytes:
     if len(data) > MAX_SIGNATURE:
         raise ValueError(f"it has {len(data)} bytes")
     binary = data if _is_binary(data) else _one_block(data, b"PGP SIGNATURE")
-    found = packets(binary)
-    if not found or any(packet.tag != SIGNATURE for packet in found):
+    tags = {packet.tag for packet in packets(binary)}
+    if tags != {SIGNATURE}:
         raise ValueError("it holds something else than signatures")
     return binary
 
@@ -67,32 +75,37 @@ def certificates(data: bytes) -> list[Certificate]:
     """
     if len(data) > MAX_KEYS:
         raise ValueError(f"it has {len(data)} bytes")
-    binary = data if _is_binary(data) else b"".join(_blocks(data, b"PGP PUBLIC KEY BLOCK"))
-    groups: list[list[Packet]] = []
+    found: list[tuple[str | None, bytearray, bool]] = []
     open_ = False
-    for packet in packets(binary):
+    for packet in packets(data if _is_binary(data) else _unarmored(data, b"PGP PUBLIC KEY BLOCK")):
         if packet.tag == PUBLIC_KEY:
-            groups.append([packet])
+            found.append((_fingerprint(packet.body), bytearray(packet.raw), False))
             open_ = True
+            if len(found) > MAX_COUNT:
+                raise ValueError(f"it holds more than {MAX_COUNT} keys")
         elif packet.tag == 5:  # a secret key: it and what follows is none of ours
             open_ = False
         elif open_ and packet.tag in (SIGNATURE, USER_ID, SUBKEY, USER_ATTRIBUTE):
-            groups[-1].append(packet)
+            fingerprint, whole, named = found[-1]
+            whole += packet.raw
+            found[-1] = fingerprint, whole, named or packet.tag == USER_ID
     return [
-        Certificate(
-            fingerprint=fingerprint,
-            data=b"".join(packet.raw for packet in group),
-            named=any(packet.tag == USER_ID for packet in group),
-        )
-        for group in groups
-        if (fingerprint := _fingerprint(group[0].body))
+        Certificate(fingerprint=fingerprint, data=bytes(whole), named=named)
+        for fingerprint, whole, named in found
+        if fingerprint
     ]
 
 
-def packets(data: bytes) -> list[Packet]:
-    """Cut binary data into packets. Raises ValueError for what cannot be cut."""
-    found, at = [], 0
+def packets(data: bytes) -> Iterator[Packet]:
+    """Cut binary data into packets, one after another: hostile data has one in two bytes.
+
+    Raises ValueError for what cannot be cut.
+    """
+    at = count = 0
     while at < len(data):
+        count += 1
+        if count > MAX_PACKETS:
+            raise ValueError(f"it has more than {MAX_PACKETS} packets")
         begin, head = at, data[at]
         if not head & 0x80:
             raise ValueError("it is no OpenPGP data")
@@ -109,8 +122,7 @@ def packets(data: bytes) -> list[Packet]:
             raise ValueError("it is cut short")
         body = data[at : at + length]
         at += length
-        found.append(Packet(tag=tag, body=body, raw=data[begin:at]))
-    return found
+        yield Packet(tag=tag, body=body, raw=data[begin:at])
 
 
 def _new_length(data: bytes, at: int) -> tuple[int, int]:
@@ -155,37 +167,51 @@ def _one_block(data: bytes, kind: bytes) -> bytes:
         raise ValueError("it is no armored OpenPGP data")
     if text.count(_BEGIN) != 1 or text.count(_END) != 1:
         raise ValueError("it has more than one part")
-    return _blocks(text, kind)[0]
+    return _unarmored(text, kind)
 
 
-def _blocks(data: bytes, kind: bytes) -> list[bytes]:
-    """Return the armored blocks of a kind, decoded; text around them is passed over."""
+def _unarmored(data: bytes, kind: bytes) -> bytes:
+    """Return the armored blocks of a kind, decoded and joined; text around them is passed over."""
     begin, end = _BEGIN + kind + _DASHES, _END + kind + _DASHES
-    found: list[bytes] = []
-    lines: list[bytes] | None = None
-    for line in (one.strip() for one in data.split(b"\n")):
+    found = bytearray()
+    block: _Block | None = None
+    blocks = 0
+    for line in map(bytes.strip, io.BytesIO(data)):
         if line == begin:
-            if lines is not None:
+            if block is not None:
                 raise ValueError("an armored part has no end")
-            lines = []
-        elif line == end and lines is not None:
-            found.append(_unarmored(lines))
-            lines = None
-        elif lines is not None:
-            lines.append(line)
-    if lines is not None or not found:
+            block = _Block()
+        elif line == end and block is not None:
+            found += block.decoded()
+            block, blocks = None, blocks + 1
+        elif block is not None:
+            block.take(line)
+    if block is not None or not blocks:
         raise ValueError("it is no armored OpenPGP data")
-    return found
+    return bytes(found)
 
 
-def _unarmored(lines: list[bytes]) -> bytes:
-    if b"" not in lines:
-        raise ValueError("an armored part has no empty line after its headers")
-    body = lines[lines.index(b"") + 1 :]
-    # The checksum in the last line guards against noise only, and is not to be relied on.
-    if body and body[-1].startswith(b"=") and len(body[-1]) == 5:
-        body = body[:-1]
-    try:
-        return base64.b64decode(b"".join(body), validate=True)
-    except ValueError as error:
-        raise ValueError("an armored part is no base64") from error
+class _Block:
+    """An armored part's lines: headers, an empty line, base64, a checksum."""
+
+    def __init__(self) -> None:
+        self._text: bytearray | None = None  # None until the headers have ended
+        self._last = b""
+
+    def take(self, line: bytes) -> None:
+        if self._text is not None:
+            self._text += self._last
+            self._last = line
+        elif not line:
+            self._text = bytearray()
+
+    def decoded(self) -> bytes:
+        if self._text is None:
+            raise ValueError("an armored part has no empty line after its headers")
+        # The checksum in the last line guards against noise only, and is not to be relied on.
+        if not (self._last.startswith(b"=") and len(self._last) == 5):
+            self._text += self._last
+        try:
+            return base64.b64decode(self._text, validate=True)
+        except ValueError as error:
+            raise ValueError("an armored part is no base64") from error

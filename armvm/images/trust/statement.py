@@ -33,13 +33,15 @@ class Statement:
     """A document in which a distribution promises digests.
 
     ``signature`` is the URL of its detached signature; ``clear`` tells that it is clear-signed.
-    ``keys`` may have signed it; where there are none, nobody signs.
+    ``keys`` may have signed it; where there are none, nobody signs. ``limit`` is the most bytes
+    it may have.
     """
 
     url: str
     signature: str | None = None
     clear: bool = False
     keys: tuple[Key, ...] = ()
+    limit: int = fetch.MAX_CHECKSUMS
 
     @property
     def signed(self) -> bool:
@@ -77,7 +79,7 @@ def attest(
     Unreachable, FetchFailed, MissingCapability (no gpgv).
     """
     shown = public_url(statement.url)
-    body = fetch.document(web, statement.url, progress=progress)
+    body = fetch.document(web, statement.url, progress=progress, limit=statement.limit)
     if policy in (Verify.DIGEST, Verify.NONE) or not statement.signed:
         if policy is Verify.SIGNATURE:
             raise NotVerified(
