@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from requests import Response
 
-__all__ = ["Fetched", "check_digest", "document", "download"]
+__all__ = ["Fetched", "check_digest", "document", "download", "no_catalog"]
 
 #: The largest catalog, in bytes, after decompression (Ubuntu's has about 2.5 MiB).
 MAX_DOCUMENT = 16 << 20
@@ -57,8 +57,12 @@ class Fetched:
     unpacked: str | None = None
 
 
-def document(web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMENT) -> bytes:
-    """Return the body at *url*, of *limit* bytes at most.
+def document(
+    web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMENT, page: bool = False
+) -> bytes:
+    """Return the body at *url*, of *limit* bytes at most; a web page only where a *page* will do.
+
+    A network that asks people to log in answers with its own page, whatever is asked for.
 
     A server that compresses it may send fewer; what is counted is what comes out. Memory is
     taken for *limit* bytes twice at most. Raises Unreachable and FetchFailed.
@@ -72,7 +76,20 @@ def document(web: Web, url: str, *, progress: Progress, limit: int = MAX_DOCUMEN
                 body.take(chunk)
             return body.whole()
 
-    return retrying(web, attempt, warn=progress.warn)
+    body = retrying(web, attempt, warn=progress.warn)
+    # No catalog, checksum file, signature or key begins so.
+    if not page and body[:256].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise no_catalog(url, "is a web page, not a catalog (a login page?)")
+    return body
+
+
+def no_catalog(url: str, why: str) -> FetchFailed:
+    """Return the error for a server that answers, but not as a catalog does."""
+    return FetchFailed(
+        f"{public_url(url)} {why}",
+        hint="open it in a browser: some networks ask to log in first; "
+        "check the mirror if one is set",
+    )
 
 
 class _Body:

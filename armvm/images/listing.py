@@ -7,13 +7,13 @@ Apache, nginx, lighttpd and openSUSE's MirrorCache all write ``<a href="NAME">``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
-from armvm.errors import FetchFailed
 from armvm.images import fetch
 from armvm.images.catalog import Asking, no_such_release
 from armvm.images.reference import CatalogReference
+from armvm.images.transport import Missing
 
 #: The largest directory page, in bytes.
 MAX_LISTING = 4 << 20
@@ -28,19 +28,29 @@ def directory(ask: Asking, url: str) -> list[str]:
 
     Names that are not plain are left out. Raises Unreachable and FetchFailed.
     """
-    page = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING)
+    page = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING, page=True)
     return names(page, urlsplit(url).path)
 
 
 def directory_if_any(ask: Asking, url: str) -> list[str]:
-    """Return directory(), nothing where the server refuses it: mirrors need not have all.
+    """Return directory(), nothing where there is none (404, 410): mirrors need not have all.
 
-    Raises Unreachable.
+    Raises Unreachable and FetchFailed.
     """
     try:
         return directory(ask, url)
-    except FetchFailed:
+    except Missing:
         return []
+
+
+def releases_in(found: list[str], url: str, catalog: str) -> list[str]:
+    """Return the releases *found* in the directory at *url*. Raises FetchFailed if there are none.
+
+    A page without any is no mirror's.
+    """
+    if not found:
+        raise fetch.no_catalog(url, f"is not a catalog of {catalog} (a login page?)")
+    return found
 
 
 def names(page: bytes, path: str) -> list[str]:
@@ -68,16 +78,21 @@ def of_release(
     reference: CatalogReference,
     version: str,
     known: Callable[[], list[str]],
+    images: Callable[[list[str]], Collection[str]],
 ) -> list[str]:
     """Return directory(), or raise NotFound where there is none because there is no such release.
 
-    *known* lists the releases, the newest first; it is asked only when the directory is refused:
-    servers answer 404 for a release that does not exist.
+    *known* lists the releases, the newest first. It is asked only when the directory does not
+    exist, or has none of a release's *images*, and raises FetchFailed when the server is no
+    mirror: servers answer 404 for a release that does not exist, login pages never.
     """
     try:
-        return directory(ask, url)
-    except FetchFailed:
+        found = directory(ask, url)
+    except Missing:
         versions = known()
         if version in versions:
             raise
         no_such_release(reference, versions)
+    if not images(found) and version not in (versions := known()):
+        no_such_release(reference, versions)
+    return found

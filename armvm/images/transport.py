@@ -42,6 +42,8 @@ MAX_REDIRECTS = 5
 #: Answers worth another try: too many requests, too early a one (openSUSE's mirrors), and a server
 #: in trouble.
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+#: The hint where a server does what none should.
+_AT_FAULT = "the mirror or a proxy in between is at fault"
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -153,13 +155,17 @@ def _follow(
         before = url
         url, scheme = _target(url, target)
         if scheme not in ("http", "https"):
-            raise FetchFailed(f"{public_url(before)} redirects to a {scheme}: URL, not to http(s)")
+            raise FetchFailed(
+                f"{public_url(before)} redirects to a {scheme}: URL, not to http(s)", hint=_AT_FAULT
+            )
         if scheme == "http" and urlsplit(before).scheme == "https" and not verified:
             raise FetchFailed(
                 f"{public_url(before)} redirects from https to http, and no digest is known",
                 hint="name an https URL; an image's URL can have #sha256=HEX at its end",
             )
-    raise FetchFailed(f"{public_url(url)} redirects more than {MAX_REDIRECTS} times")
+    raise FetchFailed(
+        f"{public_url(url)} redirects more than {MAX_REDIRECTS} times", hint=_AT_FAULT
+    )
 
 
 def _within(seconds: float, url: str, action: Callable[[], Response]) -> Response:
@@ -204,7 +210,7 @@ def _target(url: str, location: str) -> tuple[str, str]:
     except ValueError as error:
         raise FetchFailed(
             f"{public_url(url)} redirects to a malformed URL: {ascii(location)[:120]}",
-            hint="the mirror or a proxy in between is at fault",
+            hint=_AT_FAULT,
         ) from error
     return target, parts.scheme
 

@@ -12,8 +12,8 @@ from armvm.images.reference import public_url
 #: What helps when a server does not answer.
 UNREACHABLE_HINT = (
     "check the network (behind a proxy set HTTPS_PROXY); ARMVM_MIRROR_DISTRO (ARMVM_MIRROR_UBUNTU, "
-    "…) names another server for a distribution; without a network use --image local:debian-12, which is built "
-    "here, or --image PATH for a file you have"
+    "…) names another server for a distribution; without a network use --image local:debian-12, "
+    "which is built here, or --image PATH for a file you have"
 )
 
 

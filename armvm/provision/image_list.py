@@ -71,6 +71,9 @@ def on_offer(
     with progress.task("asking " + ", ".join(asked)):
         answers = _ask(asked, wanted or settings(), every)
     errors = [(name, answer) for name, answer in answers.items() if isinstance(answer, Exception)]
+    for name, answer in answers.items():
+        if not answer:
+            progress.warn(f"{name}: the catalog lists no images")
     none = bool(errors) and len(errors) == len(answers)
     for name, error in errors[1:] if none else errors:
         progress.warn(f"{name}: {getattr(error, 'message', error)}")

@@ -319,7 +319,7 @@ def test_a_release_without_images_for_arm64(server: ImageServer) -> None:
 
 def test_a_checksum_document_without_the_image(server: ImageServer) -> None:
     sums = "debian/trixie/20250814-2204/SHA512SUMS"
-    for body in (b"", b"<html>", b"ab  debian-13-genericcloud-arm64-20250814-2204.qcow2\n"):
+    for body in (b"", b"html", b"ab  debian-13-genericcloud-arm64-20250814-2204.qcow2\n"):
         server.fault(sums, Fault(body=body))
         with pytest.raises(FetchFailed, match="no digest"):
             resolve("debian:13", settings(server))

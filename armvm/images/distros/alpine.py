@@ -26,7 +26,7 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any, of_release
+from armvm.images.listing import directory, directory_if_any, of_release, releases_in
 from armvm.images.reference import CatalogReference
 from armvm.images.trust.checksums import digests
 from armvm.images.trust.statement import Statement
@@ -73,6 +73,7 @@ class Alpine:
             reference=reference,
             version=version,
             known=lambda: self._versions(ask),
+            images=lambda names: _images(names, version),
         )
         images = _images(names, version)
         serials = sorted(images, key=numbers, reverse=True)
@@ -117,7 +118,7 @@ class Alpine:
     def _versions(self, ask: Asking) -> list[str]:
         folders = map(_FOLDER.match, directory(ask, self.base))
         found = [folder[1] for folder in folders if folder and numbers(folder[1]) >= OLDEST]
-        return sorted(found, key=numbers, reverse=True)
+        return releases_in(sorted(found, key=numbers, reverse=True), self.base, self.name)
 
 
 def system_of(name: str) -> OperatingSystem | None:

@@ -31,8 +31,9 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any
+from armvm.images.listing import directory, directory_if_any, releases_in
 from armvm.images.reference import CatalogReference
+from armvm.images.transport import Missing
 from armvm.images.trust.statement import Statement
 from armvm.spec.system import CODENAMES, OperatingSystem
 
@@ -95,9 +96,9 @@ class Debian:
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List each release's newest serial; or all serials, of the daily tree too."""
         offers = []
-        there = directory(ask, self.base)
+        there = self._codenames(ask)
         for version in sorted(_CODENAMES, key=numbers, reverse=True):
-            if f"{_CODENAMES[version]}/" not in there:
+            if _CODENAMES[version] not in there:
                 continue
             tree = f"{self.base}{_CODENAMES[version]}/"
             trees: list[tuple[str, str | None]] = [(tree, None)]
@@ -123,12 +124,18 @@ class Debian:
         """The releases that people ask for."""
         return ["debian:13", "debian:12", "debian:trixie", "debian:bookworm", "debian:13@generic"]
 
+    def _codenames(self, ask: Asking) -> list[str]:
+        names = [name.rstrip("/") for name in directory(ask, self.base)]
+        found = [name for name in names if name in CODENAMES["debian"]]
+        return releases_in(found, self.base, self.name)
+
     def _latest(self, tree: str, stem: str, version: str, ask: Asking) -> str:
         """Return the serial that ``latest`` is, by its manifest."""
         url = f"{tree}latest/{stem}.json"
         try:
             manifest = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
-        except FetchFailed:
+        except Missing:
+            self._codenames(ask)  # raises where the server is no mirror
             if _serials(directory_if_any(ask, tree)):
                 raise
             # A release in the making has daily images only.

@@ -30,7 +30,7 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any, of_release
+from armvm.images.listing import directory, directory_if_any, of_release, releases_in
 from armvm.images.reference import CatalogReference
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import FEDORA
@@ -75,6 +75,7 @@ class Fedora:
             reference=reference,
             version=version,
             known=lambda: self._versions(ask),
+            images=lambda names: _images(names, version),
         )
         images, sums = _images(names, version), _checksums(names, version)
         serials = sorted(images, key=numbers, reverse=True)
@@ -127,8 +128,10 @@ class Fedora:
         return f"{self.base}releases/{version}/Cloud/aarch64/images/"
 
     def _versions(self, ask: Asking) -> list[str]:
-        names = [name.rstrip("/") for name in directory(ask, f"{self.base}releases/")]
-        return sorted(filter(_VERSION.match, names), key=numbers, reverse=True)
+        url = f"{self.base}releases/"
+        names = [name.rstrip("/") for name in directory(ask, url)]
+        found = sorted(filter(_VERSION.match, names), key=numbers, reverse=True)
+        return releases_in(found, url, self.name)
 
 
 def system_of(name: str) -> OperatingSystem | None:

@@ -27,7 +27,7 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any, of_release
+from armvm.images.listing import directory, directory_if_any, of_release, releases_in
 from armvm.images.reference import CatalogReference
 from armvm.images.trust.checksums import digests
 from armvm.images.trust.openpgp import Key
@@ -71,6 +71,7 @@ class OpenSuse:
             reference=reference,
             version=version,
             known=lambda: [*self._leaps(ask), ROLLING],
+            images=lambda names: _images(names, version),
         )
         images = _images(names, version)
         serials = sorted(filter(None, images), key=numbers, reverse=True)
@@ -122,9 +123,11 @@ class OpenSuse:
         return f"{self.base}distribution/leap/{version}/appliances/"
 
     def _leaps(self, ask: Asking) -> list[str]:
-        folders = directory(ask, f"{self.base}distribution/leap/")
+        url = f"{self.base}distribution/leap/"
+        folders = directory(ask, url)
         found = [name.rstrip("/") for name in folders if name.endswith("/")]
-        return sorted(filter(_LEAP.match, found), key=numbers, reverse=True)
+        leaps = sorted(filter(_LEAP.match, found), key=numbers, reverse=True)
+        return releases_in(leaps, url, self.name)
 
 
 def system_of(name: str) -> OperatingSystem | None:

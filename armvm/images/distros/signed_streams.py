@@ -20,7 +20,7 @@ from armvm.images.distros import simplestreams
 from armvm.images.distros.simplestreams import CatalogImage
 from armvm.images.model import Verified
 from armvm.images.reference import public_url
-from armvm.images.transport import Web
+from armvm.images.transport import Missing, Web
 from armvm.images.trust import checksums
 from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.openpgp import Key
@@ -150,8 +150,11 @@ def _by_checksums(
     try:
         sums = attest(web, statement, policy=policy, keys=keys, progress=progress)
     except FetchFailed as error:
+        absent = isinstance(failure, Missing) and isinstance(error, Missing)
         raise SignatureInvalid(
-            f"{public_url(base)} has no signature for the image",
+            f"{public_url(base)} has no signature for the image"
+            if absent
+            else f"no signature for the image could be fetched from {public_url(base)}",
             detail=f"{failure.message}\n{error.message}",
             hint="check the mirror; --verify digest does without the signature",
         ) from error

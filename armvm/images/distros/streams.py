@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from armvm.errors import FetchFailed, NotFound
+from armvm.errors import NotFound
 from armvm.images import fetch
 from armvm.images.catalog import Asking, Found, Offer, check_variant
 from armvm.images.distros import signed_streams, simplestreams
 from armvm.images.distros.simplestreams import CatalogImage
 from armvm.images.model import Verified
 from armvm.images.reference import CatalogReference, catalog_text
+from armvm.images.transport import Missing
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.statement import Statement
 from armvm.spec.system import CODENAMES, OperatingSystem
@@ -133,7 +134,7 @@ class Streams:
             seen: set[str] = set()
             try:
                 products = self._products(base, ask)[1]
-            except FetchFailed:
+            except Missing:
                 if variant == USUAL:
                     raise
                 continue  # mirrors need not have all trees

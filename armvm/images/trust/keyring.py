@@ -107,7 +107,8 @@ class KeyStore:
             return found
         # The most telling one: a wrong answer before no such key, and that before no answer.
         order = (SignatureInvalid, FetchFailed, Unreachable)
-        worst = min(failures, key=lambda error: order.index(type(error)), default=None)
+        ranked = [error for kind in order for error in failures if isinstance(error, kind)]
+        worst = ranked[0] if ranked else None
         if worst is None:
             raise ConfigError("there is no key server to ask", hint=f"{VARIABLE} names one")
         kind = Unreachable if isinstance(worst, Unreachable) else SignatureInvalid

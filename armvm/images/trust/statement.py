@@ -12,7 +12,7 @@ from armvm.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
 from armvm.images import fetch
 from armvm.images.model import Verified
 from armvm.images.reference import public_url
-from armvm.images.transport import Web
+from armvm.images.transport import Missing, Web
 from armvm.images.trust import cleartext, packets
 from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.openpgp import Finding, Key, Outcome, examine
@@ -201,8 +201,12 @@ def _signature(web: Web, statement: Statement, progress: Progress) -> bytes:
     try:
         return fetch.document(web, url, progress=progress, limit=packets.MAX_SIGNATURE)
     except FetchFailed as error:
+        shown = public_url(statement.url)
+        absent = isinstance(error, Missing)
         raise SignatureInvalid(
-            f"{public_url(statement.url)} has no signature: {error.message}",
+            f"{shown} has no signature: {error.message}"
+            if absent
+            else f"the signature of {shown} could not be fetched: {error.message}",
             hint=f"check the mirror; {_WEAKER}",
         ) from error
 
