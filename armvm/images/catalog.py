@@ -23,9 +23,6 @@ from armvm.progress import Progress, Quiet
 from armvm.spec.system import OperatingSystem
 from armvm.spec.verify import Verify
 
-#: The largest image that a catalog may announce, in bytes (64 GiB; most have under 1 GiB).
-MAX_IMAGE = 64 << 30
-
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 

@@ -34,6 +34,12 @@ MAX_DOCUMENT = 16 << 20
 #: The largest checksum file, in bytes (most have under 10 kB).
 MAX_CHECKSUMS = 4 << 20
 
+#: The largest image, in bytes (64 GiB; most have under 1 GiB).
+MAX_IMAGE = 64 << 30
+
+#: Bytes of an image of unknown length between two looks at the disk's room.
+_ROOM = 64 << 20
+
 #: Bytes asked of the connection at once; as many come as are there.
 CHUNK = 256 << 10
 
@@ -287,6 +293,8 @@ class _Download:
     def _receive(self, response: Response, total: int | None) -> None:
         intake, url = self.intake, self.url
         expected = total if self.size is None else self.size
+        if (expected or 0) > MAX_IMAGE:
+            raise _too_large(url)
         if total is not None and total != expected:
             raise _wrong_length(url, total, expected or 0)
         if expected is not None:
@@ -299,6 +307,8 @@ class _Download:
             task.update(intake.size)
             with translated_body(url):
                 for chunk in _chunks(self.web, url, response):
+                    if expected is None:
+                        self._check_size(len(chunk))
                     intake.put(chunk)
                     if expected is not None and intake.size > expected:
                         raise _wrong_length(url, intake.size, expected)
@@ -311,6 +321,14 @@ class _Download:
                 # Without a length of its own, an answer that was cut looks like a whole one.
                 raise Transient(_wrong_length(url, intake.size, expected))
 
+    def _check_size(self, coming: int) -> None:
+        """Check limit and room for the next bytes of a body whose length nobody has told."""
+        size = self.intake.size
+        if size + coming > MAX_IMAGE:
+            raise _too_large(self.url)
+        if size // _ROOM != (size + coming) // _ROOM or not size:
+            self.room(_ROOM)
+
 
 def _rest(response: Response, start: int, origin: Origin) -> int | None:
     """Return the whole file's size if a 206 has the rest that was asked for; -1 if not."""
@@ -322,6 +340,13 @@ def _rest(response: Response, start: int, origin: Origin) -> int | None:
         return -1
     etag = response.headers.get("ETag")
     return -1 if etag is not None and origin.etag not in (None, etag) else total
+
+
+def _too_large(url: str) -> FetchFailed:
+    return FetchFailed(
+        f"{public_url(url)} is larger than {size_text(MAX_IMAGE)}",
+        hint="no cloud image is that large: check the URL",
+    )
 
 
 def _odd_range(url: str, status: int) -> FetchFailed:

@@ -12,18 +12,22 @@ from armvm import process
 from armvm.errors import (
     CommandFailed,
     ConfigError,
+    HostileImage,
     ImageError,
     NotFound,
     PermissionDenied,
     StorageError,
 )
+from armvm.images import mapping
 from armvm.images.cache import Cache
 from armvm.images.files import storage_errors
+from armvm.images.foreign import refuse_foreign_boot
 from armvm.images.formats import DiskFormat, read_head, recognise
 from armvm.images.hashing import check_digest, hashes_of
+from armvm.images.qcow2 import MAX_VIRTUAL_SIZE
 from armvm.limits import Limits
 from armvm.paths import write_atomic
-from armvm.progress import Progress
+from armvm.progress import Progress, size_text
 
 #: Seconds that converting a raw image may take.
 CONVERT_TIMEOUT = 1800.0
@@ -40,7 +44,7 @@ def look(path: Path) -> tuple[DiskFormat, int]:
     """Return a file's disk format and size in bytes.
 
     Raises NotFound, ConfigError (a directory, a device), PermissionDenied, and HostileImage
-    when it is no disk image.
+    when it is no disk image, or too large to be read to its end (a sparse file).
     """
     try:
         status = path.stat()
@@ -53,7 +57,14 @@ def look(path: Path) -> tuple[DiskFormat, int]:
             raise ConfigError(
                 f"the image {path} is no ordinary file", hint="copy a device into a file first"
             )
-        return recognise(read_head(path), str(path)), status.st_size
+        format = recognise(read_head(path), str(path))
+        if status.st_size > MAX_VIRTUAL_SIZE:
+            raise HostileImage(
+                f"{path} cannot be used: it has {size_text(status.st_size)}, more than "
+                f"{size_text(MAX_VIRTUAL_SIZE)}",
+                hint="use a smaller disk image",
+            )
+        return format, status.st_size
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
             f"there is no image file {path}", hint="check the path; armvm image list shows others"
@@ -65,6 +76,21 @@ def look(path: Path) -> tuple[DiskFormat, int]:
         ) from error
     except (OSError, ValueError) as error:  # too long a name, a loop of links, a broken disk
         raise ImageError(f"the image {path} cannot be read: {error}") from error
+
+
+def examine(path: Path) -> tuple[DiskFormat, int, int]:
+    """Look at all of a file that can be judged without reading its data.
+
+    Returns its disk format, its size and the guest disk's, in bytes. Raises what look() does, and
+    ImageError for a disk that boots other CPUs.
+    """
+    format, size = look(path)
+    try:
+        virtual = mapping.check(path).virtual_size if format is DiskFormat.QCOW2 else size
+        refuse_foreign_boot(path, format, str(path))
+    except OSError as error:
+        raise ImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+    return format, size, virtual
 
 
 def digest_of(path: Path, promised: str | None, *, cache: Cache, progress: Progress) -> str:

@@ -28,7 +28,8 @@ class ImageSource:
     and 128, whichever was promised, or None where nobody has promised one. ``size`` is in bytes,
     None where not known. ``signer`` is the fingerprint of the pinned key whose signature vouches
     for it, where one does. ``tuned_from`` is the digest of the image that a tuned one was made of;
-    the other fields are that image's then.
+    the other fields are that image's then. ``virtual_size`` is the guest disk's, in bytes, where
+    the image is a file on this host.
     """
 
     reference: str
@@ -40,6 +41,7 @@ class ImageSource:
     verified: Verified = Verified.NOTHING
     signer: str | None = None
     tuned_from: str | None = None
+    virtual_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from armvm.errors import BuildFailed, NotFound
-from armvm.images import fetch, formats, localfile, qcow2
+from armvm.images import fetch, formats, localfile, mapping, qcow2
 from armvm.images.cache import Cache
 from armvm.images.clean import forget_parts
 from armvm.images.entry import Entry
@@ -99,7 +99,7 @@ def _admitted(
     if format is DiskFormat.RAW:
         refuse_foreign_boot(file, format, name)
         return _converted(file, source, fetched.digest, key, cache, progress)
-    qcow2.inspect(file, name=name)
+    mapping.check(file, name=name)
     refuse_foreign_boot(file, format, name)
     entry = cache.store(file, source=source, digest=fetched.digest, content=fetched.unpacked)
     return _image(entry, source)
@@ -132,14 +132,10 @@ def _turn(
 
 def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
     path = Path(source.location)
-    format, size = localfile.look(path)
-    disk = qcow2.inspect(path) if format is DiskFormat.QCOW2 else None
-    refuse_foreign_boot(path, format, str(path))
+    format, size, virtual_size = localfile.examine(path)
     digest = localfile.digest_of(path, source.digest, cache=cache, progress=progress)
-    if disk:
-        return Image(
-            source=source, path=path, digest=digest, size=size, virtual_size=disk.virtual_size
-        )
+    if format is DiskFormat.QCOW2:
+        return Image(source=source, path=path, digest=digest, size=size, virtual_size=virtual_size)
     wait = f"another armvm is converting {path.name}: waiting for it"
     with cache.lock(digest, on_wait=lambda: progress.say(wait)):
         if entry := cache.find(digest):

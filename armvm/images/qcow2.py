@@ -43,8 +43,9 @@ _Refuse = Callable[..., HostileImage]
 class Qcow2:
     """A qcow2 image that stands alone. ``virtual_size`` and ``cluster_size`` are in bytes.
 
-    Where its first table lies (``l1_offset``, in bytes), how many entries it has; whether its
-    second tables have the extended form, and whether its compressed clusters are zstd.
+    Where its first table lies (``l1_offset``, in bytes), how many entries it has, and where the
+    table of its reference counts does; whether its second tables have the extended form, and
+    whether its compressed clusters are zstd. What the tables say, mapping.py checks.
     """
 
     version: int
@@ -52,6 +53,8 @@ class Qcow2:
     cluster_size: int
     l1_offset: int
     l1_entries: int
+    refcount_offset: int
+    refcount_bytes: int
     extended: bool = False
     zstd: bool = False
 
@@ -130,6 +133,8 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
         cluster_size=cluster,
         l1_offset=l1_offset,
         l1_entries=l1_entries,
+        refcount_offset=refcount_offset,
+        refcount_bytes=refcount_clusters * cluster,
         extended=extended,
         zstd=bool(features & _COMPRESSION),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -121,7 +121,7 @@ def locate(
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> ImageSource:
-    """Find where a reference's image is. Reads the catalog or the file's head, not the image.
+    """Find where a reference's image is. Reads the catalog, or a file as far as it is judged by.
 
     With a *cache*, a catalog that does not answer is no error while an image of that release is
     in it that was verified as is asked for now: the newest is taken, with a warning.
@@ -141,9 +141,13 @@ def locate(
             news.warn(f"{error.message}; using {known.reference}{serial} from the cache")
             return known
     if isinstance(reference, FileReference):
-        _, size = localfile.look(reference.path)
+        localfile.look(reference.path)
         formats.refuse_foreign(reference.path.name)
-        return _source(reference, str(reference.path), reference.path.name, size)
+        _, size, virtual_size = localfile.examine(reference.path)
+        if reference.digest and cache:
+            localfile.digest_of(reference.path, reference.digest, cache=cache, progress=news)
+        source = _source(reference, str(reference.path), reference.path.name, size)
+        return replace(source, virtual_size=virtual_size)
     if isinstance(reference, UrlReference):
         name = PurePosixPath(unquote(urlsplit(reference.url).path)).name
         formats.refuse_foreign(name)

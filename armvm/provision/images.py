@@ -14,6 +14,7 @@ from armvm.images.entry import matches
 from armvm.images.kernel import remove_boot_files
 from armvm.images.model import Image, ImageSource
 from armvm.images.obtain import LOCAL
+from armvm.images.qcow2 import inspect
 from armvm.images.reference import CatalogReference, LocalReference, parse
 from armvm.images.resolve import resolve
 from armvm.images.trust.provenance import words
@@ -37,7 +38,15 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
         if not is_recipe(name):
             return _imported(source, name)
         source = replace(source, system=recipe(name).system)
-    return source
+    return _sized(source)
+
+
+def _sized(source: ImageSource) -> ImageSource:
+    """Return a source with the size of its disk, where its file is in the cache."""
+    if source.virtual_size is not None or source.digest is None:
+        return source
+    entry = Cache.default().find(source.digest)
+    return replace(source, virtual_size=inspect(entry.path).virtual_size) if entry else source
 
 
 def _imported(source: ImageSource, name: str) -> ImageSource:
@@ -54,7 +63,14 @@ def _imported(source: ImageSource, name: str) -> ImageSource:
             f"there is no image {source.reference}, and no recipe for {shown(name)}",
             hint=f"armvm image import FILE --as {name}; recipes: {recipes}",
         )
-    return replace(source, digest=entry.digest, system=entry.system, verified=entry.verified)
+    size = inspect(entry.path).virtual_size
+    return replace(
+        source,
+        digest=entry.digest,
+        system=entry.system,
+        verified=entry.verified,
+        virtual_size=size,
+    )
 
 
 def obtain(source: ImageSource, progress: Progress) -> Image:

@@ -99,6 +99,8 @@ def plan(
             f"{machine.cpus} vCPUs are more than this host's machine type takes",
             hint=f"--cpus takes 1 to {facts.max_cpus} here",
         )
+    if source.virtual_size is not None:
+        check_disk(machine, source.virtual_size)
     network = _network(machine, facts)
     names = volume_names(machine.name)
     spec = DomainSpec(

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import FetchFailed, ImageError, Unreachable
+from armvm.errors import FetchFailed, ImageError, StorageError, Unreachable
 from armvm.images import fetch, jsondoc, listing
 from armvm.images.distros import debian, lts, opensuse, simplestreams
+from armvm.images.part import Part
 from armvm.images.trust import checksums, cleartext, keyring, packets
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, quick
@@ -237,3 +238,54 @@ def test_a_redirect_with_a_body(server: ImageServer) -> None:
     url = f"{server.url}d"
     assert peak(lambda: answers.append(fetch.document(quick(), url, progress=Heard()))) < 20
     assert answers == [b"text"]
+
+
+# ---- images ---------------------------------------------------------------------------------
+
+
+def download(server: ImageServer, tmp_path: Path, room: Callable[[int], None]) -> Part:
+    part = Part(tmp_path / "part")
+    fetch.download(
+        quick(),
+        f"{server.url}d",
+        part,
+        tmp_path / "unpacked",
+        label="d",
+        progress=Heard(),
+        room=room,
+    )
+    return part
+
+
+def test_an_image_of_unknown_length_ends_where_the_room_does(
+    server: ImageServer, tmp_path: Path
+) -> None:
+    server.fault("d", Fault(body=b"x", zeros=300 * MIB, no_length=True))
+    asked: list[int] = []
+
+    def room(count: int) -> None:
+        asked.append(count)
+        if len(asked) > 2:
+            raise StorageError("full")
+
+    with pytest.raises(StorageError):
+        download(server, tmp_path, room)
+    assert asked == [64 * MIB] * 3
+    assert not (tmp_path / "part").exists()
+
+
+def test_an_image_of_unknown_length_has_a_limit(
+    server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "MAX_IMAGE", 20 * MIB)
+    server.fault("d", Fault(body=b"x", zeros=300 * MIB, no_length=True))
+    with pytest.raises(FetchFailed, match="larger than"):
+        download(server, tmp_path, lambda _: None)
+    assert not (tmp_path / "part").exists()
+
+
+def test_an_image_that_says_that_it_is_too_large(server: ImageServer, tmp_path: Path) -> None:
+    server.fault("d", Fault(body=b"x", length=fetch.MAX_IMAGE + 1))
+    with pytest.raises(FetchFailed, match="larger than 64"):
+        download(server, tmp_path, lambda _: None)
+    assert server.count("d") == 1

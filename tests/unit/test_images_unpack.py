@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from armvm import process
 from armvm.errors import ArmvmError, HostileImage, StorageError
-from armvm.images.unpack import Unpacker
+from armvm.images.unpack import MAX_UNPACKED, RATIO, SPARED, Unpacker
 
 pytestmark = pytest.mark.unit
 
@@ -92,6 +92,31 @@ def test_a_bomb_that_is_no_hole_ends_where_the_room_does(
         unpack(tmp_path / "out", pack(b"bomb" * (50 * MIB)), room=room, limit=1 << 40)
     assert asked == [64 * MIB] * 3
     assert (tmp_path / "out").stat().st_size <= 130 * MIB
+
+
+@pytest.mark.parametrize("kind", ["gzip", "xz", "zstd"])
+def test_a_bomb_ends_early(tmp_path: Path, kind: str) -> None:
+    """Far below the limit: what comes out is bounded by what was sent."""
+    zeros = bytes(16 * MIB)
+    piece = gzip.compress(zeros, 9) if kind == "gzip" else PACKERS[kind](zeros)
+    one = Unpacker(tmp_path / "out", name="x", room=lambda _: None, spared=64 * MIB)
+    fed = 0
+    with contextlib.closing(one), pytest.raises(HostileImage, match="times its size"):
+        for _ in range(200):
+            one.feed(piece)
+            fed += len(piece)
+    assert fed * RATIO < 100 * MIB
+    assert (tmp_path / "out").stat().st_size <= 64 * MIB
+    assert SPARED <= MAX_UNPACKED // 32
+
+
+def test_a_disk_of_zeros_is_no_bomb(tmp_path: Path) -> None:
+    data = gzip.compress(bytes(60 * MIB), 1) + gzip.compress(os.urandom(2 * MIB), 1)
+    one = Unpacker(tmp_path / "out", name="x", room=lambda _: None, spared=61 * MIB)
+    for start in range(0, len(data), 70_000):
+        one.feed(data[start : start + 70_000])
+    one.feed(gzip.compress(bytes(200 * MIB), 1))
+    assert one.finish()
 
 
 MEMORY = """

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from armvm.errors import FetchFailed, NotFound
 from armvm.images import jsondoc
-from armvm.images.catalog import MAX_IMAGE, numbers
+from armvm.images.catalog import numbers
+from armvm.images.fetch import MAX_IMAGE
 from armvm.images.reference import parse_sha256
 
 #: Where the index lies, relative to a mirror's base.
