@@ -70,7 +70,7 @@ def pull(
         )
         if not json:
             print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
-            print(f"  vouched for by {words_for(image.source)}")
+            print(f"  verified by {words_for(image.source)}")
     if json:
         print_json(facts[0] if len(references or []) == 1 and not all_lts else facts)
 

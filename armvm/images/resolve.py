@@ -185,7 +185,7 @@ def _from_catalog(
         signer=signer,
     )
     if digest is None and binding:
-        progress.warn(f"nothing vouches for {source.reference}: its catalog has no checksums")
+        progress.warn(f"{source.reference} cannot be verified: its catalog has no checksums")
     return require(source, settings.verify)
 
 

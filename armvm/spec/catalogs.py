@@ -28,7 +28,6 @@ from typing import Any, NoReturn
 from armvm.spec.configfile import ConfigFile, read_config
 from armvm.spec.names import shown
 from armvm.spec.places import hidden, is_url, tree_url
-from armvm.spec.system import FAMILIES
 
 #: The distributions with a catalog that armvm brings; each can have a mirror.
 DISTROS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
@@ -161,8 +160,8 @@ class _Reader:
         distro = self._text(
             table.get("distro", "ubuntu" if kind != "template" else name), where, "distro"
         )
-        if "distro" in table and distro not in FAMILIES:
-            self._refuse(where, "distro", f"not known: {', '.join(FAMILIES)} are")
+        if not _NAME.match(distro):
+            self._refuse(where, "distro", "expected a word such as debian or rocky: a-z, 0-9, '-'")
         if kind == "simplestreams":
             url = tree_url(self._text(table["url"], where, "url"), self._where(where, "url"))
             checksums = signature = None
@@ -212,8 +211,10 @@ class _Reader:
                 where, key, "braces hold " + ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
             )
         host = text.partition("://")[2].partition("/")[0]
-        if not is_url(bare) or "{" in host:
-            self._refuse(where, key, f"{hidden(text)} is no http(s) URL")
+        if "#" in text:
+            self._refuse(where, key, f"{hidden(text.partition('#')[0])} has a fragment (#…)")
+        if not is_url(bare, query=True) or "{" in host:
+            self._refuse(where, key, f"{hidden(text)} is not an http(s) URL")
         return text
 
     def _texts(self, table: dict[str, Any], where: _Table, key: str) -> tuple[str, ...]:

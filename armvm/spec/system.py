@@ -23,6 +23,7 @@ CODENAMES = {
         "plucky": "25.04",
         "questing": "25.10",
         "resolute": "26.04",
+        "stonking": "26.10",
     },
     "debian": {"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14"},
 }

@@ -212,6 +212,29 @@ def test_a_proxy_that_does_not_work(
     assert hint in (error.hint or "")
 
 
+def test_debians_variants_are_listed_where_they_are(tmp_path: Path) -> None:
+    root, image = tmp_path / "www", tmp_path / "image"
+    image.write_bytes(b"an image")
+    for serial, kinds in (("20250101-1", ("genericcloud",)), ("20250202-2", ("generic",))):
+        for kind in kinds:
+            debian_tree(root / "debian", image, "13", serial, kind=kind)
+    debian_tree(root / "debian", image, "13", "20250303-3", kind="generic", daily=True)
+    debian_tree(root / "debian", image, "13", "20250404-4", daily=True)
+    list_directories(root)
+    with ImageServer(root) as server:
+        wanted = Settings(mirrors={"debian": f"{server.url}debian/"}, web=quick())
+        offers = wanted.catalog("debian").releases(wanted.asking(Quiet()), every=True)
+        server.fault("debian/trixie/20250101-1/", Fault(status=403))
+        with pytest.raises(FetchFailed, match="403"):
+            wanted.catalog("debian").releases(wanted.asking(Quiet()), every=True)
+    assert [offer.reference for offer in offers] == [
+        "debian:13/20250101-1",
+        "debian:13/20250202-2@generic",
+        "debian:13/20250404-4@daily",
+        "debian:13/20250303-3@generic-daily",
+    ]
+
+
 def test_a_catalog_without_images_is_a_line(tmp_path: Path) -> None:
     root = tmp_path / "www"
     (root / "fedora/releases/43/Cloud").mkdir(parents=True)

@@ -95,14 +95,14 @@ def test_a_template_with_all_placeholders(tmp_path: Path) -> None:
     assert source.location == "https://images.example.org/big/9/20260911/disk.raw"
     assert source.reference == "corp:9/20260911@big"
     assert (source.digest, source.verified) == (None, Verified.NOTHING)
-    assert "nothing vouches" in progress.warned[0]
+    assert "cannot be verified" in progress.warned[0]
     assert source.system and source.system.default_user == "armvm"
     for text in ("corp:9", "corp:9/20260911", "corp:9@big"):
         with pytest.raises(ConfigError, match="for each"):
             resolve(text, settings)
     for policy in (Verify.SIGNATURE, Verify.DIGEST):
         strict = Settings(own=settings.own, web=quick(), verify=policy)
-        with pytest.raises(NotVerified, match="nothing that vouches"):
+        with pytest.raises(NotVerified, match="verified by nothing"):
             resolve("corp:9/20260911@big", strict)
 
 
@@ -218,7 +218,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ('[images.a]\nurl = "https://x/{version}"\nsize = 3', ":3: [images.a] size"),
         ('[images.a]\nurl = "https://x/{version}"\nchecksums = 3', ":3: [images.a] checksums"),
         ('[images.a]\nurl = "https://x/{version}"\nversions = [".."]', ":3: [images.a] versions"),
-        ('[images.a]\nurl = "https://x/{version}"\ndistro = "beos"', ":3: [images.a] distro"),
+        ('[images.a]\nurl = "https://x/{version}"\ndistro = "Be OS"', ":3: [images.a] distro"),
         (
             f'[images.a]\nurl = "https://x/{{version}}"\nfingerprint = "{FINGERPRINT}"',
             ":3: [images.a] fingerprint: signature",

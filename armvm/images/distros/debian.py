@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,9 @@ _VARIANTS = {
 }
 _USUAL = "genericcloud"
 
+#: Directories that are asked for at the same time: each serial has one.
+_AT_ONCE = 6
+
 #: The largest manifest, in bytes (50 kB in 2025: it lists the packages).
 MAX_MANIFEST = 4 << 20
 
@@ -68,12 +72,12 @@ class Debian:
     def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find an image by version or codename, and serial (``20250814-2204``)."""
         variant = check_variant(self, reference) or _USUAL
-        kind, daily = _VARIANTS[variant]
+        daily = _VARIANTS[variant][1]
         version = CODENAMES["debian"].get(reference.release, reference.release)
         if version not in _CODENAMES:
             no_such_release(reference, sorted(_CODENAMES, key=numbers, reverse=True))
         tree = f"{self.base}{_CODENAMES[version]}/" + ("daily/" if daily else "")
-        stem = f"debian-{version}-{kind}-arm64" + ("-daily" if daily else "")
+        stem = _stem(version, variant)
         serial = reference.serial
         if serial is None:
             serial = self._latest(tree, stem, version, ask)
@@ -94,27 +98,41 @@ class Debian:
         )
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
-        """List each release's newest serial; or all serials, of the daily tree too."""
+        """List each release's newest serial; or all images of all serials, the daily ones too."""
         offers = []
         there = self._codenames(ask)
         for version in sorted(_CODENAMES, key=numbers, reverse=True):
             if _CODENAMES[version] not in there:
                 continue
             tree = f"{self.base}{_CODENAMES[version]}/"
-            trees: list[tuple[str, str | None]] = [(tree, None)]
-            if every:
-                trees += [(tree, "generic"), (f"{tree}daily/", "daily")]
-            for place, variant in trees:
-                serials = _serials(directory_if_any(ask, place))
+            title = _CODENAMES[version]
+            serials = _serials(directory_if_any(ask, tree))
+            if not every:
+                offers += offers_of("debian", version, serials, every=False, title=title)
+                continue
+            daily = _serials(directory_if_any(ask, f"{tree}daily/"))
+            names = self._images(ask, [f"{tree}{one}/" for one in serials])
+            names |= self._images(ask, [f"{tree}daily/{one}/" for one in daily])
+            for variant, (_, of_day) in _VARIANTS.items():
                 offers += offers_of(
                     "debian",
                     version,
-                    serials,
-                    every=every,
-                    variant=variant,
-                    title=_CODENAMES[version],
+                    [
+                        one
+                        for one in (daily if of_day else serials)
+                        if f"{_stem(version, variant)}-{one}.qcow2" in names
+                    ],
+                    every=True,
+                    variant=None if variant == _USUAL else variant,
+                    title=title,
                 )
         return offers
+
+    def _images(self, ask: Asking, places: list[str]) -> set[str]:
+        """Return the names of all files in some directories, asked several at a time."""
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            found = pool.map(lambda place: directory_if_any(ask, place), places)
+            return {name for names in found for name in names}
 
     def means(self, release: str, version: str) -> bool:
         """Versions and codenames mean themselves."""
@@ -152,6 +170,12 @@ class Debian:
                 hint="name a serial: armvm image list --remote --all shows them",
             )
         return serial
+
+
+def _stem(version: str, variant: str) -> str:
+    """Return how the name of a variant's images begins."""
+    kind, daily = _VARIANTS[variant]
+    return f"debian-{version}-{kind}-arm64" + ("-daily" if daily else "")
 
 
 def _serials(names: list[str]) -> list[str]:

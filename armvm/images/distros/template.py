@@ -23,6 +23,7 @@ def keys_of(own: OwnCatalog) -> tuple[Key, ...]:
             fingerprint=one,
             owner=own.name,
             keyrings=(own.keyring,) if own.keyring else (),
+            own=True,
         )
         for one in own.fingerprints
     )

@@ -40,6 +40,18 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NAME = re.compile(r"[0-9A-F]{40}(?:[0-9A-F]{24})?\Z")
 
 
+#: What may help when a signature cannot be had or does not hold.
+WEAKER = "--verify digest does without the signature"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A certificate (binary), and the file it is in."""
+
+    path: Path
+    data: bytes
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeyStore:
     """Finds certificates of pinned keys; those it fetches are kept below ``directory``.
@@ -69,24 +81,27 @@ class KeyStore:
             servers = SERVERS
         return cls(directory=data_dir() / "keys", servers=servers)
 
-    def have(self, key: Key) -> list[bytes]:
-        """Return a key's certificates (binary) on this host: the system's, then the one kept.
+    def have(self, key: Key) -> list[Copy]:
+        """Return a key's certificates on this host: the system's, then the one kept.
 
         They may differ in how long the key is valid, and in its subkeys. A file that cannot be
-        read, or holds another key, is passed over.
+        read, or holds another key, is passed over; see problems().
         """
-        copies: list[bytes] = []
-        for path in (*map(Path, key.keyrings), self._path(key)):
-            try:
-                status = path.stat()
-                if not stat.S_ISREG(status.st_mode) or status.st_size > packets.MAX_KEYS:
-                    continue
-                found = _find(packets.certificates(path.read_bytes()), key)
-            except (OSError, ValueError):
-                continue
-            if found is not None and found not in copies:
-                copies.append(found)
+        copies: list[Copy] = []
+        for path in (*map(Path, key.keyrings), self.path(key)):
+            found = _read(path, key)
+            if isinstance(found, bytes) and found not in (one.data for one in copies):
+                copies.append(Copy(path=path, data=found))
         return copies
+
+    def problems(self, key: Key) -> list[str]:
+        """Return why the files in which the user has said that a key is cannot be used."""
+        looked = [(path, _read(Path(path), key)) for path in key.keyrings if key.own]
+        return [
+            f"keyring {shown(path, 200)} of the catalog {key.owner} cannot be used: {found}"
+            for path, found in looked
+            if isinstance(found, str)
+        ]
 
     def fetch(self, web: Web, key: Key, progress: Progress) -> bytes:
         """Return a key's certificate from a key server, and keep it.
@@ -115,11 +130,11 @@ class KeyStore:
         raise kind(
             f"the key of {key.owner} cannot be had: {worst.message}",
             detail=worst.detail or f"wanted {grouped(key.fingerprint)}",
-            hint=_HINT,
+            hint=f"{where_from(key)}, or name another key server in {VARIABLE}; {WEAKER}",
         ) from worst
 
     def _keep(self, key: Key, certificate: bytes, progress: Progress) -> None:
-        path = self._path(key)
+        path = self.path(key)
         try:
             private_dir(path.parent)
             write_atomic(path, certificate)
@@ -128,7 +143,8 @@ class KeyStore:
         else:
             progress.say(f"took the key of {key.owner} ({grouped(key.fingerprint)}): {path}")
 
-    def _path(self, key: Key) -> Path:
+    def path(self, key: Key) -> Path:
+        """Return where the certificate of a key is kept."""
         if not _NAME.match(key.fingerprint):
             raise ValueError(f"not a fingerprint: {key.fingerprint!r}")
         return self.directory / f"{key.fingerprint}.pgp"
@@ -143,10 +159,27 @@ class KeyStore:
         )
 
 
-_HINT = (
-    "install the keyring of the distribution (for Ubuntu: apt-get install ubuntu-cloud-keyring), "
-    "or name another key server in ARMVM_KEYSERVER; --verify digest does without the signature"
-)
+def where_from(key: Key) -> str:
+    """Return how a key's file is had, as the beginning of a hint."""
+    if key.package:
+        return f"install the package that has the key: {key.package}"
+    return "name a file that has the key as keyring = in config.toml"
+
+
+def _read(path: Path, key: Key) -> bytes | str:
+    """Return a key's certificate in a file, or why there is none."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return "it is not a regular file"
+        if status.st_size > packets.MAX_KEYS:
+            return f"it has {status.st_size} bytes"
+        found = _find(packets.certificates(path.read_bytes()), key)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return f"not a key file: {error}"
+    return found or f"it does not hold the key {grouped(key.fingerprint)}"
 
 
 def _find(certificates: list[packets.Certificate], key: Key) -> bytes | None:

@@ -37,12 +37,15 @@ _TEXT = "01"
 class Key:
     """A key that is trusted by its fingerprint: that of the primary key, 40 or 64 hex digits.
 
-    ``keyrings`` are files on systems that ship it.
+    ``keyrings`` are files on systems that ship it, ``package`` says in words which packages do.
+    ``own`` tells that the user has named it, and the files.
     """
 
     fingerprint: str
     owner: str
     keyrings: tuple[str, ...] = ()
+    package: str = ""
+    own: bool = False
 
 
 class Finding(enum.Enum):

@@ -10,19 +10,26 @@ import re
 from armvm.images.trust.openpgp import Key
 
 _UBUNTU_KEYRINGS = ("/usr/share/keyrings/ubuntu-cloudimage-keyring.gpg",)
+_UBUNTU_PACKAGE = (
+    "ubuntu-cloudimage-keyring on Ubuntu, ubuntu-keyring on Debian 13 (Debian 12 has none)"
+)
+_KEYS_PACKAGE = "distribution-gpg-keys on Fedora and Debian 13 (Debian 12 has none)"
 
-#: Ubuntu's cloud images. The package ubuntu-cloud-keyring (ubuntu-cloudimage-keyring.gpg) has
-#: these two; projects that verify SHA256SUMS.gpg of cloud-images.ubuntu.com pin the same.
+#: Ubuntu's cloud images. ubuntu-cloudimage-keyring.gpg has these two, in Ubuntu's package
+#: ubuntu-cloudimage-keyring and in Debian 13's ubuntu-keyring; projects that verify SHA256SUMS.gpg
+#: of cloud-images.ubuntu.com pin the same.
 UBUNTU = (
     Key(
         fingerprint="D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81",
         owner="Ubuntu's UEC Image Automatic Signing Key",
         keyrings=_UBUNTU_KEYRINGS,
+        package=_UBUNTU_PACKAGE,
     ),
     Key(
         fingerprint="4A3CE3CD565D7EB5C810E2B97FF3F408476CF100",
         owner="Ubuntu Cloud Image Builder",
         keyrings=_UBUNTU_KEYRINGS,
+        package=_UBUNTU_PACKAGE,
     ),
 )
 
@@ -33,6 +40,7 @@ def _fedora(release: int, fingerprint: str) -> Key:
         fingerprint=fingerprint,
         owner=f"Fedora {release}",
         keyrings=(f"/etc/pki/rpm-gpg/{name}", f"/usr/share/distribution-gpg-keys/fedora/{name}"),
+        package=_KEYS_PACKAGE,
     )
 
 
@@ -44,6 +52,8 @@ FEDORA = {
     "43": _fedora(43, "C6E7F081CF80E13146676E88829B606631645531"),
     "44": _fedora(44, "36F612DCF27F7D1A48A835E4DBFCF71C6D9F90A6"),
     "45": _fedora(45, "4F50A6114CD5C6976A7F1179655A4B02F577861E"),
+    "46": _fedora(46, "D924B10D3E810DABDD8B56B596E7E91491211FCE"),
+    "47": _fedora(47, "B2E766FA50CA6FA2D5ED06FC09D879E09488FB64"),
 }
 
 #: openSUSE's Leap and Tumbleweed (2022), which sign IMAGE.sha256 as IMAGE.sha256.asc. In
@@ -56,6 +66,7 @@ OPENSUSE = (
             "/usr/share/distribution-gpg-keys/opensuse/RPM-GPG-KEY-openSUSE-2022",
             "/usr/share/distribution-gpg-keys/opensuse/RPM-GPG-KEY-openSUSE",
         ),
+        package=_KEYS_PACKAGE,
     ),
 )
 

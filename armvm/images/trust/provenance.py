@@ -29,7 +29,7 @@ def require(source: ImageSource, policy: Verify | None) -> ImageSource:
         return source
     found = words(source.verified.value, source.signer)
     raise NotVerified(
-        f"{source.reference} has {found}, and verify = {policy.value} is asked for",
+        f"{source.reference} is verified by {found}, and verify = {policy.value} is required",
         hint="a URL can have #sha256=HEX at its end; for a golden or a cached image, "
         "have it made or fetched again; or ask for less with --verify",
     )
@@ -52,7 +52,7 @@ def words(verified: str, signer: str | None = None) -> str:
         Verified.CATALOG: "a digest in the distribution's catalog, without a signature",
         Verified.GIVEN: "the digest that was given with it",
         Verified.BUILT: "a build here, from signed packages",
-        Verified.NOTHING: "nothing that vouches for it",
+        Verified.NOTHING: "nothing",
     }[kind]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from armvm.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
 from armvm.images import fetch
@@ -14,14 +15,11 @@ from armvm.images.model import Verified
 from armvm.images.reference import public_url
 from armvm.images.transport import Missing, Web
 from armvm.images.trust import cleartext, packets
-from armvm.images.trust.keyring import KeyStore
+from armvm.images.trust.keyring import VARIABLE, WEAKER, Copy, KeyStore
 from armvm.images.trust.openpgp import Finding, Key, Outcome, examine
 from armvm.images.trust.pinned import grouped
 from armvm.progress import Progress
 from armvm.spec.verify import Verify
-
-#: What may help when a signature cannot be had or does not hold.
-_WEAKER = "--verify digest does without the signature"
 
 #: What another copy of the keys may change: one that was not here, or one that has a new subkey
 #: or a later date since it was taken.
@@ -122,19 +120,53 @@ def _check(
             text=statement.clear,
         )
 
+    for problem in (one for key in statement.keys for one in keys.problems(key)):
+        progress.warn(problem)
     copies = {key: found for key in statement.keys if (found := keys.have(key))}
-    known = {key: found[0] for key, found in copies.items()}
+    known = {key: found[0].data for key, found in copies.items()}
+    failures: list[Unreachable | SignatureInvalid] = []
     outcome = look(list(known.values()))
     if outcome.finding in _MENDABLE and any(len(found) > 1 for found in copies.values()):
-        known = {key: found[-1] for key, found in copies.items()}
+        known = {key: found[-1].data for key, found in copies.items()}
         outcome = look(list(known.values()))
     if outcome.finding in _MENDABLE:
         outcome = _with_fetched(
-            outcome, known, look, lambda key: keys.fetch(web, key, progress), statement.keys
+            outcome,
+            known,
+            look,
+            lambda key: keys.fetch(web, key, progress),
+            statement.keys,
+            failures,
         )
     if outcome.finding is Finding.GOOD and outcome.fingerprint:
         return outcome.fingerprint
+    signer = next((key for key in statement.keys if key.fingerprint == outcome.fingerprint), None)
+    if outcome.finding is Finding.EXPIRED_KEY and signer:
+        raise _expired(statement, signer, copies.get(signer, []), failures, keys.path(signer))
     raise _refusal(outcome, statement)
+
+
+def _expired(
+    statement: Statement,
+    key: Key,
+    copies: list[Copy],
+    failures: list[Unreachable | SignatureInvalid],
+    place: Path,
+) -> SignatureInvalid:
+    """Return the error for a key that has expired in all copies that could be had."""
+    detail = [f"expired in {copy.path}" for copy in copies]
+    detail += [f"no newer copy: {failure.message}" for failure in failures]
+    if not failures:
+        detail.append("the key server has no newer copy")
+    cures = [f"update that file (package {key.package})"] if copies and key.package else []
+    if failures:
+        cures.append(f"name a key server that can be reached in {VARIABLE}")
+    cures += [f"put the current key at {place}", "check the clock", WEAKER]
+    return SignatureInvalid(
+        f"the key of {key.owner}, which signed {public_url(statement.url)}, has expired",
+        detail="\n".join(detail),
+        hint="; ".join(cures),
+    )
 
 
 def _with_fetched(
@@ -143,10 +175,12 @@ def _with_fetched(
     look: Callable[[list[bytes]], Outcome],
     fetched: Callable[[Key], bytes],
     keys: tuple[Key, ...],
+    failures: list[Unreachable | SignatureInvalid],
 ) -> Outcome:
     """Look again, with the certificates that key servers have now.
 
-    That a key cannot be had is raised only where it was not here before and may be the signer's.
+    That a key cannot be had is raised only where it was not here before and may be the signer's;
+    where it was, *failures* hears of it.
     """
     failure: Unreachable | SignatureInvalid | None = None
     certificates = dict(known)
@@ -157,6 +191,7 @@ def _with_fetched(
         except (Unreachable, SignatureInvalid) as error:
             if key not in known:
                 failure = failure or error
+            failures.append(error)
             continue
         again = look(list(certificates.values()))
         if again.finding not in _MENDABLE:
@@ -177,15 +212,11 @@ def _refusal(outcome: Outcome, statement: Statement) -> SignatureInvalid:
     message, hint = {
         Finding.TAMPERED: (f"{shown} is not what {owner} signed", distrust),
         Finding.ANOTHER_KEY: (f"{shown} is signed, but not by {owners}", distrust),
-        Finding.EXPIRED_KEY: (
-            f"the key of {owner}, which signed {shown}, has expired",
-            f"check the clock; {_WEAKER}",
-        ),
         Finding.REVOKED_KEY: (f"the key of {owner}, which signed {shown}, is revoked", distrust),
-        Finding.EXPIRED: (f"the signature of {shown} has expired", f"check the clock; {_WEAKER}"),
+        Finding.EXPIRED: (f"the signature of {shown} has expired", f"check the clock; {WEAKER}"),
         Finding.WEAK: (
             f"the signature of {shown} uses a digest that can be forged (SHA-1 or older)",
-            _WEAKER,
+            WEAKER,
         ),
     }.get(outcome.finding, (f"the signature of {shown} cannot be read", distrust))
     detail = outcome.detail
@@ -207,18 +238,18 @@ def _signature(web: Web, statement: Statement, progress: Progress) -> bytes:
             f"{shown} has no signature: {error.message}"
             if absent
             else f"the signature of {shown} could not be fetched: {error.message}",
-            hint=f"check the mirror; {_WEAKER}",
+            hint=f"check the mirror; {WEAKER}",
         ) from error
 
 
 def _split(body: bytes, shown: str) -> cleartext.Clear:
     if not cleartext.is_clear(body):
-        raise SignatureInvalid(f"{shown} has no signature", hint=f"check the mirror; {_WEAKER}")
+        raise SignatureInvalid(f"{shown} has no signature", hint=f"check the mirror; {WEAKER}")
     try:
         return cleartext.split(body)
     except ValueError as error:
         raise SignatureInvalid(
-            f"the signature of {shown} cannot be read", detail=str(error), hint=_WEAKER
+            f"the signature of {shown} cannot be read", detail=str(error), hint=WEAKER
         ) from error
 
 
