@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from armvm.errors import Conflict, NotFound
+from armvm.errors import Conflict, NotFound, PermissionDenied, StorageError
 from armvm.host import base, pools, storage
 from armvm.host.connection import Connection
 from armvm.images import obtain as obtaining
@@ -45,8 +45,11 @@ def _sized(source: ImageSource) -> ImageSource:
     """Return a source with the size of its disk, where its file is in the cache."""
     if source.virtual_size is not None or source.digest is None:
         return source
-    entry = Cache.default().find(source.digest)
-    return replace(source, virtual_size=inspect(entry.path).virtual_size) if entry else source
+    try:
+        entry = Cache.default().find(source.digest)
+        return replace(source, virtual_size=inspect(entry.path).virtual_size) if entry else source
+    except (StorageError, PermissionDenied, OSError):
+        return source  # who needs the file is told: a clone of a golden does not
 
 
 def _imported(source: ImageSource, name: str) -> ImageSource:

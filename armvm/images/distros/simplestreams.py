@@ -156,9 +156,7 @@ def _image(
     )
 
 
-_MIRROR_HINT = (
-    "if a mirror is set (ARMVM_MIRROR_UBUNTU, or config.toml), check that it has this tree"
-)
+_MIRROR_HINT = "check the URL of the catalog, or of the mirror if one is set: it must have this tree"
 
 
 def _load(data: bytes, what: str) -> Mapping[str, Any]:
