@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
-from armvm.images import fetch
+from armvm.images import documents
 from armvm.images.catalog import Asking, no_such_release
 from armvm.images.reference import CatalogReference
 from armvm.images.transport import Missing
@@ -28,7 +28,7 @@ def directory(ask: Asking, url: str) -> list[str]:
 
     Names that are not plain are left out. Raises Unreachable and FetchFailed.
     """
-    page = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING, page=True)
+    page = documents.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING, page=True)
     return names(page, urlsplit(url).path)
 
 
@@ -49,7 +49,7 @@ def releases_in(found: list[str], url: str, catalog: str) -> list[str]:
     A page without any is no mirror's.
     """
     if not found:
-        raise fetch.no_catalog(url, f"is not a catalog of {catalog} (a login page?)")
+        raise documents.no_catalog(url, f"is not a catalog of {catalog} (a login page?)")
     return found
 
 

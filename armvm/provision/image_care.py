@@ -9,7 +9,7 @@ from typing import Any
 from armvm.errors import ConfigError, Conflict, HostileImage, NotFound
 from armvm.host import base, pools, storage
 from armvm.host.connection import Connection
-from armvm.images import fetch, importing, mapping
+from armvm.images import documents, importing, mapping
 from armvm.images.cache import Cache
 from armvm.images.clean import forget_parts
 from armvm.images.distros import lts, simplestreams, ubuntu
@@ -32,9 +32,9 @@ def lts_references(progress: Progress) -> list[str]:
     """
     known = settings()
     tree = known.mirrors.get("ubuntu", ubuntu.BASE).rstrip("/") + "/"
-    index = fetch.document(known.web, tree + simplestreams.INDEX_PATH, progress=progress)
+    index = documents.document(known.web, tree + simplestreams.INDEX_PATH, progress=progress)
     path = simplestreams.products_path(index)
-    products = fetch.document(known.web, tree + path, progress=progress)
+    products = documents.document(known.web, tree + path, progress=progress)
     return [f"ubuntu:{version}" for version in lts.supported_lts(products)]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from armvm.errors import FetchFailed, ImageError, StorageError, Unreachable
-from armvm.images import fetch, jsondoc, listing
+from armvm.images import documents, fetch, jsondoc, listing
 from armvm.images.distros import debian, lts, opensuse, simplestreams
 from armvm.images.part import Part
 from armvm.images.trust import checksums, cleartext, keyring, packets
@@ -51,11 +51,11 @@ TAIL = b"-----BEGIN PGP SIGNATURE-----\n\nabcd\n-----END PGP SIGNATURE-----\n"
 @pytest.mark.parametrize("piece", [b"\n", b"\r\n", b" \n", b"- \n", b"x", b"-----BEGIN PGP "])
 def test_a_clear_signed_document(piece: bytes) -> None:
     tail = b"\n" + TAIL
-    document = filled(piece, fetch.MAX_DOCUMENT, HEAD, tail)
+    document = filled(piece, documents.MAX_DOCUMENT, HEAD, tail)
 
     def read() -> None:
         parts = cleartext.split(document)
-        assert len(parts.signed) < 3 * fetch.MAX_DOCUMENT
+        assert len(parts.signed) < 3 * documents.MAX_DOCUMENT
 
     assert peak(read) < MOST - 16  # the document itself
 
@@ -79,7 +79,7 @@ JSON = {
 @pytest.mark.parametrize("kind", JSON)
 def test_json(kind: str) -> None:
     piece, head, tail = JSON[kind]
-    document = filled(piece, fetch.MAX_DOCUMENT, head, tail)
+    document = filled(piece, documents.MAX_DOCUMENT, head, tail)
     assert peak(lambda: simplestreams.images(document)) < MOST - 16
 
 
@@ -94,7 +94,7 @@ def test_json(kind: str) -> None:
     ids=["select", "index", "lts", "manifest"],
 )
 def test_all_that_reads_json(read: Callable[[bytes], Any]) -> None:
-    document = filled(b"[],", fetch.MAX_DOCUMENT, b"[", b"0]")
+    document = filled(b"[],", documents.MAX_DOCUMENT, b"[", b"0]")
     assert peak(lambda: read(document)) < MOST - 16
 
 
@@ -124,8 +124,8 @@ def test_the_answer_of_a_key_server(kind: str) -> None:
 
 @pytest.mark.parametrize("piece", [b"\n", b"x" * 70 + b"\n", b"%s"])
 def test_a_checksum_file(piece: bytes) -> None:
-    lines = (b"%064x  %x\n" % (n, n) for n in range(fetch.MAX_CHECKSUMS // 72))
-    document = b"".join(lines) if piece == b"%s" else filled(piece, fetch.MAX_CHECKSUMS)
+    lines = (b"%064x  %x\n" % (n, n) for n in range(documents.MAX_CHECKSUMS // 72))
+    document = b"".join(lines) if piece == b"%s" else filled(piece, documents.MAX_CHECKSUMS)
     assert peak(lambda: checksums.digests(document)) < MOST / 2
     assert peak(lambda: opensuse.digest_in(document, "a", "16.0", "1")) < MOST / 2
 
@@ -150,7 +150,7 @@ def fetched(server: ImageServer, fault: Fault) -> tuple[float, bytes]:
     body: list[bytes] = []
 
     def run() -> None:
-        body.append(fetch.document(quick(), f"{server.url}d", progress=Heard()))
+        body.append(documents.document(quick(), f"{server.url}d", progress=Heard()))
 
     return peak(run), b"".join(body)
 
@@ -187,7 +187,7 @@ def test_a_compressed_document(server: ImageServer) -> None:
 def test_documents_that_are_refused(server: ImageServer, fault: Fault, message: str) -> None:
     server.fault("d", fault)
     with pytest.raises(FetchFailed) as caught:
-        fetch.document(quick(), f"{server.url}d", progress=Heard())
+        documents.document(quick(), f"{server.url}d", progress=Heard())
     assert message in caught.value.message
     assert caught.value.exit_code == 8
 
@@ -200,7 +200,7 @@ def test_documents_that_are_refused(server: ImageServer, fault: Fault, message: 
 def test_a_server_that_drips_a_document(server: ImageServer, fault: Fault) -> None:
     server.fault("d", fault)
     with pytest.raises(Unreachable) as caught:
-        fetch.document(
+        documents.document(
             quick(slow_rate=1024.0, slow_window=0.6, read_timeout=0.6),
             f"{server.url}d",
             progress=Heard(),
@@ -226,7 +226,7 @@ def test_a_server_that_drips_a_document(server: ImageServer, fault: Fault) -> No
 def test_a_redirect_to_nowhere(server: ImageServer, location: str) -> None:
     server.fault("d", Fault(status=302, location=location.encode().decode("latin-1")))
     with pytest.raises(ImageError) as caught:
-        fetch.document(quick(), f"{server.url}d", progress=Heard())
+        documents.document(quick(), f"{server.url}d", progress=Heard())
     assert caught.value.exit_code == 8
     assert caught.value.hint
 
@@ -236,7 +236,7 @@ def test_a_redirect_with_a_body(server: ImageServer) -> None:
     server.fault("e", Fault(body=b"text"))
     answers: list[bytes] = []
     url = f"{server.url}d"
-    assert peak(lambda: answers.append(fetch.document(quick(), url, progress=Heard()))) < 20
+    assert peak(lambda: answers.append(documents.document(quick(), url, progress=Heard()))) < 20
     assert answers == [b"text"]
 
 

@@ -20,9 +20,11 @@ from armvm.images.mapping import check
 from armvm.images.qcow2 import MAX_VIRTUAL_SIZE, inspect
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.progress import Quiet
+from armvm.provision import images
 from armvm.provision.plan import check_disk
 from armvm.spec.machine import Machine
-from tests.image_server import ImageServer
+from armvm.spec.verify import Verify
+from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, leftovers, qcow2_image, quick, raw_image
 
 pytestmark = pytest.mark.unit
@@ -256,3 +258,18 @@ def test_a_plan_knows_what_making_would_refuse(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         with pytest.raises(ImageError):
             resolve(str(raw), Settings(), cache=cache)
+
+
+def test_a_cached_image_is_known_to_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "www").mkdir()
+    ubuntu_tree(tmp_path / "www", qcow2_image(tmp_path / "a.qcow2", size="64G"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with ImageServer(tmp_path / "www") as server:
+        monkeypatch.setenv("ARMVM_MIRROR_UBUNTU", server.url)
+        before = images.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
+        images.obtain(before, Quiet())
+        after = images.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
+        assert (before.virtual_size, after.virtual_size) == (None, 64 << 30)
+        monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+        unusable = images.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
+        assert unusable.virtual_size is None, "a clone of a golden needs no cache"

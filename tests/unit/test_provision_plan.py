@@ -222,3 +222,10 @@ def test_a_plan_does_not_depend_on_when_its_xml_is_asked_for() -> None:
     made = planned()
     assert made.xml == made.xml
     assert at(parse(made.xml), "name").text == "arm64-01"
+
+
+def test_a_disk_that_is_smaller_than_a_known_image_is_refused_by_the_plan() -> None:
+    known = replace(SOURCE, virtual_size=64 << 30)
+    with pytest.raises(ConfigError, match="smaller than the image's own"):
+        planned(source=known, disk=10 << 30)
+    assert planned(source=known, disk=64 << 30).machine.disk == 64 << 30

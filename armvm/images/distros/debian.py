@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from armvm.errors import FetchFailed, NotFound
-from armvm.images import fetch, jsondoc
+from armvm.images import documents, jsondoc
 from armvm.images.catalog import (
     Asking,
     Found,
@@ -151,7 +151,7 @@ class Debian:
         """Return the serial that ``latest`` is, by its manifest."""
         url = f"{tree}latest/{stem}.json"
         try:
-            manifest = fetch.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
+            manifest = documents.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
         except Missing:
             self._codenames(ask)  # raises where the server is no mirror
             if _serials(directory_if_any(ask, tree)):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from armvm.errors import FetchFailed, SignatureInvalid
-from armvm.images import fetch, jsondoc
+from armvm.images import documents, jsondoc
 from armvm.images.distros import simplestreams
 from armvm.images.distros.simplestreams import CatalogImage
 from armvm.images.model import Verified
@@ -91,7 +91,7 @@ def signed_products(
 
     def signed(path: str) -> Attested:
         url = base + _sjson(path)
-        statement = Statement(url=url, clear=True, keys=pinned, limit=fetch.MAX_DOCUMENT)
+        statement = Statement(url=url, clear=True, keys=pinned, limit=documents.MAX_DOCUMENT)
         return attest(web, statement, policy=policy, keys=keys, progress=progress)
 
     index = signed(simplestreams.INDEX_PATH)
@@ -123,9 +123,9 @@ def _listed(
     progress: Progress,
 ) -> Attested:
     """Return the products file of a catalog that nobody checks the signature of, warned of once."""
-    index = fetch.document(web, base + simplestreams.INDEX_PATH, progress=progress)
+    index = documents.document(web, base + simplestreams.INDEX_PATH, progress=progress)
     url = base + simplestreams.products_path(index)
-    statement = Statement(url=url, clear=True, keys=pinned, limit=fetch.MAX_DOCUMENT)
+    statement = Statement(url=url, clear=True, keys=pinned, limit=documents.MAX_DOCUMENT)
     return attest(web, statement, policy=policy, keys=keys, progress=progress)
 
 
@@ -141,8 +141,8 @@ def _by_checksums(
     arch: str,
     failure: FetchFailed,
 ) -> SignedImage:
-    index = fetch.document(web, base + simplestreams.INDEX_PATH, progress=progress)
-    products = fetch.document(web, base + simplestreams.products_path(index), progress=progress)
+    index = documents.document(web, base + simplestreams.INDEX_PATH, progress=progress)
+    products = documents.document(web, base + simplestreams.products_path(index), progress=progress)
     image = simplestreams.select(products, release=release, serial=serial, arch=arch)
     directory, _, name = image.path.rpartition("/")
     url = f"{base}{directory}/SHA256SUMS"

@@ -156,7 +156,9 @@ def _image(
     )
 
 
-_MIRROR_HINT = "check the URL of the catalog, or of the mirror if one is set: it must have this tree"
+_MIRROR_HINT = (
+    "check the URL of the catalog, or of the mirror if one is set: it must have this tree"
+)
 
 
 def _load(data: bytes, what: str) -> Mapping[str, Any]:

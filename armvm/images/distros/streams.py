@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from armvm.errors import NotFound
-from armvm.images import fetch
+from armvm.images import documents
 from armvm.images.catalog import Asking, Found, Offer, check_variant
 from armvm.images.distros import signed_streams, simplestreams
 from armvm.images.distros.simplestreams import CatalogImage
@@ -174,15 +174,15 @@ class Streams:
 
     def _products(self, base: str, ask: Asking) -> tuple[str, bytes]:
         """Return the path of a tree's products file, and the file."""
-        index = fetch.document(ask.web, base + simplestreams.INDEX_PATH, progress=ask.progress)
+        index = documents.document(ask.web, base + simplestreams.INDEX_PATH, progress=ask.progress)
         path = simplestreams.products_path(index)
-        return path, fetch.document(ask.web, base + path, progress=ask.progress)
+        return path, documents.document(ask.web, base + path, progress=ask.progress)
 
     def _statement(self, base: str, path: str) -> Statement | None:
         if not self.keys:
             return None
         url = f"{base}{path.removesuffix('.json')}.sjson"
-        return Statement(url=url, clear=True, keys=self.keys, limit=fetch.MAX_DOCUMENT)
+        return Statement(url=url, clear=True, keys=self.keys, limit=documents.MAX_DOCUMENT)
 
 
 def _digest_in(document: bytes, image: CatalogImage) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from armvm.errors import ArmvmError, ConfigError, FetchFailed, SignatureInvalid, Unreachable
-from armvm.images import fetch
+from armvm.images import documents
 from armvm.images.transport import Web
 from armvm.images.trust import packets
 from armvm.images.trust.openpgp import Key
@@ -191,7 +191,7 @@ def _find(certificates: list[packets.Certificate], key: Key) -> bytes | None:
 
 
 def _answer(web: Web, url: str, key: Key, progress: Progress) -> bytes:
-    data = fetch.document(web, url, progress=progress, limit=MAX_ANSWER)
+    data = documents.document(web, url, progress=progress, limit=MAX_ANSWER)
     host = urlsplit(url).netloc.rpartition("@")[2]
     try:
         others = packets.certificates(data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from armvm.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
-from armvm.images import fetch
+from armvm.images import documents
 from armvm.images.model import Verified
 from armvm.images.reference import public_url
 from armvm.images.transport import Missing, Web
@@ -39,7 +39,7 @@ class Statement:
     signature: str | None = None
     clear: bool = False
     keys: tuple[Key, ...] = ()
-    limit: int = fetch.MAX_CHECKSUMS
+    limit: int = documents.MAX_CHECKSUMS
 
     @property
     def signed(self) -> bool:
@@ -77,7 +77,7 @@ def attest(
     Unreachable, FetchFailed, MissingCapability (no gpgv).
     """
     shown = public_url(statement.url)
-    body = fetch.document(web, statement.url, progress=progress, limit=statement.limit)
+    body = documents.document(web, statement.url, progress=progress, limit=statement.limit)
     if policy in (Verify.DIGEST, Verify.NONE) or not statement.signed:
         if policy is Verify.SIGNATURE:
             raise NotVerified(
@@ -230,7 +230,7 @@ def _refusal(outcome: Outcome, statement: Statement) -> SignatureInvalid:
 def _signature(web: Web, statement: Statement, progress: Progress) -> bytes:
     url = statement.signature or ""
     try:
-        return fetch.document(web, url, progress=progress, limit=packets.MAX_SIGNATURE)
+        return documents.document(web, url, progress=progress, limit=packets.MAX_SIGNATURE)
     except FetchFailed as error:
         shown = public_url(statement.url)
         absent = isinstance(error, Missing)
