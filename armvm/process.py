@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,30 +147,134 @@ def replace(argv: Sequence[str | Path]) -> NoReturn:
     os.execv(words[0], words)  # noqa: S606 - no shell is wanted
 
 
-def passthrough(argv: Sequence[str | Path]) -> int:
+def passthrough(argv: Sequence[str | Path], *, interruptible: bool = False) -> int:
     """Run a program on the caller's own terminal, and return its exit code.
 
-    Ctrl-C goes to the program, as it would if it had been started from the shell. A program
-    ended by signal n gives 128 + n.
+    Ctrl-C at the terminal goes to the program, as it would if it had been started from the shell;
+    a SIGINT that was sent to this process alone is passed on to it. With *interruptible*, SIGINT
+    ends the call instead, as SIGTERM does, and the program with it: for programs such as ssh, that
+    end by it anyway. A program ended by signal n gives 128 + n.
     """
     import subprocess
 
     words = [find(str(argv[0])), *map(str, argv[1:])]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    started: list[Any] = []
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        if not started:
+            early.append(number)
+        elif not _terminal_interrupts():
+            started[0].send_signal(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    if not interruptible:
+        signal.signal(signal.SIGINT, pass_on)
     try:
-        # The child gets Python's ignored SIGINT back as the default (restore_signals does not
-        # cover it), or ssh could not be interrupted.
-        process = subprocess.Popen(
-            words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-        )
+        process = subprocess.Popen(words)
+        started.append(process)
+        for number in early:
+            process.send_signal(number)
         try:
             code = process.wait()
         except BaseException:
-            process.terminate()  # what else ends this one, as SIGTERM, ends the program too
+            _terminate(process)
             raise
     finally:
         signal.signal(signal.SIGINT, before)
     return code if code >= 0 else 128 - code
+
+
+def relay(argv: Sequence[str | Path], mark: str, sinks: Sequence[Callable[[bytes], object]]) -> int:
+    """Run a program on the caller's input; hand its outputs to the two *sinks* as they come.
+
+    The program's end is ``MARK CODE`` and a newline in both outputs, and CODE is returned: nothing
+    that comes after it is waited for or handed on. Without one, the program's own end counts, and
+    its exit code (128 + n where signal n ended it). Whatever ends the call early ends the program.
+    """
+    import selectors
+    import subprocess
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    process: Any = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    ends = [_Marked(mark=mark.encode(), sink=sink) for sink in sinks]
+    try:
+        with selectors.DefaultSelector() as waiting:
+            for pipe, end in zip((process.stdout, process.stderr), ends, strict=True):
+                waiting.register(pipe, selectors.EVENT_READ, end)
+            while waiting.get_map():
+                ready = waiting.select(0.2)
+                if not ready and process.poll() is not None:
+                    break  # what it has left behind holds them open
+                for key, _ in ready:
+                    if key.data.take(os.read(key.fd, 1 << 16)):
+                        waiting.unregister(key.fileobj)
+        code = next((end.code for end in ends if end.code is not None), None)
+        if code is None:
+            code = process.wait()
+    finally:
+        _terminate(process)
+        process.stdout.close()
+        process.stderr.close()
+    return code if code >= 0 else 128 - code
+
+
+@dataclass(kw_only=True)
+class _Marked:
+    """An output that a mark ends."""
+
+    mark: bytes
+    sink: Callable[[bytes], object]
+    code: int | None = None
+    _rest: bytes = b""
+
+    def take(self, data: bytes) -> bool:
+        """Hand on what has come; tell whether the output has ended."""
+        whole = self._rest + data
+        mark = re.escape(self.mark)
+        found = re.search(mark + rb" ([0-9]{1,3})\n", whole)
+        if found:
+            self.code = int(found[1])
+        # What may be the beginning of the mark is kept until more has come.
+        begun = found or (re.search(mark + rb"( [0-9]{0,3})?\Z", whole) if data else None)
+        if begun:
+            at = begun.start()
+        else:
+            lengths = range(min(len(self.mark), len(whole)), 0, -1) if data else ()
+            at = len(whole) - next((n for n in lengths if whole.endswith(self.mark[:n])), 0)
+        if at:
+            self.sink(whole[:at])
+        self._rest = whole[at:]
+        return self.code is not None or not data
+
+
+def _terminal_interrupts() -> bool:
+    """Tell whether a SIGINT comes from Ctrl-C at our terminal, which all in front of it get."""
+    import termios
+
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        in_front = os.tcgetpgrp(terminal) == os.getpgrp()
+        return in_front and bool(termios.tcgetattr(terminal)[3] & termios.ISIG)
+    except (OSError, termios.error):
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _terminate(process: Any) -> None:
+    """End a program and wait for it: ssh has the terminal to set right."""
+    import subprocess
+
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def stream(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from armvm.cli import streams
 from armvm.cli.context import base_for, open_where, progress_for, verify_policy, wish_for
 from armvm.cli.options import (
     Cold,
@@ -64,9 +65,10 @@ def run(
 ) -> None:
     """Run a command (what follows --; without one, a shell) in a machine made for it alone.
 
-    The exit code is the command's (255: ssh itself failed); its input and output are yours. The
-    machine is removed afterwards, also after Ctrl-C; one whose armvm was killed is removed by
-    the next run.
+    The exit code is the command's (128 + n for signal n; 255: ssh itself failed); its input and
+    output are yours. When the command ends, run does: processes that it leaves behind are not
+    waited for. The machine is removed afterwards, also after Ctrl-C or SIGTERM; one whose armvm was
+    killed is removed by the next run.
 
     --mount copies by tar over ssh: before the command, and the new and changed files back after
     it, whatever its exit code. Files are replaced one by one, each whole; nothing is removed here,
@@ -80,6 +82,7 @@ def run(
     variables, mounts = check_environment(env or []), read_mounts(mount or [])
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
     machine = request(fresh_name, base.settings)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
     code = run_once(
         base.where,
         machine,
@@ -87,7 +90,7 @@ def run(
         command=context.obj or [],
         variables=variables,
         mounts=mounts,
-        terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        outputs=None if terminal else (streams.output, streams.trouble),
         keep=keep,
         wish=wish,
         timeout=timeout,
