@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from armvm import process
 from armvm.errors import CommandFailed, MissingCapability
 from armvm.limits import Limits
-from armvm.process import _Marked, passthrough, relay, run
+from armvm.process import passthrough, relay, run
+from armvm.process.relay import Marked
 from armvm.programs import PACKAGES, find, search_path
 from tests.support import environment
 
@@ -277,7 +278,7 @@ def test_an_output_ends_at_its_mark_however_it_is_cut(
     before = (out + tail).split(b"MARK 9\n")[0].replace(b"MARK 9", b"")
     data = before + (b"MARK 137\nlater" if marked else b"")
     kept: list[bytes] = []
-    end = _Marked(mark=b"MARK", sink=kept.append)
+    end = Marked(mark=b"MARK", sink=kept.append)
     edges = [0, *sorted({min(cut, len(data)) for cut in cuts}), len(data)]
     pieces = [data[a:b] for a, b in itertools.pairwise(edges) if a < b]
     ended = any(end.take(piece) for piece in pieces)

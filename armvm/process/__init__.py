@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,26 @@ from typing import IO, Any, NoReturn, TypeVar
 
 from armvm.errors import CommandFailed
 from armvm.limits import Limits
+from armvm.process.ending import PATIENCE, end_with_pipes, kill
+from armvm.process.relay import relay
+from armvm.process.terminal import passthrough
 from armvm.programs import find, search_path
+
+__all__ = [
+    "Completed",
+    "detach",
+    "into_background",
+    "passthrough",
+    "relay",
+    "replace",
+    "run",
+    "stream",
+]
 
 T = TypeVar("T")
 
 #: How much of a failed program's output an error shows, in characters.
 TAIL = 2000
-#: Seconds that a program has to end after it was asked to.
-PATIENCE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +92,7 @@ def run(
         else:
             out, err = process.communicate(input, timeout=timeout)
     except BaseException as error:
-        _end(process)
+        end_with_pipes(process)
         if isinstance(error, subprocess.TimeoutExpired):
             raise CommandFailed(f"{words[0]} did not end within {timeout:g} s") from error
         raise
@@ -147,136 +158,6 @@ def replace(argv: Sequence[str | Path]) -> NoReturn:
     os.execv(words[0], words)  # noqa: S606 - no shell is wanted
 
 
-def passthrough(argv: Sequence[str | Path], *, interruptible: bool = False) -> int:
-    """Run a program on the caller's own terminal, and return its exit code.
-
-    Ctrl-C at the terminal goes to the program, as it would if it had been started from the shell;
-    a SIGINT that was sent to this process alone is passed on to it. With *interruptible*, SIGINT
-    ends the call instead, as SIGTERM does, and the program with it: for programs such as ssh, that
-    end by it anyway. A program ended by signal n gives 128 + n.
-    """
-    import subprocess
-
-    words = [find(str(argv[0])), *map(str, argv[1:])]
-    started: list[Any] = []
-    early: list[int] = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        if not started:
-            early.append(number)
-        elif not _terminal_interrupts():
-            started[0].send_signal(number)
-
-    before = signal.getsignal(signal.SIGINT)
-    if not interruptible:
-        signal.signal(signal.SIGINT, pass_on)
-    try:
-        process = subprocess.Popen(words)
-        started.append(process)
-        for number in early:
-            process.send_signal(number)
-        try:
-            code = process.wait()
-        except BaseException:
-            _terminate(process)
-            raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return code if code >= 0 else 128 - code
-
-
-def relay(argv: Sequence[str | Path], mark: str, sinks: Sequence[Callable[[bytes], object]]) -> int:
-    """Run a program on the caller's input; hand its outputs to the two *sinks* as they come.
-
-    The program's end is ``MARK CODE`` and a newline in both outputs, and CODE is returned: nothing
-    that comes after it is waited for or handed on. Without one, the program's own end counts, and
-    its exit code (128 + n where signal n ended it). Whatever ends the call early ends the program.
-    """
-    import selectors
-    import subprocess
-
-    words = [find(str(argv[0])), *map(str, argv[1:])]
-    process: Any = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    ends = [_Marked(mark=mark.encode(), sink=sink) for sink in sinks]
-    try:
-        with selectors.DefaultSelector() as waiting:
-            for pipe, end in zip((process.stdout, process.stderr), ends, strict=True):
-                waiting.register(pipe, selectors.EVENT_READ, end)
-            while waiting.get_map():
-                ready = waiting.select(0.2)
-                if not ready and process.poll() is not None:
-                    break  # what it has left behind holds them open
-                for key, _ in ready:
-                    if key.data.take(os.read(key.fd, 1 << 16)):
-                        waiting.unregister(key.fileobj)
-        code = next((end.code for end in ends if end.code is not None), None)
-        if code is None:
-            code = process.wait()
-    finally:
-        _terminate(process)
-        process.stdout.close()
-        process.stderr.close()
-    return code if code >= 0 else 128 - code
-
-
-@dataclass(kw_only=True)
-class _Marked:
-    """An output that a mark ends."""
-
-    mark: bytes
-    sink: Callable[[bytes], object]
-    code: int | None = None
-    _rest: bytes = b""
-
-    def take(self, data: bytes) -> bool:
-        """Hand on what has come; tell whether the output has ended."""
-        whole = self._rest + data
-        mark = re.escape(self.mark)
-        found = re.search(mark + rb" ([0-9]{1,3})\n", whole)
-        if found:
-            self.code = int(found[1])
-        # What may be the beginning of the mark is kept until more has come.
-        begun = found or (re.search(mark + rb"( [0-9]{0,3})?\Z", whole) if data else None)
-        if begun:
-            at = begun.start()
-        else:
-            lengths = range(min(len(self.mark), len(whole)), 0, -1) if data else ()
-            at = len(whole) - next((n for n in lengths if whole.endswith(self.mark[:n])), 0)
-        if at:
-            self.sink(whole[:at])
-        self._rest = whole[at:]
-        return self.code is not None or not data
-
-
-def _terminal_interrupts() -> bool:
-    """Tell whether a SIGINT comes from Ctrl-C at our terminal, which all in front of it get."""
-    import termios
-
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        in_front = os.tcgetpgrp(terminal) == os.getpgrp()
-        return in_front and bool(termios.tcgetattr(terminal)[3] & termios.ISIG)
-    except (OSError, termios.error):
-        return False
-    finally:
-        os.close(terminal)
-
-
-def _terminate(process: Any) -> None:
-    """End a program and wait for it: ssh has the terminal to set right."""
-    import subprocess
-
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def stream(
     argv: Sequence[str | Path],
     feed: Callable[[IO[bytes]], object],
@@ -317,7 +198,7 @@ def stream(
             process.stdout.close()
             code = process.wait()
         except BaseException:
-            _kill(process)
+            kill(process)
             process.stdout.close()
             writer.join(PATIENCE)
             raise
@@ -342,7 +223,7 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
 
     def end() -> None:
         late.set()
-        _kill(process)
+        kill(process)
 
     timer = threading.Timer(timeout, end) if timeout is not None else None
     if timer is not None:
@@ -361,28 +242,3 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
     if late.is_set():
         raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
     return b"".join(kept)
-
-
-def _kill(process: Any) -> None:
-    """End a process that leads its own session, with its children: asked first, then killed."""
-    import subprocess
-
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
-        # The leader may have gone before its children: the group lives as long as one of them.
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nothing is left, or nothing that is ours
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(PATIENCE)
-
-
-def _end(process: Any) -> None:
-    """End a process and its children, and close its pipes."""
-    _kill(process)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
