@@ -27,7 +27,7 @@ _EXAMPLES = """Examples:
 
   tar c src | armvm run --from ci --env CC=gcc -- sh -c 'tar x && make -C src test'
 
-  armvm run --from ci --mount . -- make test
+  armvm run --from ci --mount . --exclude build/ --exclude '*.o' -- make test
 
   armvm run --image local:debian-12 --preset minimal --network user"""
 
@@ -57,6 +57,16 @@ def run(
             "and copy what was changed back; with :ro, nothing comes back. Can be repeated.",
         ),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="PATTERN",
+            help="Copy nothing that matches, neither there nor back: '*.o', build/, docs/api. "
+            "Can be repeated.",
+        ),
+    ] = None,
+    git: Annotated[bool, typer.Option("--git", help="Copy .git there too (never back).")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the machine afterwards.")] = False,
     connect: Connect = None,
     pool: PoolName = None,
@@ -71,15 +81,21 @@ def run(
     killed is removed by the next run.
 
     --mount copies by tar over ssh: before the command, and the new and changed files back after
-    it, whatever its exit code. Files are replaced one by one, each whole; nothing is removed here,
-    and a file that was changed here meanwhile stays, with the machine's beside it.
+    it, whatever its exit code. Copied are files, folders and symbolic links, but for what
+    --exclude names and .git: with --git it goes there, and never comes back, since git runs what
+    its hooks and settings say. What cannot be copied is named. Files are replaced one by one, each
+    whole; nothing is removed here, and a file that was changed here meanwhile stays, with the
+    machine's beside it.
     """
     from armvm.provision.mount import read_mounts
     from armvm.provision.throwaway import check_environment, fresh_name
     from armvm.provision.throwaway import run as run_once
 
     wish = wish_for(golden, cold)
-    variables, mounts = check_environment(env or []), read_mounts(mount or [])
+    variables, mounts = (
+        check_environment(env or []),
+        read_mounts(mount or [], exclude or [], git=git),
+    )
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
     machine = request(fresh_name, base.settings)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
