@@ -68,7 +68,7 @@ def show(
     from armvm.provision.machines import identity as ask_identity
     from armvm.provision.pick import pick
 
-    machine = pick(open_host(connect), name)
+    machine = pick(open_host(connect), name, unfinished=True)
     facts = ask_identity(*machine) if identity else describe(*machine)
     (print_json if json else print_fields)(facts)
 

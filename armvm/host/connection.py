@@ -135,12 +135,28 @@ def connect(uri: str | None = None) -> Connection:
     if uri is not None:
         return _connect(uri.strip())
     wanted, origin = default_uri(os.environ)
-    if origin != BY_SOCKET:
-        return _connect(wanted)
     try:
         return _connect(wanted)
     except PermissionDenied:
+        if origin != BY_SOCKET:
+            raise
         return _connect(SESSION)
+
+
+def effective_uri(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the URI that `connect` uses by default, and where it came from.
+
+    The system daemon is asked where its socket can be opened: it may refuse this user all the same.
+    """
+    wanted, origin = default_uri(environ)
+    if origin == BY_SOCKET:
+        try:
+            _connect(wanted).close()
+        except PermissionDenied:
+            return SESSION, "the system daemon refuses you"
+        except ArmvmError:
+            pass  # every command will say so
+    return wanted, origin
 
 
 def _connect(wanted: str) -> Connection:

@@ -5,14 +5,25 @@ from __future__ import annotations
 from armvm.errors import ConfigError, NotFound
 from armvm.host.connection import Connection, Domain
 from armvm.host.instance import Instance, find_domain, instances, observe
+from armvm.provision.creator import assert_whole
 from armvm.spec.names import shown
 
 
-def pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
+def pick(
+    connection: Connection, name: str | None, *, unfinished: bool = False
+) -> tuple[Domain, Instance]:
     """Return the machine called *name*, or the only one there is.
 
-    Raises NotFound, or ConfigError when a name is needed to tell machines apart.
+    Raises NotFound, ConfigError when a name is needed to tell machines apart, and Conflict for one
+    that is off and being made, or that a killed create left behind; with *unfinished*, not that.
     """
+    domain, instance = _pick(connection, name)
+    if not unfinished and not instance.running:
+        assert_whole(instance)
+    return domain, instance
+
+
+def _pick(connection: Connection, name: str | None) -> tuple[Domain, Instance]:
     if name is not None:
         domain = find_domain(connection, name)
         return domain, observe(domain)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 import yaml
 
 from armvm.guest.seed import read_seed
+from armvm.host.connection import SESSION, SYSTEM, effective_uri
+from tests.libvirt.test_killed import in_child
 from tests.libvirt.world import KEY, World, make_image, virsh
 from tests.support import fresh_name
 
@@ -180,3 +184,20 @@ def test_what_the_pool_holds_is_private(world: World, image: Path, name: str) ->
     world.armvm("start", name).ok()
     world.armvm("stop", "--force", name).ok()
     assert stat.S_IMODE(seed.stat().st_mode) == 0o600
+
+
+def test_the_default_connection_is_told_as_it_is_used(world: World) -> None:
+    """Anybody may open the system daemon's socket here, but polkit refuses him."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    assert effective_uri({})[0] == SYSTEM
+
+    def work() -> None:
+        os.environ["HOME"] = "/nonexistent"
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        if effective_uri({}) == (SESSION, "the system daemon refuses you"):
+            os.kill(os.getpid(), signal.SIGUSR1)  # what in_child can tell
+
+    assert in_child(work) == signal.SIGUSR1
