@@ -52,6 +52,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--mount",
+            "-v",
             metavar="DIR[:GUESTDIR][:ro]",
             help="Copy a directory into the machine (default: to ~/NAME), run the command in it, "
             "and copy what was changed back; with :ro, nothing comes back. Can be repeated.",
@@ -68,6 +69,8 @@ def run(
     ] = None,
     git: Annotated[bool, typer.Option("--git", help="Copy .git there too (never back).")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the machine afterwards.")] = False,
+    rm: Annotated[bool, typer.Option("--rm", hidden=True)] = False,
+    publish: Annotated[list[str] | None, typer.Option("--publish", "-p", hidden=True)] = None,
     connect: Connect = None,
     pool: PoolName = None,
     timeout: Timeout = None,
@@ -87,10 +90,18 @@ def run(
     whole; nothing is removed here, and a file that was changed here meanwhile stays, with the
     machine's beside it.
     """
+    from armvm.errors import UsageError
     from armvm.provision.mount import read_mounts
     from armvm.provision.throwaway import check_environment, fresh_name
     from armvm.provision.throwaway import run as run_once
 
+    if rm and keep:
+        raise UsageError("--rm and --keep exclude each other", hint="--rm is what run does anyway")
+    if publish:
+        raise UsageError(
+            "run has no -p: no port leads to a machine that lives for one command",
+            hint="armvm create --name NAME, then: armvm forward add NAME HOST:GUEST",
+        )
     wish = wish_for(golden, cold)
     variables, mounts = (
         check_environment(env or []),

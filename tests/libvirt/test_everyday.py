@@ -14,8 +14,10 @@ import yaml
 
 from armvm.guest.seed import read_seed
 from armvm.host.connection import SESSION, SYSTEM, effective_uri
+from armvm.provision.pick import pick_many
 from tests.libvirt.test_killed import in_child
-from tests.libvirt.world import KEY, World, make_image, virsh
+from tests.libvirt.test_signals import running, uploading
+from tests.libvirt.world import KEY, World, make_image, until, virsh
 from tests.support import fresh_name
 
 
@@ -201,3 +203,52 @@ def test_the_default_connection_is_told_as_it_is_used(world: World) -> None:
             os.kill(os.getpid(), signal.SIGUSR1)  # what in_child can tell
 
     assert in_child(work) == signal.SIGUSR1
+
+
+def test_several_machines_by_patterns(world: World, image: Path, name: str) -> None:
+    """Not by --all: other machines of this host's are none of the tests'."""
+    names = [f"{name}-{number}" for number in (1, 2)]
+    for one in names:
+        world.held(one, image, "--network", "user")
+    fit = f"{name}-*"
+    try:
+        assert world.armvm("start", "--no-wait", fit).ok().out.count("is starting") == 2
+        again = world.armvm("start", "--no-wait", fit).ok()
+        assert again.out == "", "they run already"
+        rows = world.armvm("top", "--once", "--interval", "0.1", fit, "--json").ok().json
+        assert sorted(row["name"] for row in rows) == names
+        (row,) = world.armvm("top", "--once", "--interval", "0.1", names[0], "--json").ok().json
+        assert row["name"] == names[0]
+        listed = world.armvm("forward", "list", "--json").ok().json
+        assert {one["machine"] for one in listed} >= set(names)
+        stopped = world.armvm("stop", "--force", fit, names[0]).ok().out
+        assert stopped == "".join(f"{one} is off\n" for one in names)
+        for verb in ("stop", "start", "restart", "top", "delete"):
+            assert "no machine fits" in world.armvm(verb, f"{name}-x*").failed(4).err, verb
+        world.armvm("stop", "--all", names[0]).failed(2)
+        world.armvm("delete", "--yes").failed(2)
+        assert names[1] in world.armvm("delete", fit).failed(2).err, "nobody can be asked"
+    finally:
+        assert world.armvm("delete", "--yes", fit).ok().out.count("is gone") == 2
+    assert world.traces(f"{name}-1") == []
+
+
+def test_all_machines_but_those_that_somebody_makes(
+    world: World, big_image: Path, image: Path, name: str
+) -> None:
+    world.remove_bases()
+    world.held(f"{name}-w", image, "--network", "user")
+    said: list[str] = []
+    command = ("create", "--name", name, "--image", big_image, "--no-start")
+    try:
+        with running(world, *command) as process:
+            until(uploading(world, big_image), why="the upload")
+            found = pick_many(world.connection, [], every=True, said=said.append)
+            picked = {one.name for _, one in found}
+            process.terminate()
+            process.communicate(timeout=60)
+        assert f"{name}-w" in picked
+        assert name not in picked
+        assert any(name in text for text in said)
+    finally:
+        world.armvm("delete", "--yes", f"{name}-w").ok()
