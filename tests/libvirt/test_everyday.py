@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,23 @@ def test_all_machines_but_those_that_somebody_makes(
         assert any(name in text for text in said)
     finally:
         world.armvm("delete", "--yes", f"{name}-w").ok()
+
+
+def test_a_read_only_pool_says_what_helps(world: World, image: Path, name: str) -> None:
+    pool = fresh_name("armvm-pool")
+    directory = Path("/var/lib/libvirt/images") / pool
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", pool, directory], check=True)
+    virsh("pool-define-as", pool, "dir", "--target", directory)
+    try:
+        virsh("pool-start", pool)
+        words = ("create", "--name", name, "--image", image, "--no-start", "--pool", pool)
+        err = world.armvm(*words).failed(9).err
+        assert "Read-only file system" in err
+        assert "--pool NAME" in err
+        assert world.traces(name) == []
+    finally:
+        virsh("pool-destroy", pool, check=False)
+        virsh("pool-undefine", pool)
+        subprocess.run(["umount", directory], check=True)
+        directory.rmdir()
