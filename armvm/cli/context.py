@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -118,6 +119,27 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
         return True
     print("nothing is changed", file=sys.stderr)
     return False
+
+
+def each(
+    machines: Sequence[tuple[Any, Any]], work: Callable[[Any, Any], None], progress: Progress
+) -> None:
+    """Do something with each of some machines, also where it failed with one before.
+
+    The first failure is raised at the end, and the others are told.
+    """
+    from armvm.errors import ArmvmError
+
+    failures: list[ArmvmError] = []
+    for domain, instance in machines:
+        try:
+            work(domain, instance)
+        except ArmvmError as error:
+            failures.append(error)
+    for other in failures[1:]:
+        progress.warn(other.message)
+    if failures:
+        raise failures[0]
 
 
 def print_json(value: Any) -> None:

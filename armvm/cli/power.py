@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from armvm.cli.context import open_host, progress_for
-from armvm.cli.options import Connect, OptionalName, Quiet
+from armvm.cli.context import each, open_host, progress_for
+from armvm.cli.options import All, Connect, OptionalName, OptionalNames, Quiet
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
 
 
 def restart(
-    name: OptionalName = None,
+    names: OptionalNames = None,
+    every: All = False,
     connect: Connect = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Press its reset button instead of asking.")
@@ -45,24 +46,30 @@ def restart(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a machine to restart, and see that it has.
+    """Ask machines to restart, one after another, and see that they have; of --all, the running.
 
     Asked are the guest agent and, where there is none, the ACPI power button. QEMU goes on: what
     is changed in a machine's definition takes effect only after stop and start.
     """
     from armvm.provision.events import connect as connect_listening
-    from armvm.provision.pick import pick
+    from armvm.provision.pick import pick_many
     from armvm.provision.power import restart as restart_machine
     from armvm.provision.wait import wait_ready
 
     connection, progress = connect_listening(connect), progress_for(quiet)
-    domain, instance = pick(connection, name)
-    restart_machine(connection, domain, instance, force=force, timeout=timeout, progress=progress)
-    if wait:
-        wait_ready(connection, instance.name, timeout=None, progress=progress)
-        print(f"{instance.name} is ready: armvm ssh {instance.name}")
-    else:
-        print(f"{instance.name} has restarted")
+    machines = pick_many(connection, names or [], every=every, said=progress.warn)
+
+    def again(domain: Any, instance: Any) -> None:
+        restart_machine(
+            connection, domain, instance, force=force, timeout=timeout, progress=progress
+        )
+        if wait:
+            wait_ready(connection, instance.name, timeout=None, progress=progress)
+            print(f"{instance.name} is ready: armvm ssh {instance.name}")
+        else:
+            print(f"{instance.name} has restarted")
+
+    each([one for one in machines if one[1].running or not every], again, progress)
 
 
 def suspend(name: OptionalName = None, connect: Connect = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -64,6 +65,26 @@ def discard() -> None:
     os.close(nowhere)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
+
+
+def output(data: bytes) -> None:
+    """Write all of *data* to standard output now. Raises OutputFailed, BrokenPipeError."""
+    with _told():
+        _write(1, data)
+
+
+def trouble(data: bytes) -> None:
+    """Write all of *data* to standard error now, as far as that takes it."""
+    with contextlib.suppress(OSError):
+        _write(2, data)
+
+
+def _write(number: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(number, data) :]
+        except BlockingIOError:  # a program that has the same file may have made it so, as ssh does
+            select.select([], [number], [])
 
 
 def _occupy(number: int, mode: int) -> None:

@@ -118,7 +118,8 @@ def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, q
         )
     where = reach(domain, instance)
     code = process.passthrough(
-        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet)
+        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet),
+        interruptible=True,
     )
     if code == 0 or (code > 128 and code != 255):
         return code

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from armvm import process
 from armvm.errors import ArmvmError, NotReady
 from armvm.guest.credentials import own_key
+from armvm.guest.ssh_script import shell_line
 from armvm.host import lifecycle, ports
 from armvm.host.connection import Domain, is_local, uri_of
 from armvm.host.forward import ensure_forward
@@ -197,10 +198,12 @@ def host_key_options(instance: Instance) -> list[str]:
 def login(domain: Domain, instance: Instance, command: Sequence[str]) -> tuple[int, str | None]:
     """Run ssh on the caller's terminal; return its exit code (255: ssh itself failed).
 
+    A command that signal n ended gives 128 + n.
     With it comes what to do next, where no ssh server speaks at the machine's address.
     """
     where = reach(domain, instance)
-    code = process.passthrough(ssh_command(instance, where, command))
+    words = [shell_line(" ".join(command))] if command else []
+    code = process.passthrough(ssh_command(instance, where, words), interruptible=True)
     if code == FAILED and not answers(where):
         return code, no_answer(domain, instance)
     return code, None
