@@ -82,6 +82,19 @@ def tail(log: str, lines: int = 15) -> str:
     return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-lines:])
 
 
+def keys_of(log: str, lines: int = 10) -> str:
+    """Return cloud-init's lines in the log that tell of keys and users, the last few of them.
+
+    Source: cloud-init's cc_ssh_authkey_fingerprints, which prints "ci-info: …" to the console.
+    """
+    found = [
+        line.strip()
+        for line in latest_boot(log).splitlines()
+        if "ci-info" in line and "uthorized" in line
+    ]
+    return "\n".join(found[-lines:])
+
+
 def trouble(log: str, lines: int = 10) -> str:
     """Return cloud-init's lines in the log that speak of failure, the last few of them."""
     found = [

@@ -168,7 +168,7 @@ def machine_options(instance: Instance, where: Endpoint, *, batch: bool = False)
         told |= _CHEAP
     if batch:
         told["PreferredAuthentications"] = "publickey"
-    if instance.record.own_key:
+    if "IdentityFile" in told:
         # An agent's keys that the user's files name would be tried before armvm's.
         told["IdentityAgent"] = "none"
     return told
@@ -185,8 +185,21 @@ def common_options(instance: Instance) -> dict[str, str]:
         **({"HostKeyAlgorithms": kind} if kind else {}),
     }
     if instance.record.own_key:
-        told |= {**options.OWN_KEY, "IdentityFile": options.quoted(own_key(data_dir())[0])}
+        private, public = own_key(data_dir())
+        if instance.record.key in ("", _plain(public)):
+            told |= {**options.OWN_KEY, "IdentityFile": options.quoted(private)}
     return told
+
+
+def has_own_key(instance: Instance) -> bool:
+    """Tell whether this user's armvm is known to have the key that may log in to a machine."""
+    record = instance.record
+    return record.own_key and record.key == _plain(own_key(data_dir())[1])
+
+
+def _plain(public: str) -> str:
+    """Return a public key without its comment."""
+    return " ".join(public.split()[:2])
 
 
 def login(domain: Domain, instance: Instance, command: Sequence[str]) -> tuple[int, str | None]:

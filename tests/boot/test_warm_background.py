@@ -30,6 +30,12 @@ runcmd:
 """
 
 
+LOCKED = """#cloud-config
+runcmd:
+  - [sh, -c, 'rm -f /home/*/.ssh/authorized_keys']
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """A clone whose user-data works, as create told of it, and one whose does not."""
@@ -150,3 +156,20 @@ def test_a_mounted_directory_comes_back_changed(golden: str, tmp_path: Path) -> 
     assert (other / "file").read_text() == "mine\n"
     assert sorted(path.name for path in src.rglob("*")) == ["input", "kept", "sub", "tool"]
     assert "stay in" in done.err
+
+
+def test_a_machine_that_refuses_armvms_key_is_not_ready(golden: str, tmp_path: Path) -> None:
+    name = fresh_name("armvm-clone")
+    (tmp_path / "locked").write_text(LOCKED)
+    try:
+        told = armvm(
+            *("create", "--from", golden, "--name", name, "--user-data", tmp_path / "locked"),
+            *("--timeout", str(RUN_TIMEOUT)),
+            timeout=RUN_TIMEOUT + 60,
+        ).failed(12)
+        assert "cannot log in by ssh" in told.err
+        assert "Permission denied" in told.err
+        assert "authorized_keys is missing or empty" in told.err
+        assert "is ready" not in told.out
+    finally:
+        armvm("delete", "--yes", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,13 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import libvirt
 import pytest
 
-from armvm.errors import ConfigError
+from armvm.errors import CommandFailed, ConfigError
 from armvm.guest.credentials import own_key
 from armvm.host.instance import Instance
 from armvm.paths import data_dir, ssh_home
+from armvm.progress import Plain, Progress, Quiet
 from armvm.provision import ssh_options
+from armvm.provision.admission import assert_lets_in
 from armvm.provision.copy import read_copy, scp_command
 from armvm.provision.jump import Jump
 from armvm.provision.known_hosts import ssh_config_file
@@ -354,3 +358,45 @@ def test_ssh_looks_in_the_home_of_the_password_database(guest: Guest, tmp_path: 
     (tmp_path / ".ssh" / "id_x.pub").write_text(make_key(tmp_path / "x"))
     script = "from armvm.provision.credentials import login_keys; print(login_keys([])[1])"
     assert guest.run([sys.executable, "-c", script], env={"HOME": "/none"}) == (0, "False\n", "")
+
+
+def admitted(guest: Guest, progress: Progress) -> None:
+    """Log in as the end of a wait does. The domain has no agent to explain anything."""
+    connection = libvirt.open("test:///default")
+    try:
+        assert_lets_in(
+            connection.lookupByName("test"),
+            guest.instance,
+            guest.where,
+            log=lambda: (
+                "[ 9.1] ci-info: no authorized SSH keys fingerprints found for user root.\n"
+            ),
+            progress=progress,
+        )
+    finally:
+        connection.close()
+
+
+def test_ready_means_that_armvms_key_is_let_in(guest: Guest) -> None:
+    known = replace(
+        guest.instance.record, key=guest.server.authorized.read_text().rpartition(" ")[0]
+    )
+    guest = replace(guest, instance=replace(guest.instance, record=known))
+    admitted(guest, Quiet())
+    guest.server.authorized.write_text("")
+    with pytest.raises(CommandFailed, match="root cannot log in by ssh") as caught:
+        admitted(guest, Quiet())
+    assert caught.value.exit_code == 12
+    assert "Permission denied" in str(caught.value.detail)
+    assert "ci-info: no authorized SSH keys" in str(caught.value.detail)
+
+
+@pytest.mark.parametrize("key", ["", "ssh-ed25519 AAAA"], ids=["older", "another user's"])
+def test_a_key_that_is_not_known_to_be_here_is_no_error(guest: Guest, key: str) -> None:
+    record = replace(guest.instance.record, key=key)
+    guest = replace(guest, instance=replace(guest.instance, record=record))
+    guest.server.authorized.write_text("")
+    said = io.StringIO()
+    admitted(guest, Plain(said))
+    assert "was not logged in to" in said.getvalue()
+    assert ("IdentitiesOnly=yes" in guest.ssh()) == (not key)
