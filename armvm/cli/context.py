@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from armvm.progress import Live, Plain, Progress, Quiet, size_text
 
 if TYPE_CHECKING:
+    from armvm.host.instance import Instance
     from armvm.provision.create import Where
     from armvm.provision.warm import Warm
     from armvm.spec.verify import Verify
@@ -24,6 +27,19 @@ def progress_for(quiet: bool) -> Progress:
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Live(sys.stderr)
     return Plain(sys.stderr)
+
+
+@contextmanager
+def left_running(instances: Sequence[Instance]) -> Iterator[None]:
+    """Say, where a wait is interrupted, that the machines go on booting."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM
+        for one in instances:
+            print(f"{one.name} goes on running: armvm wait {one.name}", file=sys.stderr)
+        raise
 
 
 def standard_output(what: str, *, json: bool = False) -> BinaryIO:

@@ -10,6 +10,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import (
     agreed,
+    left_running,
     open_host,
     print_fields,
     print_json,
@@ -25,7 +26,10 @@ def register(app: typer.Typer) -> None:
     panel = "Machines"
     app.command("list", rich_help_panel=panel, epilog="Example: armvm list --json")(list_)
     app.command(rich_help_panel=panel, epilog="Example: armvm show arm64-01 --json")(show)
-    app.command(rich_help_panel=panel, epilog="Example: armvm start arm64-01 --wait")(start)
+    app.command(
+        rich_help_panel=panel,
+        epilog="Examples:\n\n  armvm start arm64-01\n\n  armvm start arm64-01 arm64-02 --no-wait",
+    )(start)
     app.command(rich_help_panel=panel, epilog="Example: armvm stop arm64-01 --force")(stop)
     app.command(rich_help_panel=panel, epilog="Example: armvm delete arm64-01 --yes")(delete)
     app.command(rich_help_panel=panel, epilog="Example: armvm wait arm64-01 --timeout 600")(wait)
@@ -74,26 +78,44 @@ def show(
 
 
 def start(
-    name: OptionalName = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="The machines; not needed where there is only one.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
     connect: Connect = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
-    ] = False,
+        bool, typer.Option("--wait/--no-wait", help="Wait until they can be logged in to.")
+    ] = True,
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Start a machine."""
-    from armvm.provision.machines import start as start_machine
+    """Start machines, and wait until they can be logged in to.
+
+    One that is not ready in time (exit 11), or whose cloud-init ended in error or that refuses
+    armvm's key (exit 12), goes on running; so do all when Ctrl-C ends the wait.
+    """
     from armvm.provision.pick import pick
+    from armvm.provision.power import start_all
 
     connection, progress = open_host(connect), progress_for(quiet)
-    domain, instance = pick(connection, name)
-    started = start_machine(connection, domain, instance, progress)
-    if wait:
-        _wait(connection, started.name, timeout, quiet)
+    chosen = [pick(connection, one) for one in dict.fromkeys(names or [])]
+    chosen = chosen or [pick(connection, None)]
+
+    def tell(name: str) -> None:
+        print(f"{name} is ready: armvm ssh {name}", flush=True)
+
+    started = start_all(connection, chosen, progress)
+    if not wait:
+        for one in started.instances:
+            print(f"{one.name} is starting\n  armvm wait {one.name}")
     else:
-        print(f"{started.name} is starting")
-        print(f"  armvm wait {started.name}")
+        with left_running(started.instances):
+            started.wait(connection, timeout=timeout, progress=progress, tell=tell)
+    started.assert_all()
 
 
 def stop(

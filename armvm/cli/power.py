@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from armvm.cli.context import open_host, progress_for
+from armvm.cli.context import left_running, open_host, progress_for
 from armvm.cli.options import Connect, OptionalName, Quiet
 
 
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     panel = "Machines"
     app.command(
         rich_help_panel=panel,
-        epilog="Examples:\n\n  armvm restart arm64-01 --wait\n\n  armvm restart arm64-01 --force",
+        epilog="Examples:\n\n  armvm restart arm64-01\n\n  armvm restart arm64-01 --force",
     )(restart)
     app.command(rich_help_panel=panel, epilog="Example: armvm suspend arm64-01")(suspend)
     app.command(rich_help_panel=panel, epilog="Example: armvm resume arm64-01")(resume)
@@ -33,7 +33,7 @@ def restart(
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to again.")
-    ] = False,
+    ] = True,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -45,7 +45,7 @@ def restart(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a machine to restart, and see that it has.
+    """Ask a machine to restart, and wait until it can be logged in to again.
 
     Asked are the guest agent and, where there is none, the ACPI power button. QEMU goes on: what
     is changed in a machine's definition takes effect only after stop and start.
@@ -59,7 +59,8 @@ def restart(
     domain, instance = pick(connection, name)
     restart_machine(connection, domain, instance, force=force, timeout=timeout, progress=progress)
     if wait:
-        wait_ready(connection, instance.name, timeout=None, progress=progress)
+        with left_running([instance]):
+            wait_ready(connection, instance.name, timeout=None, progress=progress)
         print(f"{instance.name} is ready: armvm ssh {instance.name}")
     else:
         print(f"{instance.name} has restarted")

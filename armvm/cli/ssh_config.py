@@ -10,7 +10,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import open_host, print_json
-from armvm.cli.options import Connect, Json, OptionalName
+from armvm.cli.options import Connect, Json, OptionalName, Timeout
 
 
 def register(app: typer.Typer) -> None:
@@ -102,6 +102,10 @@ def proxy(
         str | None,
         typer.Option("--uuid", metavar="UUID", help="The machine by its UUID, whatever its name."),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until an ssh server answers there.")
+    ] = False,
+    timeout: Timeout = None,
     connect: Connect = None,
 ) -> None:
     """Connect standard input and output to a machine's ssh port, as a ProxyCommand of ssh does."""
@@ -110,7 +114,11 @@ def proxy(
 
     connection = open_host(connect)
     machine = pick_uuid(connection, uuid) if uuid is not None else pick(connection, name)
-    code = run_proxy(
-        connection, *machine, source=sys.stdin.fileno(), sink=sys.stdout.buffer.fileno()
-    )
+    limit = None
+    if wait:
+        from armvm.provision.wait import default_timeout
+
+        limit = timeout or default_timeout(machine[1])
+    source, sink = sys.stdin.fileno(), sys.stdout.buffer.fileno()
+    code = run_proxy(connection, *machine, source=source, sink=sink, wait=limit)
     raise typer.Exit(code)

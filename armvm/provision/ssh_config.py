@@ -84,7 +84,8 @@ def remove(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
 def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
     """Return the machines of these names, or all. Raises NotFound."""
     if not names:
-        return instances(connection)
+        # One that is being made may be a golden in the end, or be removed.
+        return [one for one in instances(connection) if one.record.creator is None]
     return [pick(connection, name)[1] for name in names]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from armvm.guest.seed import read_seed
+from armvm.host.instance import observe, set_record
+from armvm.provision.creator import myself
 from tests.libvirt.world import KEY, World, make_image, virsh
 from tests.support import fresh_name
 
@@ -48,8 +51,8 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
 def test_start_and_stop(world: World, image: Path, name: str) -> None:
     world.held(name, image)
     world.armvm("stop", name).ok()  # it is off already
-    world.armvm("start", name).ok()
-    assert "running already" in world.armvm("start", name).failed(5).err
+    world.armvm("start", name, "--no-wait").ok()
+    assert "running already" in world.armvm("start", name, "--no-wait").failed(5).err
     second = world.armvm("create", "--name", name, "--image", image).failed(5)
     assert f"armvm delete {name}" in second.err
     waited = world.armvm("wait", name, "--timeout", "2").failed(11)
@@ -123,7 +126,7 @@ def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
     assert made["ssh"]["host"] == "127.0.0.1"
     assert rules(name) == [port]
     world.armvm("stop", "--force", name).ok()
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert rules(name) == [port]
     virsh("destroy", name)
     virsh("start", name)
@@ -131,7 +134,7 @@ def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
     # Nobody answers in there, but ssh finds the way in again.
     world.armvm("stop", "--force", name).ok()
     with socket.create_server(("127.0.0.1", port)):
-        said = world.armvm("start", name).ok().err
+        said = world.armvm("start", name, "--no-wait").ok().err
     (other,) = rules(name)
     assert other != port
     assert str(other) in said
@@ -177,6 +180,20 @@ def test_what_the_pool_holds_is_private(world: World, image: Path, name: str) ->
     public = yaml.safe_load(user_data)["ssh_keys"]["ed25519_public"]
     assert public.split()[1] in virsh("dumpxml", name)
     assert "PRIVATE" not in virsh("dumpxml", name)
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     world.armvm("stop", "--force", name).ok()
     assert stat.S_IMODE(seed.stat().st_mode) == 0o600
+
+
+def test_a_machine_under_way_is_no_host_of_ssh_yet(world: World, image: Path, name: str) -> None:
+    """It may be a golden in the end, which nobody logs in to."""
+    world.held(name, image)
+    domain = world.connection.lookupByName(name)
+
+    def known() -> list[str]:
+        return [one["name"] for one in world.armvm("ssh-config", "--json").ok().json["machines"]]
+
+    assert name in known()
+    set_record(domain, replace(observe(domain).record, creator=myself()))
+    assert name not in known()
+    assert world.armvm("ssh-config", name, "--json").ok().json["machines"]

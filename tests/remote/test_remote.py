@@ -98,7 +98,7 @@ def test_a_machine_that_starts_and_stops_is_seen(lab: OtherHost, held: str, tmp_
     env = environment(**lab.env, ARMVM_CONNECT=URI)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env) as events:
         time.sleep(10)  # until it listens
-        lab.armvm("start", held).ok()
+        lab.armvm("start", held, "--no-wait").ok()
         assert held in events.communicate(timeout=120)[0]
     lab.armvm("screenshot", held, tmp_path / "shot.png").ok()
     assert (tmp_path / "shot.png").read_bytes().startswith(b"\x89PNG")
