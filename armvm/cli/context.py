@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from armvm.progress import Live, Plain, Progress, Quiet, size_text
 
 if TYPE_CHECKING:
-    from armvm.host.instance import Instance
     from armvm.provision.create import Where
     from armvm.provision.warm import Warm
     from armvm.spec.verify import Verify
@@ -30,15 +29,15 @@ def progress_for(quiet: bool) -> Progress:
 
 
 @contextmanager
-def left_running(instances: Sequence[Instance]) -> Iterator[None]:
+def left_running(names: Sequence[str]) -> Iterator[None]:
     """Say, where a wait is interrupted, that the machines go on booting."""
     try:
         yield
     except Exception:
         raise
     except BaseException:  # Ctrl-C, SIGTERM
-        for one in instances:
-            print(f"{one.name} goes on running: armvm wait {one.name}", file=sys.stderr)
+        for one in names:
+            print(f"{one} goes on running: armvm wait {one}", file=sys.stderr)
         raise
 
 

@@ -113,7 +113,7 @@ def start(
         for one in started.instances:
             print(f"{one.name} is starting\n  armvm wait {one.name}")
     else:
-        with left_running(started.instances):
+        with left_running([one.name for one in started.instances]):
             started.wait(connection, timeout=timeout, progress=progress, tell=tell)
     started.assert_all()
 

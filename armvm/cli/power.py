@@ -59,7 +59,7 @@ def restart(
     domain, instance = pick(connection, name)
     restart_machine(connection, domain, instance, force=force, timeout=timeout, progress=progress)
     if wait:
-        with left_running([instance]):
+        with left_running([instance.name]):
             wait_ready(connection, instance.name, timeout=None, progress=progress)
         print(f"{instance.name} is ready: armvm ssh {instance.name}")
     else:
