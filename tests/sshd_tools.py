@@ -18,7 +18,7 @@ from armvm.host.instance import Instance
 from armvm.host.metadata import Record
 from armvm.paths import data_dir
 from armvm.provision.ssh import Endpoint
-from tests.remote.host import find_sshd
+from tests.ssh_tools import find_sshd
 
 #: sshd gives up its rights to a user, in a directory; where it is only unpacked, there are none.
 _AS_ROOT = """\

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,6 +26,19 @@ def progress_for(quiet: bool) -> Progress:
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Live(sys.stderr)
     return Plain(sys.stderr)
+
+
+@contextmanager
+def left_running(names: Sequence[str]) -> Iterator[None]:
+    """Say, where a wait is interrupted, that the machines go on booting."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM
+        for one in names:
+            print(f"{one} goes on running: armvm wait {one}", file=sys.stderr)
+        raise
 
 
 def standard_output(what: str, *, json: bool = False) -> BinaryIO:

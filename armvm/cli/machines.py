@@ -11,6 +11,7 @@ from armvm.cli import complete
 from armvm.cli.context import (
     agreed,
     each,
+    left_running,
     open_host,
     print_fields,
     print_json,
@@ -35,7 +36,10 @@ def register(app: typer.Typer) -> None:
     panel = "Machines"
     app.command("list", rich_help_panel=panel, epilog="Example: armvm list --json")(list_)
     app.command(rich_help_panel=panel, epilog="Example: armvm show arm64-01 --json")(show)
-    app.command(rich_help_panel=panel, epilog="Example: armvm start arm64-01 --wait")(start)
+    app.command(
+        rich_help_panel=panel,
+        epilog="Examples:\n\n  armvm start arm64-01\n\n  armvm start 'job-*' --no-wait",
+    )(start)
     app.command(
         rich_help_panel=panel,
         epilog="Examples:\n\n  armvm stop arm64-01 --force\n\n  armvm stop --all",
@@ -94,32 +98,36 @@ def start(
     every: All = False,
     connect: Connect = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
-    ] = False,
+        bool, typer.Option("--wait/--no-wait", help="Wait until they can be logged in to.")
+    ] = True,
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Start machines; of --all and of a pattern, those that are off."""
-    from armvm.provision.machines import start as start_machine
+    """Start machines, and wait until they can be logged in to.
+
+    Of --all and of a pattern, those that are off are started. One that is not ready in time
+    (exit 11), or whose cloud-init ended in error or that refuses armvm's key (exit 12), goes on
+    running; so do all when Ctrl-C ends the wait.
+    """
     from armvm.provision.pick import is_pattern, pick_many
+    from armvm.provision.power import start_all
 
     connection, progress = open_host(connect), progress_for(quiet)
-    machines = pick_many(connection, names or [], every=every, said=progress.warn)
+    chosen = pick_many(connection, names or [], every=every, said=progress.warn)
     if every or any(map(is_pattern, names or [])):
-        machines = [one for one in machines if not one[1].running or one[1].name in (names or [])]
-    started: list[str] = []
+        chosen = [one for one in chosen if not one[1].running or one[1].name in (names or [])]
 
-    def begin(domain: Any, instance: Any) -> None:
-        started.append(start_machine(connection, domain, instance, progress).name)
-        if not wait:
-            print(f"{instance.name} is starting")
-            print(f"  armvm wait {instance.name}")
+    def tell(name: str) -> None:
+        print(f"{name} is ready: armvm ssh {name}", flush=True)
 
-    try:
-        each(machines, begin, progress)
-    finally:
-        waiting = [one for one in machines if wait and one[1].name in started]
-        each(waiting, lambda _, one: _wait(connection, one.name, timeout, quiet), progress)
+    started = start_all(connection, chosen, progress)
+    if not wait:
+        for one in started.instances:
+            print(f"{one.name} is starting\n  armvm wait {one.name}")
+    else:
+        with left_running([one.name for one in started.instances]):
+            started.wait(connection, timeout=timeout, progress=progress, tell=tell)
+    started.assert_all()
 
 
 def stop(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from armvm.cli.context import each, open_host, progress_for
+from armvm.cli.context import each, left_running, open_host, progress_for
 from armvm.cli.options import All, Connect, OptionalName, OptionalNames, Quiet
 
 
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     panel = "Machines"
     app.command(
         rich_help_panel=panel,
-        epilog="Examples:\n\n  armvm restart arm64-01 --wait\n\n  armvm restart arm64-01 --force",
+        epilog="Examples:\n\n  armvm restart arm64-01\n\n  armvm restart arm64-01 --force",
     )(restart)
     app.command(rich_help_panel=panel, epilog="Example: armvm suspend arm64-01")(suspend)
     app.command(rich_help_panel=panel, epilog="Example: armvm resume arm64-01")(resume)
@@ -34,7 +34,7 @@ def restart(
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to again.")
-    ] = False,
+    ] = True,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -46,7 +46,9 @@ def restart(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask machines to restart, one after another, and see that they have; of --all, the running.
+    """Ask machines to restart, one after another, and wait until they can be logged in to again.
+
+    Of --all, those that run are restarted.
 
     Asked are the guest agent and, where there is none, the ACPI power button. QEMU goes on: what
     is changed in a machine's definition takes effect only after stop and start.
@@ -64,7 +66,8 @@ def restart(
             connection, domain, instance, force=force, timeout=timeout, progress=progress
         )
         if wait:
-            wait_ready(connection, instance.name, timeout=None, progress=progress)
+            with left_running([instance.name]):
+                wait_ready(connection, instance.name, timeout=None, progress=progress)
             print(f"{instance.name} is ready: armvm ssh {instance.name}")
         else:
             print(f"{instance.name} has restarted")

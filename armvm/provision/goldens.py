@@ -17,6 +17,7 @@ from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
 from armvm.provision.golden import bake, golden_machine
+from armvm.provision.known_hosts import forget_host
 from armvm.provision.launch import with_image
 from armvm.provision.warm import fits, in_use
 from armvm.signals import shielded
@@ -139,6 +140,7 @@ def delete(connection: Connection, name: str) -> list[str]:
             lifecycle.undefine(find_domain(connection, name))
         except NotFound:
             return removed  # another process was faster
+        forget_host(golden.uuid)
         return removed
 
 

@@ -33,6 +33,12 @@ TOLD = (
 )
 
 
+LOCKED = """#cloud-config
+runcmd:
+  - [sh, -c, 'rm -f /home/*/.ssh/authorized_keys']
+"""
+
+
 def told(clone: dict[str, Any]) -> list[str]:
     """Return what TOLD gives for a clone that has run GOOD as itself."""
     instance = clone["instance_id"]
@@ -182,3 +188,21 @@ def test_what_sudo_made_comes_back_and_what_cannot_is_named(golden: str, tmp_pat
     assert not (src / "new.o").exists()
     for words_said in ("'fifo' was not copied", "'fifo2' was not written", "--git copies it"):
         assert words_said in done.err
+
+
+@pytest.mark.slow
+def test_a_machine_that_refuses_armvms_key_is_not_ready(golden: str, tmp_path: Path) -> None:
+    name = fresh_name("armvm-clone")
+    (tmp_path / "locked").write_text(LOCKED)
+    try:
+        told = armvm(
+            *("create", "--from", golden, "--name", name, "--user-data", tmp_path / "locked"),
+            *("--timeout", str(RUN_TIMEOUT)),
+            timeout=RUN_TIMEOUT + 60,
+        ).failed(12)
+        assert "cannot log in by ssh" in told.err
+        assert "Permission denied" in told.err
+        assert "authorized_keys is missing or empty" in told.err
+        assert "is ready" not in told.out
+    finally:
+        armvm("delete", "--yes", name)

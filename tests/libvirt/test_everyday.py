@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import yaml
 
 from armvm.guest.seed import read_seed
 from armvm.host.connection import SESSION, SYSTEM, effective_uri
+from armvm.host.instance import observe, set_record
+from armvm.provision.creator import myself
 from armvm.provision.pick import pick_many
 from tests.libvirt.test_killed import in_child
 from tests.libvirt.test_signals import running, uploading
@@ -55,8 +58,8 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
 def test_start_and_stop(world: World, image: Path, name: str) -> None:
     world.held(name, image)
     world.armvm("stop", name).ok()  # it is off already
-    world.armvm("start", name).ok()
-    assert "running already" in world.armvm("start", name).failed(5).err
+    world.armvm("start", name, "--no-wait").ok()
+    assert "running already" in world.armvm("start", name, "--no-wait").failed(5).err
     second = world.armvm("create", "--name", name, "--image", image).failed(5)
     assert f"armvm delete {name}" in second.err
     waited = world.armvm("wait", name, "--timeout", "2").failed(11)
@@ -130,7 +133,7 @@ def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
     assert made["ssh"]["host"] == "127.0.0.1"
     assert rules(name) == [port]
     world.armvm("stop", "--force", name).ok()
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert rules(name) == [port]
     virsh("destroy", name)
     virsh("start", name)
@@ -138,7 +141,7 @@ def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
     # Nobody answers in there, but ssh finds the way in again.
     world.armvm("stop", "--force", name).ok()
     with socket.create_server(("127.0.0.1", port)):
-        said = world.armvm("start", name).ok().err
+        said = world.armvm("start", name, "--no-wait").ok().err
     (other,) = rules(name)
     assert other != port
     assert str(other) in said
@@ -184,7 +187,7 @@ def test_what_the_pool_holds_is_private(world: World, image: Path, name: str) ->
     public = yaml.safe_load(user_data)["ssh_keys"]["ed25519_public"]
     assert public.split()[1] in virsh("dumpxml", name)
     assert "PRIVATE" not in virsh("dumpxml", name)
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     world.armvm("stop", "--force", name).ok()
     assert stat.S_IMODE(seed.stat().st_mode) == 0o600
 
@@ -273,3 +276,21 @@ def test_a_read_only_pool_says_what_helps(world: World, image: Path, name: str) 
         virsh("pool-undefine", pool)
         subprocess.run(["umount", directory], check=True)
         directory.rmdir()
+
+
+def test_a_machine_under_way_is_no_host_of_ssh_yet(world: World, image: Path, name: str) -> None:
+    """It may be a golden in the end, which nobody logs in to."""
+    world.held(name, image)
+    domain = world.connection.lookupByName(name)
+
+    def known() -> list[str]:
+        return [one["name"] for one in world.armvm("ssh-config", "--json").ok().json["machines"]]
+
+    assert name in known()
+    record = observe(domain).record
+    set_record(domain, replace(record, creator=myself()))
+    try:
+        assert name not in known()
+        assert world.armvm("ssh-config", name, "--json").ok().json["machines"]
+    finally:  # or it would not be removed
+        set_record(domain, record)
