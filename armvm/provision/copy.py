@@ -49,6 +49,12 @@ def read_copy(words: Sequence[str]) -> Copy:
         raise UsageError(
             "a path is empty", hint="the working directory is .; a machine's home is NAME:"
         )
+    if "-" in words:
+        raise UsageError(
+            "cp copies files; it does not read standard input or write standard output",
+            hint="armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE   do; "
+            "a file called - is ./-",
+        )
     *sources, target = words
     there = [_REMOTE.fullmatch(one) for one in sources]
     into = _REMOTE.fullmatch(target)

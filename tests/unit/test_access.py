@@ -155,7 +155,11 @@ def test_a_copy_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["a"], ["m:a"], ["a", "b"], ["m:a", "n:b", "."], ["m:a", "b", "."], ["m:a", "n:b"]]
+    "words",
+    [
+        *(["a"], ["m:a"], ["a", "b"], ["m:a", "n:b", "."], ["m:a", "b", "."], ["m:a", "n:b"]),
+        *(["-", "m:a"], ["m:a", "-"]),
+    ],
 )
 def test_a_copy_that_makes_no_sense(words: list[str]) -> None:
     with pytest.raises(UsageError):
