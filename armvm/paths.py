@@ -49,6 +49,19 @@ def config_home() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
+def ssh_home() -> Path:
+    """Return the home whose ``.ssh`` ssh reads: the password database's, whatever ``HOME`` says.
+
+    Source: OpenSSH's ssh.c and misc.c (tilde_expand), which ask getpwuid(3).
+    """
+    import pwd
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # ssh itself refuses to run then
+        return Path.home()
+
+
 def private_dir(path: Path) -> Path:
     """Make a directory that only its owner can enter, and return it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)

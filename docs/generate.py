@@ -34,6 +34,10 @@ This page is made from the program's own help by `docs/generate.py`; do not edit
 Facts go to standard output, as text or with `--json` as JSON; progress, warnings and errors go to
 standard error. With `--json`, an error is one JSON object there. `--debug` before the command
 shows a traceback. A command after `--` goes to the guest (`armvm ssh -- uname -m`).
+
+What other tools call a command is understood too, in `armvm` and in its groups: `ls` and `ps`
+(`list`), `rm` (`delete`), `info` (`show`), `shell` (`ssh`). `run` takes docker's `--rm`, which is
+what it does anyway, and `-v` (`--mount`).
 """
 
 #: typer's own options, whose words change with its versions.

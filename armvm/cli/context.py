@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,6 +26,19 @@ def progress_for(quiet: bool) -> Progress:
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Live(sys.stderr)
     return Plain(sys.stderr)
+
+
+@contextmanager
+def left_running(names: Sequence[str]) -> Iterator[None]:
+    """Say, where a wait is interrupted, that the machines go on booting."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM
+        for one in names:
+            print(f"{one} goes on running: armvm wait {one}", file=sys.stderr)
+        raise
 
 
 def standard_output(what: str, *, json: bool = False) -> BinaryIO:
@@ -118,6 +133,27 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
         return True
     print("nothing is changed", file=sys.stderr)
     return False
+
+
+def each(
+    machines: Sequence[tuple[Any, Any]], work: Callable[[Any, Any], None], progress: Progress
+) -> None:
+    """Do something with each of some machines, also where it failed with one before.
+
+    The first failure is raised at the end, and the others are told.
+    """
+    from armvm.errors import ArmvmError
+
+    failures: list[ArmvmError] = []
+    for domain, instance in machines:
+        try:
+            work(domain, instance)
+        except ArmvmError as error:
+            failures.append(error)
+    for other in failures[1:]:
+        progress.warn(other.message)
+    if failures:
+        raise failures[0]
 
 
 def print_json(value: Any) -> None:

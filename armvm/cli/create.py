@@ -110,7 +110,7 @@ def create(
     """
     from armvm.provision.auto_golden import bake_after
     from armvm.provision.launch import launch
-    from armvm.provision.many import free_names, launch_all, plans
+    from armvm.provision.many import free_names, launch_all, plans, tell_leftovers
 
     wish = wish_for(golden, cold)
     progress = progress_for(quiet)
@@ -119,7 +119,9 @@ def create(
     names: list[str] = []
 
     def next_free() -> str:
-        names.extend(free_names(where.connection, name_prefix or "arm64", count or 1))
+        prefix = name_prefix or "arm64"
+        names.extend(free_names(where.connection, prefix, count or 1))
+        tell_leftovers(where.connection, prefix, progress)
         return names[0]
 
     if print_xml and (count or 1) > 1:

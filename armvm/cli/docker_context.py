@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,6 +39,7 @@ def docker_context(
     --install' writes for the machine, so that addresses and ports may change.
     """
     from armvm.errors import UsageError
+    from armvm.paths import ssh_home
     from armvm.provision import docker_context as contexts
     from armvm.provision.pick import pick
     from armvm.spec.names import check_machine_name
@@ -51,7 +51,7 @@ def docker_context(
     else:
         connection = open_host(connect)
         domain, instance = pick(connection, name)
-        done = contexts.make(connection, instance, Path.home(), use=use)
+        done = contexts.make(connection, instance, ssh_home(), use=use)
         if instance.running and contexts.lacks_docker(domain):
             progress_for(False).warn(
                 f"{instance.name} has no docker yet: install docker.io in it, or make it with "

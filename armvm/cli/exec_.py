@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
+from armvm.cli import streams
 from armvm.cli.context import open_host, print_json
 from armvm.cli.options import Connect, Json, OptionalName
 
@@ -72,12 +72,7 @@ def exec_(
         user=user,
         timeout=timeout,
         stdin=source,
-        stdout=lambda data: _write(sys.stdout.fileno(), data),
-        stderr=lambda data: _write(sys.stderr.fileno(), data),
+        stdout=streams.output,
+        stderr=streams.trouble,
     )
     raise typer.Exit(code)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]

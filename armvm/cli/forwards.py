@@ -55,20 +55,26 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
 
 @app.command("list", epilog="Example: armvm forward list arm64-01 --json")
 def list_(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
-    """List the ports that lead to a machine."""
+    """List the ports that lead to a machine; without a name, to all machines."""
     from armvm.provision.forwards import describe
-    from armvm.provision.pick import pick
+    from armvm.provision.pick import everything, pick
 
-    domain, instance = pick(open_host(connect), name)
-    found = describe(domain, instance)
+    connection = open_host(connect)
+    machines = everything(connection) if name is None else [pick(connection, name)]
+    found = [
+        {"machine": instance.name, **one}
+        for domain, instance in machines
+        for one in describe(domain, instance)
+    ]
     if json:
         print_json(found)
         return
     if not found:
-        print(f"none: armvm ip {instance.name} tells its address", file=sys.stderr)
+        print(f"none: armvm ip {name or 'NAME'} tells its address", file=sys.stderr)
         return
     rows = [
         [
+            one["machine"],
             one["listen"],
             str(one["host_port"]),
             str(one["guest_port"]),
@@ -78,7 +84,7 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
         ]
         for one in found
     ]
-    print_rows(["LISTEN", "HOST", "GUEST", "PROTOCOL", "USE", "ACTIVE"], rows)
+    print_rows(["MACHINE", "LISTEN", "HOST", "GUEST", "PROTOCOL", "USE", "ACTIVE"], rows)
 
 
 @app.command(epilog="Example: armvm forward remove arm64-01 8080:80")

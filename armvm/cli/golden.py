@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from functools import partial
 from typing import Annotated
 
@@ -172,7 +174,21 @@ def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
     from armvm.provision.goldens import describe, find
 
     where = open_where(connect, None)
-    (print_json if json else print_fields)(describe(where, find(where, name)))
+    facts = describe(where, find(where, name))
+    if json:
+        print_json(facts)
+        return
+    ground = {what: _with_dates(text) for what, text in facts["ground"].items()}
+    print_fields({**facts, "ground": ground})
+
+
+def _with_dates(text: str) -> str:
+    """Return what a golden stands on with times of change, kept in nanoseconds, as dates."""
+    return re.sub(
+        r"(?<=, changed )(\d+)\d{9}\b",
+        lambda found: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(found[1]))),
+        text,
+    )
 
 
 @app.command(epilog="Example: armvm golden verify ci")

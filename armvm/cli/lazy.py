@@ -6,7 +6,7 @@ the time that this takes. What is asked for here is what typer's own group would
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import cleandoc, getdoc
@@ -56,6 +56,21 @@ MODULES: Mapping[str, str] = {
 }
 
 
+#: What other tools call our commands, in armvm and in its groups: understood, and in no list.
+ALIASES: Mapping[str, str] = {
+    "ls": "list",
+    "ps": "list",
+    "shell": "ssh",
+    "rm": "delete",
+    "info": "show",
+}
+
+
+def plain_name(name: str, there: Container[str]) -> str:
+    """Return what a command is called here, of those that are *there*."""
+    return name if name in there else ALIASES.get(name, name)
+
+
 #: The heading of the groups among them that bring none; a command brings its own.
 GROUPS = "Images and goldens"
 #: Help as plain text, and tracebacks left alone, as in `armvm.cli.app`.
@@ -74,6 +89,10 @@ class Summary:
 class WholeGroup(TyperGroup):
     """A group whose help has the first paragraph of each command's, whole: click's cuts it."""
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, also by another tool's name for it; None where there is none."""
+        return super().get_command(ctx, plain_name(cmd_name, self.commands))
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a line for each command."""
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
@@ -90,6 +109,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """Return a command, built now if it was not yet; None where there is none."""
+        cmd_name = plain_name(cmd_name, MODULES)
         if cmd_name in MODULES and cmd_name not in self.commands:
             found = _registered(cmd_name)
             if isinstance(found, CommandInfo):
@@ -103,7 +123,7 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that *args* begin with; for a wrong name, the alike are named."""
-        if args and args[0] not in MODULES:
+        if args and plain_name(args[0], MODULES) not in MODULES:
             for name in MODULES:
                 self.get_command(ctx, name)
         return super().resolve_command(ctx, args)

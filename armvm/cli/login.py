@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
 def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:
     """Log in by ssh. A command after -- is run instead, and its exit code passed on.
 
-    255 means that ssh itself failed. The host key is the one armvm gave the machine: ssh is
-    strict about it from the first connection.
+    It is 128 + n for signal n; 255 means that ssh itself failed. The host key is the one armvm gave
+    the machine: ssh is strict about it from the first connection.
     """
     from armvm.provision.pick import pick
     from armvm.provision.ssh import login

@@ -47,7 +47,7 @@ def logs(
     from armvm.provision.pick import pick
 
     connection = open_host(connect)
-    domain, instance = pick(connection, name)
+    domain, instance = pick(connection, name, unfinished=True)
     wish = Wish(
         lines=lines, older=older, follow=follow, raw=raw, colours=sys.stdout.isatty() and not raw
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from armvm.cli import complete
 from armvm.cli.context import (
     agreed,
+    each,
+    left_running,
     open_host,
     print_fields,
     print_json,
@@ -17,7 +19,16 @@ from armvm.cli.context import (
     progress_for,
     short_reference,
 )
-from armvm.cli.options import Connect, Json, OptionalName, PoolName, Quiet, Timeout
+from armvm.cli.options import (
+    All,
+    Connect,
+    Json,
+    OptionalName,
+    OptionalNames,
+    PoolName,
+    Quiet,
+    Timeout,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +36,18 @@ def register(app: typer.Typer) -> None:
     panel = "Machines"
     app.command("list", rich_help_panel=panel, epilog="Example: armvm list --json")(list_)
     app.command(rich_help_panel=panel, epilog="Example: armvm show arm64-01 --json")(show)
-    app.command(rich_help_panel=panel, epilog="Example: armvm start arm64-01 --wait")(start)
-    app.command(rich_help_panel=panel, epilog="Example: armvm stop arm64-01 --force")(stop)
-    app.command(rich_help_panel=panel, epilog="Example: armvm delete arm64-01 --yes")(delete)
+    app.command(
+        rich_help_panel=panel,
+        epilog="Examples:\n\n  armvm start arm64-01\n\n  armvm start 'job-*' --no-wait",
+    )(start)
+    app.command(
+        rich_help_panel=panel,
+        epilog="Examples:\n\n  armvm stop arm64-01 --force\n\n  armvm stop --all",
+    )(stop)
+    app.command(
+        rich_help_panel=panel,
+        epilog="Examples:\n\n  armvm delete arm64-01 --yes\n\n  armvm delete 'job-*'",
+    )(delete)
     app.command(rich_help_panel=panel, epilog="Example: armvm wait arm64-01 --timeout 600")(wait)
 
 
@@ -68,36 +88,51 @@ def show(
     from armvm.provision.machines import identity as ask_identity
     from armvm.provision.pick import pick
 
-    machine = pick(open_host(connect), name)
+    machine = pick(open_host(connect), name, unfinished=True)
     facts = ask_identity(*machine) if identity else describe(*machine)
     (print_json if json else print_fields)(facts)
 
 
 def start(
-    name: OptionalName = None,
+    names: OptionalNames = None,
+    every: All = False,
     connect: Connect = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
-    ] = False,
+        bool, typer.Option("--wait/--no-wait", help="Wait until they can be logged in to.")
+    ] = True,
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Start a machine."""
-    from armvm.provision.machines import start as start_machine
-    from armvm.provision.pick import pick
+    """Start machines, and wait until they can be logged in to.
+
+    Of --all and of a pattern, those that are off are started. One that is not ready in time
+    (exit 11), or whose cloud-init ended in error or that refuses armvm's key (exit 12), goes on
+    running; so do all when Ctrl-C ends the wait.
+    """
+    from armvm.provision.pick import is_pattern, pick_many
+    from armvm.provision.power import start_all
 
     connection, progress = open_host(connect), progress_for(quiet)
-    domain, instance = pick(connection, name)
-    started = start_machine(connection, domain, instance, progress)
-    if wait:
-        _wait(connection, started.name, timeout, quiet)
+    chosen = pick_many(connection, names or [], every=every, said=progress.warn)
+    if every or any(map(is_pattern, names or [])):
+        chosen = [one for one in chosen if not one[1].running or one[1].name in (names or [])]
+
+    def tell(name: str) -> None:
+        print(f"{name} is ready: armvm ssh {name}", flush=True)
+
+    started = start_all(connection, chosen, progress)
+    if not wait:
+        for one in started.instances:
+            print(f"{one.name} is starting\n  armvm wait {one.name}")
     else:
-        print(f"{started.name} is starting")
-        print(f"  armvm wait {started.name}")
+        with left_running([one.name for one in started.instances]):
+            started.wait(connection, timeout=timeout, progress=progress, tell=tell)
+    started.assert_all()
 
 
 def stop(
-    name: OptionalName = None,
+    names: OptionalNames = None,
+    every: All = False,
     connect: Connect = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug.")] = False,
     timeout: Annotated[
@@ -111,40 +146,69 @@ def stop(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a machine to shut down, and wait until it is off."""
+    """Ask machines to shut down, one after another, and wait until each is off."""
     from armvm.provision.machines import stop as stop_machine
-    from armvm.provision.pick import pick
+    from armvm.provision.pick import pick_many
 
-    domain, instance = pick(open_host(connect), name)
-    with progress_for(quiet).task(f"stopping {instance.name}"):
-        stop_machine(domain, instance, force=force, timeout=timeout)
-    print(f"{instance.name} is off")
+    progress = progress_for(quiet)
+    machines = pick_many(open_host(connect), names or [], every=every, said=progress.warn)
+
+    def end(domain: Any, instance: Any) -> None:
+        with progress.task(f"stopping {instance.name}"):
+            stop_machine(domain, instance, force=force, timeout=timeout)
+        print(f"{instance.name} is off")
+
+    each(machines, end, progress)
 
 
 def delete(
     names: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME…", help="The machines.", autocompletion=complete.machines),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME…",
+            help="The machines, also as patterns ('job-*').",
+            autocompletion=complete.machines,
+            show_default=False,
+        ),
+    ] = None,
+    every: All = False,
     connect: Connect = None,
     pool: PoolName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove machines with all that belongs to them: domain, disks, seed, NVRAM, serial log."""
+    from armvm.errors import UsageError
     from armvm.provision.access import pool_name
     from armvm.provision.delete import assert_there
     from armvm.provision.delete import delete as delete_machine
+    from armvm.provision.pick import is_pattern, pick_many
     from armvm.spec.names import check_machine_name
 
     connection, where = open_host(connect), pool_name(pool)
-    for name in names:
+    plain = [name for name in names or [] if not is_pattern(name)]
+    patterns = [name for name in names or [] if is_pattern(name)]
+    if not names and not every:
+        raise UsageError("which machines are to be removed?", hint="name them, or --all")
+    for name in plain:
         check_machine_name(name)
-    for name in names:
+    for name in plain:
         assert_there(connection, name, pool_name=where)
-    question = f"Remove {', '.join(names)} with all data?"
-    if not agreed(yes, question, "this removes machines for good"):
+    if every or patterns:
+        fitting = pick_many(
+            connection,
+            names if every and names else patterns,
+            every=every,
+            said=lambda text: print(f"warning: {text}", file=sys.stderr),
+            unfinished=True,
+        )
+        plain += [one.name for _, one in fitting if one.name not in plain]
+    if not plain:
+        print("no machines", file=sys.stderr)
         return
-    for name in names:
+    question = f"Remove {', '.join(plain)} with all data?"
+    if not agreed(yes, question, f"this removes {', '.join(plain)} for good"):
+        return
+    for name in plain:
         delete_machine(connection, name, pool_name=where)
         print(f"{name} is gone")
 

@@ -66,6 +66,17 @@ OptionalName = Annotated[
 ]
 
 
+OptionalNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="The machines, also as patterns ('job-*'); not needed where there is only one.",
+        autocompletion=complete.machines,
+        metavar="[NAME]...",
+    ),
+]
+All = Annotated[bool, typer.Option("--all", "-a", help="All machines.")]
+
+
 def _key_file(text: str) -> Path:
     return given_path(text, "ssh public key")
 

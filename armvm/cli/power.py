@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from armvm.cli.context import open_host, progress_for
-from armvm.cli.options import Connect, OptionalName, Quiet
+from armvm.cli.context import each, left_running, open_host, progress_for
+from armvm.cli.options import All, Connect, OptionalName, OptionalNames, Quiet
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     panel = "Machines"
     app.command(
         rich_help_panel=panel,
-        epilog="Examples:\n\n  armvm restart arm64-01 --wait\n\n  armvm restart arm64-01 --force",
+        epilog="Examples:\n\n  armvm restart arm64-01\n\n  armvm restart arm64-01 --force",
     )(restart)
     app.command(rich_help_panel=panel, epilog="Example: armvm suspend arm64-01")(suspend)
     app.command(rich_help_panel=panel, epilog="Example: armvm resume arm64-01")(resume)
@@ -26,14 +26,15 @@ def register(app: typer.Typer) -> None:
 
 
 def restart(
-    name: OptionalName = None,
+    names: OptionalNames = None,
+    every: All = False,
     connect: Connect = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Press its reset button instead of asking.")
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to again.")
-    ] = False,
+    ] = True,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -45,24 +46,33 @@ def restart(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask a machine to restart, and see that it has.
+    """Ask machines to restart, one after another, and wait until they can be logged in to again.
+
+    Of --all, those that run are restarted.
 
     Asked are the guest agent and, where there is none, the ACPI power button. QEMU goes on: what
     is changed in a machine's definition takes effect only after stop and start.
     """
     from armvm.provision.events import connect as connect_listening
-    from armvm.provision.pick import pick
+    from armvm.provision.pick import pick_many
     from armvm.provision.power import restart as restart_machine
     from armvm.provision.wait import wait_ready
 
     connection, progress = connect_listening(connect), progress_for(quiet)
-    domain, instance = pick(connection, name)
-    restart_machine(connection, domain, instance, force=force, timeout=timeout, progress=progress)
-    if wait:
-        wait_ready(connection, instance.name, timeout=None, progress=progress)
-        print(f"{instance.name} is ready: armvm ssh {instance.name}")
-    else:
-        print(f"{instance.name} has restarted")
+    machines = pick_many(connection, names or [], every=every, said=progress.warn)
+
+    def again(domain: Any, instance: Any) -> None:
+        restart_machine(
+            connection, domain, instance, force=force, timeout=timeout, progress=progress
+        )
+        if wait:
+            with left_running([instance.name]):
+                wait_ready(connection, instance.name, timeout=None, progress=progress)
+            print(f"{instance.name} is ready: armvm ssh {instance.name}")
+        else:
+            print(f"{instance.name} has restarted")
+
+    each([one for one in machines if one[1].running or not every], again, progress)
 
 
 def suspend(name: OptionalName = None, connect: Connect = None) -> None:

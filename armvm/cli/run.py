@@ -110,7 +110,7 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     """Return what was meant, probably, by *words* of which the parser *said* what it did."""
     extra, unknown = "unexpected extra argument" in said, "No such option" in said
     verb = next((word for word in words if not word.startswith("-")), None)
-    if verb in ("ssh", "exec", "run") and not command and (extra or unknown):
+    if verb in ("ssh", "shell", "exec", "run") and not command and (extra or unknown):
         return f"the guest's command stands after --:  armvm {verb} … -- CMD"
     if verb == "create" and extra:
         return "a machine's name is an option:  armvm create --name NAME"
@@ -122,12 +122,12 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take off what follows ``--`` in ``armvm ssh|run|exec … -- CMD…``: none of it is ours.
+    """Take off what follows ``--`` in ``armvm ssh|shell|run|exec … -- CMD…``: none of it is ours.
 
     Also in ``armvm binfmt register … -- CMD…`` and ``armvm rootfs enter … -- CMD…``.
     """
     verbs = [word for word in words if not word.startswith("-")]
-    ends = verbs[:1] in (["ssh"], ["run"], ["exec"]) or verbs[:2] in (
+    ends = verbs[:1] in (["ssh"], ["shell"], ["run"], ["exec"]) or verbs[:2] in (
         ["binfmt", "register"],
         ["rootfs", "enter"],
     )

@@ -10,7 +10,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import open_host, print_json
-from armvm.cli.options import Connect, Json, OptionalName
+from armvm.cli.options import Connect, Json, OptionalName, Timeout
 
 
 def register(app: typer.Typer) -> None:
@@ -53,17 +53,19 @@ def ssh_config(
     """Make machines known to ssh, and so to rsync, scp, git and VS Code. Prints what ssh needs.
 
     With --install, each machine has a file of its own, which 'armvm delete' removes; one that is
-    made later needs another --install. ssh then asks 'armvm proxy' for the way each time, so that
-    addresses and ports may change, and takes no host key but the machine's own.
+    made later needs another --install. The line goes where ssh looks: into the home that the
+    password database names, whatever HOME is. ssh then asks 'armvm proxy' for the way each time,
+    so that addresses and ports may change, and takes no host key but the machine's own.
     """
     from armvm.errors import UsageError
+    from armvm.paths import ssh_home
     from armvm.provision import ssh_config as config
 
     if install and remove:
         raise UsageError("--install and --remove exclude each other")
     connection, wanted = open_host(connect), names or []
     done = (config.install if install else config.remove if remove else config.show)(
-        connection, wanted, Path.home()
+        connection, wanted, ssh_home()
     )
     if json:
         print_json(
@@ -88,6 +90,8 @@ def ssh_config(
         print(f"ssh knows {told} no more")
     else:
         print("\n".join(one.text for one in done.machines), end="")
+    if install and Path.home() != ssh_home():
+        print(f"ssh reads {done.config}, whatever HOME is", file=sys.stderr)
     if done.changed:
         print(f"{done.config}: the Include line is {'in' if install else 'out'}", file=sys.stderr)
 
@@ -98,6 +102,10 @@ def proxy(
         str | None,
         typer.Option("--uuid", metavar="UUID", help="The machine by its UUID, whatever its name."),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until an ssh server answers there.")
+    ] = False,
+    timeout: Timeout = None,
     connect: Connect = None,
 ) -> None:
     """Connect standard input and output to a machine's ssh port, as a ProxyCommand of ssh does."""
@@ -106,7 +114,11 @@ def proxy(
 
     connection = open_host(connect)
     machine = pick_uuid(connection, uuid) if uuid is not None else pick(connection, name)
-    code = run_proxy(
-        connection, *machine, source=sys.stdin.fileno(), sink=sys.stdout.buffer.fileno()
-    )
+    limit = None
+    if wait:
+        from armvm.provision.wait import default_timeout
+
+        limit = timeout or default_timeout(machine[1])
+    source, sink = sys.stdin.fileno(), sys.stdout.buffer.fileno()
+    code = run_proxy(connection, *machine, source=source, sink=sink, wait=limit)
     raise typer.Exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,30 @@ class _Output(io.BufferedWriter):
             super().flush()
 
 
+class _Trouble(io.BufferedWriter):
+    """Standard error's buffer: where it cannot be written, nobody can be told, and work goes on."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes as far as they can be written."""
+        try:
+            return super().write(data)
+        except OSError:
+            return self._lost(len(data))
+
+    def flush(self) -> None:
+        """Write what is left as far as it can be written."""
+        try:
+            super().flush()
+        except OSError:
+            self._lost(0)
+
+    def _lost(self, count: int) -> int:
+        """Send what is still to be written nowhere, from now on."""
+        _nowhere(self.fileno())
+        super().flush()
+        return count
+
+
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     try:
@@ -48,7 +73,12 @@ def prepare() -> None:
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         _occupy(number, mode)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = io.TextIOWrapper(
+        _Trouble(io.FileIO(2, "w", closefd=False)),
+        encoding=sys.stderr.encoding if sys.stderr else None,
+        errors="backslashreplace",
+        line_buffering=True,
+    )
     sys.stdout = io.TextIOWrapper(
         _Output(io.FileIO(1, "w", closefd=False)),
         encoding=sys.stdout.encoding if sys.stdout else None,
@@ -59,11 +89,35 @@ def prepare() -> None:
 
 def discard() -> None:
     """Send what is still to be written nowhere, so that Python's end has no error to tell."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    _nowhere(1)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
+
+
+def _nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def output(data: bytes) -> None:
+    """Write all of *data* to standard output now. Raises OutputFailed, BrokenPipeError."""
+    with _told():
+        _write(1, data)
+
+
+def trouble(data: bytes) -> None:
+    """Write all of *data* to standard error now, as far as that takes it."""
+    with contextlib.suppress(OSError):
+        _write(2, data)
+
+
+def _write(number: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(number, data) :]
+        except BlockingIOError:  # a program that has the same file may have made it so, as ssh does
+            select.select([], [number], [])
 
 
 def _occupy(number: int, mode: int) -> None:

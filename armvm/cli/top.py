@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from armvm.cli.context import open_host, print_json, print_rows
-from armvm.cli.options import Connect
+from armvm.cli.options import Connect, OptionalNames
 from armvm.progress import size_text
 
 _COLUMNS = [
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def top(
+    names: OptionalNames = None,
     connect: Connect = None,
     once: Annotated[
         bool, typer.Option("--once", help="Look for one interval, print, and end.")
@@ -53,16 +54,25 @@ def top(
         ),
     ] = False,
 ) -> None:
-    """Show what each running machine uses: CPU, memory, disk and network, the busiest first.
+    """Show what running machines use: CPU, memory, disk and network, the busiest first.
 
     CPU is in percent of one of the host's CPUs. RESIDENT is the host's memory that its QEMU has,
     with what clones share counted in each. Nobody counts the traffic of user networking. On a
     terminal the table is drawn anew until Ctrl-C; elsewhere it is printed again.
     """
     from armvm.cli.run import Interrupted
-    from armvm.provision.top import usages
+    from armvm.provision.pick import pick_many
+    from armvm.provision.top import not_running, usages
 
-    looks = usages(open_host(connect), interval)
+    connection = open_host(connect)
+    uuids = None
+    if names:
+        chosen = pick_many(connection, names, said=lambda text: print(text, file=sys.stderr))
+        for _, instance in chosen:
+            if not instance.running and instance.name in names:
+                raise not_running(instance.name)
+        uuids = {instance.uuid for _, instance in chosen}
+    looks = usages(connection, interval, uuids)
     if once:
         rows = next(looks)
         print_json(rows) if json else print_rows(_COLUMNS, [_cells(row) for row in rows])

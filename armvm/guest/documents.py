@@ -104,7 +104,8 @@ def compose(
         ours = merge(ours, _read("local"))
     vendor_data: dict[str, Any] = {}
     if not isinstance(theirs, str):
-        user_data = _dump_config(merge(*_one_account(ours, theirs or {})))
+        usual = system.default_user if system else None
+        user_data = _dump_config(merge(*_one_account(ours, theirs or {}, usual)))
     elif _is_script(theirs):
         user_data, vendor_data = theirs, ours
     else:
@@ -171,13 +172,18 @@ def _is_script(text: str) -> bool:
     return message(text) is None and kind(text) in _SCRIPTS
 
 
+#: What opens an account to its password.
+_PASSWORD = ("lock_passwd", "hashed_passwd")
+
+
 def _one_account(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], usual: str | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return two documents of which only one has an entry for armvm's user.
 
     cloud-init takes the first entry's values of two. Those for the image's default user, which
-    may be the same one, win over both: there armvm's keys are added.
+    is called *usual* and may be the same one, win over both: there armvm's keys are added, and the
+    password, which the image's own settings would lock (ug_util.normalize_users_groups).
     """
     account, *others = ours["users"]
     keys, entries = account["ssh_authorized_keys"], []
@@ -192,9 +198,23 @@ def _one_account(
         entries.append(entry)
     changed = {**theirs, "users": entries}
     default = theirs.get("user")
-    if isinstance(default, dict) and default.get("name", account["name"]) == account["name"]:
-        changed["user"] = _with_keys(_spelled(default), keys)
+    told = {"name": default} if isinstance(default, str) and default else default or {}
+    if isinstance(told, dict) and told.get("name", account["name"]) == account["name"]:
+        told = _with_keys(_spelled(told), keys)
+        password = {key: account[key] for key in _PASSWORD if "hashed_passwd" in account}
+        if (told or any(map(_is_default, entries))) and told.get("name", usual) == account["name"]:
+            told = {**password, **told}
+        if told:
+            changed["user"] = told
     return {**ours, "users": [account, *others]}, changed
+
+
+def _is_default(entry: Any) -> bool:
+    """Tell whether an entry of `users` is, or has among others, the image's default user."""
+    if isinstance(entry, dict):
+        return entry.get("name") == "default"
+    names = entry.split(",") if isinstance(entry, str) else entry
+    return "default" in [str(name).strip() for name in names]
 
 
 def _spelled(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,36 +17,41 @@ NO_VIRTIOFS, TAKEN, BUSY = 65, 66, 67
 #: A virtio-fs tag has 36 bytes.
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,34}")
 
-_WITHOUT = """\
-set -e
-umask 022
-new=$(mktemp)
-awk -v tag="$tag" '$1 != tag || $3 != "virtiofs"' /etc/fstab >"$new"
-"""
-_ADD = f"""\
+_POSSIBLE = f"""\
 modprobe virtiofs 2>/dev/null || grep -qw virtiofs /proc/filesystems || exit {NO_VIRTIOFS}
 if mountpoint -q "$target"; then exit {TAKEN}; fi
-{_WITHOUT}
-mkdir -p -- "$target"
-printf '%s\\n' "$line" >>"$new"
 """
-#: systemd reads the file with the next boot: making it do so now costs an emulated guest a minute.
-_DONE = """\
-cat "$new" >/etc/fstab
-rm -f "$new"
+#: The new file is whole, and on the same file system, before anything is mounted: with a full disk
+#: there the old one stays.
+_WITHOUT = """\
+set -e
+new=/etc/fstab.armvm
+trap 'rm -f "$new"' EXIT
+cp -p /etc/fstab "$new"
+awk -v tag="$tag" '$1 != tag || $3 != "virtiofs"' /etc/fstab >"$new"
 """
 #: The kernel may find a device that was plugged in just now a little later.
-_NOW = """\
+_MOUNT = """\
+printf '%s\\n' "$line" >>"$new"
+made=
+[ -d "$target" ] || made=yes
+mkdir -p -- "$target"
 i=0
-until mount -- "$target" 2>/dev/null; do
+until mount -t virtiofs -o "$options" -- "$tag" "$target" 2>/dev/null; do
   i=$((i + 1))
-  [ $i -lt 40 ] || exec mount -- "$target"
+  if [ $i -ge 40 ]; then
+    [ -z "$made" ] || rmdir -- "$target"
+    exit 1
+  fi
   sleep 0.5
 done
 """
-_REMOVE = f"""\
+#: systemd reads the file with the next boot: making it do so now costs an emulated guest a minute.
+_DONE = """\
+mv -f "$new" /etc/fstab
+"""
+_UNMOUNT = f"""\
 if mountpoint -q "$target"; then umount -- "$target" || exit {BUSY}; fi
-{_WITHOUT}
 """
 
 
@@ -70,20 +75,26 @@ def check_tag(tag: str) -> str:
     )
 
 
-def add(tag: str, target: str, *, read_only: bool, now: bool) -> bytes:
-    """Return the script that has *target* mounted with each boot, and *now* too."""
-    options = ",".join(["ro" if read_only else "rw", "nofail", "nosuid", "nodev"])
-    line = f"{tag} {_escaped(target)} virtiofs {options} 0 0"
-    return _script(tag, target, line, _ADD + _DONE + (_NOW if now else ""))
+def possible(target: str) -> bytes:
+    """Return the script that tells whether a share can be mounted at *target*; nothing changes."""
+    return _script("", target, _POSSIBLE)
+
+
+def add(tag: str, target: str, *, read_only: bool) -> bytes:
+    """Return the script that mounts *target* now and with each boot. If it fails, neither is so."""
+    options = ",".join(["ro" if read_only else "rw", "nosuid", "nodev"])
+    line = f"{tag} {_escaped(target)} virtiofs {options},nofail 0 0"
+    text = _POSSIBLE + _WITHOUT + _MOUNT + _DONE
+    return _script(tag, target, text, options=options, line=line)
 
 
 def remove(tag: str, target: str) -> bytes:
     """Return the script that unmounts *target*, and has it mounted no more."""
-    return _script(tag, target, "", _REMOVE + _DONE)
+    return _script(tag, target, _UNMOUNT + _WITHOUT + _DONE)
 
 
-def _script(tag: str, target: str, line: str, text: str) -> bytes:
-    words = {"tag": tag, "target": target, "line": line}
+def _script(tag: str, target: str, text: str, **more: str) -> bytes:
+    words = {"tag": tag, "target": target, **more}
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in words.items())
     # All of it is read before any of it runs: a program in it could read the rest as its input.
     return f"{{\n{head}{text}exit 0\n}} </dev/null\n".encode()

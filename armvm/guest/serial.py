@@ -41,6 +41,7 @@ _SIGNS = (
     (Stage.KERNEL, re.compile(r"^EFI stub: |Booting Linux on physical CPU|Linux version ", re.M)),
     (Stage.FIRMWARE, re.compile(r"UEFI firmware|BdsDxe: |^Welcome to GRUB", re.M)),
 )
+_ENDED = re.compile(r"reboot: (?:Restarting system|Power down|System halted)[^\n]*\n?")
 _FINISHED = re.compile(r"Cloud-init v\.? \S+ finished at ")
 _TROUBLE = re.compile(
     r"\bfail(?:ed|ure)?\b|\berror\b|traceback|kernel panic|not found|unable to|timed out", re.I
@@ -55,8 +56,11 @@ def clean(raw: bytes) -> str:
 def latest_boot(log: str) -> str:
     """Return a log from its last start on: a reboot writes into the same log.
 
-    It begins with the firmware; without one, with the kernel.
+    It begins with the firmware; without one, with the kernel. The kernel's last word before a
+    restart ends a boot too: until the firmware speaks, nothing of the next one is seen. Source:
+    Linux kernel/reboot.c.
     """
+    log = log[max((end.end() for end in _ENDED.finditer(log)), default=0) :]
     restarts = [match.start() for match in re.finditer(r"^.*UEFI firmware", log, re.M)]
     if not restarts:
         restarts = [match.start() for match in re.finditer(r"^.*Booting Linux on", log, re.M)]
@@ -80,6 +84,19 @@ def cloud_init_finished(log: str) -> bool:
 def tail(log: str, lines: int = 15) -> str:
     """Return the last lines of a log that say anything."""
     return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-lines:])
+
+
+def keys_of(log: str, lines: int = 10) -> str:
+    """Return cloud-init's lines in the log that tell of keys and users, the last few of them.
+
+    Source: cloud-init's cc_ssh_authkey_fingerprints, which prints "ci-info: …" to the console.
+    """
+    found = [
+        line.strip()
+        for line in latest_boot(log).splitlines()
+        if "ci-info" in line and "uthorized" in line
+    ]
+    return "\n".join(found[-lines:])
 
 
 def trouble(log: str, lines: int = 10) -> str:

@@ -54,6 +54,16 @@ _PERMISSION_HINT = (
     "or use --connect qemu:///session"
 )
 
+#: What helps where a pool's directory cannot be written to: by anybody, by libvirt's daemon.
+_READ_ONLY_HINT = (
+    "its file system is read-only: 'findmnt -T DIR' shows it; mount it writable, or use another "
+    "pool: --pool NAME"
+)
+_UNWRITABLE_HINT = (
+    "libvirt's daemon may not write there: check the directory's owner and mode ('ls -ld DIR'), or "
+    "use another pool: --pool NAME"
+)
+
 #: The sockets of the one daemon and of the modular ones, where it is not known which there are.
 _EITHER = "libvirtd.socket, or virtqemud.socket virtnetworkd.socket virtstoraged.socket"
 
@@ -135,12 +145,28 @@ def connect(uri: str | None = None) -> Connection:
     if uri is not None:
         return _connect(uri.strip())
     wanted, origin = default_uri(os.environ)
-    if origin != BY_SOCKET:
-        return _connect(wanted)
     try:
         return _connect(wanted)
     except PermissionDenied:
+        if origin != BY_SOCKET:
+            raise
         return _connect(SESSION)
+
+
+def effective_uri(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the URI that `connect` uses by default, and where it came from.
+
+    The system daemon is asked where its socket can be opened: it may refuse this user all the same.
+    """
+    wanted, origin = default_uri(environ)
+    if origin == BY_SOCKET:
+        try:
+            _connect(wanted).close()
+        except PermissionDenied:
+            return SESSION, "the system daemon refuses you"
+        except ArmvmError:
+            pass  # every command will say so
+    return wanted, origin
 
 
 def _connect(wanted: str) -> Connection:
@@ -207,10 +233,13 @@ def translate(error: Any, doing: str) -> ArmvmError:
     text = _message(error)
     code, domain = error.get_error_code(), error.get_error_domain()
     message = f"{doing}: {text}" if doing else text
+    if "Read-only file system" in text:
+        return StorageError(message, hint=_READ_ONLY_HINT)
     if code == libvirt.VIR_ERR_SYSTEM_ERROR:
         number = error.get_int1()
         if number in (errno.EACCES, errno.EPERM):
-            return PermissionDenied(message, hint=_PERMISSION_HINT)
+            pool = domain == libvirt.VIR_FROM_STORAGE
+            return PermissionDenied(message, hint=_UNWRITABLE_HINT if pool else _PERMISSION_HINT)
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return StorageError(message, hint="make room, or use another pool: --pool NAME")
     if code == libvirt.VIR_ERR_OPERATION_FAILED and "already exists" in text:

@@ -46,6 +46,8 @@ class Snapshot:
 class Record:
     """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh.
 
+    ``own_key`` says that armvm's own key may log in, ``key`` which it is: another user of the same
+    libvirt has another. Machines of older versions have no ``key``.
     ``ports`` are the other forwards of a machine with user networking.
     ``golden`` is the golden that a clone was made from. ``fast`` is what a fast machine traded:
     its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
@@ -60,6 +62,7 @@ class Record:
     image: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     own_key: bool = False
+    key: str = ""
     forward: int | None = None
     ports: tuple[PortForward, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
@@ -73,7 +76,9 @@ def to_element(record: Record) -> etree._Element:
     root = etree.Element(_ELEMENT, nsmap={PREFIX: NAMESPACE})
     root.set("version", record.version)
     root.set("created", record.created)
-    _child(root, "user", name=record.user, own_key="yes" if record.own_key else "no")
+    user = _child(root, "user", name=record.user, own_key="yes" if record.own_key else "no")
+    if record.key:
+        user.set("key", record.key)
     _child(root, "image", **record.image)
     _child(root, "instance-id").text = record.instance_id
     _child(root, "host-key").text = record.host_key
@@ -143,6 +148,7 @@ def _read(root: etree._Element) -> Record:
         created=root.get("created", ""),
         user=user.get("name", ""),
         own_key=user.get("own-key") == "yes",
+        key=user.get("key", ""),
         host_key=_host_key(_text(root, "host-key")),
         instance_id=_text(root, "instance-id"),
         pool="" if storage is None else storage.get("pool", ""),

@@ -41,6 +41,12 @@ def snapshot_name(machine: str, snapshot: str) -> str:
     return f"{machine}.snap-{snapshot}.qcow2"
 
 
+def snapshot_of(volume: str) -> tuple[str, str] | None:
+    """Return machine and name of the snapshot that a volume is by its name; None for another."""
+    machine, dot, snapshot = volume.removesuffix(".qcow2").partition(".snap-")
+    return (machine, snapshot) if dot else None
+
+
 def find_volume(pool: Pool, name: str) -> Volume | None:
     """Return a volume, or None. libvirt's list is what it was at the pool's last refresh."""
     with errors(f"looking for the volume {name}"):

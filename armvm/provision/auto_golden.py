@@ -22,8 +22,8 @@ from armvm.progress import Progress
 from armvm.provision.create import Where
 from armvm.provision.creator import is_dead
 from armvm.provision.golden import check_system, ground_of, shape_of
-from armvm.provision.goldens import clones_of
 from armvm.provision.goldens import delete as delete_golden
+from armvm.provision.goldens import users_of
 from armvm.provision.launch import Created
 from armvm.provision.plan import CreatePlan
 from armvm.provision.warm import Warm, fits
@@ -123,7 +123,7 @@ def _remove_stale(
             continue
         pool = pools.find_pool(where.connection, golden.mark.record.pool)
         reason = fits(where, golden)
-        if reason is None or (pool is not None and clones_of(pool, golden)):
+        if reason is None or (pool is not None and users_of(pool, golden)):
             continue
         progress.say(f"removing the golden {golden.name}: {reason}")
         delete_golden(where.connection, golden.name)

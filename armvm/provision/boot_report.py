@@ -112,7 +112,7 @@ def boot_report(domain: Domain, instance: Instance, progress: Progress) -> Repor
     """
     name = instance.name
     if not instance.running:
-        raise DomainError(f"{name} does not run", hint=f"armvm start --wait {name}")
+        raise DomainError(f"{name} does not run", hint=f"armvm start {name}")
     account, source = _account(domain, instance, progress)
     if not account.spans:
         raise NotReady(
@@ -158,7 +158,7 @@ def make_report(
     elif not any(span.start < 0 for span in spans):
         notes.append(
             "the time before the kernel is not known: nothing waited for this boot, as "
-            "armvm start --wait does"
+            "armvm start does"
         )
     moved = [replace(span, start=span.start + shift) for span in spans]
     moved.sort(key=lambda span: (span.start, -span.seconds))

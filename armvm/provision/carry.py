@@ -1,7 +1,7 @@
-"""A directory as an archive: packed for a guest, and what comes back written without losing any.
+"""What comes back from a guest as an archive, written into a directory without losing any.
 
-What comes back is a guest's word: nothing of it is written outside the directory, through a
-symbolic link, or over a file that was changed here meanwhile.
+It is a guest's word: nothing of it is written outside the directory, through a symbolic link, or
+over a file that was changed here meanwhile.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-#: A file as it was seen: inode, size in bytes, time of change of its contents in nanoseconds.
-Stamp = tuple[int, int, int]
+from armvm.provision.pack import Stamp
+from armvm.provision.pack import stamp as stamp_of
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -40,44 +41,6 @@ class _Refused(Exception):
     """Something that a guest sent and that is not written; its text says why."""
 
 
-def pack(directory: Path, out: IO[bytes]) -> dict[str, Stamp]:
-    """Write *directory*'s files, folders and symbolic links to *out* as a tar archive.
-
-    Returns the files' and links' stamps by their paths. Sockets, pipes and devices are left
-    out; so is who owns what. Raises OSError for what cannot be read.
-    """
-    stamps: dict[str, Stamp] = {}
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for path, found in _walk(directory, ""):
-            info = archive.gettarinfo(directory / path, f"./{path}")
-            if info is None:
-                continue
-            if info.islnk():  # a second name of a file: a file of its own there
-                info.type, info.linkname, info.size = tarfile.REGTYPE, "", found.st_size
-            info.uid = info.gid = 0
-            info.uname = info.gname = ""
-            info.mode &= 0o777
-            if info.isreg():
-                with (directory / path).open("rb") as file:
-                    archive.addfile(info, file)
-            elif info.isdir() or info.issym():
-                archive.addfile(info)
-            if not info.isdir():
-                stamps[path] = _stamp(found)
-    return stamps
-
-
-def _walk(directory: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(directory / below) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        path = posixpath.join(below, entry.name)
-        status = entry.stat(follow_symlinks=False)
-        yield path, status
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(directory, path)
-
-
 def write_back(
     directory: Path,
     archive: IO[bytes],
@@ -88,16 +51,19 @@ def write_back(
 ) -> WrittenBack:
     """Write what a guest's tar *archive* holds into *directory*, each file at once or not at all.
 
-    Only paths in *asked* are taken. A file that is no longer what was *sent* stays, and the
-    guest's is written beside it, as ``NAME.from-LABEL``. Nothing is ever removed. Raises
-    OSError when this host cannot write, tarfile.TarError for an archive that breaks off.
+    Only paths in *asked* are taken; those that do not come are refused. A file that is no longer
+    what was *sent* stays, and the guest's is written beside it, as ``NAME.from-LABEL``. Nothing is
+    ever removed. Raises OSError when this host cannot write, tarfile.TarError or ValueError for an
+    archive that breaks off or makes no sense.
     """
     report = WrittenBack()
+    missing = dict.fromkeys(asked)
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with tarfile.open(fileobj=archive, mode="r|") as members:
             for member in members:
                 path = member.name.removeprefix("./")
+                missing.pop(path, None)
                 try:
                     if path not in asked:
                         raise _Refused("nobody asked for it")
@@ -106,6 +72,7 @@ def write_back(
                     report.refused[path] = str(reason)
     finally:
         os.close(root)
+    report.refused.update((path, "the machine could not read it") for path in missing)
     return report
 
 
@@ -128,7 +95,7 @@ def _write(
         if there is not None and stat.S_ISDIR(there.st_mode):
             raise _Refused("a folder of that name is here")
         target = name
-        if there is not None and _stamp(there) != stamp:
+        if there is not None and stamp_of(there) != stamp:
             target = report.aside[path] = f"{name}.from-{label}"
         temporary = f".{secrets.token_hex(8)}.armvm-new"
         try:
@@ -178,8 +145,10 @@ def _write_file(
     """Write a file's bytes, owned as the one it replaces, or as its folder."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
-        source = members.extractfile(member)
-        if source is not None:
+        source: Any = members.extractfile(member)
+        if source is not None and member.issparse():
+            _write_pieces(file, source.raw, _pieces(member), member.size)
+        elif source is not None:
             shutil.copyfileobj(source, file)
         file.flush()
         owner = there or os.fstat(folder)
@@ -189,6 +158,32 @@ def _write_file(
         with contextlib.suppress(ValueError, OverflowError):  # no moment that there can be
             moment = int(member.mtime * 10**9)
             os.utime(file.fileno(), ns=(moment, moment))
+
+
+def _pieces(member: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """Return offset and length of what is between a file's holes. Raises _Refused for nonsense."""
+    told: Any = member.sparse or ()
+    pieces: list[tuple[int, int]] = [piece for piece in told if piece[1]]
+    end = 0
+    for at, length in pieces:
+        if at < end or length < 0:
+            raise _Refused("the map of its holes makes no sense")
+        end = at + length
+    if end > member.size:
+        raise _Refused("the map of its holes makes no sense")
+    return pieces
+
+
+def _write_pieces(file: IO[bytes], source: Any, pieces: list[tuple[int, int]], size: int) -> None:
+    """Write a file with holes. *source* is tarfile's raw file, which seeks in any archive."""
+    for at, length in pieces:
+        source.seek(at)
+        file.seek(at)
+        while length:
+            data = source.read(min(length, 1 << 20))
+            file.write(data)
+            length -= len(data)
+    file.truncate(size)
 
 
 def _check_link(path: str, target: str) -> None:
@@ -205,7 +200,3 @@ def _look(folder: int, name: str) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -100,7 +100,7 @@ def _toml(key: str, value: Any) -> str:
 
 
 def _host(environ: Mapping[str, str], preset: str | None) -> Iterator[Value]:
-    uri, why = connection.default_uri(environ)
+    uri, why = connection.effective_uri(environ)
     by_variable = why.isupper()
     yield Value(key="connect", value=uri, origin=why if by_variable else f"{BUILT_IN}: {why}")
     yield _variable("pool", POOL_VARIABLE, environ, pools.DEFAULT_POOL)

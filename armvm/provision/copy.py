@@ -16,8 +16,8 @@ from armvm import process
 from armvm.errors import CommandFailed, UsageError
 from armvm.host.connection import Domain
 from armvm.host.instance import Instance
-from armvm.provision.known_hosts import host_alias
-from armvm.provision.ssh import Endpoint, no_answer, reach, ssh_options
+from armvm.provision import ssh_options
+from armvm.provision.ssh import Endpoint, machine_options, no_answer, reach
 from armvm.spec.names import shown
 
 #: A machine's name before the first colon. With a slash before it, it is a file of this host.
@@ -48,6 +48,12 @@ def read_copy(words: Sequence[str]) -> Copy:
     if "" in words:
         raise UsageError(
             "a path is empty", hint="the working directory is .; a machine's home is NAME:"
+        )
+    if "-" in words:
+        raise UsageError(
+            "cp copies files; it does not read standard input or write standard output",
+            hint="armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE   do; "
+            "a file called - is ./-",
         )
     *sources, target = words
     there = [_REMOTE.fullmatch(one) for one in sources]
@@ -81,8 +87,8 @@ def scp_command(
     wanted: Copy, instance: Instance, where: Endpoint, *, recursive: bool, quiet: bool
 ) -> list[str]:
     """Return scp's argument list. Names are literal on both sides, but for a leading ``~/``."""
-    # ssh never looks this name up, and it needs no brackets, whatever the address is.
-    host = host_alias(instance)
+    # The name by which ssh finds the user's identities for it: the same as a login's.
+    host = f"[{where.host}]"
     local = wanted.sources if wanted.upload else (wanted.target,)
     ours = [path if path.startswith("/") else f"./{path}" for path in local]
     # Only what is fetched is taken for a pattern.
@@ -96,9 +102,9 @@ def scp_command(
         "-p",
         *(["-r"] if recursive else []),
         *(["-q"] if quiet else []),
-        *ssh_options(instance, where),
-        *("-o", f"HostName={where.host}", "-o", f"Port={where.port}"),
-        *("-o", f"User={instance.record.user}"),
+        *ssh_options.words(
+            {**machine_options(instance, where), "SessionType": "subsystem", "RequestTTY": "no"}
+        ),
         "--",
         *(ours + far if wanted.upload else far + ours),
     ]
@@ -118,7 +124,8 @@ def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, q
         )
     where = reach(domain, instance)
     code = process.passthrough(
-        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet)
+        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet),
+        interruptible=True,
     )
     if code == 0 or (code > 128 and code != 255):
         return code

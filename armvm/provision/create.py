@@ -28,7 +28,7 @@ from armvm.images.model import Image, ImageSource
 from armvm.progress import Progress
 from armvm.provision import fast, networking
 from armvm.provision import plan as planning
-from armvm.provision.creator import is_dead, myself
+from armvm.provision.creator import is_left_behind, myself
 from armvm.provision.delete import forget_domain
 from armvm.provision.own_disk import assert_nobodys
 from armvm.provision.plan import CreatePlan
@@ -171,10 +171,9 @@ def check_name(connection: Connection, name: str) -> None:
 
 def _is_leftover(domain: Domain) -> bool:
     try:
-        creator = observe(domain).record.creator
+        return is_left_behind(observe(domain))
     except NotFound:
         return False
-    return creator is not None and is_dead(creator)
 
 
 def remove_leftovers(connection: Connection, name: str, progress: Progress) -> None:

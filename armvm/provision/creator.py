@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from armvm.errors import Conflict
+from armvm.host.instance import Instance
 from armvm.host.metadata import Creator
 
 
@@ -25,6 +27,28 @@ def is_dead(creator: Creator) -> bool:
     machine, boot, _ = _place().split("/", 2)
     theirs = creator.host.split("/", 2)
     return bool(machine) and theirs[0] == machine and theirs[1:2] != [boot]  # an earlier boot
+
+
+def is_left_behind(instance: Instance) -> bool:
+    """Tell whether a machine is what a killed process has left: not finished, or not removed."""
+    return instance.record.creator is not None and is_dead(instance.record.creator)
+
+
+def assert_whole(instance: Instance) -> None:
+    """Raise Conflict, with the cure, for a machine that is being made or was left behind."""
+    creator = instance.record.creator
+    if creator is None:
+        return
+    name = instance.name
+    if is_dead(creator):
+        raise Conflict(
+            f"{name} is what an interrupted armvm left behind",
+            hint=f"armvm delete {name}   removes it; then it can be created again",
+        )
+    raise Conflict(
+        f"{name} is being created just now, by process {creator.pid}",
+        hint="wait until it is done, or end that process",
+    )
 
 
 def _place() -> str:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from armvm.guest import credentials
-from armvm.paths import data_dir
+from armvm.paths import data_dir, ssh_home
 
 
 def login_keys(files: Sequence[Path]) -> tuple[tuple[str, ...], bool]:
     """Return the public keys that may log in, and whether armvm's own key is the one among them.
 
-    They are those in *files*, else the caller's, else armvm's own, made on first use.
+    They are those in *files*, else the caller's in the home where ssh looks for their private
+    halves, else armvm's own, made on first use.
     """
-    keys = credentials.read_public_keys(files) or credentials.callers_keys(Path.home())
+    keys = credentials.read_public_keys(files) or credentials.callers_keys(ssh_home())
     if keys:
         return keys, False
     return (credentials.own_key(data_dir())[1],), True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from armvm.errors import Conflict, NotFound
+from armvm.errors import NotFound
 from armvm.host import lifecycle, pools, storage
 from armvm.host.base import remove_if_abandoned
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.instance import Instance, domain_exists, find_domain, observe
 from armvm.provision import networking
-from armvm.provision.creator import is_dead
+from armvm.provision.creator import assert_whole, is_left_behind
 from armvm.provision.known_hosts import forget_host
 from armvm.provision.own_disk import assert_nobodys
 from armvm.signals import shielded
@@ -41,12 +41,8 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
                 return removed
         raise
     instance = observe(domain)
-    creator = instance.record.creator
-    if creator is not None and not is_dead(creator) and creator.pid:
-        raise Conflict(
-            f"{name} is being created just now, by process {creator.pid}",
-            hint="wait until it is done, or end that process",
-        )
+    if not is_left_behind(instance) and instance.record.creator and instance.record.creator.pid:
+        assert_whole(instance)
     return delete_domain(connection, domain, instance)
 
 

@@ -18,6 +18,7 @@ from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.golden import Golden, find_golden
 from armvm.host.instance import Instance, find_domain, instances, observe
 from armvm.progress import Progress
+from armvm.provision.creator import assert_whole
 
 
 def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
@@ -61,8 +62,8 @@ def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance
     found = []
     for volume in volumes_on(pool, Path(golden.overlay).name):
         instance = machines.get(f"{directory}/{volume}")
-        if ".snap-" in volume:
-            owner, _, snapshot = volume.removesuffix(".qcow2").partition(".snap-")
+        if taken := storage.snapshot_of(volume):
+            owner, snapshot = taken
             raise Conflict(
                 f"the snapshot {snapshot} of {owner} stands on {golden.name}",
                 hint=f"armvm snapshot delete {owner} {snapshot}   comes first",
@@ -74,11 +75,7 @@ def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance
                 f"remove it ({shlex.join(['virsh', 'vol-delete', '--pool', pool.name(), volume])})",
             )
         if instance.record.creator is not None and not instance.running:
-            raise Conflict(
-                f"{instance.name} is being made from {golden.name} just now",
-                hint="try again when it is done; if its maker was killed: "
-                f"armvm delete {instance.name}",
-            )
+            assert_whole(instance)
         if _has_snapshots(connection, instance):
             raise Conflict(
                 f"{instance.name} has snapshots, which stand on {golden.name} too",

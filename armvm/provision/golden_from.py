@@ -20,6 +20,7 @@ from armvm.host.instance import Instance, find_domain, observe
 from armvm.images.model import Image, ImageSource, Verified
 from armvm.progress import Progress
 from armvm.provision.create import Where, make_plan
+from armvm.provision.creator import assert_whole
 from armvm.provision.golden import bake, golden_machine
 from armvm.provision.warm import MACHINE
 from armvm.spec.machine import USER_NETWORK, Machine
@@ -42,8 +43,7 @@ def find_original(where: Where, name: str) -> Original:
     Raises NotFound, Conflict while it runs or is being made, StorageError without its disk.
     """
     instance = observe(find_domain(where.connection, name))
-    if instance.record.creator is not None:
-        raise Conflict(f"{name} is being made just now", hint="wait until it is done")
+    assert_whole(instance)
     if instance.running:
         raise Conflict(
             f"{name} runs: its disk is being written to", hint=f"stop it first: armvm stop {name}"

@@ -17,6 +17,7 @@ from armvm.progress import Progress
 from armvm.provision import images
 from armvm.provision.create import Where, make_plan
 from armvm.provision.golden import bake, golden_machine
+from armvm.provision.known_hosts import forget_host
 from armvm.provision.launch import with_image
 from armvm.provision.warm import fits, in_use
 from armvm.signals import shielded
@@ -65,12 +66,13 @@ def describe(where: Where, golden: Golden) -> dict[str, Any]:
     mark = golden.mark
     pool = pools.find_pool(where.connection, mark.record.pool)
     reason = fits(where, golden)
+    users = users_of(pool, golden) if pool else []
     return {
         "name": golden.name,
         "created": mark.created,
         "fits": reason is None,
         "why_not": reason,
-        "clones": clones_of(pool, golden) if pool else [],
+        "clones": [one for one in users if storage.snapshot_of(one) is None],
         "image": mark.record.image,
         "provenance": of_record(mark.record.image),
         "route": mark.route,
@@ -87,9 +89,15 @@ def descriptions(where: Where) -> list[dict[str, Any]]:
     return [describe(where, golden) for golden in goldens(where.connection)]
 
 
-def clones_of(pool: Pool, golden: Golden) -> list[str]:
-    """Return the volumes that stand on a golden's disk."""
+def users_of(pool: Pool, golden: Golden) -> list[str]:
+    """Return the volumes that stand on a golden's disk: of clones, and of their snapshots."""
     return volumes_on(pool, Path(golden.overlay).name)
+
+
+def _user(volume: str) -> str:
+    """Return what a volume on a golden's disk is, for people."""
+    taken = storage.snapshot_of(volume)
+    return f"the snapshot {taken[1]} of {taken[0]}" if taken else volume.removesuffix(".qcow2")
 
 
 def verify(where: Where, name: str) -> dict[str, Any]:
@@ -122,9 +130,9 @@ def delete(connection: Connection, name: str) -> list[str]:
     """
     golden = find_golden(connection, name)
     pool = pools.find_pool(connection, golden.mark.record.pool)
-    users = clones_of(pool, golden) if pool else []
+    users = users_of(pool, golden) if pool else []
     if users:
-        raise in_use(golden, [user.removesuffix(".qcow2") for user in users])
+        raise in_use(golden, [_user(volume) for volume in users])
     with shielded():
         # The volumes first: while the domain is there, the next delete finds what is left.
         removed = storage.delete_machine_volumes(pool, name) if pool else []
@@ -132,6 +140,7 @@ def delete(connection: Connection, name: str) -> list[str]:
             lifecycle.undefine(find_domain(connection, name))
         except NotFound:
             return removed  # another process was faster
+        forget_host(golden.uuid)
         return removed
 
 

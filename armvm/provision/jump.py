@@ -25,6 +25,7 @@ from armvm import process
 from armvm.errors import ArmvmError, MissingCapability, UsageError
 from armvm.host.connection import is_local
 from armvm.paths import private_dir, runtime_dir
+from armvm.provision import ssh_options
 from armvm.spec.names import shown
 
 #: Seconds that the shared connection outlives its last use.
@@ -54,7 +55,11 @@ class Jump:
     def through(self, host: str, port: int) -> list[str]:
         """Return the command that connects standard input and output to a port seen from there."""
         target = f"[{host}]" if ":" in host else host
-        return self.command(*_shared(self), "-W", f"{target}:{port}")
+        return self.own(*_shared(self), "-W", f"{target}:{port}")
+
+    def own(self, *words: str) -> list[str]:
+        """Return `command` where armvm runs it, whatever the user's files say of sessions."""
+        return self.command(*words, *ssh_options.words(ssh_options.JUMP))
 
 
 def jump_of(uri: str) -> Jump | None:
@@ -90,7 +95,7 @@ def trouble(jump: Jump) -> str | None:
     options = ("BatchMode=yes", f"ConnectTimeout={CONNECT_TIMEOUT}", "LogLevel=INFO")
     words = [word for option in options for word in ("-o", option)]
     try:
-        command = jump.command(*words, "-W", "127.0.0.1:9")
+        command = jump.own(*words, "-W", "127.0.0.1:9")
         done = process.run(command, check=False, timeout=2 * CONNECT_TIMEOUT)
     except ArmvmError as error:
         return error.message
@@ -220,8 +225,8 @@ def _is_alive(jump: Jump, path: Path) -> bool:
         return False
     try:
         asked = [*_by(path), "-O", "check"]
-        if process.run(jump.command(*asked), check=False, timeout=ALIVE_TIMEOUT).returncode == 0:
-            words = jump.command(*_by(path), "-W", "127.0.0.1:9")
+        if process.run(jump.own(*asked), check=False, timeout=ALIVE_TIMEOUT).returncode == 0:
+            words = jump.own(*_by(path), "-W", "127.0.0.1:9")
             process.run(words, check=False, timeout=ALIVE_TIMEOUT)
             return True
         path.unlink(missing_ok=True)
@@ -232,12 +237,11 @@ def _is_alive(jump: Jump, path: Path) -> bool:
 
 def _open(jump: Jump, path: Path) -> bool:
     """Open the shared connection; it may ask for a password. Tell whether it stands."""
-    words = jump.command(
+    words = jump.own(
         *("-f", "-N", "-M", "-S", str(path).replace("%", "%%")),
         *("-o", f"ControlPersist={PERSIST}", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"),
         *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
-        # Forwards of the user's own for that host are for connections of the user's own.
-        *("-o", "LogLevel=ERROR", "-o", "ClearAllForwardings=yes"),
+        *("-o", "LogLevel=ERROR"),
     )
     return process.into_background(words).returncode == 0 and path.exists()
 

@@ -19,6 +19,7 @@ from armvm.host.instance import (
 )
 from armvm.images.trust.provenance import of_record
 from armvm.progress import Progress
+from armvm.provision.creator import is_left_behind
 from armvm.provision.fast import traded
 from armvm.provision.ssh import endpoint, restore_forward
 
@@ -79,7 +80,7 @@ def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
     where = endpoint(domain, instance) if instance.running else None
     return {
         "name": instance.name,
-        "state": instance.state,
+        "state": _state(instance),
         "uuid": instance.uuid,
         "cpus": instance.cpus,
         "memory_mib": instance.memory_mib,
@@ -122,12 +123,19 @@ def identity(domain: Domain, instance: Instance) -> dict[str, Any]:
     return rebirth.read_facts(agent.outcome(domain, pid, timeout=STOP_TIMEOUT))
 
 
+def _state(instance: Instance, *, creating: bool = False) -> str:
+    """Return libvirt's state of a machine, or that it is unfinished (or being created)."""
+    if is_left_behind(instance):
+        return "unfinished"
+    return "creating" if creating and instance.record.creator else instance.state
+
+
 def overview(domain: Domain | None, instance: Instance) -> dict[str, Any]:
     """Return a machine's line in ``list``; without its domain, no address is looked up."""
     where = endpoint(domain, instance) if domain is not None and instance.running else None
     return {
         "name": instance.name,
-        "state": "creating" if instance.record.creator else instance.state,
+        "state": _state(instance, creating=True),
         "cpus": instance.cpus,
         "memory_mib": instance.memory_mib,
         "image": instance.record.image.get("reference", ""),

@@ -8,6 +8,7 @@ together in 163 s), and all at once would let every one time out.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +18,10 @@ from armvm.errors import ArmvmError
 from armvm.guest.ready import Boot
 from armvm.host.connection import Connection
 from armvm.host.golden import Golden
-from armvm.host.instance import Instance, domain_names, find_domain, observe
+from armvm.host.instance import Instance, domain_names, find_domain, instances, observe
 from armvm.progress import Progress
 from armvm.provision.create import Where, check_name, make_plan
+from armvm.provision.creator import is_left_behind
 from armvm.provision.delete import delete_domain
 from armvm.provision.launch import Created, find_source, launch
 from armvm.provision.plan import CreatePlan
@@ -50,6 +52,16 @@ def free_names(connection: Connection, prefix: str, count: int) -> list[str]:
         taken.add(name)
         found.append(name)
     return found
+
+
+def tell_leftovers(connection: Connection, prefix: str, progress: Progress) -> None:
+    """Say which machines ``PREFIX-NN`` are what a killed create left: their names stay taken."""
+    for one in instances(connection):
+        if re.fullmatch(rf"{re.escape(prefix)}-[0-9]+", one.name) and is_left_behind(one):
+            progress.warn(
+                f"{one.name} is what an interrupted armvm left behind: "
+                f"armvm delete {one.name}   removes it"
+            )
 
 
 def plans(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,9 @@ from armvm import process
 from armvm.errors import CommandFailed, ConfigError, NotFound, StorageError
 from armvm.host.instance import Instance
 from armvm.progress import Progress
-from armvm.provision.carry import Stamp, WrittenBack, pack, write_back
+from armvm.provision.carry import WrittenBack, write_back
+from armvm.provision.exclude import GIT, Exclude, read_exclude
+from armvm.provision.pack import SPECIAL, Packed, Stamp, pack
 from armvm.provision.ssh import Endpoint, ssh_command
 from armvm.spec.files import given_path
 from armvm.spec.names import shown
@@ -26,8 +28,15 @@ from armvm.spec.names import shown
 #: A guest's file as `find` tells of it: its type, and all that changes when it does.
 Listing = Mapping[str, tuple[str, str]]
 
-#: Lists a directory: type, then time of change, size, inode and path, each entry ended by NUL.
-_FIND = r"find . -mindepth 1 -printf '%y %C@:%s:%i %P\0'"
+#: What the command made by sudo may be root's alone: read as root, where that can be had.
+_AS_ROOT = "r=; if sudo -n true 2>/dev/null; then r='sudo -n'; fi"
+#: Lists a directory: type, then time of change, size, inode and path, each entry ended by NUL. The
+#: type of a folder that cannot be read is D.
+_FIND = (
+    "$r find . -mindepth 1 "
+    r"\( -type d \( ! -readable -o ! -executable \) -printf 'D %C@:%s:%i %P\0' -prune \) "
+    r"-o -printf '%y %C@:%s:%i %P\0' || [ $? -eq 1 ]"  # 1: something was gone meanwhile
+)
 _TAKE = f"""set -e
 [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || {{
     sudo -n mkdir -p -- "$1"
@@ -35,12 +44,19 @@ _TAKE = f"""set -e
 }}
 cd -- "$1"
 tar -x -p --no-same-owner --warning=no-timestamp -f -
+{_AS_ROOT}
 {_FIND}"""
-_LIST = f'cd -- "$1" && {_FIND}'
-_GIVE = (
-    'cd -- "$1" && tar -c --format=posix --no-recursion --hard-dereference '
-    "--null --verbatim-files-from -T - -f -"
-)
+#: A directory that is gone holds nothing.
+_LIST = f"""[ -d "$1" ] || exit 0
+{_AS_ROOT}
+cd -- "$1" && {_FIND}"""
+#: tar's exit code 1: a file was changed while it was read, by what the command left behind.
+_GIVE = f"""{_AS_ROOT}
+cd -- "$1" || exit
+$r tar -c --format=posix --sparse --ignore-failed-read --no-recursion --hard-dereference \\
+    --null --verbatim-files-from -T - -f -
+code=$?
+[ $code -le 1 ] || exit $code"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +66,7 @@ class Mount:
     directory: Path
     guest: str
     read_only: bool = False
+    exclude: Exclude = field(default_factory=Exclude)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +78,7 @@ class Carried:
     there: Listing
 
 
-def read_mount(text: str) -> Mount:
+def read_mount(text: str, exclude: Exclude | None = None) -> Mount:
     """Read ``DIR[:GUESTDIR][:ro]``. Raises NotFound, ConfigError."""
     words = text.split(":")
     read_only = len(words) > 1 and words[-1] == "ro"
@@ -80,12 +97,21 @@ def read_mount(text: str) -> Mount:
         directory=directory,
         guest=guest if guest.startswith("/") else f"./{guest}",
         read_only=read_only,
+        exclude=exclude or Exclude(),
     )
 
 
-def read_mounts(texts: Sequence[str]) -> list[Mount]:
-    """Read all of a command line's mounts. Raises ConfigError where two share a place."""
-    mounts = [read_mount(text) for text in texts]
+def read_mounts(
+    texts: Sequence[str], patterns: Sequence[str] = (), *, git: bool = False
+) -> list[Mount]:
+    """Read all of a command line's mounts, of which *patterns* are excluded, and ``.git``.
+
+    With *git*, that is copied there too. Raises ConfigError where two share a place.
+    """
+    if patterns and not texts:
+        raise ConfigError("--exclude without a --mount excludes nothing")
+    exclude = read_exclude([*patterns, *([] if git else [GIT])])
+    mounts = [read_mount(text, exclude) for text in texts]
     if len({mount.guest for mount in mounts}) < len(mounts):
         raise ConfigError(
             "two mounts have the same place in the guest", hint="name one: --mount DIR:GUESTDIR"
@@ -94,20 +120,26 @@ def read_mounts(texts: Sequence[str]) -> list[Mount]:
 
 
 def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) -> Carried:
-    """Copy a directory into a guest. Raises StorageError, CommandFailed."""
-    here: dict[str, Stamp] = {}
+    """Copy a directory into a guest; say what was not. Raises StorageError, CommandFailed."""
+    done: list[Packed] = []
 
     def feed(out: IO[bytes]) -> None:
-        here.update(pack(mount.directory, out))
+        done.append(pack(mount.directory, out, mount.exclude))
 
     with progress.task(f"copying {mount.directory} to {instance.name}"):
         try:
             listing = process.stream(_command(instance, where, _TAKE, mount), feed, _all)
         except OSError as error:
             raise StorageError(
-                f"{shown(error.filename or str(mount.directory))} cannot be read: {error.strerror}"
+                f"{shown(error.filename or str(mount.directory))} cannot be read: {error.strerror}",
+                hint="--exclude PATTERN leaves it out",
             ) from error
-    return Carried(mount=mount, here=here, there=read_listing(listing))
+    (packed,) = done
+    for path, kind in packed.skipped.items():
+        progress.warn(f"{shown(path)} was not copied: it is {kind}")
+    if GIT in packed.excluded and GIT in mount.exclude.patterns:
+        progress.say(f"{GIT} was not copied (--git copies it)")
+    return Carried(mount=mount, here=packed.stamps, there=read_listing(listing))
 
 
 def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progress) -> None:
@@ -120,10 +152,10 @@ def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progr
         return
     listing = process.stream(_command(instance, where, _LIST, mount), _nothing, _all)
     now = read_listing(listing)
-    asked = changed(carried.there, now)
-    if asked:
-        report = _fetch_files(instance, where, carried, asked)
-        _tell(report, mount, progress)
+    asked, left = changed(carried.there, now, mount.exclude)
+    report = _fetch_files(instance, where, carried, asked) if asked else WrittenBack()
+    report.refused.update(left)
+    _tell(report, mount, progress)
     gone = sum(path not in now for path in carried.here)
     if gone:
         progress.say(f"{gone} files were removed in the machine; they stay in {mount.directory}")
@@ -147,6 +179,10 @@ def _fetch_files(
     except tarfile.TarError as error:
         raise CommandFailed(
             f"what {instance.name} sent back broke off", detail=str(error)
+        ) from error
+    except ValueError as error:  # tarfile's, of numbers in a header
+        raise CommandFailed(
+            f"{instance.name} sent an invalid archive back", detail=str(error)
         ) from error
     except OSError as error:
         raise StorageError(f"{directory} cannot be written: {error.strerror}") from error
@@ -173,17 +209,31 @@ def read_listing(data: bytes) -> Listing:
     return listing
 
 
-def changed(before: Listing, now: Listing) -> list[str]:
-    """Return the paths of new and changed files and links, and of new folders.
+def changed(before: Listing, now: Listing, exclude: Exclude) -> tuple[list[str], dict[str, str]]:
+    """Return the paths of new and changed files and links and of new folders, to be fetched.
 
-    The time of change that is compared is the one that programs cannot set (ctime).
+    And why other new things are not. The time of change that is compared is the one that programs
+    cannot set (ctime). What is excluded is neither; nor is a ``.git``, whose hooks and settings
+    the user's own git would run here.
     """
-    return [
-        path
-        for path, (kind, state) in now.items()
-        if (kind in "fl" and before.get(path) != (kind, state))
-        or (kind == "d" and path not in before)
-    ]
+    asked: list[str] = []
+    left: dict[str, str] = {}
+    unsafe = Exclude(patterns=(GIT,))
+    for path, (kind, state) in now.items():
+        folder = kind in "dD"
+        if before.get(path) == (kind, state) or (folder and before.get(path, " ")[0] == kind):
+            continue
+        if exclude.matches(path, directory=folder) or unsafe.matches(path, directory=folder):
+            continue
+        if kind in "fld":
+            asked.append(path)
+        else:
+            left[path] = "the machine's user cannot read it" if kind == "D" else _not_a_file(kind)
+    return asked, left
+
+
+def _not_a_file(kind: str) -> str:
+    return f"it is {SPECIAL.get(kind, 'neither a file nor a folder')}"
 
 
 def _command(instance: Instance, where: Endpoint, script: str, mount: Mount) -> list[str]:

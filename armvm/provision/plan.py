@@ -124,6 +124,7 @@ def plan(
         created=now,
         user=user_of(machine, source),
         own_key=machine.own_key,
+        key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key else "",
         host_key=" ".join(identity.host_key.public.split()[:2]),
         instance_id=identity.instance_id,
         pool=pool,

@@ -2,18 +2,75 @@
 
 from __future__ import annotations
 
-from armvm.errors import DomainError
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from armvm.errors import ArmvmError, DomainError
 from armvm.host import lifecycle, power
 from armvm.host.connection import Connection, Domain, is_session, uri_of
 from armvm.host.events import listening
 from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance
 from armvm.progress import Progress
+from armvm.provision import machines
 from armvm.provision.machines import STOP_TIMEOUT
+from armvm.provision.wait import default_timeout, wait_ready
 
 #: Seconds by which a guest's clock may differ from the host's after it was set.
 CLOCK_TOLERANCE = 2.0
 _PAUSED = "paused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Machines that were started one after another, since when, and what failed of it."""
+
+    instances: list[Instance] = field(default_factory=list)
+    since: dict[str, float] = field(default_factory=dict)
+    failures: list[ArmvmError] = field(default_factory=list)
+
+    def wait(
+        self,
+        connection: Connection,
+        *,
+        timeout: float | None,
+        progress: Progress,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Wait for all of them; *tell* of each that is ready. Each has *timeout* seconds."""
+        for one in self.instances:
+            limit = default_timeout(one) if timeout is None else timeout
+            left = max(1.0, limit - (time.monotonic() - self.since[one.name]))
+            try:
+                wait_ready(connection, one.name, timeout=left, progress=progress)
+            except ArmvmError as error:  # the others are waited for all the same
+                self.failures.append(error)
+            else:
+                tell(one.name)
+        for other in self.failures[1:]:
+            progress.warn(other.message)
+
+    def assert_all(self) -> None:
+        """Raise the first failure, if there is one."""
+        if self.failures:
+            raise self.failures[0]
+
+
+def start_all(
+    connection: Connection, chosen: Sequence[tuple[Domain, Instance]], progress: Progress
+) -> Started:
+    """Start machines. One that does not start is a failure, and ends it; the others stay."""
+    started = Started()
+    for domain, instance in chosen:
+        try:
+            begun = machines.start(connection, domain, instance, progress)
+        except ArmvmError as error:
+            started.failures.append(error)
+            break
+        started.instances.append(begun)
+        started.since[begun.name] = time.monotonic()
+    return started
 
 
 def restart(

@@ -20,6 +20,7 @@ from armvm.host.duplicate import link_or_duplicate
 from armvm.host.instance import Instance, domain_exists, inactive_xml
 from armvm.host.xml import parse, to_text
 from armvm.progress import Progress
+from armvm.provision.creator import assert_whole
 from armvm.provision.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.undo import Undo
 from armvm.signals import shielded
@@ -89,8 +90,7 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
 
 
 def _assert_may(connection: Connection, domain: Domain, instance: Instance, new: str) -> None:
-    if instance.record.creator is not None:
-        raise Conflict(f"{instance.name} is being made just now", hint="wait until it is done")
+    assert_whole(instance)
     if instance.running:
         raise Conflict(
             f"{instance.name} runs, and a machine is renamed while it is off",

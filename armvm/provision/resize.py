@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ArmvmError, ConfigError, Conflict, StorageError, UsageError
+from armvm.errors import ArmvmError, ConfigError, StorageError, UsageError
 from armvm.guest.growth import grow_command, read_growth
 from armvm.host import agent, facts, pools, storage
 from armvm.host import resize as resizing
@@ -14,6 +14,7 @@ from armvm.host.connection import Connection, Domain, Volume
 from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, observe, set_record
 from armvm.progress import Progress
+from armvm.provision.creator import assert_whole
 from armvm.spec.machine import MAX_CPUS, MAX_DISK, MAX_MEMORY_MIB, MIN_MEMORY_MIB
 from armvm.spec.size import size_label
 
@@ -39,8 +40,7 @@ def resize(
     """
     if disk is memory_mib is cpus is None:
         raise UsageError("nothing is to be changed", hint="--disk, --mem and --cpus say what")
-    if instance.record.creator is not None:
-        raise Conflict(f"{instance.name} is being made just now", hint="wait until it is done")
+    assert_whole(instance)
     volume = None
     if disk is not None:
         volume = _disk_of(connection, instance)

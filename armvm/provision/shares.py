@@ -109,7 +109,7 @@ def mount(
     with shielded():
         host_shares.attach(domain, share)
     try:
-        _in_guest(instance, domain, _adding(share, now=True))
+        _in_guest(instance, domain, _adding(share))
     except BaseException:
         with shielded():
             host_shares.detach(domain, share)
@@ -204,8 +204,11 @@ def describe(instance: Instance, share: Share, *, attached: bool) -> dict[str, A
 def _mount_by_restart(
     connection: Connection, domain: Domain, instance: Instance, share: Share, progress: Progress
 ) -> None:
-    """Write it into guest and definition, restart, and see that it is mounted."""
-    _in_guest(instance, domain, _adding(share, now=False))
+    """Restart a machine with the share, and mount it then; before that, the guest is not changed.
+
+    Whatever goes wrong, the machine runs in the end without the share.
+    """
+    _in_guest(instance, domain, mount_script.possible(share.target))
     before: str | None = None
     try:
         with progress.task(f"stopping {instance.name}"):
@@ -214,40 +217,50 @@ def _mount_by_restart(
             before = host_shares.define(connection, domain, share)
         machines.start(connection, domain, observe(domain), progress)
         with progress.task(f"starting {instance.name}"):
-            _until_mounted(domain, instance, share)
+            _until_it_answers(domain, instance)
+        _in_guest(instance, domain, _adding(share))
     except BaseException:
-        with shielded(), contextlib.suppress(ArmvmError):
-            if before is None:
-                script = mount_script.remove(share.tag, share.target)
-                _in_guest(instance, domain, script)
-            else:
-                machines.stop(domain, observe(domain), force=True, timeout=None)
-                host_shares.restore(connection, before)
-                machines.start(connection, domain, observe(domain), progress)
+        with shielded():
+            _put_back(connection, domain, share, before, progress)
         raise
 
 
-def _until_mounted(domain: Domain, instance: Instance, share: Share) -> None:
-    """Wait until a booting guest has mounted a share. Raises CommandFailed."""
+def _put_back(
+    connection: Connection, domain: Domain, share: Share, before: str | None, progress: Progress
+) -> None:
+    """Have a machine run without the share; each step is tried, whatever came of the one before."""
+    if before is not None:
+        with contextlib.suppress(ArmvmError):
+            host_shares.detach(domain, share)
+        with contextlib.suppress(ArmvmError):
+            host_shares.restore(connection, before)
+    try:
+        instance = observe(domain)
+        if not instance.running:
+            machines.start(connection, domain, instance, progress)
+    except ArmvmError as error:
+        progress.warn(f"{domain.name()} is off now, and could not be started: {error.message}")
+
+
+def _until_it_answers(domain: Domain, instance: Instance) -> None:
+    """Wait until a booting guest's agent answers. Raises CommandFailed, DomainError."""
     patience = Accelerator(instance.accelerator).patience
     end = time.monotonic() + BOOT_TIMEOUT * patience
     while time.monotonic() < end:
-        if not domain.isActive():
+        if not observe(domain).running:
             raise DomainError(f"{instance.name} stopped while it was waited for")
         with contextlib.suppress(DomainError):
-            if agent.connected(domain) and agent.succeeds(
-                domain, ["/bin/sh", "-c", 'mountpoint -q "$0"', share.target]
-            ):
+            if agent.connected(domain) and agent.succeeds(domain, ["/bin/true"]):
                 return
         time.sleep(2)
     raise CommandFailed(
-        f"{instance.name} did not mount {share.target}",
+        f"{instance.name} does not come up again",
         hint=f"armvm logs {instance.name}   says how far it came",
     )
 
 
-def _adding(share: Share, *, now: bool) -> bytes:
-    return mount_script.add(share.tag, share.target, read_only=share.read_only, now=now)
+def _adding(share: Share) -> bytes:
+    return mount_script.add(share.tag, share.target, read_only=share.read_only)
 
 
 def _in_guest(instance: Instance, domain: Domain, script: bytes) -> None:

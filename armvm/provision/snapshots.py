@@ -23,6 +23,7 @@ from armvm.host.instance import Instance, observe, set_record
 from armvm.host.metadata import Snapshot
 from armvm.host.standstill import standing_still
 from armvm.progress import Progress
+from armvm.provision.creator import assert_whole
 from armvm.provision.own_disk import assert_own_disk
 from armvm.signals import shielded
 from armvm.spec.names import check_snapshot_name, next_name
@@ -43,8 +44,7 @@ def create(
     A failure leaves nothing. Raises Conflict for a name that is taken or a machine that is being
     made, StorageError when the pool has not enough space.
     """
-    if instance.record.creator is not None:
-        raise Conflict(f"{instance.name} is being made just now", hint="wait until it is done")
+    assert_whole(instance)
     assert_own_disk(instance)
     taken = {one.name for one in instance.record.snapshots}
     name = check_snapshot_name(name or next_name(taken, "snap"))

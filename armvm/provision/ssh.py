@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from armvm import process
 from armvm.errors import ArmvmError, NotReady
 from armvm.guest.credentials import own_key
+from armvm.guest.ssh_script import shell_line
 from armvm.host import lifecycle, ports
 from armvm.host.connection import Domain, is_local, uri_of
 from armvm.host.forward import ensure_forward
 from armvm.host.instance import Instance, observe, set_record
 from armvm.host.network import addresses
 from armvm.paths import data_dir
+from armvm.provision import ssh_options as options
 from armvm.provision.jump import Jump, jump_of, need_way, other_way, trouble
 from armvm.provision.known_hosts import host_alias, write_known_host
 
@@ -23,7 +24,7 @@ LOOPBACK = "127.0.0.1"
 FAILED = 255
 #: Seconds that a look through a jump may take, with the connection to the host.
 PROBE_TIMEOUT = 20.0
-_CHEAP = ["KexAlgorithms=^curve25519-sha256", "Ciphers=^aes128-gcm@openssh.com"]
+_CHEAP = {"KexAlgorithms": "^curve25519-sha256", "Ciphers": "^aes128-gcm@openssh.com"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,65 +143,75 @@ def ssh_command(
 
     *batch* never asks for anything; *terminal* gives a command one, as a login has.
     """
-    return [
-        "ssh",
-        *(["-t"] if terminal else []),
-        *ssh_options(instance, where, batch=batch),
-        "-p",
-        str(where.port),
-        "-l",
-        instance.record.user,
-        where.host,
-        *(["--", *command] if command else []),
-    ]
+    told = machine_options(instance, where, batch=batch)
+    if terminal:
+        told["RequestTTY"] = "yes"
+    return ["ssh", *options.words(told), where.host, *(["--", *command] if command else [])]
 
 
-def ssh_options(instance: Instance, where: Endpoint, *, batch: bool = False) -> list[str]:
-    """Return what ssh and its kin are told of a machine besides address, port and user."""
-    through = where.jump.through(where.host, where.port) if where.jump else None
-    options = [
-        *host_key_options(instance),
-        "LogLevel=ERROR",
-        # On the host's loopback, what costs an emulated guest the least goes first: a fifth of
-        # the login's time (measured). The others stay on offer.
-        *(_CHEAP if where.host == LOOPBACK else []),
-        # Through a jump, the time until the guest's banner counts: emulated and busy, it is late.
-        *(["BatchMode=yes", "ConnectTimeout=60"] if batch else []),
-        *([f"ProxyCommand={proxy_command(through)}"] if through else []),
-    ]
-    return [
-        *(word for option in options for word in ("-o", option)),
-        *(["-i", str(own_key(data_dir())[0])] if instance.record.own_key else []),
-    ]
+def machine_options(instance: Instance, where: Endpoint, *, batch: bool = False) -> dict[str, str]:
+    """Return what ssh and its kin are told where armvm runs them: all that they need."""
+    way = "none"
+    if where.jump is not None:
+        way = options.proxy_command(where.jump.through(where.host, where.port))
+    told = {
+        **common_options(instance),
+        **options.OWN,
+        "HostName": where.host.replace("%", "%%"),
+        "Port": str(where.port),
+        "ProxyCommand": way,
+        "BindAddress": "::" if ":" in where.host else "0.0.0.0",  # noqa: S104 - a client's: any
+        "BatchMode": "yes" if batch else "no",
+    }
+    # On the host's loopback, what costs an emulated guest the least goes first: a fifth of the
+    # login's time (measured). The others stay on offer.
+    if where.host == LOOPBACK:
+        told |= _CHEAP
+    if batch:
+        told["PreferredAuthentications"] = "publickey"
+    if "IdentityFile" in told:
+        # An agent's keys that the user's files name would be tried before armvm's.
+        told["IdentityAgent"] = "none"
+    return told
 
 
-def proxy_command(words: Sequence[str]) -> str:
-    """Return a command as ssh's ProxyCommand takes it, which hands it to the user's shell.
+def common_options(instance: Instance) -> dict[str, str]:
+    """Return what ssh is told of a machine, whoever runs it and by which way."""
+    kind = instance.record.host_key.partition(" ")[0]
+    told = {
+        **options.MACHINE,
+        "User": instance.record.user,
+        "UserKnownHostsFile": options.quoted(write_known_host(instance)),
+        "HostKeyAlias": host_alias(instance),
+        **({"HostKeyAlgorithms": kind} if kind else {}),
+    }
+    if instance.record.own_key:
+        private, public = own_key(data_dir())
+        if instance.record.key in ("", _plain(public)):
+            told |= {**options.OWN_KEY, "IdentityFile": options.quoted(private)}
+    return told
 
-    Backslashes, no quotes: ssh counts quotes by rules of its own before (OpenSSH's argv_split).
-    """
-    line = " ".join(re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", word) or "''" for word in words)
-    return line.replace("%", "%%")  # one begins a word of ssh's own
+
+def has_own_key(instance: Instance) -> bool:
+    """Tell whether this user's armvm is known to have the key that may log in to a machine."""
+    record = instance.record
+    return record.own_key and record.key == _plain(own_key(data_dir())[1])
 
 
-def host_key_options(instance: Instance) -> list[str]:
-    """Return the options that let no host key pass but the machine's own."""
-    return [
-        "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={write_known_host(instance)}",
-        "GlobalKnownHostsFile=/dev/null",
-        f"HostKeyAlias={host_alias(instance)}",
-        "UpdateHostKeys=no",
-    ]
+def _plain(public: str) -> str:
+    """Return a public key without its comment."""
+    return " ".join(public.split()[:2])
 
 
 def login(domain: Domain, instance: Instance, command: Sequence[str]) -> tuple[int, str | None]:
     """Run ssh on the caller's terminal; return its exit code (255: ssh itself failed).
 
+    A command that signal n ended gives 128 + n.
     With it comes what to do next, where no ssh server speaks at the machine's address.
     """
     where = reach(domain, instance)
-    code = process.passthrough(ssh_command(instance, where, command))
+    words = [shell_line(" ".join(command))] if command else []
+    code = process.passthrough(ssh_command(instance, where, words), interruptible=True)
     if code == FAILED and not answers(where):
         return code, no_answer(domain, instance)
     return code, None

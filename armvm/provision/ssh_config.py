@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from armvm.errors import ConfigError
-from armvm.guest.credentials import own_key
 from armvm.host.connection import Connection, uri_of
 from armvm.host.instance import Instance, instances
-from armvm.paths import data_dir, private_dir, write_atomic
+from armvm.paths import private_dir, write_atomic
+from armvm.provision import ssh_options
 from armvm.provision.known_hosts import ssh_config_dir, ssh_config_file
 from armvm.provision.pick import pick
-from armvm.provision.ssh import host_key_options, proxy_command
+from armvm.provision.ssh import common_options
 from armvm.provision.user_config import exclude, include
 
 #: The line of a machine's file that says which libvirt it is on.
@@ -85,7 +84,8 @@ def remove(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
 def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
     """Return the machines of these names, or all. Raises NotFound."""
     if not names:
-        return instances(connection)
+        # One that is being made may be a golden in the end, or be removed.
+        return [one for one in instances(connection) if one.record.creator is None]
     return [pick(connection, name)[1] for name in names]
 
 
@@ -93,17 +93,14 @@ def host_block(connection: Connection, instance: Instance) -> str:
     """Return a machine's part of an ssh configuration."""
     uri = uri_of(connection)
     proxy = [*_program(), "proxy", "--connect", uri, "--uuid", instance.uuid]
-    options = {
-        "HostName": instance.name,
-        "User": instance.record.user,
-        **dict(option.split("=", 1) for option in host_key_options(instance)),
-        "ProxyCommand": proxy_command(proxy),
-        "CheckHostIP": "no",
-        "LogLevel": "ERROR",
-    }
-    options["UserKnownHostsFile"] = _quoted(options["UserKnownHostsFile"])
-    if instance.record.own_key:
-        options["IdentityFile"] = _quoted(str(own_key(data_dir())[0]))
+    options = ssh_options.understood(
+        {
+            "HostName": instance.name,
+            "Port": "22",
+            "ProxyCommand": ssh_options.proxy_command(proxy),
+            **common_options(instance),
+        }
+    )
     lines = [f"    {key} {value}" for key, value in options.items()]
     return "\n".join([f"{_ORIGIN}{uri}", f"Host {instance.name}", *lines]) + "\n"
 
@@ -118,14 +115,7 @@ def _files() -> set[Path]:
 
 
 def _line() -> str:
-    return f"Include {_quoted(str(ssh_config_dir() / '*.conf'))}"
-
-
-def _quoted(path: str) -> str:
-    """Return a path as ssh's configuration takes it. Raises ConfigError where it cannot."""
-    if any(character in path for character in '"\n\r%'):
-        raise ConfigError(f"ssh's configuration cannot name the path {path!r}")
-    return f'"{path}"'
+    return f"Include {ssh_options.pattern(ssh_config_dir())}"
 
 
 def _program() -> list[str]:

@@ -6,7 +6,7 @@ from armvm.errors import NotFound
 from armvm.host.connection import Connection
 from armvm.host.instance import find_domain, instances, observe
 from armvm.progress import Progress
-from armvm.provision.creator import is_dead
+from armvm.provision.creator import is_left_behind
 from armvm.provision.delete import delete_domain
 
 
@@ -27,7 +27,6 @@ def remove(connection: Connection, name: str, *, uuid: str) -> None:
 def sweep(connection: Connection, progress: Progress, prefix: str) -> None:
     """Remove the machines of killed processes whose names begin with *prefix*."""
     for instance in instances(connection):
-        creator = instance.record.creator
-        if instance.name.startswith(prefix) and creator is not None and is_dead(creator):
+        if instance.name.startswith(prefix) and is_left_behind(instance):
             progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
             remove(connection, instance.name, uuid=instance.uuid)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from armvm import process
 from armvm.errors import ArmvmError, ConfigError
+from armvm.guest.ssh_script import run_line
 from armvm.host.golden import Golden
 from armvm.host.instance import Instance, find_domain
 from armvm.progress import Progress
@@ -23,6 +23,8 @@ from armvm.spec.names import shown
 
 _PREFIX = "run-"
 _GOLDEN_HINT = "from a golden it takes seconds: armvm golden create ci, then armvm run --from ci"
+#: Take what the command writes to standard output and standard error, as it comes.
+Outputs = tuple[Callable[[bytes], object], Callable[[bytes], object]]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
@@ -47,7 +49,7 @@ def run(
     command: Sequence[str],
     variables: Sequence[str],
     mounts: Sequence[Mount] = (),
-    terminal: bool,
+    outputs: Outputs | None,
     keep: bool,
     wish: Warm,
     timeout: float | None,
@@ -56,8 +58,8 @@ def run(
     """Make *machine*, run *command* in it (a login shell where it is empty), remove it.
 
     *mounts* are copied there first, and what was changed in them back; the command runs in the
-    first one's directory. Returns the command's exit code; 255 is ssh's own. *terminal* gives it
-    a terminal. With *keep*, a machine that was made stays.
+    first one's directory. Returns what `run_in` does; without *outputs*, the command has a
+    terminal. With *keep*, a machine that was made stays.
     """
     connection = where.connection
     sweep(connection, progress, _PREFIX)
@@ -79,9 +81,12 @@ def run(
         domain = find_domain(connection, machine.name)
         endpoint = reach(domain, created.instance)
         carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]
-        words = remote_command(command, variables, mounts[0].guest if mounts else None)
-        code = process.passthrough(
-            ssh_command(created.instance, endpoint, words, terminal=terminal)
+        code = run_in(
+            created.instance,
+            endpoint,
+            guest_words(command, variables) if command or variables or mounts or outputs else [],
+            directory=mounts[0].guest if mounts else None,
+            outputs=outputs,
         )
         for one in carried:
             _fetch(created.instance, endpoint, one, code, progress)
@@ -103,18 +108,30 @@ def _fetch(
         progress.warn(f"the changes in {carried.mount.directory} were lost: {error.message}")
 
 
-def remote_command(
-    command: Sequence[str], variables: Sequence[str], directory: str | None = None
-) -> list[str]:
-    """Return what ssh is to hand to the guest's shell; empty for a plain login.
-
-    *directory* is where the command is to run; without it, that is the user's home.
-
-    ssh joins its words with spaces and the guest's shell reads them again: they are quoted, so
-    that the command gets its arguments as they were given here.
-    """
-    if not command and not variables and directory is None:
-        return []
+def guest_words(command: Sequence[str], variables: Sequence[str]) -> list[str]:
+    """Return the words to be run in the guest: the command's, or those of a login shell."""
     words = list(command) or ["sh", "-c", 'exec "$SHELL" -l']
-    line = shlex.join(["env", *variables, *words] if variables else words)
-    return [line if directory is None else f"cd -- {shlex.quote(directory)} && {line}"]
+    return ["env", *variables, *words] if variables else words
+
+
+def run_in(
+    instance: Instance,
+    where: Endpoint,
+    words: Sequence[str],
+    *,
+    directory: str | None = None,
+    outputs: Outputs | None = None,
+) -> int:
+    """Run a command in a guest by ssh, in *directory* or the user's home; return its exit code.
+
+    128 + n where signal n ended it; 255 where ssh failed (or the command gave that). The command's
+    end is the call's: a process that it leaves behind, with its outputs in hand, is not waited for.
+    Without *outputs*, the command has a terminal: the caller's own; without *words*, it is a login.
+    """
+    if outputs is None:
+        lines = [run_line(words, directory=directory)] if words else []
+        argv = ssh_command(instance, where, lines, terminal=True)
+        return process.passthrough(argv, interruptible=True)
+    mark = f"armvm-{secrets.token_hex(16)}"
+    line = run_line(words, directory=directory, mark=mark)
+    return process.relay(ssh_command(instance, where, [line]), mark, outputs)

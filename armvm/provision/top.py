@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from armvm.host.connection import Connection
 from armvm.host.instance import Instance, instances
+from armvm.host.lifecycle import not_running
 from armvm.host.stats import Sample, samples
+
+__all__ = ["not_running", "usage", "usages"]
 
 
 def usages(
     connection: Connection,
     interval: float,
+    only: Collection[str] | None = None,
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield, each *interval* seconds, what each running machine used since the look before.
 
+    With *only*, those with these UUIDs.
+
     The busiest comes first. CPU is in percent of one host CPU, rates in bytes a second; None is
     what libvirt does not count, and what a machine that has just started has no rate of yet.
     """
-    before = _look(connection)[1]
+    before = _look(connection, only)[1]
     while True:
         sleep(interval)
-        machines, now = _look(connection)
+        machines, now = _look(connection, only)
         rows = [usage(machines[uuid], before.get(uuid), one) for uuid, one in now.items()]
         yield sorted(rows, key=lambda row: (-(row["cpu_percent"] or 0.0), row["name"]))
         before = now
@@ -59,6 +65,8 @@ def usage(instance: Instance, before: Sample | None, now: Sample) -> dict[str, A
     }
 
 
-def _look(connection: Connection) -> tuple[dict[str, Instance], dict[str, Sample]]:
-    machines = {one.uuid: one for one in instances(connection)}
+def _look(
+    connection: Connection, only: Collection[str] | None
+) -> tuple[dict[str, Instance], dict[str, Sample]]:
+    machines = {one.uuid: one for one in instances(connection) if only is None or one.uuid in only}
     return machines, samples(connection, machines.keys())

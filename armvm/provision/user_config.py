@@ -19,7 +19,10 @@ def include(path: Path, line: str) -> bool:
     before = _read(path)
     if line.encode() in (before or b"").splitlines():
         return False
-    private_dir(path.parent)
+    try:
+        private_dir(path.parent)
+    except OSError as error:
+        raise _refused(path, "written", error) from error
     _replace(path, line.encode() + b"\n" + (before or b""))
     return True
 
@@ -46,7 +49,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PermissionDenied(f"{path} cannot be read", detail=str(error)) from error
+        raise _refused(path, "read", error) from error
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -67,4 +70,12 @@ def _replace(path: Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
+        raise _refused(path, "written", error) from error
+
+
+def _refused(path: Path, what: str, error: OSError) -> PermissionDenied:
+    return PermissionDenied(
+        f"{path} cannot be {what}",
+        detail=str(error),
+        hint="without it: armvm ssh-config NAME > FILE, then ssh -F FILE NAME",
+    )

@@ -19,6 +19,7 @@ from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance, find_domain, observe
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
+from armvm.provision.admission import assert_lets_in
 from armvm.provision.jump import need_jump, other_way
 from armvm.provision.ssh import (
     Endpoint,
@@ -66,14 +67,14 @@ def wait_ready(
     progress: Progress,
     stays: bool = True,
 ) -> Ready:
-    """Wait until ssh answers and cloud-init has finished.
+    """Wait until ssh answers, cloud-init has finished, and a login succeeds.
 
     *stays* is False where the caller removes the machine after a failure: what to do next then
     names no command that looks at it.
 
     Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
-    the machine stops, CommandFailed when cloud-init ended in error, MissingCapability where no
-    way leads there.
+    the machine stops, CommandFailed when cloud-init ended in error or the machine refuses armvm's
+    key, MissingCapability where no way leads there.
     """
     domain = find_domain(connection, name)
     instance = observe(domain)
@@ -105,6 +106,8 @@ def wait_ready(
         assert_ended_well(name, watch.result, watch.log)
         if watch.endpoint is None:
             raise DomainError(f"{name} has lost its address")
+        if not watch.logged_in:
+            assert_lets_in(domain, instance, watch.endpoint, log=watch.log, progress=progress)
         return Ready(instance=observe(domain), endpoint=watch.endpoint, boot=boot)
 
 
@@ -150,6 +153,7 @@ class _Watch:
         self._suspected: Finding | None = None
         self.endpoint: Endpoint | None = None
         self.result: CloudInitResult | None = None
+        self.logged_in = False
 
     def log(self) -> str:
         """Return the end of the serial log as text."""
@@ -220,6 +224,7 @@ class _Watch:
         elif time.monotonic() - self._asked > SSH_INTERVAL:
             text = run_in_guest(self._instance, self.endpoint, f"cat {RESULT_FILE}")
             self._asked = time.monotonic()
+            self.logged_in = text is not None
         if text:
             self.result = read_result(text)
             return Stage.READY

@@ -58,7 +58,7 @@ def _packages(keyring: str) -> tuple[str, ...]:
         *("cloud-init", "cloud-guest-utils", "fdisk", "netplan.io", "systemd-resolved"),
         *("systemd-timesyncd", "dbus", "libpam-systemd", "iproute2", "netbase", "qemu-guest-agent"),
         # people
-        *("openssh-server", "sudo", "passwd", "login", "adduser", "apt", keyring),
+        *("openssh-server", "rsync", "sudo", "passwd", "login", "adduser", "apt", keyring),
         *("ca-certificates", "python3", "bash-completion", "less", "nano", "vim-tiny", "curl"),
         *("procps", "iputils-ping", "hostname", "tzdata", "xz-utils", "usr-is-merged"),
     )

@@ -14,7 +14,8 @@ import pytest
 
 from armvm.host.serial_log import Place, read_on, read_tail
 from tests import schemas
-from tests.boot.conftest import BOOT_TIMEOUT, data_home
+from tests.boot.conftest import BOOT_TIMEOUT
+from tests.ssh_tools import at_home
 from tests.support import ARMVM, Result, armvm, environment, fresh_name, spawn
 
 CLONE_TIMEOUT = 180
@@ -156,15 +157,17 @@ def test_logs_near_and_from_afar(machine: str, connection: object) -> None:
 
 
 def test_ssh_knows_it_wherever_it_is(machine: str, tmp_path: Path) -> None:
-    home = {**data_home(), "HOME": str(tmp_path)}
+    there = at_home(tmp_path)
     config = tmp_path / ".ssh" / "config"
     try:
         done = schemas.check(
-            "ssh-config", armvm("ssh-config", "--install", machine, "--json", env=home).ok().json
+            "ssh-config",
+            armvm("ssh-config", "--install", machine, "--json", prefix=[*there, *ARMVM]).ok().json,
         )
         assert done["changed"]
+        assert done["config"] == str(config)
         assert [one["name"] for one in done["machines"]] == [machine]
-        ssh = ["ssh", "-F", str(config), machine]
+        ssh = [*there, "ssh", machine]
         said = subprocess.run([*ssh, "uname", "-m"], capture_output=True, text=True, check=True)
         assert (said.stdout, said.stderr) == ("aarch64\n", "")
         # The forward moves to another port: nothing has to be told to ssh.
@@ -175,10 +178,11 @@ def test_ssh_knows_it_wherever_it_is(machine: str, tmp_path: Path) -> None:
         with_data = subprocess.run([*ssh, "cat"], input=b"\0x" * 100_000, capture_output=True)
         assert with_data.stdout == b"\0x" * 100_000
         assert Path(done["machines"][0]["file"]).exists()
-        again = armvm("ssh-config", "--install", machine, "--json", env=home).ok().json
-        assert not again["changed"]
+        again = armvm("ssh-config", "--install", machine, "--json", prefix=[*there, *ARMVM])
+        assert not again.ok().json["changed"]
     finally:
-        gone = armvm("ssh-config", "--remove", machine, "--json", env=home).ok().json
+        done = armvm("ssh-config", "--remove", machine, "--json", prefix=[*there, *ARMVM])
+        gone = done.ok().json
     assert schemas.check("ssh-config", gone)["machines"] != []
     assert not Path(gone["machines"][0]["file"]).exists()
 

@@ -204,7 +204,7 @@ def test_it_stays_through_stop_and_start(clone: str) -> None:
         virsh("destroy", clone)
         stays.expect("has stopped; waiting for it to start")
         time.sleep(1)
-        armvm("start", clone).ok()
+        armvm("start", clone, "--no-wait").ok()
         stays.expect("has started again")
         stays.expect("UEFI firmware")
         virsh("reset", clone)
@@ -212,14 +212,14 @@ def test_it_stays_through_stop_and_start(clone: str) -> None:
         virsh("destroy", clone)
         stays.expect("has stopped; waiting for it to start")
         assert leave(stays) == 0
-    armvm("start", clone).ok()
+    armvm("start", clone, "--no-wait").ok()
     with attached(clone, "--no-reattach") as console:
         virsh("destroy", clone)
         console.expect("has stopped")
         console.expect(pexpect.EOF)
         console.wait()
         assert console.exitstatus == 0
-    armvm("start", clone).ok()
+    armvm("start", clone, "--no-wait").ok()
     with attached(clone) as console:
         armvm("delete", "--yes", clone).ok()
         console.expect("there is no machine")

@@ -121,7 +121,7 @@ def test_the_port_is_kept_and_its_disk_grows(user: OrdinaryUser) -> None:
     (done,) = user.armvm("resize", NAME, "--disk", "12G", "--json", timeout=300).ok().json
     assert done["note"].startswith("the root file system grew from"), done
     user.armvm("stop", timeout=700).ok()
-    user.armvm("start").ok()
+    user.armvm("start", "--no-wait").ok()
     assert user.armvm("show", "--json").ok().json["ssh"] == before
     user.armvm("stop", "--force").ok()
 

@@ -136,6 +136,6 @@ def test_a_guest_that_is_asked_restarts(names: tuple[str, str, str]) -> None:
     copy = names[2]
     following = spawn("events", copy, "--count", "1", "--timeout", "600")
     time.sleep(1)
-    armvm("restart", copy, timeout=700).ok()
+    armvm("restart", copy, "--no-wait", timeout=700).ok()
     assert f"{copy}  rebooted" in following.communicate(timeout=60)[0]
     assert armvm("list").out.count(copy) == 1

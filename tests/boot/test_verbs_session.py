@@ -23,12 +23,12 @@ def test_a_users_machine_is_renamed_copied_and_put_back(
         return {path.name for path in found if path.name.startswith((f"{name}.", f"{name}_"))}
 
     user.armvm("create", "--name", "one", "--image", image, "--mem", "512", "--no-start").ok()
-    user.armvm("start", "one").ok()
+    user.armvm("start", "one", "--no-wait").ok()
     assert "your libvirt daemon" in user.armvm("autostart", "one").ok().out
     user.armvm("autostart", "one", "--off").ok()
     user.armvm("suspend", "one").ok()
     user.armvm("resume", "one").ok()
-    user.armvm("restart", "one", "--force").ok()
+    user.armvm("restart", "one", "--force", "--no-wait").ok()
     user.armvm("forward", "add", "one", "18765:80").ok()
     assert "127.0.0.1:18765" in user.armvm("ip", "one").ok().out.splitlines()
     user.armvm("snapshot", "create", "one", "live").ok()
@@ -41,6 +41,6 @@ def test_a_users_machine_is_renamed_copied_and_put_back(
     user.armvm("clone", "two", "three").ok()
     user.armvm("resize", "three", "--disk", "12G", "--cpus", "1").ok()
     for name in ("two", "three"):
-        user.armvm("start", name).ok()
+        user.armvm("start", name, "--no-wait").ok()
         user.armvm("delete", "--yes", name).ok()
         assert ours(name) == set()

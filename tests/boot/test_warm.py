@@ -270,15 +270,24 @@ def test_run_passes_streams_and_the_exit_code_and_leaves_nothing(golden: str) ->
     assert leftovers(name) == []
 
 
-def test_run_removes_its_machine_when_it_is_interrupted(golden: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_removes_its_machine_when_it_is_interrupted(golden: str, number: int) -> None:
+    """By a signal for it alone: a CI runner has no terminal whose Ctrl-C its ssh gets too."""
     process = spawn("run", "--from", golden, "--", "sh", "-c", "hostname; exec sleep 600")
     assert process.stdout is not None
     name = process.stdout.readline().strip()
     assert leftovers(name) != []
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == 128 + number
     assert leftovers(name) == []
+
+
+def test_run_ends_with_its_command_and_as_it_did(golden: str) -> None:
+    """What the command leaves behind holds its output; a signal that ends it is told."""
+    script = "sleep 300 & echo started; kill -SEGV $$"
+    done = armvm("run", "--from", golden, "--", "sh", "-c", script, timeout=CLONE_TIMEOUT)
+    assert (done.code, done.out) == (139, "started\n")
 
 
 def test_a_killed_runs_machine_goes_with_the_next_run(golden: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ TOLD = (
     "hostname; cat /var/lib/cloud/data/instance-id; ls /var/lib/cloud/instances; "
     "cloud-init status; systemctl --failed --no-legend"
 )
+
+
+LOCKED = """#cloud-config
+runcmd:
+  - [sh, -c, 'rm -f /home/*/.ssh/authorized_keys']
+"""
 
 
 def told(clone: dict[str, Any]) -> list[str]:
@@ -161,3 +168,41 @@ def test_a_mounted_directory_comes_back_changed(golden: str, tmp_path: Path) -> 
     assert (other / "file").read_text() == "mine\n"
     assert sorted(path.name for path in src.rglob("*")) == ["input", "kept", "sub", "tool"]
     assert "stay in" in done.err
+
+
+def test_what_sudo_made_comes_back_and_what_cannot_is_named(golden: str, tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    (src / ".git").mkdir(parents=True)
+    (src / "left.o").write_text("")
+    os.mkfifo(src / "fifo")
+    script = (
+        "ls -A; sudo sh -c 'umask 077; mkdir d; echo x >d/roots; truncate -s 90M holes'; "
+        "touch new.o; mkfifo fifo2; sleep 100 & exit 3"
+    )
+    words = ("run", "--from", golden, "--mount", src, "--exclude", "*.o")
+    done = armvm(*words, "--", "sh", "-c", script, timeout=180)
+    assert (done.code, done.out) == (3, ""), done.err
+    assert (src / "d" / "roots").read_text() == "x\n"
+    assert (src / "holes").stat().st_size == 90 << 20
+    assert (src / "holes").stat().st_blocks < 1000
+    assert not (src / "new.o").exists()
+    for words_said in ("'fifo' was not copied", "'fifo2' was not written", "--git copies it"):
+        assert words_said in done.err
+
+
+@pytest.mark.slow
+def test_a_machine_that_refuses_armvms_key_is_not_ready(golden: str, tmp_path: Path) -> None:
+    name = fresh_name("armvm-clone")
+    (tmp_path / "locked").write_text(LOCKED)
+    try:
+        told = armvm(
+            *("create", "--from", golden, "--name", name, "--user-data", tmp_path / "locked"),
+            *("--timeout", str(RUN_TIMEOUT)),
+            timeout=RUN_TIMEOUT + 60,
+        ).failed(12)
+        assert "cannot log in by ssh" in told.err
+        assert "Permission denied" in told.err
+        assert "authorized_keys is missing or empty" in told.err
+        assert "is ready" not in told.out
+    finally:
+        armvm("delete", "--yes", name)

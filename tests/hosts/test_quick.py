@@ -37,7 +37,7 @@ def test_a_machine_is_defined_started_and_outlives_its_daemon(place: Place) -> N
     place.armvm("create", "--name", name, *SMALL, "--no-start").ok()
     try:
         place.virsh("net-destroy", "armvm")  # it is started with the machine
-        place.armvm("start", name).ok()
+        place.armvm("start", name, "--no-wait").ok()
         place.host.run("systemctl", "restart", "libvirtd").ok()
         [seen] = [one for one in place.armvm("list", "--json").ok().json if one["name"] == name]
         assert seen["state"] == "running"
@@ -53,14 +53,14 @@ def test_a_machine_with_autostart_runs_again_after_a_power_cut(place: Place) -> 
     try:
         for one in (name, other):
             place.armvm("create", "--name", one, *SMALL, "--no-start").ok()
-            place.armvm("start", one).ok()
+            place.armvm("start", one, "--no-wait").ok()
         place.armvm("autostart", name).ok()
         place.host.do("stop").ok()
         place.host.do("boot").ok()
         told = {one["name"]: one["state"] for one in place.armvm("list", "--json").ok().json}
         assert (told[name], told[other]) == ("running", "shut off")
         assert place.virsh("net-info", "armvm").split("Active:")[1].split()[0] == "yes"
-        place.armvm("start", other).ok()
+        place.armvm("start", other, "--no-wait").ok()
     finally:
         place.armvm("delete", "--yes", name, other)
 

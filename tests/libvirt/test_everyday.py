@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import stat
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from armvm.guest.seed import read_seed
-from tests.libvirt.world import KEY, World, make_image, virsh
+from armvm.host.connection import SESSION, SYSTEM, effective_uri
+from armvm.host.instance import observe, set_record
+from armvm.provision.creator import myself
+from armvm.provision.pick import pick_many
+from tests.libvirt.test_killed import in_child
+from tests.libvirt.test_signals import running, uploading
+from tests.libvirt.world import KEY, World, make_image, until, virsh
 from tests.support import fresh_name
 
 
@@ -48,8 +58,8 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
 def test_start_and_stop(world: World, image: Path, name: str) -> None:
     world.held(name, image)
     world.armvm("stop", name).ok()  # it is off already
-    world.armvm("start", name).ok()
-    assert "running already" in world.armvm("start", name).failed(5).err
+    world.armvm("start", name, "--no-wait").ok()
+    assert "running already" in world.armvm("start", name, "--no-wait").failed(5).err
     second = world.armvm("create", "--name", name, "--image", image).failed(5)
     assert f"armvm delete {name}" in second.err
     waited = world.armvm("wait", name, "--timeout", "2").failed(11)
@@ -123,7 +133,7 @@ def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
     assert made["ssh"]["host"] == "127.0.0.1"
     assert rules(name) == [port]
     world.armvm("stop", "--force", name).ok()
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert rules(name) == [port]
     virsh("destroy", name)
     virsh("start", name)
@@ -131,7 +141,7 @@ def test_the_forward_to_ssh(world: World, image: Path, name: str) -> None:
     # Nobody answers in there, but ssh finds the way in again.
     world.armvm("stop", "--force", name).ok()
     with socket.create_server(("127.0.0.1", port)):
-        said = world.armvm("start", name).ok().err
+        said = world.armvm("start", name, "--no-wait").ok().err
     (other,) = rules(name)
     assert other != port
     assert str(other) in said
@@ -177,6 +187,110 @@ def test_what_the_pool_holds_is_private(world: World, image: Path, name: str) ->
     public = yaml.safe_load(user_data)["ssh_keys"]["ed25519_public"]
     assert public.split()[1] in virsh("dumpxml", name)
     assert "PRIVATE" not in virsh("dumpxml", name)
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     world.armvm("stop", "--force", name).ok()
     assert stat.S_IMODE(seed.stat().st_mode) == 0o600
+
+
+def test_the_default_connection_is_told_as_it_is_used(world: World) -> None:
+    """Anybody may open the system daemon's socket here, but polkit refuses him."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    assert effective_uri({})[0] == SYSTEM
+
+    def work() -> None:
+        os.environ["HOME"] = "/nonexistent"
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        if effective_uri({}) == (SESSION, "the system daemon refuses you"):
+            os.kill(os.getpid(), signal.SIGUSR1)  # what in_child can tell
+
+    assert in_child(work) == signal.SIGUSR1
+
+
+def test_several_machines_by_patterns(world: World, image: Path, name: str) -> None:
+    """Not by --all: other machines of this host's are none of the tests'."""
+    names = [f"{name}-{number}" for number in (1, 2)]
+    for one in names:
+        world.held(one, image, "--network", "user")
+    fit = f"{name}-*"
+    try:
+        assert world.armvm("start", "--no-wait", fit).ok().out.count("is starting") == 2
+        again = world.armvm("start", "--no-wait", fit).ok()
+        assert again.out == "", "they run already"
+        rows = world.armvm("top", "--once", "--interval", "0.1", fit, "--json").ok().json
+        assert sorted(row["name"] for row in rows) == names
+        (row,) = world.armvm("top", "--once", "--interval", "0.1", names[0], "--json").ok().json
+        assert row["name"] == names[0]
+        listed = world.armvm("forward", "list", "--json").ok().json
+        assert {one["machine"] for one in listed} >= set(names)
+        stopped = world.armvm("stop", "--force", fit, names[0]).ok().out
+        assert stopped == "".join(f"{one} is off\n" for one in names)
+        for verb in ("stop", "start", "restart", "top", "delete"):
+            assert "no machine fits" in world.armvm(verb, f"{name}-x*").failed(4).err, verb
+        world.armvm("stop", "--all", names[0]).failed(2)
+        world.armvm("delete", "--yes").failed(2)
+        assert names[1] in world.armvm("delete", fit).failed(2).err, "nobody can be asked"
+    finally:
+        assert world.armvm("delete", "--yes", fit).ok().out.count("is gone") == 2
+    assert world.traces(f"{name}-1") == []
+
+
+def test_all_machines_but_those_that_somebody_makes(
+    world: World, big_image: Path, image: Path, name: str
+) -> None:
+    world.remove_bases()
+    world.held(f"{name}-w", image, "--network", "user")
+    said: list[str] = []
+    command = ("create", "--name", name, "--image", big_image, "--no-start")
+    try:
+        with running(world, *command) as process:
+            until(uploading(world, big_image), why="the upload")
+            found = pick_many(world.connection, [], every=True, said=said.append)
+            picked = {one.name for _, one in found}
+            process.terminate()
+            process.communicate(timeout=60)
+        assert f"{name}-w" in picked
+        assert name not in picked
+        assert any(name in text for text in said)
+    finally:
+        world.armvm("delete", "--yes", f"{name}-w").ok()
+
+
+def test_a_read_only_pool_says_what_helps(world: World, image: Path, name: str) -> None:
+    pool = fresh_name("armvm-pool")
+    directory = Path("/var/lib/libvirt/images") / pool
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", pool, directory], check=True)
+    virsh("pool-define-as", pool, "dir", "--target", directory)
+    try:
+        virsh("pool-start", pool)
+        words = ("create", "--name", name, "--image", image, "--no-start", "--pool", pool)
+        err = world.armvm(*words).failed(9).err
+        assert "Read-only file system" in err
+        assert "--pool NAME" in err
+        assert world.traces(name) == []
+    finally:
+        virsh("pool-destroy", pool, check=False)
+        virsh("pool-undefine", pool)
+        subprocess.run(["umount", directory], check=True)
+        directory.rmdir()
+
+
+def test_a_machine_under_way_is_no_host_of_ssh_yet(world: World, image: Path, name: str) -> None:
+    """It may be a golden in the end, which nobody logs in to."""
+    world.held(name, image)
+    domain = world.connection.lookupByName(name)
+
+    def known() -> list[str]:
+        return [one["name"] for one in world.armvm("ssh-config", "--json").ok().json["machines"]]
+
+    assert name in known()
+    record = observe(domain).record
+    set_record(domain, replace(record, creator=myself()))
+    try:
+        assert name not in known()
+        assert world.armvm("ssh-config", name, "--json").ok().json["machines"]
+    finally:  # or it would not be removed
+        set_record(domain, record)

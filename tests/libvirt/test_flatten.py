@@ -16,12 +16,12 @@ import pytest
 from armvm.errors import Conflict, NotFound
 from armvm.host import lifecycle
 from armvm.host.connection import connect
-from armvm.host.golden import Mark, prepare_definition, set_mark
+from armvm.host.golden import Mark, find_golden, prepare_definition, set_mark
 from armvm.host.instance import find_domain, instances, observe
 from armvm.host.xml import to_text
 from armvm.progress import Quiet
 from armvm.provision.flatten import flatten
-from armvm.provision.goldens import delete
+from armvm.provision.goldens import delete, describe
 from tests.libvirt.test_killed import in_child
 from tests.libvirt.world import (
     SYSTEM,
@@ -216,3 +216,14 @@ def test_a_volume_of_no_machine_is_told(world: World, image: Path, golden: str) 
     finally:
         stray.unlink()
         virsh("pool-refresh", world.pool)
+
+
+def test_a_clones_snapshot_is_no_clone(world: World, image: Path, golden: str) -> None:
+    """It stands on the golden's disk too, and keeps it from being deleted."""
+    machine = clone(world, image, golden, 1)
+    world.armvm("snapshot", "create", machine, "first").ok()
+    where = world.where()
+    told = describe(where, find_golden(world.connection, golden))
+    assert told["clones"] == [f"{machine}.qcow2"]
+    refused = world.armvm("golden", "delete", "--yes", golden).failed(5)
+    assert f"the snapshot first of {machine}" in refused.err

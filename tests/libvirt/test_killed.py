@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from tests.libvirt.world import (
     kill_myself,
     until,
 )
+from tests.support import fresh_name
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -112,6 +113,48 @@ def test_killed_in_the_middle_of_an_upload(
         world.armvm("delete", "--yes", name).ok()
         assert world.bases() == set()
     assert world.traces(name) == []
+
+
+@pytest.fixture
+def left(world: World, big_image: Path) -> Iterator[str]:
+    """A machine PREFIX-01 whose create was killed."""
+    world.remove_bases()
+    prefix = fresh_name()
+    command = ("create", "--count", "2", "--name-prefix", prefix, "--image", big_image)
+    with running(world, *command, "--no-start") as process:
+        until(uploading(world, big_image), why="the upload")
+        process.kill()
+        process.communicate(timeout=60)
+    yield prefix
+    for number in ("01", "02"):
+        world.armvm("delete", "--yes", f"{prefix}-{number}")
+    assert world.traces(prefix) == []
+
+
+def test_what_a_killed_create_left_is_named_with_the_cure(
+    world: World, left: str, image: Path
+) -> None:
+    name = f"{left}-01"
+    cure = f"armvm delete {name}"
+    again = ("create", "--count", "1", "--name-prefix", left, "--image", image, "--no-start")
+    said = world.armvm(*again).ok()
+    assert f"{left}-02" in said.out
+    assert cure in said.err
+    for verb in (("list",), ("show", name)):
+        assert "unfinished" in world.armvm(*verb).ok().out
+    for words in (
+        ("start", name),
+        ("wait", name),
+        ("ssh", name, "--", "true"),
+        ("umount", f"{name}:/mnt"),
+        ("resize", name, "--cpus", "1"),
+        ("clone", name, f"{name}-y"),
+        ("snapshot", "create", name),
+        ("golden", "create", f"{name}-g", "--from", name),
+    ):
+        err = world.armvm(*words).failed(5).err
+        assert cure in err, words
+        assert "armvm start" not in err, words
 
 
 def test_killed_while_it_is_waited_for(world: World, image: Path, name: str) -> None:

@@ -45,7 +45,7 @@ def test_a_stopped_network_is_started_with_the_machine(
     if any("vnet" in line for line in Path("/proc/net/dev").read_text().splitlines()):
         pytest.skip("other machines are on it")
     virsh("net-destroy", "armvm")
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert "active:         yes" in virsh("net-info", "armvm").lower()
 
 

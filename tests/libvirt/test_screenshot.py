@@ -16,7 +16,7 @@ def test_the_screen_is_written_as_png(
     picture = tmp_path / "screen.png"
     assert "does not run" in world.armvm("screenshot", name, picture).failed(10).err
     assert not picture.exists()
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
 
     def firmware() -> bool:
         world.armvm("screenshot", name, picture).ok()

@@ -31,7 +31,7 @@ def test_shares_come_and_go(world: World, name: str, blank_image: Path, tmp_path
     assert shares.shares(domain) == []
     shares.define(world.connection, domain, first)
 
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert shares.has_shared_memory(domain)
     assert shares.has_free_port(domain)
     assert shares.tags(domain, live=True) == {"a"}
@@ -67,7 +67,7 @@ def test_a_machine_as_it_is_made_shares_no_memory(
     world.held(name, blank_image, "--network", "user")
     words = ("mount", tmp_path, f"{name}:/mnt/x", "--allow-root")
     assert "does not run" in world.armvm(*words).failed(10).err
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert not shares.has_shared_memory(find_domain(world.connection, name))
     world.armvm("mount", tmp_path / "none", f"{name}:/mnt/x").failed(4)
     world.armvm("mount", tmp_path, f"{name}:mnt").failed(3)

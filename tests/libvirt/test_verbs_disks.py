@@ -46,7 +46,7 @@ def other() -> Any:
 
 def once_started(world: World, name: str) -> None:
     """Start a machine and pull its plug: it has UEFI variables and a serial log then."""
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     world.armvm("stop", "--force", name).ok()
 
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_renamed(world: World, image: Path, name: str, other: str
     world.armvm("rename", name, "Bad Name").failed(3)
     world.armvm("rename", name, name).failed(5)
     world.armvm("rename", "nobody-here", other).failed(4)
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     assert "stop it first" in world.armvm("rename", name, other).failed(5).err
     assert "stop it first" in world.armvm("clone", name, other).failed(5).err
     virsh("managedsave", name)
@@ -157,7 +157,7 @@ def test_any_libvirt_call_may_be_the_last_of_a_rename(
         assert definition(name) == before, step
         assert sorted(world.traces(name)) == traces, step
     assert at > 30
-    world.armvm("start", other).ok()
+    world.armvm("start", other, "--no-wait").ok()
 
 
 @pytest.mark.parametrize("how", ["failure"])
@@ -261,7 +261,7 @@ def test_resize(world: World, image: Path, name: str) -> None:
     world.armvm("resize", name, "--cpus", "9999").failed(3)
     world.armvm("resize", name, "--disk", "nonsense").failed(3)
     # Running: QEMU takes the disk, and says no to the rest.
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     live = world.armvm(
         *("resize", name, "--disk", "4G", "--mem", "1G", "--cpus", "2", "--json")
     ).ok()
@@ -281,7 +281,7 @@ def test_snapshots(world: World, image: Path, name: str, other: str) -> None:
     assert (first["name"], first["state"], first["disk"]) == ("snap-01", "off", 2 << 30)
     scribble(disk, "2")
     world.armvm("resize", name, "--disk", "3G").ok()
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     world.armvm("snapshot", "create", name, "live").ok()
     assert virsh("domblklist", name).split()[-4:-2] == ["vda", str(disk)]
     world.armvm("snapshot", "create", name, "live").failed(5)
@@ -319,7 +319,7 @@ def test_an_interrupted_snapshot_leaves_the_machine_on_its_disk(
     from armvm.provision.snapshots import create
 
     world.held(name, image, "--network", "user", "--mem", "512")
-    world.armvm("start", name).ok()
+    world.armvm("start", name, "--no-wait").ok()
     volumes = world.volumes()
 
     class Stopping(Quiet):

@@ -22,7 +22,7 @@ def running(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     image = make_image(tmp_path_factory.mktemp("image") / "empty.qcow2")
     try:
         world.held(name, image, "--network", "user", "--headless", "--mem", "512")
-        world.armvm("start", name).ok()
+        world.armvm("start", name, "--no-wait").ok()
         yield name
     finally:
         world.armvm("delete", "--yes", name)
@@ -45,9 +45,9 @@ def test_suspend_and_resume(world: World, running: str) -> None:
 def test_a_reset_is_seen_and_told(world: World, running: str) -> None:
     listening = world.spawn("events", running, "--json", "--count", "4", "--timeout", "60")
     time.sleep(2)
-    world.armvm("restart", "--force", running).ok()
+    world.armvm("restart", "--force", "--no-wait", running).ok()
     world.armvm("suspend", running).ok()
-    world.armvm("restart", "--force", running).ok()
+    world.armvm("restart", "--force", "--no-wait", running).ok()
     assert virsh("domstate", running).strip() == "running"
     out, _ = listening.communicate(timeout=60)
     assert listening.returncode == 0
@@ -63,7 +63,7 @@ def test_a_guest_that_hears_nothing_is_not_said_to_have_restarted(
 ) -> None:
     late = world.armvm("restart", running, "--timeout", "1").failed(11)
     assert f"armvm restart --force {running}" in late.err
-    world.armvm("restart", "--force", running).ok()
+    world.armvm("restart", "--force", "--no-wait", running).ok()
 
 
 def test_events_end_by_ctrl_c_with_0_and_by_time(world: World, name: str) -> None:
@@ -138,7 +138,7 @@ def test_a_forward_lives_through_a_stop(world: World, running: str) -> None:
     assert (other["forward"], other["active"]) == (f"{port}:80", False)
     off = world.armvm("ip", running).failed(10)
     assert "does not run" in off.err
-    world.armvm("start", running).ok()
+    world.armvm("start", running, "--no-wait").ok()
     found = check("ip", world.armvm("ip", running, "--json").ok().json)
     assert [one["active"] for one in found["forwards"]] == [True, True]
     assert found["reachable"] is False
@@ -175,7 +175,7 @@ def test_forwards_that_cannot_be(world: World, running: str, image: Path, name: 
         # Recorded while it is off, and the port is not to be had: the start says so.
         world.armvm("stop", "--force", running).ok()
         world.armvm("forward", "add", running, f"{port}:80").ok()
-        assert f"{port}:80" in world.armvm("start", running).ok().err
+        assert f"{port}:80" in world.armvm("start", running, "--no-wait").ok().err
     world.armvm("forward", "remove", running, f"{port}:80").ok()
     world.held(name, image)  # on armvm's network
     own = world.armvm("forward", "add", name, "8080:80").failed(3)
@@ -183,3 +183,32 @@ def test_forwards_that_cannot_be(world: World, running: str, image: Path, name: 
     assert world.armvm("forward", "list", name, "--json").ok().json == []
     found = check("ip", world.armvm("ip", name, "--json").ok().json)
     assert found["reserved"] in world.armvm("ip", name).failed(10).err
+
+
+def test_start_waits_for_all_and_leaves_them_running(world: World, image: Path, name: str) -> None:
+    """Nothing is in there: they are waited for to the end, or until Ctrl-C."""
+    names = [name, f"{name}-2"]
+    try:
+        for one in names:
+            world.held(one, image, "--network", "user", "--headless", "--mem", "512")
+        assert "no machine" in world.armvm("start", name, "no-such", "--timeout", "1").failed(4).err
+        assert virsh("domstate", name).strip() == "shut off"
+        late = world.armvm("start", *names, "--timeout", "2").failed(11)
+        for one in names:
+            assert f"{one} was not ready within" in late.err
+            assert virsh("domstate", one).strip() == "running"
+        assert "running already" in world.armvm("start", name).failed(5).err
+        for one, *words in ((names[0], "restart", "--force"), (names[1], "start")):
+            if words == ["start"]:
+                world.armvm("stop", "--force", one).ok()
+            waiting = world.spawn(*words, one)
+            assert waiting.stderr is not None
+            while f"{one}: starting" not in (line := waiting.stderr.readline()):
+                assert line
+            waiting.send_signal(signal.SIGINT)
+            _, said = waiting.communicate(timeout=60)
+            assert waiting.returncode == 130
+            assert f"{one} goes on running: armvm wait {one}" in said
+            assert virsh("domstate", one).strip() == "running"
+    finally:
+        world.armvm("delete", "--yes", *names)

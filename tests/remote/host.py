@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -17,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import ARMVM, ROOT, Result, armvm, environment
+from tests.ssh_tools import find_sshd
+from tests.support import ARMVM, Result, armvm, environment
 
 _SCRIPT = Path(__file__).with_name("other_host.sh")
-#: The sshd that scripts/setup --dev unpacks where none is installed.
-_UNPACKED = ROOT / ".venv/sshd"
 #: The directories that somebody has of his own; the image cache is whose who tests.
 _HOMES = ("DATA", "STATE", "CONFIG")
 HOST, CLIENT = "10.213.87.2", "10.213.87.1"
@@ -79,17 +77,6 @@ class OtherHost:
     def log(self) -> str:
         """Return what the host's daemons have said."""
         return "".join(path.read_text(errors="replace") for path in self.work.glob("log/*.log"))
-
-
-def find_sshd() -> tuple[Path, Mapping[str, str]]:
-    """Return the path of sshd, and the environment that it needs."""
-    installed = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")
-    if installed:
-        return Path(installed), {}
-    unpacked = _UNPACKED / "usr/sbin/sshd"
-    assert unpacked.exists(), "no sshd: scripts/setup --dev unpacks one"
-    libraries = ":".join(str(path.parent) for path in _UNPACKED.rglob("lib*.so.*"))
-    return unpacked, {"LD_LIBRARY_PATH": libraries}
 
 
 @contextmanager

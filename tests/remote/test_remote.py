@@ -19,6 +19,7 @@ from armvm.provision.jump import jump_of, socket_of
 from tests.boot.test_warm import assert_all_differ
 from tests.remote.conftest import BOOT_TIMEOUT, Machine
 from tests.remote.host import HOST, URI, OtherHost
+from tests.ssh_tools import at_home
 from tests.support import ARMVM, environment
 
 
@@ -107,7 +108,7 @@ def test_a_machine_that_starts_and_stops_is_seen(lab: OtherHost, held: str, tmp_
     env = environment(**lab.env, ARMVM_CONNECT=URI)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env) as events:
         time.sleep(10)  # until it listens
-        lab.armvm("start", held).ok()
+        lab.armvm("start", held, "--no-wait").ok()
         assert held in events.communicate(timeout=120)[0]
     lab.armvm("screenshot", held, tmp_path / "shot.png").ok()
     assert (tmp_path / "shot.png").read_bytes().startswith(b"\x89PNG")
@@ -149,17 +150,16 @@ def test_a_directory_of_the_host_is_named_in_full(lab: OtherHost, box: Machine) 
 
 def test_the_users_own_ssh_finds_a_machine(lab: OtherHost, box: Machine, tmp_path: Path) -> None:
     """It printed "interrupted" after each login: ssh ends its ProxyCommand by a signal."""
-    home = {"HOME": str(tmp_path)}
-    lab.armvm("ssh-config", "--install", env=home).ok()
-    config = tmp_path / ".ssh/config"
-    env = environment(**lab.env, ARMVM_CONNECT=URI)
+    there, env = at_home(tmp_path), environment(**lab.env, ARMVM_CONNECT=URI)
+    install = lab.at_client(*there, *ARMVM, "ssh-config", "--install")
+    subprocess.run(install, env=env, check=True)
     done = subprocess.run(
-        lab.at_client("ssh", "-F", config, box.name, "uname -m"),
+        lab.at_client(*there, "ssh", box.name, "uname -m"),
         capture_output=True, text=True, env=env, timeout=120, check=True,
     )  # fmt: skip
     time.sleep(1)  # what a dying proxy says comes late
     assert (done.stdout, done.stderr) == ("aarch64\n", "")
-    lab.armvm("ssh-config", "--remove", env=home).ok()
+    subprocess.run([*install[:-1], "--remove"], env=env, check=True)
 
 
 def test_a_forward_is_an_ssh_command_that_works(lab: OtherHost, box: Machine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import struct
 import subprocess
 import time
@@ -153,7 +155,11 @@ def test_a_copy_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["a"], ["m:a"], ["a", "b"], ["m:a", "n:b", "."], ["m:a", "b", "."], ["m:a", "n:b"]]
+    "words",
+    [
+        *(["a"], ["m:a"], ["a", "b"], ["m:a", "n:b", "."], ["m:a", "b", "."], ["m:a", "n:b"]),
+        *(["-", "m:a"], ["m:a", "-"]),
+    ],
 )
 def test_a_copy_that_makes_no_sense(words: list[str]) -> None:
     with pytest.raises(UsageError):
@@ -274,20 +280,80 @@ def test_what_is_no_tag(tag: str) -> None:
         mount_script.check_tag(tag)
 
 
-def test_the_guest_reads_the_line_of_a_share() -> None:
-    """What the script would append is run here, and read as fstab(5) says."""
-    text = mount_script.add("t-1", "/mnt/it's #1\\", read_only=True, now=True)
-    assert subprocess.run(["sh", "-n"], input=text, check=False).returncode == 0
-    head = text.decode().removeprefix("{\n").split("modprobe", 1)[0]
-    shown = subprocess.run(
-        ["sh"], input=f"{head}printf '%s\\n' \"$line\"", capture_output=True, text=True, check=True
-    )
-    fields = shown.stdout.split()
-    assert fields == [
-        "t-1",
-        "/mnt/it's\\040\\0431\\134",
-        "virtiofs",
-        "ro,nofail,nosuid,nodev",
-        "0",
-        "0",
+def in_guest(directory: Path, script: bytes, *, mounts: bool = True, full: bool = False) -> int:
+    """Run a script of mount_script with *directory*/etc as its /etc; return its exit code.
+
+    ``mount`` and the programs around it are stand-ins: what they were told is in *directory*/told.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can have another /etc")
+    programs, etc = directory / "bin", directory / "etc"
+    for place in (programs, etc):
+        place.mkdir(exist_ok=True)
+    awk = programs / "awk"  # by way of /etc/alternatives on Debian
+    awk.unlink(missing_ok=True)
+    awk.symlink_to(Path(str(shutil.which("awk"))).resolve())
+    told = shlex.quote(str(directory / "told"))
+    for name, text in {
+        "modprobe": "exit 0",
+        "mountpoint": "exit 1",
+        "sleep": "exit 0",
+        "mount": f'echo "$@" >>{told}; exit {0 if mounts else 32}',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    (etc / "fstab").write_text("# mine\nold /mnt/old virtiofs rw 0 0\n")
+    (etc / "fstab").chmod(0o600)
+    lines = ['mount --bind "$1" /etc']
+    if full:
+        lines = [
+            "mount -t tmpfs -o size=64k tmpfs /mnt; cp -p $1/fstab /mnt; mount --bind /mnt /etc",
+            "dd if=/dev/zero of=/mnt/fill 2>/dev/null",
+        ]
+    line = "\n".join([*lines, 'PATH="$2:$PATH" sh', "code=$?", 'cp /etc/fstab "$3"', "exit $code"])
+    words: list[str | Path] = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        line,
+        "sh",
+        etc,
+        programs,
+        directory / "fstab",
     ]
+    return subprocess.run(words, input=script, check=False).returncode
+
+
+def test_a_share_is_mounted_and_then_written_down(tmp_path: Path) -> None:
+    target = tmp_path / "it's #1\\"
+    script = mount_script.add("t-1", str(target), read_only=True)
+    assert in_guest(tmp_path, script) == 0
+    options = "ro,nosuid,nodev"
+    assert (tmp_path / "told").read_text() == f"-t virtiofs -o {options} -- t-1 {target}\n"
+    *kept, line = (tmp_path / "fstab").read_text().splitlines()
+    assert kept == ["# mine", "old /mnt/old virtiofs rw 0 0"]
+    plain = str(tmp_path / "it's\\040\\0431\\134")
+    assert line.split() == ["t-1", plain, "virtiofs", f"{options},nofail", "0", "0"]
+    assert (tmp_path / "etc/fstab").stat().st_mode & 0o777 == 0o600
+    assert in_guest(tmp_path, mount_script.remove("old", "/mnt/old")) == 0
+    assert (tmp_path / "fstab").read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_share_that_cannot_be_mounted_leaves_the_guest_as_it_was(
+    tmp_path: Path, full: bool
+) -> None:
+    """The guest's disk is full, or its kernel finds no such device."""
+    script = mount_script.add("t-1", str(tmp_path / "new"), read_only=False)
+    assert in_guest(tmp_path, script, mounts=full, full=full) != 0
+    assert (tmp_path / "fstab").read_text() == "# mine\nold /mnt/old virtiofs rw 0 0\n"
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "told").exists() != full, "nothing is mounted that cannot be written down"
+    if not full:
+        assert [path.name for path in (tmp_path / "etc").iterdir()] == ["fstab"]
+
+
+def test_whether_a_share_is_possible_is_asked_without_a_change(tmp_path: Path) -> None:
+    assert in_guest(tmp_path, mount_script.possible("/mnt/x")) == 0
+    assert not (tmp_path / "told").exists()

@@ -186,6 +186,19 @@ def test_refusals_and_full_disks_come_with_a_hint() -> None:
     assert "--pool" in full.hint
 
 
+def test_a_pool_that_cannot_be_written_to_says_what_helps() -> None:
+    storage, system = libvirt.VIR_FROM_STORAGE, libvirt.VIR_ERR_SYSTEM_ERROR
+    words = "cannot create path '/p/x': Read-only file system"
+    read_only = connecting.translate(libvirt_error(system, storage, words, errno.EROFS), "making x")
+    assert isinstance(read_only, StorageError)
+    assert "read-only" in str(read_only.hint)
+    words = "cannot create path '/p/x': Permission denied"
+    closed = connecting.translate(libvirt_error(system, storage, words, errno.EACCES), "making x")
+    assert isinstance(closed, PermissionDenied)
+    assert "owner and mode" in str(closed.hint)
+    assert all("--pool" in str(one.hint) for one in (read_only, closed))
+
+
 def test_an_error_without_fields_is_translated_too() -> None:
     """libvirt-python raises those when a call failed and libvirt kept no error."""
     error = libvirt.libvirtError("virDomainCreate() failed")

@@ -27,7 +27,8 @@ from armvm.provision.jump import (
     socket_of,
     trouble,
 )
-from armvm.provision.ssh import Endpoint, answers, proxy_command
+from armvm.provision.ssh import Endpoint, answers
+from armvm.provision.ssh_options import JUMP, proxy_command, words
 from armvm.spec.ports import PortForward
 
 
@@ -121,7 +122,10 @@ def test_ssh_runs_the_jump_with_the_words_as_they_are(tmp_path: Path, text: str)
     said.unlink()  # what asked for the shared connection
     options = ("-F", "none", "-o", "BatchMode=yes", "-o", f"ProxyCommand={command}")
     subprocess.run(["ssh", *options, "-l", "me", "somewhere"], capture_output=True, check=False)
-    assert said.read_text().splitlines() == ["-i", text, "-W", "10.0.0.2:22", "--", "far"]
+    assert said.read_text().splitlines() == [
+        *("-i", text, "-W", "10.0.0.2:22"),
+        *(*words(JUMP), "--", "far"),
+    ]
 
 
 def test_a_port_of_this_host_is_led_on() -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
+import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,17 +21,22 @@ import pytest
 from armvm.errors import CommandFailed, ConfigError, NotFound
 from armvm.process import stream
 from armvm.provision import mount
-from armvm.provision.carry import Stamp, WrittenBack, pack, write_back
+from armvm.provision.carry import WrittenBack, write_back
+from armvm.provision.exclude import Exclude, read_exclude
+from armvm.provision.pack import Stamp, pack
 
 
 def packed(directory: Path) -> tuple[bytes, dict[str, Stamp]]:
     out = io.BytesIO()
-    stamps = pack(directory, out)
+    stamps = pack(directory, out).stamps
     return out.getvalue(), stamps
 
 
-def guest(script: str, place: Path, stdin: bytes) -> bytes:
-    words = ["sh", "-c", script, "sh", str(place)]
+NOTHING = Exclude()
+
+
+def guest(script: str, place: Path, stdin: bytes, prefix: Sequence[str] = ()) -> bytes:
+    words = [*prefix, "sh", "-c", script, "sh", str(place)]
     return subprocess.run(words, input=stdin, capture_output=True, check=True).stdout
 
 
@@ -74,7 +83,10 @@ def test_there_and_back(here: Path, tmp_path: Path) -> None:
     assert (there / "tool").stat().st_ino != (there / "twin").stat().st_ino
     assert (there / "link").readlink() == Path("sub/a b")
     assert not (there / "pipe").exists()
-    assert mount.changed(before, mount.read_listing(guest(mount._LIST, there, b""))) == []
+    assert mount.changed(before, mount.read_listing(guest(mount._LIST, there, b"")), NOTHING) == (
+        [],
+        {},
+    )
 
     (there / "sub" / "a b").write_text("new")
     os.utime(there / "sub" / "a b", (1_000_000_000.5, 1_000_000_000.5))  # a program may lie
@@ -84,7 +96,7 @@ def test_there_and_back(here: Path, tmp_path: Path) -> None:
     (there / "out").symlink_to("made/-x\n")
     (there / "twin").unlink()
     now = mount.read_listing(guest(mount._LIST, there, b""))
-    asked = mount.changed(before, now)
+    asked, _ = mount.changed(before, now, NOTHING)
     assert sorted(asked) == ["made", "made/-x\n", "made/empty", "out", "sub/a b"]
     names = b"".join(b"./" + path.encode() + b"\0" for path in asked)
     report = written(here, guest(mount._GIVE, there, names), set(asked), sent)
@@ -186,6 +198,175 @@ def test_what_is_no_mount(text: str, error: type[Exception]) -> None:
 def test_two_mounts_in_one_place(here: Path) -> None:
     with pytest.raises(ConfigError):
         mount.read_mounts([str(here), str(here)])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "directory", "excluded"),
+    [
+        ("*.o", "a/b.o", False, True),
+        ("*.o", "a.o/x", False, True),
+        ("*.o", "a/b.oo", False, False),
+        ("build/", "build", True, True),
+        ("build/", "sub/build/x/y", False, True),
+        ("build/", "build", False, False),
+        ("docs/api", "docs/api/x", False, True),
+        ("docs/api", "x/docs/api", False, False),
+        ("/top", "top", False, True),
+        ("/top", "sub/top", False, False),
+        ("docs/*.html", "docs/a/b.html", False, True),
+        (".git", "sub/.git", False, True),
+        ("[ab]", "b", False, True),
+    ],
+)
+def test_what_a_pattern_excludes(pattern: str, path: str, directory: bool, excluded: bool) -> None:
+    assert read_exclude([pattern]).matches(path, directory=directory) is excluded
+
+
+@pytest.mark.parametrize("pattern", ["", "/", "a//b", "../x", "./x", "a\0"])
+def test_a_pattern_that_can_match_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError):
+        read_exclude([pattern])
+
+
+def test_an_exclude_needs_a_mount() -> None:
+    with pytest.raises(ConfigError, match="--mount"):
+        mount.read_mounts([], ["*.o"])
+
+
+def test_what_is_excluded_goes_neither_there_nor_back(here: Path, tmp_path: Path) -> None:
+    (here / ".git" / "hooks").mkdir(parents=True)
+    (here / "sub" / "x.o").write_text("")
+    (wanted,) = mount.read_mounts([str(here)], ["*.o"])
+    out = io.BytesIO()
+    done = pack(here, out, wanted.exclude)
+    assert done.excluded == [".git", "sub/x.o"]
+    assert done.skipped == {"pipe": "a FIFO"}
+    there = tmp_path / "there"
+    before = mount.read_listing(guest(mount._TAKE, there, out.getvalue()))
+    assert sorted(path for path in before if path.endswith((".o", ".git"))) == []
+    (there / "made.o").write_text("")
+    (there / "made").write_text("")
+    os.mkfifo(there / "pipe too")
+    now = mount.read_listing(guest(mount._LIST, there, b""))
+    assert mount.changed(before, now, wanted.exclude) == (["made"], {"pipe too": "it is a FIFO"})
+
+
+def test_git_never_comes_back_from_a_guest(here: Path, tmp_path: Path) -> None:
+    """The user's git would run its hooks, and what its settings say."""
+    (here / ".git" / "hooks").mkdir(parents=True)
+    (wanted,) = mount.read_mounts([str(here)], git=True)
+    out = io.BytesIO()
+    pack(here, out, wanted.exclude)
+    there = tmp_path / "there"
+    before = mount.read_listing(guest(mount._TAKE, there, out.getvalue()))
+    assert ".git/hooks" in before
+    (there / ".git" / "hooks" / "post-checkout").write_text("#!/bin/sh\n")
+    (there / ".git" / "config").write_text("[core]\n\tfsmonitor = evil\n")
+    now = mount.read_listing(guest(mount._LIST, there, b""))
+    assert mount.changed(before, now, wanted.exclude) == ([], {})
+
+
+def test_a_file_with_holes_is_sent_and_comes_back_as_one(here: Path, tmp_path: Path) -> None:
+    size = 300 << 20
+    for name, writes in {
+        "all hole": (),
+        "holes": (0, 100 << 20, size - 5),
+        "end": (7 << 20,),
+    }.items():
+        with (here / name).open("wb") as file:
+            for at in writes:
+                file.seek(at)
+                file.write(b"data!")
+            file.truncate(size)
+    long = here / ("sub/" + "n" * 200)
+    with long.open("wb") as file:
+        file.truncate(1 << 20)
+    data, sent = packed(here)
+    assert len(data) < 1 << 20
+    there = tmp_path / "there"
+    mount.read_listing(guest(mount._TAKE, there, data))
+    for path in sent:
+        assert (there / path).is_symlink() or (there / path).stat().st_blocks < 1000
+    subprocess.run(["diff", "-r", "-x", "pipe", here, there], check=True)
+
+    new = {f"new {name}" for name in ("all hole", "holes", "end")}
+    for name in new:
+        (there / name.removeprefix("new ")).rename(there / name)
+    names = b"".join(f"./{name}\0".encode() for name in sorted(new))
+    back = guest(mount._GIVE, there, names)
+    assert len(back) < 1 << 20
+    assert set(written(here, back, new).written) == new
+    for name in new:
+        assert (here / name).stat().st_blocks < 1000
+        subprocess.run(["cmp", here / name, here / name.removeprefix("new ")], check=True)
+
+
+@pytest.mark.parametrize(
+    "pieces", ["1\n-5\n1\n", "1\n90\n20\n", "2\n50\n5\n0\n5\n", "1\n0\n-1\n", "x\n"]
+)
+def test_holes_that_make_no_sense_are_refused(here: Path, pieces: str) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("./new")
+        info.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "./new",
+            "GNU.sparse.realsize": "100",
+        }
+        data = pieces.encode().ljust(512, b"\0") + b"x" * 20
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    if pieces == "x\n":
+        with pytest.raises((ValueError, tarfile.TarError)):
+            written(here, out.getvalue(), {"new"})
+    else:
+        assert list(written(here, out.getvalue(), {"new"}).refused) == ["new"]
+    assert not (here / "new").exists()
+
+
+def test_what_the_machines_user_cannot_read_is_named(here: Path, tmp_path: Path) -> None:
+    """Without sudo: as somebody who owns neither the file nor the folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file that the guest's user cannot read")
+    there = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own is closed to others
+    try:
+        before = mount.read_listing(guest(mount._LIST, there, b""))
+        there.chmod(0o755)
+        (there / "mine").write_text("yes")
+        (there / "root's").write_text("no")
+        (there / "root's").chmod(0o600)
+        (there / "closed").mkdir(mode=0o700)
+        (there / "closed" / "x").write_text("no")
+        as_nobody = ["setpriv", "--reuid=65534", "--clear-groups", "--no-new-privs"]
+        now = mount.read_listing(guest(mount._LIST, there, b"", as_nobody))
+        asked, left = mount.changed(before, now, NOTHING)
+        assert sorted(asked) == ["mine", "root's"]
+        assert left == {"closed": "the machine's user cannot read it"}
+        names = b"".join(f"./{path}\0".encode() for path in asked)
+        report = written(here, guest(mount._GIVE, there, names, as_nobody), set(asked))
+        assert report.written == ["mine"]
+        assert list(report.refused) == ["root's"]
+    finally:
+        shutil.rmtree(there)
+
+
+def test_a_directory_that_the_command_removed_holds_nothing(tmp_path: Path) -> None:
+    assert guest(mount._LIST, tmp_path / "none", b"") == b""
+
+
+def test_a_file_that_grows_while_it_is_read_is_no_failure(here: Path, tmp_path: Path) -> None:
+    """What the command left behind goes on: tar ends with 1 then, and has sent the rest."""
+    growing = tmp_path / "log"
+    script = f"while :; do echo xxxxxxxxxxxxxxxxxxxxxxxx; done >>{shlex.quote(str(growing))}"
+    with subprocess.Popen(["sh", "-c", script]) as writer:
+        try:
+            while not (growing.exists() and growing.stat().st_size > 5_000_000):
+                time.sleep(0.01)
+            data = guest(mount._GIVE, tmp_path, b"./log\0")
+        finally:
+            writer.kill()
+    assert written(here, data, {"log"}).written == ["log"]
 
 
 def test_a_guests_nonsense_is_an_error_of_ours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -10,12 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from armvm import process
 from armvm.errors import CommandFailed, MissingCapability
 from armvm.limits import Limits
-from armvm.process import passthrough, run
+from armvm.process import passthrough, relay, run
+from armvm.process.relay import Marked
 from armvm.programs import PACKAGES, find, search_path
+from tests.support import environment
 
 
 def alive(pid: int) -> bool:
@@ -206,10 +211,105 @@ def test_a_passed_through_program_can_be_interrupted() -> None:
     assert passthrough(["sh", "-c", "kill -INT $$"]) == 130
 
 
+_COUNTS = """
+import os, signal, sys, time
+from armvm.process import passthrough
+script = '''
+import signal, sys, time
+came = []
+signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+print("ready", flush=True)
+end = time.monotonic() + 60
+while not came and time.monotonic() < end:
+    time.sleep(0.01)
+time.sleep(0.5)
+sys.exit(10 + len(came))
+'''
+sys.exit(passthrough([sys.executable, "-c", script]))
+"""
+
+
 def test_ctrl_c_is_the_passed_through_programs_alone() -> None:
     """The terminal sends it to both; armvm waits for what the program makes of it."""
-    script = f"kill -INT {os.getpid()}; exit 5"
-    assert passthrough(["sh", "-c", script]) == 5
+    pid, master = os.forkpty()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", _COUNTS], environment())
+    try:
+        assert b"ready" in os.read(master, 100)
+        os.write(master, b"\x03")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 11
+    finally:
+        os.close(master)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_sigint_for_us_alone_is_passed_on(terminal: bool) -> None:
+    """Also where the program has a terminal that makes no signals, as ssh's is for a login."""
+    pid, out = os.forkpty() if terminal else (0, -1)
+    words = [sys.executable, "-c", _COUNTS]
+    if terminal:
+        if pid == 0:
+            raw = "import tty, os; tty.setraw(0); "
+            os.execve(sys.executable, [*words[:2], raw + _COUNTS.lstrip()], environment())
+        assert b"ready" in os.read(out, 100)
+        os.kill(pid, signal.SIGINT)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(out)
+    else:
+        with subprocess.Popen(
+            words, env=environment(), stdout=subprocess.PIPE, start_new_session=True
+        ) as alone:
+            assert alone.stdout is not None
+            assert alone.stdout.readline() == b"ready\n"
+            alone.send_signal(signal.SIGINT)
+            code = alone.wait(60)
+    assert code == 11
+
+
+@given(
+    out=st.binary(max_size=40),
+    tail=st.sampled_from([b"", b"M", b"MARK", b"MARK ", b"MARK 1", b"MARK x\n", b"MMARK 9\n"]),
+    cuts=st.lists(st.integers(1, 60), max_size=6),
+    marked=st.booleans(),
+)
+def test_an_output_ends_at_its_mark_however_it_is_cut(
+    out: bytes, tail: bytes, cuts: list[int], marked: bool
+) -> None:
+    before = (out + tail).split(b"MARK 9\n")[0].replace(b"MARK 9", b"")
+    data = before + (b"MARK 137\nlater" if marked else b"")
+    kept: list[bytes] = []
+    end = Marked(mark=b"MARK", sink=kept.append)
+    edges = [0, *sorted({min(cut, len(data)) for cut in cuts}), len(data)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(edges) if a < b]
+    ended = any(end.take(piece) for piece in pieces)
+    assert ended == marked
+    if not ended:
+        assert end.take(b"")
+    assert b"".join(kept) == before
+    assert end.code == (137 if marked else None)
+
+
+def test_a_relayed_program_without_a_mark_gives_its_own_end() -> None:
+    out: list[bytes] = []
+    err: list[bytes] = []
+    script = "echo a; echo b >&2; {}"
+    for last, code in (("exit 3", 3), ("kill -TERM $$", 143), ("sleep 30 & exit 4", 4)):
+        begun = time.monotonic()
+        words = ["sh", "-c", script.format(last)]
+        assert relay(words, "MARK", (out.append, err.append)) == code
+        assert time.monotonic() - begun < 20
+    assert (b"".join(out), b"".join(err)) == (b"a\n" * 3, b"b\n" * 3)
+
+
+def test_a_listener_that_fails_ends_the_relayed_program(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def fail(_data: bytes) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        relay(["sh", "-c", f"echo $$ >>{pids}; echo x; exec sleep 300"], "MARK", (fail, fail))
+    assert gone(wait_for(pids, 1))
 
 
 def test_a_missing_program_is_not_passed_through() -> None:

@@ -48,6 +48,36 @@ def test_with_standard_error_closed_nothing_goes_to_standard_output(tmp_path: Pa
     assert (done.returncode, done.stdout) == (4, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["seed", "-o", "/none/x", "--ssh-key", "/none"], 4), (["--version"], 0), (["no-such"], 2)],
+)
+def test_standard_error_that_cannot_be_written_changes_nothing(words: list[str], code: int) -> None:
+    done = shell("2>/dev/full", *words)
+    assert done.returncode == code
+    assert done.stdout == shell("2>/dev/null", *words).stdout
+
+
+def test_what_is_said_goes_on_where_standard_error_is_lost_half_way() -> None:
+    """By a reader that leaves, or a disk that fills up: what was printed stays printed."""
+    script = """
+import os, sys
+from armvm.cli.streams import prepare
+prepare()
+print("first", file=sys.stderr)
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 2)
+for _ in range(3):
+    print("lost" * 9000, file=sys.stderr)
+print("done")
+sys.stdout.flush()
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "first\n")
+
+
 def test_what_a_signal_interrupts_is_not_written_twice() -> None:
     """Ctrl-C just after a write: what is in the buffer then is written once more at the end."""
     script = """

@@ -19,6 +19,7 @@ from armvm.guest.archive import taken_apart
 from armvm.guest.documents import compose, together
 from armvm.guest.user_data import MAX_USER_DATA, decode, read_user_data
 from armvm.spec.machine import Machine
+from armvm.spec.system import OperatingSystem
 from tests.unit.host_tools import IDENTITY, PUBLIC_KEY
 
 CONFIG = "#cloud-config\npackages: [git]\n"
@@ -276,3 +277,54 @@ def test_scripts_come_after_all_cloud_configs() -> None:
 def test_several_that_cloud_init_would_merge_by_replacing_are_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be merged"):
         together([CONFIG, "#include\nhttps://example.org/x\n"])
+
+
+def account_of(text: str, name: str = "debian", password: str | None = "$2b$x") -> dict[str, Any]:
+    """Return the cloud-config of a Debian machine whose user is *name*, with a password."""
+    machine = Machine(name="m", ssh_keys=(PUBLIC_KEY,), user_data=text, password_hash=password)
+    debian = OperatingSystem(distro="debian", version="12")
+    document: dict[str, Any] = yaml.safe_load(
+        compose(machine, IDENTITY, name, system=debian).user_data
+    )
+    return document
+
+
+@pytest.mark.parametrize(
+    ("theirs", "user"),
+    [
+        ("users: [default]", {}),
+        ("users: 'eve, default'", {}),
+        ("users: [[eve, default]]", {}),
+        ("users: [{name: default, shell: /bin/sh}]", {}),
+        ("user: {shell: /bin/zsh}", {"shell": "/bin/zsh"}),
+        ("user: debian", {"name": "debian"}),
+        ("user: {lock_passwd: true}", {"lock_passwd": True}),
+    ],
+)
+def test_the_images_default_user_does_not_lock_the_password(
+    theirs: str, user: dict[str, Any]
+) -> None:
+    """Of two entries for one user, cloud-init takes the image's, which locks it."""
+    wanted = {"lock_passwd": False, "hashed_passwd": "$2b$x", **user}
+    assert account_of(f"#cloud-config\n{theirs}\n")["user"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name", "password"),
+    [
+        ("users: [eve]", "debian", "$2b$x"),
+        ("users: [default]", "alice", "$2b$x"),
+        ("users: [default]", "debian", None),
+        ("packages: [git]", "debian", "$2b$x"),
+    ],
+)
+def test_nobody_else_gets_the_password(theirs: str, name: str, password: str | None) -> None:
+    document = account_of(f"#cloud-config\n{theirs}\n", name, password)
+    assert "user" not in document
+    others = [one for one in document["users"] if isinstance(one, dict) and one["name"] != name]
+    assert not any("hashed_passwd" in one for one in others)
+
+
+def test_another_default_user_stays_without_the_password() -> None:
+    document = account_of("#cloud-config\nuser: bob\nusers: [default]\n")
+    assert document["user"] == "bob"

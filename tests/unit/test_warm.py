@@ -43,7 +43,7 @@ from armvm.provision.create import Where
 from armvm.provision.golden import differences, golden_machine, ground_of, with_fallback
 from armvm.provision.images import words_for
 from armvm.provision.launch import find_source
-from armvm.provision.throwaway import check_environment, remote_command
+from armvm.provision.throwaway import check_environment, guest_words
 from armvm.provision.warm import Warm, fits, settings_of, source_of
 from armvm.spec.layers import Layer, resolve
 from armvm.spec.machine import Machine
@@ -431,10 +431,11 @@ def test_from_and_cold_exclude_each_other() -> None:
         Warm(asked="gold", cold=True)
 
 
-def test_a_command_reaches_the_guest_word_by_word() -> None:
-    assert remote_command(["echo", "a b", "$HOME"], []) == ["echo 'a b' '$HOME'"]
-    assert remote_command(["make"], ["CC=gcc -O2"]) == ["env 'CC=gcc -O2' make"]
-    assert remote_command([], []) == []
+def test_without_a_command_a_login_shell_runs() -> None:
+    shell = ["sh", "-c", 'exec "$SHELL" -l']
+    assert guest_words([], []) == shell
+    assert guest_words([], ["A=b"]) == ["env", "A=b", *shell]
+    assert guest_words(["make"], ["CC=gcc -O2"]) == ["env", "CC=gcc -O2", "make"]
 
 
 @pytest.mark.parametrize("text", ["", "CC", "=x", "1A=x", "A B=x", "A=\0"])
@@ -457,13 +458,6 @@ def test_facts_are_json_that_the_host_reads() -> None:
 def test_a_golden_has_nothing_that_its_clones_did_not_ask_for(extra: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="every clone"):
         golden_machine(Machine(name="golden-01", **extra))  # type: ignore[arg-type]
-
-
-def test_a_command_runs_in_its_mount() -> None:
-    (line,) = remote_command(["make", "all tests"], ["A=b"], "./my src")
-    assert line == "cd -- './my src' && env A=b make 'all tests'"
-    (line,) = remote_command([], [], "/src")
-    assert line.startswith("cd -- /src && sh -c ")
 
 
 def test_the_seed_of_a_running_clone_lets_its_host_key_stay() -> None:

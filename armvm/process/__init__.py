@@ -16,14 +16,26 @@ from typing import IO, Any, NoReturn, TypeVar
 
 from armvm.errors import CommandFailed
 from armvm.limits import Limits
+from armvm.process.ending import PATIENCE, end_with_pipes, kill
+from armvm.process.relay import relay
+from armvm.process.terminal import passthrough
 from armvm.programs import find, search_path
+
+__all__ = [
+    "Completed",
+    "detach",
+    "into_background",
+    "passthrough",
+    "relay",
+    "replace",
+    "run",
+    "stream",
+]
 
 T = TypeVar("T")
 
 #: How much of a failed program's output an error shows, in characters.
 TAIL = 2000
-#: Seconds that a program has to end after it was asked to.
-PATIENCE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +92,7 @@ def run(
         else:
             out, err = process.communicate(input, timeout=timeout)
     except BaseException as error:
-        _end(process)
+        end_with_pipes(process)
         if isinstance(error, subprocess.TimeoutExpired):
             raise CommandFailed(f"{words[0]} did not end within {timeout:g} s") from error
         raise
@@ -146,32 +158,6 @@ def replace(argv: Sequence[str | Path]) -> NoReturn:
     os.execv(words[0], words)  # noqa: S606 - no shell is wanted
 
 
-def passthrough(argv: Sequence[str | Path]) -> int:
-    """Run a program on the caller's own terminal, and return its exit code.
-
-    Ctrl-C goes to the program, as it would if it had been started from the shell. A program
-    ended by signal n gives 128 + n.
-    """
-    import subprocess
-
-    words = [find(str(argv[0])), *map(str, argv[1:])]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        # The child gets Python's ignored SIGINT back as the default (restore_signals does not
-        # cover it), or ssh could not be interrupted.
-        process = subprocess.Popen(
-            words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-        )
-        try:
-            code = process.wait()
-        except BaseException:
-            process.terminate()  # what else ends this one, as SIGTERM, ends the program too
-            raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return code if code >= 0 else 128 - code
-
-
 def stream(
     argv: Sequence[str | Path],
     feed: Callable[[IO[bytes]], object],
@@ -212,7 +198,7 @@ def stream(
             process.stdout.close()
             code = process.wait()
         except BaseException:
-            _kill(process)
+            kill(process)
             process.stdout.close()
             writer.join(PATIENCE)
             raise
@@ -237,7 +223,7 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
 
     def end() -> None:
         late.set()
-        _kill(process)
+        kill(process)
 
     timer = threading.Timer(timeout, end) if timeout is not None else None
     if timer is not None:
@@ -256,28 +242,3 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
     if late.is_set():
         raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
     return b"".join(kept)
-
-
-def _kill(process: Any) -> None:
-    """End a process that leads its own session, with its children: asked first, then killed."""
-    import subprocess
-
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
-        # The leader may have gone before its children: the group lives as long as one of them.
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nothing is left, or nothing that is ours
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(PATIENCE)
-
-
-def _end(process: Any) -> None:
-    """End a process and its children, and close its pipes."""
-    _kill(process)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
