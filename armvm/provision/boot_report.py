@@ -25,6 +25,7 @@ from armvm.guest.bootlog_serial import read_serial
 from armvm.guest.serial import Stage
 from armvm.host import agent
 from armvm.host.connection import Domain, is_local, uri_of
+from armvm.host.facts import Accelerator
 from armvm.host.instance import Instance
 from armvm.host.serial_log import read_tail
 from armvm.progress import Progress
@@ -32,8 +33,9 @@ from armvm.provision import eta
 from armvm.provision.boot_picture import picture
 from armvm.provision.eta import LearntBoot
 
-#: Seconds that the guest may take to tell: cloud-init's part takes 5 s when it is emulated.
-_PATIENCE = 180.0
+#: Seconds that the guest may take to tell under KVM; an emulated one gets ten times that. On a host
+#: with other guests, one took more than two minutes.
+_PATIENCE = 60.0
 #: Seconds by which the host's and the guest's idea of when the kernel began may differ.
 _SAME_BOOT = 20.0
 #: Seconds by which a clone's guest must have begun before the clone, to be its golden's boot.
@@ -127,7 +129,8 @@ def _account(domain: Domain, instance: Instance, progress: Progress) -> tuple[Ac
     try:
         with progress.task(f"asking {instance.name}"):
             agent.ensure_answers(domain)
-            text = agent.output(domain, ["/bin/sh", "-c", SCRIPT], timeout=_PATIENCE)
+            patience = _PATIENCE * Accelerator(instance.accelerator).patience
+            text = agent.output(domain, ["/bin/sh", "-c", SCRIPT], timeout=patience)
         return read_account(text), "guest agent"
     except (DomainError, MissingCapability):
         connection = domain.connect()

@@ -46,7 +46,7 @@ def test_exec_passes_words_output_and_exit_code(machine: str) -> None:
 
 
 def test_a_clones_boot_is_its_goldens(machine: str, golden: str) -> None:
-    report = armvm("boot-report", machine, "--json").ok().json
+    report = armvm("boot-report", machine, "--json", timeout=700).ok().json
     assert report["golden"] == golden
     assert 0 < report["clone_seconds"] < CLONE_TIMEOUT
     assert {"kernel", "systemd"} <= {span["name"] for span in report["spans"]}

@@ -102,7 +102,7 @@ def test_the_everyday_verbs(user: OrdinaryUser) -> None:
     (row,) = user.armvm("top", "--json", "--once").ok().json
     assert row["name"] == NAME
     assert "headless" in user.armvm("screenshot", NAME, "x.png").failed(10).err
-    report = user.armvm("boot-report", NAME, "--json", timeout=300).ok().json
+    report = user.armvm("boot-report", NAME, "--json", timeout=700).ok().json
     assert report["origin"] == "start"
 
 

@@ -43,7 +43,8 @@ def test_where_the_boots_time_went(guest: Guest, tmp_path: Path) -> None:
     """By the guest's account and the host's: the sums agree with what create has seen."""
     guest.ssh("systemctl is-system-running --wait")  # ready is a moment before
     svg = tmp_path / "boot.svg"
-    report = armvm("boot-report", guest.name, "--json", "--svg", svg, env=guest.env).ok().json
+    asked = ("boot-report", guest.name)
+    report = armvm(*asked, "--json", "--svg", svg, env=guest.env, timeout=700).ok().json
     assert report["sources"] == ["guest agent", "this host"]
     assert report["origin"] == "start"
     spans = {span["name"]: span for span in report["spans"]}
@@ -60,7 +61,7 @@ def test_where_the_boots_time_went(guest: Guest, tmp_path: Path) -> None:
     assert any(span["critical"] for span in report["spans"])
     drawn = etree.parse(svg).getroot()
     assert "cloud-init local" in [element.text for element in drawn.iter()]
-    text = armvm("boot-report", guest.name, env=guest.env).ok().out
+    text = armvm(*asked, env=guest.env, timeout=700).ok().out
     assert text.startswith(f"boot of {guest.name}: ")
     assert "█" in text
 

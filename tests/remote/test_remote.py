@@ -97,7 +97,7 @@ def test_what_needs_libvirt_alone(lab: OtherHost, box: Machine) -> None:
     tops = lab.armvm("top", "--once", "--json").ok().json
     assert box.name in json.dumps(tops)
     assert lab.armvm("show", box.name, "--identity", "--json").ok().json["hostname"] == box.name
-    report = lab.armvm("boot-report", box.name, "--json", timeout=300).ok().json
+    report = lab.armvm("boot-report", box.name, "--json", timeout=700).ok().json
     assert report["golden"] == "ci"
     told = lab.armvm("explain", "network", box.name, "--json").ok().json
     assert told["values"]["ssh"] == f"{guest_address(lab, box.name)}:22 via lab"
