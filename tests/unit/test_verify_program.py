@@ -67,7 +67,7 @@ def test_less_can_be_asked_for_and_is_said(server: ImageServer, tmp_path: Path) 
     # What is in the cache now is not enough for the default, which comes back with the next.
     pull(server, tmp_path, "pull", "ubuntu:24.04").failed(8)
     said = pull(server, tmp_path, "pull", "ubuntu:24.04", ARMVM_VERIFY="digest").ok()
-    assert "vouched for by a digest in the distribution's catalog" in said.out
+    assert "verified by a digest in the distribution's catalog" in said.out
 
 
 def test_the_configuration_decides_too(server: ImageServer, tmp_path: Path) -> None:
