@@ -69,5 +69,5 @@ def test_a_machine_under_way_is_refused(world: World, image: Path, name: str) ->
     from tests.libvirt.test_killed import killed_at
 
     assert killed_at(world, image, name, 14, after=True)
-    with pytest.raises(Conflict, match="being made"):
+    with pytest.raises(Conflict, match="left behind"):
         find_original(world.where(), name)
