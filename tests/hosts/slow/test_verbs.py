@@ -165,7 +165,7 @@ def test_snapshot(place: Place, image: Path) -> None:
 def test_a_machine_boots(place: Place, image: Path) -> None:
     place.armvm("stop", "--force", called(place, "a"))
     name = called(place, "box")
-    words = ("create", "--name", name, *MACHINE, "--json", "--timeout", str(BOOT))
+    words = ("create", "--name", name, *MACHINE, "--cold", "--json", "--timeout", str(BOOT))
     place.armvm(*words, timeout=BOOT + 300).ok()
     assert guest(place, name, "hostname; uname -m").split() == [name, "aarch64"]
 
