@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.image_server import ubuntu_tree
+
 CODENAMES = {"12": "bookworm", "13": "trixie"}
 
 
@@ -176,3 +178,12 @@ def _placed(root: Path, target: Path, sums: Path, digest: str) -> Placed:
         digest=digest,
         size=target.stat().st_size,
     )
+
+
+def every_tree(root: Path, image: Path) -> None:
+    """Lay *image* out once in the tree of each distribution, in a directory of its name."""
+    ubuntu_tree(root / "ubuntu", image)
+    debian_tree(root / "debian", image, "13")
+    fedora_tree(root / "fedora", image)
+    alpine_tree(root / "alpine", image)
+    opensuse_tree(root / "opensuse", image)

@@ -37,7 +37,7 @@ def left_running(names: Sequence[str]) -> Iterator[None]:
         raise
     except BaseException:  # Ctrl-C, SIGTERM
         for one in names:
-            print(f"{one} goes on running: armvm wait {one}", file=sys.stderr)
+            print(f"{one} keeps running: armvm wait {one}", file=sys.stderr)
         raise
 
 

@@ -106,7 +106,7 @@ def start(
     """Start machines, and wait until they can be logged in to.
 
     Of --all and of a pattern, those that are off are started. One that is not ready in time
-    (exit 11), or whose cloud-init ended in error or that refuses armvm's key (exit 12), goes on
+    (exit 11), or whose cloud-init ended in error or that refuses armvm's key (exit 12), keeps
     running; so do all when Ctrl-C ends the wait.
     """
     from armvm.provision.pick import is_pattern, pick_many
@@ -188,7 +188,7 @@ def delete(
     plain = [name for name in names or [] if not is_pattern(name)]
     patterns = [name for name in names or [] if is_pattern(name)]
     if not names and not every:
-        raise UsageError("which machines are to be removed?", hint="name them, or --all")
+        raise UsageError("no machine is named", hint="name the machines to remove, or use --all")
     for name in plain:
         check_machine_name(name)
     for name in plain:
@@ -221,13 +221,9 @@ def wait(
 ) -> None:
     """Wait until a machine can be logged in to, and cloud-init has finished."""
     from armvm.provision.pick import pick
-
-    connection = open_host(connect)
-    _wait(connection, pick(connection, name)[1].name, timeout, quiet)
-
-
-def _wait(connection: object, name: str, timeout: float | None, quiet: bool) -> None:
     from armvm.provision.wait import wait_ready
 
+    connection = open_host(connect)
+    name = pick(connection, name)[1].name
     wait_ready(connection, name, timeout=timeout, progress=progress_for(quiet))
     print(f"{name} is ready: armvm ssh {name}")

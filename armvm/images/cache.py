@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from armvm.errors import StorageError
-from armvm.images import mapping
+from armvm.images import qcow2_tables
 from armvm.images.entry import Entry, dump, load, sidecar_of
 from armvm.images.files import acquire, copy_file, storage_errors
 from armvm.images.hashing import hash_file
@@ -154,7 +154,7 @@ class Cache:
         the file is no qcow2 image that stands alone.
         """
         target = self.local_path(name, recipe)
-        mapping.check(file, name=f"local:{name}")
+        qcow2_tables.check(file, name=f"local:{name}")
         entry = Entry(
             path=target,
             reference=f"local:{name}",

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from armvm.errors import Conflict, NotFound, PermissionDenied, StorageError
-from armvm.images import localfile, mapping
+from armvm.images import localfile, qcow2_tables
 from armvm.images.cache import RESERVE, Cache
 from armvm.images.entry import Entry
 from armvm.images.files import copy_file, storage_errors
@@ -50,7 +50,7 @@ def import_file(
                 cache.check_room(size)
                 with progress.task(f"copying {file.name}", total=size):
                     copy_file(file, copy)
-                mapping.check(copy, name=str(file))
+                qcow2_tables.check(copy, name=str(file))
                 refuse_foreign_boot(copy, format, str(file))
                 with progress.task(f"hashing {file.name}", total=size) as task:
                     found = content = hash_file(copy, told=task.update)

@@ -18,7 +18,7 @@ from armvm.errors import (
     PermissionDenied,
     StorageError,
 )
-from armvm.images import mapping
+from armvm.images import qcow2_tables
 from armvm.images.cache import Cache
 from armvm.images.files import storage_errors
 from armvm.images.foreign import refuse_foreign_boot
@@ -86,7 +86,7 @@ def examine(path: Path) -> tuple[DiskFormat, int, int]:
     """
     format, size = look(path)
     try:
-        virtual = mapping.check(path).virtual_size if format is DiskFormat.QCOW2 else size
+        virtual = qcow2_tables.check(path).virtual_size if format is DiskFormat.QCOW2 else size
         refuse_foreign_boot(path, format, str(path))
     except OSError as error:
         raise ImageError(f"the image {path} cannot be read: {error.strerror or error}") from error

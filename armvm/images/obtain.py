@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from armvm.errors import BuildFailed, NotFound
-from armvm.images import fetch, formats, localfile, mapping, qcow2
+from armvm.images import fetch, formats, localfile, qcow2, qcow2_tables
 from armvm.images.cache import Cache
 from armvm.images.clean import forget_parts
 from armvm.images.entry import Entry
@@ -99,7 +99,7 @@ def _admitted(
     if format is DiskFormat.RAW:
         refuse_foreign_boot(file, format, name)
         return _converted(file, source, fetched.digest, key, cache, progress)
-    mapping.check(file, name=name)
+    qcow2_tables.check(file, name=name)
     refuse_foreign_boot(file, format, name)
     entry = cache.store(file, source=source, digest=fetched.digest, content=fetched.unpacked)
     return _image(entry, source)

@@ -45,7 +45,7 @@ class Qcow2:
 
     Where its first table lies (``l1_offset``, in bytes), how many entries it has, and where the
     table of its reference counts does; whether its second tables have the extended form, and
-    whether its compressed clusters are zstd. What the tables say, mapping.py checks.
+    whether its compressed clusters are zstd. What the tables say, qcow2_tables.py checks.
     """
 
     version: int

@@ -54,8 +54,8 @@ def assert_lets_in(
     user = instance.record.user
     if not own:
         progress.say(
-            f"{instance.name} was not logged in to: it takes none of the keys that ssh has here "
-            "without a question"
+            f"could not log in to {instance.name}: it accepts none of the keys that ssh can use "
+            "here without asking"
         )
         return
     raise CommandFailed(

@@ -9,7 +9,7 @@ from typing import Any
 from armvm.errors import ConfigError, Conflict, HostileImage, NotFound
 from armvm.host import base, pools, storage
 from armvm.host.connection import Connection
-from armvm.images import documents, importing, mapping
+from armvm.images import documents, importing, qcow2_tables
 from armvm.images.cache import Cache
 from armvm.images.clean import forget_parts
 from armvm.images.distros import lts, simplestreams, ubuntu
@@ -106,7 +106,7 @@ def _state(entry: Entry, progress: Progress) -> dict[str, str | None]:
                 found = hash_file(entry.path, told=task.update)
             if found != entry.content:
                 return {"status": "changed", "problem": f"{found}, was {entry.content}"}
-            mapping.check(entry.path)
+            qcow2_tables.check(entry.path)
         except FileNotFoundError:
             return {"status": "unusable", "problem": "it was removed in between"}
         except HostileImage as error:

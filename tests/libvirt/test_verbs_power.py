@@ -208,7 +208,7 @@ def test_start_waits_for_all_and_leaves_them_running(world: World, image: Path, 
             waiting.send_signal(signal.SIGINT)
             _, said = waiting.communicate(timeout=60)
             assert waiting.returncode == 130
-            assert f"{one} goes on running: armvm wait {one}" in said
+            assert f"{one} keeps running: armvm wait {one}" in said
             assert virsh("domstate", one).strip() == "running"
     finally:
         world.armvm("delete", "--yes", *names)

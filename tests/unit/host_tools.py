@@ -11,6 +11,7 @@ import libvirt
 from armvm.guest.identity import Identity, KeyPair
 from armvm.host.domain_xml import DomainSpec
 from armvm.host.facts import Accelerator, HostFacts, observe
+from armvm.host.instance import Instance
 from armvm.host.metadata import Record
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "capabilities"
@@ -54,6 +55,23 @@ RECORD = Record(
     pool="armvm",
     image={"reference": "ubuntu:24.04", "digest": "sha256:" + "0" * 64, "verified": "none"},
     settings={"cpus": 2, "memory_mib": 2048},
+)
+#: A running machine, as libvirt tells of it; tests change what they are about.
+INSTANCE = Instance(
+    name="m",
+    uuid="u",
+    state="running",
+    cpus=2,
+    memory_mib=1024,
+    network=None,
+    mac=None,
+    cpu="cortex-a57",
+    accelerator="qemu",
+    overlay=None,
+    seed=None,
+    serial_log=None,
+    autostart=False,
+    record=RECORD,
 )
 
 

@@ -21,6 +21,7 @@ from armvm.provision.boot_picture import picture
 from armvm.provision.boot_report import Report, make_report, shown_spans
 from armvm.provision.eta import LearntBoot, seconds_of
 from tests.schemas import check
+from tests.unit.host_tools import INSTANCE
 
 LOGS = Path(__file__).resolve().parents[1] / "data" / "serial"
 CREATED = "2026-11-28T12:00:00Z"
@@ -126,11 +127,7 @@ def machine(golden: str | None = None) -> Instance:
     record = Record(
         version="1", created=CREATED, user="u", host_key="", instance_id="", pool="p", golden=golden
     )
-    return Instance(
-        name="m", uuid="u", state="running", cpus=2, memory_mib=1024, network=None, mac=None,
-        cpu="", accelerator="qemu", overlay=None, seed=None, serial_log=None, autostart=False,
-        record=record,
-    )  # fmt: skip
+    return replace(INSTANCE, record=record)
 
 
 def learnt(**stages: float) -> LearntBoot:

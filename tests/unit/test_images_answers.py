@@ -20,14 +20,8 @@ from armvm.images.transport import Web
 from armvm.progress import Quiet
 from armvm.provision.image_list import on_offer
 from armvm.spec.verify import Verify
-from tests.catalog_trees import (
-    alpine_tree,
-    debian_tree,
-    fedora_tree,
-    list_directories,
-    opensuse_tree,
-)
-from tests.image_server import Fault, ImageServer, ubuntu_tree
+from tests.catalog_trees import debian_tree, every_tree, list_directories
+from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, Sleeps, quick
 
 pytestmark = pytest.mark.unit
@@ -66,12 +60,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captive]:
     root = tmp_path_factory.mktemp("tree")
     image = root / "image"
     image.write_bytes(b"an image")
-    ubuntu_tree(root / "ubuntu", image)
-    debian_tree(root / "debian", image, "13")
+    every_tree(root, image)
     debian_tree(root / "debian", image, "12", daily=True)
-    fedora_tree(root / "fedora", image)
-    alpine_tree(root / "alpine", image)
-    opensuse_tree(root / "opensuse", image)
     list_directories(root)
     running = Captive(root)
     with running:

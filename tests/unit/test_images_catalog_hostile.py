@@ -23,13 +23,7 @@ from armvm.images.resolve import Settings, resolve
 from armvm.images.transport import Web
 from armvm.progress import Quiet
 from armvm.spec.verify import Verify
-from tests.catalog_trees import (
-    alpine_tree,
-    debian_tree,
-    fedora_tree,
-    list_directories,
-    opensuse_tree,
-)
+from tests.catalog_trees import every_tree, list_directories
 from tests.image_server import PRODUCTS, Fault, ImageServer, ubuntu_tree
 
 pytestmark = pytest.mark.unit
@@ -62,12 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageServer]:
     root = tmp_path_factory.mktemp("tree")
     image = root / "image"
     image.write_bytes(b"an image")
-    ubuntu_tree(root / "ubuntu", image)
+    every_tree(root, image)
     ubuntu_tree(root / "ubuntu", image, "22.04", "20260828")
-    debian_tree(root / "debian", image, "13")
-    fedora_tree(root / "fedora", image)
-    alpine_tree(root / "alpine", image)
-    opensuse_tree(root / "opensuse", image)
     list_directories(root)
     with ImageServer(root) as running:
         yield running

@@ -5,27 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from armvm.host.instance import Instance
 from armvm.host.stats import sample_of
 from armvm.provision.top import usage
-from tests.unit.host_tools import RECORD
+from tests.unit.host_tools import INSTANCE
 
-INSTANCE = Instance(
-    name="m",
-    uuid="u",
-    state="running",
-    cpus=2,
-    memory_mib=1024,
-    network=None,
-    mac=None,
-    cpu="cortex-a57",
-    accelerator="qemu",
-    overlay=None,
-    seed=None,
-    serial_log=None,
-    autostart=False,
-    record=RECORD,
-)
 #: As libvirt 9.0 tells it of a machine with two disks and user networking.
 TOLD: dict[str, Any] = {
     "cpu.time": 5_000_000_000,

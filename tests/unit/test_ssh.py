@@ -27,7 +27,7 @@ from armvm.provision.ssh import Endpoint, ssh_command
 from armvm.provision.ssh_config import _line, host_block
 from armvm.provision.user_config import include
 from tests.ssh_tools import Server, at_home, make_key, server
-from tests.unit.host_tools import IDENTITY, RECORD, RecordedHost
+from tests.unit.host_tools import IDENTITY, INSTANCE, RECORD, RecordedHost
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a password database of its own")
 
@@ -155,11 +155,7 @@ def machine(sshd: Server, home: Path, *, own: bool = True) -> Guest:
     record = replace(RECORD, user="root", host_key=sshd.host_key, own_key=own)
     if own:
         sshd.authorized.write_text(own_key(data_dir())[1] + "\n")
-    instance = Instance(
-        name="arm64-01", uuid=IDENTITY.uuid, state="running", cpus=1, memory_mib=1, network=None,
-        mac=None, cpu="", accelerator="qemu", overlay=None, seed=None, serial_log=None,
-        autostart=False, record=record,
-    )  # fmt: skip
+    instance = replace(INSTANCE, name="arm64-01", uuid=IDENTITY.uuid, record=record)
     where = Endpoint(host="127.0.0.1", port=sshd.port)
     return Guest(instance=instance, where=where, server=sshd, home=home)
 
@@ -398,5 +394,5 @@ def test_a_key_that_is_not_known_to_be_here_is_no_error(guest: Guest, key: str) 
     guest.server.authorized.write_text("")
     said = io.StringIO()
     admitted(guest, Plain(said))
-    assert "was not logged in to" in said.getvalue()
+    assert "could not log in to" in said.getvalue()
     assert ("IdentitiesOnly=yes" in guest.ssh()) == (not key)

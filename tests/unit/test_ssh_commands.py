@@ -5,22 +5,36 @@ The guest is this host, by a real sshd.
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from armvm import process
+from armvm.guest.credentials import own_key
 from armvm.guest.ssh_script import shell_line
-from armvm.provision.ssh import ssh_command
+from armvm.host.instance import Instance
+from armvm.paths import data_dir
+from armvm.provision.ssh import Endpoint, ssh_command
 from armvm.provision.throwaway import guest_words, run_in
-from tests.sshd_tools import Sshd, sshd
+from tests.ssh_tools import server
 from tests.support import environment
+from tests.unit.host_tools import IDENTITY, INSTANCE, RECORD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sshd:
+    """A machine as armvm knows it, and where its ssh server is."""
+
+    instance: Instance
+    where: Endpoint
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +43,15 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("CACHE", "DATA", "CONFIG"):
             patch.setenv(f"XDG_{kind}_HOME", str(work / kind))
-        with sshd(work) as served:
-            yield served
+        with server(work) as running:
+            running.authorized.write_text(own_key(data_dir())[1] + "\n")
+            record = replace(
+                RECORD, user=getpass.getuser(), host_key=running.host_key, own_key=True
+            )
+            yield Sshd(
+                instance=replace(INSTANCE, uuid=IDENTITY.uuid, record=record),
+                where=Endpoint(host="127.0.0.1", port=running.port),
+            )
 
 
 def run(

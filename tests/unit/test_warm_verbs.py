@@ -15,7 +15,6 @@ from armvm.cli.golden import _with_dates
 from armvm.errors import ArmvmError, Conflict, MissingCapability, UsageError
 from armvm.guest.ready import Boot
 from armvm.guest.serial import Stage
-from armvm.host.instance import Instance
 from armvm.images.model import ImageSource
 from armvm.progress import Quiet
 from armvm.provision.auto_golden import bake_after, golden_name, settings_of
@@ -29,7 +28,7 @@ from armvm.spec.configfile import file_layer
 from armvm.spec.layers import environment_layer, resolve
 from armvm.spec.machine import Machine
 from armvm.spec.warm import Policy, policy
-from tests.unit.host_tools import IDENTITY, TCG_HOST, facts_of
+from tests.unit.host_tools import IDENTITY, INSTANCE, TCG_HOST, facts_of
 
 FACTS = facts_of(TCG_HOST)
 MACHINE = Machine(
@@ -124,11 +123,9 @@ def planned(machine: Machine) -> CreatePlan:
 
 
 def created(decided: CreatePlan, **record: Any) -> Created:
-    instance = Instance(
-        name="one", uuid="", state="running", cpus=3, memory_mib=1536, network=None, mac=None,
-        cpu="", accelerator="qemu", overlay=None, seed=None, serial_log=None, autostart=False,
-        record=replace(decided.record, **record),
-    )  # fmt: skip
+    instance = replace(
+        INSTANCE, name="one", cpus=3, memory_mib=1536, record=replace(decided.record, **record)
+    )
     endpoint = Endpoint(host="127.0.0.1", port=1)
     ready = Ready(instance=instance, endpoint=endpoint, boot=Boot(seen={Stage.READY: 90.0}))
     return Created(instance=instance, ready=ready)

@@ -16,8 +16,8 @@ from armvm.errors import ConfigError, DigestMismatch, HostileImage, ImageError
 from armvm.images import localfile
 from armvm.images.cache import Cache
 from armvm.images.importing import import_file
-from armvm.images.mapping import check
 from armvm.images.qcow2 import MAX_VIRTUAL_SIZE, inspect
+from armvm.images.qcow2_tables import check
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.progress import Quiet
 from armvm.provision import images
