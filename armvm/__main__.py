@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from armvm.cli.run import main
+from armvm.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from armvm.errors import ArmvmError
-from armvm.process import run
+from armvm.base.errors import ArmvmError
+from armvm.base.process import run
 from benchmarks import bases, cold, fetch, overhead, scale, warm, world
 from benchmarks.case import Case, select
 from benchmarks.facts import gather

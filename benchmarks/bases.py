@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from armvm.errors import CommandFailed
+from armvm.base.errors import CommandFailed
 from benchmarks.case import Case, Figure, Reading
 from benchmarks.cold import away
 from benchmarks.login import wait_for_ssh

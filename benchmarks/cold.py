@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from armvm.errors import CommandFailed
+from armvm.base.errors import CommandFailed
 from benchmarks.case import Case, Figure, Reading
 from benchmarks.login import wait_for_ssh
 from benchmarks.peers import Testcloud, testcloud_problem, virt_install, virt_install_problem

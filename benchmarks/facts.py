@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from armvm import __version__
-from armvm.errors import ArmvmError
-from armvm.process import run
+from armvm.base.errors import ArmvmError
+from armvm.base.process import run
 
 
 def gather(reference: str, digest: str, rounds: int) -> dict[str, str]:

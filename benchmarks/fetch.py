@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from armvm.process import run
+from armvm.base.process import run
 from benchmarks.case import Case, Figure, Reading
 from benchmarks.world import TIMEOUT, World, need
 

@@ -9,7 +9,7 @@ from typing import Any
 from lxml import etree
 
 from armvm.host.xml import at, remove, select
-from armvm.spec.machine import Machine
+from armvm.settings.machine import Machine
 
 #: Units that a boot can do without, for ``masked``.
 MASKED = (

@@ -33,28 +33,30 @@ from typing import Any
 
 import yaml
 
-from armvm import __version__, process
-from armvm.guest import documents
-from armvm.guest.ready import answers_ssh
-from armvm.guest.seed import seed_image
-from armvm.guest.serial import clean
-from armvm.host import lifecycle, pools, storage
-from armvm.host.base import ensure_base
-from armvm.host.domain_xml import DirectKernel, build
-from armvm.host.forward import ensure_forward
-from armvm.host.serial_log import read_tail
+from armvm import __version__
+from armvm.base import process
+from armvm.base.progress import Quiet
+from armvm.guest.boot.ready import answers_ssh
+from armvm.guest.boot.serial import clean
+from armvm.guest.cloudinit import documents
+from armvm.guest.cloudinit.seed import seed_image
+from armvm.host.console.serial_log import read_tail
+from armvm.host.domain import lifecycle
+from armvm.host.domain.domain_xml import DirectKernel, build
+from armvm.host.network.ssh_forward import ensure_forward
+from armvm.host.storage import pools, volumes
+from armvm.host.storage.base_image import ensure_base
 from armvm.host.xml import to_text
-from armvm.images.cache import Cache
+from armvm.images.cache.store import Cache
 from armvm.images.kernel import boot_files
 from armvm.images.model import Image
-from armvm.progress import Quiet
-from armvm.provision import images
-from armvm.provision.access import where
-from armvm.provision.create import Where
-from armvm.provision.credentials import login_keys
-from armvm.provision.fast import write_kernel
-from armvm.provision.launch import decide
-from armvm.spec.machine import Machine
+from armvm.provision.connect import where
+from armvm.provision.image import find
+from armvm.provision.launch.launch import decide
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.credentials import login_keys
+from armvm.provision.machine.fast import write_kernel
+from armvm.settings.machine import Machine
 from benchmarks.lever_arms import ARMS, Setup, all_modules, network_stage
 
 IMAGE = "local:debian-12"
@@ -111,9 +113,9 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         lever(setup)
     machine = setup.machine
     plan = decide(place, machine, Quiet())
-    image = images.obtain(plan.source, Quiet())
+    image = find.obtain(plan.source, Quiet())
     pool = pools.ensure_pool(place.connection, place.pool, place.facts)
-    names = storage.volume_names(machine.name)
+    names = volumes.volume_names(machine.name)
     spec = plan.spec
     if setup.kernel:
         files = boot_files(image, cache=Cache.default())
@@ -131,12 +133,12 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
     try:
         composed = documents.compose(machine, plan.identity, plan.record.user)
         seed = seed_image(_documents(setup, composed))
-        storage.write_volume(place.connection, pool, names["seed"], seed)
+        volumes.write_volume(place.connection, pool, names["seed"], seed)
         if setup.compressed:
             base = _packed_base(place, pool, image)
         else:
             base = ensure_base(place.connection, pool, image.digest, image.path, progress=Quiet())
-        storage.create_overlay(pool, names["overlay"], base, machine.disk)
+        volumes.create_overlay(pool, names["overlay"], base, machine.disk)
         domain = lifecycle.define(place.connection, to_text(element), machine.name)
         begun = time.monotonic()
         busy = _busy()
@@ -157,7 +159,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         if domain is not None:
             lifecycle.destroy(domain)
             lifecycle.undefine(domain)
-        storage.delete_machine_volumes(pool, machine.name)
+        volumes.delete_machine_volumes(pool, machine.name)
 
 
 def _busy() -> float:
@@ -191,8 +193,8 @@ def _watch(
 
 def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
     """Keep what the guest tells of its boot."""
-    from armvm.host.instance import find_domain, observe
-    from armvm.provision.ssh import LOOPBACK, Endpoint, run_in_guest
+    from armvm.host.domain.instance import find_domain, observe
+    from armvm.provision.access.ssh import LOOPBACK, Endpoint, run_in_guest
 
     instance = observe(find_domain(place.connection, plan.machine.name))
     commands = (

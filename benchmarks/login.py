@@ -6,8 +6,8 @@ import contextlib
 import socket
 import time
 
-from armvm.errors import CommandFailed, NotReady
-from armvm.process import run
+from armvm.base.errors import CommandFailed, NotReady
+from armvm.base.process import run
 from benchmarks.world import URI, USER, World
 
 #: Seconds between two looks at the lease and the port: small beside a boot, and cheap.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from armvm.errors import DomainError
+from armvm.base.errors import DomainError
 
 _PROC = Path("/proc")
 _MIB = 1024 * 1024

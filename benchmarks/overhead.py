@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 
 from lxml import etree
 
-from armvm.errors import CommandFailed
-from armvm.process import run
+from armvm.base.errors import CommandFailed
+from armvm.base.process import run
 from benchmarks.case import Case, Figure, Reading
 from benchmarks.cold import away
 from benchmarks.peers import virt_install, virt_install_problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from armvm.process import run
+from armvm.base.process import run
 from benchmarks.recipe import CPUS, DISK, MEMORY_MIB
 from benchmarks.world import TIMEOUT, USER, World, need, which
 

@@ -8,9 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from armvm.errors import ArmvmError
-from armvm.process import run
-from armvm.signals import shielded
+from armvm.base.errors import ArmvmError
+from armvm.base.process import run
+from armvm.base.signals import shielded
 
 #: What the names of all machines, goldens and directories of the benchmarks begin with.
 PREFIX = "armvm-bench-"

@@ -26,8 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
-from armvm.errors import ArmvmError
+from armvm.base import process
+from armvm.base.errors import ArmvmError
 
 #: A task's limit, in seconds.
 TIMEOUT = 3600.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from armvm.errors import CommandFailed
+from armvm.base.errors import CommandFailed
 from benchmarks.case import Case, Figure, Reading
 from benchmarks.world import World, need_root
 

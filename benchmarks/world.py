@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from armvm.errors import CommandFailed
-from armvm.process import Completed, run
-from armvm.programs import find
+from armvm.base.errors import CommandFailed
+from armvm.base.process import Completed, run
+from armvm.base.programs import find
 from benchmarks.sweep import PREFIX, sweep
 
 #: Seconds for one command; a boot under emulation on a busy host may take minutes.

@@ -17,8 +17,8 @@ import typer
 from typer.main import get_command
 
 from armvm import __version__
+from armvm.base.errors import ArmvmError
 from armvm.cli.app import app
-from armvm.errors import ArmvmError
 
 # A script's own folder is the first place that Python looks in; a test says so by itself.
 import hosts_page  # isort: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.paths import cache_dir
+from armvm.base.paths import cache_dir
 
 
 def busybox(architecture: str) -> Path:

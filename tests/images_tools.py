@@ -9,9 +9,9 @@ from pathlib import Path
 
 import requests
 
-from armvm import process
-from armvm.images.transport import Web
-from armvm.progress import Task
+from armvm.base import process
+from armvm.base.progress import Task
+from armvm.images.fetch.http import Web
 
 
 def direct() -> requests.Session:

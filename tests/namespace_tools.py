@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from armvm.usermode import interpreter
-from armvm.usermode.enter import header_of
+from armvm.usermode.programs import interpreter
+from armvm.usermode.rootfs.enter import header_of
 
 
 def qemu_user(architecture: str) -> Path:

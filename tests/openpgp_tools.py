@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from armvm import process
+from armvm.base import process
 from armvm.images.trust.openpgp import Key
 
 

@@ -11,7 +11,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import agreed, print_json, progress_for
 from armvm.cli.options import Json, Quiet
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,7 +64,7 @@ Flags = Annotated[
 def status(arches: SomeArches = None, json: Json = False) -> None:
     """Show which handlers there are, who registered them, and whether they can work."""
     from armvm.cli.binfmt_text import print_status
-    from armvm.provision.binfmt import status as look
+    from armvm.provision.binfmt.status import status as look
 
     found = look(arches or [])
     print_json(found) if json else print_status(found)
@@ -92,7 +92,7 @@ def explain(
 ) -> None:
     """Explain what a program is, which handler takes it and why, and what happens when it runs."""
     from armvm.cli.binfmt_text import print_explanation
-    from armvm.provision.binfmt_explain import explain as look
+    from armvm.provision.binfmt.explain import explain as look
 
     found = look(file, sysroot, os.environ)
     print_json(found) if json else print_explanation(found)
@@ -107,7 +107,7 @@ def conf(arch: Arch, flags: Flags = None, interpreter: Interpreter = None) -> No
 
     Magic and mask are those of Debian and QEMU. Nothing is changed.
     """
-    from armvm.provision.binfmt import conf as line
+    from armvm.provision.binfmt.status import conf as line
 
     program = str(interpreter) if interpreter else None
     print(
@@ -161,26 +161,26 @@ def register_(
     namespace, and its handlers are these alone: all that are registered on the host are hidden in
     it.
     """
-    from armvm.errors import UsageError
-    from armvm.provision import binfmt_change
+    from armvm.base.errors import UsageError
+    from armvm.provision.binfmt import register
 
     command = list(context.obj or [])
-    wanted = binfmt_change.wish(
+    wanted = register.wish(
         arches, program=interpreter, flags=flags, replace=replace, dynamic=dynamic
     )
     if user:
         shell = os.environ.get("SHELL") or "/bin/sh"
-        raise typer.Exit(binfmt_change.run_in_own(arches, wanted, command, shell))
+        raise typer.Exit(register.run_in_own(arches, wanted, command, shell))
     if command:
         raise UsageError("a command goes with --user", hint="without it, handlers are the host's")
-    for text in binfmt_change.register(arches, wanted, progress_for(quiet)):
+    for text in register.register(arches, wanted, progress_for(quiet)):
         print(text)
 
 
 @app.command(epilog="Example: sudo armvm binfmt unregister aarch64")
 def unregister(arches: Arches) -> None:
     """Take armvm's handlers back: the kernel's table and /etc/binfmt.d are as before them."""
-    from armvm.provision.binfmt_change import unregister as change
+    from armvm.provision.binfmt.register import unregister as change
 
     for text in change(arches):
         print(text)
@@ -192,7 +192,7 @@ def revert(arches: Arches) -> None:
 
     From the first that armvm registered, to what was there before armvm.
     """
-    from armvm.provision.binfmt_change import revert as change
+    from armvm.provision.binfmt.register import revert as change
 
     for text in change(arches):
         print(text)
@@ -208,7 +208,7 @@ def reset(
     Also those of other tools: a container's are gone for good, binfmt-support's come back with
     update-binfmts --enable or at the next boot. armvm's own are gone with their files.
     """
-    from armvm.provision.binfmt_change import reset as change
+    from armvm.provision.binfmt.register import reset as change
 
     question = "Remove all handlers of these architectures, of other tools too?"
     if not agreed(yes, question, "this removes handlers of other tools too"):
@@ -226,10 +226,10 @@ def test(arches: SomeArches = None, json: Json = False) -> None:
     that have a handler. Nothing is changed, and no root is needed. The exit code is 12 where
     something fails.
     """
+    from armvm.base.errors import CommandFailed
     from armvm.cli.binfmt_text import print_trials
-    from armvm.errors import CommandFailed
-    from armvm.provision.binfmt_test import all_work
-    from armvm.provision.binfmt_test import test as try_them
+    from armvm.provision.binfmt.trial import all_work
+    from armvm.provision.binfmt.trial import test as try_them
 
     found = try_them(arches or [])
     print_json(found) if json else print_trials(found)

@@ -24,7 +24,7 @@ _WIDEST = 100
 
 
 def print_status(found: dict[str, Any]) -> None:
-    """Print what `armvm.provision.binfmt.status` found."""
+    """Print what `armvm.provision.binfmt.status.status` found."""
     out = _console()
     if not found["mounted"]:
         _line(out, "binfmt_misc is not mounted: this host runs no programs of other architectures")
@@ -78,7 +78,7 @@ def _handler(out: Console, one: dict[str, Any]) -> None:
 
 
 def print_explanation(found: dict[str, Any]) -> None:
-    """Print what `armvm.provision.binfmt_explain.explain` found."""
+    """Print what `armvm.provision.binfmt.explain.explain` found."""
     out = _console()
     _line(out, found["path"], "bold")
     elf = found["elf"]
@@ -115,7 +115,7 @@ def print_explanation(found: dict[str, Any]) -> None:
 
 
 def print_trials(found: Sequence[dict[str, Any]]) -> None:
-    """Print what `armvm.provision.binfmt_test.test` found."""
+    """Print what `armvm.provision.binfmt.trial.test` found."""
     out = _console()
     for one in found:
         nobody = "the kernel itself" if one["native"] else "no handler"

@@ -9,10 +9,10 @@ import typer
 
 from armvm.cli.context import check_file, open_host, print_json, progress_for
 from armvm.cli.options import Connect, Json, OptionalName, Quiet
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 if TYPE_CHECKING:
-    from armvm.provision.boot_report import Report, Span
+    from armvm.provision.monitor.boot_report import Report, Span
 
 #: The colour of each kind of span.
 _STYLES = {"stage": "cyan", "unit": "green", "module": "blue", "mark": "magenta"}
@@ -59,9 +59,9 @@ def boot_report(
     of its golden's boot, and of how long making the clone took. A star marks the units that
     systemd had to wait for.
     """
-    from armvm.provision.boot_report import boot_report as ask
-    from armvm.provision.boot_report import shown_spans, write_picture
-    from armvm.provision.pick import pick
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.monitor.boot_report import boot_report as ask
+    from armvm.provision.monitor.boot_report import shown_spans, write_picture
 
     check_file(svg)
     report = ask(*pick(open_host(connect), name), progress_for(quiet))

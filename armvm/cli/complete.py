@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def _silently(look: Callable[[], list[str]], incomplete: str) -> list[str]:
-    from armvm.errors import ArmvmError
+    from armvm.base.errors import ArmvmError
 
     try:
         return [name for name in look() if name.startswith(incomplete)]
@@ -19,7 +19,7 @@ def machines(incomplete: str) -> list[str]:
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
-        from armvm.provision.access import machine_names
+        from armvm.provision.connect import machine_names
 
         return machine_names(open_host(None))
 
@@ -36,7 +36,7 @@ def goldens(incomplete: str) -> list[str]:
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
-        from armvm.provision.goldens import names
+        from armvm.provision.golden.goldens import names
 
         return names(open_host(None))
 
@@ -48,7 +48,7 @@ def networks(incomplete: str) -> list[str]:
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
-        from armvm.provision.access import network_names
+        from armvm.provision.connect import network_names
 
         return ["user", *network_names(open_host(None))]
 
@@ -59,7 +59,7 @@ def images(incomplete: str) -> list[str]:
     """Complete image references: the catalogs' usual ones, and what is cached."""
 
     def look() -> list[str]:
-        from armvm.provision.image_list import known_references
+        from armvm.provision.image.list_ import known_references
 
         return known_references()
 
@@ -68,21 +68,21 @@ def images(incomplete: str) -> list[str]:
 
 def presets(incomplete: str) -> list[str]:
     """Complete presets' names."""
-    from armvm.spec.presets import preset_names
+    from armvm.settings.presets import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 def verify(incomplete: str) -> list[str]:
     """Complete what may have to vouch for an image."""
-    from armvm.spec.verify import Verify
+    from armvm.settings.verify import Verify
 
     return [one.value for one in Verify if one.value.startswith(incomplete)]
 
 
 def recipes(incomplete: str) -> list[str]:
     """Complete the names of the images that can be built."""
-    from armvm.provision.local_images import usual_references
+    from armvm.provision.image.local import usual_references
 
     names = [one.removeprefix("local:") for one in usual_references()]
     return [name for name in names if name.startswith(incomplete)]
@@ -90,14 +90,14 @@ def recipes(incomplete: str) -> list[str]:
 
 def kernels(incomplete: str) -> list[str]:
     """Complete the kernels that a built image can have."""
-    from armvm.provision.local_images import kernels as known
+    from armvm.provision.image.local import kernels as known
 
     return [name for name in known() if name.startswith(incomplete)]
 
 
 def topics(incomplete: str) -> list[str]:
     """Complete what can be explained."""
-    from armvm.provision.pages import topics as all_topics
+    from armvm.provision.inspect.pages import topics as all_topics
 
     return [one for one in all_topics() if one.startswith(incomplete)]
 
@@ -107,7 +107,7 @@ def snapshots(incomplete: str) -> list[str]:
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
-        from armvm.provision.access import snapshot_names
+        from armvm.provision.connect import snapshot_names
 
         return snapshot_names(open_host(None))
 
@@ -116,6 +116,6 @@ def snapshots(incomplete: str) -> list[str]:
 
 def architectures(incomplete: str) -> list[str]:
     """Complete the architectures that there are binfmt handlers for."""
-    from armvm.provision.binfmt import architecture_names
+    from armvm.provision.binfmt.status import architecture_names
 
     return [name for name in architecture_names() if name.startswith(incomplete)]

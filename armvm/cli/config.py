@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from armvm.base.errors import ArmvmError
 from armvm.cli import complete
 from armvm.cli.context import print_json, print_rows
 from armvm.cli.options import Json
-from armvm.errors import ArmvmError
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,8 +40,8 @@ def show(
     The strongest first: a command's own flag, an ARMVM_* variable, your config.toml,
     /etc/armvm/config.toml, the preset, what is built in.
     """
-    from armvm.paths import config_files
-    from armvm.provision.configuration import MEANING, values
+    from armvm.base.paths import config_files
+    from armvm.provision.inspect.config import MEANING, values
 
     found = values(os.environ, config_files(), preset)
     if json:
@@ -62,7 +62,7 @@ def path(
     json: Json = False,
 ) -> None:
     """Print the path of your configuration file, whether it exists or not."""
-    from armvm.paths import config_files
+    from armvm.base.paths import config_files
 
     files = config_files() if everything else config_files()[:1]
     if json:
@@ -84,8 +84,8 @@ def check(
     ] = None,
 ) -> None:
     """Check a configuration file: every key and value, also those that something overrides."""
-    from armvm.paths import config_files
-    from armvm.provision.configuration import check as check_file
+    from armvm.base.paths import config_files
+    from armvm.provision.inspect.config import check as check_file
 
     files = [one for one in config_files() if one.exists()] if file is None else [file]
     if not files:
@@ -102,9 +102,9 @@ def edit() -> None:
     You edit a draft, which takes the file's place once it is sound. While it is not, you are told
     what is wrong and where, and can edit on; the draft is kept if you do not.
     """
-    from armvm.cli.run import report
-    from armvm.paths import config_files
-    from armvm.provision.config_edit import edit as edit_file
+    from armvm.base.paths import config_files
+    from armvm.cli.main import report
+    from armvm.provision.inspect.config_edit import edit as edit_file
 
     def again(error: ArmvmError) -> bool:
         if not sys.stdin.isatty():
@@ -117,7 +117,7 @@ def edit() -> None:
 
 
 def _text(key: str, value: object) -> str:
-    from armvm.spec.size import size_label
+    from armvm.settings.size import size_label
 
     if key == "disk" and isinstance(value, int):
         return size_label(value)

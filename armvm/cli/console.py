@@ -54,7 +54,7 @@ def console(
     for two seconds. The exit code is 0 when you leave, 5 when somebody else has the console or
     takes it over, 10 when the machine does not run or stops before a pipe was sent to its end.
     """
-    from armvm.provision.console import Terms, open_console
+    from armvm.provision.access.console import Terms, open_console
 
     open_console(
         connect,

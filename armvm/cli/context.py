@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from armvm.progress import Live, Plain, Progress, Quiet, size_text
+from armvm.base.progress import Live, Plain, Progress, Quiet, size_text
 
 if TYPE_CHECKING:
-    from armvm.provision.create import Where
-    from armvm.provision.warm import Warm
-    from armvm.spec.verify import Verify
+    from armvm.provision.golden.choose import Warm
+    from armvm.provision.machine.create import Where
+    from armvm.settings.verify import Verify
 
 
 def progress_for(quiet: bool) -> Progress:
@@ -43,7 +43,7 @@ def left_running(names: Sequence[str]) -> Iterator[None]:
 
 def standard_output(what: str, *, json: bool = False) -> BinaryIO:
     """Return standard output for the bytes of *what*. Raises UsageError on a terminal."""
-    from armvm.errors import UsageError
+    from armvm.base.errors import UsageError
 
     if json:
         raise UsageError(f"--json and {what} cannot both go to standard output")
@@ -54,7 +54,7 @@ def standard_output(what: str, *, json: bool = False) -> BinaryIO:
 
 def check_file(path: Path | None) -> None:
     """Refuse ``-``, which means standard output elsewhere, where only a file can be written."""
-    from armvm.errors import UsageError
+    from armvm.base.errors import UsageError
 
     if path is not None and str(path) == "-":
         raise UsageError(
@@ -65,22 +65,22 @@ def check_file(path: Path | None) -> None:
 
 def open_host(connect: str | None) -> Any:
     """Open the connection to libvirt."""
-    from armvm.provision.access import connect as open_connection
+    from armvm.provision.connect import connect as open_connection
 
     return open_connection(connect)
 
 
 def open_where(connect: str | None, pool: str | None, verify: Verify | None = None) -> Where:
     """Open the connection and look at the host, for commands that make machines."""
-    from armvm.provision.access import where
+    from armvm.provision.connect import where
 
     return where(connect, pool, verify)
 
 
 def verify_policy(asked: str | None) -> Verify | None:
     """Return what --verify, environment and configuration say must vouch for an image."""
-    from armvm.paths import config_files
-    from armvm.spec.verify import policy
+    from armvm.base.paths import config_files
+    from armvm.settings.verify import policy
 
     return policy(asked, os.environ, config_files())
 
@@ -98,8 +98,8 @@ def base_for(where: Where, name: str | None, pool: str | None) -> Base:
     """Look up the golden asked for; without a ``--pool``, its pool is used. Raises NotFound."""
     if name is None:
         return Base(where=where)
-    from armvm.provision.goldens import find
-    from armvm.provision.warm import settings_of
+    from armvm.provision.golden.choose import settings_of
+    from armvm.provision.golden.goldens import find
 
     golden = find(where, name)
     if pool is None:
@@ -109,9 +109,9 @@ def base_for(where: Where, name: str | None, pool: str | None) -> Base:
 
 def wish_for(golden: str | None, cold: bool) -> Warm:
     """Return what flags, environment and configuration say about goldens."""
-    from armvm.paths import config_files
-    from armvm.provision.warm import wish_for as combine
-    from armvm.spec.warm import policy
+    from armvm.base.paths import config_files
+    from armvm.provision.golden.choose import wish_for as combine
+    from armvm.settings.warm import policy
 
     return combine(golden, cold=cold, policy=policy(os.environ, config_files()))
 
@@ -123,7 +123,7 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
     """
     import typer
 
-    from armvm.errors import UsageError
+    from armvm.base.errors import UsageError
 
     if yes:
         return True
@@ -142,7 +142,7 @@ def each(
 
     The first failure is raised at the end, and the others are told.
     """
-    from armvm.errors import ArmvmError
+    from armvm.base.errors import ArmvmError
 
     failures: list[ArmvmError] = []
     for domain, instance in machines:

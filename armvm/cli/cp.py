@@ -46,8 +46,8 @@ def cp(
     without patterns; a file of this host with a colon in its name is written ./NAME. Symbolic
     links are followed.
     """
-    from armvm.provision.copy import copy, read_copy
-    from armvm.provision.pick import pick
+    from armvm.provision.access.cp import copy, read_copy
+    from armvm.provision.machine.pick import pick
 
     wanted = read_copy(paths)
     domain, instance = pick(open_host(connect), wanted.machine)

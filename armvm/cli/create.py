@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from armvm.base.errors import UsageError
 from armvm.cli.context import (
     base_for,
     open_host,
@@ -29,11 +30,10 @@ from armvm.cli.options import (
     VerifyImage,
     with_machine_options,
 )
-from armvm.errors import UsageError
 
 if TYPE_CHECKING:
-    from armvm.provision.launch import Created
-    from armvm.provision.plan import CreatePlan
+    from armvm.provision.launch.launch import Created
+    from armvm.provision.machine.plan import CreatePlan
 
 
 def register(app: typer.Typer) -> None:
@@ -108,9 +108,9 @@ def create(
     Of several (--count), those that are ready stay when a later one fails or Ctrl-C ends it all.
     Cold ones boot as many at a time as the host has CPUs.
     """
-    from armvm.provision.auto_golden import bake_after
-    from armvm.provision.launch import launch
-    from armvm.provision.many import free_names, launch_all, plans, tell_leftovers
+    from armvm.provision.launch.auto_golden import bake_after
+    from armvm.provision.launch.launch import launch
+    from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers
 
     wish = wish_for(golden, cold)
     progress = progress_for(quiet)
@@ -187,8 +187,8 @@ def _show(summaries: list[dict[str, Any]], json: bool, *, listed: bool) -> None:
 
 def _facts(created: Created, connect: str | None) -> dict[str, Any]:
     """Return all that is known of a machine that was made, and how long it took."""
-    from armvm.provision.machines import describe
-    from armvm.provision.pick import pick
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.machines import describe
 
     ready = created.ready
     facts = describe(*pick(open_host(connect), created.instance.name))

@@ -38,11 +38,11 @@ def docker_context(
     The machine needs docker (--preset docker). docker connects by ssh, by what 'armvm ssh-config
     --install' writes for the machine, so that addresses and ports may change.
     """
-    from armvm.errors import UsageError
-    from armvm.paths import ssh_home
-    from armvm.provision import docker_context as contexts
-    from armvm.provision.pick import pick
-    from armvm.spec.names import check_machine_name
+    from armvm.base.errors import UsageError
+    from armvm.base.paths import ssh_home
+    from armvm.provision.access import docker_context as contexts
+    from armvm.provision.machine.pick import pick
+    from armvm.settings.names import check_machine_name
 
     if remove:
         if use or name is None:

@@ -20,8 +20,8 @@ def doctor(connect: Connect = None, pool: PoolName = None, json: Json = False) -
 
     Exit code 6 when something needed is missing.
     """
-    from armvm.errors import HostError
-    from armvm.provision.doctor import diagnose
+    from armvm.base.errors import HostError
+    from armvm.provision.inspect.doctor import diagnose
 
     checks = diagnose(connect, pool)
     if json:

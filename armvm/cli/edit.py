@@ -7,9 +7,9 @@ from pathlib import Path
 
 import typer
 
+from armvm.base.errors import ArmvmError
 from armvm.cli.context import open_host
 from armvm.cli.options import Connect, OptionalName
-from armvm.errors import ArmvmError
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +27,8 @@ def edit(name: OptionalName = None, connect: Connect = None) -> None:
     is not taken, it can be edited again; the file is kept until it is taken. What is changed takes
     effect at the next start.
     """
-    from armvm.provision.edit import begin, run_editor, take
-    from armvm.provision.pick import pick
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.edit import begin, run_editor, take
 
     connection = open_host(connect)
     domain, instance = pick(connection, name)
@@ -59,7 +59,7 @@ def edit(name: OptionalName = None, connect: Connect = None) -> None:
 
 def _again(error: ArmvmError, path: Path) -> bool:
     """Show an error, and ask whether to go back to the editor; not where nobody can answer."""
-    from armvm.cli.run import report
+    from armvm.cli.main import report
 
     if not sys.stdin.isatty():
         return False

@@ -10,7 +10,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import progress_for
 from armvm.cli.options import Quiet
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 
 def register(app: typer.Typer) -> None:
@@ -71,8 +71,8 @@ def emulate(
     its own (128 + n for signal n). A dynamic program needs libraries: --sysroot or --image. Other
     foreign programs that it starts need a binfmt handler.
     """
-    from armvm.errors import UsageError
-    from armvm.provision.emulate import emulate as run
+    from armvm.base.errors import UsageError
+    from armvm.provision.rootfs.emulate import emulate as run
 
     if sysroot is not None and image is not None:
         raise UsageError("--sysroot and --image both say where libraries are", hint="leave one out")

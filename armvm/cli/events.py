@@ -13,7 +13,7 @@ from armvm.cli import complete
 from armvm.cli.options import Connect
 
 if TYPE_CHECKING:
-    from armvm.provision.events import Event
+    from armvm.provision.monitor.events import Event
 
 
 def register(app: typer.Typer) -> None:
@@ -55,10 +55,10 @@ def events(
     ] = False,
 ) -> None:
     """Print what happens to machines as libvirt tells it, a line each, until Ctrl-C."""
-    from armvm.cli.run import Interrupted
-    from armvm.provision.events import connect as connect_listening
-    from armvm.provision.events import follow
-    from armvm.spec.names import check_machine_name, shown
+    from armvm.cli.main import Interrupted
+    from armvm.provision.monitor.events import connect as connect_listening
+    from armvm.provision.monitor.events import follow
+    from armvm.settings.names import check_machine_name, shown
 
     def tell(event: Event) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.time))

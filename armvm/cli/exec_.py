@@ -53,9 +53,9 @@ def exec_(
     and 'armvm cp' are quicker. Ctrl-C ends the command. There is no terminal for it: 'armvm
     console' is one.
     """
-    from armvm.errors import UsageError
-    from armvm.provision.execute import execute, execute_and_keep
-    from armvm.provision.pick import pick
+    from armvm.base.errors import UsageError
+    from armvm.provision.access.exec_ import execute, execute_and_keep
+    from armvm.provision.machine.pick import pick
 
     command = context.obj or []
     if not command:

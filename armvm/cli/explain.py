@@ -13,7 +13,7 @@ from armvm.cli.context import open_host, print_fields, print_json
 from armvm.cli.options import Connect, Json
 
 if TYPE_CHECKING:
-    from armvm.provision.explain import Explanation, Part
+    from armvm.provision.inspect.explain import Explanation, Part
 
 _WIDEST = 100
 _EXAMPLES = """Examples:
@@ -55,9 +55,9 @@ def explain(
     With a machine's name, its own values stand with the words, and what does not go for it is
     left out. Secrets in its seed are not shown.
     """
-    from armvm.provision.explain import explain as explain_topic
-    from armvm.provision.explain import explain_machine
-    from armvm.provision.pick import pick
+    from armvm.provision.inspect.explain import explain as explain_topic
+    from armvm.provision.inspect.explain import explain_machine
+    from armvm.provision.machine.pick import pick
 
     told = explain_topic(topic)  # a wrong topic is told before a wrong machine
     if name is not None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from armvm.base.progress import size_text
 from armvm.cli import complete
 from armvm.cli.context import (
     agreed,
@@ -32,7 +33,6 @@ from armvm.cli.options import (
     VerifyImage,
     with_machine_options,
 )
-from armvm.progress import size_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -102,8 +102,8 @@ def create(
     One made from a machine (--from) serves 'armvm create --from' only. The machine stays as it
     is; its files are in every clone, also secrets that lie in them.
     """
-    from armvm.provision.goldens import create as create_golden
-    from armvm.provision.goldens import describe, free_name
+    from armvm.provision.golden.goldens import describe, free_name
+    from armvm.provision.launch.bake import create as create_golden
 
     where = open_where(connect, pool, verify_policy(verify))
     progress = progress_for(quiet)
@@ -112,7 +112,7 @@ def create(
         return golden or free_name(where.connection)
 
     if machine_name is not None:
-        from armvm.provision.golden_from import create_from, find_original, settings_of
+        from armvm.provision.golden.from_machine import create_from, find_original, settings_of
 
         original = find_original(where, machine_name)
         machine = request(name, (f"the machine {machine_name}", settings_of(original)))
@@ -143,7 +143,7 @@ def create(
 @app.command("list", epilog="Example: armvm golden list --json")
 def list_(connect: Connect = None, json: Json = False) -> None:
     """List the goldens, and whether they still serve."""
-    from armvm.provision.goldens import descriptions
+    from armvm.provision.golden.goldens import descriptions
 
     found = descriptions(open_where(connect, None))
     if json:
@@ -171,7 +171,7 @@ def list_(connect: Connect = None, json: Json = False) -> None:
 @app.command(epilog="Example: armvm golden show ci --json")
 def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
     """Show what a golden was made from and with."""
-    from armvm.provision.goldens import describe, find
+    from armvm.provision.golden.goldens import describe, find
 
     where = open_where(connect, None)
     facts = describe(where, find(where, name))
@@ -194,7 +194,7 @@ def _with_dates(text: str) -> str:
 @app.command(epilog="Example: armvm golden verify ci")
 def verify(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
     """Look whether a golden is whole, and still serves on this host."""
-    from armvm.provision.goldens import verify as verify_golden
+    from armvm.provision.golden.goldens import verify as verify_golden
 
     facts = verify_golden(open_where(connect, None), name)
     if json:
@@ -222,9 +222,9 @@ def delete(
 
     A failure or Ctrl-C while disks are moved leaves the golden there, and every machine working.
     """
-    from armvm.provision.flatten import flatten as flatten_clones
-    from armvm.provision.goldens import assert_there
-    from armvm.provision.goldens import delete as delete_golden
+    from armvm.provision.golden.flatten import flatten as flatten_clones
+    from armvm.provision.golden.goldens import assert_there
+    from armvm.provision.golden.goldens import delete as delete_golden
 
     connection = open_host(connect)
     assert_there(connection, name)

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from armvm.base.progress import size_text
 from armvm.cli import complete, image_build, image_care, image_list
 from armvm.cli.context import open_host, print_json, progress_for, verify_policy
 from armvm.cli.options import Connect, Json, PoolName, Quiet, References, VerifyImage
-from armvm.progress import size_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,13 +41,13 @@ def pull(
 
     A fetch that was cut off, or ended by Ctrl-C, goes on where it was.
     """
-    from armvm.errors import UsageError
-    from armvm.provision.images import locate, obtain, words_for
+    from armvm.base.errors import UsageError
+    from armvm.provision.image.find import locate, obtain, words_for
 
     progress, policy = progress_for(quiet), verify_policy(verify)
     wanted = list(references or [])
     if all_lts:
-        from armvm.provision.image_care import lts_references
+        from armvm.provision.image.care import lts_references
 
         wanted += [one for one in lts_references(progress) if one not in wanted]
     if not wanted:
@@ -86,9 +86,9 @@ def rm(
     json: Json = False,
 ) -> None:
     """Remove an image from the cache, and its base from the pool unless a machine stands on it."""
-    from armvm.errors import ConnectFailed, PermissionDenied
-    from armvm.provision.access import pool_name
-    from armvm.provision.images import remove
+    from armvm.base.errors import ConnectFailed, PermissionDenied
+    from armvm.provision.connect import pool_name
+    from armvm.provision.image.find import remove
 
     try:
         connection = open_host(connect)

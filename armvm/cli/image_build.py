@@ -10,7 +10,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import check_file, print_json, progress_for
 from armvm.cli.options import Archive, Json, Packages, Quiet
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 
 def build(
@@ -80,8 +80,8 @@ def build(
     What is asked for is in the image's name, local:debian-13-generic+docker.io, by which
     --image then finds it, and builds it where it is not cached.
     """
-    from armvm.provision.local_images import build_local
-    from armvm.provision.recipe import made
+    from armvm.provision.image.local import build_local
+    from armvm.provision.image.recipe import made
 
     check_file(output)
     wanted = made(name, packages=tuple(packages or ()), kernel=kernel, size=size, mirror=mirror)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from armvm.base.progress import size_text
 from armvm.cli import complete
 from armvm.cli.context import check_file, open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Quiet, References
-from armvm.progress import size_text
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, only.")]
 
@@ -36,9 +36,9 @@ def prune(
 
     Images go only with --older-than and --unused; with both, those of which both hold.
     """
-    from armvm.provision.access import pool_name
-    from armvm.provision.image_care import prune as prune_images
-    from armvm.spec.age import parse_age
+    from armvm.provision.connect import pool_name
+    from armvm.provision.image.care import prune as prune_images
+    from armvm.settings.age import parse_age
 
     age = None if older_than is None else parse_age(older_than, what="--older-than")
     connection = open_host(connect) if unused else None
@@ -64,8 +64,8 @@ def verify(references: References = None, json: Json = False, quiet: Quiet = Fal
 
     Ends with 8 when one is not what it was.
     """
-    from armvm.errors import DigestMismatch
-    from armvm.provision.image_care import verify as verify_images
+    from armvm.base.errors import DigestMismatch
+    from armvm.provision.image.care import verify as verify_images
 
     found = verify_images(references or [], progress_for(quiet))
     if json:
@@ -103,7 +103,7 @@ def import_(
     It is looked at like one from a stranger: whatever would open other files is refused. Then
     armvm create --image local:NAME makes machines of it.
     """
-    from armvm.provision.image_care import import_image
+    from armvm.provision.image.care import import_image
 
     entry = import_image(file, name, sha256=sha256, force=force, progress=progress_for(quiet))
     if json:
@@ -131,7 +131,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Copy a cached image to a file, for other hosts and tools."""
-    from armvm.provision.image_care import export_image
+    from armvm.provision.image.care import export_image
 
     check_file(file)
     entry, target, shared = export_image(reference, file, force=force)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from armvm.base.progress import size_text
 from armvm.cli.context import open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Quiet
-from armvm.progress import size_text
 
 #: The units that an age is told in: seconds in one, and its name.
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -46,18 +46,18 @@ def list_(
     quiet: Quiet = False,
 ) -> None:
     """List the images in the cache and who uses them, or what the catalogs offer."""
-    from armvm.errors import UsageError
+    from armvm.base.errors import UsageError
 
     if every and not remote:
         raise UsageError("--all goes with --remote: everything that is cached is listed anyway")
     if remote:
-        from armvm.provision.image_list import on_offer
+        from armvm.provision.image.list_ import on_offer
 
         offers = on_offer(catalog or [], progress_for(quiet), every=every)
         print_json(offers) if json else _print_offers(offers)
         return
-    from armvm.provision.access import pool_name
-    from armvm.provision.image_list import in_cache
+    from armvm.provision.connect import pool_name
+    from armvm.provision.image.list_ import in_cache
 
     found = in_cache(catalog or [], _connection(connect), pool_name(pool))
     print_json(found) if json else _print_cached(found)
@@ -65,7 +65,7 @@ def list_(
 
 def _connection(connect: str | None) -> Any:
     """Open libvirt; None where it does not answer and was not asked for: the cache needs none."""
-    from armvm.errors import ConnectFailed, PermissionDenied
+    from armvm.base.errors import ConnectFailed, PermissionDenied
 
     try:
         return open_host(connect)

@@ -19,8 +19,8 @@ def ip(name: OptionalName = None, connect: Connect = None, json: Json = False) -
     With user networking the guest's own address is nobody else's: what is printed are the host's
     addresses and ports that lead to it, ssh's first. --json tells both.
     """
-    from armvm.provision.forwards import addresses, reachable
-    from armvm.provision.pick import pick
+    from armvm.provision.access.forward import addresses, reachable
+    from armvm.provision.machine.pick import pick
 
     connection = open_host(connect)
     facts = addresses(connection, *pick(connection, name))

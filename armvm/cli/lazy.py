@@ -17,43 +17,17 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_command_name, get_group_from_info
 from typer.models import CommandInfo, TyperInfo
 
-#: Every command of armvm: its module in armvm.cli, in the order of the help.
-MODULES: Mapping[str, str] = {
-    "create": "create",
-    **dict.fromkeys(("list", "show", "start", "stop"), "machines"),
-    **dict.fromkeys(("restart", "suspend", "resume"), "power"),
-    **dict.fromkeys(("delete", "wait"), "machines"),
-    "autostart": "power",
-    "resize": "resize",
-    "edit": "edit",
-    "snapshot": "snapshot",
-    **dict.fromkeys(("rename", "clone"), "rename"),
-    "boot-report": "boot_report",
-    "events": "events",
-    "top": "top",
-    "run": "throwaway",
-    "ssh": "login",
-    "console": "console",
-    "exec": "exec_",
-    "cp": "cp",
-    **dict.fromkeys(("mount", "umount"), "mounts"),
-    "logs": "logs",
-    "screenshot": "screenshot",
-    "ip": "ip",
-    "forward": "forwards",
-    **dict.fromkeys(("ssh-config", "proxy"), "ssh_config"),
-    "docker-context": "docker_context",
-    "golden": "golden",
-    "image": "image",
-    "emulate": "emulate",
-    "rootfs": "rootfs",
-    "xml": "files",
-    "seed": "files",
-    "binfmt": "binfmt",
-    "explain": "explain",
-    "config": "config",
-    "doctor": "doctor",
-}
+#: Every command of armvm, in the order of the help.
+COMMANDS = tuple(
+    """
+    create list show start stop restart suspend resume delete wait autostart resize edit snapshot
+    rename clone boot-report events top run ssh console exec cp mount umount logs screenshot ip
+    forward ssh-config proxy docker-context golden image emulate rootfs xml seed binfmt explain
+    config doctor
+    """.split()
+)
+#: The commands whose module in armvm.cli has another name than the command.
+_MODULES: Mapping[str, str] = {"exec": "exec_", "list": "list_", "umount": "mount"}
 
 
 #: What other tools call our commands, in armvm and in its groups: understood, and in no list.
@@ -101,16 +75,16 @@ class WholeGroup(TyperGroup):
 
 
 class LazyGroup(TyperGroup):
-    """The group of `MODULES`. Its ``commands`` hold only what was asked for."""
+    """The group of `COMMANDS`. Its ``commands`` hold only what was asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return the commands' names, in the order of the help."""
-        return list(MODULES)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """Return a command, built now if it was not yet; None where there is none."""
-        cmd_name = plain_name(cmd_name, MODULES)
-        if cmd_name in MODULES and cmd_name not in self.commands:
+        cmd_name = plain_name(cmd_name, COMMANDS)
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
             found = _registered(cmd_name)
             if isinstance(found, CommandInfo):
                 self.commands[cmd_name] = get_command_from_info(found, **_PLAIN)
@@ -123,8 +97,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that *args* begin with; for a wrong name, the alike are named."""
-        if args and plain_name(args[0], MODULES) not in MODULES:
-            for name in MODULES:
+        if args and plain_name(args[0], COMMANDS) not in COMMANDS:
+            for name in COMMANDS:
                 self.get_command(ctx, name)
         return super().resolve_command(ctx, args)
 
@@ -140,7 +114,7 @@ class LazyGroup(TyperGroup):
 
 def summaries() -> Iterator[Summary]:
     """Yield every command's line in the help; none of them is built."""
-    for name in MODULES:
+    for name in COMMANDS:
         found = _registered(name)
         if isinstance(found, CommandInfo):
             text, heading = getdoc(found.callback) or "", found.rich_help_panel
@@ -156,7 +130,7 @@ def _first(text: str | None) -> str:
 
 def _registered(name: str) -> CommandInfo | typer.Typer:
     """Return what a command's module has to say of it: the command, or a group of its own."""
-    module = import_module(f"armvm.cli.{MODULES[name]}")
+    module = import_module(f"armvm.cli.{_MODULES.get(name, name.replace('-', '_'))}")
     if not hasattr(module, "register"):
         group: typer.Typer = module.app
         return group

@@ -43,8 +43,8 @@ def logs(
     Escape sequences are left out; on a terminal, colours stay. --raw leaves nothing out, which
     lets a guest do to your terminal what its programs please.
     """
-    from armvm.provision.logs import Wish, read_log
-    from armvm.provision.pick import pick
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.monitor.logs import Wish, read_log
 
     connection = open_host(connect)
     domain, instance = pick(connection, name, unfinished=True)

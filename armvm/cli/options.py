@@ -12,8 +12,8 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.request import machine_of
-from armvm.spec.files import given_path
-from armvm.spec.machine import Machine
+from armvm.settings.machine import Machine
+from armvm.settings.user_path import given_path
 
 Connect = Annotated[
     str | None,

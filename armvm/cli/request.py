@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from armvm.spec.machine import Machine
+from armvm.settings.machine import Machine
 
 
 def machine_of(
@@ -16,13 +16,13 @@ def machine_of(
     base: tuple[str, dict[str, Any]] | None = None,
 ) -> Machine:
     """Make the Machine from flags, environment, configuration files, preset and built-ins."""
-    from armvm.paths import config_files
-    from armvm.provision.credentials import login_keys
-    from armvm.provision.user_data import read_files
-    from armvm.spec.configfile import file_layer
-    from armvm.spec.layers import KEYS, Layer, environment_layer, resolve
-    from armvm.spec.names import check_new_name
-    from armvm.spec.presets import preset_layer
+    from armvm.base.paths import config_files
+    from armvm.provision.machine.credentials import login_keys
+    from armvm.provision.machine.user_data import read_files
+    from armvm.settings.config_file import file_layer
+    from armvm.settings.layers import KEYS, Layer, environment_layer, resolve
+    from armvm.settings.names import check_new_name
+    from armvm.settings.presets import preset_layer
 
     _check_standard_input(chosen)
     if chosen["name"] is not None:
@@ -65,7 +65,7 @@ def machine_of(
 
 
 def _check_standard_input(chosen: dict[str, Any]) -> None:
-    from armvm.errors import UsageError
+    from armvm.base.errors import UsageError
 
     asked = [path for path in chosen["user_data"] or () if str(path) == "-"]
     if len(asked) > 1:
@@ -81,8 +81,8 @@ def _ask_password() -> str:
     """Return the hash of a password from a prompt (asked twice), or of standard input's line."""
     import getpass
 
-    from armvm.errors import ConfigError
-    from armvm.provision.credentials import hash_password
+    from armvm.base.errors import ConfigError
+    from armvm.provision.machine.credentials import hash_password
 
     if not sys.stdin.isatty():
         try:

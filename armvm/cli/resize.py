@@ -40,10 +40,10 @@ def resize(
     changes at once where the guest has it (less than it was started with); more memory, and
     vCPUs, take effect at the next start: QEMU's ARM64 machine has no slots for either.
     """
-    from armvm.progress import size_text
-    from armvm.provision.pick import pick
-    from armvm.provision.resize import resize as resize_machine
-    from armvm.spec.size import parse_disk, parse_memory
+    from armvm.base.progress import size_text
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.resize import resize as resize_machine
+    from armvm.settings.size import parse_disk, parse_memory
 
     connection = open_host(connect)
     done = resize_machine(

@@ -11,7 +11,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import check_file, print_json, progress_for, standard_output
 from armvm.cli.options import Archive, Json, Packages, Quiet
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,8 +86,8 @@ def create(
     to the ids that /etc/subuid lends him, which 'rootfs enter' and the others use too. A failure
     leaves nothing behind.
     """
-    from armvm.provision import rootfs_create
-    from armvm.provision.rootfs_place import removal
+    from armvm.provision.rootfs import create as rootfs_create
+    from armvm.provision.rootfs.place import removal
 
     asked = rootfs_create.wanted(
         image,
@@ -133,7 +133,7 @@ def enter(context: typer.Context, directory: Root) -> None:
     (128 + n for signal n). As root it is no jail: what runs in there is root. An ordinary user is
     root in a user namespace only.
     """
-    from armvm.provision.rootfs_enter import enter as enter_rootfs
+    from armvm.provision.rootfs.enter import enter as enter_rootfs
 
     raise typer.Exit(enter_rootfs(directory, context.obj or []))
 
@@ -184,7 +184,7 @@ def to_image(
     DIR stays as it is. It needs what 'rootfs create --bootable' installs: kernel, initramfs, boot
     loader, systemd, cloud-init, ssh server; what is missing is said.
     """
-    from armvm.provision import rootfs_image
+    from armvm.provision.rootfs import to_image as rootfs_image
 
     check_file(output)
     made = rootfs_image.to_image(
@@ -231,7 +231,7 @@ def to_tar(
     With owners as numbers, extended attributes, and the files always in the same order; without
     sockets and device files.
     """
-    from armvm.provision.rootfs_tar import to_tar as archive
+    from armvm.provision.rootfs.to_tar import to_tar as archive
 
     if output == "-":
         standard_output("an archive")

@@ -9,7 +9,7 @@ import typer
 
 from armvm.cli.context import check_file, open_host, print_json
 from armvm.cli.options import Connect, Json, Name
-from armvm.spec.files import given_path
+from armvm.settings.user_path import given_path
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +32,8 @@ def screenshot(
     json: Json = False,
 ) -> None:
     """Write what a machine's screen shows to a PNG file. A headless machine has none."""
-    from armvm.provision.pick import pick
-    from armvm.provision.screenshot import screenshot as take
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.monitor.screenshot import screenshot as take
 
     check_file(file)
     connection = open_host(connect)

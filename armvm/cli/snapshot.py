@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from armvm.base.progress import size_text
 from armvm.cli import complete
 from armvm.cli.context import agreed, open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, Name, OptionalName, Quiet
-from armvm.progress import size_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,9 +44,9 @@ def create(
     by the guest agent; without an agent the snapshot is as after a power cut. virsh knows none of
     these: libvirt takes no snapshots beside UEFI firmware that it could go back to.
     """
-    from armvm.provision.pick import pick
-    from armvm.provision.snapshots import create as create_snapshot
-    from armvm.provision.snapshots import describe
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.snapshot import create as create_snapshot
+    from armvm.provision.manage.snapshot import describe
 
     connection = open_host(connect)
     made = create_snapshot(connection, *pick(connection, name), snapshot, progress_for(quiet))
@@ -60,8 +60,8 @@ def create(
 @app.command("list", epilog="Example: armvm snapshot list arm64-01 --json")
 def list_(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
     """List a machine's snapshots, the oldest first."""
-    from armvm.provision.pick import pick
-    from armvm.provision.snapshots import describe
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.snapshot import describe
 
     connection = open_host(connect)
     _, instance = pick(connection, name)
@@ -97,9 +97,9 @@ def revert(
     vCPUs, memory and UEFI variables stay as they are; a disk that has grown since is as small as
     it was. The snapshot stays.
     """
-    from armvm.provision.pick import pick
-    from armvm.provision.snapshots import find
-    from armvm.provision.snapshots import revert as revert_snapshot
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.snapshot import find
+    from armvm.provision.manage.snapshot import revert as revert_snapshot
 
     connection = open_host(connect)
     domain, instance = pick(connection, name)
@@ -118,9 +118,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a snapshot; the machine's disk stays as it is, and it may run."""
-    from armvm.provision.pick import pick
-    from armvm.provision.snapshots import delete as delete_snapshot
-    from armvm.provision.snapshots import find
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.snapshot import delete as delete_snapshot
+    from armvm.provision.manage.snapshot import find
 
     connection = open_host(connect)
     domain, instance = pick(connection, name)

@@ -1,4 +1,4 @@
-"""``ssh-config`` and ``proxy``: machines as hosts of the user's own ssh."""
+"""``ssh-config``: makes machines known to the user's own ssh."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import open_host, print_json
-from armvm.cli.options import Connect, Json, OptionalName, Timeout
+from armvm.cli.options import Connect, Json
 
 
 def register(app: typer.Typer) -> None:
-    """Add this file's commands."""
+    """Add the command."""
     app.command(
         "ssh-config",
         rich_help_panel="Login",
@@ -22,10 +22,6 @@ def register(app: typer.Typer) -> None:
         "  armvm ssh-config arm64-01 > config && rsync -e 'ssh -F config' -a src arm64-01:\n\n"
         "  armvm ssh-config --remove",
     )(ssh_config)
-    app.command(
-        rich_help_panel="Login",
-        epilog="Example:\n\n  ssh -o ProxyCommand='armvm proxy arm64-01' debian@arm64-01",
-    )(proxy)
 
 
 def ssh_config(
@@ -57,9 +53,9 @@ def ssh_config(
     password database names, whatever HOME is. ssh then asks 'armvm proxy' for the way each time,
     so that addresses and ports may change, and takes no host key but the machine's own.
     """
-    from armvm.errors import UsageError
-    from armvm.paths import ssh_home
-    from armvm.provision import ssh_config as config
+    from armvm.base.errors import UsageError
+    from armvm.base.paths import ssh_home
+    from armvm.provision.access import ssh_config as config
 
     if install and remove:
         raise UsageError("--install and --remove exclude each other")
@@ -94,31 +90,3 @@ def ssh_config(
         print(f"ssh reads {done.config}, whatever HOME is", file=sys.stderr)
     if done.changed:
         print(f"{done.config}: the Include line is {'in' if install else 'out'}", file=sys.stderr)
-
-
-def proxy(
-    name: OptionalName = None,
-    uuid: Annotated[
-        str | None,
-        typer.Option("--uuid", metavar="UUID", help="The machine by its UUID, whatever its name."),
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until an ssh server answers there.")
-    ] = False,
-    timeout: Timeout = None,
-    connect: Connect = None,
-) -> None:
-    """Connect standard input and output to a machine's ssh port, as a ProxyCommand of ssh does."""
-    from armvm.provision.pick import pick, pick_uuid
-    from armvm.provision.proxy import proxy as run_proxy
-
-    connection = open_host(connect)
-    machine = pick_uuid(connection, uuid) if uuid is not None else pick(connection, name)
-    limit = None
-    if wait:
-        from armvm.provision.wait import default_timeout
-
-        limit = timeout or default_timeout(machine[1])
-    source, sink = sys.stdin.fileno(), sys.stdout.buffer.fileno()
-    code = run_proxy(connection, *machine, source=source, sink=sink, wait=limit)
-    raise typer.Exit(code)

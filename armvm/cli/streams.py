@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from armvm.errors import OutputFailed
+from armvm.base.errors import OutputFailed
 
 
 class _Output(io.BufferedWriter):

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from armvm.base.progress import size_text
 from armvm.cli.context import open_host, print_json, print_rows
 from armvm.cli.options import Connect, OptionalNames
-from armvm.progress import size_text
 
 _COLUMNS = [
     "NAME",
@@ -60,9 +60,9 @@ def top(
     with what clones share counted in each. Nobody counts the traffic of user networking. On a
     terminal the table is drawn anew until Ctrl-C; elsewhere it is printed again.
     """
-    from armvm.cli.run import Interrupted
-    from armvm.provision.pick import pick_many
-    from armvm.provision.top import not_running, usages
+    from armvm.cli.main import Interrupted
+    from armvm.provision.machine.pick import pick_many
+    from armvm.provision.monitor.top import not_running, usages
 
     connection = open_host(connect)
     uuids = None

@@ -8,7 +8,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
-from armvm.errors import ConfigError
+from armvm.base.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

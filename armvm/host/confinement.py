@@ -22,9 +22,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from armvm.errors import ArmvmError
+from armvm.base.errors import ArmvmError
+from armvm.base.paths import write_atomic
 from armvm.host.facts import HostFacts
-from armvm.paths import write_atomic
 
 APPARMOR, SELINUX = "apparmor", "selinux"
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import libvirt
 
-from armvm.errors import (
+from armvm.base.errors import (
     ArmvmError,
     ConfigError,
     Conflict,
@@ -30,8 +30,8 @@ from armvm.errors import (
     StorageError,
     UsageError,
 )
-from armvm.host import units
-from armvm.spec.names import shown
+from armvm.host import systemd_units
+from armvm.settings.names import shown
 
 Connection: TypeAlias = Any
 Domain: TypeAlias = Any
@@ -220,7 +220,11 @@ def _connect_error(uri: str, error: Any) -> ArmvmError:
     denied = isinstance(translate(error, ""), PermissionDenied)
     if denied or any(words in text for words in _DENIALS):
         return PermissionDenied(f"libvirt refuses you at {uri}", detail=text, hint=_PERMISSION_HINT)
-    start = units.start_command() if is_local(uri) else "on that host, systemctl start " + _EITHER
+    start = (
+        systemd_units.start_command()
+        if is_local(uri)
+        else "on that host, systemctl start " + _EITHER
+    )
     return ConnectFailed(
         f"libvirt does not answer at {uri}",
         detail=text,
@@ -289,3 +293,13 @@ def is_session(uri: str) -> bool:
 def bad_value(what: str, value: str, hint: str) -> ConfigError:
     """Return the error for a value that this host does not take."""
     return ConfigError(f"{what} {shown(value)} is nothing this host knows", hint=hint)
+
+
+def not_running(name: str) -> DomainError:
+    """Return the error for a machine that would have to run."""
+    return DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+
+
+def suspended(name: str) -> DomainError:
+    """Return the error for a machine that would have to run, and is suspended."""
+    return DomainError(f"{name} is suspended", hint=f"let it go on first: armvm resume {name}")

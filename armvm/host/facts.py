@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import libvirt
 from lxml import etree
 
-from armvm.errors import MissingCapability
+from armvm.base.errors import MissingCapability
 from armvm.host.connection import Connection, errors, is_local, is_session, uri_of
 from armvm.host.xml import at, parse, select
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process, programs
-from armvm.errors import HostileImage
+from armvm.base import process, programs
+from armvm.base.errors import HostileImage
 
 #: The root file system's label, as Ubuntu's and Debian's cloud images have it.
 ROOT_LABEL = "cloudimg-rootfs"

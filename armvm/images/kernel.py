@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
-from armvm.errors import CommandFailed, ImageError
-from armvm.images.cache import Cache
-from armvm.images.files import storage_errors
+from armvm.base import process
+from armvm.base.errors import CommandFailed, ImageError
+from armvm.base.limits import Limits
+from armvm.base.paths import private_dir, write_atomic
+from armvm.images.cache.files import storage_errors
+from armvm.images.cache.store import Cache
 from armvm.images.model import Image
-from armvm.limits import Limits
-from armvm.paths import private_dir, write_atomic
 
 #: The sizes in bytes that a kernel and an initrd are taken up to: real ones have a third of it.
 MAX_KERNEL = 192 << 20

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm.spec.system import OperatingSystem
+from armvm.settings.system import OperatingSystem
 
 
 class Verified(enum.Enum):

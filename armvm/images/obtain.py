@@ -7,18 +7,20 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from armvm.errors import BuildFailed, NotFound
-from armvm.images import fetch, formats, localfile, qcow2, qcow2_tables
-from armvm.images.cache import Cache
-from armvm.images.clean import forget_parts
-from armvm.images.entry import Entry
-from armvm.images.files import storage_errors
-from armvm.images.foreign import refuse_foreign_boot
-from armvm.images.formats import DiskFormat
+from armvm.base.errors import BuildFailed, NotFound
+from armvm.base.progress import Progress, Task
+from armvm.images import local_file
+from armvm.images.cache.entry import Entry
+from armvm.images.cache.files import storage_errors
+from armvm.images.cache.prune import forget_parts
+from armvm.images.cache.store import Cache
+from armvm.images.check import formats, qcow2, qcow2_tables
+from armvm.images.check.cpu import refuse_foreign_boot
+from armvm.images.check.formats import DiskFormat
+from armvm.images.fetch import download
+from armvm.images.fetch.http import Web
 from armvm.images.model import Image, ImageSource
 from armvm.images.reference import public_url
-from armvm.images.transport import Web
-from armvm.progress import Progress, Task
 
 #: How often whoever waits looks for the size of what is fetched, before it is shown without.
 _LOOKS = 10
@@ -64,7 +66,7 @@ def _fetched(source: ImageSource, cache: Cache, progress: Progress, web: Web) ->
             return image
         part = cache.part(key)
         with cache.partial(key) as unpacked, storage_errors(part.path):
-            fetched = fetch.download(
+            fetched = download.download(
                 web,
                 source.location,
                 part,
@@ -88,7 +90,7 @@ def _fetched(source: ImageSource, cache: Cache, progress: Progress, web: Web) ->
 def _admitted(
     file: Path,
     source: ImageSource,
-    fetched: fetch.Fetched,
+    fetched: download.Fetched,
     key: str,
     cache: Cache,
     progress: Progress,
@@ -132,8 +134,8 @@ def _turn(
 
 def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
     path = Path(source.location)
-    format, size, virtual_size = localfile.examine(path)
-    digest = localfile.digest_of(path, source.digest, cache=cache, progress=progress)
+    format, size, virtual_size = local_file.examine(path)
+    digest = local_file.digest_of(path, source.digest, cache=cache, progress=progress)
     if format is DiskFormat.QCOW2:
         return Image(source=source, path=path, digest=digest, size=size, virtual_size=virtual_size)
     wait = f"another armvm is converting {path.name}: waiting for it"
@@ -150,7 +152,7 @@ def _converted(
     """Convert a raw image into the cache; the caller holds the lock for *key*."""
     label = f"converting {public_url(source.location).rpartition('/')[2]} to qcow2"
     with cache.partial(key) as target:
-        localfile.convert_raw(raw, target, label=label, cache=cache, progress=progress)
+        local_file.convert_raw(raw, target, label=label, cache=cache, progress=progress)
         qcow2.inspect(target, name=source.reference)
         return _image(cache.store(target, source=source, digest=digest, content=""), source)
 

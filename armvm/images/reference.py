@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from armvm.errors import ConfigError
+from armvm.base.errors import ConfigError
 
 #: Distributions with a catalog that armvm reads. A user's own catalogs come to these.
 CATALOGS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from armvm.errors import Unreachable
-from armvm.images import catalogs, formats, localfile
-from armvm.images.cache import Cache
-from armvm.images.catalog import Asking, Catalog, Found, numbers
-from armvm.images.entry import Entry
+from armvm.base.errors import Unreachable
+from armvm.base.progress import Progress, Quiet
+from armvm.images import local_file
+from armvm.images.cache.entry import Entry
+from armvm.images.cache.store import Cache
+from armvm.images.check import formats
+from armvm.images.distros import catalogs
+from armvm.images.distros.catalog import Asking, Catalog, Found, numbers
+from armvm.images.fetch.http import Web
 from armvm.images.model import ImageSource, Verified
 from armvm.images.obtain import LOCAL, obtain
 from armvm.images.reference import (
@@ -27,15 +31,13 @@ from armvm.images.reference import (
     catalog_text,
     parse,
 )
-from armvm.images.transport import Web
 from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import UBUNTU
 from armvm.images.trust.provenance import require, satisfies
 from armvm.images.trust.statement import attest
-from armvm.progress import Progress, Quiet
-from armvm.spec.catalogs import ImageConfig, OwnCatalog, image_config
-from armvm.spec.verify import Verify
+from armvm.settings.catalogs import ImageConfig, OwnCatalog, image_config
+from armvm.settings.verify import Verify
 
 __all__ = ["Settings", "locate", "obtain", "resolve"]
 
@@ -141,11 +143,11 @@ def locate(
             news.warn(f"{error.message}; using {known.reference}{serial} from the cache")
             return known
     if isinstance(reference, FileReference):
-        localfile.look(reference.path)
+        local_file.look(reference.path)
         formats.refuse_foreign(reference.path.name)
-        _, size, virtual_size = localfile.examine(reference.path)
+        _, size, virtual_size = local_file.examine(reference.path)
         if reference.digest and cache:
-            localfile.digest_of(reference.path, reference.digest, cache=cache, progress=news)
+            local_file.digest_of(reference.path, reference.digest, cache=cache, progress=news)
         source = _source(reference, str(reference.path), reference.path.name, size)
         return replace(source, virtual_size=virtual_size)
     if isinstance(reference, UrlReference):

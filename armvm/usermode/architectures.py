@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from armvm.errors import NotFound
+from armvm.base.errors import NotFound
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from armvm.paths import cache_dir
+from armvm.base.paths import cache_dir
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.libvirt.world import virsh
 from tests.support import ROOT, Result, armvm, fresh_name
@@ -93,7 +93,7 @@ def guest(debian_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def data_home() -> dict[str, str]:
     """Return the directories a changed HOME would move: the image cache and armvm's own key."""
-    from armvm.paths import data_dir
+    from armvm.base.paths import data_dir
 
     return {
         "XDG_CACHE_HOME": str(cache_dir().parent),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.host.serial_log import Place, read_on, read_tail
+from armvm.host.console.serial_log import Place, read_on, read_tail
 from tests import schemas
 from tests.boot.conftest import BOOT_TIMEOUT
 from tests.ssh_tools import at_home

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.provision.workspace import PREFIX, SHARED
+from armvm.provision.image.workspace import PREFIX, SHARED
 from tests.boot.conftest import OrdinaryUser
 
 

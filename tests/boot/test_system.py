@@ -100,12 +100,12 @@ def test_a_wrong_host_key_is_refused(guest: Guest, tmp_path: Path) -> None:
     """The strict check is real: with another machine's key in the record, ssh must not go in."""
     from dataclasses import replace
 
+    from armvm.base.process import run
     from armvm.guest.identity import new_key_pair
     from armvm.host.connection import connect
-    from armvm.host.instance import find_domain, observe
-    from armvm.process import run
-    from armvm.provision.known_hosts import write_known_host
-    from armvm.provision.ssh import reach, ssh_command
+    from armvm.host.domain.instance import find_domain, observe
+    from armvm.provision.access.ssh import reach, ssh_command
+    from armvm.provision.machine.known_hosts import write_known_host
 
     domain = find_domain(connect("qemu:///system"), guest.name)
     instance = observe(domain)
@@ -199,7 +199,7 @@ def test_a_machine_that_is_off_is_said_to_be(guest: Guest) -> None:
 
 
 def test_delete_leaves_nothing(guest: Guest) -> None:
-    from armvm.paths import cache_dir
+    from armvm.base.paths import cache_dir
 
     shown = armvm("show", guest.name, "--json").ok().json
     files = [Path(shown[key]) for key in ("overlay", "seed", "serial_log")]

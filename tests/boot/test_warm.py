@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from armvm.provision.clone import CLUSTER
+from armvm.provision.golden.clone import CLUSTER
 from tests.boot.conftest import POOL, leftovers, reboot
 from tests.support import Result, armvm, fresh_name, spawn
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.paths import state_dir
+from armvm.base.paths import state_dir
 from tests.boot.conftest import BOOT_TIMEOUT, POOL
 from tests.support import armvm, fresh_name
 

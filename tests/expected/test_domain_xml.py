@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from armvm.host.domain_xml import DirectKernel
+from armvm.host.domain.domain_xml import DirectKernel
 from armvm.host.facts import HostFacts
 from armvm.images.model import ImageSource, Verified
-from armvm.provision.plan import plan
-from armvm.spec.machine import Machine
-from armvm.spec.system import OperatingSystem
+from armvm.provision.machine.plan import plan
+from armvm.settings.machine import Machine
+from armvm.settings.system import OperatingSystem
 from tests.expected.conftest import Expected
 from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
 

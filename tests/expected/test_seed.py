@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from armvm.guest.documents import compose
-from armvm.spec.machine import Machine
-from armvm.spec.system import FAMILIES, OperatingSystem
+from armvm.guest.cloudinit.documents import compose
+from armvm.settings.machine import Machine
+from armvm.settings.system import FAMILIES, OperatingSystem
 from tests.expected.conftest import Expected
 from tests.unit.host_tools import IDENTITY, PUBLIC_KEY
 

@@ -19,20 +19,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from armvm.errors import ArmvmError
-from armvm.host import confinement, facts, lifecycle, memory, pools, storage
+from armvm.base.errors import ArmvmError
+from armvm.base.progress import Quiet
+from armvm.host import confinement, facts
 from armvm.host.connection import SESSION, SYSTEM, connect
-from armvm.host.domain_xml import build
-from armvm.host.golden import definition_of_clone, find_golden
-from armvm.host.instance import observe
+from armvm.host.domain import lifecycle
+from armvm.host.domain.domain_xml import build
+from armvm.host.domain.golden_domain import definition_of_clone, find_golden
+from armvm.host.domain.instance import observe
+from armvm.host.memory import route
+from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
 from armvm.images.model import Image
-from armvm.progress import Quiet
-from armvm.provision import create, golden, images
-from armvm.provision.create import Where
-from armvm.provision.delete import delete_domain
-from armvm.provision.plan import CreatePlan
-from armvm.spec.machine import Machine
+from armvm.provision.golden import bake
+from armvm.provision.image import find
+from armvm.provision.machine import create
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.delete import delete_domain
+from armvm.provision.machine.plan import CreatePlan
+from armvm.settings.machine import Machine
 
 ARMVM = [".venv/bin/armvm"]
 RULES = Path("/etc/apparmor.d/local/abstractions/libvirt-qemu")
@@ -86,14 +91,14 @@ def where(pool: str = pools.DEFAULT_POOL) -> Where:
 
 def plan(name: str, here: Where) -> tuple[CreatePlan, Image]:
     """Plan a machine whose memory is in a file."""
-    source = images.locate(str(IMAGE), Quiet())
+    source = find.locate(str(IMAGE), Quiet())
     machine = Machine(
         name=name, image=str(IMAGE), ssh_keys=(KEY,), cpus=1, memory_mib=256, network="user"
     )
     made = create.make_plan(here, machine, source)
-    file = str(Path(made.spec.overlay).with_name(storage.volume_names(name)["memory"]))
-    spec = replace(made.spec, memory_file=file, memory_route=memory.COW)
-    return replace(made, spec=spec), images.obtain(source, Quiet())
+    file = str(Path(made.spec.overlay).with_name(volumes.volume_names(name)["memory"]))
+    spec = replace(made.spec, memory_file=file, memory_route=route.COW)
+    return replace(made, spec=spec), find.obtain(source, Quiet())
 
 
 def profile(name: str) -> tuple[int, str]:
@@ -109,7 +114,7 @@ def make_golden(name: str, here: Where) -> None:
     pid, confined = profile(name)
     say(f"{name}: QEMU is process {pid}, AppArmor profile {confined}")
     assert confined == f"libvirt-{domain.UUIDString()} (enforce)"
-    golden.save(here, domain, planned, image.digest)
+    bake.save(here, domain, planned, image.digest)
 
 
 def start_clone(name: str, origin: str, here: Where) -> Any:
@@ -118,14 +123,14 @@ def start_clone(name: str, origin: str, here: Where) -> Any:
     planned, _ = plan(name, here)
     spec = replace(planned.spec, memory_file=None)
     pool = pools.ensure_pool(here.connection, here.pool, here.facts)
-    theirs, names = storage.volume_names(origin), storage.volume_names(name)
+    theirs, names = volumes.volume_names(origin), volumes.volume_names(name)
     domain = lifecycle.define(here.connection, to_text(build(spec, planned.record)), name)
     try:
-        storage.write_volume(here.connection, pool, names["seed"], bytes(1 << 20))
-        below = storage.need_volume(pool, theirs["overlay"])
-        storage.create_overlay(pool, names["overlay"], below, planned.machine.disk)
+        volumes.write_volume(here.connection, pool, names["seed"], bytes(1 << 20))
+        below = volumes.need_volume(pool, theirs["overlay"])
+        volumes.create_overlay(pool, names["overlay"], below, planned.machine.disk)
         element = definition_of_clone(found, spec, planned.record)
-        memory.route(found.mark.route).load(here.connection, pool, origin, element)
+        route.route(found.mark.route).load(here.connection, pool, origin, element)
     except BaseException:
         delete_domain(here.connection, domain, observe(domain))
         raise
@@ -139,7 +144,7 @@ def remove(here: Where, *names: str) -> None:
         pool = pools.ensure_pool(here.connection, here.pool, here.facts)
         lifecycle.destroy(domain)
         lifecycle.undefine(domain)
-        storage.delete_machine_volumes(pool, name)
+        volumes.delete_machine_volumes(pool, name)
 
 
 @test

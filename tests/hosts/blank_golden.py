@@ -18,20 +18,25 @@ from typing import Any
 
 import libvirt
 
-from armvm.errors import ArmvmError, NotFound
-from armvm.host import facts, lifecycle, memory, pools, storage
+from armvm.base.errors import ArmvmError, NotFound
+from armvm.base.progress import Quiet
+from armvm.host import facts
 from armvm.host.connection import connect
-from armvm.host.domain_xml import build
-from armvm.host.golden import Golden, definition_of_clone, find_golden, nvram_size
-from armvm.host.instance import find_domain, observe
+from armvm.host.domain import lifecycle
+from armvm.host.domain.domain_xml import build
+from armvm.host.domain.golden_domain import Golden, definition_of_clone, find_golden, nvram_size
+from armvm.host.domain.instance import find_domain, observe
+from armvm.host.memory import route as memory
+from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
-from armvm.progress import Quiet
-from armvm.provision import create, goldens, images
-from armvm.provision.clone import CLUSTER
-from armvm.provision.create import Where
-from armvm.provision.delete import delete_domain
-from armvm.provision.golden import golden_machine, save
-from armvm.spec.machine import Machine
+from armvm.provision.golden import goldens
+from armvm.provision.golden.bake import golden_machine, save
+from armvm.provision.golden.clone import CLUSTER
+from armvm.provision.image import find
+from armvm.provision.machine import create
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.delete import delete_domain
+from armvm.settings.machine import Machine
 
 #: Seconds that a loaded guest must go on.
 GOES_ON = 1.0
@@ -61,15 +66,15 @@ def main(uri: str, image: str) -> dict[str, Any]:
 def planned(where: Where, name: str, image: str) -> Any:
     """Return the plan of a small machine with a blank disk, and its image."""
     machine = Machine(name=name, memory_mib=256, disk=1 << 30, image=image, headless=True)
-    source = images.locate(image, Quiet())
+    source = find.locate(image, Quiet())
     plan = create.make_plan(where, golden_machine(machine), source)
-    return plan, images.obtain(source, Quiet())
+    return plan, find.obtain(source, Quiet())
 
 
 def saved(where: Where, name: str, image: str, route: str) -> Golden:
     """Start a machine, and save it as a golden as it is."""
     plan, found = planned(where, name, image)
-    names = storage.volume_names(name)
+    names = volumes.volume_names(name)
     memory_file = str(PurePosixPath(plan.spec.overlay).with_name(names["memory"]))
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
     domain = create.apply(where, plan, found, start=True, progress=Quiet(), whole=False)
@@ -82,18 +87,18 @@ def loaded(where: Where, golden: Golden, image: str, *, disposable: bool) -> str
     """Load a clone, and see it go on."""
     connection, name = where.connection, f"{golden.name}-clone"
     plan, _ = planned(where, name, image)
-    spec, names = plan.spec, storage.volume_names(name)
+    spec, names = plan.spec, volumes.volume_names(name)
     pool = pools.ensure_pool(connection, where.pool, where.facts)
     flash = None if disposable else nvram_size(golden)
     if flash is not None:
         spec = replace(spec, nvram=str(PurePosixPath(spec.overlay).with_name(names["nvram"])))
     domain = lifecycle.define(connection, to_text(build(spec, plan.record)), name)
     try:
-        below = storage.need_volume(pool, storage.volume_names(golden.name)["overlay"])
-        storage.create_overlay(pool, names["overlay"], below, plan.machine.disk, cluster=CLUSTER)
-        storage.write_volume(connection, pool, names["seed"], b"", size=1 << 20)
+        below = volumes.need_volume(pool, volumes.volume_names(golden.name)["overlay"])
+        volumes.create_overlay(pool, names["overlay"], below, plan.machine.disk, cluster=CLUSTER)
+        volumes.write_volume(connection, pool, names["seed"], b"", size=1 << 20)
         if flash is not None:
-            storage.create_hole(pool, names["nvram"], flash)
+            volumes.create_hole(pool, names["nvram"], flash)
         element = definition_of_clone(golden, spec, plan.record, disposable=disposable)
         route = memory.route(golden.mark.route)
         clone = route.load(connection, pool, golden.name, element)
@@ -108,7 +113,7 @@ def loaded(where: Where, golden: Golden, image: str, *, disposable: bool) -> str
         if domain.isActive():
             lifecycle.destroy(domain)
         lifecycle.undefine(domain)
-        storage.delete_machine_volumes(pool, name)
+        volumes.delete_machine_volumes(pool, name)
 
 
 def removed(where: Where, name: str) -> None:

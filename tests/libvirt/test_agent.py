@@ -7,11 +7,11 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from armvm.errors import DomainError
-from armvm.host import agent
-from armvm.host.addresses import all_addresses
-from armvm.host.instance import find_domain
-from armvm.host.network import addresses
+from armvm.base.errors import DomainError
+from armvm.host.agent import agent
+from armvm.host.domain.instance import find_domain
+from armvm.host.network.addresses import all_addresses
+from armvm.host.network.networks import addresses
 from tests.libvirt.world import Steps, World
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import ArmvmError, DomainError, StorageError
+from armvm.base.errors import ArmvmError, DomainError, StorageError
 from tests.libvirt.world import (
     Ended,
     Reporter,

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from armvm.usermode import own_namespace, tiny
 from armvm.usermode.architectures import ARCHITECTURES, find
+from armvm.usermode.binfmt import own_namespace, sample_programs
 from tests.foreign_programs import busybox
 from tests.namespace_tools import qemu_user
 from tests.support import ARMVM, Result, armvm
@@ -264,7 +264,7 @@ def test_an_upgrade_under_a_fixed_handler_is_told(space: Host, tmp_path: Path) -
 def test_bad_interpreters_change_nothing(space: Host, tmp_path: Path) -> None:
     before = space.state()
     own = tmp_path / "own"
-    own.write_bytes(tiny.program(find("arm64")))
+    own.write_bytes(sample_programs.program(find("arm64")))
     own.chmod(0o755)
     for words, code in (
         (("--interpreter", "/nonexistent"), 4),
@@ -292,7 +292,7 @@ def test_reset_is_as_after_a_boot(space: Host) -> None:
 def test_the_order_is_the_kernels(space: Host, tmp_path: Path) -> None:
     """Registered from both ends of the CPUs, where inode numbers do not grow."""
     program = tmp_path / "program"
-    program.write_bytes(tiny.program(find("arm64")))
+    program.write_bytes(sample_programs.program(find("arm64")))
     program.chmod(0o755)
     cpus = sorted(os.sched_getaffinity(0))
     for number, name in enumerate(("m", "a", "z", "k")):
@@ -313,7 +313,7 @@ def test_in_a_namespace_of_ones_own_the_host_stays_as_it_is(tmp_path: Path) -> N
     before = sorted(path.name for path in ROOT.iterdir()) if ROOT.is_dir() else []
     for name in names:
         program = tmp_path / name
-        program.write_bytes(tiny.program(find(name)))
+        program.write_bytes(sample_programs.program(find(name)))
         program.chmod(0o755)
         ran = armvm("binfmt", "register", name, "--user", "--", program).ok()
         assert ran.out == "ok\n"

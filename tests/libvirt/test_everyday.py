@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from armvm.guest.seed import read_seed
+from armvm.guest.cloudinit.seed import read_seed
 from armvm.host.connection import SESSION, SYSTEM, effective_uri
-from armvm.host.instance import observe, set_record
-from armvm.provision.creator import myself
-from armvm.provision.pick import pick_many
+from armvm.host.domain.instance import observe, set_record
+from armvm.provision.machine.pick import pick_many
+from armvm.provision.machine.unfinished import myself
 from tests.libvirt.test_killed import in_child
 from tests.libvirt.test_signals import running, uploading
 from tests.libvirt.world import KEY, World, make_image, until, virsh

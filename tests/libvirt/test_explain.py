@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from armvm.provision.explain import NOT_OURS, THEIRS
+from armvm.provision.inspect.explain import NOT_OURS, THEIRS
 from tests.libvirt.world import World
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from armvm.errors import Conflict, NotFound
-from armvm.host import lifecycle
+from armvm.base.errors import Conflict, NotFound
+from armvm.base.progress import Quiet
 from armvm.host.connection import connect
-from armvm.host.golden import Mark, find_golden, prepare_definition, set_mark
-from armvm.host.instance import find_domain, instances, observe
+from armvm.host.domain import lifecycle
+from armvm.host.domain.golden_domain import Mark, find_golden, prepare_definition, set_mark
+from armvm.host.domain.instance import find_domain, instances, observe
 from armvm.host.xml import to_text
-from armvm.progress import Quiet
-from armvm.provision.flatten import flatten
-from armvm.provision.goldens import delete, describe
+from armvm.provision.golden.flatten import flatten
+from armvm.provision.golden.goldens import delete, describe
 from tests.libvirt.test_killed import in_child
 from tests.libvirt.world import (
     SYSTEM,

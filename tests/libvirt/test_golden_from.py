@@ -7,11 +7,11 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from armvm.errors import Conflict, NotFound, StorageError
-from armvm.host import pools, storage
-from armvm.host.instance import find_domain
-from armvm.provision.golden_from import find_original, settings_of
-from armvm.spec.layers import Layer, resolve
+from armvm.base.errors import Conflict, NotFound, StorageError
+from armvm.host.domain.instance import find_domain
+from armvm.host.storage import pools, volumes
+from armvm.provision.golden.from_machine import find_original, settings_of
+from armvm.settings.layers import Layer, resolve
 from tests.libvirt.test_flatten import backing, contents, write
 from tests.libvirt.world import World, virsh
 
@@ -23,16 +23,16 @@ def test_the_copy_reads_the_same_and_stands_alone(world: World, image: Path, nam
     assert original.capacity == 1 << 30
     before = contents(world.directory / f"{name}.qcow2")
     pool = pools.find_pool(world.connection, world.pool)
-    copy = storage.copy_volume(pool, f"{name}.copy", original.volume, "qcow2")
+    copy = volumes.copy_volume(pool, f"{name}.copy", original.volume, "qcow2")
     try:
         path = world.directory / f"{name}.copy"
         assert contents(path) == before
         assert backing(path) is None
-        assert storage.capacity(copy) == original.capacity
+        assert volumes.capacity(copy) == original.capacity
         write(path, "0", 9)
         assert contents(world.directory / f"{name}.qcow2") == before
     finally:
-        storage.delete_volume(copy)
+        volumes.delete_volume(copy)
 
 
 def test_the_machines_settings_are_the_goldens(world: World, image: Path, name: str) -> None:

@@ -9,25 +9,26 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from armvm.host import golden as goldens
-from armvm.host import memory, pools, storage
-from armvm.host.domain_xml import build
-from armvm.host.golden import Golden, definition_of_clone, find_golden
-from armvm.host.instance import find_domain
-from armvm.host.lifecycle import define
+from armvm.host.domain import golden_domain as goldens
+from armvm.host.domain.domain_xml import build
+from armvm.host.domain.golden_domain import Golden, definition_of_clone, find_golden
+from armvm.host.domain.instance import find_domain
+from armvm.host.domain.lifecycle import define
+from armvm.host.memory import route as memory
+from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
 from armvm.images.model import Image
-from armvm.provision import golden as baking
-from armvm.provision.create import Where
-from armvm.provision.goldens import delete as delete_golden
-from armvm.provision.plan import CreatePlan
+from armvm.provision.golden import bake as baking
+from armvm.provision.golden.goldens import delete as delete_golden
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.plan import CreatePlan
 from tests.libvirt.world import World, apply
 
 
 def prepared(world: World, image: Path, name: str, route: str) -> tuple[Where, CreatePlan, Image]:
     """Plan a machine that is to become a golden."""
     plan, found = world.plan(name, image, network="user", memory_mib=256)
-    path = str(world.directory / storage.volume_names(name)["memory"])
+    path = str(world.directory / volumes.volume_names(name)["memory"])
     spec = replace(plan.spec, memory_file=path, memory_route=route)
     return world.where(), replace(plan, spec=spec), found
 
@@ -57,14 +58,14 @@ def test_a_clone_starts_from_a_goldens_memory(
     ) is None  # fmt: skip
     domain = define(world.connection, to_text(build(plan.spec, plan.record)), name)
     try:
-        names = storage.volume_names(name)
-        storage.write_volume(world.connection, pool, names["seed"], b"", size=1 << 20)
-        below = storage.need_volume(pool, storage.volume_names(golden.name)["overlay"])
-        storage.create_overlay(pool, names["overlay"], below, plan.machine.disk)
+        names = volumes.volume_names(name)
+        volumes.write_volume(world.connection, pool, names["seed"], b"", size=1 << 20)
+        below = volumes.need_volume(pool, volumes.volume_names(golden.name)["overlay"])
+        volumes.create_overlay(pool, names["overlay"], below, plan.machine.disk)
         spec = plan.spec
         if not disposable and (size := goldens.nvram_size(golden)) is not None:
             spec = replace(spec, nvram=str(world.directory / names["nvram"]))
-            storage.create_hole(pool, names["nvram"], size)
+            volumes.create_hole(pool, names["nvram"], size)
         element = definition_of_clone(golden, spec, plan.record, disposable=disposable)
         clone = route.load(world.connection, pool, golden.name, element)
         assert clone.state(0)[0] == libvirt.VIR_DOMAIN_PAUSED
@@ -75,7 +76,7 @@ def test_a_clone_starts_from_a_goldens_memory(
         if domain.isActive():
             domain.destroy()
         domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-        storage.delete_machine_volumes(pool, name)
+        volumes.delete_machine_volumes(pool, name)
 
 
 def test_what_qemu_refuses_while_it_saves_is_told_in_its_words(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import Conflict
+from armvm.base.errors import Conflict
+from armvm.base.progress import Quiet
 from armvm.host.connection import connect
-from armvm.host.instance import instances
-from armvm.progress import Quiet
-from armvm.provision.delete import delete
+from armvm.host.domain.instance import instances
+from armvm.provision.machine.delete import delete
 from tests.libvirt.test_signals import hear, running, uploading
 from tests.libvirt.world import (
     SYSTEM,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import Conflict
-from armvm.progress import Quiet
-from armvm.provision.many import launch_all, plans
-from armvm.provision.warm import Warm
-from armvm.spec.machine import Machine
+from armvm.base.errors import Conflict
+from armvm.base.progress import Quiet
+from armvm.provision.golden.choose import Warm
+from armvm.provision.launch.many import launch_all, plans
+from armvm.settings.machine import Machine
 from tests.libvirt.test_signals import hear, running
 from tests.libvirt.world import KEY, World
 from tests.support import fresh_name

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from armvm.host import own_network
+from armvm.host.network import own_network
 from tests.libvirt.world import World, virsh
 from tests.support import fresh_name
 

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from armvm.paths import cache_dir
-from armvm.provision.rootfs_place import SUFFIX
-from armvm.usermode import tree
+from armvm.base.paths import cache_dir
+from armvm.provision.rootfs.place import SUFFIX
+from armvm.usermode.rootfs import tree
 from tests import schemas
 from tests.boot.conftest import OrdinaryUser, ordinary_user  # noqa: F401
 from tests.build_tools import can_build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from armvm.host.screenshot import size_of
+from armvm.host.domain.screenshot import size_of
 from tests import schemas
 from tests.libvirt.world import World, until
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ArmvmError
-from armvm.host import shares
-from armvm.host.instance import find_domain, inactive_xml, observe
-from armvm.host.shares import Share
+from armvm.base.errors import ArmvmError
+from armvm.host.domain import shared_directories
+from armvm.host.domain.instance import find_domain, inactive_xml, observe
+from armvm.host.domain.shared_directories import Share
 from tests import schemas
 from tests.libvirt.world import World
 
@@ -24,23 +24,23 @@ def test_shares_come_and_go(world: World, name: str, blank_image: Path, tmp_path
     world.held(name, blank_image, "--network", "user")
     domain = find_domain(world.connection, name)
     record = observe(domain).record
-    before = shares.define(world.connection, domain, first)
-    assert shares.shares(domain) == [first]
+    before = shared_directories.define(world.connection, domain, first)
+    assert shared_directories.shares(domain) == [first]
     assert observe(domain).record == record
-    shares.restore(world.connection, before)
-    assert shares.shares(domain) == []
-    shares.define(world.connection, domain, first)
+    shared_directories.restore(world.connection, before)
+    assert shared_directories.shares(domain) == []
+    shared_directories.define(world.connection, domain, first)
 
     world.armvm("start", name, "--no-wait").ok()
-    assert shares.has_shared_memory(domain)
-    assert shares.has_free_port(domain)
-    assert shares.tags(domain, live=True) == {"a"}
-    shares.attach(domain, second)
-    assert shares.tags(domain, live=True) == {"a", "b"}
-    assert shares.shares(domain) == [first, second]
+    assert shared_directories.has_shared_memory(domain)
+    assert shared_directories.has_free_port(domain)
+    assert shared_directories.tags(domain, live=True) == {"a"}
+    shared_directories.attach(domain, second)
+    assert shared_directories.tags(domain, live=True) == {"a", "b"}
+    assert shared_directories.shares(domain) == [first, second]
     with pytest.raises(ArmvmError):
-        shares.attach(domain, Share(source="/none/there", target="/mnt/c", tag="c"))
-    assert shares.tags(domain, live=False) == {"a", "b"}
+        shared_directories.attach(domain, Share(source="/none/there", target="/mnt/c", tag="c"))
+    assert shared_directories.tags(domain, live=False) == {"a", "b"}
     rows = schemas.check("mount", world.armvm("mount", "--list", "--json").ok().json)
     assert [(row["tag"], row["attached"]) for row in rows if row["machine"] == name] == [
         ("a", True),
@@ -56,7 +56,7 @@ def test_shares_come_and_go(world: World, name: str, blank_image: Path, tmp_path
     world.armvm("stop", name, "--force").ok()
     for share in (first, second):
         world.armvm("umount", f"{name}:{share.target}").ok()
-    assert shares.shares(domain) == []
+    assert shared_directories.shares(domain) == []
     assert "filesystem" not in inactive_xml(domain)
     assert "armvm-shares" not in inactive_xml(domain)
 
@@ -68,7 +68,7 @@ def test_a_machine_as_it_is_made_shares_no_memory(
     words = ("mount", tmp_path, f"{name}:/mnt/x", "--allow-root")
     assert "does not run" in world.armvm(*words).failed(10).err
     world.armvm("start", name, "--no-wait").ok()
-    assert not shares.has_shared_memory(find_domain(world.connection, name))
+    assert not shared_directories.has_shared_memory(find_domain(world.connection, name))
     world.armvm("mount", tmp_path / "none", f"{name}:/mnt/x").failed(4)
     world.armvm("mount", tmp_path, f"{name}:mnt").failed(3)
     world.armvm("mount", tmp_path, name).failed(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from armvm.provision.temporary import remove
+from armvm.provision.machine.temporary import remove
 from tests.libvirt.world import World, virsh
 
 

@@ -11,12 +11,12 @@ import pexpect
 import pytest
 import yaml
 
-from armvm.errors import ArmvmError
-from armvm.guest.seed import read_seed
-from armvm.host.instance import find_domain, observe
-from armvm.progress import Quiet
-from armvm.provision.duplicate import clone
-from armvm.provision.rename import rename
+from armvm.base.errors import ArmvmError
+from armvm.base.progress import Quiet
+from armvm.guest.cloudinit.seed import read_seed
+from armvm.host.domain.instance import find_domain, observe
+from armvm.provision.manage.clone import clone
+from armvm.provision.manage.rename import rename
 from tests.libvirt.world import (
     NVRAM,
     Ended,
@@ -315,7 +315,7 @@ def test_snapshots(world: World, image: Path, name: str, other: str) -> None:
 def test_an_interrupted_snapshot_leaves_the_machine_on_its_disk(
     world: World, image: Path, name: str
 ) -> None:
-    from armvm.provision.snapshots import create
+    from armvm.provision.manage.snapshot import create
 
     world.held(name, image, "--network", "user", "--mem", "512")
     world.armvm("start", name, "--no-wait").ok()

@@ -56,7 +56,7 @@ def run(installed: Path, *words: str | Path, cwd: Path, **env: str) -> Result:
 
 def test_it_runs_from_its_own_place(installed: Path, tmp_path: Path) -> None:
     assert run(installed, "--version", cwd=tmp_path).ok().out.startswith("armvm ")
-    code = "import armvm.paths; print(armvm.paths.__file__, armvm.paths.resources('templates'))"
+    code = "from armvm.base import paths; print(paths.__file__, paths.resources('templates'))"
     done = subprocess.run(
         [installed / "bin" / "python", "-c", code],
         cwd=tmp_path,

@@ -16,14 +16,15 @@ from typing import Any, NoReturn
 
 import libvirt
 
+from armvm.base.progress import Progress, Quiet
 from armvm.host import facts
-from armvm.host.base import base_name
+from armvm.host.storage.base_image import base_name
 from armvm.images.model import Image
-from armvm.progress import Progress, Quiet
-from armvm.provision import create, images
-from armvm.provision.create import Where
-from armvm.provision.plan import CreatePlan
-from armvm.spec.machine import Machine
+from armvm.provision.image import find
+from armvm.provision.machine import create
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.plan import CreatePlan
+from armvm.settings.machine import Machine
 from tests.support import Result, armvm, spawn
 
 SYSTEM = "qemu:///system"
@@ -32,7 +33,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5TrQyXHkeoYCLSgdGUqt2zXOdhA1DYl7aaW
 
 
 class Ended(BaseException):
-    """What a signal becomes in tests that run a use case in this process, as in armvm.cli.run."""
+    """What a signal becomes in tests that run a use case in this process, as in armvm.cli.main."""
 
 
 def virsh(*args: str | Path, check: bool = True) -> str:
@@ -137,12 +138,12 @@ class World:
     def plan(self, name: str, image: Path, **options: Any) -> tuple[CreatePlan, Image]:
         """Return what `apply` takes."""
         machine = Machine(name=name, image=str(image), ssh_keys=(KEY,), **options)
-        source = images.locate(str(image), Quiet())
-        return create.make_plan(self.where(), machine, source), images.obtain(source, Quiet())
+        source = find.locate(str(image), Quiet())
+        return create.make_plan(self.where(), machine, source), find.obtain(source, Quiet())
 
     def base_of(self, image: Path) -> Path:
         """Return where an image's base lies in the pool."""
-        digest = images.obtain(images.locate(str(image), Quiet()), Quiet()).digest
+        digest = find.obtain(find.locate(str(image), Quiet()), Quiet()).digest
         return self.directory / base_name(digest)
 
 

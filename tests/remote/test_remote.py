@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from armvm.provision.jump import jump_of, socket_of
+from armvm.provision.access.jump import jump_of, socket_of
 from tests.boot.test_warm import assert_all_differ
 from tests.remote.conftest import BOOT_TIMEOUT, Machine
 from tests.remote.host import HOST, URI, OtherHost

@@ -9,10 +9,10 @@ from typing import Any
 import libvirt
 
 from armvm.guest.identity import Identity, KeyPair
-from armvm.host.domain_xml import DomainSpec
+from armvm.host.domain.domain_xml import DomainSpec
+from armvm.host.domain.instance import Instance
+from armvm.host.domain.metadata import Record
 from armvm.host.facts import Accelerator, HostFacts, observe
-from armvm.host.instance import Instance
-from armvm.host.metadata import Record
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "capabilities"
 #: Hosts whose capabilities are recorded there.

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.cli.run import _split
-from armvm.errors import ConfigError, DomainError, UsageError
-from armvm.guest import mount_script
-from armvm.guest.command_script import check_guest_user, kill_command, script
-from armvm.guest.serial_text import Cleaner, last_lines
-from armvm.host.screenshot import size_of, to_png
-from armvm.provision.copy import read_copy
-from armvm.provision.user_config import exclude, include
+from armvm.base.errors import ConfigError, DomainError, UsageError
+from armvm.cli.main import _split
+from armvm.guest.agents import mount_script
+from armvm.guest.agents.command_script import check_guest_user, kill_command, script
+from armvm.guest.boot.plain_text import Cleaner, last_lines
+from armvm.host.domain.screenshot import size_of, to_png
+from armvm.provision.access.cp import read_copy
+from armvm.provision.access.ssh_include import exclude, include
 
 LINE = 'Include "/data/armvm/ssh/*.conf"'
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from armvm.errors import CommandFailed
+from armvm.base.errors import CommandFailed
 from benchmarks import chart, table
 from benchmarks.__main__ import CASES, failure, parse
 from benchmarks.case import Case, Figure, Reading, select

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import ArmvmError, NotFound
-from armvm.provision.binfmt_explain import explain as facts
-from armvm.usermode import elf, tiny
+from armvm.base.errors import ArmvmError, NotFound
+from armvm.provision.binfmt.explain import explain as facts
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
-from armvm.usermode.execution import Explanation, Outcome, command
-from armvm.usermode.handlers import Table, parse
-from armvm.usermode.verdict import explain
+from armvm.usermode.binfmt import sample_programs
+from armvm.usermode.binfmt.execution import Explanation, Outcome, command
+from armvm.usermode.binfmt.handlers import Table, parse
+from armvm.usermode.binfmt.outcome import explain
+from armvm.usermode.programs import elf
 from tests import schemas
 from tests.unit.test_binfmt_handlers import STATUS
 
@@ -50,7 +51,7 @@ def dynamic(loader: bytes = b"/lib/ld-linux-aarch64.so.1", machine: int = 183) -
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    return made(tmp_path / "program", tiny.program(find("aarch64")))
+    return made(tmp_path / "program", sample_programs.program(find("aarch64")))
 
 
 def made(path: Path, data: bytes) -> Path:
@@ -65,7 +66,7 @@ def told(path: Path, table: Table = NONE, **options: Any) -> Explanation:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda one: one.name)
 def test_every_architectures_header_is_read(architecture: Architecture, tmp_path: Path) -> None:
-    path = made(tmp_path / "x", tiny.program(architecture))
+    path = made(tmp_path / "x", sample_programs.program(architecture))
     found = elf.read(path)
     assert found is not None
     assert (found.bits, found.little) == (architecture.bits, architecture.little)
@@ -186,7 +187,7 @@ def test_other_files_get_a_sensible_answer(
 
 
 def test_a_script_of_a_foreign_interpreter_fails_for_its_reason(tmp_path: Path) -> None:
-    shell = made(tmp_path / "sh", tiny.program(find("arm")))
+    shell = made(tmp_path / "sh", sample_programs.program(find("arm")))
     found = told(made(tmp_path / "script", f"#!{shell}\n".encode()))
     assert found.outcome is Outcome.FAILS
     assert "register arm" in (found.fix or "")
@@ -237,7 +238,7 @@ def test_a_program_of_the_current_directory_is_called_by_its_path(
 def test_mutated_files_never_break_it(tmp_path: Path) -> None:
     """500 files, made from real programs and ours by changing, cutting and repeating bytes."""
     chance = random.Random(6)
-    seeds = [dynamic(), *(tiny.program(one) for one in ARCHITECTURES)]
+    seeds = [dynamic(), *(sample_programs.program(one) for one in ARCHITECTURES)]
     seeds.append(Path("/bin/true").read_bytes()[:40000])
     (tmp_path / "register").touch()
     (tmp_path / "qemu-aarch64").write_text((STATUS / "debian-pof").read_text())

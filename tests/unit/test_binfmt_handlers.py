@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.usermode import binfmtd
 from armvm.usermode.architectures import ARCHITECTURES, find, of_header
-from armvm.usermode.handlers import Handler, Table, parse, read, shadows
-from armvm.usermode.origins import Kind, origin
+from armvm.usermode.binfmt import binfmt_d
+from armvm.usermode.binfmt.handlers import Handler, Table, parse, read, shadows
+from armvm.usermode.binfmt.origins import Kind, origin
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "binfmt"
 STATUS = DATA / "status"
@@ -77,7 +77,7 @@ def test_who_registered_it(tmp_path: Path, file: str, present: bool, kind: Kind)
     support = file.startswith("binfmt-support")
     database = DATA / "binfmts" if support else tmp_path
     name = "pyx" if file == "binfmt-support-detector" else "qemu-aarch64"
-    declared = binfmtd.declared([DATA / "binfmt.d"])
+    declared = binfmt_d.declared([DATA / "binfmt.d"])
     found = origin(recorded(file, name), declared, database=database, present=present)
     assert found.kind is kind
     assert found.why
@@ -88,7 +88,7 @@ def test_who_registered_it(tmp_path: Path, file: str, present: bool, kind: Kind)
 def test_the_older_debian_is_known_where_its_file_says_so(tmp_path: Path) -> None:
     text = (DATA / "binfmt.d" / "qemu-aarch64.conf").read_text()
     (tmp_path / "qemu-aarch64.conf").write_text(text.replace(":OPF", ":OCPF"))
-    found = origin(recorded("debian-pocf"), binfmtd.declared([tmp_path]))
+    found = origin(recorded("debian-pocf"), binfmt_d.declared([tmp_path]))
     assert (found.kind, found.path) == (Kind.BINFMT_D, str(tmp_path / "qemu-aarch64.conf"))
 
 
@@ -156,5 +156,5 @@ def test_files_of_binfmt_d_hide_each_other_by_name(tmp_path: Path) -> None:
     (lib / "README").write_text(":no:E::x::/bin/true:\n")
     (etc / "qemu-arm.conf").symlink_to("/dev/null")
     (etc / "zz.conf").write_text("# a comment\n;another\n\n:z:E::zz::/bin/true:\nnonsense\n")
-    found = binfmtd.declared([etc, lib, tmp_path / "none"])
+    found = binfmt_d.declared([etc, lib, tmp_path / "none"])
     assert [one.rule.name for one in found] == ["qemu-aarch64", "z"]

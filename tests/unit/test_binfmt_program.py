@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from armvm.usermode import tiny
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
-from armvm.usermode.handlers import Table, parse
-from armvm.usermode.trial import Way, explained
+from armvm.usermode.binfmt import sample_programs
+from armvm.usermode.binfmt.handlers import Table, parse
+from armvm.usermode.binfmt.trial import Way, explained
 from tests.namespace_tools import qemu_user
 from tests.support import ARMVM, armvm, environment
 from tests.unit.test_binfmt_handlers import DATA, STATUS
@@ -21,7 +21,7 @@ from tests.unit.test_binfmt_handlers import DATA, STATUS
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "program"
-    path.write_bytes(tiny.program(find("s390x")))
+    path.write_bytes(sample_programs.program(find("s390x")))
     path.chmod(0o755)
     return path
 
@@ -91,10 +91,10 @@ def test_the_tiny_program_runs(architecture: Architecture, tmp_path: Path) -> No
     if not qemu.exists():
         pytest.skip("needs qemu-user-static")
     path = tmp_path / "program"
-    path.write_bytes(tiny.program(architecture))
+    path.write_bytes(sample_programs.program(architecture))
     path.chmod(0o755)
     done = subprocess.run([qemu, path], capture_output=True, check=True)
-    assert (done.stdout, done.stderr) == (tiny.SAYS, b"")
+    assert (done.stdout, done.stderr) == (sample_programs.SAYS, b"")
     assert path.stat().st_size < 200
 
 

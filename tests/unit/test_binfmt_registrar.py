@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ArmvmError, Conflict, MissingCapability, NotFound, PermissionDenied
-from armvm.progress import Plain, Quiet
-from armvm.usermode import ownfile, registrar
+from armvm.base.errors import ArmvmError, Conflict, MissingCapability, NotFound, PermissionDenied
+from armvm.base.progress import Plain, Quiet
 from armvm.usermode.architectures import find
-from armvm.usermode.exchange import Places
-from armvm.usermode.ownfile import Own
-from armvm.usermode.registration import line, rule_for
-from armvm.usermode.wish import Wish, rule_of
+from armvm.usermode.binfmt import own_file, register
+from armvm.usermode.binfmt.own_file import Own
+from armvm.usermode.binfmt.registration import line, rule_for
+from armvm.usermode.binfmt.replace import Places
+from armvm.usermode.binfmt.request import Wish, rule_of
 from tests.unit.test_binfmt_handlers import DATA, STATUS
 
 ARM64 = find("arm64")
@@ -46,7 +46,7 @@ def unchanged(places: Places) -> bool:
 
 def test_only_root_registers_and_others_are_told_of_user(places: Places, wish: Wish) -> None:
     with pytest.raises(PermissionDenied) as caught:
-        registrar.register(ARM64, wish, Quiet(), replace(places, uid=1000))
+        register.register(ARM64, wish, Quiet(), replace(places, uid=1000))
     assert "--user" in (caught.value.hint or "")
     assert unchanged(places)
 
@@ -58,7 +58,7 @@ def test_anothers_handler_is_not_replaced_unasked(
 ) -> None:
     (places.root / name).write_text(text)
     with pytest.raises(Conflict) as caught:
-        registrar.register(ARM64, wish, Quiet(), places)
+        register.register(ARM64, wish, Quiet(), places)
     assert "--replace" in (caught.value.hint or "")
     assert ("echo 1 >" in (caught.value.hint or "")) is text.startswith("disabled")
     assert unchanged(places)
@@ -71,16 +71,16 @@ def test_anothers_file_for_the_next_boot_is_not_replaced_unasked(
     text = (DATA / "binfmt.d" / "qemu-aarch64.conf").read_text()
     (places.etc / "qemu-aarch64.conf").write_text(text)
     with pytest.raises(Conflict, match="not armvm's"):
-        registrar.register(ARM64, wish, Quiet(), places)
+        register.register(ARM64, wish, Quiet(), places)
     with pytest.raises(NotFound):
-        registrar.unregister(ARM64, places)
+        register.unregister(ARM64, places)
     assert (places.etc / "qemu-aarch64.conf").read_text() == text
 
 
 def test_what_is_there_already_is_left_as_it_is(places: Places, wish: Wish) -> None:
     path = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
     (places.root / "whatever").write_text(DEBIAN.replace(path, str(wish.program)))
-    done = registrar.register(ARM64, wish, Quiet(), places)
+    done = register.register(ARM64, wish, Quiet(), places)
     assert not done.changed
     assert done.path is None
     assert unchanged(places)
@@ -89,7 +89,7 @@ def test_what_is_there_already_is_left_as_it_is(places: Places, wish: Wish) -> N
 def test_where_binfmt_misc_is_off_nothing_is_registered(places: Places, wish: Wish) -> None:
     (places.root / "status").write_text("disabled\n")
     with pytest.raises(Conflict, match="switched off"):
-        registrar.register(ARM64, wish, Quiet(), places)
+        register.register(ARM64, wish, Quiet(), places)
     assert unchanged(places)
 
 
@@ -97,7 +97,7 @@ def test_what_the_kernel_does_not_show_is_not_kept_for_the_next_boot(
     places: Places, wish: Wish
 ) -> None:
     with pytest.raises(MissingCapability, match="does not show"):
-        registrar.register(ARM64, wish, Quiet(), places)
+        register.register(ARM64, wish, Quiet(), places)
     assert not list(places.etc.iterdir())
 
 
@@ -110,7 +110,7 @@ def test_an_interpreter_that_others_can_change_is_warned_of(
     program.write_text("#!/bin/sh\n")
     program.chmod(0o777)
     with pytest.raises(ArmvmError):
-        registrar.register(ARM64, Wish(program=program), Plain(sys.stderr), places)
+        register.register(ARM64, Wish(program=program), Plain(sys.stderr), places)
     assert "can be changed by others" in capsys.readouterr().err
 
 
@@ -128,35 +128,35 @@ def test_a_file_of_armvms_is_its_record(places: Places) -> None:
         rule=rule_for(ARM64, "/opt/qemu-3"),
         before=tuple(texts[:2]),
     )
-    ownfile.write(own, ARM64)
-    assert ownfile.read(ARM64, places.etc) == own
+    own_file.write(own, ARM64)
+    assert own_file.read(ARM64, places.etc) == own
     assert own.path.stat().st_mode & 0o777 == 0o644
-    assert ownfile.read(find("arm"), places.etc) is None
-    ownfile.remove(own)
-    assert ownfile.read(ARM64, places.etc) is None
+    assert own_file.read(find("arm"), places.etc) is None
+    own_file.remove(own)
+    assert own_file.read(ARM64, places.etc) is None
 
 
 def test_a_record_that_was_changed_is_not_believed(places: Places) -> None:
     rule = rule_for(ARM64, "/opt/qemu", name="armvm-aarch64")
     path = places.etc / "zz-armvm-aarch64.conf"
     own = Own(path=path, text=line(rule), rule=rule, before=())
-    ownfile.write(own, ARM64)
+    own_file.write(own, ARM64)
     good = path.read_text()
     path.write_text(good.replace(own.text, f"# before: nonsense\n{own.text}"))
-    assert ownfile.read(ARM64, places.etc) == own
+    assert own_file.read(ARM64, places.etc) == own
     path.write_text(good.replace(":armvm-aarch64:", ":another:"))
-    assert ownfile.read(ARM64, places.etc) is None
+    assert own_file.read(ARM64, places.etc) is None
     path.write_text(good.replace("# armvm binfmt register", "# somebody's"))
-    assert ownfile.read(ARM64, places.etc) is None
+    assert own_file.read(ARM64, places.etc) is None
 
 
 def test_a_handler_that_somebody_registered_anew_is_theirs(places: Places, wish: Wish) -> None:
     rule = rule_for(ARM64, str(wish.program))
     own = Own(path=places.etc / "qemu-aarch64.conf", text=line(rule), rule=rule)
-    ownfile.write(own, ARM64)
+    own_file.write(own, ARM64)
     (places.root / "qemu-aarch64").write_text(DEBIAN)
     with pytest.raises(Conflict, match="somebody else"):
-        registrar.unregister(ARM64, places)
+        register.unregister(ARM64, places)
     assert own.path.exists()
     assert (places.root / "qemu-aarch64").read_text() == DEBIAN
 
@@ -164,9 +164,9 @@ def test_a_handler_that_somebody_registered_anew_is_theirs(places: Places, wish:
 def test_unregister_removes_the_handler_and_the_file(places: Places, wish: Wish) -> None:
     rule = rule_for(ARM64, str(wish.program))
     own = Own(path=places.etc / "qemu-aarch64.conf", text=line(rule), rule=rule)
-    ownfile.write(own, ARM64)
+    own_file.write(own, ARM64)
     path = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
     (places.root / "qemu-aarch64").write_text(DEBIAN.replace(path, str(wish.program)))
-    registrar.unregister(ARM64, places)
+    register.unregister(ARM64, places)
     assert (places.root / "qemu-aarch64").read_text() == "-1"
     assert not own.path.exists()

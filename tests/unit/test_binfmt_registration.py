@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError, NotFound
-from armvm.provision.binfmt import conf
+from armvm.base.errors import ConfigError, NotFound
+from armvm.provision.binfmt.status import conf
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
-from armvm.usermode.handlers import parse
-from armvm.usermode.registration import line, normal_flags, parse_line, rule_for
+from armvm.usermode.binfmt.handlers import parse
+from armvm.usermode.binfmt.registration import line, normal_flags, parse_line, rule_for
 from tests.unit.test_binfmt_handlers import DATA, STATUS
 
 RULE = rule_for(find("aarch64"), "/usr/bin/qemu-aarch64-static")

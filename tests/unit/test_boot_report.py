@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from armvm.guest.bootlog import Span, read_account
-from armvm.guest.bootlog_serial import read_serial
-from armvm.guest.serial import Stage, clean
-from armvm.host.instance import Instance
-from armvm.host.metadata import Record
-from armvm.provision.boot_picture import picture
-from armvm.provision.boot_report import Report, make_report, shown_spans
-from armvm.provision.eta import LearntBoot, seconds_of
+from armvm.guest.boot.report import Span, read_account
+from armvm.guest.boot.serial import Stage, clean
+from armvm.guest.boot.serial_report import read_serial
+from armvm.host.domain.instance import Instance
+from armvm.host.domain.metadata import Record
+from armvm.provision.monitor.boot_history import LearntBoot, seconds_of
+from armvm.provision.monitor.boot_report import Report, make_report, shown_spans
+from armvm.provision.monitor.boot_svg import picture
 from tests.schemas import check
 from tests.unit.host_tools import INSTANCE
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import BuildFailed, ConfigError
-from armvm.progress import Quiet
-from armvm.provision.build import build_image
-from armvm.provision.recipe import made
-from armvm.usermode.distros import UBUNTU
+from armvm.base.errors import BuildFailed, ConfigError
+from armvm.base.progress import Quiet
+from armvm.provision.image.build import build_image
+from armvm.provision.image.recipe import made
+from armvm.usermode.rootfs.distros import UBUNTU
 from tests.build_tools import can_build, lay_out, served
 from tests.openpgp_tools import Gpg
 from tests.support import armvm

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import Conflict
-from armvm.images.cache import Cache
-from armvm.progress import Quiet
-from armvm.provision.local_images import build_local
-from armvm.provision.recipe import Recipe, made
+from armvm.base.errors import Conflict
+from armvm.base.progress import Quiet
+from armvm.images.cache.store import Cache
+from armvm.provision.image.local import build_local
+from armvm.provision.image.recipe import Recipe, made
 from tests import schemas
 from tests.build_tools import can_build, served
 from tests.images_tools import qcow2_image

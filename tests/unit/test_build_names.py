@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm import process
-from armvm.errors import ConfigError, NotFound
+from armvm.base import process
+from armvm.base.errors import ConfigError, NotFound
 from armvm.images.reference import LocalReference, parse
-from armvm.provision.recipe import PLAIN, Recipe, made, named
-from armvm.provision.recipe_input import check_package
-from armvm.spec.size import GIB, MIB
-from armvm.usermode import rootfs
-from armvm.usermode.distros import DISTROS, Kernel
+from armvm.provision.image.recipe import PLAIN, Recipe, made, named
+from armvm.provision.image.recipe_input import check_package
+from armvm.settings.size import GIB, MIB
+from armvm.usermode.rootfs import build
+from armvm.usermode.rootfs.distros import DISTROS, Kernel
 
 PACKAGES = st.from_regex(r"[a-z0-9][a-z0-9+.-]{0,12}[a-z0-9+.]", fullmatch=True)
 
@@ -26,7 +26,7 @@ PACKAGES = st.from_regex(r"[a-z0-9][a-z0-9+.-]{0,12}[a-z0-9+.]", fullmatch=True)
 
 
 def test_the_digest_is_the_same_in_another_process() -> None:
-    code = "from armvm.provision.recipe import Recipe; print(Recipe().digest)"
+    code = "from armvm.provision.image.recipe import Recipe; print(Recipe().digest)"
     other = process.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": "7"}).text.strip()
     assert other == Recipe().digest
     assert re.fullmatch("[0-9a-f]{64}", other)
@@ -233,14 +233,14 @@ def test_there_are_two_kernels() -> None:
 
 @pytest.mark.parametrize("own", [one.scripts for one in DISTROS.values()])
 def test_the_scripts_are_valid_shell_and_fit_in_one_argument(own: str | None) -> None:
-    text = rootfs.scripts(own)
+    text = build.scripts(own)
     process.run(["sh", "-n"], input=text.encode())
     assert len(text.encode()) < 128 * 1024, "Linux' limit for one argument"
     assert not re.findall(r"https?://", text), "they name no mirror"
 
 
 def test_ubuntus_script_comes_between_settings_and_the_end() -> None:
-    text = rootfs.scripts("ubuntu")
+    text = build.scripts("ubuntu")
     places = [text.index(mark) for mark in ("/etc/default/grub.d", '"Ubuntu"', "umount -l")]
     assert places == sorted(places)
-    assert '"Ubuntu"' not in rootfs.scripts()
+    assert '"Ubuntu"' not in build.scripts()

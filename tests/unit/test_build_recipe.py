@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from armvm import process
-from armvm.errors import BuildFailed, CommandFailed, HostileImage, StorageError
+from armvm.base import process
+from armvm.base.errors import BuildFailed, CommandFailed, HostileImage, StorageError
+from armvm.base.progress import Quiet
 from armvm.images import disk
-from armvm.progress import Quiet
-from armvm.provision.build import build_image
-from armvm.provision.recipe import Recipe
-from armvm.provision.workspace import SHARED, check_space
-from armvm.spec.size import GIB
-from armvm.usermode import buildlog
+from armvm.provision.image.build import build_image
+from armvm.provision.image.recipe import Recipe
+from armvm.provision.image.workspace import SHARED, check_space
+from armvm.settings.size import GIB
+from armvm.usermode.rootfs import build_log
 from tests.build_tools import can_build
 
 MIB = 1 << 20
@@ -143,11 +143,11 @@ def test_too_little_room_is_said_before_anything_is_done(tmp_path: Path) -> None
 
 def test_of_a_long_log_the_lines_around_the_first_error_are_shown() -> None:
     log = [f"Unpacking package{number} ..." for number in range(500)]
-    assert buildlog.extract(log)[-1] == log[-1]
+    assert build_log.extract(log)[-1] == log[-1]
     log[200] = "mokutil: error while loading shared libraries: libz.so.1"
     log[203] = "dpkg: error processing archive shim-signed.deb (--unpack):"
     log[499] = "E: mmdebstrap failed to run"
-    shown = buildlog.extract(log)
+    shown = build_log.extract(log)
     assert log[200] in shown
     assert log[203] in shown
     assert len(shown) <= 20

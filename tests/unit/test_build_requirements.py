@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import MissingCapability, NotFound
-from armvm.usermode import buildlog, requirements, rootfs
-from armvm.usermode.distros import DEBIAN, UBUNTU, sources
+from armvm.base.errors import MissingCapability, NotFound
+from armvm.usermode.rootfs import build, build_log, requirements
+from armvm.usermode.rootfs.distros import DEBIAN, UBUNTU, sources
 
 NEWUIDMAP = "newuidmap: write to uid_map failed: Operation not permitted\nE: failed"
 
@@ -21,11 +21,11 @@ def text_of(error: MissingCapability) -> str:
 # ---- the command line ----------------------------------------------------------------------
 
 
-def words(mode: rootfs.Mode, **options: str) -> list[str]:
+def words(mode: build.Mode, **options: str) -> list[str]:
     return [
         *map(
             str,
-            rootfs.command(
+            build.command(
                 Path("/w/root"),
                 distro=DEBIAN,
                 suite="trixie",
@@ -37,7 +37,7 @@ def words(mode: rootfs.Mode, **options: str) -> list[str]:
 
 
 def test_root_builds_in_a_mount_namespace_others_in_a_user_namespace() -> None:
-    root, user = words(rootfs.Mode.ROOT), words(rootfs.Mode.UNSHARE)
+    root, user = words(build.Mode.ROOT), words(build.Mode.UNSHARE)
     assert root[:4] == ["unshare", "--mount", "--propagation", "private"]
     assert "--mode=root" in root
     assert user[0] == "mmdebstrap"
@@ -45,7 +45,7 @@ def test_root_builds_in_a_mount_namespace_others_in_a_user_namespace() -> None:
     for argv in (root, user):
         assert argv[-2:] == ["trixie", "/w/root"], "mmdebstrap chooses Debian's archives"
         assert {"--arch=arm64", "--variant=extract", "--format=directory"} <= set(argv)
-    assert words(rootfs.Mode.ROOT, mirror="http://m/debian")[-1] == "http://m/debian"
+    assert words(build.Mode.ROOT, mirror="http://m/debian")[-1] == "http://m/debian"
 
 
 def test_ubuntus_arm64_is_on_its_ports_archive() -> None:
@@ -79,10 +79,10 @@ def test_a_package_with_two_missing_programs_is_named_once() -> None:
 def test_an_archive_without_keys_is_refused(tmp_path: Path) -> None:
     keyless = replace(UBUNTU, keyring=tmp_path / "no.gpg")
     with pytest.raises(MissingCapability, match="Ubuntu's archive") as caught:
-        requirements.check(rootfs.Mode.here(), keyless, tmp_path, keyring=None)
+        requirements.check(build.Mode.here(), keyless, tmp_path, keyring=None)
     assert "apt-get install ubuntu-keyring, or --keyring" in (caught.value.hint or "")
     with pytest.raises(NotFound, match=r"mine\.gpg"):
-        requirements.check(rootfs.Mode.here(), UBUNTU, tmp_path, keyring=tmp_path / "mine.gpg")
+        requirements.check(build.Mode.here(), UBUNTU, tmp_path, keyring=tmp_path / "mine.gpg")
 
 
 # ---- user namespaces -----------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_this_machines_own_files_can_be_read() -> None:
     ],
 )
 def test_how_much_space_apt_asks_for(line: str, size: int | None) -> None:
-    assert buildlog.unpacked_size(line) == size
+    assert build_log.unpacked_size(line) == size
 
 
 def test_packages_that_apt_does_not_find() -> None:
@@ -180,4 +180,4 @@ def test_packages_that_apt_does_not_find() -> None:
         "E: Package 'mail-transport-agent' has no installation candidate",
         "E: Unable to correct problems, you have held broken packages.",
     ]
-    assert buildlog.unknown_packages(log) == ["treee", "docker.oi", "mail-transport-agent"]
+    assert build_log.unknown_packages(log) == ["treee", "docker.oi", "mail-transport-agent"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import Conflict, NotFound, StorageError
-from armvm.provision import workspace
-from armvm.usermode.rootfs import Mode
+from armvm.base.errors import Conflict, NotFound, StorageError
+from armvm.provision.image import workspace
+from armvm.usermode.rootfs.build import Mode
 
 #: A file system of its own on every Linux.
 MEMORY = Path("/dev/shm")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from armvm.base.errors import NotFound
+from armvm.base.progress import Plain, Quiet
 from armvm.cli.context import print_fields, print_rows, progress_for
-from armvm.cli.run import _split, report
-from armvm.errors import NotFound
-from armvm.progress import Plain, Quiet
+from armvm.cli.main import _split, report
 from tests.support import ARMVM, Result, armvm, environment
 
 #: A libvirt without machines, without a daemon.
@@ -229,7 +229,7 @@ def test_a_seed_from_files_and_variables(tmp_path: Path) -> None:
 
 
 def test_a_password_comes_from_standard_input_and_is_never_shown(tmp_path: Path) -> None:
-    from armvm.guest.seed import read_seed
+    from armvm.guest.cloudinit.seed import read_seed
 
     done = run("seed", "-o", tmp_path / "s", "--password", home=tmp_path, stdin="hunter2\r\n").ok()
     assert "hunter2" not in done.out + done.err

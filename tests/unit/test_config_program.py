@@ -10,9 +10,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from armvm.errors import ConfigError
-from armvm.provision.configuration import MEANING, check, example, values
-from armvm.spec.layers import KEYS
+from armvm.base.errors import ConfigError
+from armvm.provision.inspect.config import MEANING, check, example, values
+from armvm.settings.layers import KEYS
 from tests.support import Result, armvm, environment
 
 Run = Callable[..., Result]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.guest.scrollback import Skip, join, last_lines
-from armvm.host.terminal import Keyboard, Modes, Wake, is_nothing, raw, size
+from armvm.guest.boot.scrollback import Skip, join, last_lines
+from armvm.host.console.terminal import Keyboard, Modes, Wake, is_nothing, raw, size
 
 #: Bytes among which nothing repeats, so that an overlap has one reading.
 DISTINCT = b"".join(f"line {number}: {number * 7919 % 10007}\r\n".encode() for number in range(60))

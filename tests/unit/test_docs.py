@@ -77,7 +77,7 @@ def test_every_command_has_an_example_that_parses(name: str, command: Any) -> No
 
 
 def test_every_exit_code_is_on_the_page() -> None:
-    from armvm import errors
+    from armvm.base import errors
 
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.ArmvmError):

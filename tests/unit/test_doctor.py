@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from armvm.provision.doctor import diagnose
+from armvm.provision.inspect.doctor import diagnose
 
 
 def test_a_host_that_ssh_does_not_reach_is_not_waited_for() -> None:

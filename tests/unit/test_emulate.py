@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ArmvmError, ConfigError, MissingCapability, NotFound
-from armvm.usermode import emulate
-from armvm.usermode.emulate import Program
+from armvm.base.errors import ArmvmError, ConfigError, MissingCapability, NotFound
+from armvm.usermode.programs import emulate
+from armvm.usermode.programs.emulate import Program
 from tests.elf_tools import elf_file, exit_with, tiny
 from tests.namespace_tools import qemu_user
 from tests.support import armvm

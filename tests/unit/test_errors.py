@@ -11,8 +11,8 @@ from typing import Any
 import libvirt
 import pytest
 
-from armvm import errors
-from armvm.errors import (
+from armvm.base import errors
+from armvm.base.errors import (
     ArmvmError,
     Conflict,
     ConnectFailed,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from armvm.guest.explained import HIDDEN
-from armvm.host.explained import lines
-from armvm.provision.explain import NOT_OURS, SCRIPT, THEIRS, Part, seed_parts, xml_parts
-from armvm.provision.pages import read_page, topics
+from armvm.guest.cloudinit.explained import HIDDEN
+from armvm.host.domain.explained_xml import lines
+from armvm.provision.inspect.explain import NOT_OURS, SCRIPT, THEIRS, Part, seed_parts, xml_parts
+from armvm.provision.inspect.pages import read_page, topics
 from tests.expected.test_seed import SAMPLE
 from tests.support import ROOT, armvm
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import typer
 
+from armvm.base.errors import ArmvmError, ConfigError, PermissionDenied, UsageError
 from armvm.cli.app import app
-from armvm.errors import ArmvmError, ConfigError, PermissionDenied, UsageError
-from armvm.provision.copy import read_copy
-from armvm.provision.mount import read_mount
-from armvm.spec.files import given_path
-from armvm.usermode import emulate, execution
+from armvm.provision.access.cp import read_copy
+from armvm.provision.launch.run_mount import read_mount
+from armvm.settings.user_path import given_path
+from armvm.usermode.binfmt import execution
+from armvm.usermode.programs import emulate
 
 
 def parameters(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError, NotFound, PermissionDenied
-from armvm.guest.credentials import (
+from armvm.base.errors import ConfigError, NotFound, PermissionDenied
+from armvm.guest.cloudinit.credentials import (
     callers_keys,
     hash_password,
     is_public_key,

@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
-from armvm.guest.documents import Documents, compose, merge
+from armvm.base.errors import ConfigError
+from armvm.guest.cloudinit.documents import Documents, compose, merge
+from armvm.guest.cloudinit.user_data import MAX_USER_DATA, read_user_data
 from armvm.guest.identity import Identity, KeyPair
-from armvm.guest.user_data import MAX_USER_DATA, read_user_data
-from armvm.spec.machine import Machine
-from armvm.spec.system import OperatingSystem
+from armvm.settings.machine import Machine
+from armvm.settings.system import OperatingSystem
 
 HOST_KEY = KeyPair(
     private="-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",

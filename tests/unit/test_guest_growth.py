@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.guest.growth import grow_command, read_growth
+from armvm.guest.agents.grow_script import grow_command, read_growth
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ConfigError
+from armvm.base.errors import ConfigError
 from armvm.guest.identity import fingerprint, new_identity, new_key_pair, new_mac, public_key
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from armvm.errors import DomainError, NotReady
-from armvm.guest.ready import INTERVAL, Boot, Probe, answers_ssh, read_result, wait
-from armvm.guest.serial import Stage
-from armvm.progress import Plain, Quiet
+from armvm.base.errors import DomainError, NotReady
+from armvm.base.progress import Plain, Quiet
+from armvm.guest.boot.ready import INTERVAL, Boot, Probe, answers_ssh, read_result, wait
+from armvm.guest.boot.serial import Stage
 
 
 @dataclass

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from armvm.errors import StorageError
-from armvm.guest.archive import taken_apart
-from armvm.guest.documents import Documents, compose
+from armvm.base.errors import StorageError
+from armvm.guest.cloudinit.archive import taken_apart
+from armvm.guest.cloudinit.documents import Documents, compose
+from armvm.guest.cloudinit.reseed import reidentified, renamed
 from armvm.guest.identity import new_identity
-from armvm.guest.reseed import reidentified, renamed
-from armvm.spec.machine import Machine
+from armvm.settings.machine import Machine
 from tests.unit.host_tools import IDENTITY
 
 OTHER = new_identity("new")

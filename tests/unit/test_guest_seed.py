@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armvm.guest.documents import Documents
-from armvm.guest.seed import LABEL, read_seed, seed_image
+from armvm.guest.cloudinit.documents import Documents
+from armvm.guest.cloudinit.seed import LABEL, read_seed, seed_image
 
 NAMES = ["meta-data", "network-config", "user-data", "vendor-data"]
 DOCUMENTS = Documents(

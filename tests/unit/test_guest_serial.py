@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.guest.serial import (
+from armvm.guest.boot.serial import (
     Stage,
     clean,
     cloud_init_finished,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from armvm.cli.lazy import ALIASES, MODULES
-from armvm.errors import ConfigError
-from armvm.provision.pick import is_pattern
-from armvm.spec.names import check_machine_name
-from armvm.usermode.distros import DISTROS
+from armvm.base.errors import ConfigError
+from armvm.cli.lazy import ALIASES, COMMANDS
+from armvm.provision.machine.pick import is_pattern
+from armvm.settings.names import check_machine_name
+from armvm.usermode.rootfs.distros import DISTROS
 from tests.support import ROOT, armvm
 
 
@@ -32,7 +32,7 @@ def test_also_in_groups(group: str, habit: str, command: str) -> None:
 
 
 def test_they_are_documented_and_in_no_list() -> None:
-    assert not ALIASES.keys() & MODULES.keys()
+    assert not ALIASES.keys() & set(COMMANDS)
     lines = [line.split() for line in armvm("--help").ok().out.splitlines()]
     assert not {words[0] for words in lines if words} & ALIASES.keys()
     page = (ROOT / "docs" / "commands.md").read_text()

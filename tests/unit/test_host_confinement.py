@@ -10,7 +10,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from armvm.errors import DomainError
+from armvm.base.errors import DomainError
 from armvm.host.confinement import (
     allow,
     allowing,
@@ -21,8 +21,8 @@ from armvm.host.confinement import (
     rule,
 )
 from armvm.host.facts import observe
-from armvm.host.pools import SYSTEM_POOL_PATH
-from armvm.provision.doctor import denied_memory, shared_memory
+from armvm.host.storage.pools import SYSTEM_POOL_PATH
+from armvm.provision.inspect.doctor import denied_memory, shared_memory
 from tests.unit.host_tools import RECORDED, TCG_HOST, RecordedHost, facts_of
 
 POOL = "/nowhere/armvm"

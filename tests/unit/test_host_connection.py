@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import UsageError
+from armvm.base.errors import UsageError
 from armvm.host.connection import SESSION, SYSTEM, connect, default_uri, is_local, is_session
 
 

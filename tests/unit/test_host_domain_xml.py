@@ -8,7 +8,7 @@ import pytest
 from lxml import etree
 
 from armvm.host import connection as connecting
-from armvm.host.domain_xml import (
+from armvm.host.domain.domain_xml import (
     HEADLESS_ROOT_PORTS,
     PCIE_ROOT_PORTS,
     DirectKernel,
@@ -16,8 +16,8 @@ from armvm.host.domain_xml import (
     build,
     portable,
 )
+from armvm.host.domain.metadata import Record, from_domain
 from armvm.host.facts import Accelerator
-from armvm.host.metadata import Record, from_domain
 from armvm.host.xml import at, parse, select, to_text
 from tests.unit.host_tools import RECORD, SPEC
 

@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from armvm.host.events import event_names
+from armvm.host.domain.events import event_names
 
 #: Listens to a guest of the test driver's while it is suspended, resumed and destroyed.
 _LISTEN = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import MissingCapability
+from armvm.base.errors import MissingCapability
 from armvm.host.facts import Accelerator, cpu_is_64_bit, observe
 from tests.unit.host_tools import KVM_HOST, RECORDED, TCG_HOST, RecordedHost
 

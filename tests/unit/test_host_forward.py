@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from armvm.host.forward import PORTS, choose_port, forwarded_port
+from armvm.host.network.ssh_forward import PORTS, choose_port, forwarded_port
 
 #: `info usernet` of QEMU 7.2, with a connection through the forward and two netdevs.
 USERNET = """\

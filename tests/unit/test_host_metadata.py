@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from armvm.host.metadata import (
+from armvm.host.domain.metadata import (
     NAMESPACE,
     Creator,
     Record,
@@ -20,7 +20,7 @@ from armvm.host.metadata import (
     to_element,
 )
 from armvm.host.xml import parse
-from armvm.spec.ports import parse_forward
+from armvm.settings.ports import parse_forward
 from tests.unit.host_tools import RECORD
 
 

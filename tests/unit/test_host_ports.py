@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from armvm.host.ports import rules_in
-from armvm.spec.ports import parse_forward
+from armvm.host.network.forwards import rules_in
+from armvm.settings.ports import parse_forward
 from tests.unit.test_host_forward import USERNET
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import MissingCapability
-from armvm.host import shares
+from armvm.base.errors import MissingCapability
+from armvm.host.domain import shared_directories
 from tests.unit.host_tools import TCG_HOST, RecordedHost
 
 SESSION = "qemu:///session"
@@ -23,7 +23,7 @@ def described(directory: Path, binary: str, *, kind: str = "fs") -> Path:
 
 def test_the_program_is_the_one_that_libvirt_finds(tmp_path: Path) -> None:
     host = RecordedHost(name=TCG_HOST)
-    assert shares.check(host, [described(tmp_path, "/bin/true")]) == "/bin/true"
+    assert shared_directories.check(host, [described(tmp_path, "/bin/true")]) == "/bin/true"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,9 @@ def test_without_virtiofsd_its_package_is_named(tmp_path: Path, binary: str, kin
     (tmp_path / "10-empty.json").touch()
     (tmp_path / "20-list.json").write_text("[]")
     with pytest.raises(MissingCapability) as caught:
-        shares.check(RecordedHost(name=TCG_HOST), [described(tmp_path, binary, kind=kind)])
+        shared_directories.check(
+            RecordedHost(name=TCG_HOST), [described(tmp_path, binary, kind=kind)]
+        )
     assert "no virtiofsd" in str(caught.value.detail)
     assert "apt-get install virtiofsd" in str(caught.value.hint)
 
@@ -42,10 +44,10 @@ def test_a_session_takes_libvirt_10(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     places = [described(tmp_path, "/bin/true")]
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     with pytest.raises(MissingCapability) as caught:
-        shares.check(RecordedHost(name=TCG_HOST, uri=SESSION), places)
+        shared_directories.check(RecordedHost(name=TCG_HOST, uri=SESSION), places)
     assert "this is 9.0" in str(caught.value.detail)
     new = RecordedHost(name=TCG_HOST, uri=SESSION, version=10_000_000)
-    assert shares.check(new, places) == "/bin/true"
+    assert shared_directories.check(new, places) == "/bin/true"
 
 
 def test_a_users_own_virtiofsd_counts_in_the_users_session(
@@ -56,11 +58,11 @@ def test_a_users_own_virtiofsd_counts_in_the_users_session(
     described(own, "/bin/true")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     new = RecordedHost(name=TCG_HOST, uri=SESSION, version=12_000_000)
-    assert shares.check(new, []) == "/bin/true"
+    assert shared_directories.check(new, []) == "/bin/true"
     with pytest.raises(MissingCapability):
-        shares.check(RecordedHost(name=TCG_HOST, version=12_000_000), [])
+        shared_directories.check(RecordedHost(name=TCG_HOST, version=12_000_000), [])
 
 
 def test_another_hosts_programs_are_not_looked_at(tmp_path: Path) -> None:
     far = RecordedHost(name=TCG_HOST, uri="qemu+ssh://far/system", version=11_000_000)
-    assert "another host" in shares.check(far, [tmp_path])
+    assert "another host" in shared_directories.check(far, [tmp_path])

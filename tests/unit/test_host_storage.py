@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import libvirt
 import pytest
 
-from armvm.host.pools import refresh
+from armvm.host.storage.pools import refresh
 
 BUSY = "internal error: pool 'armvm' has asynchronous jobs running."
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from armvm.host.subnets import free_subnets, routes
+from armvm.host.network.subnets import free_subnets, routes
 
 ROUTES = (
     "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"

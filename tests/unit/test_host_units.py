@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.host.units import sockets, start_command
+from armvm.host.systemd_units import sockets, start_command
 
 MODULAR = ("virtqemud.socket", "virtnetworkd.socket", "virtstoraged.socket")
 ONE = ("libvirtd.socket",)

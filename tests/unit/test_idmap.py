@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armvm.errors import MissingCapability
-from armvm.host.idmap import IdMap, Range, id_map
+from armvm.base.errors import MissingCapability
+from armvm.host.domain.idmap import IdMap, Range, id_map
 
 COUNT = 65536
 

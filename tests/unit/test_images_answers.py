@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from armvm.errors import ArmvmError, FetchFailed, ImageError, NotFound
-from armvm.images.cache import Cache
-from armvm.images.catalog import Asking
+from armvm.base.errors import ArmvmError, FetchFailed, ImageError, NotFound
+from armvm.base.progress import Quiet
+from armvm.images.cache.store import Cache
+from armvm.images.distros.catalog import Asking
+from armvm.images.fetch.http import Web
 from armvm.images.resolve import Settings, resolve
-from armvm.images.transport import Web
-from armvm.progress import Quiet
-from armvm.provision.image_list import on_offer
-from armvm.spec.verify import Verify
+from armvm.provision.image.list_ import on_offer
+from armvm.settings.verify import Verify
 from tests.catalog_trees import debian_tree, every_tree, list_directories
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, Sleeps, quick

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm import process
-from armvm.errors import (
+from armvm.base import process
+from armvm.base.errors import (
     BuildFailed,
     ConfigError,
     DigestMismatch,
@@ -24,13 +24,13 @@ from armvm.errors import (
     PermissionDenied,
     StorageError,
 )
-from armvm.images import entry as entries
-from armvm.images.cache import Cache
-from armvm.images.formats import guess_system, refuse_foreign
+from armvm.base.progress import Quiet
+from armvm.images.cache import entry as entries
+from armvm.images.cache.store import Cache
+from armvm.images.check.formats import guess_system, refuse_foreign
 from armvm.images.model import ImageSource, Verified
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.progress import Quiet
-from armvm.spec.system import OperatingSystem
+from armvm.settings.system import OperatingSystem
 from tests.images_tools import Heard, leftovers, qcow2_image, raw_image
 
 pytestmark = pytest.mark.unit

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ConfigError, FetchFailed
-from armvm.images.cache import Cache
+from armvm.base.errors import ConfigError, FetchFailed
+from armvm.images.cache.store import Cache
 from armvm.images.distros.lts import supported_lts
-from armvm.images.part import Origin
-from armvm.spec.age import parse_age
+from armvm.images.fetch.part import Origin
+from armvm.settings.age import parse_age
 from tests.image_server import PRODUCTS, ImageServer, ubuntu_tree
 from tests.images_tools import leftovers, qcow2_image, raw_image
 from tests.support import Result, armvm

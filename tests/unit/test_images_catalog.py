@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ArmvmError, FetchFailed, NotFound
+from armvm.base.errors import ArmvmError, FetchFailed, NotFound
 from armvm.images.distros.simplestreams import CatalogImage, products_path, select
 
 pytestmark = pytest.mark.unit

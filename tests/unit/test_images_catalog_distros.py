@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import (
+from armvm.base.errors import (
     ConfigError,
     FetchFailed,
     NotFound,
@@ -17,21 +17,21 @@ from armvm.errors import (
     SignatureInvalid,
     Unreachable,
 )
-from armvm.images.cache import Cache
-from armvm.images.catalog import Asking, Catalog, Found, Offer
+from armvm.base.progress import Quiet
+from armvm.images.cache.entry import Entry
+from armvm.images.cache.store import Cache
+from armvm.images.distros.catalog import Asking, Catalog, Found, Offer
 from armvm.images.distros.debian import serial_in
 from armvm.images.distros.fedora import Fedora
+from armvm.images.distros.listing import names
 from armvm.images.distros.opensuse import digest_in
-from armvm.images.entry import Entry
-from armvm.images.listing import names
 from armvm.images.model import ImageSource, Verified
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.trust.checksums import digests
 from armvm.images.trust.pinned import OPENSUSE
-from armvm.progress import Quiet
-from armvm.spec.system import OperatingSystem
-from armvm.spec.verify import Verify
+from armvm.settings.system import OperatingSystem
+from armvm.settings.verify import Verify
 from tests.catalog_trees import (
     alpine_tree,
     debian_tree,

@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import requests
 
-from armvm.errors import ArmvmError
+from armvm.base.errors import ArmvmError
+from armvm.base.progress import Quiet
+from armvm.images.fetch.http import Web
 from armvm.images.resolve import Settings, resolve
-from armvm.images.transport import Web
-from armvm.progress import Quiet
-from armvm.spec.verify import Verify
+from armvm.settings.verify import Verify
 from tests.catalog_trees import every_tree, list_directories
 from tests.image_server import PRODUCTS, Fault, ImageServer, ubuntu_tree
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ConfigError, FetchFailed, NotFound, NotVerified, PermissionDenied
-from armvm.images.cache import Cache
-from armvm.images.catalog import Asking
+from armvm.base.errors import ConfigError, FetchFailed, NotFound, NotVerified, PermissionDenied
+from armvm.base.progress import Quiet
+from armvm.images.cache.store import Cache
+from armvm.images.distros.catalog import Asking
 from armvm.images.distros.template import keys_of
 from armvm.images.model import Verified
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.progress import Quiet
-from armvm.spec.catalogs import image_config
-from armvm.spec.configfile import file_layer
-from armvm.spec.system import OperatingSystem
-from armvm.spec.verify import Verify
+from armvm.settings.catalogs import image_config
+from armvm.settings.config_file import file_layer
+from armvm.settings.system import OperatingSystem
+from armvm.settings.verify import Verify
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, qcow2_image, quick
 

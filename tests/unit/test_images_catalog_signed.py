@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import FetchFailed, SignatureInvalid
-from armvm.images.cache import Cache
-from armvm.images.catalog import Asking, Catalog, Found
+from armvm.base.errors import FetchFailed, SignatureInvalid
+from armvm.base.progress import Quiet
+from armvm.images.cache.store import Cache
+from armvm.images.distros.catalog import Asking, Catalog, Found
 from armvm.images.distros.fedora import Fedora
 from armvm.images.distros.opensuse import OpenSuse
 from armvm.images.model import ImageSource, Verified
@@ -18,8 +19,7 @@ from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.statement import Attested, attest
-from armvm.progress import Quiet
-from armvm.spec.verify import Verify
+from armvm.settings.verify import Verify
 from tests.catalog_trees import Placed, fedora_tree, list_directories, opensuse_tree
 from tests.image_server import Fault, ImageServer, ubuntu_tree
 from tests.images_tools import qcow2_image, quick

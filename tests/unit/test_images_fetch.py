@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm import process
-from armvm.errors import (
+from armvm.base import process
+from armvm.base.errors import (
     ArmvmError,
     ConfigError,
     DigestMismatch,
@@ -27,13 +27,13 @@ from armvm.errors import (
     StorageError,
     Unreachable,
 )
-from armvm.images.cache import Cache
+from armvm.base.progress import Quiet
+from armvm.images.cache.store import Cache
+from armvm.images.fetch.http import Web
 from armvm.images.model import Image, ImageSource, Verified
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.images.transport import Web
-from armvm.progress import Quiet
-from armvm.spec.system import OperatingSystem
-from armvm.spec.verify import Verify
+from armvm.settings.system import OperatingSystem
+from armvm.settings.verify import Verify
 from tests.image_server import PRODUCTS, Fault, ImageServer, Published, ubuntu_tree
 from tests.images_tools import Heard, Sleeps, leftovers, qcow2_image, quick, raw_image
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from armvm import process
-from armvm.errors import ArmvmError, CommandFailed, ImageError
-from armvm.images.cache import Cache
-from armvm.images.efi import boot_loaders
-from armvm.images.foreign import refuse_foreign_boot
-from armvm.images.formats import DiskFormat, read_head, recognise
-from armvm.images.guestdisk import GuestDisk, Unreadable, opened
-from armvm.images.hashing import hash_file
+from armvm.base import process
+from armvm.base.errors import ArmvmError, CommandFailed, ImageError
+from armvm.base.limits import Limits
+from armvm.base.progress import Quiet
+from armvm.images.cache.store import Cache
+from armvm.images.check.cpu import refuse_foreign_boot
+from armvm.images.check.efi import boot_loaders
+from armvm.images.check.formats import DiskFormat, read_head, recognise
+from armvm.images.check.guest_disk import GuestDisk, Unreadable, opened
+from armvm.images.check.qcow2 import inspect
+from armvm.images.digest import hash_file
 from armvm.images.model import ImageSource
 from armvm.images.obtain import obtain
-from armvm.images.qcow2 import inspect
-from armvm.limits import Limits
-from armvm.progress import Quiet
 from tests.images_tools import leftovers
 
 pytestmark = pytest.mark.unit

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ImageError
-from armvm.images.cache import Cache
+from armvm.base.errors import ImageError
+from armvm.images.cache.store import Cache
 from armvm.images.kernel import boot_files, first_entry, partitions, remove_boot_files
 from armvm.images.model import Image, ImageSource
 from tests.images_tools import (
@@ -104,7 +104,7 @@ def test_an_image_without_a_file_system(tmp_path: Path, cache: Cache) -> None:
 
 
 def test_a_broken_file_system(tmp_path: Path, cache: Cache) -> None:
-    from armvm import process
+    from armvm.base import process
 
     path = bootable_image(tmp_path / "image.qcow2", debian_tree())
     raw = tmp_path / "raw"

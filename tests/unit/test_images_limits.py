@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import FetchFailed, ImageError, StorageError, Unreachable
-from armvm.images import documents, fetch, jsondoc, listing
-from armvm.images.distros import debian, lts, opensuse, simplestreams
-from armvm.images.part import Part
+from armvm.base.errors import FetchFailed, ImageError, StorageError, Unreachable
+from armvm.images.distros import debian, listing, lts, opensuse, simplestreams
+from armvm.images.fetch import documents, json_document
+from armvm.images.fetch import download as fetch
+from armvm.images.fetch.part import Part
 from armvm.images.trust import checksums, cleartext, keyring, packets
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, quick
@@ -100,10 +101,12 @@ def test_all_that_reads_json(read: Callable[[bytes], Any]) -> None:
 
 def test_the_largest_json_that_is_read() -> None:
     row = b'{"a%07d":"b%07d"},'
-    document = b"[" + b"".join(row % (n, n) for n in range(jsondoc.MAX_VALUES // 2 - 2)) + b"0]"
+    document = (
+        b"[" + b"".join(row % (n, n) for n in range(json_document.MAX_VALUES // 2 - 2)) + b"0]"
+    )
     read: list[Any] = []
-    assert peak(lambda: read.append(jsondoc.load(document))) < MOST - 16
-    assert len(read[0]) == jsondoc.MAX_VALUES // 2 - 1
+    assert peak(lambda: read.append(json_document.load(document))) < MOST - 16
+    assert len(read[0]) == json_document.MAX_VALUES // 2 - 1
 
 
 OPEN, CLOSE = (b"-----%s PGP PUBLIC KEY BLOCK-----\n" % word for word in (b"BEGIN", b"END"))

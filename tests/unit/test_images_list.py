@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from armvm.base.errors import MissingCapability, NotFound, Unreachable
+from armvm.base.progress import Quiet
 from armvm.cli.image_list import age_text
-from armvm.errors import MissingCapability, NotFound, Unreachable
-from armvm.images.cache import Cache
+from armvm.images.cache.store import Cache
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.progress import Quiet
-from armvm.provision.golden import check_system
-from armvm.provision.image_list import on_offer, used_by
-from armvm.spec.system import FAMILIES, OperatingSystem
-from armvm.spec.verify import Verify
+from armvm.provision.golden.bake import check_system
+from armvm.provision.image.list_ import on_offer, used_by
+from armvm.settings.system import FAMILIES, OperatingSystem
+from armvm.settings.verify import Verify
 from tests.catalog_trees import alpine_tree, debian_tree, fedora_tree, list_directories
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, qcow2_image, quick

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm import process
-from armvm.errors import ArmvmError, HostileImage
-from armvm.images.qcow2 import MAX_VIRTUAL_SIZE, inspect, inspect_file
+from armvm.base import process
+from armvm.base.errors import ArmvmError, HostileImage
+from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE, inspect, inspect_file
 
 pytestmark = pytest.mark.unit
 

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armvm import process
-from armvm.errors import ConfigError, DigestMismatch, HostileImage, ImageError
-from armvm.images import localfile
-from armvm.images.cache import Cache
-from armvm.images.importing import import_file
-from armvm.images.qcow2 import MAX_VIRTUAL_SIZE, inspect
-from armvm.images.qcow2_tables import check
+from armvm.base import process
+from armvm.base.errors import ConfigError, DigestMismatch, HostileImage, ImageError
+from armvm.base.progress import Quiet
+from armvm.images import local_file
+from armvm.images.cache.importing import import_file
+from armvm.images.cache.store import Cache
+from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE, inspect
+from armvm.images.check.qcow2_tables import check
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.progress import Quiet
-from armvm.provision import images
-from armvm.provision.plan import check_disk
-from armvm.spec.machine import Machine
-from armvm.spec.verify import Verify
+from armvm.provision.image import find
+from armvm.provision.machine.plan import check_disk
+from armvm.settings.machine import Machine
+from armvm.settings.verify import Verify
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, leftovers, qcow2_image, quick, raw_image
 
@@ -253,7 +253,7 @@ def test_a_plan_knows_what_making_would_refuse(tmp_path: Path) -> None:
     with pytest.raises(DigestMismatch):
         resolve(wrong, Settings(), cache=cache)
     raw = raw_image(tmp_path / "b.img")
-    assert localfile.examine(raw)[1:] == (raw.stat().st_size, raw.stat().st_size)
+    assert local_file.examine(raw)[1:] == (raw.stat().st_size, raw.stat().st_size)
     raw.chmod(0)
     if os.geteuid() != 0:
         with pytest.raises(ImageError):
@@ -266,10 +266,10 @@ def test_a_cached_image_is_known_to_a_plan(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     with ImageServer(tmp_path / "www") as server:
         monkeypatch.setenv("ARMVM_MIRROR_UBUNTU", server.url)
-        before = images.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
-        images.obtain(before, Quiet())
-        after = images.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
+        before = find.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
+        find.obtain(before, Quiet())
+        after = find.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
         assert (before.virtual_size, after.virtual_size) == (None, 64 << 30)
         monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-        unusable = images.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
+        unusable = find.locate("ubuntu:24.04", Quiet(), Verify.DIGEST)
         assert unusable.virtual_size is None, "a clone of a golden needs no cache"

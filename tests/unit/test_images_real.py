@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import SignatureInvalid
+from armvm.base.errors import SignatureInvalid
+from armvm.base.progress import Quiet
 from armvm.images.distros import simplestreams
 from armvm.images.distros.opensuse import digest_in
 from armvm.images.trust import cleartext, packets
@@ -21,7 +22,6 @@ from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import FEDORA, OPENSUSE, UBUNTU
 from armvm.images.trust.statement import Attested, Statement, attest
-from armvm.progress import Quiet
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import quick
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
+from armvm.base.errors import ConfigError
 from armvm.images.reference import (
     CatalogReference,
     FileReference,
@@ -19,7 +19,7 @@ from armvm.images.reference import (
     parse,
     public_url,
 )
-from armvm.spec.catalogs import DISTROS
+from armvm.settings.catalogs import DISTROS
 
 pytestmark = pytest.mark.unit
 

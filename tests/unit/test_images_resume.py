@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm import process
-from armvm.errors import (
+from armvm.base import process
+from armvm.base.errors import (
     ArmvmError,
     DigestMismatch,
     FetchFailed,
@@ -25,13 +25,13 @@ from armvm.errors import (
     StorageError,
     Unreachable,
 )
-from armvm.images.cache import Cache
-from armvm.images.clean import PART_AGE, forget_parts
+from armvm.base.progress import Quiet
+from armvm.images.cache.prune import PART_AGE, forget_parts
+from armvm.images.cache.store import Cache
+from armvm.images.fetch.http import Web
+from armvm.images.fetch.part import Origin
 from armvm.images.model import Image, ImageSource, Verified
 from armvm.images.obtain import obtain
-from armvm.images.part import Origin
-from armvm.images.transport import Web
-from armvm.progress import Quiet
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, Sleeps, leftovers, qcow2_image, quick
 from tests.support import Result, armvm, spawn

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import (
+from armvm.base.errors import (
     ArmvmError,
     ConfigError,
     DigestMismatch,
@@ -22,8 +22,9 @@ from armvm.errors import (
     SignatureInvalid,
     Unreachable,
 )
-from armvm.images import entry as entries
-from armvm.images.cache import Cache
+from armvm.base.progress import Quiet
+from armvm.images.cache import entry as entries
+from armvm.images.cache.store import Cache
 from armvm.images.model import Image, Verified
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.trust.checksums import digests
@@ -31,8 +32,7 @@ from armvm.images.trust.keyring import SERVERS, KeyStore
 from armvm.images.trust.pinned import ALL, UBUNTU, grouped
 from armvm.images.trust.provenance import of_record, words
 from armvm.images.trust.statement import Attested, Statement, attest
-from armvm.progress import Quiet
-from armvm.spec.verify import Verify, policy
+from armvm.settings.verify import Verify, policy
 from tests.image_server import PRODUCTS, Fault, ImageServer, Published, ubuntu_tree
 from tests.images_tools import Heard, leftovers, qcow2_image, quick
 from tests.openpgp_tools import Gpg, pin, serve_keys, sign_tree

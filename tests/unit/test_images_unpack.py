@@ -18,9 +18,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm import process
-from armvm.errors import ArmvmError, HostileImage, StorageError
-from armvm.images.unpack import MAX_UNPACKED, RATIO, SPARED, Unpacker
+from armvm.base import process
+from armvm.base.errors import ArmvmError, HostileImage, StorageError
+from armvm.images.fetch.decompress import MAX_UNPACKED, RATIO, SPARED, Unpacker
 
 pytestmark = pytest.mark.unit
 

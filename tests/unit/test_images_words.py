@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ArmvmError, ConfigError, NotVerified, SignatureInvalid
+from armvm.base.errors import ArmvmError, ConfigError, NotVerified, SignatureInvalid
+from armvm.base.progress import Quiet
+from armvm.images.fetch.http_errors import UNREACHABLE_HINT
 from armvm.images.model import ImageSource, Verified
 from armvm.images.resolve import Settings, resolve
 from armvm.images.trust.keyring import KeyStore
@@ -15,12 +17,10 @@ from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import FEDORA, OPENSUSE, UBUNTU
 from armvm.images.trust.provenance import require
 from armvm.images.trust.statement import Statement, attest
-from armvm.images.weberrors import UNREACHABLE_HINT
-from armvm.progress import Quiet
-from armvm.spec.catalogs import image_config
-from armvm.spec.places import hidden, without_login
-from armvm.spec.system import CODENAMES
-from armvm.spec.verify import Verify
+from armvm.settings.catalogs import image_config
+from armvm.settings.system import CODENAMES
+from armvm.settings.urls import hidden, without_login
+from armvm.settings.verify import Verify
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, quick
 from tests.openpgp_tools import Gpg

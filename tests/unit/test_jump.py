@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import MissingCapability, UsageError
-from armvm.provision import jump as jumping
-from armvm.provision.forwards import _ssh_forward
-from armvm.provision.jump import (
+from armvm.base.errors import MissingCapability, UsageError
+from armvm.provision.access import jump as jumping
+from armvm.provision.access.forward import _ssh_forward
+from armvm.provision.access.jump import (
     LONGEST,
     Jump,
     host_of,
@@ -27,9 +27,9 @@ from armvm.provision.jump import (
     socket_of,
     trouble,
 )
-from armvm.provision.ssh import Endpoint, answers
-from armvm.provision.ssh_options import JUMP, proxy_command, words
-from armvm.spec.ports import PortForward
+from armvm.provision.access.ssh import Endpoint, answers
+from armvm.provision.access.ssh_options import JUMP, proxy_command, words
+from armvm.settings.ports import PortForward
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import ArmvmError, DomainError, MissingCapability
-from armvm.host.memory_file import describe
+from armvm.base.errors import ArmvmError, DomainError, MissingCapability
+from armvm.host.memory.save_image import describe
 
 HEADER = struct.Struct("<16sIIIII14I")
 XML, COOKIE = b"<domain>an older description</domain>", b"<qemuStatusCookie/>"

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import CommandFailed, ConfigError, NotFound
-from armvm.process import stream
-from armvm.provision import mount
-from armvm.provision.carry import WrittenBack, write_back
-from armvm.provision.exclude import Exclude, read_exclude
-from armvm.provision.pack import Stamp, pack
+from armvm.base.errors import CommandFailed, ConfigError, NotFound
+from armvm.base.process import stream
+from armvm.provision.launch import run_mount
+from armvm.provision.launch.exclude import Exclude, read_exclude
+from armvm.provision.launch.pack import Stamp, pack
+from armvm.provision.launch.unpack import WrittenBack, write_back
 
 
 def packed(directory: Path) -> tuple[bytes, dict[str, Stamp]]:
@@ -78,12 +78,14 @@ def here(tmp_path: Path) -> Path:
 def test_there_and_back(here: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     data, sent = packed(here)
-    before = mount.read_listing(guest(mount._TAKE, there, data))
+    before = run_mount.read_listing(guest(run_mount._TAKE, there, data))
     assert (there / "tool").stat().st_mode & 0o777 == 0o755
     assert (there / "tool").stat().st_ino != (there / "twin").stat().st_ino
     assert (there / "link").readlink() == Path("sub/a b")
     assert not (there / "pipe").exists()
-    assert mount.changed(before, mount.read_listing(guest(mount._LIST, there, b"")), NOTHING) == (
+    assert run_mount.changed(
+        before, run_mount.read_listing(guest(run_mount._LIST, there, b"")), NOTHING
+    ) == (
         [],
         {},
     )
@@ -95,11 +97,11 @@ def test_there_and_back(here: Path, tmp_path: Path) -> None:
     (there / "made" / "empty").mkdir()
     (there / "out").symlink_to("made/-x\n")
     (there / "twin").unlink()
-    now = mount.read_listing(guest(mount._LIST, there, b""))
-    asked, _ = mount.changed(before, now, NOTHING)
+    now = run_mount.read_listing(guest(run_mount._LIST, there, b""))
+    asked, _ = run_mount.changed(before, now, NOTHING)
     assert sorted(asked) == ["made", "made/-x\n", "made/empty", "out", "sub/a b"]
     names = b"".join(b"./" + path.encode() + b"\0" for path in asked)
-    report = written(here, guest(mount._GIVE, there, names), set(asked), sent)
+    report = written(here, guest(run_mount._GIVE, there, names), set(asked), sent)
     assert (report.aside, report.refused) == ({}, {})
     assert (here / "sub" / "a b").read_text() == "new"
     assert (here / "sub" / "a b").stat().st_mtime == 1_000_000_000.5
@@ -176,13 +178,13 @@ def test_an_archive_that_breaks_off_leaves_whole_files(here: Path) -> None:
 
 
 def test_reading_a_mount(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = mount.read_mount
-    assert read(str(here)) == mount.Mount(directory=here, guest="./here")
-    assert read(f"{here}:ro") == mount.Mount(directory=here, guest="./here", read_only=True)
+    read = run_mount.read_mount
+    assert read(str(here)) == run_mount.Mount(directory=here, guest="./here")
+    assert read(f"{here}:ro") == run_mount.Mount(directory=here, guest="./here", read_only=True)
     assert read(f"{here}:/srv/x:ro").guest == "/srv/x"
     assert read(f"{here}:~/x").guest == "./x"
     monkeypatch.chdir(here)
-    assert read(".") == mount.Mount(directory=here, guest="./here")
+    assert read(".") == run_mount.Mount(directory=here, guest="./here")
 
 
 @pytest.mark.parametrize(
@@ -192,12 +194,12 @@ def test_reading_a_mount(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 def test_what_is_no_mount(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        mount.read_mount(text)
+        run_mount.read_mount(text)
 
 
 def test_two_mounts_in_one_place(here: Path) -> None:
     with pytest.raises(ConfigError):
-        mount.read_mounts([str(here), str(here)])
+        run_mount.read_mounts([str(here), str(here)])
 
 
 @pytest.mark.parametrize(
@@ -230,40 +232,43 @@ def test_a_pattern_that_can_match_nothing_is_refused(pattern: str) -> None:
 
 def test_an_exclude_needs_a_mount() -> None:
     with pytest.raises(ConfigError, match="--mount"):
-        mount.read_mounts([], ["*.o"])
+        run_mount.read_mounts([], ["*.o"])
 
 
 def test_what_is_excluded_goes_neither_there_nor_back(here: Path, tmp_path: Path) -> None:
     (here / ".git" / "hooks").mkdir(parents=True)
     (here / "sub" / "x.o").write_text("")
-    (wanted,) = mount.read_mounts([str(here)], ["*.o"])
+    (wanted,) = run_mount.read_mounts([str(here)], ["*.o"])
     out = io.BytesIO()
     done = pack(here, out, wanted.exclude)
     assert done.excluded == [".git", "sub/x.o"]
     assert done.skipped == {"pipe": "a FIFO"}
     there = tmp_path / "there"
-    before = mount.read_listing(guest(mount._TAKE, there, out.getvalue()))
+    before = run_mount.read_listing(guest(run_mount._TAKE, there, out.getvalue()))
     assert sorted(path for path in before if path.endswith((".o", ".git"))) == []
     (there / "made.o").write_text("")
     (there / "made").write_text("")
     os.mkfifo(there / "pipe too")
-    now = mount.read_listing(guest(mount._LIST, there, b""))
-    assert mount.changed(before, now, wanted.exclude) == (["made"], {"pipe too": "it is a FIFO"})
+    now = run_mount.read_listing(guest(run_mount._LIST, there, b""))
+    assert run_mount.changed(before, now, wanted.exclude) == (
+        ["made"],
+        {"pipe too": "it is a FIFO"},
+    )
 
 
 def test_git_never_comes_back_from_a_guest(here: Path, tmp_path: Path) -> None:
     """The user's git would run its hooks, and what its settings say."""
     (here / ".git" / "hooks").mkdir(parents=True)
-    (wanted,) = mount.read_mounts([str(here)], git=True)
+    (wanted,) = run_mount.read_mounts([str(here)], git=True)
     out = io.BytesIO()
     pack(here, out, wanted.exclude)
     there = tmp_path / "there"
-    before = mount.read_listing(guest(mount._TAKE, there, out.getvalue()))
+    before = run_mount.read_listing(guest(run_mount._TAKE, there, out.getvalue()))
     assert ".git/hooks" in before
     (there / ".git" / "hooks" / "post-checkout").write_text("#!/bin/sh\n")
     (there / ".git" / "config").write_text("[core]\n\tfsmonitor = evil\n")
-    now = mount.read_listing(guest(mount._LIST, there, b""))
-    assert mount.changed(before, now, wanted.exclude) == ([], {})
+    now = run_mount.read_listing(guest(run_mount._LIST, there, b""))
+    assert run_mount.changed(before, now, wanted.exclude) == ([], {})
 
 
 def test_a_file_with_holes_is_sent_and_comes_back_as_one(here: Path, tmp_path: Path) -> None:
@@ -284,7 +289,7 @@ def test_a_file_with_holes_is_sent_and_comes_back_as_one(here: Path, tmp_path: P
     data, sent = packed(here)
     assert len(data) < 1 << 20
     there = tmp_path / "there"
-    mount.read_listing(guest(mount._TAKE, there, data))
+    run_mount.read_listing(guest(run_mount._TAKE, there, data))
     for path in sent:
         assert (there / path).is_symlink() or (there / path).stat().st_blocks < 1000
     subprocess.run(["diff", "-r", "-x", "pipe", here, there], check=True)
@@ -293,7 +298,7 @@ def test_a_file_with_holes_is_sent_and_comes_back_as_one(here: Path, tmp_path: P
     for name in new:
         (there / name.removeprefix("new ")).rename(there / name)
     names = b"".join(f"./{name}\0".encode() for name in sorted(new))
-    back = guest(mount._GIVE, there, names)
+    back = guest(run_mount._GIVE, there, names)
     assert len(back) < 1 << 20
     assert set(written(here, back, new).written) == new
     for name in new:
@@ -331,7 +336,7 @@ def test_what_the_machines_user_cannot_read_is_named(here: Path, tmp_path: Path)
         pytest.skip("only root can make a file that the guest's user cannot read")
     there = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own is closed to others
     try:
-        before = mount.read_listing(guest(mount._LIST, there, b""))
+        before = run_mount.read_listing(guest(run_mount._LIST, there, b""))
         there.chmod(0o755)
         (there / "mine").write_text("yes")
         (there / "root's").write_text("no")
@@ -339,12 +344,12 @@ def test_what_the_machines_user_cannot_read_is_named(here: Path, tmp_path: Path)
         (there / "closed").mkdir(mode=0o700)
         (there / "closed" / "x").write_text("no")
         as_nobody = ["setpriv", "--reuid=65534", "--clear-groups", "--no-new-privs"]
-        now = mount.read_listing(guest(mount._LIST, there, b"", as_nobody))
-        asked, left = mount.changed(before, now, NOTHING)
+        now = run_mount.read_listing(guest(run_mount._LIST, there, b"", as_nobody))
+        asked, left = run_mount.changed(before, now, NOTHING)
         assert sorted(asked) == ["mine", "root's"]
         assert left == {"closed": "the machine's user cannot read it"}
         names = b"".join(f"./{path}\0".encode() for path in asked)
-        report = written(here, guest(mount._GIVE, there, names, as_nobody), set(asked))
+        report = written(here, guest(run_mount._GIVE, there, names, as_nobody), set(asked))
         assert report.written == ["mine"]
         assert list(report.refused) == ["root's"]
     finally:
@@ -352,7 +357,7 @@ def test_what_the_machines_user_cannot_read_is_named(here: Path, tmp_path: Path)
 
 
 def test_a_directory_that_the_command_removed_holds_nothing(tmp_path: Path) -> None:
-    assert guest(mount._LIST, tmp_path / "none", b"") == b""
+    assert guest(run_mount._LIST, tmp_path / "none", b"") == b""
 
 
 def test_a_file_that_grows_while_it_is_read_is_no_failure(here: Path, tmp_path: Path) -> None:
@@ -363,7 +368,7 @@ def test_a_file_that_grows_while_it_is_read_is_no_failure(here: Path, tmp_path: 
         try:
             while not (growing.exists() and growing.stat().st_size > 5_000_000):
                 time.sleep(0.01)
-            data = guest(mount._GIVE, tmp_path, b"./log\0")
+            data = guest(run_mount._GIVE, tmp_path, b"./log\0")
         finally:
             writer.kill()
     assert written(here, data, {"log"}).written == ["log"]
@@ -371,7 +376,7 @@ def test_a_file_that_grows_while_it_is_read_is_no_failure(here: Path, tmp_path: 
 
 def test_a_guests_nonsense_is_an_error_of_ours() -> None:
     with pytest.raises(CommandFailed):
-        mount.read_listing(b"nonsense\0")
+        run_mount.read_listing(b"nonsense\0")
 
 
 def test_a_stream_goes_through_and_what_fails_is_told() -> None:

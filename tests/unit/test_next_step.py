@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from armvm.errors import ArmvmError, CommandFailed, DomainError, NotReady
-from armvm.provision.wait import next_step
+from armvm.base.errors import ArmvmError, CommandFailed, DomainError, NotReady
+from armvm.provision.monitor.wait import next_step
 
 
 def hint(error: ArmvmError, *, stays: bool) -> str:

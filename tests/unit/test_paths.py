@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.paths import private_dir, resources, write_atomic
+from armvm.base.paths import private_dir, resources, write_atomic
 
 
 def test_a_file_is_written_with_its_mode(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from armvm.errors import ConfigError
-from armvm.guest import tune
-from armvm.guest.documents import compose
+from armvm.base.errors import ConfigError
+from armvm.guest.agents import tune
+from armvm.guest.cloudinit.documents import compose
+from armvm.guest.cloudinit.presets import documents_of, packages_of, preset_documents
 from armvm.guest.identity import new_identity
-from armvm.guest.preset_documents import documents_of, packages_of, preset_documents
-from armvm.spec.machine import Machine
-from armvm.spec.names import check_user_name
-from armvm.spec.presets import chain, preset_layer, preset_names
-from armvm.spec.system import FAMILIES, OperatingSystem
+from armvm.settings.machine import Machine
+from armvm.settings.names import check_user_name
+from armvm.settings.presets import chain, preset_layer, preset_names
+from armvm.settings.system import FAMILIES, OperatingSystem
 
 DEBIAN = OperatingSystem(distro="debian", version="12")
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm import process
-from armvm.errors import CommandFailed, MissingCapability
-from armvm.limits import Limits
-from armvm.process import passthrough, relay, run
-from armvm.process.relay import Marked
-from armvm.programs import PACKAGES, find, search_path
+from armvm.base import process
+from armvm.base.errors import CommandFailed, MissingCapability
+from armvm.base.limits import Limits
+from armvm.base.process import passthrough, relay, run
+from armvm.base.process.relay import Marked
+from armvm.base.programs import PACKAGES, find, search_path
 from tests.support import environment
 
 
@@ -190,7 +190,7 @@ def test_what_the_listener_raises_ends_the_program(tmp_path: Path) -> None:
 def test_ctrl_c_ends_the_program(tmp_path: Path) -> None:
     """A real interrupt, sent to a process that runs one through armvm."""
     pids = tmp_path / "pids"
-    code = f"from armvm.process import run; run(['sh', '-c', 'echo $$ >> {pids}; sleep 300'])"
+    code = f"from armvm.base.process import run; run(['sh', '-c', 'echo $$ >> {pids}; sleep 300'])"
     python = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     children = wait_for(pids, 1)
     python.send_signal(signal.SIGINT)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from armvm.progress import Live, Plain, Quiet, duration_text, size_text
+from armvm.base.progress import Live, Plain, Quiet, duration_text, size_text
 
 
 class Clock:

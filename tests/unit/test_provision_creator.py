@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from armvm.host.metadata import Creator
-from armvm.provision.creator import is_dead, myself
+from armvm.host.domain.metadata import Creator
+from armvm.provision.machine.unfinished import is_dead, myself
 
 SCRIPT = (
-    "from armvm.provision.creator import myself\n"
+    "from armvm.provision.machine.unfinished import myself\n"
     "m = myself(); print(m.host, m.pid, m.started, sep='\\t', flush=True); input()"
 )
 

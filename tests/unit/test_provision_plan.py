@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import ConfigError, MissingCapability
+from armvm.base.errors import ConfigError, MissingCapability
+from armvm.host.domain.metadata import from_domain
 from armvm.host.facts import Accelerator, HostFacts
-from armvm.host.forward import PORTS
-from armvm.host.metadata import from_domain
+from armvm.host.network.ssh_forward import PORTS
 from armvm.host.xml import at, parse
 from armvm.images.model import ImageSource, Verified
-from armvm.provision.plan import CreatePlan, check_disk, plan, user_of, with_source
-from armvm.spec.machine import Machine
-from armvm.spec.system import OperatingSystem
+from armvm.provision.machine.plan import CreatePlan, check_disk, plan, user_of, with_source
+from armvm.settings.machine import Machine
+from armvm.settings.system import OperatingSystem
 from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
 
 SOURCE = ImageSource(

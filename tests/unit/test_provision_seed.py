@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from armvm.errors import ArmvmError, Conflict, NotFound, StorageError
-from armvm.guest.seed import read_seed
-from armvm.provision.seed import write_seed
-from armvm.spec.machine import Machine
+from armvm.base.errors import ArmvmError, Conflict, NotFound, StorageError
+from armvm.guest.cloudinit.seed import read_seed
+from armvm.provision.machine.seed import write_seed
+from armvm.settings.machine import Machine
 from tests.support import ARMVM, armvm, environment
 
 MACHINE = Machine(name="pi", image="local:debian-12")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from armvm.host.stats import sample_of
-from armvm.provision.top import usage
+from armvm.host.domain.stats import sample_of
+from armvm.provision.monitor.top import usage
 from tests.unit.host_tools import INSTANCE
 
 #: As libvirt 9.0 tells it of a machine with two disks and user networking.

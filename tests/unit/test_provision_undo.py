@@ -11,10 +11,10 @@ from types import FrameType
 
 import pytest
 
-from armvm.errors import StorageError
-from armvm.progress import Plain, Quiet
-from armvm.provision.undo import Undo
-from armvm.signals import shielded
+from armvm.base.errors import StorageError
+from armvm.base.progress import Plain, Quiet
+from armvm.base.signals import shielded
+from armvm.provision.machine.undo import Undo
 
 
 class Stopped(BaseException):

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from armvm.guest.serial import Stage, cloud_init_finished, stage_of
+from armvm.guest.boot.serial import Stage, cloud_init_finished, stage_of
 
 _JOIN = """
 import socket, sys

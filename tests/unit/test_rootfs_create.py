@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from armvm.cli.run import _split
-from armvm.errors import ConfigError, Conflict, MissingCapability, NotFound, PermissionDenied
-from armvm.provision import rootfs_create, rootfs_place, sysroot
-from armvm.provision.recipe import made
-from armvm.usermode import bootstrap, buildlog
-from armvm.usermode.bootstrap import Arch, Tool, Variant
-from armvm.usermode.distros import DEBIAN, UBUNTU, Distro
-from armvm.usermode.rootfs import Mode
+from armvm.base.errors import ConfigError, Conflict, MissingCapability, NotFound, PermissionDenied
+from armvm.cli.main import _split
+from armvm.provision.image.recipe import made
+from armvm.provision.rootfs import create, sysroot
+from armvm.provision.rootfs import place as rootfs_place
+from armvm.usermode.rootfs import bootstrap, build_log
+from armvm.usermode.rootfs.bootstrap import Arch, Tool, Variant
+from armvm.usermode.rootfs.build import Mode
+from armvm.usermode.rootfs.distros import DEBIAN, UBUNTU, Distro
 from tests.support import armvm
 
 
@@ -90,7 +91,7 @@ def test_a_sysroot_is_unpacked_only() -> None:
 
 
 def test_what_is_wanted() -> None:
-    asked = rootfs_create.wanted("ubuntu:noble", arch="armhf", packages=("git", "curl"))
+    asked = create.wanted("ubuntu:noble", arch="armhf", packages=("git", "curl"))
     assert asked.recipe.plain == "ubuntu-24.04"
     assert (asked.arch, asked.variant, asked.bootable) == (Arch.ARMHF, Variant.MINBASE, False)
 
@@ -111,12 +112,12 @@ def test_what_is_wanted() -> None:
 )
 def test_what_cannot_be_wanted(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        rootfs_create.wanted("debian:12", **options)  # type: ignore[arg-type]
+        create.wanted("debian:12", **options)  # type: ignore[arg-type]
 
 
 def test_an_image_without_a_recipe() -> None:
     with pytest.raises(NotFound):
-        rootfs_create.wanted("fedora:43")
+        create.wanted("fedora:43")
 
 
 # ---- where it may be -----------------------------------------------------------------------
@@ -174,17 +175,17 @@ def test_refusals(options: list[str], code: int, tmp_path: Path) -> None:
 
 
 def test_a_log_that_ends_in_an_error() -> None:
-    missing = buildlog.failure(["E: Unable to locate package nope"], DEBIAN, "bookworm", "armhf")
+    missing = build_log.failure(["E: Unable to locate package nope"], DEBIAN, "bookworm", "armhf")
     assert isinstance(missing, NotFound)
     assert "armhf" in str(missing.hint)
-    missing = buildlog.failure(["E: Couldn't find these debs: nope"], DEBIAN, "bookworm")
+    missing = build_log.failure(["E: Couldn't find these debs: nope"], DEBIAN, "bookworm")
     assert "'nope'" in missing.message
     mirror = ["E: Failed to fetch x  Mirror sync in progress?"]
-    syncing = buildlog.failure(mirror, DEBIAN, "bookworm")
+    syncing = build_log.failure(mirror, DEBIAN, "bookworm")
     assert "try again" in str(syncing.hint)
     for words in ("NO_PUBKEY 80061F2BC1122002", "Missing key BEEF4480, which is needed"):
         log = [f"Err:1 http://x noble InRelease {words}", "E: Failed to fetch http://x/InRelease"]
-        unsigned = buildlog.failure(log, DEBIAN, "bookworm")
+        unsigned = build_log.failure(log, DEBIAN, "bookworm")
         assert DEBIAN.keyring_package in str(unsigned.hint)
 
 

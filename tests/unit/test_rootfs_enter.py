@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from armvm.errors import ConfigError, MissingCapability, NotFound, PermissionDenied
-from armvm.usermode import enter
-from armvm.usermode.enter import Ids
+from armvm.base.errors import ConfigError, MissingCapability, NotFound, PermissionDenied
+from armvm.usermode.rootfs import enter
+from armvm.usermode.rootfs.enter import Ids
 from tests.elf_tools import exit_with
 from tests.support import armvm
 

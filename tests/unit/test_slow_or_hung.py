@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import NotReady
-from armvm.guest.pulse import Pulse, Vitals
-from armvm.guest.ready import GRACE, Probe, wait
-from armvm.guest.serial import Stage, clean
-from armvm.guest.trouble import Finding, named
-from armvm.progress import Plain
-from armvm.provision import eta
-from armvm.provision.eta import LearntBoot, Outlook
+from armvm.base.errors import NotReady
+from armvm.base.progress import Plain
+from armvm.guest.boot.failures import Finding, named
+from armvm.guest.boot.liveness import Pulse, Vitals
+from armvm.guest.boot.ready import GRACE, Probe, wait
+from armvm.guest.boot.serial import Stage, clean
+from armvm.provision.monitor import boot_history
+from armvm.provision.monitor.boot_history import LearntBoot, Outlook
 
 LOGS = Path(__file__).resolve().parents[1] / "data" / "serial"
 FIRMWARE = "UEFI firmware (version 2022.11 built at 13:10:49)\n"
@@ -253,18 +253,24 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_what_was_learnt_is_remembered_and_bounded(state: Path) -> None:
-    for number in range(eta.BOOTS + 3):
-        eta.learn("a", boot(100 + number, at=1000 + number, uuid=f"u{number}"))
-    assert [one.stages[Stage.READY] for one in eta.recall("a")] == [103, 104, 105, 106, 107]
-    assert eta.recall("b") == []
-    found = eta.boot_of("u7")
+    for number in range(boot_history.BOOTS + 3):
+        boot_history.learn("a", boot(100 + number, at=1000 + number, uuid=f"u{number}"))
+    assert [one.stages[Stage.READY] for one in boot_history.recall("a")] == [
+        103,
+        104,
+        105,
+        106,
+        107,
+    ]
+    assert boot_history.recall("b") == []
+    found = boot_history.boot_of("u7")
     assert found is not None
     assert found.at == 1007
-    assert eta.boot_of("u0") is None
-    for number in range(eta.KINDS):
-        eta.learn(f"kind {number}", boot(9))
-    assert eta.recall("a") == []
-    assert len(json.loads(state.read_text())["boots"]) == eta.KINDS
+    assert boot_history.boot_of("u0") is None
+    for number in range(boot_history.KINDS):
+        boot_history.learn(f"kind {number}", boot(9))
+    assert boot_history.recall("a") == []
+    assert len(json.loads(state.read_text())["boots"]) == boot_history.KINDS
     assert state.stat().st_mode & 0o077 == 0
 
 
@@ -284,21 +290,21 @@ def test_what_was_learnt_is_remembered_and_bounded(state: Path) -> None:
 def test_a_broken_file_is_nothing_and_is_mended(state: Path, text: str) -> None:
     state.parent.mkdir()
     state.write_text(text)
-    assert eta.recall("a") == []
-    assert eta.boot_of("u") is None
-    eta.learn("a", boot(7, uuid="mine"))
-    assert eta.recall("a")[-1].uuid == "mine"
+    assert boot_history.recall("a") == []
+    assert boot_history.boot_of("u") is None
+    boot_history.learn("a", boot(7, uuid="mine"))
+    assert boot_history.recall("a")[-1].uuid == "mine"
 
 
 def test_where_nothing_can_be_written_nothing_is_learnt(state: Path) -> None:
     state.parent.write_text("a file where the directory should be")
-    eta.learn("a", boot(7))
-    assert eta.recall("a") == []
+    boot_history.learn("a", boot(7))
+    assert boot_history.recall("a") == []
 
 
 def _teach(number: int) -> None:
     for turn in range(10):
-        eta.learn(f"kind {number} {turn % 2}", boot(5 + turn))
+        boot_history.learn(f"kind {number} {turn % 2}", boot(5 + turn))
 
 
 def test_writers_at_once_lose_nothing(state: Path) -> None:
@@ -310,7 +316,7 @@ def test_writers_at_once_lose_nothing(state: Path) -> None:
         one.join()
     kinds = json.loads(state.read_text())["boots"]
     assert {kind: len(boots) for kind, boots in kinds.items()} == {
-        f"kind {number} {turn}": eta.BOOTS for number in range(4) for turn in range(2)
+        f"kind {number} {turn}": boot_history.BOOTS for number in range(4) for turn in range(2)
     }
     assert sorted(one.name for one in state.parent.iterdir()) == ["boots.json", "boots.lock"]
 
@@ -322,6 +328,6 @@ def test_a_lock_that_is_kept_is_not_waited_for_long(state: Path) -> None:
     with state.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         begun = time.monotonic()
-        eta.learn("a", boot(7))
+        boot_history.learn("a", boot(7))
         assert time.monotonic() - begun < 10
-    assert eta.recall("a") == []
+    assert boot_history.recall("a") == []

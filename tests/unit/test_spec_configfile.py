@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
-from armvm.spec.configfile import file_layer, lines_of, read_config, read_toml, top_level
-from armvm.spec.layers import resolve
+from armvm.base.errors import ConfigError
+from armvm.settings.config_file import file_layer, lines_of, read_config, read_toml, top_level
+from armvm.settings.layers import resolve
 
 
 def test_a_file_gives_the_settings_of_its_machine_table(tmp_path: Path) -> None:

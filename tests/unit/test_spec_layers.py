@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
-from armvm.spec.layers import KEYS, Layer, Setting, environment_layer, resolve
+from armvm.base.errors import ConfigError
+from armvm.settings.layers import KEYS, Layer, Setting, environment_layer, resolve
 
 PLACES = (
     "the command line",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from armvm.errors import ConfigError
-from armvm.spec.machine import MAX_CPUS, MAX_DISK, Machine
-from armvm.spec.system import CODENAMES, FALLBACK_USER, OperatingSystem
+from armvm.base.errors import ConfigError
+from armvm.settings.machine import MAX_CPUS, MAX_DISK, Machine
+from armvm.settings.system import CODENAMES, FALLBACK_USER, OperatingSystem
 
 
 @pytest.mark.parametrize(

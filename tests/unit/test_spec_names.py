@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
-from armvm.spec.machine import Machine
-from armvm.spec.names import (
+from armvm.base.errors import ConfigError
+from armvm.settings.machine import Machine
+from armvm.settings.names import (
     check_machine_name,
     check_new_name,
     check_object_name,

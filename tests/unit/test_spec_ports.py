@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
-from armvm.spec.ports import PortForward, Protocol, parse_forward
+from armvm.base.errors import ConfigError
+from armvm.settings.ports import PortForward, Protocol, parse_forward
 
 PORT = st.integers(1, 65535)
 

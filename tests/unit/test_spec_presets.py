@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from armvm.errors import NotFound
-from armvm.spec.layers import resolve
-from armvm.spec.machine import Machine
-from armvm.spec.presets import preset_layer, preset_names
+from armvm.base.errors import NotFound
+from armvm.settings.layers import resolve
+from armvm.settings.machine import Machine
+from armvm.settings.presets import preset_layer, preset_names
 
 
 def test_the_presets_that_the_help_names_are_there() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.errors import ConfigError
-from armvm.spec.size import GIB, KIB, MIB, TIB, parse_disk, parse_memory, parse_size, size_label
+from armvm.base.errors import ConfigError
+from armvm.settings.size import GIB, KIB, MIB, TIB, parse_disk, parse_memory, parse_size, size_label
 
 
 @pytest.mark.parametrize(

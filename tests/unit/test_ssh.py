@@ -13,19 +13,19 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from armvm.errors import CommandFailed, ConfigError
-from armvm.guest.credentials import own_key
-from armvm.host.instance import Instance
-from armvm.paths import data_dir, ssh_home
-from armvm.progress import Plain, Progress, Quiet
-from armvm.provision import ssh_options
-from armvm.provision.admission import assert_lets_in
-from armvm.provision.copy import read_copy, scp_command
-from armvm.provision.jump import Jump
-from armvm.provision.known_hosts import ssh_config_file
-from armvm.provision.ssh import Endpoint, ssh_command
-from armvm.provision.ssh_config import _line, host_block
-from armvm.provision.user_config import include
+from armvm.base.errors import CommandFailed, ConfigError
+from armvm.base.paths import data_dir, ssh_home
+from armvm.base.progress import Plain, Progress, Quiet
+from armvm.guest.cloudinit.credentials import own_key
+from armvm.host.domain.instance import Instance
+from armvm.provision.access import ssh_options
+from armvm.provision.access.cp import read_copy, scp_command
+from armvm.provision.access.jump import Jump
+from armvm.provision.access.ssh import Endpoint, ssh_command
+from armvm.provision.access.ssh_config import _line, host_block
+from armvm.provision.access.ssh_include import include
+from armvm.provision.machine.known_hosts import ssh_config_file
+from armvm.provision.monitor.login_check import assert_lets_in
 from tests.ssh_tools import Server, at_home, make_key, server
 from tests.unit.host_tools import IDENTITY, INSTANCE, RECORD, RecordedHost
 
@@ -136,7 +136,7 @@ class Guest:
         script.write_text(
             f"#!{sys.executable}\n"
             "import socket, sys\n"
-            "from armvm.provision.proxy import _join\n"
+            "from armvm.provision.access.proxy import _join\n"
             f"with socket.create_connection(('127.0.0.1', {self.where.port})) as there:\n"
             "    _join(there, 0, 1)\n"
         )
@@ -344,7 +344,7 @@ def test_the_way_through_a_host_is_one(guest: Guest, tmp_path: Path, lines: str)
 
 def test_ssh_looks_in_the_home_of_the_password_database(guest: Guest, tmp_path: Path) -> None:
     """Also armvm: what it writes for ssh, and the keys that it takes for the user's own."""
-    script = "from armvm.paths import ssh_home; print(ssh_home())"
+    script = "from armvm.base.paths import ssh_home; print(ssh_home())"
     words = [sys.executable, "-c", script]
     assert guest.run(words, env={"HOME": "/none"}) == (0, f"{tmp_path}\n", "")
     assert ssh_home().is_dir()
@@ -352,7 +352,7 @@ def test_ssh_looks_in_the_home_of_the_password_database(guest: Guest, tmp_path: 
     told = guest.run(["ssh", "-G", "arm64-01"], env={"HOME": "/none"})[1]
     assert f"hostkeyalias armvm-{IDENTITY.uuid}" in told
     (tmp_path / ".ssh" / "id_x.pub").write_text(make_key(tmp_path / "x"))
-    script = "from armvm.provision.credentials import login_keys; print(login_keys([])[1])"
+    script = "from armvm.provision.machine.credentials import login_keys; print(login_keys([])[1])"
     assert guest.run([sys.executable, "-c", script], env={"HOME": "/none"}) == (0, "False\n", "")
 
 

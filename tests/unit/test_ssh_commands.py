@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from armvm import process
-from armvm.guest.credentials import own_key
-from armvm.guest.ssh_script import shell_line
-from armvm.host.instance import Instance
-from armvm.paths import data_dir
-from armvm.provision.ssh import Endpoint, ssh_command
-from armvm.provision.throwaway import guest_words, run_in
+from armvm.base import process
+from armvm.base.paths import data_dir
+from armvm.guest.agents.ssh_script import shell_line
+from armvm.guest.cloudinit.credentials import own_key
+from armvm.host.domain.instance import Instance
+from armvm.provision.access.ssh import Endpoint, ssh_command
+from armvm.provision.launch.run import guest_words, run_in
 from tests.ssh_tools import server
 from tests.support import environment
 from tests.unit.host_tools import IDENTITY, INSTANCE, RECORD

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from armvm.errors import DomainError
-from armvm.host import state_pipe
+from armvm.base.errors import DomainError
+from armvm.host.memory import state_pipe
 
 BIG = os.urandom(1 << 16) * 48
 PATIENCE = 10.0

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from armvm.errors import ConfigError
-from armvm.guest.archive import taken_apart
-from armvm.guest.documents import compose, together
-from armvm.guest.user_data import MAX_USER_DATA, decode, read_user_data
-from armvm.spec.machine import Machine
-from armvm.spec.system import OperatingSystem
+from armvm.base.errors import ConfigError
+from armvm.guest.cloudinit.archive import taken_apart
+from armvm.guest.cloudinit.documents import compose, together
+from armvm.guest.cloudinit.user_data import MAX_USER_DATA, decode, read_user_data
+from armvm.settings.machine import Machine
+from armvm.settings.system import OperatingSystem
 from tests.unit.host_tools import IDENTITY, PUBLIC_KEY
 
 CONFIG = "#cloud-config\npackages: [git]\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.usermode import tree
+from armvm.usermode.rootfs import tree
 from tests.elf_tools import elf_file, exit_with
 
 

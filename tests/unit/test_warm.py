@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from armvm.errors import (
+from armvm.base.errors import (
     ArmvmError,
     CommandFailed,
     ConfigError,
@@ -26,32 +26,34 @@ from armvm.errors import (
     StorageError,
     UsageError,
 )
-from armvm.guest import rebirth, reborn
-from armvm.guest.documents import compose
+from armvm.base.progress import Plain, Quiet
+from armvm.guest.agents import clone_agent, clone_identity
+from armvm.guest.cloudinit.documents import compose
+from armvm.guest.cloudinit.seed import SEED_ROOM, seed_image
+from armvm.guest.cloudinit.user_data import MAX_USER_DATA
 from armvm.guest.identity import new_identity
-from armvm.guest.seed import SEED_ROOM, seed_image
-from armvm.guest.user_data import MAX_USER_DATA
-from armvm.host import channel, memory, memory_cow
-from armvm.host.domain_xml import DomainSpec, build
+from armvm.host.agent import channel
+from armvm.host.domain.domain_xml import DomainSpec, build
+from armvm.host.domain.golden_domain import Golden, Mark, definition_of_clone, nvram_size
+from armvm.host.domain.metadata import Record, from_element, to_element
 from armvm.host.facts import Accelerator, HostFacts
-from armvm.host.golden import Golden, Mark, definition_of_clone, nvram_size
-from armvm.host.metadata import Record, from_element, to_element
-from armvm.host.storage import volume_names
+from armvm.host.memory import cow
+from armvm.host.memory import route as memory
+from armvm.host.storage.volumes import volume_names
 from armvm.host.xml import at, remove, select
-from armvm.progress import Plain, Quiet
-from armvm.provision.create import Where
-from armvm.provision.golden import differences, golden_machine, ground_of, with_fallback
-from armvm.provision.images import words_for
-from armvm.provision.launch import find_source
-from armvm.provision.throwaway import check_environment, guest_words
-from armvm.provision.warm import Warm, fits, settings_of, source_of
-from armvm.spec.layers import Layer, resolve
-from armvm.spec.machine import Machine
-from armvm.spec.verify import Verify
+from armvm.provision.golden.bake import differences, golden_machine, ground_of, with_fallback
+from armvm.provision.golden.choose import Warm, fits, settings_of, source_of
+from armvm.provision.image.find import words_for
+from armvm.provision.launch.launch import find_source
+from armvm.provision.launch.run import check_environment, guest_words
+from armvm.provision.machine.create import Where
+from armvm.settings.layers import Layer, resolve
+from armvm.settings.machine import Machine
+from armvm.settings.verify import Verify
 from tests.unit.host_tools import TCG_HOST, facts_of
 
 IDENTITY = new_identity("clone")
-ORDER = rebirth.make_order("clone", IDENTITY, user="debian", keys=["ssh-ed25519 AAAA me"])
+ORDER = clone_identity.make_order("clone", IDENTITY, user="debian", keys=["ssh-ed25519 AAAA me"])
 RECORD = Record(
     version="0",
     created="2026-01-01T00:00:00Z",
@@ -121,7 +123,7 @@ def golden(**changes: Any) -> Golden:
 
 
 def test_an_order_is_new_each_time() -> None:
-    again = rebirth.make_order("clone", IDENTITY, user="debian", keys=[])
+    again = clone_identity.make_order("clone", IDENTITY, user="debian", keys=[])
     assert again["entropy"] != ORDER["entropy"]
     assert again["boot_id"] != ORDER["boot_id"]
     assert len(bytes.fromhex(ORDER["entropy"])) >= 32
@@ -129,8 +131,8 @@ def test_an_order_is_new_each_time() -> None:
 
 
 def test_a_guest_that_did_all_of_it_passes() -> None:
-    rebirth.check(ORDER, answer())
-    rebirth.check(ORDER, answer(dbus_id=None, instance_id=None))
+    clone_identity.check(ORDER, answer())
+    clone_identity.check(ORDER, answer(dbus_id=None, instance_id=None))
 
 
 @pytest.mark.parametrize(
@@ -143,17 +145,17 @@ def test_a_guest_that_did_all_of_it_passes() -> None:
 )  # fmt: skip
 def test_each_difference_is_told(change: dict[str, Any]) -> None:
     with pytest.raises(DomainError, match=next(iter(change))):
-        rebirth.check(ORDER, answer(**change))
+        clone_identity.check(ORDER, answer(**change))
 
 
 @pytest.mark.parametrize("wish", [{"full": True}, {"password_hash": "$2b$x"}], ids=str)
 def test_a_golden_that_knows_nothing_of_a_wish_is_of_no_use(wish: dict[str, Any]) -> None:
-    order = rebirth.make_order("clone", IDENTITY, user="debian", keys=[], **wish)
+    order = clone_identity.make_order("clone", IDENTITY, user="debian", keys=[], **wish)
     said = answer(machine_id=order["machine_id"], boot_id=order["boot_id"],
                   dbus_id=order["machine_id"])  # fmt: skip
     with pytest.raises(DomainError, match=r"full|password"):
-        rebirth.check(order, said)
-    rebirth.check(order, {**said, "full": True, "password": True})
+        clone_identity.check(order, said)
+    clone_identity.check(order, {**said, "full": True, "password": True})
 
 
 class Guest:
@@ -179,13 +181,13 @@ class Guest:
 
 def test_a_clock_that_is_right_is_not_set_again() -> None:
     guest = Guest([0.1])
-    assert rebirth.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock) < 0.2
+    assert clone_identity.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock) < 0.2
     assert guest.asked == 0
 
 
 def test_a_slow_hosts_clone_gets_its_clock_set_until_it_is_right() -> None:
     guest = Guest([9.0, 4.0, 0.7, 0.2])
-    behind = rebirth.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock)
+    behind = clone_identity.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock)
     assert behind == pytest.approx(-guest.offset)
     assert behind < 0.5
     assert guest.asked == 3
@@ -193,32 +195,32 @@ def test_a_slow_hosts_clone_gets_its_clock_set_until_it_is_right() -> None:
 
 def test_a_host_that_stays_slow_has_its_clone_all_the_same() -> None:
     guest = Guest([5.0] * 20)
-    assert 4 < rebirth.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock) < 6
-    assert guest.asked == rebirth.CLOCK_TRIES
+    assert 4 < clone_identity.set_clock(guest.order(1000.0), guest.ask, clock=guest.host_clock) < 6
+    assert guest.asked == clone_identity.CLOCK_TRIES
 
 
 @pytest.mark.parametrize("answer", [{"time": 10.0}, {"time": 1e9}, {"time": None}, {}], ids=str)
 def test_a_clock_that_cannot_be_set_is_an_error(answer: dict[str, Any]) -> None:
     text = json.dumps(answer).encode()
     with pytest.raises(DomainError, match="clock"):
-        rebirth.set_clock(answer, lambda _line: text, clock=lambda: 1000.0)
+        clone_identity.set_clock(answer, lambda _line: text, clock=lambda: 1000.0)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"error": "OSError"}'])
 def test_nonsense_from_a_guest_is_an_error_of_ours(text: str) -> None:
     with pytest.raises(CommandFailed):
-        rebirth.read_facts(text)
+        clone_identity.read_facts(text)
 
 
 def test_the_guests_half_is_python_without_our_package() -> None:
-    argv = rebirth.guest_command("wait")
+    argv = clone_identity.guest_command("wait")
     source = argv[argv.index("-c") + 1]
     compile(source, "reborn", "exec")
     assert "import armvm" not in source
     assert "from armvm" not in source
     done = subprocess.run([sys.executable, *argv[1:-1], "facts"], capture_output=True, check=True)
-    assert "machine_id" in rebirth.read_facts(done.stdout.decode())
-    assert f"/dev/virtio-ports/{channel.NAME}" == reborn.CHANNEL
+    assert "machine_id" in clone_identity.read_facts(done.stdout.decode())
+    assert f"/dev/virtio-ports/{channel.NAME}" == clone_agent.CHANNEL
 
 
 @pytest.mark.parametrize(
@@ -233,14 +235,14 @@ def test_the_guests_half_is_python_without_our_package() -> None:
     ],
 )
 def test_the_hosts_file(before: str, after: str) -> None:
-    assert reborn.hosts(before, "gold", "clone").endswith(after)
+    assert clone_agent.hosts(before, "gold", "clone").endswith(after)
 
 
 @given(st.text(alphabet="gold127.01 \t#\n", max_size=60))
 def test_the_hosts_file_names_the_clone_and_stays_so(text: str) -> None:
-    once = reborn.hosts(text, "gold", "clone")
+    once = clone_agent.hosts(text, "gold", "clone")
     assert any("clone" in line.split()[1:] for line in once.splitlines())
-    assert reborn.hosts(once, "gold", "clone") == once
+    assert clone_agent.hosts(once, "gold", "clone") == once
 
 
 def test_a_golden_in_the_making_keeps_its_memory_in_a_file() -> None:
@@ -270,7 +272,7 @@ def test_a_clones_first_run_has_the_goldens_devices_and_its_own_names() -> None:
     )  # fmt: skip
     found = golden()
     domain = definition_of_clone(found, spec, replace(RECORD, golden="gold"))
-    memory_cow.clone_arguments(domain, "/pool/gold.memory")
+    cow.clone_arguments(domain, "/pool/gold.memory")
     text = etree.tostring(domain, encoding="unicode")
     assert text.count("gold.") == 1, "of the golden's files, only its memory is left"
     assert domain.findtext("name") == "clone"
@@ -365,8 +367,8 @@ def test_what_another_route_does_not_mend_is_told_at_once(first: str, error: Arm
 
 def test_arguments_given_twice_are_there_once() -> None:
     domain = build(SPEC, RECORD)
-    memory_cow.golden_arguments(domain, "/one")
-    memory_cow.golden_arguments(domain, "/two")
+    cow.golden_arguments(domain, "/one")
+    cow.golden_arguments(domain, "/two")
     assert len(select(domain, "*[local-name()='commandline']")) == 1
 
 
@@ -445,12 +447,12 @@ def test_what_sets_no_variable_is_refused(text: str) -> None:
 
 
 def test_why_not() -> None:
-    assert memory_cow.why_not(local=True) is None
-    assert "remote" in str(memory_cow.why_not(local=False))
+    assert cow.why_not(local=True) is None
+    assert "remote" in str(cow.why_not(local=False))
 
 
 def test_facts_are_json_that_the_host_reads() -> None:
-    facts = rebirth.read_facts(json.dumps(reborn.facts()))
+    facts = clone_identity.read_facts(json.dumps(clone_agent.facts()))
     assert {"hostname", "machine_id", "random", "time"} <= facts.keys()
 
 

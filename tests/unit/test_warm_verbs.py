@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
-from armvm import process
+from armvm.base import process
+from armvm.base.errors import ArmvmError, Conflict, MissingCapability, UsageError
+from armvm.base.progress import Quiet
 from armvm.cli.golden import _with_dates
-from armvm.errors import ArmvmError, Conflict, MissingCapability, UsageError
-from armvm.guest.ready import Boot
-from armvm.guest.serial import Stage
+from armvm.guest.boot.ready import Boot
+from armvm.guest.boot.serial import Stage
 from armvm.images.model import ImageSource
-from armvm.progress import Quiet
-from armvm.provision.auto_golden import bake_after, golden_name, settings_of
-from armvm.provision.create import Where
-from armvm.provision.launch import Created
-from armvm.provision.plan import CreatePlan, plan
-from armvm.provision.ssh import Endpoint
-from armvm.provision.wait import Ready
-from armvm.provision.warm import Warm, from_machine, no_image, wish_for
-from armvm.spec.configfile import file_layer
-from armvm.spec.layers import environment_layer, resolve
-from armvm.spec.machine import Machine
-from armvm.spec.warm import Policy, policy
+from armvm.provision.access.ssh import Endpoint
+from armvm.provision.golden.choose import Warm, from_machine, no_image, wish_for
+from armvm.provision.launch.auto_golden import bake_after, golden_name, settings_of
+from armvm.provision.launch.launch import Created
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.plan import CreatePlan, plan
+from armvm.provision.monitor.wait import Ready
+from armvm.settings.config_file import file_layer
+from armvm.settings.layers import environment_layer, resolve
+from armvm.settings.machine import Machine
+from armvm.settings.warm import Policy, policy
 from tests.unit.host_tools import IDENTITY, INSTANCE, TCG_HOST, facts_of
 
 FACTS = facts_of(TCG_HOST)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from armvm.images.catalog import (
+from armvm.images.distros.catalog import (
     Asking,
     Found,
     Offer,
@@ -26,11 +26,11 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any, of_release, releases_in
+from armvm.images.distros.listing import directory, directory_if_any, of_release, releases_in
 from armvm.images.reference import CatalogReference
 from armvm.images.trust.checksums import digests
 from armvm.images.trust.statement import Statement
-from armvm.spec.system import OperatingSystem
+from armvm.settings.system import OperatingSystem
 
 BASE = "https://dl-cdn.alpinelinux.org/alpine/"
 

@@ -20,9 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from armvm.errors import FetchFailed, NotFound
-from armvm.images import documents, jsondoc
-from armvm.images.catalog import (
+from armvm.base.errors import FetchFailed, NotFound
+from armvm.images.distros.catalog import (
     Asking,
     Found,
     Offer,
@@ -32,11 +31,12 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any, releases_in
+from armvm.images.distros.listing import directory, directory_if_any, releases_in
+from armvm.images.fetch import documents, json_document
+from armvm.images.fetch.http import Missing
 from armvm.images.reference import CatalogReference
-from armvm.images.transport import Missing
 from armvm.images.trust.statement import Statement
-from armvm.spec.system import CODENAMES, OperatingSystem
+from armvm.settings.system import CODENAMES, OperatingSystem
 
 BASE = "https://cloud.debian.org/images/cloud/"
 
@@ -187,7 +187,7 @@ def _serials(names: list[str]) -> list[str]:
 def serial_in(manifest: bytes) -> str | None:
     """Return the serial in a manifest: the label of its first item that has one. None without."""
     try:
-        document: Any = jsondoc.load(manifest)
+        document: Any = json_document.load(manifest)
     except ValueError:
         return None
     items = document.get("items") if isinstance(document, Mapping) else None

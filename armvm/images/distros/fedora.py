@@ -19,8 +19,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from armvm.errors import FetchFailed
-from armvm.images.catalog import (
+from armvm.base.errors import FetchFailed
+from armvm.images.distros.catalog import (
     Asking,
     Found,
     Offer,
@@ -30,12 +30,12 @@ from armvm.images.catalog import (
     numbers,
     offers_of,
 )
-from armvm.images.listing import directory, directory_if_any, of_release, releases_in
+from armvm.images.distros.listing import directory, directory_if_any, of_release, releases_in
 from armvm.images.reference import CatalogReference
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import FEDORA
 from armvm.images.trust.statement import Statement
-from armvm.spec.system import OperatingSystem
+from armvm.settings.system import OperatingSystem
 
 #: Not download.fedoraproject.org, which sends each request to another mirror.
 BASE = "https://dl.fedoraproject.org/pub/fedora/linux/"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from armvm.errors import FetchFailed
-from armvm.images import jsondoc
+from armvm.base.errors import FetchFailed
+from armvm.images.fetch import json_document
 
 _LTS = re.compile(r"([0-9]{2}\.04) LTS\Z")
 
@@ -19,7 +19,7 @@ def supported_lts(products: bytes, *, arch: str = "arm64") -> list[str]:
     first. Raises FetchFailed for a document that makes no sense, or has none.
     """
     try:
-        entries = list(jsondoc.load(products)["products"].values())
+        entries = list(json_document.load(products)["products"].values())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FetchFailed(
             "the image catalog cannot be understood", detail=str(error)[:200]

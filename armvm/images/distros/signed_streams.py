@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from armvm.errors import FetchFailed, SignatureInvalid
-from armvm.images import documents, jsondoc
+from armvm.base.errors import FetchFailed, SignatureInvalid
+from armvm.base.progress import Progress
 from armvm.images.distros import simplestreams
 from armvm.images.distros.simplestreams import CatalogImage
+from armvm.images.fetch import documents, json_document
+from armvm.images.fetch.http import Missing, Web
 from armvm.images.model import Verified
 from armvm.images.reference import public_url
-from armvm.images.transport import Missing, Web
 from armvm.images.trust import checksums
 from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.statement import Attested, Statement, attest
-from armvm.progress import Progress
-from armvm.spec.verify import Verify
+from armvm.settings.verify import Verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def signed_products(
     index = signed(simplestreams.INDEX_PATH)
     products = signed(simplestreams.products_path(index.document))
     try:
-        found = jsondoc.load(products.document).get("content_id")
+        found = json_document.load(products.document).get("content_id")
     except (ValueError, AttributeError):
         found = None
     if found != content:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from armvm.errors import FetchFailed, NotFound
-from armvm.images import jsondoc
-from armvm.images.catalog import numbers
-from armvm.images.fetch import MAX_IMAGE
+from armvm.base.errors import FetchFailed, NotFound
+from armvm.images.distros.catalog import numbers
+from armvm.images.fetch import json_document
+from armvm.images.fetch.download import MAX_IMAGE
 from armvm.images.reference import parse_sha256
 
 #: Where the index lies, relative to a mirror's base.
@@ -163,7 +163,7 @@ _MIRROR_HINT = (
 
 def _load(data: bytes, what: str) -> Mapping[str, Any]:
     try:
-        document = jsondoc.load(data)
+        document = json_document.load(data)
     except ValueError as error:
         raise FetchFailed(
             f"the image catalog's {what} is not valid JSON",

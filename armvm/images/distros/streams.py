@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from armvm.errors import NotFound
-from armvm.images import documents
-from armvm.images.catalog import Asking, Found, Offer, check_variant
+from armvm.base.errors import NotFound
 from armvm.images.distros import signed_streams, simplestreams
+from armvm.images.distros.catalog import Asking, Found, Offer, check_variant
 from armvm.images.distros.simplestreams import CatalogImage
+from armvm.images.fetch import documents
+from armvm.images.fetch.http import Missing
 from armvm.images.model import Verified
 from armvm.images.reference import CatalogReference, catalog_text
-from armvm.images.transport import Missing
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.statement import Statement
-from armvm.spec.system import CODENAMES, OperatingSystem
+from armvm.settings.system import CODENAMES, OperatingSystem
 
 #: What stands for the tree of the usual images.
 USUAL = ""

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from armvm.errors import ConfigError
-from armvm.images.catalog import Asking, Found, Offer, check_variant, no_such_release
+from armvm.base.errors import ConfigError
+from armvm.images.distros.catalog import Asking, Found, Offer, check_variant, no_such_release
 from armvm.images.reference import CatalogReference, catalog_text
 from armvm.images.trust.checksums import digests
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.statement import Statement
-from armvm.spec.catalogs import OwnCatalog
-from armvm.spec.system import OperatingSystem
+from armvm.settings.catalogs import OwnCatalog
+from armvm.settings.system import OperatingSystem
 
 
 def keys_of(own: OwnCatalog) -> tuple[Key, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import re
 
-from armvm.errors import FetchFailed
+from armvm.base.errors import FetchFailed
 
 _GNU = re.compile(r"([0-9A-Fa-f]{64}|[0-9A-Fa-f]{128})(?: [ *](.+))?")
 _BSD = re.compile(r"(SHA256|SHA512) ?\((.+)\) ?= ?([0-9A-Fa-f]+)")

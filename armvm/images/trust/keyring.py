@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from armvm.errors import ArmvmError, ConfigError, FetchFailed, SignatureInvalid, Unreachable
-from armvm.images import documents
-from armvm.images.transport import Web
+from armvm.base.errors import ArmvmError, ConfigError, FetchFailed, SignatureInvalid, Unreachable
+from armvm.base.paths import data_dir, private_dir, write_atomic
+from armvm.base.progress import Progress
+from armvm.images.fetch import documents
+from armvm.images.fetch.http import Web
 from armvm.images.trust import packets
 from armvm.images.trust.openpgp import Key
 from armvm.images.trust.pinned import grouped
-from armvm.paths import data_dir, private_dir, write_atomic
-from armvm.progress import Progress
-from armvm.spec.configfile import top_level
-from armvm.spec.names import shown
+from armvm.settings.config_file import top_level
+from armvm.settings.names import shown
 
 #: Key servers, asked in turn. Both hand out user IDs, without which gpgv takes no key;
 #: keys.openpgp.org leaves them out.

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm import process
-from armvm.errors import CommandFailed
+from armvm.base import process
+from armvm.base.errors import CommandFailed
 from armvm.images.trust import packets
 
 #: Seconds that gpgv may take; it needs some milliseconds.

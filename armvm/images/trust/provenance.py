@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from armvm.errors import NotVerified
+from armvm.base.errors import NotVerified
 from armvm.images.model import ImageSource, Verified
 from armvm.images.trust.pinned import grouped, owner_of
-from armvm.spec.verify import Verify
+from armvm.settings.verify import Verify
 
 #: What satisfies a policy. A digest that the user gave is no weaker than a signature: he vouches
 #: for it himself; and what is built here comes from packages whose signatures were checked.

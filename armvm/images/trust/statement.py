@@ -9,17 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
-from armvm.images import documents
+from armvm.base.errors import FetchFailed, NotVerified, SignatureInvalid, Unreachable
+from armvm.base.progress import Progress
+from armvm.images.fetch import documents
+from armvm.images.fetch.http import Missing, Web
 from armvm.images.model import Verified
 from armvm.images.reference import public_url
-from armvm.images.transport import Missing, Web
 from armvm.images.trust import cleartext, packets
 from armvm.images.trust.keyring import VARIABLE, WEAKER, Copy, KeyStore
 from armvm.images.trust.openpgp import Finding, Key, Outcome, examine
 from armvm.images.trust.pinned import grouped
-from armvm.progress import Progress
-from armvm.spec.verify import Verify
+from armvm.settings.verify import Verify
 
 #: What another copy of the keys may change: one that was not here, or one that has a new subkey
 #: or a later date since it was taken.

@@ -1,0 +1,1 @@
+"""The ground: errors, progress, processes, paths, signals. Every room may use it."""

@@ -1,0 +1,244 @@
+"""Running other programs: the one place where a process is started.
+
+Commands are lists of arguments, never a shell's line. ``subprocess`` is imported late, since
+``armvm --help`` and its completion do not need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NoReturn, TypeVar
+
+from armvm.base.errors import CommandFailed
+from armvm.base.limits import Limits
+from armvm.base.process.ending import PATIENCE, end_with_pipes, kill
+from armvm.base.process.relay import relay
+from armvm.base.process.terminal import passthrough
+from armvm.base.programs import find, search_path
+
+__all__ = [
+    "Completed",
+    "detach",
+    "into_background",
+    "passthrough",
+    "relay",
+    "replace",
+    "run",
+    "stream",
+]
+
+T = TypeVar("T")
+
+#: How much of a failed program's output an error shows, in characters.
+TAIL = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """How a program ended: its exit code (negative: minus a signal number) and output."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text; bytes that are no UTF-8 are replaced."""
+        return self.stdout.decode(errors="replace")
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+    limits: Limits | None = None,
+) -> Completed:
+    """Run a program to its end and return how it ended.
+
+    *timeout* is in seconds. *env* is added to the environment. With *on_line* (and then no
+    *input*), standard output and standard error are joined, and each line is handed over as it
+    comes. *limits* hold for the program and all that it starts. Whatever ends the call early (a
+    time-out, Ctrl-C) ends the program and all that it started.
+
+    Raises MissingCapability when the program is not there, CommandFailed when it fails (unless
+    *check* is false) or runs out of time.
+    """
+    import subprocess
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    process = subprocess.Popen(
+        [find("prlimit"), *limits.options, "--", *words] if limits else words,
+        stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
+        env={**os.environ, "PATH": search_path(), **(limits.env if limits else {}), **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
+    try:
+        if on_line:
+            out, err = _follow(process, on_line, timeout), b""
+        else:
+            out, err = process.communicate(input, timeout=timeout)
+    except BaseException as error:
+        end_with_pipes(process)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise CommandFailed(f"{words[0]} did not end within {timeout:g} s") from error
+        raise
+    done = Completed(argv=tuple(words), returncode=process.returncode, stdout=out, stderr=err)
+    if check and done.returncode != 0:
+        tail = (err or out).decode(errors="replace").strip()[-TAIL:]
+        raise CommandFailed(
+            f"{Path(words[0]).name} failed with exit code {done.returncode}", detail=tail or None
+        )
+    return done
+
+
+def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:
+    """Start a program that outlives this one, and return its process id.
+
+    It has a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, reads
+    nothing, and adds what it prints to *log*, which only its owner can read. *env* is added to
+    the environment. Raises MissingCapability when the program is not there, OSError.
+    """
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    defaults = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
+    return os.posix_spawn(
+        words[0],
+        words,
+        {**os.environ, "PATH": search_path(), **(env or {})},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigdef=defaults,
+    )
+
+
+def into_background(argv: Sequence[str | Path]) -> Completed:
+    """Run a program that goes on in the background by itself once it has begun (``ssh -f``).
+
+    It may ask on the caller's terminal before. Its output is not held open by what goes on: a
+    pipe of ours ends with us. Raises MissingCapability when the program is not there.
+    """
+    import subprocess
+    import tempfile
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    with tempfile.TemporaryFile() as trouble:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=trouble, check=False
+        )
+        trouble.seek(0)
+        said = trouble.read()
+    return Completed(argv=tuple(words), returncode=done.returncode, stdout=b"", stderr=said)
+
+
+def replace(argv: Sequence[str | Path]) -> NoReturn:
+    """Let this process become another program, with the signals of one that was just started.
+
+    Raises MissingCapability when the program is not there, OSError.
+    """
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    os.execv(words[0], words)  # noqa: S606 - no shell is wanted
+
+
+def stream(
+    argv: Sequence[str | Path],
+    feed: Callable[[IO[bytes]], object],
+    drain: Callable[[IO[bytes]], T],
+) -> T:
+    """Run a program, let *feed* write its input while *drain* reads its output; return the latter.
+
+    Raises what they raise (a program that stops reading is no error of *feed*'s), CommandFailed
+    when the program fails. Whatever ends the call early ends the program.
+    """
+    import subprocess
+    import tempfile
+    import threading
+
+    words = [find(str(argv[0])), *map(str, argv[1:])]
+    with tempfile.TemporaryFile() as trouble:
+        process: Any = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=trouble,
+            start_new_session=True,
+        )
+        failures: list[Exception] = []
+
+        def write() -> None:
+            try:
+                with contextlib.suppress(BrokenPipeError), process.stdin:
+                    feed(process.stdin)
+            except Exception as error:
+                failures.append(error)
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        try:
+            result = drain(process.stdout)
+            writer.join()
+            process.stdout.close()
+            code = process.wait()
+        except BaseException:
+            kill(process)
+            process.stdout.close()
+            writer.join(PATIENCE)
+            raise
+        if failures:
+            raise failures[0]
+        if code != 0:
+            trouble.seek(0)
+            tail = trouble.read().decode(errors="replace").strip()[-TAIL:]
+            raise CommandFailed(
+                f"{Path(words[0]).name} failed with exit code {code}", detail=tail or None
+            )
+        return result
+
+
+def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None) -> bytes:
+    """Hand over a process's lines as they come; return the last of them."""
+    import subprocess
+    import threading
+
+    kept: list[bytes] = []
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        kill(process)
+
+    timer = threading.Timer(timeout, end) if timeout is not None else None
+    if timer is not None:
+        timer.start()
+    try:
+        with process.stdout as lines:
+            for line in lines:
+                kept.append(line)
+                del kept[:-200]
+                on_line(line.decode(errors="replace").rstrip("\n"))
+        process.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+    if late.is_set():
+        raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
+    return b"".join(kept)

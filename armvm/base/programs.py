@@ -1,0 +1,54 @@
+"""Where other programs are, and which package brings one that is not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from armvm.base.errors import MissingCapability
+
+#: Which package brings a program, where its name does not say so: (Debian and Ubuntu, Fedora).
+PACKAGES: Mapping[str, tuple[str, str]] = {
+    "qemu-img": ("qemu-utils", "qemu-img"),
+    "ssh": ("openssh-client", "openssh-clients"),
+    "sfdisk": ("fdisk", "util-linux"),
+    "prlimit": ("util-linux", "util-linux"),
+    "mkfs.ext4": ("e2fsprogs", "e2fsprogs"),
+    "mke2fs": ("e2fsprogs", "e2fsprogs"),
+    "debugfs": ("e2fsprogs", "e2fsprogs"),
+    "mformat": ("mtools", "mtools"),
+    "mcopy": ("mtools", "mtools"),
+    "mmd": ("mtools", "mtools"),
+    "gpgv": ("gpgv", "gnupg2"),
+    "apt-get": ("apt", "apt"),
+    "dpkg-deb": ("dpkg", "dpkg"),
+    "unshare": ("util-linux", "util-linux"),
+    "newuidmap": ("uidmap", "shadow-utils"),
+    "newgidmap": ("uidmap", "shadow-utils"),
+    "docker": ("docker.io", "moby-engine"),
+}
+
+
+def find(program: str) -> str:
+    """Return the path of *program*.
+
+    Looks in the sbin directories too, which are not on an ordinary user's PATH on Debian.
+    Raises MissingCapability, which names the package to install.
+    """
+    path = shutil.which(program, path=search_path())
+    if path is None:
+        apt, dnf = PACKAGES.get(program, (program, program))
+        raise MissingCapability(
+            f"the program {program} is not installed",
+            hint=f"apt-get install {apt}   (or: dnf install {dnf})",
+        )
+    return path
+
+
+def search_path() -> str:
+    """Return PATH with the sbin directories added."""
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(
+        [*known, *(p for p in ("/usr/local/sbin", "/usr/sbin", "/sbin") if p not in known)]
+    )

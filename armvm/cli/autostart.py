@@ -1,0 +1,35 @@
+"""``autostart``: starts a machine with its host."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import open_host
+from armvm.cli.options import Connect, OptionalName
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel="Machines",
+        epilog="Examples:\n\n  armvm autostart arm64-01\n\n  armvm autostart arm64-01 --off",
+    )(autostart)
+
+
+def autostart(
+    name: OptionalName = None,
+    connect: Connect = None,
+    off: Annotated[bool, typer.Option("--off", help="Let it start by itself no longer.")] = False,
+) -> None:
+    """Have a machine start with the host.
+
+    In qemu:///session: with your own libvirt daemon, which starts when you first use it.
+    """
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.power import autostart as set_autostart
+
+    connection = open_host(connect)
+    domain, _ = pick(connection, name)
+    print(set_autostart(connection, domain, on=not off))

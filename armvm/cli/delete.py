@@ -1,0 +1,79 @@
+"""``delete``: removes machines with their disks."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import (
+    agreed,
+    open_host,
+)
+from armvm.cli.options import (
+    All,
+    Connect,
+    PoolName,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel="Machines",
+        epilog="Examples:\n\n  armvm delete arm64-01 --yes\n\n  armvm delete 'job-*'",
+    )(delete)
+
+
+def delete(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME…",
+            help="The machines, also as patterns ('job-*').",
+            autocompletion=complete.machines,
+            show_default=False,
+        ),
+    ] = None,
+    every: All = False,
+    connect: Connect = None,
+    pool: PoolName = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove machines with all that belongs to them: domain, disks, seed, NVRAM, serial log."""
+    from armvm.base.errors import UsageError
+    from armvm.provision.connect import pool_name
+    from armvm.provision.machine.delete import assert_there
+    from armvm.provision.machine.delete import delete as delete_machine
+    from armvm.provision.machine.pick import is_pattern, pick_many
+    from armvm.settings.names import check_machine_name
+
+    connection, where = open_host(connect), pool_name(pool)
+    plain = [name for name in names or [] if not is_pattern(name)]
+    patterns = [name for name in names or [] if is_pattern(name)]
+    if not names and not every:
+        raise UsageError("no machine is named", hint="name the machines to remove, or use --all")
+    for name in plain:
+        check_machine_name(name)
+    for name in plain:
+        assert_there(connection, name, pool_name=where)
+    if every or patterns:
+        fitting = pick_many(
+            connection,
+            names if every and names else patterns,
+            every=every,
+            said=lambda text: print(f"warning: {text}", file=sys.stderr),
+            unfinished=True,
+        )
+        plain += [one.name for _, one in fitting if one.name not in plain]
+    if not plain:
+        print("no machines", file=sys.stderr)
+        return
+    question = f"Remove {', '.join(plain)} with all data?"
+    if not agreed(yes, question, f"this removes {', '.join(plain)} for good"):
+        return
+    for name in plain:
+        delete_machine(connection, name, pool_name=where)
+        print(f"{name} is gone")

@@ -1,0 +1,47 @@
+"""``list``: the machines that armvm made."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from armvm.cli.context import (
+    open_host,
+    print_json,
+    print_rows,
+    short_reference,
+)
+from armvm.cli.options import (
+    Connect,
+    Json,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("list", rich_help_panel="Machines", epilog="Example: armvm list --json")(list_)
+
+
+def list_(connect: Connect = None, json: Json = False) -> None:
+    """List the machines that armvm made."""
+    from armvm.provision.manage.machines import overviews
+
+    rows = overviews(open_host(connect))
+    if json:
+        print_json(rows)
+        return
+    if not rows:
+        print("no machines yet: armvm create makes one", file=sys.stderr)
+        return
+    columns = ["name", "state", "cpus", "memory_mib", "image", "network", "ssh"]
+    shown = [
+        {
+            **row,
+            "image": short_reference(row["image"]),
+            "ssh": f"{row['ssh']} via {row['via']}" if row["via"] else row["ssh"],
+        }
+        for row in rows
+    ]
+    cells = [["-" if row[key] is None else str(row[key]) for key in columns] for row in shown]
+    print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)

@@ -1,0 +1,157 @@
+"""Running the command line: errors become messages and exit codes, signals become clean ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from armvm.base.errors import ArmvmError, OutputFailed
+from armvm.base.signals import ENDING
+from armvm.cli import streams
+
+
+class Interrupted(BaseException):
+    """A signal that ends the program; what was begun undoes itself on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    # From now on everything undoes itself; a second Ctrl-C must not end that half-way.
+    for other in ENDING:
+        signal.signal(other, _patience)
+    raise Interrupted(number)
+
+
+def _patience(_number: int, _frame: FrameType | None) -> None:
+    os.write(sys.stderr.fileno(), b"armvm: already ending; what was begun is being removed\n")
+
+
+def _caught(lost: sys.UnraisableHookArgs) -> None:
+    """Raise an interruption again that hit where Python drops exceptions: in a destructor."""
+    if isinstance(lost.exc_value, Interrupted):
+        signal.signal(lost.exc_value.number, _interrupt)
+        os.kill(os.getpid(), lost.exc_value.number)
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``armvm`` with *argv* (default: the process's own) and exit."""
+    streams.prepare()
+    words = list(sys.argv[1:] if argv is None else argv)
+    sys.unraisablehook = _caught
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, _interrupt)
+    code = _run(words)
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, OutputFailed):  # told already, or there is a worse error
+        streams.discard()
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    own, command = _split(words)
+    debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
+    try:
+        from armvm.cli.app import app
+        from armvm.cli.bash_words import colons
+
+        try:
+            with colons():
+                app(args=own, prog_name="armvm", obj=command)
+            sys.stdout.flush()
+        except SystemExit as end:
+            # Click takes a reader that left for its own: it ends with 1, which is not our word.
+            if isinstance(end.__context__, BrokenPipeError):
+                raise end.__context__ from None
+            sys.stdout.flush()
+            # The parser's own error, which it has printed.
+            said = str(getattr(end.__context__, "message", ""))
+            if hint := _usage_hint(said, own, command):
+                print(f"hint: {hint}", file=sys.stderr)
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Interrupted as signalled:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # nothing is left to be ended but Python
+        print("armvm: interrupted", file=sys.stderr)
+        return 128 + signalled.number
+    except BrokenPipeError:
+        # The reader of our output has left (armvm list | head); nothing more can be told.
+        streams.discard()
+        return 128 + signal.SIGPIPE
+    except ArmvmError as error:
+        if debug:
+            raise
+        report(error, as_json="--json" in own)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
+            "hint: run it again with --debug before the command, and report what it prints",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
+    """Return what was meant, probably, by *words* of which the parser *said* what it did."""
+    extra, unknown = "unexpected extra argument" in said, "No such option" in said
+    verb = next((word for word in words if not word.startswith("-")), None)
+    if verb in ("ssh", "shell", "exec", "run") and not command and (extra or unknown):
+        return f"the guest's command stands after --:  armvm {verb} … -- CMD"
+    if verb == "create" and extra:
+        return "a machine's name is an option:  armvm create --name NAME"
+    if "golden" in words and said.startswith(("No such option: --name", "No such option: -n")):
+        return "a golden's name is an argument:  armvm golden create NAME"
+    if unknown and words[0].startswith("-") and verb is not None:
+        return f"options stand after the command:  armvm {verb} {words[0]} …"
+    return None
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take off what follows ``--`` in ``armvm ssh|shell|run|exec … -- CMD…``: none of it is ours.
+
+    Also in ``armvm binfmt register … -- CMD…`` and ``armvm rootfs enter … -- CMD…``.
+    """
+    verbs = [word for word in words if not word.startswith("-")]
+    ends = verbs[:1] in (["ssh"], ["shell"], ["run"], ["exec"]) or verbs[:2] in (
+        ["binfmt", "register"],
+        ["rootfs", "enter"],
+    )
+    if not ends or "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def report(error: ArmvmError, *, as_json: bool) -> None:
+    """Tell an error on standard error: as text, or as one JSON object where JSON was asked for."""
+    if as_json:
+        fields = {
+            "reference": error.reference,
+            "exit_code": error.exit_code,
+            "message": error.message,
+            "detail": error.detail,
+            "hint": error.hint,
+        }
+        print(json.dumps({"error": fields}), file=sys.stderr)
+        return
+    print(f"armvm: {error.message}", file=sys.stderr)
+    if error.detail:
+        for line in error.detail.splitlines():
+            print(f"    {line}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)

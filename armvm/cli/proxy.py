@@ -1,0 +1,47 @@
+"""``proxy``: standard input and output, connected to a machine's ssh port."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import open_host
+from armvm.cli.options import Connect, OptionalName, Timeout
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel="Login",
+        epilog="Example:\n\n  ssh -o ProxyCommand='armvm proxy arm64-01' debian@arm64-01",
+    )(proxy)
+
+
+def proxy(
+    name: OptionalName = None,
+    uuid: Annotated[
+        str | None,
+        typer.Option("--uuid", metavar="UUID", help="The machine by its UUID, whatever its name."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until an ssh server answers there.")
+    ] = False,
+    timeout: Timeout = None,
+    connect: Connect = None,
+) -> None:
+    """Connect standard input and output to a machine's ssh port, as a ProxyCommand of ssh does."""
+    from armvm.provision.access.proxy import proxy as run_proxy
+    from armvm.provision.machine.pick import pick, pick_uuid
+
+    connection = open_host(connect)
+    machine = pick_uuid(connection, uuid) if uuid is not None else pick(connection, name)
+    limit = None
+    if wait:
+        from armvm.provision.monitor.wait import default_timeout
+
+        limit = timeout or default_timeout(machine[1])
+    source, sink = sys.stdin.fileno(), sys.stdout.buffer.fileno()
+    code = run_proxy(connection, *machine, source=source, sink=sink, wait=limit)
+    raise typer.Exit(code)

@@ -1,0 +1,68 @@
+"""``restart``: reboots machines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from armvm.cli.context import each, left_running, progress_for
+from armvm.cli.options import All, Connect, OptionalNames, Quiet
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel="Machines",
+        epilog="Examples:\n\n  armvm restart arm64-01\n\n  armvm restart arm64-01 --force",
+    )(restart)
+
+
+def restart(
+    names: OptionalNames = None,
+    every: All = False,
+    connect: Connect = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Press its reset button instead of asking.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to again.")
+    ] = True,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            help="How long the guest may take to go down. Default: 60, emulated 600.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask machines to restart, one after another, and wait until they can be logged in to again.
+
+    Of --all, those that run are restarted.
+
+    Asked are the guest agent and, where there is none, the ACPI power button. QEMU goes on: what
+    is changed in a machine's definition takes effect only after stop and start.
+    """
+    from armvm.provision.machine.pick import pick_many
+    from armvm.provision.manage.power import restart as restart_machine
+    from armvm.provision.monitor.events import connect as connect_listening
+    from armvm.provision.monitor.wait import wait_ready
+
+    connection, progress = connect_listening(connect), progress_for(quiet)
+    machines = pick_many(connection, names or [], every=every, said=progress.warn)
+
+    def again(domain: Any, instance: Any) -> None:
+        restart_machine(
+            connection, domain, instance, force=force, timeout=timeout, progress=progress
+        )
+        if wait:
+            with left_running([instance.name]):
+                wait_ready(connection, instance.name, timeout=None, progress=progress)
+            print(f"{instance.name} is ready: armvm ssh {instance.name}")
+        else:
+            print(f"{instance.name} has restarted")
+
+    each([one for one in machines if one[1].running or not every], again, progress)

@@ -1,0 +1,59 @@
+"""``seed``: writes a NoCloud seed to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import print_json
+from armvm.cli.options import Json, Request, with_machine_options
+from armvm.settings.user_path import given_path
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Files", epilog=_SEED_EXAMPLES)(seed)
+
+
+_SEED_EXAMPLES = """Examples:
+
+  armvm seed --name pi --user alice --output seed.iso
+
+  armvm seed --user-data - --output - < setup.yaml > seed.iso"""
+
+
+@with_machine_options
+def seed(
+    request: Request,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The ISO file to write; -, standard output.",
+            parser=given_path,
+        ),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a NoCloud seed (an ISO labelled cidata) to a file, and do nothing else.
+
+    It holds the guest's private ssh host key, so only you can read the file; on standard output,
+    guarding it is up to you.
+    """
+    from armvm.cli.context import standard_output
+    from armvm.provision.machine.seed import make_seed, write_seed
+
+    if str(output) == "-":
+        stdout = standard_output("a seed", json=json)
+        stdout.write(make_seed(request(lambda: "arm64-01"))[0])
+        return
+    facts = write_seed(request(lambda: "arm64-01"), output, force=force)
+    if json:
+        print_json(facts)
+    else:
+        print(f"wrote {facts['path']}: user {facts['user']}, host key {facts['host_key']}")

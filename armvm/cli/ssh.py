@@ -1,0 +1,35 @@
+"""``ssh``: getting in."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from armvm.cli.context import open_host
+from armvm.cli.options import Connect, OptionalName
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command(
+        rich_help_panel="Login",
+        options_metavar="[OPTIONS]",
+        epilog="Examples:\n\n  armvm ssh\n\n  armvm ssh -- uname -m\n\n"
+        "  tar c . | armvm ssh arm64-01 -- tar x",
+    )(ssh)
+
+
+def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:
+    """Log in by ssh. A command after -- is run instead, and its exit code passed on.
+
+    It is 128 + n for signal n; 255 means that ssh itself failed. The host key is the one armvm gave
+    the machine: ssh is strict about it from the first connection.
+    """
+    from armvm.provision.access.ssh import login
+    from armvm.provision.machine.pick import pick
+
+    code, advice = login(*pick(open_host(connect), name), context.obj or [])
+    if advice is not None:
+        print(f"hint: {advice}", file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,65 @@
+"""``start``: starts machines and waits until they are ready."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from armvm.cli.context import (
+    left_running,
+    open_host,
+    progress_for,
+)
+from armvm.cli.options import (
+    All,
+    Connect,
+    OptionalNames,
+    Quiet,
+    Timeout,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel="Machines",
+        epilog="Examples:\n\n  armvm start arm64-01\n\n  armvm start 'job-*' --no-wait",
+    )(start)
+
+
+def start(
+    names: OptionalNames = None,
+    every: All = False,
+    connect: Connect = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until they can be logged in to.")
+    ] = True,
+    timeout: Timeout = None,
+    quiet: Quiet = False,
+) -> None:
+    """Start machines, and wait until they can be logged in to.
+
+    Of --all and of a pattern, those that are off are started. One that is not ready in time
+    (exit 11), or whose cloud-init ended in error or that refuses armvm's key (exit 12), keeps
+    running; so do all when Ctrl-C ends the wait.
+    """
+    from armvm.provision.machine.pick import is_pattern, pick_many
+    from armvm.provision.manage.power import start_all
+
+    connection, progress = open_host(connect), progress_for(quiet)
+    chosen = pick_many(connection, names or [], every=every, said=progress.warn)
+    if every or any(map(is_pattern, names or [])):
+        chosen = [one for one in chosen if not one[1].running or one[1].name in (names or [])]
+
+    def tell(name: str) -> None:
+        print(f"{name} is ready: armvm ssh {name}", flush=True)
+
+    started = start_all(connection, chosen, progress)
+    if not wait:
+        for one in started.instances:
+            print(f"{one.name} is starting\n  armvm wait {one.name}")
+    else:
+        with left_running([one.name for one in started.instances]):
+            started.wait(connection, timeout=timeout, progress=progress, tell=tell)
+    started.assert_all()

@@ -1,0 +1,58 @@
+"""``stop``: shuts machines down."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from armvm.cli.context import (
+    each,
+    open_host,
+    progress_for,
+)
+from armvm.cli.options import (
+    All,
+    Connect,
+    OptionalNames,
+    Quiet,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel="Machines",
+        epilog="Examples:\n\n  armvm stop arm64-01 --force\n\n  armvm stop --all",
+    )(stop)
+
+
+def stop(
+    names: OptionalNames = None,
+    every: All = False,
+    connect: Connect = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            help="How long the guest may take. Default: 60, emulated 600.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Ask machines to shut down, one after another, and wait until each is off."""
+    from armvm.provision.machine.pick import pick_many
+    from armvm.provision.manage.machines import stop as stop_machine
+
+    progress = progress_for(quiet)
+    machines = pick_many(open_host(connect), names or [], every=every, said=progress.warn)
+
+    def end(domain: Any, instance: Any) -> None:
+        with progress.task(f"stopping {instance.name}"):
+            stop_machine(domain, instance, force=force, timeout=timeout)
+        print(f"{instance.name} is off")
+
+    each(machines, end, progress)

@@ -1,0 +1,23 @@
+"""``suspend``: pauses a machine."""
+
+from __future__ import annotations
+
+import typer
+
+from armvm.cli.context import open_host
+from armvm.cli.options import Connect, OptionalName
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Machines", epilog="Example: armvm suspend arm64-01")(suspend)
+
+
+def suspend(name: OptionalName = None, connect: Connect = None) -> None:
+    """Stop a machine's CPUs; its memory stays where it is. 'armvm resume' lets it go on."""
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.power import suspend as suspend_machine
+
+    domain, instance = pick(open_host(connect), name)
+    suspend_machine(domain, instance)
+    print(f"{instance.name} is suspended")

@@ -1,0 +1,39 @@
+"""``wait``: waits until a machine is ready."""
+
+from __future__ import annotations
+
+import typer
+
+from armvm.cli.context import (
+    open_host,
+    progress_for,
+)
+from armvm.cli.options import (
+    Connect,
+    OptionalName,
+    Quiet,
+    Timeout,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Machines", epilog="Example: armvm wait arm64-01 --timeout 600")(
+        wait
+    )
+
+
+def wait(
+    name: OptionalName = None,
+    connect: Connect = None,
+    timeout: Timeout = None,
+    quiet: Quiet = False,
+) -> None:
+    """Wait until a machine can be logged in to, and cloud-init has finished."""
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.monitor.wait import wait_ready
+
+    connection = open_host(connect)
+    name = pick(connection, name)[1].name
+    wait_ready(connection, name, timeout=timeout, progress=progress_for(quiet))
+    print(f"{name} is ready: armvm ssh {name}")

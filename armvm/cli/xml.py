@@ -1,0 +1,56 @@
+"""``xml``: the domain XML of a machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from armvm.cli import complete
+from armvm.cli.context import open_host, open_where, progress_for
+from armvm.cli.options import Connect, PoolName, Request, with_machine_options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Files", epilog=_XML_EXAMPLES)(xml)
+
+
+_XML_EXAMPLES = """Examples:
+
+  armvm xml arm64-01 > arm64-01.xml
+
+  armvm xml --name new --mem 8G --headless"""
+
+
+@with_machine_options
+def xml(
+    request: Request,
+    machine: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A machine that exists; without it, the options describe a new one.",
+            autocompletion=complete.machines,
+        ),
+    ] = None,
+    connect: Connect = None,
+    pool: PoolName = None,
+) -> None:
+    """Print a machine's own XML, portable to other hosts, or that of one that does not exist yet.
+
+    Portable means: without the emulator's and the firmware's paths, which every host resolves
+    for itself when the XML is defined.
+    """
+    if machine is not None:
+        from armvm.provision.manage.machines import portable_xml
+
+        sys.stdout.write(portable_xml(open_host(connect), machine))
+        return
+    from armvm.provision.connect import free_name
+    from armvm.provision.launch.launch import decide
+
+    where = open_where(connect, pool)
+    wanted = request(lambda: free_name(where.connection))
+    sys.stdout.write(decide(where, wanted, progress_for(True)).xml)

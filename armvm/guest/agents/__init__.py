@@ -1,0 +1,1 @@
+"""Programs that armvm runs inside a guest."""

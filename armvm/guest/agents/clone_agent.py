@@ -1,0 +1,283 @@
+"""The program that gives a clone its identity, inside the guest.
+
+It is sent as text, behind `clone_agent_tools`.
+
+It has three verbs: ``wait`` is left running in the golden and becomes the clone's first act,
+``rehearse`` does the same at once, ``facts`` tells who the machine is.
+
+``wait`` exists because starting a process is most of the cost of a new identity under
+emulation: this one has started, and has imported all it needs, before the memory was saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import socket
+import sys
+import time
+from typing import Any
+
+from armvm.guest.agents.clone_agent_tools import (
+    DIRECTORY,
+    forget_blocks,
+    mask,
+    new_mac,
+    read,
+    run,
+    stir,
+    write,
+    write_bytes,
+)
+
+TIMERS = DIRECTORY + "/timers"
+CHANNEL = "/dev/virtio-ports/org.armvm.rebirth.0"
+CLOUD = "/var/lib/cloud"
+RESULTS = ("/run/cloud-init/result.json", "/run/cloud-init/status.json")
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+#: cloud-init's units in the order of a boot: those of version 24.3 and newer among them, which
+#: run all stages in one process (-main) and have another name for the second one (-network).
+STAGES = (
+    "cloud-init-main", "cloud-init-local", "cloud-init-network", "cloud-init",
+    "cloud-config", "cloud-final",
+)  # fmt: skip
+IN_BACKGROUND = (
+    "systemd-run", "--no-block", "--collect", "--unit=armvm-cloud-init", "/bin/sh", "-c",
+)  # fmt: skip
+#: Seconds after which a clone starts its timers: not while its user logs in for the first time.
+QUIET = 30
+#: Seconds that they wait for cloud-init at most.
+LONGEST = 3600
+
+
+def main(words: list[str]) -> int:
+    """Do what the first word says; the answer is JSON, on standard output or in the channel."""
+    if words[0] == "wait":
+        return wait()
+    if words[0] == "rehearse":
+        become(json.load(sys.stdin))
+    sys.stdout.write(json.dumps(facts()))
+    return 0
+
+
+def wait() -> int:
+    """Wait for an order in the channel, carry it out, and answer."""
+    channel = os.open(CHANNEL, os.O_RDWR)
+    order = listen(channel, patient=True)
+    try:
+        answer = become(order)
+    except Exception as error:  # whatever it is, the host must hear of it
+        answer = {"error": repr(error)}
+    say(channel, answer)
+    # A host that was slow to hand over the order has the clock set again, until it hangs up.
+    while True:
+        again = listen(channel, patient=False)
+        if not again:
+            break
+        time.clock_settime(time.CLOCK_REALTIME, again["time"])
+        say(channel, {"time": time.time()})
+    os.sync()  # a plug pulled soon must not bring the golden's identity back
+    return afterwards(full=order["full"] and "error" not in answer)
+
+
+def listen(channel: int, *, patient: bool) -> dict[str, Any]:
+    """Return the next line's object; without *patient*, an empty one when the host hangs up."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(channel, 65536)
+        if not part:  # nobody at the other end: Linux does not wait for one
+            if not patient:
+                return {}
+            time.sleep(0.01)
+        line += part
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def say(channel: int, answer: dict[str, Any]) -> None:
+    """Write an object as a line."""
+    text = json.dumps(answer).encode() + b"\n"
+    while text:
+        text = text[os.write(channel, text) :]
+
+
+def become(order: dict[str, Any]) -> dict[str, Any]:
+    """Take on the identity in *order*, and return the facts as they are read back."""
+    stir(bytes.fromhex(order["entropy"]))
+    time.clock_settime(time.CLOCK_REALTIME, order["time"])
+    rename(order["hostname"])
+    new_machine_id(order["machine_id"])
+    new_cloud_instance(order["instance_id"], order["hostname"], full=order["full"])
+    new_host_key(order["host_key_private"], order["host_key_public"])
+    authorize(order["user"], order["authorized_keys"])
+    if order["password_hash"]:
+        new_password(order["user"], order["password_hash"])
+    if order.get("mac"):
+        new_mac(*order["mac"])
+    if order["boot_id"]:
+        mask(BOOT_ID, order["boot_id"] + "\n")
+    if os.path.isdir("/var/lib/systemd"):
+        write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
+    # What cannot be read back: that it was heard at all. An older golden's process knows neither.
+    return {**facts(), "full": order["full"], "password": bool(order["password_hash"])}
+
+
+def new_machine_id(machine_id: str) -> None:
+    """Change the machine-id; the journal, which lies under it, comes along."""
+    old = read("/etc/machine-id")
+    write("/etc/machine-id", machine_id + "\n", 0o444)
+    dbus = "/var/lib/dbus/machine-id"
+    if os.path.exists(dbus) and not os.path.islink(dbus):
+        write(dbus, machine_id + "\n", 0o444)
+    for journal in ("/var/log/journal/", "/run/log/journal/"):
+        if old and old != machine_id and os.path.isdir(journal + old):
+            os.rename(journal + old, journal + machine_id)
+
+
+def rename(name: str) -> None:
+    """Change the host name, now and for good."""
+    old = socket.gethostname()
+    socket.sethostname(name)
+    write("/etc/hostname", name + "\n", 0o644)
+    write("/etc/hosts", hosts(read("/etc/hosts") or "", old, name), 0o644)
+
+
+def hosts(text: str, old: str, new: str) -> str:
+    """Return a hosts file's text with the name *new* where *old* stood.
+
+    A file that names neither gets Debian's line for a host's own name, 127.0.1.1.
+    """
+    lines = []
+    found = False
+    for line in text.splitlines():
+        words = line.split()
+        if words and not line.startswith("#") and (old in words[1:] or new in words[1:]):
+            names = list(dict.fromkeys(new if word == old else word for word in words[1:]))
+            line, found = " ".join([words[0], *names]), True
+        lines.append(line)
+    if not found:
+        lines.append("127.0.1.1 " + new)
+    return "\n".join(lines) + "\n"
+
+
+def new_cloud_instance(instance_id: str, name: str, *, full: bool) -> None:
+    """Let cloud-init take this machine for one that it has set up already.
+
+    It compares the seed's instance-id with the one of the boot before, which tells it whether to
+    set up the network, and keeps a mark for everything done once in the instance's directory.
+    With *full*, it finds no marks, and the seed's user-data: `afterwards` lets it run.
+    """
+    if not os.path.isdir(CLOUD + "/instances"):
+        return
+    link = CLOUD + "/instance"
+    old = os.path.realpath(link)
+    new = CLOUD + "/instances/" + instance_id
+    if full:
+        forget_blocks()
+        shutil.rmtree(CLOUD + "/instances")
+        # Whoever waits for cloud-init must not take the golden's run for this machine's.
+        for stale in (*RESULTS, CLOUD + "/data/result.json", CLOUD + "/data/status.json"):
+            if os.path.lexists(stale):
+                os.unlink(stale)
+        os.makedirs(new)
+    elif old != new and os.path.isdir(old):
+        os.rename(old, new)
+    elif not os.path.isdir(new):
+        os.makedirs(new)
+    # The datasource as the golden saw it, with its secrets; the next boot reads the new seed.
+    for stale in ("obj.pkl", "user-data.txt", "user-data.txt.i", "cloud-config.txt"):
+        if os.path.exists(new + "/" + stale):
+            os.unlink(new + "/" + stale)
+    temporary = link + ".new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(new, temporary)
+    os.rename(temporary, link)
+    write(CLOUD + "/data/instance-id", instance_id + "\n", 0o644)
+    write(CLOUD + "/data/previous-instance-id", instance_id + "\n", 0o644)
+    write(CLOUD + "/data/previous-hostname", name + "\n", 0o644)
+    write(CLOUD + "/data/set-hostname", json.dumps({"hostname": name, "fqdn": name}), 0o644)
+    for stale in ("instance-data.json", "instance-data-sensitive.json"):
+        if os.path.exists("/run/cloud-init/" + stale):
+            os.unlink("/run/cloud-init/" + stale)
+    write("/run/cloud-init/.instance-id", instance_id + "\n", 0o644)
+
+
+def new_host_key(private: str, public: str) -> None:
+    """Replace the ssh host key; a running sshd before OpenSSH 9.8 reads it for each connection."""
+    write(HOST_KEY, private, 0o600)
+    write(HOST_KEY + ".pub", public + "\n", 0o644)
+    for session in ("/usr/lib/openssh/sshd-session", "/usr/libexec/openssh/sshd-session"):
+        if os.path.exists(session):  # from 9.8 on, children get the keys the server has read
+            run("systemctl", "try-restart", "ssh.service", "sshd.service")
+            return
+
+
+def authorize(user: str, keys: list[str]) -> None:
+    """Let *keys* and no others log in as *user*."""
+    account = pwd.getpwnam(user)
+    directory = account.pw_dir + "/.ssh"
+    if not os.path.isdir(directory):
+        os.mkdir(directory, 0o700)
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    path = directory + "/authorized_keys"
+    write(path, "".join(key + "\n" for key in keys), 0o600)
+    os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def new_password(user: str, password_hash: str) -> None:
+    """Give *user* a password, by its crypt(5) hash."""
+    if run("/usr/sbin/chpasswd", "-e", stdin=user + ":" + password_hash + "\n") != 0:
+        raise OSError("chpasswd failed")
+
+
+def facts() -> dict[str, Any]:
+    """Return who this machine is, as far as its guest can tell."""
+    cards = sorted(card for card in os.listdir("/sys/class/net") if card != "lo")
+    return {
+        "hostname": socket.gethostname(),
+        "hostname_file": read("/etc/hostname"),
+        "machine_id": read("/etc/machine-id"),
+        "dbus_id": read("/var/lib/dbus/machine-id"),
+        "boot_id": read(BOOT_ID),
+        "instance_id": read(CLOUD + "/data/instance-id"),
+        "host_key": read(HOST_KEY + ".pub"),
+        "system_uuid": read("/sys/class/dmi/id/product_uuid"),
+        "mac": [read("/sys/class/net/%s/address" % card) for card in cards],  # noqa: UP031
+        "random": os.urandom(16).hex(),
+        "random_uuid": read("/proc/sys/kernel/random/uuid"),
+        "time": time.time(),
+    }
+
+
+def afterwards(*, full: bool) -> int:
+    """Let cloud-init run where a *full* run is due; start the journal and the timers again."""
+    if full:
+        # One after the other: together they would not keep the order of a boot. In a unit of its
+        # own: what cloud-init installs may restart the guest agent, whose child this process is.
+        run(*IN_BACKGROUND, "for unit; do systemctl restart $unit; done", "sh", *units())
+    time.sleep(QUIET)
+    # It keeps the ids it has started with: entries from now on carry the new ones.
+    run("systemctl", "try-restart", "systemd-journald.service")
+    # As in a boot: what apt does by itself keeps out of the way of what cloud-init installs.
+    end = time.monotonic() + LONGEST
+    while full and not os.path.exists(RESULTS[0]) and time.monotonic() < end:
+        time.sleep(5)
+    timers = (read(TIMERS) or "").split()
+    if timers:
+        run("systemctl", "start", "--no-block", *timers)
+    return 0
+
+
+def units() -> list[str]:
+    """Return the units that run cloud-init's stages on this system."""
+    places = ("/lib/systemd/system/", "/usr/lib/systemd/system/", "/etc/systemd/system/")
+    names = [stage + ".service" for stage in STAGES]
+    return [name for name in names if any(os.path.exists(place + name) for place in places)]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

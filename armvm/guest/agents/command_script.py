@@ -1,0 +1,130 @@
+"""The shell script that runs one command in a guest, and lets its host follow it through files.
+
+The guest agent runs a program and hands out its output when it has ended, 16 MiB at most. So the
+command's output goes through files of 4 MiB that the host reads while they grow and empties when
+it has them; a command that is faster than its reader waits, as at any pipe. The files lie in a
+directory of their own, of which the host knows the name:
+
+``status``          lines: ``start PID``, ``next STREAM``, ``end STREAM``, ``lost STREAM``,
+                    ``took N``, ``exit CODE``
+``out.N, err.N``    the streams, in pieces; a piece is whole when ``next`` or ``end`` is said
+``in.N``            a piece of the input; the host says ``take N`` when it is there
+``control``         a FIFO that the host writes to: ``take N``, ``close`` (the input ends), ``bye``
+
+It needs a POSIX shell, mkfifo, dd, cat and setsid; for another user, setpriv.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from armvm.base.errors import ConfigError
+from armvm.settings.names import shown
+
+#: How the script ends where there is no such user.
+NO_USER = 67
+#: Blocks of 64 KiB in a piece of output, and how many pieces may lie unread.
+_BLOCKS, _PIECES = 64, 3
+#: Seconds after the command's end until the files go, when the host does not come for them.
+_ABANDONED = 300
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+
+_SCRIPT = f"""\
+if [ -n "$user" ] && ! g=$(id -g "$user" 2>/dev/null); then
+  exit {NO_USER}
+fi
+umask 077
+mkdir "$d" && cd "$d" && mkfifo control && mkfifo -m 666 in out err || exit 1
+: >out.0; : >err.0; : >status
+exec 3<>control
+
+pump() {{
+  k=0
+  while :; do
+    got=$(LC_ALL=C dd bs=65536 count={_BLOCKS} 2>&1 >>"$1.$k") || {{
+      echo "lost $1" >>status
+      break
+    }}
+    got=${{got%% records in*}}
+    got=${{got##*[!0-9+]}}  # GNU's dd may warn of short reads before
+    [ $((${{got%+*}} + ${{got#*+}})) -lt {_BLOCKS} ] && break
+    k=$((k + 1))
+    : >>"$1.$k"
+    echo "next $1" >>status
+    while [ $k -ge {_PIECES} ] && [ -s "$1.$((k - {_PIECES}))" ]; do sleep 0.2; done
+  done
+  echo "end $1" >>status
+}}
+
+feed() {{
+  while read -r word n <&3; do
+    [ "$word" = take ] || break
+    cat "in.$n"
+    rm -f "in.$n"
+    echo "took $n" >>status
+  done
+}}
+
+pump out <out & p=$!
+pump err <err & q=$!
+feed >in & f=$!
+home=${{HOME:-/root}}
+if [ -n "$user" ]; then
+  set -- setpriv --reuid="$user" --regid="$g" --init-groups --reset-env -- "$@"
+  home=$(eval "echo ~$user")
+else
+  export HOME="$home" USER=root LOGNAME=root
+fi
+# In the foreground: the shell starts background commands with SIGINT ignored.
+sh -c 'echo "start $$" >>status; cd "$0" 2>/dev/null || cd /; umask 022; exec setsid "$@"' \\
+  "$home" "$@" <in >out 2>err 3<&-
+echo "exit $?" >>status
+kill $f
+{{ trap 'kill $t; exit' TERM; sleep {_ABANDONED} & t=$!; wait $t; echo bye >&3; }} & s=$!
+while read -r word n <&3; do [ "$word" = bye ] && break; done
+kill $p $q $s
+rm -rf "$d"
+"""
+
+#: Asks the command's process group to end, and makes it after 2 s. The process itself too: it
+#: says its number before it has a group of its own.
+_KILL = """\
+both() { kill -s "$1" -- -{pid} 2>/dev/null; kill -s "$1" {pid} 2>/dev/null; }
+there() { kill -s 0 -- -{pid} 2>/dev/null || kill -s 0 {pid} 2>/dev/null; }
+both TERM
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  there || exit 0
+  sleep 0.2
+done
+both KILL
+exit 0
+"""
+
+
+def check_guest_user(user: str) -> str:
+    """Return *user* if an account can be called that, else raise ConfigError."""
+    if _USER.fullmatch(user):
+        return user
+    raise ConfigError(f"{shown(user)} cannot be a user name")
+
+
+def script(directory: str, command: Sequence[str], user: str | None) -> bytes:
+    """Return the script for ``sh``'s standard input: the agent logs what it has as arguments.
+
+    *directory* is made by it. Raises ConfigError for what can be no argument or no user.
+    """
+    if any("\0" in word for word in command):
+        raise ConfigError("a command's words cannot hold a zero byte")
+    head = [
+        f"d={shlex.quote(directory)}",
+        f"user={shlex.quote(check_guest_user(user) if user is not None else '')}",
+        f"set -- {shlex.join(command)}",
+    ]
+    return "\n".join([*head, _SCRIPT]).encode(errors="surrogateescape")
+
+
+def kill_command(pid: int) -> list[str]:
+    """Return the argument list that ends the command whose process id is *pid*."""
+    return ["/bin/sh", "-c", _KILL.replace("{pid}", str(pid))]

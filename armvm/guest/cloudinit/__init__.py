@@ -1,0 +1,1 @@
+"""The cloud-init documents and the NoCloud seed."""

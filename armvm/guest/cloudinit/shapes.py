@@ -1,0 +1,125 @@
+"""What the keys of a cloud-config may hold, where armvm's own share them.
+
+Source: cloud-init's code (``distros/ug_util.py``, ``util.shellify``), which takes more forms than
+its documentation tells of, and leaves out all of a key where one entry is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from armvm.base.errors import ConfigError
+
+_HOST_KEY = frozenset({"ed25519_private", "ed25519_public"})
+
+
+def mergeable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cloud-config with lists where cloud-init also takes other forms, for merging.
+
+    A null of a key that is checked is left out. Raises ConfigError for what cloud-init would
+    stumble over before it has set up armvm's account, key, files or commands.
+    """
+    return {
+        key: SHAPES[key](value) if key in SHAPES else value
+        for key, value in document.items()
+        if not (value is None and key in SHAPES)
+    }
+
+
+def _refused(key: str, value: object, wanted: str, hint: str | None = None) -> ConfigError:
+    return ConfigError(
+        f"--user-data: {key}: expected {wanted}",
+        detail=f"it is {str(value)[:80]!a}",
+        hint=hint or "cloud-init would leave out what armvm needs as well",
+    )
+
+
+def _users(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    if isinstance(value, dict):
+        return [entry for name, one in value.items() for entry in _named(str(name), one)]
+    if not isinstance(value, list):
+        raise _refused("users", value, "a list")
+    for entry in value:
+        names = entry if isinstance(entry, list) else [entry]
+        mapping = isinstance(entry, dict) and all(isinstance(key, str) for key in entry)
+        if not mapping and not all(isinstance(name, str) for name in names):
+            raise _refused(
+                "users", entry, "names and mappings", "for example: users: [{name: eve}]"
+            )
+    return value
+
+
+def _named(name: str, value: Any) -> list[Any]:
+    """Return a user as cloud-init reads `users: {name: value}`: none where the value is no."""
+    if isinstance(value, dict):
+        return _users([{"name": name, **value}])
+    if isinstance(value, bool | int | float | str):
+        return [name] if str(value).lower().strip() in ("true", "1", "on", "yes") else []
+    raise _refused(f"users.{name}", value, "a mapping, or true", f"for example: {name}: {{}}")
+
+
+def _strings(key: str) -> Callable[[Any], list[Any]]:
+    def read(value: Any) -> list[Any]:
+        if not isinstance(value, str | list):
+            raise _refused(key, value, "a list")
+        return [value] if isinstance(value, str) else value
+
+    return read
+
+
+def _commands(key: str) -> Callable[[Any], list[Any]]:
+    def read(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise _refused(key, value, "a list of commands", f"for example: {key}: [date]")
+        for entry in value:
+            if not isinstance(entry, str | list | None):
+                hint = "put a command that has a colon and a blank in it in quotes"
+                raise _refused(key, entry, "strings and lists", hint)
+        return value
+
+    return read
+
+
+def _files(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        hint = "for example: write_files: [{path: /etc/motd, content: hello}]"
+        raise _refused("write_files", value, "a list of mappings", hint)
+    return value
+
+
+def _ssh_keys(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise _refused("ssh_keys", value, "a mapping of keys to text")
+    if _HOST_KEY & value.keys():
+        raise ConfigError(
+            "--user-data: ssh_keys has an Ed25519 key; that host key is armvm's own",
+            detail="armvm makes it, and knows the machine by it",
+            hint="leave ed25519_private and ed25519_public out; other kinds of keys may stay",
+        )
+    return value
+
+
+def _groups(value: Any) -> Any:
+    def members(table: Mapping[Any, Any]) -> bool:
+        return all(isinstance(one, str | list) for one in table.values())
+
+    entries: Sequence[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) or (isinstance(one, dict) and members(one)) for one in entries):
+        raise _refused("groups", value, "names, with lists of members", "groups: [{staff: [eve]}]")
+    return value
+
+
+#: Keys of armvm's own, or without which cloud-init sets up no account: how each one is read.
+SHAPES: dict[str, Callable[[Any], Any]] = {
+    "users": _users,
+    "groups": _groups,
+    "packages": _strings("packages"),
+    "ssh_authorized_keys": _strings("ssh_authorized_keys"),
+    "write_files": _files,
+    "runcmd": _commands("runcmd"),
+    "bootcmd": _commands("bootcmd"),
+    "ssh_keys": _ssh_keys,
+}

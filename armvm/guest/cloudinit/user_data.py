@@ -1,0 +1,201 @@
+"""The user's own user-data, read as cloud-init reads it.
+
+Source of the formats: cloud-init's documentation, "User-data formats", and its code, which
+detects them (``user_data.convert_string``, ``handlers.type_from_starts_with``).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from email.message import Message
+from typing import Any
+
+from armvm.base.errors import ConfigError
+from armvm.guest.cloudinit.shapes import SHAPES, mergeable
+
+#: The largest user-data armvm takes, in characters: real documents have a thousandth of it.
+MAX_USER_DATA = 1 << 20
+#: The most bytes that so many characters take, and one more.
+MAX_BYTES = 4 * MAX_USER_DATA + 1
+CLOUD_CONFIG = "#cloud-config"
+JINJA = "## template: jinja"
+_ARCHIVE = "#cloud-config-archive"
+#: What user-data begins with, in any case and after any white space; the longest first.
+_BEGINNINGS = (
+    "#cloud-config-archive",
+    "#cloud-config-jsonp",
+    JINJA,
+    "#cloud-boothook",
+    "#part-handler",
+    CLOUD_CONFIG,
+    "#include",
+    "#!",
+)
+#: Types of a MIME part that say what its beginning says otherwise.
+_DECLARED = {
+    "text/cloud-config": CLOUD_CONFIG,
+    "text/cloud-config-archive": _ARCHIVE,
+    "text/jinja2": JINJA,
+}
+#: Types of a MIME part whose beginning decides.
+_UNDECLARED = ("text/plain", "text/x-not-multipart", "text/x-shellscript")
+_GZIP = b"\x1f\x8b"
+
+
+def decode(data: bytes) -> str:
+    """Return the text of user-data, which may be compressed by gzip.
+
+    Takes little memory, however much it would become. Raises ConfigError where it is no gzip;
+    UnicodeDecodeError where it is no UTF-8.
+    """
+    if not data.startswith(_GZIP):
+        return data.decode()
+    found = b""
+    try:
+        while data and len(found) < MAX_BYTES:  # a gzip file may have several members
+            member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            found += member.decompress(data, MAX_BYTES - len(found))
+            if not member.eof and len(found) < MAX_BYTES:
+                raise ConfigError("--user-data is gzip that ends early", hint="compress it again")
+            data = member.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise ConfigError(
+            f"--user-data is damaged gzip: {error}", hint="compress it again"
+        ) from error
+    return _checked_size(found[:MAX_BYTES].decode(errors="replace" if data else "strict"))
+
+
+def kind(text: str) -> str | None:
+    """Return what user-data begins with, None where cloud-init knows no such format."""
+    beginning = text.lstrip()[:40].lower()
+    return next((one for one in _BEGINNINGS if beginning.startswith(one)), None)
+
+
+def message(text: str) -> Message | None:
+    """Return user-data that is a MIME message as such; cloud-init wants MIME-Version in it."""
+    from email import message_from_string
+
+    if b"mime-version:" not in text[:4096].encode(errors="replace")[:4096].lower():
+        return None
+    found = message_from_string(text)
+    return found if "MIME-Version" in found else None
+
+
+def read_user_data(text: str) -> dict[str, Any] | str:
+    """Return a cloud-config document as a mapping, or text of another format.
+
+    The mapping is as `mergeable` returns it. Raises ConfigError for anything that cloud-init
+    would not take, with the line, and for what cannot be merged with armvm's own.
+    """
+    text = _checked_size(text.removeprefix("\ufeff"))  # cloud-init knows no format behind a mark
+    if message(text) is None:
+        found = kind(text)
+        if found == CLOUD_CONFIG:
+            return mergeable(_mapping(text))
+        text = text.lstrip()  # a script or a template with white space before it would not run
+        if found is None:
+            first = text.split("\n", 1)[0].rstrip()
+            mime = first.lower().startswith("content-type:")
+            raise ConfigError(
+                "--user-data is nothing that cloud-init takes",
+                detail=f"its first line is {first[:80]!a}",
+                hint="add the header MIME-Version: 1.0 (cloud-init looks for it; or begin the file "
+                "with #cloud-config)"
+                if mime
+                else "begin the file with the line #cloud-config, or with #! for a script",
+            )
+    for document in _configs(text):
+        _check_part(document)
+    return text
+
+
+def _checked_size(text: str) -> str:
+    if len(text) > MAX_USER_DATA:
+        raise ConfigError(f"--user-data is larger than {MAX_USER_DATA >> 20} MiB")
+    return text
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    document = _load(text)
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ConfigError(
+            "--user-data is YAML, but not a mapping of cloud-config keys",
+            hint="for example: packages: [git]",
+        )
+    return document
+
+
+def _load(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(
+            f"--user-data is not YAML: {where}{error.problem or error}",
+            hint="check its indentation and quotes",
+        ) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"--user-data is not YAML: line {line}: {error.character:#04x} is no character for it"
+        ) from error
+    # PyYAML lets nonsense such as a date of month 13 or very deep nesting through to Python.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--user-data is not YAML: {type(error).__name__}: {error}") from error
+
+
+def _configs(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the cloud-configs within user-data of another format, as far as they can be seen."""
+    whole = message(text)
+    if whole is None:
+        yield from _configs_of(kind(text), text)
+        return
+    for part in whole.walk():
+        if part.get_content_maintype() == "multipart":
+            continue
+        payload = part.get_payload(decode=True)
+        data = payload if isinstance(payload, bytes) else b""
+        declared = part.get_content_type()
+        body = decode(data) if data.startswith(_GZIP) else data.decode(errors="replace")
+        undeclared = declared in _UNDECLARED or data.startswith(_GZIP)
+        yield from _configs_of(kind(body) if undeclared else _DECLARED.get(declared), body)
+
+
+def _configs_of(form: str | None, text: str) -> Iterator[dict[str, Any]]:
+    if form == CLOUD_CONFIG:
+        yield _mapping(text)
+    elif form == JINJA:
+        try:
+            document = _load(text)
+        except ConfigError:
+            return  # it is YAML only when it is rendered
+        if isinstance(document, dict):
+            yield document
+    elif form == _ARCHIVE:
+        entries = _load(text)
+        for entry in entries if isinstance(entries, list) else ():
+            entry = entry if isinstance(entry, dict) else {"content": entry}
+            content, declared = entry.get("content"), entry.get("type")
+            if isinstance(content, str):
+                inner = _DECLARED.get(declared) if declared else kind(content) or CLOUD_CONFIG
+                if inner != _ARCHIVE:
+                    yield from _configs_of(inner, content)
+
+
+def _check_part(document: dict[str, Any]) -> None:
+    """Refuse what armvm's own part of an archive cannot be merged with by cloud-init's rules."""
+    wanted = mergeable(document)
+    for key in SHAPES.keys() & document.keys():
+        if key not in wanted or wanted[key] != document[key]:
+            shape = "a mapping" if key == "ssh_keys" else "a list"
+            raise ConfigError(
+                f"--user-data: {key} has to be {shape} here, or armvm's own is lost",
+                detail="cloud-init merges the parts of an archive or a template only so",
+                hint=f"write {key} as {shape}, or leave it out",
+            )

@@ -1,0 +1,175 @@
+"""Asking the guest agent. It needs no network, only the virtio channel.
+
+Source: QEMU Guest Agent Protocol Reference (qga/qapi-schema.json).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from armvm.base.errors import CommandFailed, DomainError, MissingCapability, NotReady
+from armvm.host.connection import Domain, errors, is_code, not_running
+
+#: Seconds for one answer.
+TIMEOUT = 5
+#: The same where a command would fail for want of one: an emulated guest may be busy.
+PATIENCE = 30
+#: The most that is read of a file, in bytes.
+MAX_READ = 1 << 20
+#: Seconds between two looks at whether a guest process has ended.
+POLL = 0.1
+
+
+def connected(domain: Domain) -> bool:
+    """Tell whether an agent in the guest has opened the channel."""
+    try:
+        text = domain.XMLDesc(0)
+    except libvirt.libvirtError:
+        return False
+    return "org.qemu.guest_agent.0' state='connected'" in text.replace('"', "'")
+
+
+def ensure_answers(domain: Domain) -> None:
+    """Raise DomainError unless the machine runs and its agent answers."""
+    name = domain.name()
+    with errors(f"asking the guest agent of {name}"):
+        if not domain.isActive():
+            raise not_running(name)
+        if not connected(domain):
+            raise _silent(name)
+        try:
+            ask(domain, "guest-ping", patience=PATIENCE)
+        except libvirt.libvirtError as error:
+            if not is_code(
+                error, libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED
+            ):
+                raise
+            raise _silent(name) from error
+
+
+def _silent(name: str) -> DomainError:
+    return DomainError(
+        f"no guest agent answers in {name}",
+        hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
+        "qemu-guest-agent, and a machine that still boots has it later",
+    )
+
+
+def read_file(domain: Domain, path: str) -> str | None:
+    """Return a guest file's text; None when there is no such file, or nobody answers."""
+    try:
+        handle = ask(domain, "guest-file-open", path=path, mode="r")
+        try:
+            data = ask(domain, "guest-file-read", handle=handle, count=MAX_READ)
+        finally:
+            ask(domain, "guest-file-close", handle=handle)
+        return base64.b64decode(data["buf-b64"]).decode(errors="replace")
+    except (libvirt.libvirtError, KeyError, TypeError, ValueError):
+        return None
+
+
+def write_file(domain: Domain, path: str, data: bytes) -> None:
+    """Write a guest's file, as root. Raises DomainError."""
+    with errors(f"writing to {path} in {domain.name()}"):
+        handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode="w")
+        try:
+            encoded = base64.b64encode(data).decode()
+            # What it writes to may take its time: the kernel drops its caches in here.
+            arguments = {"handle": handle, "buf-b64": encoded}
+            ask(domain, "guest-file-write", patience=PATIENCE, **arguments)
+        finally:
+            ask(domain, "guest-file-close", patience=PATIENCE, handle=handle)
+
+
+def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str:
+    """Run a program in the guest to its end, and return its output; raises as `outcome` does."""
+    return outcome(domain, start_process(domain, argv), timeout=timeout)
+
+
+def succeeds(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> bool:
+    """Run a program in the guest to its end, and tell whether it ended with 0."""
+    try:
+        output(domain, argv, timeout=timeout)
+    except CommandFailed:
+        return False
+    return True
+
+
+def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") -> int:
+    """Start a process in the guest, as root, and return its process id.
+
+    Raises DomainError; MissingCapability where the guest forbids it, as Fedora and its kin do.
+    """
+    with errors(f"starting {argv[0]} in {domain.name()}"):
+        arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:])}
+        if stdin:
+            arguments["input-data"] = base64.b64encode(stdin).decode()
+        try:
+            answer = ask(
+                domain, "guest-exec", patience=PATIENCE, **arguments, **{"capture-output": True}
+            )
+        except libvirt.libvirtError as error:
+            # "Command guest-exec has been disabled: …", "The command guest-exec has not been found"
+            if "guest-exec has" not in str(error):
+                raise
+            name = domain.name()
+            raise MissingCapability(
+                f"the guest agent of {name} runs no commands",
+                detail=str(error),
+                hint="its settings forbid guest-exec (/etc/sysconfig/qemu-ga or "
+                f"/etc/qemu/qemu-ga.conf in the guest); armvm ssh {name} -- CMD   does not need it",
+            ) from error
+        return int(answer["pid"])
+
+
+def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
+    """Wait until a process that `start_process` started ends, and return its output.
+
+    *timeout* is in seconds. Raises NotReady when they are over, CommandFailed when it failed.
+    """
+    end = time.monotonic() + timeout
+    with errors(f"waiting for a process in {domain.name()}"):
+        while True:
+            status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
+            if status["exited"]:
+                break
+            if time.monotonic() > end:
+                raise NotReady(f"a process in {domain.name()} did not end within {timeout:g} s")
+            time.sleep(POLL)
+    text, trouble = (
+        base64.b64decode(status.get(key, "")).decode(errors="replace")
+        for key in ("out-data", "err-data")
+    )
+    if status.get("exitcode") != 0:
+        raise CommandFailed(
+            f"a process in {domain.name()} failed", detail=trouble.strip()[-2000:] or None
+        )
+    return text
+
+
+def ended(domain: Domain, pid: int) -> int | None:
+    """Return the exit code of a process that `start_process` started; None while it runs.
+
+    128 + n stands for signal n. The agent forgets a process whose end it has told.
+    """
+    with errors(f"looking for a process in {domain.name()}"):
+        status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
+    if not status["exited"]:
+        return None
+    return int(status.get("exitcode", 128 + status.get("signal", 0)))
+
+
+def ask(domain: Domain, command: str, *, patience: int = TIMEOUT, **arguments: Any) -> Any:
+    """Return what the agent answers to a command of its protocol, within *patience* seconds.
+
+    Raises libvirtError, as what it is part of expects.
+    """
+    request = json.dumps({"execute": command, "arguments": arguments})
+    return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, patience, 0))["return"]

@@ -1,0 +1,1 @@
+"""Domains: XML, lifecycle, metadata, devices."""

@@ -1,0 +1,176 @@
+"""The domain XML: ``templates/domain.xml`` filled in for one machine.
+
+Nothing here decides: what to ask for comes in as a DomainSpec (provision's plan made it).
+Text never becomes XML by formatting, so a value cannot break out of its place.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+from lxml import etree
+
+from armvm.base.paths import resources
+from armvm.host.agent.channel import add_channel
+from armvm.host.domain.metadata import Record, to_element
+from armvm.host.facts import Accelerator
+from armvm.host.memory import route
+from armvm.host.xml import at, parse, remove, select, to_text
+
+#: Spare PCIe slots, so that devices can be plugged in while the machine runs. virt-install adds
+#: as many; from 15 on a QEMU bug is hit.
+PCIE_ROOT_PORTS = 14
+#: A headless machine's: seldom is anything plugged into it.
+HEADLESS_ROOT_PORTS = 4
+
+_OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectKernel:
+    """A kernel that QEMU loads by itself, without firmware: two paths, and its command line."""
+
+    kernel: str
+    initrd: str
+    command_line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSpec:
+    """Everything a domain XML needs. ``network`` None means user networking.
+
+    ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
+    ``memory_file``, which a machine has that becomes a golden by the route ``memory_route``.
+    ``cache`` is the root disk's cache mode, None for QEMU's own choice; ``kernel`` None means
+    that firmware boots it; ``nvram`` is where its UEFI variables are, None for libvirt's place.
+    """
+
+    name: str
+    uuid: str
+    mac: str
+    cpus: int
+    memory_mib: int
+    accelerator: Accelerator
+    cpu_model: str
+    network: str | None
+    headless: bool
+    libosinfo_id: str | None
+    overlay: str
+    seed: str
+    serial_log: str
+    memory_file: str | None = None
+    memory_route: str = route.COW
+    cache: str | None = None
+    kernel: DirectKernel | None = None
+    nvram: str | None = None
+
+
+def build(spec: DomainSpec, record: Record) -> etree._Element:
+    """Return the domain element of one machine."""
+    domain = _template()
+    domain.set("type", spec.accelerator.value)
+    _set(domain, "name", spec.name)
+    _set(domain, "uuid", spec.uuid)
+    _set(domain, "memory", str(spec.memory_mib))
+    _set(domain, "vcpu", str(spec.cpus))
+    _metadata(domain, spec, record)
+    _cpu(domain, spec.cpu_model)
+    devices = at(domain, "devices")
+    at(devices, "disk[1]/source").set("file", spec.overlay)
+    at(devices, "disk[2]/source").set("file", spec.seed)
+    at(devices, "serial/log").set("file", spec.serial_log)
+    _interface(at(devices, "interface"), spec)
+    root = at(devices, "controller[@model='pcie-root']")
+    for _ in range(HEADLESS_ROOT_PORTS if spec.headless else PCIE_ROOT_PORTS):
+        root.addnext(etree.Element("controller", type="pci", model="pcie-root-port"))
+    if spec.headless:
+        for element in select(devices, "input | graphics | video | controller[@type='usb']"):
+            remove(element)
+    if spec.cache is not None:
+        at(devices, "disk[1]/driver").set("cache", spec.cache)
+    if spec.kernel is not None:
+        _boot_kernel(domain, spec.kernel)
+    elif spec.nvram is not None:
+        etree.SubElement(at(domain, "os"), "nvram").text = spec.nvram
+    if spec.memory_file is not None:
+        add_channel(domain)
+        route.route(spec.memory_route).prepare(domain, spec.memory_file)
+    return domain
+
+
+def portable(text: str) -> str:
+    """Return a domain's inactive XML without what belongs to this host alone.
+
+    libvirt resolves the emulator, the firmware's files and the machine type's version when a
+    domain is defined; taken out, the XML can be defined on another host.
+    """
+    domain = parse(text)
+    os_element = at(domain, "os")
+    if os_element.get("firmware") == "efi":
+        for element in select(os_element, "loader | nvram"):
+            remove(element)
+    machine = at(os_element, "type")
+    if machine.get("machine", "").startswith("virt-"):
+        machine.set("machine", "virt")
+    for element in select(domain, "devices/emulator | devices/channel/source"):
+        remove(element)
+    return to_text(domain)
+
+
+def _template() -> etree._Element:
+    parser = etree.XMLParser(remove_comments=True, remove_blank_text=True)
+    path = resources("templates") / "domain.xml"
+    return etree.fromstring(path.read_bytes(), parser)
+
+
+def _set(element: etree._Element, path: str, text: str) -> None:
+    at(element, path).text = text
+
+
+def _metadata(domain: etree._Element, spec: DomainSpec, record: Record) -> None:
+    metadata = at(domain, "metadata")
+    osinfo = at(metadata, f"{{{_OSINFO}}}libosinfo")
+    if spec.libosinfo_id is None:
+        metadata.remove(osinfo)
+    else:
+        at(osinfo, f"{{{_OSINFO}}}os").set("id", spec.libosinfo_id)
+    metadata.append(deepcopy(to_element(record)))
+
+
+def _cpu(domain: etree._Element, model: str) -> None:
+    """Fill in the CPU: a mode of libvirt's, or a named model."""
+    cpu = at(domain, "cpu")
+    modes = {"host-passthrough": "host-passthrough", "max": "maximum", "maximum": "maximum"}
+    if model in modes:
+        cpu.clear()
+        cpu.set("mode", modes[model])
+        cpu.set("check", "none")
+    else:
+        _set(cpu, "model", model)
+
+
+def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
+    """Take the firmware out, with all that speaks to it, and let QEMU load the kernel.
+
+    Without firmware there is no ACPI: the kernel reads the device tree that QEMU makes. Nor does
+    it see the SMBIOS tables, so that cloud-init is told of its data on the command line.
+    """
+    system = at(domain, "os")
+    del system.attrib["firmware"]
+    firmware = "os/firmware | os/bootmenu | os/smbios | sysinfo | features/acpi"
+    for element in select(domain, f"{firmware} | devices/disk/boot"):
+        remove(element)
+    words = f"{files.command_line} ds=nocloud"
+    for tag, text in (("kernel", files.kernel), ("initrd", files.initrd), ("cmdline", words)):
+        etree.SubElement(system, tag).text = text
+
+
+def _interface(interface: etree._Element, spec: DomainSpec) -> None:
+    at(interface, "mac").set("address", spec.mac)
+    source = at(interface, "source")
+    if spec.network is None:
+        interface.set("type", "user")
+        interface.remove(source)
+    else:
+        source.set("network", spec.network)

@@ -1,0 +1,219 @@
+"""Machines as libvirt has them: found, listed, described."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import libvirt
+from lxml import etree
+
+from armvm.base.errors import ConfigError, NotFound
+from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.domain.metadata import GOLDEN, NAMESPACE, PREFIX, Record, from_domain, to_bare_text
+from armvm.host.xml import at, parse
+from armvm.settings.names import shown
+
+#: virDomainState, in virsh's words.
+STATES: Mapping[int, str] = {
+    libvirt.VIR_DOMAIN_NOSTATE: "no state",
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "blocked",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "in shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF: "shut off",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
+}
+_OFF = STATES[libvirt.VIR_DOMAIN_SHUTOFF]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """An observed domain. ``network`` None means user networking; ``memory_mib`` is in MiB.
+
+    Values come from the persistent definition: what virt-manager changed is what counts.
+    """
+
+    name: str
+    uuid: str
+    state: str
+    cpus: int
+    memory_mib: int
+    network: str | None
+    mac: str | None
+    cpu: str
+    accelerator: str
+    overlay: str | None
+    seed: str | None
+    serial_log: str | None
+    autostart: bool
+    record: Record
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its vCPUs stand still."""
+        return self.state == STATES[libvirt.VIR_DOMAIN_PAUSED]
+
+    @property
+    def running(self) -> bool:
+        """Whether its QEMU process lives."""
+        return self.state not in ("shut off", "crashed", "no state")
+
+
+def find_domain(connection: Connection, name: str) -> Domain:
+    """Return a domain by name. Raises NotFound."""
+    with errors(f"looking for {shown(name)}"):
+        try:
+            return connection.lookupByName(name)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
+                raise NotFound(
+                    f"there is no machine {shown(name)}",
+                    hint="'armvm list' shows what there is; --connect looks at another libvirt",
+                ) from error
+            raise
+
+
+def domain_exists(connection: Connection, name: str) -> bool:
+    """Tell whether any domain has this name."""
+    try:
+        find_domain(connection, name)
+    except NotFound:
+        return False
+    return True
+
+
+def observe(domain: Domain) -> Instance:
+    """Return a machine of armvm's. Raises NotFound for a domain that armvm did not make."""
+    with errors(f"reading {domain.name()}"):
+        document = _inactive(domain)
+        record = from_domain(document)
+        if record is None:
+            if document.find(f"metadata/{GOLDEN}") is not None:
+                raise NotFound(
+                    f"{domain.name()} is a golden, no machine",
+                    hint=f"armvm create --from {domain.name()}   makes one; 'armvm golden' has "
+                    "its verbs",
+                )
+            raise NotFound(
+                f"{shown(domain.name())} was not made by armvm",
+                hint="virsh and virt-manager look after it",
+            )
+        return _instance(domain, document, record, _state(domain), bool(domain.autostart()))
+
+
+def instances(connection: Connection) -> list[Instance]:
+    """Return all machines of armvm's, by name."""
+    found = []
+    with errors("listing the machines"):
+        # Asked of all at once: of a hundred machines one by one, it takes as long as their XML.
+        off, autostarted = (
+            {domain.UUIDString() for domain in connection.listAllDomains(flag)}
+            for flag in (
+                libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF,
+                libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART,
+            )
+        )
+        for domain in connection.listAllDomains(0):
+            try:
+                document = _inactive(domain)
+                record = from_domain(document)
+                if record is not None:
+                    uuid = domain.UUIDString()
+                    state = _OFF if uuid in off else _state(domain)
+                    found.append(_instance(domain, document, record, state, uuid in autostarted))
+            except libvirt.libvirtError as error:
+                if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # removed in between
+                    raise
+    return sorted(found, key=lambda instance: instance.name)
+
+
+def domain_names(connection: Connection) -> list[str]:
+    """Return the names of all domains, armvm's or not."""
+    with errors("listing the machines"):
+        return [domain.name() for domain in connection.listAllDomains(0)]
+
+
+def set_record(domain: Domain, record: Record) -> None:
+    """Replace armvm's record in a domain's metadata, in the definition and while it runs."""
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    with errors(f"writing the metadata of {domain.name()}"):
+        if domain.isActive():
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        domain.setMetadata(kind, to_bare_text(record), PREFIX, NAMESPACE, flags)
+
+
+def reading(document: etree._Element) -> Record:
+    """Return armvm's record in a definition that is to be a machine's.
+
+    Raises ConfigError for one that armvm could not look after: without its record in the metadata
+    as it should be, memory, a root disk and a seed in files.
+    """
+    record = from_domain(document)
+    if record is None:
+        raise ConfigError(
+            "armvm's record in <metadata> is missing, or is not as armvm writes it",
+            hint="leave <armvm:machine> as it was: without it, armvm does not know the machine",
+        )
+    count = (document.findtext("vcpu") or "").strip()
+    for what, found in (
+        ("memory in <memory>", document.findtext("memory")),
+        ("a number of vCPUs in <vcpu>", count if count.isdigit() else None),
+        ("a root disk (the first <disk>)", _file(document, "devices/disk[1]/source", "file")),
+        ("a seed (the second <disk>)", _file(document, "devices/disk[2]/source", "file")),
+    ):
+        if not found:
+            raise ConfigError(f"armvm needs {what} there")
+    return record
+
+
+def inactive_xml(domain: Domain) -> str:
+    """Return the persistent definition as libvirt keeps it, secrets included."""
+    with errors(f"reading {domain.name()}"):
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return str(domain.XMLDesc(flags))
+
+
+def _inactive(domain: Domain) -> etree._Element:
+    return parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def _state(domain: Domain) -> str:
+    return STATES.get(domain.state(0)[0], "unknown")
+
+
+def _instance(
+    domain: Domain, document: etree._Element, record: Record, state: str, autostart: bool
+) -> Instance:
+    interface = document.find("devices/interface")
+    network = mac = None
+    if interface is not None:
+        source, address = interface.find("source"), interface.find("mac")
+        mac = None if address is None else address.get("address")
+        if source is not None:
+            network = source.get("network") or source.get("bridge")
+    cpu = document.find("cpu")
+    memory = at(document, "memory")  # libvirt always writes KiB
+    return Instance(
+        name=domain.name(),
+        uuid=domain.UUIDString(),
+        state=state,
+        cpus=int(document.findtext("vcpu") or 0),
+        memory_mib=int(memory.text or 0) // 1024,
+        network=network,
+        mac=mac,
+        cpu="" if cpu is None else (cpu.findtext("model") or cpu.get("mode") or ""),
+        accelerator=document.get("type", ""),
+        overlay=_file(document, "devices/disk[1]/source", "file"),
+        seed=_file(document, "devices/disk[2]/source", "file"),
+        serial_log=_file(document, "devices/serial/log", "file"),
+        autostart=autostart,
+        record=record,
+    )
+
+
+def _file(document: etree._Element, path: str, attribute: str) -> str | None:
+    element = document.find(path)
+    return None if element is None else element.get(attribute)

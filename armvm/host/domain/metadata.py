@@ -1,0 +1,213 @@
+"""armvm's record of a machine, kept in the domain's own ``<metadata>``.
+
+It is all the state armvm has: there is no database beside libvirt. Other tools carry the
+element along and leave it alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from lxml import etree
+
+from armvm.base.errors import ConfigError
+from armvm.settings.names import check_snapshot_name
+from armvm.settings.ports import PortForward, Protocol
+
+NAMESPACE = "urn:armvm:machine:1"
+PREFIX = "armvm"
+_ELEMENT = f"{{{NAMESPACE}}}machine"
+#: The element that makes a domain a golden (armvm.host.domain.golden_domain), and so no machine.
+GOLDEN = "{urn:armvm:golden:1}golden"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Creator:
+    """The process that is making a machine just now, so that a dead one can be told."""
+
+    host: str
+    pid: int
+    started: int  #: the process's start, in clock ticks since boot: proc(5), stat field 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A copy of a machine's disk as it was. ``state`` is what the machine did meanwhile."""
+
+    name: str
+    created: str
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh.
+
+    ``own_key`` says that armvm's own key may log in, ``key`` which it is: another user of the same
+    libvirt has another. Machines of older versions have no ``key``.
+    ``ports`` are the other forwards of a machine with user networking.
+    ``golden`` is the golden that a clone was made from. ``fast`` is what a fast machine traded:
+    its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
+    """
+
+    version: str
+    created: str
+    user: str
+    host_key: str
+    instance_id: str
+    pool: str
+    image: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    own_key: bool = False
+    key: str = ""
+    forward: int | None = None
+    ports: tuple[PortForward, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+    golden: str | None = None
+    fast: dict[str, str] = field(default_factory=dict)
+    creator: Creator | None = None
+
+
+def to_element(record: Record) -> etree._Element:
+    """Return the record as the XML element that goes into ``<metadata>``."""
+    root = etree.Element(_ELEMENT, nsmap={PREFIX: NAMESPACE})
+    root.set("version", record.version)
+    root.set("created", record.created)
+    user = _child(root, "user", name=record.user, own_key="yes" if record.own_key else "no")
+    if record.key:
+        user.set("key", record.key)
+    _child(root, "image", **record.image)
+    _child(root, "instance-id").text = record.instance_id
+    _child(root, "host-key").text = record.host_key
+    _child(root, "storage", pool=record.pool)
+    _child(root, "settings").text = json.dumps(record.settings, sort_keys=True)
+    if record.forward is not None:
+        _child(root, "forward", host_port=str(record.forward), guest_port="22")
+    for one in record.ports:
+        _child(
+            root,
+            "port",
+            protocol=one.protocol.value,
+            listen=one.listen,
+            host_port=str(one.host),
+            guest_port=str(one.guest),
+        )
+    for taken in record.snapshots:
+        _child(root, "snapshot", name=taken.name, created=taken.created, state=taken.state)
+    if record.golden is not None:
+        _child(root, "golden", name=record.golden)
+    if record.fast:
+        _child(root, "fast", **record.fast)
+    if record.creator is not None:
+        creator = record.creator
+        _child(
+            root, "creating", host=creator.host, pid=str(creator.pid), started=str(creator.started)
+        )
+    return root
+
+
+def to_bare_text(record: Record) -> str:
+    """Return the element without its namespace: virDomainSetMetadata puts it on by itself."""
+    root = to_element(record)
+    for element in root.iter():
+        element.tag = etree.QName(element).localname
+    etree.cleanup_namespaces(root)
+    return etree.tostring(root, encoding="unicode")
+
+
+def from_domain(document: etree._Element) -> Record | None:
+    """Return the record in a domain's XML; None where it is not armvm's, or cannot be read.
+
+    Metadata may have been edited by hand: what makes no sense makes no machine of ours.
+    """
+    root = document.find(f"metadata/{_ELEMENT}")
+    return None if root is None else from_element(root)
+
+
+def from_element(root: etree._Element) -> Record | None:
+    """Return the record in armvm's element itself; None where it cannot be read."""
+    try:
+        return _read(root)
+    except (ValueError, AttributeError, TypeError, RecursionError, ConfigError):
+        return None
+
+
+def _read(root: etree._Element) -> Record:
+    user, forward, golden, creating = (
+        _find(root, name) for name in ("user", "forward", "golden", "creating")
+    )
+    settings = json.loads(_text(root, "settings") or "{}")
+    if user is None or not isinstance(settings, dict):
+        raise ValueError("not a record of ours")
+    storage, image, fast = (_find(root, name) for name in ("storage", "image", "fast"))
+    return Record(
+        version=root.get("version", ""),
+        created=root.get("created", ""),
+        user=user.get("name", ""),
+        own_key=user.get("own-key") == "yes",
+        key=user.get("key", ""),
+        host_key=_host_key(_text(root, "host-key")),
+        instance_id=_text(root, "instance-id"),
+        pool="" if storage is None else storage.get("pool", ""),
+        image={} if image is None else {str(key): str(value) for key, value in image.items()},
+        settings=settings,
+        forward=None if forward is None else _port(forward.get("host-port", "")),
+        ports=tuple(
+            PortForward(
+                host=int(one.get("host-port", "")),
+                guest=int(one.get("guest-port", "")),
+                listen=one.get("listen", ""),
+                protocol=Protocol(one.get("protocol", "")),
+            )
+            for one in root.findall(f"{{{NAMESPACE}}}port")
+        ),
+        snapshots=tuple(
+            Snapshot(
+                name=check_snapshot_name(one.get("name", "")),
+                created=one.get("created", ""),
+                state=one.get("state", ""),
+            )
+            for one in root.findall(f"{{{NAMESPACE}}}snapshot")
+        ),
+        golden=None if golden is None else golden.get("name", ""),
+        fast={} if fast is None else {str(key): str(value) for key, value in fast.items()},
+        creator=None
+        if creating is None
+        else Creator(
+            host=creating.get("host", ""),
+            pid=int(creating.get("pid", "0")),
+            started=int(creating.get("started", "0")),
+        ),
+    )
+
+
+def _port(text: str) -> int:
+    if not 1 <= int(text) <= 65535:
+        raise ValueError("not a port")
+    return int(text)
+
+
+def _host_key(text: str) -> str:
+    kind, _, blob = text.partition(" ")
+    if text and not (kind.isprintable() and base64.b64decode(blob, validate=True)):
+        raise ValueError("not a host key")
+    return text
+
+
+def _child(root: etree._Element, tag: str, /, **attributes: str) -> etree._Element:
+    element = etree.SubElement(root, f"{{{NAMESPACE}}}{tag}")
+    for key, value in attributes.items():
+        element.set(key.replace("_", "-"), value)
+    return element
+
+
+def _find(root: etree._Element, name: str) -> etree._Element | None:
+    return root.find(f"{{{NAMESPACE}}}{name}")
+
+
+def _text(root: etree._Element, name: str) -> str:
+    element = _find(root, name)
+    return "" if element is None else (element.text or "").strip()

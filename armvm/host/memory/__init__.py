@@ -1,0 +1,1 @@
+"""The saved memory of goldens: the routes `cow` and `save-image`."""

@@ -1,0 +1,177 @@
+"""Bases: images in the pool that overlays are backed by. Whole or absent, also between processes.
+
+Two processes may want the same base at once, and either may be killed at any point. libvirt
+cannot rename a volume, so a base is told whole by its size: an upload goes from the first byte
+to the last. A base that is short is being written (libvirt refuses to delete it), or is the
+rest of a process that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+
+from armvm.base.errors import ArmvmError, Conflict
+from armvm.base.progress import Progress, Quiet
+from armvm.base.signals import shielded
+from armvm.host.connection import Connection, Pool, Volume, errors
+from armvm.host.storage import local_copy, pools, transfer, volumes
+from armvm.host.xml import parse
+
+#: Seconds without growth after which a short base is taken for an abandoned one.
+PATIENCE = 5.0
+
+
+def base_name(digest: str) -> str:
+    """Return a base's volume name; *digest* is ``sha256:<hex>``."""
+    return f"base-{digest.replace(':', '-')}.qcow2"
+
+
+def ensure_base(
+    connection: Connection,
+    pool: Pool,
+    digest: str,
+    path: Path,
+    *,
+    progress: Progress,
+    lasting: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Volume:
+    """Return the base for an image file, uploading it if the pool does not have it.
+
+    Where the pool is on the file's own file system, nothing is copied, see `near`; *lasting* says
+    that nobody writes to the file. Raises StorageError when the pool is full or cannot be written
+    to. An interrupted upload leaves nothing behind.
+    """
+    size, name = path.stat().st_size, base_name(digest)
+    while True:
+        volume = volumes.find_volume(pool, name)
+        if volume is None:
+            # A base that was put there by another connection is not in the list yet.
+            pools.check_space(pool, 0)
+            volume = volumes.find_volume(pool, name)
+        if volume is None:
+            pools.check_space(pool, size)
+            with contextlib.suppress(Conflict, FileExistsError):
+                if local_copy.place(connection, pool, name, path, lasting=lasting):
+                    return _seen(pool, name)
+                return _upload(connection, pool, name, path, size, progress)
+            continue
+        # An image converted on another host has another size under the same digest; but a base
+        # that machines stand on is whole.
+        if volumes.physical_size(volume) == size or users_of(pool).get(name):
+            return volume
+        _wait_or_remove(volume, size, progress, sleep)
+
+
+def _upload(
+    connection: Connection, pool: Pool, name: str, path: Path, size: int, progress: Progress
+) -> Volume:
+    ours = False
+    try:
+        # Without a signal in between, so that it is known whose the volume is.
+        with shielded():
+            volume = volumes.create_empty(pool, name)
+            ours = True
+        with progress.task(f"copying the image to the pool {pool.name()}", total=size) as task:
+            transfer.upload_file(connection, volume, path, task.update)
+    except BaseException:
+        if ours:
+            with shielded():
+                _remove(volume)
+        raise
+    return _seen(pool, name)
+
+
+def _seen(pool: Pool, name: str) -> Volume:
+    """Return a volume that is whole now, once libvirt has seen that it is a qcow2."""
+    with errors("reading the storage pool"):
+        pools.refresh(pool)
+    return volumes.need_volume(pool, name)
+
+
+def remove_if_abandoned(
+    pool: Pool, digest: str, size: int, *, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
+    """Remove a base that is short of *size* bytes and that nobody writes; return its name."""
+    name = base_name(digest)
+    users = users_of(pool)
+    volume = volumes.find_volume(pool, name)
+    if volume is None or users.get(name) or volumes.physical_size(volume) == size:
+        return []
+    _wait_or_remove(volume, size, Quiet(), sleep)
+    return [name] if volumes.find_volume(pool, name) is None else []
+
+
+def _remove(volume: Volume) -> None:
+    """Remove a volume whose upload was aborted: the daemon may need a moment to close it."""
+    for _ in range(300):
+        with contextlib.suppress(ArmvmError):
+            volumes.delete_volume(volume)
+            return
+        time.sleep(0.1)
+
+
+def _wait_or_remove(
+    volume: Volume, size: int, progress: Progress, sleep: Callable[[float], None]
+) -> None:
+    """Wait for another process's upload to end; remove the base when nobody writes it."""
+    still, before = 0.0, volumes.physical_size(volume)
+    with progress.task("another armvm copies the same image; waiting", total=size) as task:
+        while still < PATIENCE:
+            sleep(0.5)
+            still += 0.5
+            try:
+                now = volumes.physical_size(volume)
+            except ArmvmError:
+                return  # it was removed
+            task.update(now)
+            if now >= size:
+                return
+            if now != before:
+                still, before = 0.0, now
+    with contextlib.suppress(ArmvmError):
+        volumes.delete_volume(volume)
+
+
+def users_of(pool: Pool) -> dict[str, list[str]]:
+    """Return each base's name with the overlays in *pool* that are backed by it."""
+    backings = _backings(pool)
+    users: dict[str, list[str]] = {name: [] for name in backings if _is_base(name)}
+    for name, backing in backings.items():
+        if not _is_base(name) and _is_base(backing):
+            users.setdefault(backing, []).append(name)
+    return users
+
+
+def volumes_on(pool: Pool, name: str) -> list[str]:
+    """Return the names of the volumes in *pool* that are backed by the volume *name*."""
+    return sorted(one for one, backing in _backings(pool).items() if backing == name)
+
+
+def backing_path(volume: Volume) -> str | None:
+    """Return the path of what a volume is backed by; None where it is nothing."""
+    with errors(f"reading the volume {volume.name()}"):
+        return parse(volume.XMLDesc(0)).findtext("backingStore/path") or None
+
+
+def _is_base(name: str) -> bool:
+    return name.startswith("base-sha256-")
+
+
+def _backings(pool: Pool) -> dict[str, str]:
+    """Return each volume's name with the file name of what it is backed by, or an empty text."""
+    found = {}
+    with errors("reading the storage pool"):
+        pools.refresh(pool)
+        for volume in pool.listAllVolumes(0):
+            try:
+                backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")
+            except libvirt.libvirtError:
+                continue  # removed in between
+            found[volume.name()] = Path(backing).name if backing else ""
+    return found

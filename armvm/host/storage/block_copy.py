@@ -1,0 +1,121 @@
+"""Disks copied, and taken off what they stand on, by libvirt: over any connection.
+
+A block job copies what lies between the disk and its new base into the disk, while the guest
+runs; until it has ended the disk stands on all it stood on before, so ending it early (or losing
+the process) changes nothing. A machine that is off is held by a QEMU that never runs an
+instruction of the guest's, and that libvirt ends when this connection closes.
+Source: libvirt-domain.html, virDomainBlockRebase, virDomainBlockPull, VIR_DOMAIN_START_AUTODESTROY.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import libvirt
+from lxml import etree
+
+from armvm.base.errors import DomainError
+from armvm.base.signals import shielded
+from armvm.host.connection import Connection, Domain, errors
+from armvm.host.xml import at, parse, select, to_text
+
+#: Hears how many bytes of a disk are done, of how many.
+OnBytes = Callable[[int, int], None]
+#: Seconds between two looks at a block job.
+POLL = 0.2
+#: What a guest that never runs can do without. A log would be emptied, a port be in use.
+_NEEDLESS = (
+    "devices/interface | devices/serial | devices/console | devices/channel | devices/graphics"
+    " | devices/video | devices/input | devices/rng | devices/sound | devices/audio"
+    " | devices/hostdev | devices/redirdev | devices/filesystem | devices/disk[position() > 1]"
+)
+
+
+def snapshots(domain: Domain) -> int:
+    """Return how many snapshots a domain has."""
+    with errors(f"reading {domain.name()}"):
+        return int(domain.snapshotNum(0))
+
+
+def has_saved_state(domain: Domain) -> bool:
+    """Tell whether a domain that is off has a state saved with it, to go on from."""
+    with errors(f"reading {domain.name()}"):
+        return bool(domain.hasManagedSaveImage(0))
+
+
+def source_chain(domain: Domain) -> list[str]:
+    """Return the files that a running domain's first disk consists of, its own first."""
+    with errors(f"reading {domain.name()}"):
+        element: etree._Element | None = at(parse(domain.XMLDesc(0)), "devices/disk[1]")
+    files = []
+    while element is not None:
+        source = element.find("source")
+        if source is not None:
+            files.append(source.get("file", ""))
+        element = element.find("backingStore")
+    return files
+
+
+@contextmanager
+def held(connection: Connection, domain: Domain) -> Iterator[Domain]:
+    """Give a domain that is off a QEMU that holds its first disk and is never run.
+
+    The domain's definition is not touched, and nothing of its devices is used but the disk.
+    Raises DomainError when it does not start.
+    """
+    with errors(f"reading {domain.name()}"):
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        document = parse(domain.XMLDesc(flags))
+    for element in select(document, _NEEDLESS):
+        at(document, "devices").remove(element)
+    start = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
+    running: Domain | None = None
+    try:
+        # A signal that came meanwhile is raised at the end of the block, inside the outer one.
+        with shielded(), errors(f"holding the disk of {domain.name()}"):
+            running = connection.createXML(to_text(document), start)
+        yield running
+    finally:
+        if running is not None:
+            with shielded(), contextlib.suppress(libvirt.libvirtError):
+                running.destroy()
+
+
+def rebase(
+    domain: Domain,
+    base: str | None,
+    on_bytes: OnBytes,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Let a running domain's first disk stand on the file *base* of its chain; None: on nothing.
+
+    *on_bytes* hears how many bytes are done, of how many. Whatever ends it early leaves the disk
+    on its old chain. Raises DomainError.
+    """
+    with errors(f"moving the disk of {domain.name()}"):
+        disk = at(parse(domain.XMLDesc(0)), "devices/disk[1]/target").get("dev", "")
+        if base is None:
+            domain.blockPull(disk, 0, 0)
+        else:
+            domain.blockRebase(disk, base, 0, 0)
+        try:
+            while True:
+                job = domain.blockJobInfo(disk, 0)
+                if not job:
+                    break
+                on_bytes(int(job["cur"]), int(job["end"]))
+                sleep(POLL)
+        except BaseException:
+            with shielded(), contextlib.suppress(libvirt.libvirtError):
+                domain.blockJobAbort(disk, 0)
+            raise
+    left = source_chain(domain)
+    if left[1:2] != ([base] if base else []):
+        raise DomainError(
+            f"the disk of {domain.name()} stands on {', '.join(left[1:]) or 'nothing'} still",
+            hint="the log of its QEMU may say why: /var/log/libvirt/qemu",
+        )

@@ -1,0 +1,198 @@
+"""The volumes in a storage pool: bases, overlays, seeds. Bytes travel through libvirt.
+
+Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
+``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
+besides: ``NAME.memory``, and ``NAME.state`` of its devices; a clone ``NAME.nvram`` for its UEFI
+variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one with snapshots a
+``NAME.snap-SNAPSHOT.qcow2`` for each; one that an image is made of ``NAME.image.qcow2``. A base is
+named by the digest of its image: ``base-sha256-<hex>.qcow2``.
+"""
+
+from __future__ import annotations
+
+import io
+
+import libvirt
+from lxml import etree
+
+from armvm.base.errors import StorageError
+from armvm.host.connection import Connection, Pool, Volume, errors, is_code
+from armvm.host.storage import pools, transfer
+from armvm.host.xml import at, to_text
+
+
+def volume_names(machine: str) -> dict[str, str]:
+    """Return a machine's volume names by what they are."""
+    return {
+        "overlay": f"{machine}.qcow2",
+        "seed": f"{machine}.seed.iso",
+        "serial_log": f"{machine}.serial.log",
+        "memory": f"{machine}.memory",
+        "state": f"{machine}.state",
+        "nvram": f"{machine}.nvram",
+        "kernel": f"{machine}.kernel",
+        "initrd": f"{machine}.initrd",
+        "image": f"{machine}.image.qcow2",
+    }
+
+
+def snapshot_name(machine: str, snapshot: str) -> str:
+    """Return the volume name of a machine's snapshot."""
+    return f"{machine}.snap-{snapshot}.qcow2"
+
+
+def snapshot_of(volume: str) -> tuple[str, str] | None:
+    """Return machine and name of the snapshot that a volume is by its name; None for another."""
+    machine, dot, snapshot = volume.removesuffix(".qcow2").partition(".snap-")
+    return (machine, snapshot) if dot else None
+
+
+def find_volume(pool: Pool, name: str) -> Volume | None:
+    """Return a volume, or None. libvirt's list is what it was at the pool's last refresh."""
+    with errors(f"looking for the volume {name}"):
+        try:
+            return pool.storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                return None
+            raise
+
+
+def need_volume(pool: Pool, name: str) -> Volume:
+    """Return a volume. Raises StorageError where it is gone."""
+    volume = find_volume(pool, name)
+    if volume is None:
+        raise StorageError(f"the pool {pool.name()} has no volume {name} any more")
+    return volume
+
+
+def create_overlay(
+    pool: Pool, name: str, base: Volume, capacity: int, *, cluster: int | None = None
+) -> Volume:
+    """Make a qcow2 volume of *capacity* bytes that holds only what differs from *base*.
+
+    *cluster* is the unit in which it grows, in bytes; QEMU's own choice is 64 KiB. (libvirt
+    before 7.4 knows no other.)
+    """
+    with errors(f"making the volume {name}"):
+        document = _volume(name, capacity, "qcow2", mode="0600")
+        if cluster is not None:
+            size = etree.SubElement(at(document, "target"), "clusterSize", unit="bytes")
+            size.text = str(cluster)
+        backing = etree.SubElement(document, "backingStore")
+        etree.SubElement(backing, "path").text = base.path()
+        etree.SubElement(backing, "format", type="qcow2")
+        return pool.createXML(to_text(document), 0)
+
+
+def write_volume(
+    connection: Connection, pool: Pool, name: str, data: bytes, *, size: int = 0
+) -> Volume:
+    """Make a raw volume of *data*, and a hole up to *size* bytes, that only its owner can read."""
+    with errors(f"making the volume {name}"):
+        document = _volume(name, max(size, len(data)), "raw", mode="0600", allocation=len(data))
+        volume = pool.createXML(to_text(document), 0)
+    try:
+        transfer.upload(connection, volume, io.BytesIO(data).read)
+    except BaseException:
+        delete_volume(volume)
+        raise
+    return volume
+
+
+def copy_volume(pool: Pool, name: str, source: Volume, kind: str = "raw") -> Volume:
+    """Make a volume that reads as another; the host does it, and holes stay holes.
+
+    A qcow2 stands on nothing then: libvirt (9.0) leaves out a backing store that is asked for.
+    """
+    with errors(f"copying the volume {source.name()}"):
+        document = _volume(name, capacity(source), kind, mode="0600")
+        return pool.createXMLFrom(to_text(document), source, 0)
+
+
+def create_hole(pool: Pool, name: str, size: int, owner: tuple[int, int] | None = None) -> Volume:
+    """Make a raw volume of *size* bytes, all of them a hole.
+
+    *owner* is the user and group of one that QEMU opens without libvirt's knowing.
+    """
+    with errors(f"making the volume {name}"):
+        document = _volume(name, size, "raw", mode="0600", allocation=0)
+        if owner is not None:
+            permissions = at(document, "target/permissions")
+            for tag, number in zip(("owner", "group"), owner, strict=True):
+                etree.SubElement(permissions, tag).text = str(number)
+        return pool.createXML(to_text(document), 0)
+
+
+def create_empty(pool: Pool, name: str) -> Volume:
+    """Make an empty raw volume, to be filled by an upload."""
+    with errors(f"making the volume {name}"):
+        return pool.createXML(to_text(_volume(name, 0, "raw", mode="0644")), 0)
+
+
+def physical_size(volume: Volume) -> int:
+    """Return the size of a volume's file in bytes."""
+    with errors(f"reading the volume {volume.name()}"):
+        return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+
+
+def capacity(volume: Volume) -> int:
+    """Return a volume's size in bytes, as a guest or QEMU sees it."""
+    with errors(f"reading the volume {volume.name()}"):
+        return int(volume.info()[1])
+
+
+def allocation(volume: Volume) -> int:
+    """Return the bytes that a volume takes on the host's disk."""
+    with errors(f"reading the volume {volume.name()}"):
+        return int(volume.info()[2])
+
+
+def delete_volume(volume: Volume) -> None:
+    """Remove a volume; one that is gone already is no error."""
+    with errors("removing a volume"):
+        try:
+            volume.delete(0)
+        except libvirt.libvirtError as error:
+            if not is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                raise
+
+
+def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
+    """Return all volumes of a machine by what follows its name: rotated serial logs and
+    snapshots too.
+    """
+    names = volume_names(machine)
+    log = names["serial_log"]
+    found = {}
+    with errors("reading the storage pool"):
+        pools.refresh(pool)
+        for volume in pool.listAllVolumes(0):
+            name = volume.name()
+            rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
+            if name in names.values() or rotated or name.startswith(f"{machine}.snap-"):
+                found[name[len(machine) :]] = volume
+    return found
+
+
+def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
+    """Remove all volumes of a machine, snapshots and rotated logs too; return their names."""
+    removed = []
+    for suffix, volume in machine_volumes(pool, machine).items():
+        delete_volume(volume)
+        removed.append(machine + suffix)
+    return removed
+
+
+def _volume(
+    name: str, capacity: int, kind: str, *, mode: str, allocation: int | None = None
+) -> etree._Element:
+    document = etree.Element("volume")
+    etree.SubElement(document, "name").text = name
+    etree.SubElement(document, "capacity", unit="bytes").text = str(capacity)
+    if allocation is not None:  # the rest is a hole
+        etree.SubElement(document, "allocation", unit="bytes").text = str(allocation)
+    target = etree.SubElement(document, "target")
+    etree.SubElement(target, "format", type=kind)
+    etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = mode
+    return document

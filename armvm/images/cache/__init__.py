@@ -1,0 +1,1 @@
+"""The image cache: verified files named by digest."""

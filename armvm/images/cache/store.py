@@ -1,0 +1,297 @@
+"""The image cache: verified files named by their digest, each with a JSON sidecar.
+
+::
+
+    ROOT/sha256-<64 hex>.qcow2  .json      fetched, or converted from raw; named as published
+    ROOT/local/NAME-<12 hex>.qcow2  .json  built here; named by the digest of the recipe
+    ROOT/.<key>.<random>.partial           being written; renamed when verified
+    ROOT/.<key>.part  .part.json           being fetched, or left half-fetched; see part.py
+    ROOT/.<key>.lock                       held (flock) while an image is fetched or built
+
+A file is only in the cache once its sidecar is written. All of it can be fetched or made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from armvm.base.errors import StorageError
+from armvm.base.paths import cache_dir, private_dir, write_atomic
+from armvm.base.progress import size_text
+from armvm.images.cache.entry import Entry, dump, load, sidecar_of
+from armvm.images.cache.files import acquire, copy_file, storage_errors
+from armvm.images.check import qcow2_tables
+from armvm.images.digest import hash_file
+from armvm.images.fetch.part import Part
+from armvm.images.model import ImageSource, Verified
+from armvm.images.reference import public_url
+from armvm.settings.system import OperatingSystem
+
+#: Bytes left free beside an image: sidecars, and the rest of the user's life.
+RESERVE = 64 << 20
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}\Z")
+_RECIPE = re.compile(r"[0-9a-f]{12,64}\Z")
+
+
+def free_bytes(directory: Path) -> int:
+    """Return the bytes an ordinary user can still write below *directory*."""
+    return shutil.disk_usage(directory).free
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The images below ``root``, a directory of this user's own.
+
+    ``free`` and ``clock`` (seconds since 1970) can be substituted. Methods raise StorageError,
+    or PermissionDenied, when the file system refuses.
+    """
+
+    root: Path
+    free: Callable[[Path], int] = free_bytes
+    clock: Callable[[], float] = time.time
+
+    @classmethod
+    def default(cls) -> Cache:
+        """The user's own cache."""
+        return cls(cache_dir() / "images")
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is one of the cache's own, which are replaced but never changed."""
+        return path.is_relative_to(self.root.absolute())
+
+    def prepare(self) -> Path:
+        """Make the directory, enterable by its owner only, and return it as absolute path."""
+        with storage_errors(self.root):
+            root = private_dir(self.root.absolute())
+            private_dir(root / "local")
+            if root.stat().st_mode & 0o077 and root.stat().st_uid == os.geteuid():
+                root.chmod(0o700)
+            return root
+
+    def find(self, digest: str) -> Entry | None:
+        """Return the image published with a digest if it is here, whole and unchanged.
+
+        *digest* is a ``sha256:HEX``, or the ``sha512:HEX`` that was promised when it was fetched.
+        """
+        if not digest.startswith("sha256:"):
+            found = [e for e in self.entries() if e.published == digest and not e.problem]
+            return self.sound(found[0]) if found else None
+        entry = self.sound(load(self._path(digest)))
+        return entry if entry and entry.digest == digest else None
+
+    def store(
+        self, file: Path, *, source: ImageSource, digest: str, content: str | None = None
+    ) -> Entry:
+        """Take a verified qcow2 *file* (a partial() of ours) in, under its published *digest*.
+
+        *content* is the file's own digest where that is another: it was unpacked; "" where it is
+        not known yet, since it was converted. *digest* and *content* are ``sha256:HEX``.
+        """
+        entry = Entry(
+            path=self._path(digest),
+            reference=source.reference,
+            location=public_url(source.location),
+            digest=digest,
+            system=source.system,
+            serial=source.serial,
+            content=digest if content is None else content,
+            published=source.digest if (source.digest or "").startswith("sha512:") else None,
+            verified=source.verified,
+            signer=source.signer,
+        )
+        return self._admit(file, entry)
+
+    def vouch(self, entry: Entry, source: ImageSource) -> Entry:
+        """Note that *source* vouches for an entry's digest, if no signature did before."""
+        if source.verified is not Verified.SIGNATURE or entry.verified is Verified.SIGNATURE:
+            return entry
+        done = replace(entry, verified=source.verified, signer=source.signer)
+        with storage_errors(entry.sidecar):
+            write_atomic(done.sidecar, dump(done))
+        return done
+
+    def local_path(self, name: str, recipe: str) -> Path:
+        """Return where the image *name*, built by the recipe with that digest, is kept."""
+        if not _NAME.match(name) or not _RECIPE.match(recipe):
+            raise ValueError(f"not a local image's name and recipe digest: {name!r}, {recipe!r}")
+        return self.prepare() / "local" / f"{name}-{recipe[:12]}.qcow2"
+
+    def find_local(self, name: str, recipe: str | None = None) -> Entry | None:
+        """Return the image built here as *name* by that recipe (any: the newest), or None."""
+        found = [e for e in self.entries() if e.name == name and recipe in (None, e.recipe)]
+        for entry in sorted(found, key=lambda e: e.stored, reverse=True):
+            if sound := self.sound(entry):
+                return sound
+        return None
+
+    def store_local(
+        self,
+        file: Path,
+        *,
+        name: str,
+        recipe: str,
+        system: OperatingSystem | None = None,
+        verified: Verified = Verified.BUILT,
+        digest: str = "",
+        content: str | None = None,
+    ) -> Entry:
+        """Move a built qcow2 *file* in (best a partial() of ours: then it is a mere rename).
+
+        The caller holds lock(f"local:{name}"), as obtain() does when it calls a builder.
+        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. For a file
+        that was not built, *verified* says what vouches for it; *digest* is what it had where it
+        came from, and *content* the one it has, where they are known. Raises HostileImage when
+        the file is no qcow2 image that stands alone.
+        """
+        target = self.local_path(name, recipe)
+        qcow2_tables.check(file, name=f"local:{name}")
+        entry = Entry(
+            path=target,
+            reference=f"local:{name}",
+            location=f"local:{name}",
+            digest=digest,
+            content=content or "",
+            system=system,
+            verified=verified,
+            name=name,
+            recipe=recipe,
+        )
+        if file.absolute().parent == self.prepare():
+            return self._admit(file, entry)
+        with self.partial(f"local:{name}") as partial, storage_errors(partial):
+            self.check_room(file.stat().st_size)
+            copy_file(file, partial)
+            stored = self._admit(partial, entry)
+            file.unlink()
+        return stored
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, the unusable too (they have a ``problem``), the newest first."""
+        root = self.prepare()
+        with storage_errors(root):
+            files = [p for d in (root, root / "local") for p in d.iterdir() if p.name[0] != "."]
+        images = {p for p in files if p.suffix == ".qcow2"}
+        images |= {
+            p.with_suffix(".qcow2")
+            for p in files
+            if p.suffix == ".json" and (p.parent.name == "local" or p.name.startswith("sha256-"))
+        }
+        return sorted(map(load, images), key=lambda e: (-e.stored, e.path.name))
+
+    def remove(self, entry: Entry) -> None:
+        """Remove an entry's files; those already gone are no error."""
+        with storage_errors(entry.path):
+            entry.sidecar.unlink(missing_ok=True)  # first: without it, the file is not used
+            entry.path.unlink(missing_ok=True)
+
+    def touch(self, entry: Entry) -> None:
+        """Note that an entry was used now: its sidecar's time of change says when."""
+        with storage_errors(entry.sidecar):
+            os.utime(entry.sidecar, (self.clock(), self.clock()))
+
+    def check_room(self, size: int) -> None:
+        """Raise StorageError when *size* more bytes do not fit."""
+        root = self.prepare()
+        free = self.free(root)
+        if size + RESERVE > free:
+            raise StorageError(
+                f"the image needs {size_text(size)}, and {root} has {size_text(free)} left",
+                hint="armvm image rm IMAGE frees room; XDG_CACHE_HOME moves the cache elsewhere",
+            )
+
+    @contextmanager
+    def lock(
+        self,
+        key: str,
+        *,
+        on_wait: Callable[[], None],
+        watch: Callable[[], None] | None = None,
+    ) -> Iterator[None]:
+        """Hold the lock for *key*, alone among all processes of this user.
+
+        *on_wait* is called once if another one holds it, then *watch* again and again. Files
+        that a killed holder left half-written for *key* are removed, so a partial(key) is made
+        under lock(key); a part(key) stays. A process that takes a lock it holds already waits
+        for ever.
+        """
+        path = self.prepare() / f".{_short(key)}.lock"
+        with storage_errors(path):
+            descriptor = acquire(path, on_wait, watch=watch)
+        try:
+            for stale in path.parent.glob(f".{_short(key)}.*.partial"):
+                stale.unlink(missing_ok=True)
+            yield
+        finally:
+            # Before the lock is let go: whoever waits sees that the name is gone, and retries.
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    @contextmanager
+    def partial(self, key: str) -> Iterator[Path]:
+        """Make an empty private file to write into; it is gone afterwards unless it was stored."""
+        path = self.prepare() / f".{_short(key)}.{secrets.token_hex(8)}.partial"
+        try:
+            with storage_errors(path):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def part(self, key: str) -> Part:
+        """Return the place of what is fetched under lock(key)."""
+        return Part(self.prepare() / f".{_short(key)}.part")
+
+    def _path(self, digest: str) -> Path:
+        return self.prepare() / f"{digest.replace(':', '-')}.qcow2"
+
+    def _admit(self, file: Path, entry: Entry) -> Entry:
+        """Rename a partial file to its place and describe it."""
+        with storage_errors(entry.path):
+            content = entry.content or hash_file(file, sync=True)
+            status = file.stat()
+            done = replace(
+                entry,
+                digest=entry.digest or content,
+                content=content,
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+                stored=self.clock(),
+                used=self.clock(),
+            )
+            # An older sidecar must not vouch for the new file, should we be killed in between.
+            done.sidecar.unlink(missing_ok=True)
+            file.replace(done.path)
+            write_atomic(done.sidecar, dump(done))
+        return done
+
+    def sound(self, entry: Entry) -> Entry | None:
+        """Return the entry if its file is what was stored; one with a new date is hashed again."""
+        if entry.problem:
+            return None
+        with storage_errors(entry.path):
+            try:
+                status = entry.path.stat()
+            except FileNotFoundError:  # removed by another process since
+                return None
+            if status.st_size != entry.size:
+                return None
+            if status.st_mtime_ns != entry.mtime_ns:
+                if hash_file(entry.path) != entry.content:
+                    return None
+                entry = replace(entry, mtime_ns=status.st_mtime_ns)
+                write_atomic(sidecar_of(entry.path), dump(entry))
+        return entry
+
+
+def _short(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:24]

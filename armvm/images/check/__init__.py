@@ -1,0 +1,1 @@
+"""Checks of image files: format, qcow2 structure, CPU."""

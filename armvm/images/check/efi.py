@@ -1,0 +1,138 @@
+"""Which boot loaders are on a disk's EFI system partitions: enough to tell what CPU it is for.
+
+Sources: the UEFI specification ("GUID Partition Table", "Removable Media Boot Behavior": the
+firmware starts ``\\EFI\\BOOT\\BOOT<arch>.EFI``), and Microsoft's FAT specification, whose short
+names are in every directory entry.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from armvm.images.check.guest_disk import GuestDisk, Unreadable
+
+_ESP = uuid.UUID("C12A7328-F81F-11D2-BA4B-00A0C93EC93B").bytes_le
+_ESP_MBR = 0xEF
+_GPT = struct.Struct("<8s64xQII")  # signature, first LBA of the entries, their number and size
+#: Bytes of a sector; sectors of a cluster, reserved ones; FATs; entries of the root directory;
+#: all sectors (small disks), sectors of a FAT (12, 16), all sectors, sectors of a FAT (32).
+_BPB = struct.Struct("<HBHBHHxH8xII")
+_MOST_ENTRIES = 256
+#: The longest directory that is read, in clusters.
+_MOST_CLUSTERS = 256
+_DIRECTORY, _VOLUME = 0x10, 0x08
+
+
+def boot_loaders(disk: GuestDisk) -> frozenset[str]:
+    """Return the names in ``\\EFI\\BOOT`` of all EFI system partitions, in upper case.
+
+    Empty where there is none. Raises Unreadable where a disk makes no sense; OSError.
+    """
+    found: set[str] = set()
+    for start in _system_partitions(disk):
+        volume = _volume(disk, start)
+        efi = _entries(disk, volume, volume.root).get("EFI")
+        boot = _entries(disk, volume, efi).get("BOOT") if efi else None
+        found |= _entries(disk, volume, boot).keys() if boot else set()
+    return frozenset(found)
+
+
+def _system_partitions(disk: GuestDisk) -> Iterator[int]:
+    """Yield where, in bytes, the EFI system partitions begin."""
+    for sector in (512, 4096):
+        if disk.size < 2 * sector:
+            continue
+        signature, table, count, length = _GPT.unpack(disk.read(sector, _GPT.size))
+        if signature == b"EFI PART":
+            if not 128 <= length <= 4096:
+                raise Unreadable("a partition table of a strange form")
+            for number in range(min(count, _MOST_ENTRIES)):
+                entry = disk.read(table * sector + number * length, 48)
+                if entry[:16] == _ESP:
+                    yield int.from_bytes(entry[32:40], "little") * sector
+            return
+    head = disk.read(0, 512) if disk.size >= 512 else b""
+    if head[510:] == b"\x55\xaa":
+        for at in range(446, 510, 16):
+            if head[at + 4] == _ESP_MBR:
+                yield int.from_bytes(head[at + 8 : at + 12], "little") * 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Volume:
+    """A FAT file system: offsets on the disk and sizes are in bytes, ``root`` a cluster's number
+    (FAT32) or None, where the root directory is ``root_size`` bytes at ``root_start``.
+    """
+
+    bits: int
+    fat: int
+    root: int | None
+    root_start: int
+    root_size: int
+    data: int
+    cluster: int
+
+
+def _volume(disk: GuestDisk, start: int) -> _Volume:
+    head = disk.read(start, 512)
+    sector, per_cluster, reserved, fats, root_entries, small, fat16_size, large, fat32_size = (
+        _BPB.unpack_from(head, 11)
+    )
+    fat_size = fat16_size or fat32_size
+    if sector not in (512, 1024, 2048, 4096) or not per_cluster or not reserved or not fats:
+        raise Unreadable("no FAT")
+    root_start = start + (reserved + fats * fat_size) * sector
+    root_size = root_entries * 32
+    data = root_start + -(-root_size // sector) * sector
+    clusters = ((small or large) * sector - (data - start)) // (per_cluster * sector)
+    bits = 12 if clusters < 4085 else 16 if clusters < 65525 else 32
+    return _Volume(
+        bits=bits,
+        fat=start + reserved * sector,
+        root=struct.unpack_from("<I", head, 44)[0] if bits == 32 else None,
+        root_start=root_start,
+        root_size=root_size,
+        data=data,
+        cluster=per_cluster * sector,
+    )
+
+
+def _entries(disk: GuestDisk, volume: _Volume, first: int | None) -> dict[str, int]:
+    """Return a directory's short names, each with its first cluster; None is the root's."""
+    found: dict[str, int] = {}
+    for piece in _pieces(disk, volume, first):
+        for at in range(0, len(piece), 32):
+            entry = piece[at : at + 32]
+            if entry[0] == 0:
+                return found
+            if entry[0] == 0xE5 or entry[11] & _VOLUME:  # deleted; a label, or of a long name
+                continue
+            stem, suffix = (entry[a:b].decode("latin-1").rstrip() for a, b in ((0, 8), (8, 11)))
+            high = struct.unpack_from("<H", entry, 20)[0] if volume.bits == 32 else 0
+            number = high << 16 | struct.unpack_from("<H", entry, 26)[0]
+            found[f"{stem}.{suffix}" if suffix else stem] = number
+    return found
+
+
+def _pieces(disk: GuestDisk, volume: _Volume, first: int | None) -> Iterator[bytes]:
+    """Yield a directory's bytes, cluster after cluster."""
+    if first is None:
+        yield disk.read(volume.root_start, volume.root_size)
+        return
+    number, end = first, {12: 0xFF7, 16: 0xFFF7, 32: 0x0FFFFFF7}[volume.bits]
+    for _ in range(_MOST_CLUSTERS):
+        if not 2 <= number < end:
+            return
+        yield disk.read(volume.data + (number - 2) * volume.cluster, volume.cluster)
+        number = _next(disk, volume, number)
+
+
+def _next(disk: GuestDisk, volume: _Volume, number: int) -> int:
+    if volume.bits == 12:
+        pair = int.from_bytes(disk.read(volume.fat + number * 3 // 2, 2), "little")
+        return pair >> 4 if number % 2 else pair & 0xFFF
+    width = volume.bits // 8
+    return int.from_bytes(disk.read(volume.fat + number * width, width), "little") & 0x0FFFFFFF

@@ -1,0 +1,63 @@
+"""All catalogs there are: those that armvm brings, at their mirrors, and the user's own.
+
+Each distribution's module is loaded when it is asked for: a machine made from a golden or a file
+needs none.
+"""
+
+from __future__ import annotations
+
+from armvm.images.check import formats
+from armvm.images.distros.catalog import Catalog
+from armvm.images.trust.openpgp import Key
+from armvm.images.trust.pinned import UBUNTU
+from armvm.settings.catalogs import DISTROS, ImageConfig, OwnCatalog
+from armvm.settings.system import OperatingSystem
+
+
+def names(config: ImageConfig) -> tuple[str, ...]:
+    """Return the names of all catalogs, in the order in which they are shown."""
+    return (*DISTROS, *(own.name for own in config.own))
+
+
+def catalog(name: str, config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UBUNTU) -> Catalog:
+    """Return the catalog of that name; *ubuntu_keys* may sign Ubuntu's. KeyError for no name."""
+    mirror = config.mirrors.get(name)
+    if name == "ubuntu":
+        from armvm.images.distros import ubuntu
+
+        return ubuntu.catalog(mirror or ubuntu.BASE, ubuntu_keys)
+    if name == "debian":
+        from armvm.images.distros import debian
+
+        return debian.Debian(base=mirror or debian.BASE)
+    if name == "fedora":
+        from armvm.images.distros import fedora
+
+        return fedora.Fedora(base=mirror or fedora.BASE)
+    if name == "alpine":
+        from armvm.images.distros import alpine
+
+        return alpine.Alpine(base=mirror or alpine.BASE)
+    if name == "opensuse":
+        from armvm.images.distros import opensuse
+
+        return opensuse.OpenSuse(base=mirror or opensuse.BASE)
+    return _own({own.name: own for own in config.own}[name])
+
+
+def _own(own: OwnCatalog) -> Catalog:
+    from armvm.images.distros.template import Template, keys_of
+
+    if own.kind == "simplestreams":
+        from armvm.images.distros.streams import USUAL, Streams
+
+        return Streams(name=own.name, trees={USUAL: own.url}, distro=own.distro, keys=keys_of(own))
+    return Template(own=own)
+
+
+def system_of(file_name: str) -> OperatingSystem | None:
+    """Return the system that an image's name tells of, where it is named as its makers do."""
+    from armvm.images.distros import alpine, fedora, opensuse
+
+    guesses = (formats.guess_system, fedora.system_of, alpine.system_of, opensuse.system_of)
+    return next(filter(None, (guess(file_name) for guess in guesses)), None)

@@ -1,0 +1,1 @@
+"""Downloads over HTTP, bounded in bytes, memory and time."""

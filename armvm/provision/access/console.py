@@ -1,0 +1,228 @@
+"""Attaching to a machine's console: first what was missed, and again after each stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from armvm.base.errors import ArmvmError, Conflict, DomainError, UsageError
+from armvm.guest.boot.scrollback import Joined, Skip, join
+from armvm.host import connection as connecting
+from armvm.host.connection import Domain, is_local, uri_of
+from armvm.host.console import stream, terminal
+from armvm.host.console.console_size import Sizer
+from armvm.host.console.serial_log import read_tail
+from armvm.host.console.stream import End, Line
+from armvm.host.console.terminal import Keyboard, Wake
+from armvm.host.domain.instance import Instance, find_domain
+from armvm.provision.machine.pick import pick
+
+#: Seconds in which what is being said just now arrives, so that it can be found in the log.
+_SETTLE = 0.3
+#: Seconds in which a machine that stops is seen to have stopped, and one that starts has a console.
+_GRACE = 5.0
+_POLL = 0.3
+#: Lines of a screenful where the terminal does not tell.
+_SCREENFUL = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How to attach. ``lines`` None shows the last screenful on a terminal, else nothing."""
+
+    force: bool = False
+    reattach: bool = True
+    lines: int | None = None
+
+
+def open_console(
+    uri: str | None,
+    name: str | None,
+    terms: Terms,
+    *,
+    stdin: int | None,
+    stdout: int | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Connect *stdin* and *stdout* to a machine's console until the user leaves.
+
+    *tell* hears what happens to it, in words. A machine that stops while a terminal is attached
+    is waited for. Raises UsageError where no input can ever come, Conflict when somebody else has
+    the console or takes it, DomainError when the machine does not run, or stops before a pipe's
+    input has reached it, and what picking raises.
+    """
+    stream.start_event_loop()  # before the connection is opened
+    connection = connecting.connect(uri)
+    stream.keep_alive(connection)
+    domain, instance = pick(connection, name)
+    stream.check_running(domain)
+    if stdout is None:
+        raise UsageError("the console needs somebody who reads, and standard output is closed")
+    if stdin is None or terminal.is_nothing(stdin):
+        raise UsageError(
+            "the console needs somebody who types, and standard input is closed or /dev/null",
+            hint=f"run it on a terminal, or give it a pipe: echo 'uname -m' | armvm console "
+            f"{instance.name}; to read along without typing: armvm logs --follow {instance.name}",
+        )
+    keyboard = Keyboard(stdin)
+    if terms.lines is None:
+        screen = terminal.size(stdout)
+        shown = (screen[0] - 1 if screen else _SCREENFUL) if keyboard.interactive else 0
+        terms = replace(terms, lines=shown)
+    if keyboard.interactive:
+        tell(f"Connected to {instance.name}; Ctrl-] leaves, Return wakes it.")
+    attached = _Attached(domain, instance, terms, keyboard, stdout, tell)
+    sizer = Sizer(domain, lambda: terminal.size(stdin))
+    with ExitStack() as stack:
+        if keyboard.interactive:
+            stack.enter_context(terminal.raw(stdin))
+            stack.callback(attached.restore)
+            stack.enter_context(sizer.running())
+            stack.enter_context(_on_resize(sizer.changed))
+        attached.run()
+
+
+@contextlib.contextmanager
+def _on_resize(changed: Callable[[], None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGWINCH, lambda _number, _frame: changed())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+class _Attached:
+    """One console that is being looked at, through the machine's stops and starts."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        instance: Instance,
+        terms: Terms,
+        keyboard: Keyboard,
+        target: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._domain, self._name, self._terms = domain, instance.name, terms
+        self._keyboard, self._target, self._tell = keyboard, target, tell
+        self._wake, self._modes = Wake(), terminal.Modes()
+        self._path = instance.serial_log
+        self._local = is_local(uri_of(domain.connect()))
+        self._skip = Skip(b"")
+        self._again = False
+
+    def run(self) -> None:
+        """Attach until the user leaves, or the machine stops and is not waited for."""
+        force, before = self._terms.force, self._log()
+        end: End | None = None
+        while True:
+            run = stream.run_of(self._domain)
+            with self._open(force) as line:
+                if end is End.SILENT:  # it goes on where it was
+                    self._see(line.take())
+                else:
+                    self._begin(line, before)
+                end = stream.talk(line, self._keyboard, self._wake, self._see)
+                unsent = line.waiting or (self._keyboard.open and not self._keyboard.interactive)
+            if end is End.LEFT:
+                return
+            if end is End.SILENT:  # opened again, it is ours, or somebody else is seen to have it
+                force, self._again = False, True
+                continue
+            self._check_stopped(run)
+            if not self._keyboard.interactive and unsent:
+                raise DomainError(f"{self._name} stopped before all of the input was sent")
+            if not (self._keyboard.interactive and self._terms.reattach):
+                self._say(f"{self._name} has stopped")
+                return
+            self._say(f"{self._name} has stopped; waiting for it to start, Ctrl-] leaves")
+            if not self._wait_for_start(run):
+                return
+            self._say(f"{self._name} has started again")
+            # Its log begins anew; the console's lock is free.
+            force, before, self._again = False, b"", True
+
+    def restore(self) -> None:
+        """Undo what the guest's programs did to the terminal, and end its last line."""
+        with contextlib.suppress(OSError):  # hung up
+            _write_all(self._target, self._modes.undo() + b"\r\n")
+
+    def _begin(self, line: Line, before: bytes) -> None:
+        """Show what was missed, and what has been said since the console was opened."""
+        lines = self._terms.lines or 0
+        received = b""
+        if lines:
+            end = time.monotonic() + _SETTLE
+            while (left := end - time.monotonic()) > 0:
+                self._wake.wait(timeout=left)
+                received += line.take()
+        log = self._log()
+        found: Joined = join(before, log, received + line.take(), lines)
+        text = found.text.replace("\n", "\r\n") if self._keyboard.interactive else found.text
+        _write_all(self._target, text.encode())
+        self._skip = Skip(found.again)
+        if found.live:
+            self._see(found.live)
+
+    def _see(self, data: bytes) -> None:
+        data = self._skip(data)
+        self._modes.feed(data)
+        _write_all(self._target, data)
+
+    def _log(self) -> bytes:
+        if not self._terms.lines:
+            return b""
+        return read_tail(self._domain.connect(), self._path, local=self._local)
+
+    def _say(self, text: str) -> None:
+        self._tell(f"\r\n[{text}]\r" if self._keyboard.interactive else text)
+
+    @contextlib.contextmanager
+    def _open(self, force: bool) -> Iterator[Line]:
+        """Open the console; one of a machine that has just started may take a moment."""
+        end = time.monotonic() + _GRACE
+        with ExitStack() as stack:
+            while True:
+                try:
+                    opening = stream.opened(self._domain, self._wake, force=force)
+                    line = stack.enter_context(opening)
+                    break
+                except ArmvmError:
+                    if not self._again or time.monotonic() > end:
+                        raise
+                time.sleep(_POLL)
+            yield line
+
+    def _check_stopped(self, run: int | None) -> None:
+        """Raise Conflict when the console was closed though the machine goes on."""
+        end = time.monotonic() + _GRACE
+        while stream.run_of(self._domain) == run and run is not None:
+            if time.monotonic() > end:
+                raise Conflict(
+                    f"somebody else has taken the console of {self._name} over",
+                    hint="--force takes it back",
+                )
+            time.sleep(_POLL)
+
+    def _wait_for_start(self, run: int | None) -> bool:
+        """Wait until the machine runs again; False when the user leaves instead.
+
+        Raises NotFound when it is removed.
+        """
+        while self._keyboard.open:
+            if stream.run_of(self._domain) not in (None, run):
+                return True
+            find_domain(self._domain.connect(), self._name)
+            if self._wake.wait(self._keyboard.descriptor, timeout=_POLL):
+                self._keyboard.read()
+        return False
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

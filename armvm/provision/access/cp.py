@@ -1,0 +1,135 @@
+"""Copying files to and from a machine: scp over SFTP, as strict about the host key as ssh.
+
+SFTP and not scp's older protocol, in which a shell of the guest's reads the names, and a guest
+may send files that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base import process
+from armvm.base.errors import CommandFailed, UsageError
+from armvm.host.connection import Domain
+from armvm.host.domain.instance import Instance
+from armvm.provision.access import ssh_options
+from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
+from armvm.settings.names import shown
+
+#: A machine's name before the first colon. With a slash before it, it is a file of this host.
+_REMOTE = re.compile(r"(?P<machine>[a-z0-9][a-z0-9-]{0,62}):(?P<path>.*)", re.DOTALL)
+#: What SFTP's client would take for a pattern in the name of a file to be fetched.
+_PATTERN = re.compile(r"([\\*?\[\]])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """What is copied where: between this host and one machine. Paths are as they were given."""
+
+    machine: str
+    sources: tuple[str, ...]
+    target: str
+    upload: bool
+
+
+def read_copy(words: Sequence[str]) -> Copy:
+    """Read ``SRC… DST``, of which one side is ``NAME:PATH``. Raises UsageError.
+
+    ``./a:b`` and ``/tmp/a:b`` are files of this host.
+    """
+    if len(words) < 2:
+        raise UsageError("a source and a target are needed", hint="armvm cp file NAME:dir")
+    if any("\0" in word for word in words):
+        raise UsageError("a path cannot hold a zero byte")
+    if "" in words:
+        raise UsageError(
+            "a path is empty", hint="the working directory is .; a machine's home is NAME:"
+        )
+    if "-" in words:
+        raise UsageError(
+            "cp copies files; it does not read standard input or write standard output",
+            hint="armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE   do; "
+            "a file called - is ./-",
+        )
+    *sources, target = words
+    there = [_REMOTE.fullmatch(one) for one in sources]
+    into = _REMOTE.fullmatch(target)
+    if into is not None and any(there):
+        raise UsageError(
+            "both sides are machines; files are copied between this host and one machine",
+            hint=f"in two steps: {shlex.join(['armvm', 'cp', sources[0], './here'])}, then "
+            f"{shlex.join(['armvm', 'cp', './here', target])}. "
+            "A file of this host with a colon: ./NAME",
+        )
+    if into is not None:
+        return Copy(
+            machine=into["machine"], sources=tuple(sources), target=into["path"], upload=True
+        )
+    found = [match for match in there if match is not None]
+    if len(found) < len(sources) or len({match["machine"] for match in found}) != 1:
+        raise UsageError(
+            "one side must be a machine's, as NAME:PATH, the other this host's",
+            hint="armvm cp file NAME:dir   or   armvm cp NAME:file dir",
+        )
+    return Copy(
+        machine=found[0]["machine"],
+        sources=tuple(match["path"] for match in found),
+        target=target,
+        upload=False,
+    )
+
+
+def scp_command(
+    wanted: Copy, instance: Instance, where: Endpoint, *, recursive: bool, quiet: bool
+) -> list[str]:
+    """Return scp's argument list. Names are literal on both sides, but for a leading ``~/``."""
+    # The name by which ssh finds the user's identities for it: the same as a login's.
+    host = f"[{where.host}]"
+    local = wanted.sources if wanted.upload else (wanted.target,)
+    ours = [path if path.startswith("/") else f"./{path}" for path in local]
+    # Only what is fetched is taken for a pattern.
+    theirs = (
+        [wanted.target] if wanted.upload else [_PATTERN.sub(r"\\\1", one) for one in wanted.sources]
+    )
+    far = [f"{host}:{path}" for path in theirs]
+    return [
+        "scp",
+        "-s",
+        "-p",
+        *(["-r"] if recursive else []),
+        *(["-q"] if quiet else []),
+        *ssh_options.words(
+            {**machine_options(instance, where), "SessionType": "subsystem", "RequestTTY": "no"}
+        ),
+        "--",
+        *(ours + far if wanted.upload else far + ours),
+    ]
+
+
+def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
+    """Copy by scp, which says on the caller's terminal how far it is; return 0.
+
+    A signal that ended it gives 128 + n. Raises CommandFailed with scp's exit code when it
+    failed, UsageError for a directory that is not to be copied with what is in it, and what
+    `reach` raises.
+    """
+    folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
+    if folders and not recursive:
+        raise UsageError(
+            f"{shown(folders[0])} is a directory", hint="-r copies it with all that is in it"
+        )
+    where = reach(domain, instance)
+    code = process.passthrough(
+        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet),
+        interruptible=True,
+    )
+    if code == 0 or (code > 128 and code != 255):
+        return code
+    raise CommandFailed(
+        f"scp failed with exit code {code}",
+        hint="what it said stands above" if code != 255 else no_answer(domain, instance),
+    )

@@ -1,0 +1,97 @@
+"""A machine as a docker context: ``docker --context NAME`` on this host runs in the machine.
+
+docker's own ssh connection is used (``ssh://NAME``), and that finds the machine by what
+``armvm ssh-config --install`` writes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base import process, programs
+from armvm.base.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
+from armvm.host.agent import agent
+from armvm.host.connection import Connection, Domain
+from armvm.host.domain.instance import Instance
+from armvm.provision.access import ssh_config
+from armvm.settings.names import shown
+
+#: Seconds for one call of the docker client, which asks no daemon in these.
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A docker context: its name, where it leads, and whether this call made or removed it."""
+
+    name: str
+    host: str
+    changed: bool
+
+
+def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -> Context:
+    """Make the context of a machine, called like it, and with *use* docker's current one.
+
+    Raises MissingCapability without a docker client, Conflict when a context of that name leads
+    elsewhere, and what `ssh_config.install` raises.
+    """
+    name, host = instance.name, f"ssh://{instance.name}"
+    docker = programs.find("docker")
+    known = _host_of(docker, name)
+    if known is not None and known != host:
+        raise Conflict(
+            f"there is a docker context {name}, which leads to {shown(known)}",
+            hint=f"docker context rm {name}   removes it",
+        )
+    ssh_config.install(connection, [name], home)
+    if known is None:
+        process.run(
+            [
+                *(docker, "context", "create", name),
+                *("--description", "an ARM64 machine of armvm's"),
+                *("--docker", f"host={host}"),
+            ],
+            timeout=TIMEOUT,
+        )
+    if use:
+        process.run([docker, "context", "use", name], timeout=TIMEOUT)
+    return Context(name=name, host=host, changed=known is None)
+
+
+def lacks_docker(domain: Domain) -> bool:
+    """Tell whether a machine is known to have no docker: its agent looked. Unknown is not known."""
+    try:
+        agent.ensure_answers(domain)
+        return not agent.succeeds(domain, ["/bin/sh", "-c", "command -v dockerd"])
+    except (DomainError, MissingCapability):
+        return False
+
+
+def remove(name: str) -> Context:
+    """Remove the context of a machine, which may be gone itself; what ssh knows of it stays.
+
+    Raises NotFound where there is none, Conflict for one that leads elsewhere.
+    """
+    docker, host = programs.find("docker"), f"ssh://{name}"
+    known = _host_of(docker, name)
+    if known is None:
+        raise NotFound(f"there is no docker context {name}", hint="docker context ls")
+    if known != host:
+        raise Conflict(f"the docker context {name} is not armvm's: it leads to {shown(known)}")
+    process.run([docker, "context", "rm", "--force", name], timeout=TIMEOUT)
+    return Context(name=name, host=host, changed=True)
+
+
+def _host_of(docker: str, name: str) -> str | None:
+    """Return where a docker context leads; None where there is none of that name."""
+    done = process.run([docker, "context", "inspect", name], check=False, timeout=TIMEOUT)
+    if done.returncode != 0:
+        return None
+    try:
+        return str(json.loads(done.text)[0]["Endpoints"]["docker"].get("Host", ""))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CommandFailed(
+            f"docker says nothing of use about its context {name}", detail=done.text[-500:]
+        ) from error

@@ -1,0 +1,167 @@
+"""Running a command in a guest by its agent alone: no network, no key, no ssh server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from armvm.base.errors import CommandFailed, DomainError, NotFound
+from armvm.base.signals import shielded
+from armvm.guest.agents.command_script import NO_USER, kill_command, script
+from armvm.host.agent import agent
+from armvm.host.agent.agent_file import GuestFile, open_file
+from armvm.host.connection import Domain
+from armvm.provision.access.exec_streams import Run, Sink, Stream
+
+#: Seconds until a shell in the guest must have begun.
+START = 60.0
+#: Seconds between two looks, right after something came and after a while of silence.
+QUICK, SLOW = 0.05, 0.4
+#: Seconds after the command's end in which its output must go on coming. It does not end by
+#: itself where the command has left a process that holds it.
+LAST_WORDS = 3.0
+
+
+def execute(
+    domain: Domain,
+    command: Sequence[str],
+    *,
+    user: str | None,
+    timeout: float | None,
+    stdin: int | None,
+    stdout: Sink,
+    stderr: Sink,
+) -> int:
+    """Run a command in a guest, as root or *user*, and return its exit code (128 + n: signal n).
+
+    *stdin* is a file descriptor; its input is sent as the command takes it. What it prints goes
+    to *stdout* and *stderr* while it runs. Whatever ends the call ends the command: an error, a
+    signal, *timeout* seconds that are over (CommandFailed). Raises DomainError when no agent
+    answers, MissingCapability when it runs no commands, ConfigError for a *user* that cannot be.
+    """
+    directory = f"/run/armvm-exec-{secrets.token_hex(12)}"
+    text = script(directory, command, user)
+    agent.ensure_answers(domain)
+    end = None if timeout is None else time.monotonic() + timeout
+    with _begun(domain, directory, text, stdout, stderr) as run:
+        return _follow(run, stdin, end, timeout)
+
+
+@contextmanager
+def _begun(
+    domain: Domain, directory: str, text: bytes, stdout: Sink, stderr: Sink
+) -> Iterator[Run]:
+    """Start the script, open its files, and end both however the block ends."""
+    with shielded():  # or nobody would know of it
+        shell = agent.start_process(domain, ["/bin/sh"], stdin=text)
+        status = _first(domain, shell, f"{directory}/status")
+        run = Run(
+            domain=domain,
+            directory=directory,
+            status=status,
+            control=open_file(domain, f"{directory}/control", "r+"),
+            streams=tuple(
+                Stream(name=which, sink=sink, file=open_file(domain, f"{directory}/{which}.0", "r"))
+                for which, sink in (("out", stdout), ("err", stderr))
+            ),
+        )
+    try:
+        yield run
+    finally:
+        with shielded():
+            _end(run)
+
+
+def _first(domain: Domain, shell: int, path: str) -> GuestFile:
+    """Open the script's first file once it is there. Raises NotFound (the user), CommandFailed."""
+    limit = time.monotonic() + START
+    while True:
+        with contextlib.suppress(NotFound):
+            return open_file(domain, path, "r")
+        code = agent.ended(domain, shell)
+        if code == NO_USER:
+            raise NotFound(f"{domain.name()} has no user of that name")
+        if code is not None:
+            raise CommandFailed(
+                f"{domain.name()} cannot run a command",
+                hint="it takes a POSIX shell, mkfifo, dd and setsid, and room in the guest's /run",
+            )
+        if time.monotonic() > limit:
+            raise CommandFailed(f"no shell began in {domain.name()} within {START:g} s")
+        time.sleep(QUICK)
+
+
+def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | None) -> int:
+    """Pass input and output on until the command has ended, and return its exit code."""
+    quiet = time.monotonic()
+    while True:
+        busy = run.hear()
+        fed = run.code is None and stdin is not None and run.feed(stdin)
+        came = [run.drain(stream) for stream in run.streams]
+        now = time.monotonic()
+        if busy or fed or any(came):
+            quiet = now
+        if any(stream.lost for stream in run.streams):
+            raise CommandFailed(
+                f"{run.domain.name()} has no room for the command's output",
+                hint="it goes through files in the guest's /run: make room there",
+            )
+        if run.code is not None and not any(came):
+            caught_up = all(one.ended and one.ready == one.piece for one in run.streams)
+            if (caught_up and not busy) or now - quiet > LAST_WORDS:
+                return run.code
+        elif end is not None and now > end and run.code is None:
+            raise CommandFailed(
+                f"the command did not end within {timeout:g} s, and was ended",
+                hint="--timeout gives it longer",
+            )
+        if not (busy or fed or any(came)):
+            time.sleep(QUICK if now - quiet < 1 else SLOW)
+
+
+def _end(run: Run) -> None:
+    """End the command if it runs, and have its files removed. A guest that is gone has neither."""
+    with contextlib.suppress(DomainError):
+        limit = time.monotonic() + START
+        while run.code is None and run.pid is None and time.monotonic() < limit:
+            run.hear()  # it is about to begin
+        if run.code is None and run.pid is not None:
+            with contextlib.suppress(CommandFailed):
+                agent.output(run.domain, kill_command(run.pid), timeout=START)
+        run.control.write(b"close\nbye\n")
+    for file in (run.status, run.control, *(stream.file for stream in run.streams)):
+        file.close()
+
+
+def execute_and_keep(
+    domain: Domain,
+    command: Sequence[str],
+    *,
+    user: str | None,
+    timeout: float | None,
+    stdin: int | None,
+) -> dict[str, Any]:
+    """Run a command as `execute` does, and return exit code, output as text, and seconds."""
+    begun = time.monotonic()
+    parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    code = execute(
+        domain,
+        command,
+        user=user,
+        timeout=timeout,
+        stdin=stdin,
+        stdout=parts["stdout"].append,
+        stderr=parts["stderr"].append,
+    )
+    return {
+        "machine": domain.name(),
+        "command": list(command),
+        "user": user or "root",
+        "exit_code": code,
+        **{key: b"".join(those).decode(errors="replace") for key, those in parts.items()},
+        "seconds": round(time.monotonic() - begun, 3),
+    }

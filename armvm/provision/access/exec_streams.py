@@ -1,0 +1,101 @@
+"""A command under way in a guest: what its script says, and its streams, piece by piece.
+
+The other end is `armvm.guest.agents.command_script`, which has the names of the files.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from armvm.host.agent.agent_file import CHUNK, GuestFile, open_file, put
+from armvm.host.connection import Domain
+
+#: How many pieces of input may wait in the guest.
+AHEAD = 2
+
+#: Takes some bytes of a stream.
+Sink = Callable[[bytes], object]
+
+
+@dataclass(kw_only=True)
+class Stream:
+    """One of the command's outputs, as far as it has come."""
+
+    name: str
+    sink: Sink
+    file: GuestFile
+    piece: int = 0
+    ready: int = 0  # the last piece that is said to be there
+    ended: bool = False
+    lost: bool = False
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A command under way in a guest."""
+
+    domain: Domain
+    directory: str
+    status: GuestFile
+    control: GuestFile
+    streams: tuple[Stream, ...]
+    pid: int | None = None
+    code: int | None = None
+    sent: int = 0
+    taken: int = 0
+    closed: bool = False
+    rest: bytes = field(default=b"")
+
+    def hear(self) -> bool:
+        """Read what the script says; tell whether it said anything."""
+        data = self.status.read()
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            word, _, value = line.decode(errors="replace").partition(" ")
+            for stream in self.streams:
+                if stream.name == value:
+                    stream.ready += word == "next"
+                    stream.ended |= word in ("end", "lost")
+                    stream.lost |= word == "lost"
+            if word == "start":
+                self.pid = int(value)
+            elif word == "took":
+                self.taken += 1
+            elif word == "exit":
+                self.code = int(value)
+        return bool(data)
+
+    def drain(self, stream: Stream) -> bool:
+        """Hand on what has come of a stream; tell whether it was anything."""
+        behind = stream.ready > stream.piece
+        data = stream.file.read()
+        if data:
+            stream.sink(data)
+        elif behind:  # this piece was whole before it was read to its end
+            stream.file.close()
+            put(self.domain, self._path(stream), b"")  # what it held is room again
+            stream.piece += 1
+            stream.file = open_file(self.domain, self._path(stream), "r")
+        return bool(data) or behind
+
+    def feed(self, source: int) -> bool:
+        """Send what there is of the input, if the guest has room; tell whether it was anything."""
+        if self.closed or self.sent - self.taken >= AHEAD:
+            return False
+        if not select.select([source], [], [], 0)[0]:
+            return False
+        data = os.read(source, CHUNK)
+        if data:
+            put(self.domain, f"{self.directory}/in.{self.sent}", data)
+            self.control.write(f"take {self.sent}\n".encode())
+            self.sent += 1
+        else:
+            self.control.write(b"close\n")
+            self.closed = True
+        return True
+
+    def _path(self, stream: Stream) -> str:
+        return f"{self.directory}/{stream.name}.{stream.piece}"

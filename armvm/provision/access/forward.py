@@ -1,0 +1,196 @@
+"""The ways into a machine: its addresses, and the host's ports that lead to its own."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, replace
+from typing import Any
+
+from armvm.base.errors import ConfigError, Conflict, DomainError, NotFound, NotReady
+from armvm.base.signals import shielded
+from armvm.host.connection import Connection, Domain, uri_of
+from armvm.host.domain.instance import Instance, instances, set_record
+from armvm.host.network import forwards
+from armvm.host.network.addresses import all_addresses
+from armvm.host.network.networks import addresses as usual_addresses
+from armvm.host.network.own_network import OWN_NETWORK, reserved
+from armvm.provision.access.jump import Jump, host_of, jump_of
+from armvm.provision.access.ssh import restore_forward
+from armvm.settings.ports import LOOPBACK, PortForward, Protocol, parse_forward
+
+
+def addresses(connection: Connection, domain: Domain, instance: Instance) -> dict[str, Any]:
+    """Return a machine's addresses, and the host's ports that lead to it, as plain values.
+
+    ``reachable`` says whether the host reaches the addresses: not with user networking. ``via`` is
+    the host's name where it is another one: nobody but that host may reach them.
+    """
+    own = instance.network == OWN_NETWORK
+    return {
+        "name": instance.name,
+        "state": instance.state,
+        "network": instance.network or "user",
+        "mac": instance.mac,
+        "reachable": instance.network is not None,
+        "via": host_of(uri_of(connection)),
+        "addresses": [
+            {"version": one.version, **asdict(one)}
+            for one in (all_addresses(domain) if instance.running else [])
+        ],
+        "reserved": reserved(connection, instance.name) if own else None,
+        "forwards": describe(domain, instance),
+    }
+
+
+def reachable(facts: dict[str, Any]) -> list[str]:
+    """Return where a machine is reached, of what `addresses` returned; a line each.
+
+    Raises DomainError for a machine that is off, NotReady for one without an address.
+    """
+    name = facts["name"]
+    if facts["state"] in ("shut off", "crashed"):
+        kept = f"; {facts['reserved']} is kept for it" if facts["reserved"] else ""
+        raise DomainError(
+            f"{name} does not run, and has no address{kept}",
+            hint=f"start it first: armvm start {name}",
+        )
+    if not facts["reachable"]:
+        return [f"{one['listen']}:{one['host_port']}" for one in facts["forwards"] if one["active"]]
+    if not facts["addresses"]:
+        raise NotReady(
+            f"{name} has no address yet",
+            hint=f"armvm wait {name}   waits until it can be logged in to",
+        )
+    return [one["address"] for one in facts["addresses"]]
+
+
+def describe(domain: Domain, instance: Instance) -> list[dict[str, Any]]:
+    """Return a machine's forwards as plain values, ssh's first; those that are lost are restored.
+
+    ``active`` says whether the host listens for it just now.
+    """
+    if instance.network is not None:
+        return []
+    if instance.running:
+        instance = restore_forward(domain, instance)
+    there = forwards.rules(domain) if instance.running else set()
+    return [
+        {
+            "forward": str(rule),
+            "protocol": rule.protocol.value,
+            "listen": rule.listen,
+            "host_port": rule.host,
+            "guest_port": rule.guest,
+            "ssh": own,
+            "active": rule in there,
+        }
+        for own, rule in _all(instance)
+    ]
+
+
+def add(connection: Connection, domain: Domain, instance: Instance, text: str) -> PortForward:
+    """Have the host listen for a machine, now if it runs and at every start; return the forward.
+
+    Raises ConfigError for a machine that has an address of its own, Conflict for a port that is
+    taken.
+    """
+    rule = parse_forward(text)
+    _assert_user_networking(connection, domain, instance, rule)
+    for other in instances(connection):
+        for _, theirs in _all(other):
+            if rule.clashes(theirs):
+                raise Conflict(
+                    f"the host's port {rule.host} leads to {other.name} already, as {theirs}",
+                    hint="choose another, or remove it: armvm forward remove "
+                    f"{other.name} {theirs}",
+                )
+    with shielded():
+        if instance.running:
+            forwards.add(domain, rule)
+        try:
+            set_record(domain, replace(instance.record, ports=(*instance.record.ports, rule)))
+        except BaseException:
+            if instance.running:
+                forwards.remove(domain, rule)
+            raise
+    return rule
+
+
+def told(connection: Connection, instance: Instance, rule: PortForward) -> list[str]:
+    """Return in words where a forward leads, and how it is reached if another host listens."""
+    uri = uri_of(connection)
+    host, jump = host_of(uri), jump_of(uri)
+    of = f" of {host}" if host else ""
+    lines = [f"{rule.listen}, port {rule.host}{of} leads to port {rule.guest} of {instance.name}"]
+    # At another address of its it is reached as it is, and ssh carries no UDP.
+    if jump is not None and rule.listen == LOOPBACK and rule.protocol is Protocol.TCP:
+        lines.append(f"  from here: {_ssh_forward(jump, rule, f'{LOOPBACK}:{rule.host}')}")
+    return lines
+
+
+def _ssh_forward(jump: Jump, rule: PortForward, target: str) -> str:
+    """Return the ssh command by which a port of this host leads to one that *jump*'s host sees."""
+    listen = "" if rule.listen == LOOPBACK else f"{rule.listen}:"
+    return shlex.join(jump.command("-N", "-L", f"{listen}{rule.host}:{target}"))
+
+
+def remove(domain: Domain, instance: Instance, text: str) -> PortForward:
+    """Take a forward away, by its whole or by the host's port alone; return it.
+
+    Raises NotFound where there is none, Conflict for the one that leads to ssh.
+    """
+    found = None
+    for own, rule in _all(instance):
+        if text in (str(rule), str(rule.host), f"{rule.host}:{rule.guest}"):
+            if own:
+                raise Conflict(
+                    f"{rule} leads to ssh, by which armvm reaches {instance.name}: it stays",
+                    hint="'armvm forward list' shows the others",
+                )
+            found = rule
+    if found is None:
+        raise NotFound(
+            f"{instance.name} has no such forward",
+            hint=f"armvm forward list {instance.name}",
+        )
+    left = tuple(one for one in instance.record.ports if one != found)
+    with shielded():
+        set_record(domain, replace(instance.record, ports=left))
+        if instance.running:
+            forwards.remove(domain, found)
+    return found
+
+
+def _all(instance: Instance) -> list[tuple[bool, PortForward]]:
+    """Return a machine's forwards, each with whether it is ssh's."""
+    if instance.network is not None:
+        return []
+    port = instance.record.forward
+    own = [] if port is None else [(True, PortForward(host=port, guest=22))]
+    return [*own, *((False, rule) for rule in instance.record.ports)]
+
+
+def _assert_user_networking(
+    connection: Connection, domain: Domain, instance: Instance, rule: PortForward
+) -> None:
+    if instance.network is None:
+        return
+    found = usual_addresses(domain) if instance.running else []
+    where, uri = found[0] if found else "ADDRESS", uri_of(connection)
+    host, jump = host_of(uri), jump_of(uri)
+    tells = f"armvm ip {instance.name}   tells the address. "
+    if host is None:
+        hint = (
+            f"{tells}For others to come through this host: "
+            f"ssh -N -L {rule.host}:{where}:{rule.guest} THIS-HOST"
+        )
+    elif jump is None or rule.protocol is not Protocol.TCP:
+        hint = f"{tells}From here it is reached where a route leads to that network"
+    else:
+        command = _ssh_forward(jump, rule, f"{where}:{rule.guest}")
+        hint = f"{'' if found else tells}from here: {command}"
+    raise ConfigError(
+        f"{instance.name} has an address of its own on the network {instance.network}: its port "
+        f"{rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
+        hint=hint,
+    )

@@ -1,0 +1,124 @@
+"""Bytes between standard input and output and a machine's ssh port, for ssh's ProxyCommand.
+
+libvirt is asked where the machine is each time: its address and its forwarded port may change.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+
+from armvm.base import process
+from armvm.base.errors import DomainError, NotReady
+from armvm.base.signals import ENDING
+from armvm.host.connection import Connection, Domain
+from armvm.host.domain.instance import Instance
+from armvm.provision.access.ssh import Endpoint, answers, no_answer, reach
+from armvm.provision.machine.known_hosts import write_known_host
+
+#: Seconds until the connection must stand, and between two looks for an ssh server.
+PATIENCE, INTERVAL = 30.0, 1.0
+#: Seconds in which an ssh server must have said its first word; ssh itself waits a little longer
+#: (ConnectTimeout in `armvm.provision.access.ssh_options`).
+SILENCE = 45.0
+_BLOCK = 64 << 10
+
+
+def proxy(
+    connection: Connection,
+    domain: Domain,
+    instance: Instance,
+    *,
+    source: int,
+    sink: int,
+    wait: float | None = None,
+) -> int:
+    """Connect two descriptors to a machine's ssh port until either side ends; return an exit code.
+
+    A libvirt that is reached by ssh has its machines on networks of its own: that ssh is asked
+    to connect there, and takes this process's place: nothing of libvirt's stays open behind it.
+    With *wait*, an ssh server is waited for first, for so many seconds at most.
+
+    Raises what `reach` raises, NotReady when nobody answers at the port, or the guest ends the
+    connection before its ssh server says a word; DomainError when it is lost later.
+    """
+    where = _when_it_answers(domain, instance, wait) if wait else reach(domain, instance)
+    write_known_host(instance)  # ssh reads it after this has begun: it may have been cleaned away
+    if where.jump is not None:
+        command = where.jump.through(where.host, where.port)
+        connection.close()
+        process.replace(command)
+    try:
+        server = socket.create_connection((where.host, where.port), timeout=PATIENCE)
+    except OSError as error:
+        raise NotReady(
+            f"{instance.name} does not answer at {where.host}, port {where.port}",
+            detail=str(error),
+            hint=no_answer(domain, instance),
+        ) from error
+    with server:
+        server.settimeout(None)
+        heard, lost = _join(server, source, sink)
+    if not heard:
+        raise NotReady(
+            f"no ssh server answers in {instance.name} yet: it is still booting",
+            detail=lost,
+            hint=f"{no_answer(domain, instance)}; 'armvm proxy --wait' does so itself",
+        )
+    if lost is not None:
+        raise DomainError(f"the connection to {instance.name} was lost", detail=lost)
+    return 0
+
+
+def _when_it_answers(domain: Domain, instance: Instance, seconds: float) -> Endpoint:
+    """Return where a machine's ssh is once a server speaks there, or after *seconds* anyway."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            where = reach(domain, instance)
+            if answers(where) or time.monotonic() > end:
+                return where
+        except NotReady:
+            if time.monotonic() > end:
+                raise
+        time.sleep(INTERVAL)
+
+
+def _join(server: socket.socket, source: int, sink: int) -> tuple[bool, str | None]:
+    """Carry bytes both ways. The end of input is passed on; the server's end is the end.
+
+    Returns whether the server said anything, and why the connection was lost, if it was: QEMU's
+    user networking accepts one before the guest does, and resets it then.
+    """
+    heard, begun = False, time.monotonic()
+    for number in ENDING:  # ssh ends it by SIGHUP: there is nothing to undo, nor to say
+        signal.signal(number, signal.SIG_DFL)
+    reading: list[int | socket.socket] = [server, source]
+    while True:
+        left = None if heard else max(0.0, begun + SILENCE - time.monotonic())
+        ready, _, _ = select.select(reading, [], [], left)
+        if not ready:
+            return heard, f"not a word within {SILENCE:g} s"
+        if source in ready:
+            data = os.read(source, _BLOCK)
+            try:
+                if data:
+                    server.sendall(data)
+                else:
+                    reading.remove(source)
+                    server.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                return heard, str(error)
+        if server in ready:
+            try:
+                data = server.recv(_BLOCK)
+            except OSError as error:
+                return heard, str(error)
+            if not data:
+                return heard, None
+            heard = True
+            while data:
+                data = data[os.write(sink, data) :]

@@ -1,0 +1,164 @@
+"""What `armvm binfmt status` and `conf` tell: handlers of this host as plain facts."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from armvm.base.errors import ConfigError, MissingCapability
+from armvm.usermode.architectures import ARCHITECTURES, NATIVE, Architecture, find, of_header
+from armvm.usermode.binfmt import binfmt_d
+from armvm.usermode.binfmt.handlers import ROOT, Handler, Table, read, shadows
+from armvm.usermode.binfmt.origins import DATABASE, origin
+from armvm.usermode.binfmt.registration import FLAGS, line, rule_for
+from armvm.usermode.programs import interpreter
+
+#: What each flag means, and what it brings.
+FLAGS_IN_WORDS = {
+    "P": "P: the program's argv[0] is kept",
+    "O": "O: the program is handed over as an open file, so it need not be readable",
+    "C": "C: the interpreter runs with the program's credentials: "
+    "any setuid program of that architecture makes QEMU run as root",
+    "F": "F: the interpreter was opened at registration, so it works in chroots and containers",
+}
+NO_FLAG_F = "no F: the interpreter is looked up in the program's own root at each start"
+
+
+def status(
+    names: Sequence[str] = (),
+    *,
+    root: Path = ROOT,
+    directories: Sequence[Path] = binfmt_d.DIRECTORIES,
+    database: Path = DATABASE,
+) -> dict[str, Any]:
+    """Return what is known of the handlers: all, or those of some architectures.
+
+    Raises NotFound for an architecture that is none.
+    """
+    chosen = tuple(dict.fromkeys(find(name) for name in names)) or ARCHITECTURES
+    table = read(root)
+    declared = binfmt_d.declared(directories)
+    shown = [
+        (index, one)
+        for index, one in enumerate(table.handlers)
+        if not names or any(one.takes(arch.magic) for arch in chosen)
+    ]
+    return {
+        "mounted": table.mounted,
+        "enabled": table.on,
+        "order_certain": table.certain,
+        "architectures": [_architecture(one, table) for one in chosen],
+        "handlers": [
+            _handler(one, table.handlers[:index], declared, database) for index, one in shown
+        ],
+    }
+
+
+def conf(name: str, *, flags: str = FLAGS, program: str | None = None) -> str:
+    """Return the line for binfmt.d(5) that registers an architecture's handler.
+
+    Where no interpreter is installed here, the line has Debian's path of it. Raises NotFound,
+    ConfigError.
+    """
+    architecture = find(name)
+    if program is None:
+        try:
+            program = str(interpreter.find(architecture))
+        except MissingCapability:
+            program = f"/usr/bin/qemu-{architecture.name}-static"
+    return line(rule_for(architecture, program, flags=flags_of(flags)))
+
+
+def flags_of(text: str) -> str:
+    """Return flags as they were typed, in capitals. Raises ConfigError for what are none."""
+    flags = text.upper().replace(",", "")
+    if set(flags) - set(FLAGS_IN_WORDS):
+        raise ConfigError(
+            f"{text!r} are no flags of a binfmt handler", hint=f"some of P, O, C and F: {FLAGS}"
+        )
+    return flags
+
+
+def architecture_names() -> list[str]:
+    """Return the architectures' names, as QEMU has them."""
+    return [one.name for one in ARCHITECTURES]
+
+
+def _architecture(architecture: Architecture, table: Table) -> dict[str, Any]:
+    winner = table.winner(architecture.magic) if table.on else None
+    return {
+        "name": architecture.name,
+        "debian": architecture.debian[0] if architecture.debian else None,
+        "platform": architecture.platform,
+        "native": NATIVE.get(platform.machine()) == architecture.name,
+        "handler": winner.name if winner else None,
+    }
+
+
+def _handler(
+    handler: Handler,
+    newer: Sequence[Handler],
+    declared: Sequence[binfmt_d.Declared],
+    database: Path,
+) -> dict[str, Any]:
+    program = interpreter.look(handler.interpreter)
+    who = origin(handler, declared, database=database, present=program.problem is None)
+    shadow = shadows(handler, newer)
+    architecture = of_header(handler.magic.ljust(20, b"\0")) or _by_magic(handler)
+    return {
+        "name": handler.name,
+        "architecture": architecture.name if architecture else None,
+        "enabled": handler.enabled,
+        "interpreter": handler.interpreter,
+        "resolved": program.resolved,
+        "problem": program.problem,
+        "static": program.static,
+        "version": program.version,
+        "flags": handler.flags,
+        "flags_in_words": [FLAGS_IN_WORDS[flag] for flag in handler.flags if flag in FLAGS_IN_WORDS]
+        + ([] if handler.fixed else [NO_FLAG_F]),
+        "warnings": _warnings(handler, program),
+        "offset": handler.offset,
+        "magic": handler.magic.hex(),
+        "mask": handler.mask.hex(),
+        "extension": handler.extension or None,
+        "registered_by": who.kind.value,
+        "declared_in": who.path,
+        "because": who.why,
+        "shadowed_by": shadow[0].name if shadow else None,
+        "shadowed_wholly": shadow[1] if shadow else False,
+    }
+
+
+def _by_magic(handler: Handler) -> Architecture | None:
+    """Return the architecture whose programs a handler takes, whatever else it takes."""
+    return next((one for one in ARCHITECTURES if handler.takes(one.magic)), None)
+
+
+def _warnings(handler: Handler, program: interpreter.Program) -> list[str]:
+    found = []
+    if "C" in handler.flags:
+        found.append(
+            "flag C: a user who brings a setuid program of this architecture is root "
+            "(Debian dropped it in 2025)"
+        )
+    if program.problem and handler.fixed:
+        found.append(
+            f"its interpreter's path cannot be used any more ({program.problem}); flag F keeps "
+            "the file that was opened, until a reboot"
+        )
+    elif program.problem:
+        found.append(f"its interpreter cannot be used: {program.problem}")
+    elif handler.fixed and (program.changed or 0) > (handler.registered or program.changed or 0):
+        found.append(
+            "the file at its path is newer than the registration (an upgrade?); flag F keeps the "
+            "older one in use until it is registered anew"
+        )
+    if handler.fixed and program.static is False:
+        found.append(
+            "flag F with a dynamic interpreter: in other roots its loader "
+            f"{program.loader} is missing"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Goldens: made, chosen, cloned, deleted."""

@@ -1,0 +1,247 @@
+"""Goldens as use cases: baking one, and what holds a golden and a wanted machine together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from armvm.base.errors import ConfigError, MissingCapability
+from armvm.base.paths import data_dir
+from armvm.base.progress import Progress
+from armvm.base.signals import shielded
+from armvm.guest.cloudinit.credentials import own_key
+from armvm.guest.cloudinit.presets import documents_of
+from armvm.host import confinement
+from armvm.host.connection import Domain, Pool
+from armvm.host.domain import lifecycle
+from armvm.host.domain.golden_domain import (
+    Golden,
+    Mark,
+    find_golden,
+    loader_of,
+    prepare_definition,
+    set_mark,
+)
+from armvm.host.domain.instance import observe
+from armvm.host.facts import HostFacts
+from armvm.host.memory import route as memory
+from armvm.host.storage import pools, volumes
+from armvm.host.xml import to_text
+from armvm.images.model import Image
+from armvm.provision.golden.prepare import settle
+from armvm.provision.machine import create, network
+from armvm.provision.machine.create import MakeDisk, Where
+from armvm.provision.machine.delete import delete_domain
+from armvm.provision.machine.plan import CreatePlan
+from armvm.provision.monitor.wait import wait_ready
+from armvm.settings.machine import Machine
+from armvm.settings.system import OperatingSystem
+
+
+def golden_machine(machine: Machine) -> Machine:
+    """Return the machine to bake: *machine*, but only armvm's own key may log in.
+
+    A clone gets its own keys, and the rehearsals need one that we have. Raises ConfigError for
+    what would be in every clone without having been asked for there: user-data, a password.
+    """
+    if machine.fast:
+        raise ConfigError(
+            "a golden cannot be fast: its clones return to firmware and their own kernels",
+            hint="leave --fast out (or --no-fast): a clone boots nothing in its first run",
+        )
+    if machine.user_data is not None or machine.password_hash is not None:
+        raise ConfigError(
+            "a golden takes no --user-data and no --password: every clone would have them",
+            hint="give them to the machine: armvm create --user-data FILE",
+        )
+    return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
+
+
+def check_system(system: OperatingSystem | None) -> None:
+    """Raise MissingCapability for a guest that cannot be settled: that is done with systemd."""
+    if system is not None and system.family is not None and not system.family.systemd:
+        raise MissingCapability(
+            f"{system} cannot be a golden: it has no systemd, by which goldens are settled",
+            hint="boot each machine cold: armvm create, without --from",
+        )
+
+
+def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
+    """Return what must be equal in a golden and a machine to be made from it."""
+    machine, spec = plan.machine, plan.spec
+    installed = documents_of(machine.preset)
+    return {
+        "image": digest,
+        "cpus": machine.cpus,
+        "memory_mib": machine.memory_mib,
+        "disk": machine.disk,
+        "cpu": spec.cpu_model,
+        "headless": machine.headless,
+        "autologin": machine.autologin,
+        # Only where they are not as usual: a golden of an armvm that did not know the words fits.
+        **({} if machine.motd else {"motd": False}),
+        **({"fast": True} if machine.fast else {}),
+        **({"presets": list(installed)} if installed else {}),
+        "user": plan.record.user,
+        "network": "user" if spec.network is None else "libvirt",
+        "pool": plan.record.pool,
+    }
+
+
+def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
+    """Return what must still be the same on the host for a golden to be of use.
+
+    QEMU and the firmware are told by their files' size and time of change: asking QEMU for its
+    version takes longer than the file system. Files of a remote host cannot be looked at: what
+    was not stamped then, or cannot be now, is no change, and the clone's QEMU is asked before it
+    goes on (clone.make_clone).
+    """
+    ground = {"machine type": facts.machine_type, "libvirt": facts.libvirt_version}
+    if facts.local:
+        ground |= {"QEMU": _stamp(facts.emulator), "firmware": _stamp(loader)}
+    return ground
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - follows links, which is what QEMU does
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return f"{path}, {status.st_size} bytes, changed {status.st_mtime_ns}"
+
+
+def loader_in(golden: Golden) -> str:
+    """Return the path of the firmware that a golden was booted by."""
+    return golden.definition.findtext("os/loader") or ""
+
+
+def bake(
+    where: Where,
+    plan: CreatePlan,
+    image: Image,
+    *,
+    timeout: float | None,
+    progress: Progress,
+    save_image: bool = False,
+    disk: MakeDisk | None = None,
+) -> Golden:
+    """Boot a machine as planned, settle it, and save it with its memory as a golden.
+
+    *save_image* takes that route also where the memory could be shared.
+
+    Takes one cold boot and some seconds. Raises MissingCapability where this host or guest
+    cannot have goldens, and what creating and waiting raise; nothing is left behind then.
+    """
+    check_system(plan.source.system)
+    first = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
+    return with_fallback(
+        first,
+        lambda route: _bake(where, plan, image, route, timeout, progress, disk),
+        progress,
+    )
+
+
+def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progress) -> Golden:
+    """Return the golden that *attempt* makes by the route *first*, else by the save image.
+
+    The other route takes another boot. libvirt could save the guest that is there, but a save
+    image names the memory of its machine, and no clone's definition has memory of that name.
+    """
+    try:
+        return attempt(first)
+    except memory.Refused as refused:
+        reason = ": ".join(text for text in (refused.message, refused.detail) if text)
+        progress.warn(
+            f"its memory cannot be shared here ({reason}): booting it for a save image instead; "
+            "--save-image does so at once"
+        )
+        if refused.hint is not None:
+            progress.say(f"to share it, make the golden again after: {refused.hint}")
+    return attempt(memory.SAVE_IMAGE)
+
+
+def _bake(
+    where: Where,
+    plan: CreatePlan,
+    image: Image,
+    route: str,
+    timeout: float | None,
+    progress: Progress,
+    disk: MakeDisk | None,
+) -> Golden:
+    """Bake by one route. Raises memory.Refused where the memory cannot be shared."""
+    names = volumes.volume_names(plan.machine.name)
+    memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
+    plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
+    connection = where.connection
+    try:
+        with memory.refusals(route):
+            domain = create.apply(
+                where, plan, image, start=True, progress=progress, whole=False, disk=disk
+            )
+    except memory.Refused as refused:
+        directory = str(Path(memory_file).parent)
+        cause, cure = confinement.explain(refused, directory, where.facts)
+        raise memory.Refused(cause, hint=cure) from refused
+    try:
+        wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress, stays=False)
+        with progress.task(f"{plan.machine.name}: settling") as task:
+            task.update(text="timers, unused blocks, caches")
+            settle(domain, plan)
+            task.update(text="saving its memory")
+            save(where, domain, plan, image.digest)
+    except BaseException:
+        with shielded():
+            delete_domain(connection, domain, observe(domain))
+        raise
+    return find_golden(connection, plan.machine.name)
+
+
+def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
+    """Save a settled machine's memory and make its domain a golden."""
+    connection = where.connection
+    pool = pools.ensure_pool(connection, where.pool, where.facts)
+    ground = ground_of(where.facts, loader_of(domain))
+    ground["QEMU version"] = memory.qemu_version(domain)
+    lifecycle.suspend(domain)
+    record = replace(observe(domain).record, creator=None)
+    element = prepare_definition(domain)
+    route = plan.spec.memory_route
+    with memory.refusals(route):
+        digest_of_state = memory.route(route).save(connection, pool, domain)
+    names = volumes.volume_names(plan.machine.name)
+    mark = Mark(
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        shape=shape_of(plan, digest),
+        ground=ground,
+        state_digest=digest_of_state,
+        record=record,
+        route=route,
+    )
+    lifecycle.destroy(domain)
+    set_mark(element, mark)
+    network.leave(connection, plan.machine.name, plan.spec.network)
+    _freeze(pool, names["overlay"])
+    lifecycle.define(connection, to_text(element), plan.machine.name)
+
+
+def _freeze(pool: Pool, name: str) -> None:
+    """Take the right to write from a golden's disk, where we may."""
+    volume = volumes.find_volume(pool, name)
+    if volume is not None:
+        with contextlib.suppress(OSError):
+            Path(volume.path()).chmod(0o444)
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return what differs between two shapes or grounds, in words."""
+    return [
+        f"{key} {found.get(key)}, wanted {value}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]

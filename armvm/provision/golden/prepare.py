@@ -1,0 +1,77 @@
+"""Making a booted machine fit to be saved as a golden: quiet, small, warm, and waiting."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from armvm.base.errors import DomainError, NotReady
+from armvm.guest.agents import clone_agent, clone_agent_tools, clone_identity
+from armvm.host.agent import agent, channel
+from armvm.host.connection import Domain
+from armvm.host.domain.instance import observe
+from armvm.host.network.link import set_link, wait_without_address
+from armvm.provision.access.ssh import endpoint, run_in_guest
+from armvm.provision.machine.plan import CreatePlan
+
+#: Logins before the memory is saved: the first ones read what later ones find in memory.
+REHEARSALS = 3
+#: Seconds until the last session's end and the kernel's own housekeeping are over.
+SETTLING = 2.0
+#: Seconds for each step of settling: emulated, and an fstrim may take a while.
+STEP_TIMEOUT = 300.0
+
+
+def settle(domain: Domain, plan: CreatePlan) -> None:
+    """Stop a machine's timers, free what is unused, rehearse, and leave it waiting for an order.
+
+    Raises DomainError, CommandFailed, NotReady when the guest cannot do it.
+    """
+    listing = "systemctl list-units --type=timer --state=active --plain --no-legend"
+    lines = agent.output(domain, ["/usr/bin/env", *listing.split()]).splitlines()
+    timers = [line.split()[0] for line in lines if line.strip()]
+    if timers:
+        agent.output(domain, ["/usr/bin/env", "systemctl", "stop", *timers], timeout=STEP_TIMEOUT)
+    agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", clone_agent_tools.DIRECTORY])
+    agent.write_file(domain, clone_agent.TIMERS, "\n".join(timers).encode())
+    # A login waits for its user's service manager: two seconds, unless it runs already.
+    agent.succeeds(domain, ["/usr/bin/env", "loginctl", "enable-linger", plan.record.user])
+    agent.succeeds(domain, ["/usr/bin/env", "fstrim", "-a"], timeout=STEP_TIMEOUT)
+    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+    agent.write_file(domain, "/proc/sys/vm/drop_caches", b"3\n")
+    _rehearse(domain, plan)
+    agent.start_process(domain, clone_identity.guest_command("wait"))
+    end = time.monotonic() + STEP_TIMEOUT
+    while not channel.is_open(domain):
+        if time.monotonic() > end:
+            raise NotReady(f"{domain.name()} does not wait for an order")
+        time.sleep(0.5)
+    if plan.spec.network is not None:
+        set_link(domain, up=False)
+        wait_without_address(domain, STEP_TIMEOUT)
+    time.sleep(SETTLING)
+    agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+
+
+def _rehearse(domain: Domain, plan: CreatePlan) -> None:
+    """Do once in the golden what every clone does first, so that it is found in memory."""
+    order = clone_identity.make_order(
+        plan.machine.name,
+        plan.identity,
+        user=plan.record.user,
+        keys=plan.machine.ssh_keys,
+        mask_boot_id=False,
+    )
+    clone_identity.check(order, _guest(domain, "rehearse", order=order))
+    instance = observe(domain)
+    where = endpoint(domain, instance)
+    for _ in range(REHEARSALS):
+        if where is None or run_in_guest(instance, where, "true") is None:
+            raise DomainError(f"{domain.name()} lets nobody log in")
+
+
+def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[str, Any]:
+    stdin = b"" if order is None else json.dumps(order).encode()
+    pid = agent.start_process(domain, clone_identity.guest_command(verb, *words), stdin=stdin)
+    return clone_identity.read_facts(agent.outcome(domain, pid, timeout=STEP_TIMEOUT))

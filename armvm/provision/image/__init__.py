@@ -1,0 +1,1 @@
+"""Images: found, listed, built, removed."""

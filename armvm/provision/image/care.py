@@ -1,0 +1,170 @@
+"""Looking after the images on this host: pruning, verifying, importing, exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from armvm.base.errors import ConfigError, Conflict, HostileImage, NotFound
+from armvm.base.progress import Progress
+from armvm.host.connection import Connection
+from armvm.host.storage import base_image, pools, volumes
+from armvm.images.cache import importing
+from armvm.images.cache.entry import Entry, matches
+from armvm.images.cache.files import storage_errors
+from armvm.images.cache.prune import forget_parts
+from armvm.images.cache.store import Cache
+from armvm.images.check import qcow2_tables
+from armvm.images.digest import hash_file
+from armvm.images.distros import lts, simplestreams, ubuntu
+from armvm.images.fetch import documents
+from armvm.images.kernel import remove_boot_files
+from armvm.images.obtain import LOCAL
+from armvm.images.reference import parse, parse_sha256
+from armvm.provision.image.catalogs import settings
+from armvm.provision.image.local import is_recipe
+from armvm.settings.names import shown
+
+
+def lts_references(progress: Progress) -> list[str]:
+    """Return a reference for each supported LTS release of Ubuntu, the newest first.
+
+    Raises Unreachable, FetchFailed.
+    """
+    known = settings()
+    tree = known.mirrors.get("ubuntu", ubuntu.BASE).rstrip("/") + "/"
+    index = documents.document(known.web, tree + simplestreams.INDEX_PATH, progress=progress)
+    path = simplestreams.products_path(index)
+    products = documents.document(known.web, tree + path, progress=progress)
+    return [f"ubuntu:{version}" for version in lts.supported_lts(products)]
+
+
+def prune(
+    *,
+    older_than: float | None,
+    unused: bool,
+    connection: Connection | None,
+    pool_name: str,
+    dry: bool,
+) -> list[dict[str, Any]]:
+    """Remove what was half-fetched, entries of no use, and images by age and use.
+
+    Images go only if *older_than* (seconds since their last use) or *unused* (no machine or
+    golden in the pool stands on one) asks for it, and then those of which both hold; their bases
+    in the pool go along with *unused*. Returns what was removed, with sizes in bytes; with *dry*,
+    what would be. Raises StorageError, PermissionDenied.
+    """
+    cache = Cache.default()
+    removed = [
+        {"what": "half-fetched", "reference": None, "path": str(path), "size": size}
+        for path, size in forget_parts(cache, age=0.0, dry=dry).items()
+    ]
+    pool = pools.find_pool(connection, pool_name) if connection is not None else None
+    users = base_image.users_of(pool) if pool is not None else {}
+    for entry in cache.entries():
+        name = base_image.base_name(entry.digest) if entry.digest else ""
+        old = older_than is None or cache.clock() - entry.used >= older_than
+        free = not unused or not users.get(name)
+        if not entry.problem and (not (unused or older_than is not None) or not old or not free):
+            continue
+        what = f"unusable: {entry.problem}" if entry.problem else "image"
+        removed.append(_told(what, entry, _size(entry.path)))
+        if not dry:
+            cache.remove(entry)
+            if entry.digest:
+                remove_boot_files(entry.digest, cache=cache)
+        volume = volumes.find_volume(pool, name) if unused and name in users else None
+        if volume is not None:
+            size = volumes.physical_size(volume)
+            removed.append({**_told("base", entry, size), "path": name})
+            if not dry:
+                volumes.delete_volume(volume)
+    return removed
+
+
+def verify(references: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+    """Read images in the cache again, all or those that *references* name.
+
+    Returns one row for each, with its ``status``: ``ok``, ``changed`` (its digest is another
+    than when it was stored), ``hostile`` or ``unusable``. Raises NotFound for a reference that
+    names none; StorageError, PermissionDenied.
+    """
+    cache = Cache.default()
+    entries = cache.entries()
+    for text in references:
+        if not any(matches(entry, text) for entry in entries):
+            raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
+    wanted = [e for e in entries if not references or any(matches(e, t) for t in references)]
+    return [{**_told("image", one, one.size), **_state(one, progress)} for one in wanted]
+
+
+def _state(entry: Entry, progress: Progress) -> dict[str, str | None]:
+    if entry.problem:
+        return {"status": "unusable", "problem": entry.problem}
+    with storage_errors(entry.path):
+        try:
+            with progress.task(f"reading {entry.path.name}", total=entry.size) as task:
+                found = hash_file(entry.path, told=task.update)
+            if found != entry.content:
+                return {"status": "changed", "problem": f"{found}, was {entry.content}"}
+            qcow2_tables.check(entry.path)
+        except FileNotFoundError:
+            return {"status": "unusable", "problem": "it was removed in between"}
+        except HostileImage as error:
+            return {"status": "hostile", "problem": error.message}
+    return {"status": "ok", "problem": None}
+
+
+def import_image(
+    file: Path, name: str, *, sha256: str | None, force: bool, progress: Progress
+) -> Entry:
+    """Copy a file into the cache as ``local:NAME``; see import_file().
+
+    A name that armvm has a recipe for is refused, always: ``local:debian-12`` promises an image
+    built on this host from signed packages, and a machine's record says so. Raises Conflict,
+    ConfigError.
+    """
+    parse(f"{LOCAL}{name}")
+    if is_recipe(name):
+        raise Conflict(
+            f"{LOCAL}{name} is what armvm image build makes", hint="import it under another name"
+        )
+    digest = parse_sha256(sha256.removeprefix("sha256:")) if sha256 else None
+    if sha256 and digest is None:
+        raise ConfigError(f"{shown(sha256)} is no sha256", hint="it has 64 hex digits")
+    cache = Cache.default()
+    path = file.expanduser().absolute()
+    return importing.import_file(
+        path, name, cache=cache, progress=progress, digest=digest, replace=force
+    )
+
+
+def export_image(reference: str, target: Path, *, force: bool) -> tuple[Entry, Path, bool]:
+    """Copy a cached image to a file; of several with that reference, the newest.
+
+    Returns its entry, the file, and whether they share blocks. Raises NotFound, Conflict,
+    StorageError, PermissionDenied.
+    """
+    cache = Cache.default()
+    found = [e for e in cache.entries() if matches(e, reference) and not e.problem]
+    sound = cache.sound(found[0]) if found else None
+    if sound is None:
+        raise NotFound(
+            f"there is no sound image {shown(reference)} here",
+            hint="armvm image pull fetches it; armvm image list shows what there is",
+        )
+    target = target.expanduser().absolute()
+    return sound, target, importing.export_file(sound, target, replace=force)
+
+
+def _told(what: str, entry: Entry, size: int) -> dict[str, Any]:
+    reference = entry.reference or None
+    return {"what": what, "reference": reference, "path": str(entry.path), "size": size}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

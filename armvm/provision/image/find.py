@@ -1,0 +1,181 @@
+"""Images as use cases: looking one up, bringing it here, building, listing, removing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from armvm.base.errors import Conflict, NotFound, PermissionDenied, StorageError
+from armvm.base.progress import Progress
+from armvm.host.connection import Connection
+from armvm.host.storage import base_image, pools, volumes
+from armvm.images import obtain as obtaining
+from armvm.images.cache.entry import matches
+from armvm.images.cache.store import Cache
+from armvm.images.check.qcow2 import inspect
+from armvm.images.kernel import remove_boot_files
+from armvm.images.model import Image, ImageSource
+from armvm.images.obtain import LOCAL
+from armvm.images.reference import CatalogReference, LocalReference, parse
+from armvm.images.resolve import resolve
+from armvm.images.trust.provenance import words
+from armvm.provision.image.catalogs import settings
+from armvm.settings.names import shown
+from armvm.settings.system import OperatingSystem
+from armvm.settings.verify import Verify
+
+
+def locate(reference: str, progress: Progress, verify: Verify | None = None) -> ImageSource:
+    """Find what a reference means, without fetching it; *verify* as in Settings.
+
+    Raises ImageError, NotFound, …
+    """
+    source = resolve(reference, settings(verify), cache=Cache.default(), progress=progress)
+    if source.location.startswith(LOCAL):
+        from armvm.provision.image.local import is_recipe, recipe
+
+        name = source.location.removeprefix(LOCAL)
+        if not is_recipe(name):
+            return _imported(source, name)
+        source = replace(source, system=recipe(name).system)
+    return _sized(source)
+
+
+def _sized(source: ImageSource) -> ImageSource:
+    """Return a source with the size of its disk, where its file is in the cache."""
+    if source.virtual_size is not None or source.digest is None:
+        return source
+    try:
+        entry = Cache.default().find(source.digest)
+        return replace(source, virtual_size=inspect(entry.path).virtual_size) if entry else source
+    except (StorageError, PermissionDenied, OSError):
+        return source  # who needs the file is told: a clone of a golden does not
+
+
+def _imported(source: ImageSource, name: str) -> ImageSource:
+    """Return a local source with what is known of the image that has its name.
+
+    It was imported, or built by a recipe that has no name of its own.
+    """
+    entry = Cache.default().find_local(name)
+    if entry is None:
+        from armvm.provision.image.local import usual_references
+
+        recipes = ", ".join(one.removeprefix(LOCAL) for one in usual_references())
+        raise NotFound(
+            f"there is no image {source.reference}, and no recipe for {shown(name)}",
+            hint=f"armvm image import FILE --as {name}; recipes: {recipes}",
+        )
+    size = inspect(entry.path).virtual_size
+    return replace(
+        source,
+        digest=entry.digest,
+        system=entry.system,
+        verified=entry.verified,
+        virtual_size=size,
+    )
+
+
+def obtain(source: ImageSource, progress: Progress) -> Image:
+    """Return the verified local file of an image, fetched or built if it is not here yet."""
+    cache = Cache.default()
+    if not source.location.startswith(LOCAL):
+        return obtaining.obtain(source, cache=cache, progress=progress, web=settings().web)
+    from armvm.provision.image.local import builder, is_recipe, recipe_digest
+
+    if not is_recipe(source.location.removeprefix(LOCAL)):
+        return obtaining.obtain(source, cache=cache, progress=progress)
+    return obtaining.obtain(
+        source,
+        cache=cache,
+        progress=progress,
+        build=builder(cache, progress),
+        recipe=recipe_digest(source),
+    )
+
+
+def guess_system(reference: str) -> OperatingSystem | None:
+    """Return what a reference's text alone says about the distribution; asks no server."""
+    known = settings()
+    parsed = parse(reference, catalogs=known.names)
+    if isinstance(parsed, CatalogReference):
+        own = {one.name: one.distro for one in known.own}
+        return OperatingSystem(distro=own.get(parsed.distro, parsed.distro), version=parsed.release)
+    if isinstance(parsed, LocalReference):
+        from armvm.provision.image.recipe import read
+
+        if recipe := read(parsed.name):
+            return recipe.system
+        distro, _, version = parsed.name.partition("-")
+        return OperatingSystem(distro=distro, version=version)
+    return None
+
+
+def words_for(source: ImageSource) -> str:
+    """Return what vouches for an image, in words."""
+    return words(source.verified.value, source.signer)
+
+
+def cached() -> list[dict[str, Any]]:
+    """Return what is in the image cache, the newest first, as plain values."""
+    return [
+        {
+            "reference": entry.reference,
+            "serial": entry.serial,
+            "system": str(entry.system) if entry.system else None,
+            "digest": entry.digest,
+            "size": entry.size,
+            "verified": entry.verified.value,
+            "signer": entry.signer,
+            "provenance": None if entry.problem else words(entry.verified.value, entry.signer),
+            "stored": entry.stored,
+            "used": entry.used,
+            "path": str(entry.path),
+            "problem": entry.problem,
+        }
+        for entry in Cache.default().entries()
+    ]
+
+
+def bases(connection: Connection, pool_name: str) -> dict[str, list[str]]:
+    """Return the digests of the bases in a pool, each with the overlays that stand on it."""
+    pool = pools.find_pool(connection, pool_name)
+    if pool is None:
+        return {}
+    return {
+        name.removeprefix("base-sha256-").removesuffix(".qcow2"): users
+        for name, users in base_image.users_of(pool).items()
+    }
+
+
+def remove(text: str, connection: Connection | None, pool_name: str) -> list[str]:
+    """Remove images by reference or digest: from the cache, and their unused bases from the pool.
+
+    Returns what was removed. Raises NotFound when nothing matches, Conflict when a machine
+    stands on the base.
+    """
+    cache = Cache.default()
+    entries = [entry for entry in cache.entries() if matches(entry, text)]
+    pool = pools.find_pool(connection, pool_name) if connection is not None else None
+    users = base_image.users_of(pool) if pool is not None else {}
+    wanted = {base_image.base_name(entry.digest) for entry in entries if entry.digest}
+    wanted |= {name for name in users if text.removeprefix("sha256:") in name and len(text) >= 12}
+    for name in wanted & set(users):
+        if users[name]:
+            raise Conflict(
+                f"{shown(text)} is in use by " + ", ".join(users[name]),
+                hint="delete these machines first",
+            )
+    if not entries and not wanted & set(users):
+        raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
+    for entry in entries:
+        cache.remove(entry)
+        if entry.digest:
+            remove_boot_files(entry.digest, cache=cache)
+    removed = [str(entry.path) for entry in entries]
+    for name in sorted(wanted & set(users)):
+        volume = volumes.find_volume(pool, name)
+        if volume is not None:
+            volumes.delete_volume(volume)
+            removed.append(name)
+    return removed

@@ -1,0 +1,140 @@
+"""What images there are: in the cache, with who stands on them, and in the catalogs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from armvm.base.errors import ArmvmError, NotFound
+from armvm.base.progress import Progress, Quiet
+from armvm.host.connection import Connection
+from armvm.images.cache.store import Cache
+from armvm.images.distros.catalog import Catalog, Offer
+from armvm.images.resolve import Settings
+from armvm.provision.image.catalogs import settings
+from armvm.provision.image.find import bases, cached
+from armvm.provision.image.local import usual_references
+from armvm.settings.names import shown
+
+
+def in_cache(
+    names: Sequence[str], connection: Connection | None, pool_name: str
+) -> list[dict[str, Any]]:
+    """Return what is cached of the catalogs *names* (all, where none is named), as plain values.
+
+    Newest first. ``used_by`` lists the machines and goldens that stand on the image's base in
+    the pool; it is None without a connection, since nothing is known then.
+    """
+    users = bases(connection, pool_name) if connection is not None else None
+    found = []
+    for one in cached():
+        if names and str(one["reference"]).partition(":")[0] not in names:
+            continue
+        found.append({**one, "used_by": used_by(str(one["digest"]), users)})
+    return found
+
+
+def used_by(digest: str, users: Mapping[str, list[str]] | None) -> list[str] | None:
+    """Return the machines whose overlays stand on the base of an image, by its digest.
+
+    *users* is what bases() returns; None where it is not known.
+    """
+    if users is None:
+        return None
+    overlays = users.get(digest.removeprefix("sha256:"), [])
+    return sorted(overlay.removesuffix(".qcow2") for overlay in overlays)
+
+
+def on_offer(
+    names: Sequence[str],
+    progress: Progress,
+    *,
+    every: bool = False,
+    wanted: Settings | None = None,
+    cache: Cache | None = None,
+) -> list[dict[str, Any]]:
+    """Return what the catalogs *names* (all, where none is named) offer, as plain values.
+
+    The newest image of each release, or *every* serial and variant. The catalogs are asked at
+    the same time; one that does not answer is told in a line. Raises NotFound for a name that is
+    no catalog's, and the first error when none has answered.
+    """
+    catalogs = (wanted or settings()).catalogs()
+    for name in names:
+        if name not in catalogs:
+            raise NotFound(
+                f"there is no catalog {shown(name)}", hint="catalogs: " + ", ".join(catalogs)
+            )
+    asked = {name: one for name, one in catalogs.items() if not names or name in names}
+    with progress.task("asking " + ", ".join(asked)):
+        answers = _ask(asked, wanted or settings(), every)
+    errors = [(name, answer) for name, answer in answers.items() if isinstance(answer, Exception)]
+    for name, answer in answers.items():
+        if not answer:
+            progress.warn(f"{name}: the catalog lists no images")
+    none = bool(errors) and len(errors) == len(answers)
+    for name, error in errors[1:] if none else errors:
+        progress.warn(f"{name}: {getattr(error, 'message', error)}")
+    if none:
+        raise errors[0][1]
+    here = _cached_images(cache or Cache.default())
+    return [
+        {"catalog": name, **asdict(offer), "cached": _mark(name, offer) in here}
+        for name, answer in answers.items()
+        if not isinstance(answer, Exception)
+        for offer in answer
+    ]
+
+
+def _ask(
+    catalogs: dict[str, Catalog], wanted: Settings, every: bool
+) -> dict[str, list[Offer] | Exception]:
+    """Ask all catalogs at the same time; return each one's offers, or its error."""
+    answers: dict[str, list[Offer] | Exception] = {}
+
+    def ask(name: str, catalog: Catalog) -> None:
+        try:
+            answers[name] = catalog.releases(wanted.asking(Quiet()), every=every)
+        except Exception as error:  # raised again, or told, by the one who waits
+            answers[name] = error
+
+    # Daemons: after Ctrl-C nobody waits for a server that does not answer.
+    threads = [
+        threading.Thread(target=ask, args=item, daemon=True, name=item[0])
+        for item in catalogs.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer in answers.values():
+        if isinstance(answer, Exception) and not isinstance(answer, ArmvmError):
+            raise answer
+    return {name: answers[name] for name in catalogs}
+
+
+def _mark(name: str, offer: Offer) -> tuple[str, str, str | None, str | None]:
+    return name, offer.version, offer.serial, offer.variant
+
+
+def _cached_images(cache: Cache) -> set[tuple[str, str, str | None, str | None]]:
+    """Return catalog, version, serial and variant of what is in the cache."""
+    found = set()
+    for entry in cache.entries():
+        name, _, rest = entry.reference.partition(":")
+        variant = rest.partition("@")[2] or None
+        if entry.system is not None and not entry.problem:
+            found.add((name, entry.system.version, entry.serial, variant))
+    return found
+
+
+def known_references() -> list[str]:
+    """Return references worth completing: the catalogs' usual ones, and what is cached.
+
+    Asks no server.
+    """
+    usual = [text for one in settings().catalogs().values() for text in one.usual()]
+    here = [str(one["reference"]) for one in cached() if one["reference"]]
+    return [*dict.fromkeys([*usual, *usual_references(), *here])]

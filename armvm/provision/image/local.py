@@ -1,0 +1,195 @@
+"""Images built here: the cache keeps one for each recipe, or under a name of the user's."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from armvm.base.errors import ConfigError, Conflict, UsageError
+from armvm.base.progress import Progress
+from armvm.images.cache.entry import Entry
+from armvm.images.cache.importing import export_file
+from armvm.images.cache.named import keep_only
+from armvm.images.cache.store import Cache
+from armvm.images.model import ImageSource
+from armvm.images.obtain import LOCAL
+from armvm.images.reference import parse
+from armvm.provision.image import recipe as recipes
+from armvm.provision.image.build import build_image
+from armvm.provision.image.recipe import Recipe
+from armvm.provision.image.recipe_input import check_mirror
+from armvm.provision.image.workspace import check_output
+from armvm.settings.names import shown
+from armvm.usermode.rootfs.distros import Kernel
+
+#: How the variable begins that names another package archive to build from; the distribution
+#: follows. (ARMVM_MIRROR_DEBIAN names one of images.)
+MIRROR_VARIABLE = "ARMVM_ARCHIVE_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build gave: the file, its reference (None for one outside the cache), the recipe.
+
+    ``seconds`` is how long it took; 0 when it was there already.
+    """
+
+    path: Path
+    reference: str | None
+    recipe: Recipe
+    seconds: float
+
+
+def usual_references() -> list[str]:
+    """Return the references of the recipes with nothing of one's own."""
+    return [f"{LOCAL}{name}" for name in recipes.PLAIN]
+
+
+def kernels() -> list[str]:
+    """Return the kernels that an image can have."""
+    return [one.value for one in Kernel]
+
+
+def is_recipe(name: str) -> bool:
+    """Tell whether ``local:NAME`` is built from a recipe, and can be nothing else."""
+    return recipes.is_reserved(name)
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of ``debian-12``, … Raises NotFound for a name without one.
+
+    It builds from the archive that ARMVM_ARCHIVE_DEBIAN (or _UBUNTU) names, else from the usual
+    one.
+    """
+    return with_archive(recipes.named(name))
+
+
+def recipe_digest(source: ImageSource) -> str | None:
+    """Return the digest of the recipe that a local image must have been built by.
+
+    None for images from elsewhere. Raises NotFound for a local name without a recipe.
+    """
+    if not source.location.startswith(LOCAL):
+        return None
+    return recipe(source.location.removeprefix(LOCAL)).digest
+
+
+def builder(cache: Cache, progress: Progress) -> Callable[[str], Path]:
+    """Return what builds a local image by name into *cache*; obtain() calls it."""
+
+    def build(name: str) -> Path:
+        return _build_into(cache, name, recipe(name), progress).path
+
+    return build
+
+
+def build_local(
+    wanted: Recipe,
+    *,
+    name: str | None = None,
+    output: Path | None = None,
+    keyring: Path | None = None,
+    force: bool,
+    progress: Progress,
+    cache: Cache | None = None,
+) -> Built:
+    """Build an image into the cache, or into the file *output*.
+
+    In the cache it gets the recipe's own name, or *name*, which is the image's until another is
+    built or imported under it with *force*. What is cached already is not built again, unless
+    *force* says so, which overwrites *output* too. *keyring* must vouch for the package archive.
+    Raises ConfigError, UsageError for a recipe that needs a *name*, Conflict for a name or a file
+    that is taken, and what build_image() does.
+    """
+    start, cache = time.monotonic(), cache or Cache.default()
+    wanted = with_archive(wanted)
+    if keyring is not None:
+        if not wanted.making.own_keyring:
+            raise ConfigError(
+                f"--keyring is not for {wanted.making.title}",
+                hint=f"apt-get install {wanted.making.keyring_package} brings its keys",
+            )
+        keyring = keyring.expanduser().absolute()
+    if output is not None:
+        if name is not None:
+            raise UsageError(
+                "--as names an image in the cache, --output a file", hint="leave one of them out"
+            )
+        output = output.expanduser().absolute()
+        check_output(output, force=force)
+        kept = cache.find_local(wanted.name, wanted.digest) if wanted.name and not force else None
+        if kept is not None:
+            export_file(kept, output)
+            return Built(path=output, reference=None, recipe=wanted, seconds=0.0)
+        build_image(wanted, output, progress=progress, keyring=keyring)
+        return Built(path=output, reference=None, recipe=wanted, seconds=time.monotonic() - start)
+    chosen = _chosen_name(wanted, name)
+    reference = f"{LOCAL}{chosen}"
+    wait = f"another armvm is building {reference}: waiting for it"
+    with cache.lock(reference, on_wait=lambda: progress.say(wait)):
+        entry = None if force else _cached(cache, chosen, wanted)
+        if entry is not None:
+            return Built(path=entry.path, reference=reference, recipe=wanted, seconds=0.0)
+        path = _build_into(cache, chosen, wanted, progress, keyring).path
+    seconds = time.monotonic() - start
+    return Built(path=path, reference=reference, recipe=wanted, seconds=seconds)
+
+
+def with_archive(wanted: Recipe) -> Recipe:
+    """Return the recipe with the archive that the environment names, where it has none."""
+    variable = f"{MIRROR_VARIABLE}{wanted.distro.upper()}"
+    mirror = wanted.mirror or os.environ.get(variable) or None
+    return replace(wanted, mirror=None if mirror is None else check_mirror(mirror))
+
+
+def _chosen_name(wanted: Recipe, name: str | None) -> str:
+    """Return what the image is called in the cache, *name* or the recipe's own."""
+    if name is None:
+        if wanted.name is None:
+            raise UsageError(
+                "no name can be made of these packages: name the image with --as",
+                hint="armvm image build … --as tools   (it is local:tools then)",
+            )
+        return wanted.name
+    return own_name(name, wanted.name)
+
+
+def own_name(name: str, recipe: str | None = None) -> str:
+    """Return *name* (also with ``local:``) if an image of one's own can be called that.
+
+    A name of a recipe's is no other image's than that *recipe*'s. Raises ConfigError, Conflict.
+    """
+    name = name.removeprefix(LOCAL)
+    parse(f"{LOCAL}{name}")
+    if is_recipe(name) and name != recipe:
+        raise Conflict(
+            f"{LOCAL}{name} is the name of another recipe", hint="call this image otherwise"
+        )
+    return name
+
+
+def _cached(cache: Cache, name: str, wanted: Recipe) -> Entry | None:
+    """Return the image of that name and recipe; raises Conflict for another one of the name."""
+    entry = cache.find_local(name, wanted.digest)
+    if entry is None and not is_recipe(name) and any(e.name == name for e in cache.entries()):
+        raise Conflict(
+            f"{shown(LOCAL + name)} is another image: of another recipe, of another version of "
+            "armvm, or imported",
+            hint="--force builds this one in its place; machines made from it keep their base",
+        )
+    return entry
+
+
+def _build_into(
+    cache: Cache, name: str, wanted: Recipe, progress: Progress, keyring: Path | None = None
+) -> Entry:
+    """Build into the cache; the caller holds its lock for this image."""
+    with cache.partial(f"{LOCAL}{name}") as partial:
+        build_image(wanted, partial, progress=progress, private=True, keyring=keyring)
+        entry = cache.store_local(partial, name=name, recipe=wanted.digest, system=wanted.system)
+    if not is_recipe(name):
+        keep_only(cache, entry)
+    return entry

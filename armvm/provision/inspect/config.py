@@ -1,0 +1,167 @@
+"""The configuration as a whole: every value with where it comes from, and a check of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from armvm.base.errors import NotFound
+from armvm.host import connection
+from armvm.host.storage import pools
+from armvm.images.trust import keyring
+from armvm.provision.image.local import MIRROR_VARIABLE
+from armvm.settings import verify, warm
+from armvm.settings.catalogs import DISTROS, image_config, mirror_variable
+from armvm.settings.config_file import ConfigFile, file_layer, read_config
+from armvm.settings.layers import KEYS, environment_layer, resolve
+from armvm.settings.names import shown
+from armvm.settings.presets import preset_layer
+from armvm.settings.urls import without_login
+
+BUILT_IN = "built-in"
+PRESET_VARIABLE, POOL_VARIABLE = "ARMVM_PRESET", "ARMVM_POOL"
+
+#: What a value of None means, for people.
+MEANING: Mapping[str, str] = {
+    "user": "the distribution's own: ubuntu, debian, …",
+    "network": "armvm; in qemu:///session: user",
+    "cpu": "cortex-a57; with KVM: host-passthrough",
+    "verify": "the strongest that the image's source offers",
+    "archive.debian": "mmdebstrap's own choice",
+}
+
+_EXAMPLES = {"user": "alice", "network": "default", "cpu": "cortex-a72"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A setting in force. ``origin`` is a variable, FILE:LINE, ``preset NAME`` or ``built-in``."""
+
+    key: str
+    value: Any
+    origin: str
+    file: str | None = None
+    line: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return dict(vars(self))
+
+
+def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None) -> list[Value]:
+    """Return every setting that is in force without flags, in a fixed order.
+
+    *preset* is one that a flag asks for. Raises ConfigError, NotFound, PermissionDenied: what
+    a command that uses the settings would raise.
+    """
+    files = [file for path in paths if (file := read_config(path)) is not None]
+    return [
+        *_host(environ, preset),
+        *_machine(environ, paths, files, preset or environ.get(PRESET_VARIABLE) or "default"),
+        *_images(environ, paths, files),
+    ]
+
+
+def check(path: Path) -> None:
+    """Raise the ConfigError that some command would raise for a configuration file.
+
+    Every value is looked at, also one that another place overrides.
+    """
+    if read_config(path) is None:
+        raise NotFound(f"there is no file {shown(str(path))}")
+    resolve([file_layer(path)])
+    warm.policy({}, [path])
+    verify.policy(None, {}, [path])
+    keyring.KeyStore.default({}, [path])
+    image_config({}, [path])
+
+
+def example() -> str:
+    """Return a configuration file with every setting in it, commented out."""
+    lines = ["# armvm's settings. 'armvm config show' prints what is in force, and from where.", ""]
+    lines += ['# warm = "use"          # auto, use or never: when goldens are made and used']
+    lines += ['# verify = "signature"  # or digest, none: what must vouch for an image', ""]
+    lines += ["[machine]"]
+    for key, (_, built_in) in KEYS.items():
+        lines.append(f"# {key} = {_toml(key, built_in)}")
+    lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
+    return "\n".join(lines)
+
+
+def _toml(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if key == "disk":
+        return f'"{value >> 30}G"'
+    if value is None:
+        return f'"{_EXAMPLES[key]}"  # without it: {MEANING[key]}'
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _host(environ: Mapping[str, str], preset: str | None) -> Iterator[Value]:
+    uri, why = connection.effective_uri(environ)
+    by_variable = why.isupper()
+    yield Value(key="connect", value=uri, origin=why if by_variable else f"{BUILT_IN}: {why}")
+    yield _variable("pool", POOL_VARIABLE, environ, pools.DEFAULT_POOL)
+    if preset:
+        yield Value(key="preset", value=preset, origin="the command line")
+    else:
+        yield _variable("preset", PRESET_VARIABLE, environ, "default")
+
+
+def _machine(
+    environ: Mapping[str, str], paths: Sequence[Path], files: Sequence[ConfigFile], preset: str
+) -> Iterator[Value]:
+    layers = [file_layer(path) for path in paths]
+    settings = resolve([environment_layer(environ), *layers, preset_layer(preset)])
+    for key, setting in settings.items():
+        yield _placed(key, setting.value, setting.origin, files, ("machine", key))
+
+
+def _images(
+    environ: Mapping[str, str], paths: Sequence[Path], files: Sequence[ConfigFile]
+) -> Iterator[Value]:
+    config = image_config(environ, paths)
+    vouch = verify.policy(None, environ, paths)
+    yield _from("warm", warm.policy(environ, paths).value, warm.VARIABLE, environ, files)
+    yield _from("verify", vouch and vouch.value, verify.VARIABLE, environ, files)
+    servers = [without_login(one) for one in keyring.KeyStore.default(environ, paths).servers]
+    yield _from(keyring.SETTING, servers, keyring.VARIABLE, environ, files)
+    yield _variable("archive.debian", MIRROR_VARIABLE, environ, None)
+    for distro in DISTROS:
+        if distro in config.mirrors:
+            key, variable = f"mirrors.{distro}", mirror_variable(distro)
+            yield _from(key, without_login(config.mirrors[distro]), variable, environ, files)
+    for own in config.own:
+        yield _from(f"images.{own.name}", without_login(own.url), "", environ, files)
+
+
+def _variable(key: str, variable: str, environ: Mapping[str, str], built_in: Any) -> Value:
+    if environ.get(variable):
+        return Value(key=key, value=environ[variable], origin=variable)
+    return Value(key=key, value=built_in, origin=BUILT_IN)
+
+
+def _from(
+    key: str, value: Any, variable: str, environ: Mapping[str, str], files: Sequence[ConfigFile]
+) -> Value:
+    """Return a value with its origin: the variable, the first file that has the key, or none."""
+    if environ.get(variable):
+        return Value(key=key, value=value, origin=variable)
+    keys = tuple(key.split("."))
+    for file in files:
+        if file.has(*keys):
+            return _placed(key, value, file.place(*keys), [file], keys)
+    return Value(key=key, value=value, origin=BUILT_IN)
+
+
+def _placed(
+    key: str, value: Any, origin: str, files: Sequence[ConfigFile], keys: tuple[str, ...]
+) -> Value:
+    for file in files:
+        if origin == file.place(*keys):
+            line = file.line(*keys)
+            return Value(key=key, value=value, origin=origin, file=str(file.path), line=line)
+    return Value(key=key, value=value, origin=origin)

@@ -1,0 +1,255 @@
+"""Checking a host: each requirement, found or not, and the command that mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base import programs
+from armvm.base.errors import ArmvmError, HostError
+from armvm.host import confinement, facts, systemd_units
+from armvm.host import connection as connecting
+from armvm.host.domain import shared_directories
+from armvm.host.facts import HostFacts
+from armvm.host.network import networks, own_network
+from armvm.host.storage import pools
+from armvm.provision.access.jump import host_of, jump_of, other_way, trouble
+from armvm.provision.connect import pool_name
+from armvm.provision.inspect.config import POOL_VARIABLE
+from armvm.usermode.binfmt import aarch64
+
+#: Where a daemon looks that was started by the system, not by a user's shell.
+_SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
+
+#: What only `armvm image build` needs.
+_BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One requirement. ``needed`` ones must be met; others are for one purpose only.
+
+    ``found`` says what there is, ``fix`` is the command that mends it.
+    """
+
+    name: str
+    ok: bool
+    needed: bool
+    found: str
+    fix: str | None = None
+
+
+def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
+    """Run all checks; a check that fails is a result, not an error.
+
+    *pool* is the storage pool that machines will be in. Raises ConfigError for an invalid name.
+    """
+    name = pool_name(pool)
+    wanted = uri or connecting.default_uri(os.environ)[0]
+    checks = list(_way(wanted))
+    try:
+        if not all(check.ok for check in checks):
+            # Asked, libvirt would wait for a minute.
+            raise HostError("not asked: ssh comes first", hint="'armvm doctor' again after that")
+        connection = connecting.connect(uri)
+    except ArmvmError as error:
+        checks.append(_failed("libvirt", error, systemd_units.start_command()))
+    else:
+        answered = connecting.uri_of(connection)
+        checks.append(Check(name="libvirt", ok=True, needed=True, found=f"answers at {answered}"))
+        checks += _host_checks(connection, name)
+        checks += _unseen(answered)
+    checks.append(_program("ssh", needed=True, purpose="armvm ssh"))
+    checks.append(_program("gpgv", needed=False, purpose="signatures of images"))
+    checks.append(_program("qemu-img", needed=False, purpose="raw images"))
+    checks += [_program(name, needed=False, purpose="image build") for name in _BUILD_PROGRAMS]
+    checks.append(_handler())
+    return checks
+
+
+def _way(uri: str) -> Iterator[Check]:
+    """Yield whether ssh leads to a remote host, by which libvirt and its machines are reached."""
+    jump = jump_of(uri)
+    if jump is None:
+        return
+    wrong = trouble(jump)
+    yield Check(
+        name="way",
+        ok=wrong is None,
+        needed=True,
+        found=f"ssh to {jump.host}" if wrong is None else f"no ssh to {jump.host}: {wrong}",
+        fix=None if wrong is None else f"this has to work: {shlex.join(jump.command('-v'))}",
+    )
+
+
+def _unseen(uri: str) -> Iterator[Check]:
+    """Yield what cannot be told of another host, and what cannot be done there."""
+    host = host_of(uri)
+    if host is not None:
+        yield Check(
+            name="other host",
+            ok=True,
+            needed=False,
+            found=f"programs and files of {host} are not looked at: 'armvm doctor' there does; "
+            "what follows is of this host",
+        )
+    advice = other_way(uri)
+    if advice is not None:
+        yield Check(name="way", ok=False, needed=False, found="to libvirt alone", fix=advice)
+
+
+def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
+    try:
+        host = facts.observe(connection)
+    except ArmvmError as error:
+        return [_failed("emulator", error, _install("qemu-system-arm", "qemu-system-aarch64-core"))]
+    accelerator = f"{host.accelerator.name}, CPU {host.accelerator.default_cpu}"
+    return [
+        Check(name="emulator", ok=True, needed=True, found=f"{host.emulator} ({accelerator})"),
+        Check(
+            name="firmware",
+            ok=host.efi,
+            needed=True,
+            found="UEFI for ARM64" if host.efi else "no UEFI for ARM64",
+            fix=None if host.efi else _install("qemu-efi-aarch64", "edk2-aarch64"),
+        ),
+        _network(connection, host),
+        *_storage(connection, host, pool),
+        _virtiofs(connection),
+    ]
+
+
+def _network(connection: connecting.Connection, host: HostFacts) -> Check:
+    if host.session:
+        return Check(name="network", ok=True, needed=True, found="user networking")
+    names = networks.network_names(connection)
+    known = "it runs when needed" if own_network.OWN_NETWORK in names else "made when needed"
+    # libvirt starts it for every network that gives addresses away.
+    dnsmasq = not host.local or shutil.which("dnsmasq", path=_SYSTEM_PATH) is not None
+    return Check(
+        name="network",
+        ok=dnsmasq,
+        needed=True,
+        found=f"armvm, NAT ({known})" if dnsmasq else "no dnsmasq (--network user needs none)",
+        fix=None if dnsmasq else _install("dnsmasq-base", "dnsmasq"),
+    )
+
+
+def _storage(connection: connecting.Connection, host: HostFacts, name: str) -> list[Check]:
+    try:
+        pool = pools.find_pool(connection, name)
+        if pool is None and name != pools.DEFAULT_POOL:
+            pools.ensure_pool(connection, name, host)  # raises NotFound, with a hint
+        path = pools.pool_path(pool) if pool else pools.default_pool_path(host)
+    except ArmvmError as error:
+        return [
+            _failed("storage", error, shlex.join(["virsh", "-c", host.uri, "pool-start", name]))
+        ]
+    found = path if pool else f"{path} (made when needed)"
+    storage = Check(name="storage", ok=True, needed=True, found=found)
+    return [storage, *shared_memory(path, host)]
+
+
+def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Check]:
+    """Check whether QEMU may open the memory that clones share in a pool; [] where it is free to.
+
+    *root* is where the host's files are.
+    """
+    if not host.local or not host.security & {confinement.APPARMOR, confinement.SELINUX}:
+        return []
+    obstacle = confinement.obstacle(path, host, root)
+    return [
+        Check(
+            name="shared memory",
+            ok=obstacle is None,
+            needed=False,
+            found="goldens share their memory with their clones"
+            if obstacle is None
+            else f"{obstacle[0]}: goldens become save images, whose clones start slowly",
+            fix=None if obstacle is None else obstacle[1],
+        )
+    ]
+
+
+def denied_memory(
+    connect: Callable[[str], connecting.Connection] = connecting.connect,
+    environ: Mapping[str, str] = os.environ,
+    root: Path = Path("/"),
+) -> list[str]:
+    """Return the directories in which AppArmor denies QEMU the memory that clones share.
+
+    For scripts/setup: in armvm's own pool, which need not exist yet, and in the one that the
+    environment names.
+    """
+    if not confinement.apparmor_confines(root):
+        return []
+    directories = {pools.DEFAULT_POOL: pools.SYSTEM_POOL_PATH}
+    for name in (pools.DEFAULT_POOL, pool_name(environ.get(POOL_VARIABLE))):
+        with contextlib.suppress(ArmvmError):
+            pool = pools.find_pool(connect(connecting.SYSTEM), name)
+            if pool is not None:
+                directories[name] = pools.pool_path(pool)
+    return [one for one in directories.values() if not confinement.is_allowed(one, root)]
+
+
+def _virtiofs(connection: connecting.Connection) -> Check:
+    try:
+        found = shared_directories.check(connection)
+    except ArmvmError as error:
+        return _failed("virtiofs", error, "armvm cp -r copies", needed=False)
+    return Check(name="virtiofs", ok=True, needed=False, found=found)
+
+
+def _program(name: str, *, needed: bool, purpose: str) -> Check:
+    try:
+        found = programs.find(name)
+    except ArmvmError as error:
+        return Check(
+            name=name, ok=False, needed=needed, found=f"missing, for {purpose}", fix=error.hint
+        )
+    return Check(name=name, ok=True, needed=needed, found=found)
+
+
+def _handler() -> Check:
+    """Whether this host's kernel runs ARM64 programs; only image builds need it."""
+    if aarch64.is_native():
+        return Check(name="binfmt handler", ok=True, needed=False, found="not needed on ARM64")
+    handler = aarch64.aarch64_handler()
+    if handler is None:
+        return Check(
+            name="binfmt handler",
+            ok=False,
+            needed=False,
+            found="no handler for ARM64 programs, for image build",
+            fix=f"sudo armvm binfmt register {aarch64.AARCH64.name}",
+        )
+    found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags or 'none'})"
+    sound = handler.enabled and handler.fixed
+    if not sound:
+        found += "; it is disabled" if handler.fixed else "; without F it works in no other root"
+    return Check(
+        name="binfmt handler",
+        ok=sound,
+        needed=False,
+        found=found,
+        fix=None if sound else f"sudo armvm binfmt register {aarch64.AARCH64.name} --replace",
+    )
+
+
+def _failed(name: str, error: ArmvmError, fix: str, *, needed: bool = True) -> Check:
+    return Check(
+        name=name,
+        ok=False,
+        needed=needed,
+        found=error.message if error.detail is None else f"{error.message}: {error.detail}",
+        fix=error.hint or fix,
+    )
+
+
+def _install(apt: str, dnf: str) -> str:
+    return f"dnf install {dnf}" if shutil.which("dnf") else f"apt-get install {apt}"

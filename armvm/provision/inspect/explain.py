@@ -1,0 +1,179 @@
+"""Explaining what armvm writes, and why: in general, or with the values of one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from armvm.base.errors import NotFound
+from armvm.guest.cloudinit.explained import keys
+from armvm.guest.cloudinit.seed import read_seed
+from armvm.host.connection import Connection, Domain
+from armvm.host.domain import explained_xml
+from armvm.host.domain.instance import Instance
+from armvm.host.facts import Accelerator
+from armvm.host.storage import pools, transfer, volumes
+from armvm.provision.access.ssh import endpoint
+from armvm.provision.inspect.pages import Page, Section, read_page
+from armvm.provision.manage.machines import portable_xml
+
+NOT_OURS = "Not armvm's: by libvirt when the machine was defined, or by another tool."
+THEIRS = "Not armvm's: from your own user-data."
+SCRIPT = "Your own user-data, passed on as it is; armvm's own follows it, or is in vendor-data."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Something explained. ``line`` is what a machine has there, None in a general page.
+
+    ``depth`` is how far within others it is, ``items`` are its attributes.
+    """
+
+    heading: str
+    line: str | None
+    depth: int
+    times: int
+    text: list[str]
+    items: dict[str, str]
+    source: dict[str, str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A page: of one machine, with values, or in general."""
+
+    topic: str
+    machine: str | None
+    title: str
+    text: list[str]
+    values: dict[str, Any]
+    parts: list[Part]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def explain(topic: str) -> Explanation:
+    """Return a topic's page as it is. Raises NotFound."""
+    page = read_page(topic)
+    return _told(page, None, {}, [_part(section) for section in page.sections])
+
+
+def explain_machine(
+    topic: str, connection: Connection, domain: Domain, instance: Instance
+) -> Explanation:
+    """Return a topic's page for one machine: with its values, and what goes for it alone.
+
+    Raises NotFound for the topic, or where the machine's seed is gone.
+    """
+    page = read_page(topic)
+    if topic == "xml":
+        text = portable_xml(connection, instance.name)
+        return _told(page, instance, {}, list(xml_parts(page, text)))
+    if topic == "seed":
+        files = _seed(connection, instance)
+        return _told(page, instance, {}, list(seed_parts(page, files)))
+    values = _values(topic, connection, domain, instance)
+    kinds = _kinds(values, instance)
+    parts = [_part(one) for one in page.sections if one.when is None or one.when in kinds]
+    return _told(page, instance, values, parts)
+
+
+def xml_parts(page: Page, text: str) -> Iterator[Part]:
+    """Yield a domain XML line by line, explained."""
+    sections = {section.heading: section for section in page.sections}
+    for line in explained_xml.lines(text, list(sections)):
+        section = sections[line.path] if line.path is not None else None
+        yield _part(section, line.text, line.depth, line.times, line.names, NOT_OURS)
+
+
+def seed_parts(page: Page, files: dict[str, bytes]) -> Iterator[Part]:
+    """Yield a seed's documents key by key, explained; each document begins with its name."""
+    sections = {section.heading: section for section in page.sections}
+    file = None
+    for key in keys(files):
+        if key.file != file:
+            file = key.file
+            yield _part(None, f"{file}:", 0, 1, (), "")
+        document = "user-data" if key.file == "vendor-data" else key.file
+        section = sections.get(f"{document}: {key.path}")
+        otherwise = THEIRS if key.path else SCRIPT
+        yield _part(section, key.line, key.depth + 1, 1, (), otherwise)
+
+
+def _part(
+    section: Section | None,
+    line: str | None = None,
+    depth: int = 0,
+    times: int = 1,
+    names: Sequence[str] | None = None,
+    otherwise: str = "",
+) -> Part:
+    """Return a section as a part; *names* are the attributes to tell of, all for None."""
+    if section is None:
+        text = [otherwise] if otherwise else []
+        return Part(
+            heading="", line=line, depth=depth, times=times, text=text, items={}, source=None
+        )
+    items = {name: words for name, words in section.items.items() if names is None or name in names}
+    return Part(
+        heading=section.heading,
+        line=line,
+        depth=depth,
+        times=times,
+        text=list(section.paragraphs),
+        items=items,
+        source=asdict(section.source) if section.source else None,
+    )
+
+
+def _told(
+    page: Page, instance: Instance | None, values: dict[str, Any], parts: list[Part]
+) -> Explanation:
+    return Explanation(
+        topic=page.topic,
+        machine=instance.name if instance else None,
+        title=page.title,
+        text=list(page.paragraphs),
+        values=values,
+        parts=parts,
+    )
+
+
+def _seed(connection: Connection, instance: Instance) -> dict[str, bytes]:
+    pool = pools.find_pool(connection, instance.record.pool)
+    name = PurePosixPath(instance.seed or "").name
+    volume = volumes.find_volume(pool, name) if pool is not None and name else None
+    if volume is None:
+        raise NotFound(
+            f"the seed of {instance.name} is gone", hint="armvm explain seed   tells of any seed"
+        )
+    return dict(read_seed(transfer.read(connection, volume)))
+
+
+def _values(
+    topic: str, connection: Connection, domain: Domain, instance: Instance
+) -> dict[str, Any]:
+    if topic == "firmware":
+        return explained_xml.boot_facts(domain)
+    if topic == "cpu":
+        accelerator = Accelerator(instance.accelerator).name.lower()
+        return {"accelerator": accelerator, **explained_xml.cpu_facts(domain)}
+    where = endpoint(domain, instance) if instance.running else None
+    return {
+        "mac": instance.mac,
+        **explained_xml.network_facts(connection, domain, instance.network),
+        "ssh": None if where is None else str(where),
+    }
+
+
+def _kinds(values: dict[str, Any], instance: Instance) -> set[str]:
+    """Return the words for ``when:`` that hold for a machine."""
+    return {
+        "kernel" if values.get("kernel") else "efi",
+        Accelerator(instance.accelerator).name.lower(),
+        "user" if instance.network is None else "network",
+    }

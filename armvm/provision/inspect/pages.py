@@ -1,0 +1,107 @@
+"""The pages of `armvm explain`: ``docs/explain/*.md``, which are also the site's.
+
+A page is Markdown: an introduction, then sections. A section's heading says what it explains; then
+come its text, a list of what is explained within it (``- `@name`: words``), and a line
+``Source: [title](address)``. A comment ``<!-- when: WORD -->`` keeps it for machines of one kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from armvm.base.errors import NotFound
+from armvm.base.paths import resources
+from armvm.settings.names import shown
+
+_ITEM = re.compile(r"- `@([^`]+)`: ")
+_WHEN = re.compile(r"<!-- when: (\S+) -->")
+_SOURCE = re.compile(r"Source: \[([^\]]+)\]\(([^)]+)\)")
+_LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where something is documented by those whose it is."""
+
+    title: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What a page says of one thing. ``items`` are its attributes, each explained."""
+
+    heading: str
+    paragraphs: tuple[str, ...]
+    items: Mapping[str, str] = field(default_factory=dict)
+    source: Source | None = None
+    when: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A topic's page."""
+
+    topic: str
+    title: str
+    paragraphs: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+def topics() -> list[str]:
+    """Return the topics that there are pages of, sorted."""
+    return sorted(path.stem for path in resources("docs/explain").glob("*.md"))
+
+
+def read_page(topic: str) -> Page:
+    """Return a topic's page. Raises NotFound."""
+    if topic not in topics():
+        raise NotFound(
+            f"there is nothing to explain about {shown(topic)}",
+            hint="topics: " + ", ".join(topics()),
+        )
+    text = (resources("docs/explain") / f"{topic}.md").read_text(encoding="utf-8")
+    head, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
+    title, *paragraphs = _paragraphs(head)
+    return Page(
+        topic=topic,
+        title=title.removeprefix("# "),
+        paragraphs=tuple(paragraphs),
+        sections=tuple(_section(part) for part in rest),
+    )
+
+
+def _section(text: str) -> Section:
+    heading, _, body = text.partition("\n")
+    paragraphs: list[str] = []
+    items: dict[str, str] = {}
+    source = when = None
+    for paragraph in _paragraphs(body):
+        if found := _WHEN.fullmatch(paragraph):
+            when = found[1]
+        elif found := _SOURCE.fullmatch(paragraph):
+            source = Source(title=found[1], address=_address(found[2]))
+        elif _ITEM.match(paragraph):
+            words = _ITEM.split(paragraph)[1:]
+            items |= {name: one.strip() for name, one in zip(words[::2], words[1::2], strict=True)}
+        else:
+            paragraphs.append(_LINK.sub(lambda link: f"{link[1]} ({_address(link[2])})", paragraph))
+    return Section(
+        heading=heading.strip().strip("`"),
+        paragraphs=tuple(paragraphs),
+        items=items,
+        source=source,
+        when=when,
+    )
+
+
+def _address(link: str) -> str:
+    """Return where a link leads; those to other pages of the site are files of the source."""
+    return f"docs/{link.removeprefix('../')}" if link.startswith("../") else link
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Return a text's paragraphs, each in one line."""
+    return [" ".join(one.split()) for one in text.split("\n\n") if one.strip()]

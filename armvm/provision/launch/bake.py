@@ -1,0 +1,27 @@
+"""``armvm golden create``: boots a machine from an image and saves it as a golden."""
+
+from __future__ import annotations
+
+from armvm.base.progress import Progress
+from armvm.host.domain.golden_domain import Golden
+from armvm.provision.golden.bake import bake, golden_machine
+from armvm.provision.image import find as images
+from armvm.provision.launch.launch import with_image
+from armvm.provision.machine.create import Where, make_plan
+from armvm.settings.machine import Machine
+
+
+def create(
+    where: Where,
+    machine: Machine,
+    *,
+    timeout: float | None,
+    progress: Progress,
+    save_image: bool = False,
+) -> Golden:
+    """Boot *machine*, settle it, and save it as a golden. Raises what baking raises."""
+    wanted = golden_machine(machine)
+    source = images.locate(wanted.image, progress, where.verify)
+    plan = make_plan(where, wanted, source)
+    plan, image = with_image(where, plan, timeout=timeout, progress=progress)
+    return bake(where, plan, image, timeout=timeout, progress=progress, save_image=save_image)

@@ -1,0 +1,152 @@
+"""A host directory as a tar archive for a guest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from armvm.provision.launch.exclude import Exclude
+
+#: A file as it was seen: inode, size in bytes, time of change of its contents in nanoseconds.
+Stamp = tuple[int, int, int]
+#: What is no file, folder or link, by its type in stat(2) and by its letter in find(1).
+_KINDS = {stat.S_IFIFO: "p", stat.S_IFSOCK: "s", stat.S_IFBLK: "b", stat.S_IFCHR: "c"}
+SPECIAL = {"p": "a FIFO", "s": "a socket", "b": "a block device", "c": "a character device"}
+_BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What became of a directory's entries, by their paths in it.
+
+    ``stamps`` has the files and links that were packed, ``skipped`` why others were not;
+    ``excluded`` those that were not to be.
+    """
+
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    excluded: list[str] = field(default_factory=list)
+
+
+def stamp(status: os.stat_result) -> Stamp:
+    """Return a file's stamp."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def pack(directory: Path, out: IO[bytes], exclude: Exclude | None = None) -> Packed:
+    """Write *directory*'s files, folders and symbolic links to *out* as a tar archive.
+
+    Sockets, FIFOs and devices are left out, and so is who owns what. Of a file with holes, only
+    what is between them is written. Raises OSError for what cannot be read.
+    """
+    packed = Packed()
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for path, found in _walk(directory, "", exclude or Exclude(), packed):
+            special = _KINDS.get(stat.S_IFMT(found.st_mode))
+            if special:
+                packed.skipped[path] = SPECIAL[special]
+                continue
+            info = archive.gettarinfo(directory / path, f"./{path}")
+            if info is None:
+                continue
+            if info.islnk():  # a second name of a file: a file of its own there
+                info.type, info.linkname, info.size = tarfile.REGTYPE, "", found.st_size
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            info.mode &= 0o777
+            if info.isreg():
+                with (directory / path).open("rb") as file:
+                    _add_file(archive, info, file)
+            else:
+                archive.addfile(info)
+            if not info.isdir():
+                packed.stamps[path] = stamp(found)
+    return packed
+
+
+def _walk(
+    directory: Path, below: str, exclude: Exclude, packed: Packed
+) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(directory / below) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        path = posixpath.join(below, entry.name)
+        status = entry.stat(follow_symlinks=False)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if exclude.matches(path, directory=is_folder):
+            packed.excluded.append(path)
+            continue
+        yield path, status
+        if is_folder:
+            yield from _walk(directory, path, exclude, packed)
+
+
+def _add_file(archive: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes]) -> None:
+    """Add a file; one with holes in GNU's format 1.0 for sparse files, which tarfile reads only.
+
+    Source: GNU tar's manual, "Storing Sparse Files": the map of the pieces comes first, as
+    decimal numbers, a line each, filled up to a block.
+    """
+    pieces = list(_pieces(file.fileno(), info.size))
+    if sum(length for _, length in pieces) == info.size:
+        archive.addfile(info, file)
+        return
+    pieces.append((info.size, 0))  # where the last hole ends: so says GNU's tar too
+    numbers = [len(pieces), *(number for piece in pieces for number in piece)]
+    head = "".join(f"{number}\n" for number in numbers).encode()
+    head += b"\0" * (-len(head) % _BLOCK)
+    folder, name = posixpath.split(info.name)
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": info.name,
+        "GNU.sparse.realsize": str(info.size),
+    }
+    info.name = posixpath.join(folder, "GNUSparseFile.0", name)
+    info.size = len(head) + sum(length for _, length in pieces)
+    archive.addfile(info, _Pieces(head, file, pieces))  # type: ignore[arg-type]
+
+
+class _Pieces:
+    """A map and the pieces of a file that it names, as one thing to read."""
+
+    def __init__(self, head: bytes, file: IO[bytes], pieces: list[tuple[int, int]]) -> None:
+        self._rest, self._file, self._pieces = head, file, list(pieces)
+        self._left = 0
+
+    def read(self, size: int) -> bytes:
+        """Return *size* bytes; fewer at the end alone."""
+        while len(self._rest) < size and (self._left or self._pieces):
+            if not self._left:
+                at, self._left = self._pieces.pop(0)
+                self._file.seek(at)
+            data = self._file.read(min(self._left, size))
+            if not data:
+                break  # it has become shorter
+            self._left -= len(data)
+            self._rest += data
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
+
+def _pieces(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of what is between a file's holes; all of it where none are told."""
+    at = 0
+    while at < size:
+        try:
+            begin = os.lseek(descriptor, at, os.SEEK_DATA)
+            at = min(os.lseek(descriptor, begin, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # ENXIO: nothing but a hole up to the end
+                yield at, size - at
+            break
+        if begin < size:
+            yield begin, at - begin
+    os.lseek(descriptor, 0, os.SEEK_SET)

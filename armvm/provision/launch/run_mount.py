@@ -1,0 +1,249 @@
+"""Host directories in a throw-away machine: copied there before its command, and back after it.
+
+No file system is shared. Debian's cloud kernel, for one, has neither 9p nor virtiofs
+(``# CONFIG_NET_9P is not set``), and a clone has the devices of its golden. tar and ssh are in
+every guest.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from armvm.base import process
+from armvm.base.errors import CommandFailed, ConfigError, NotFound, StorageError
+from armvm.base.progress import Progress
+from armvm.host.domain.instance import Instance
+from armvm.provision.access.ssh import Endpoint, ssh_command
+from armvm.provision.launch.exclude import GIT, Exclude, read_exclude
+from armvm.provision.launch.pack import SPECIAL, Packed, Stamp, pack
+from armvm.provision.launch.unpack import WrittenBack, write_back
+from armvm.settings.names import shown
+from armvm.settings.user_path import given_path
+
+#: A guest's file as `find` tells of it: its type, and all that changes when it does.
+Listing = Mapping[str, tuple[str, str]]
+
+#: What the command made by sudo may be root's alone: read as root, where that can be had.
+_AS_ROOT = "r=; if sudo -n true 2>/dev/null; then r='sudo -n'; fi"
+#: Lists a directory: type, then time of change, size, inode and path, each entry ended by NUL. The
+#: type of a folder that cannot be read is D.
+_FIND = (
+    "$r find . -mindepth 1 "
+    r"\( -type d \( ! -readable -o ! -executable \) -printf 'D %C@:%s:%i %P\0' -prune \) "
+    r"-o -printf '%y %C@:%s:%i %P\0' || [ $? -eq 1 ]"  # 1: something was gone meanwhile
+)
+_TAKE = f"""set -e
+[ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || {{
+    sudo -n mkdir -p -- "$1"
+    sudo -n chown "$(id -u):$(id -g)" -- "$1"
+}}
+cd -- "$1"
+tar -x -p --no-same-owner --warning=no-timestamp -f -
+{_AS_ROOT}
+{_FIND}"""
+#: A directory that is gone holds nothing.
+_LIST = f"""[ -d "$1" ] || exit 0
+{_AS_ROOT}
+cd -- "$1" && {_FIND}"""
+#: tar's exit code 1: a file was changed while it was read, by what the command left behind.
+_GIVE = f"""{_AS_ROOT}
+cd -- "$1" || exit
+$r tar -c --format=posix --sparse --ignore-failed-read --no-recursion --hard-dereference \\
+    --null --verbatim-files-from -T - -f -
+code=$?
+[ $code -le 1 ] || exit $code"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A host directory, and where it lies in the guest: below the user's home, unless it has /."""
+
+    directory: Path
+    guest: str
+    read_only: bool = False
+    exclude: Exclude = field(default_factory=Exclude)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A directory that was copied into a guest: how its files looked, here and there."""
+
+    mount: Mount
+    here: Mapping[str, Stamp]
+    there: Listing
+
+
+def read_mount(text: str, exclude: Exclude | None = None) -> Mount:
+    """Read ``DIR[:GUESTDIR][:ro]``. Raises NotFound, ConfigError."""
+    words = text.split(":")
+    read_only = len(words) > 1 and words[-1] == "ro"
+    if read_only:
+        words.pop()
+    if len(words) > 2 or "\0" in text:
+        raise ConfigError(f"{shown(text)} is no mount", hint="write it like src:/srv/src or src:ro")
+    directory = given_path(words[0], "directory")
+    if not directory.is_dir():
+        raise NotFound(f"there is no directory {shown(words[0])}")
+    directory = directory.resolve()
+    guest = (words[1] if len(words) > 1 else directory.name).removeprefix("~/")
+    if not guest:
+        raise ConfigError(f"{shown(text)} does not say where it goes", hint="write it like /:host")
+    return Mount(
+        directory=directory,
+        guest=guest if guest.startswith("/") else f"./{guest}",
+        read_only=read_only,
+        exclude=exclude or Exclude(),
+    )
+
+
+def read_mounts(
+    texts: Sequence[str], patterns: Sequence[str] = (), *, git: bool = False
+) -> list[Mount]:
+    """Read all of a command line's mounts, of which *patterns* are excluded, and ``.git``.
+
+    With *git*, that is copied there too. Raises ConfigError where two share a place.
+    """
+    if patterns and not texts:
+        raise ConfigError("--exclude without a --mount excludes nothing")
+    exclude = read_exclude([*patterns, *([] if git else [GIT])])
+    mounts = [read_mount(text, exclude) for text in texts]
+    if len({mount.guest for mount in mounts}) < len(mounts):
+        raise ConfigError(
+            "two mounts have the same place in the guest", hint="name one: --mount DIR:GUESTDIR"
+        )
+    return mounts
+
+
+def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) -> Carried:
+    """Copy a directory into a guest; say what was not. Raises StorageError, CommandFailed."""
+    done: list[Packed] = []
+
+    def feed(out: IO[bytes]) -> None:
+        done.append(pack(mount.directory, out, mount.exclude))
+
+    with progress.task(f"copying {mount.directory} to {instance.name}"):
+        try:
+            listing = process.stream(_command(instance, where, _TAKE, mount), feed, _all)
+        except OSError as error:
+            raise StorageError(
+                f"{shown(error.filename or str(mount.directory))} cannot be read: {error.strerror}",
+                hint="--exclude PATTERN leaves it out",
+            ) from error
+    (packed,) = done
+    for path, kind in packed.skipped.items():
+        progress.warn(f"{shown(path)} was not copied: it is {kind}")
+    if GIT in packed.excluded and GIT in mount.exclude.patterns:
+        progress.say(f"{GIT} was not copied (--git copies it)")
+    return Carried(mount=mount, here=packed.stamps, there=read_listing(listing))
+
+
+def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progress) -> None:
+    """Write back what the guest has changed in a directory; say what could not be.
+
+    Nothing is removed here: what the guest removed stays. Raises CommandFailed, StorageError.
+    """
+    mount = carried.mount
+    if mount.read_only:
+        return
+    listing = process.stream(_command(instance, where, _LIST, mount), _nothing, _all)
+    now = read_listing(listing)
+    asked, left = changed(carried.there, now, mount.exclude)
+    report = _fetch_files(instance, where, carried, asked) if asked else WrittenBack()
+    report.refused.update(left)
+    _tell(report, mount, progress)
+    gone = sum(path not in now for path in carried.here)
+    if gone:
+        progress.say(f"{gone} files were removed in the machine; they stay in {mount.directory}")
+
+
+def _fetch_files(
+    instance: Instance, where: Endpoint, carried: Carried, asked: Sequence[str]
+) -> WrittenBack:
+    directory = carried.mount.directory
+
+    def feed(out: IO[bytes]) -> None:
+        out.write(b"".join(b"./" + path.encode(errors="surrogateescape") + b"\0" for path in asked))
+
+    def drain(archive: IO[bytes]) -> WrittenBack:
+        return write_back(
+            directory, archive, asked=set(asked), sent=carried.here, label=instance.name
+        )
+
+    try:
+        return process.stream(_command(instance, where, _GIVE, carried.mount), feed, drain)
+    except tarfile.TarError as error:
+        raise CommandFailed(
+            f"what {instance.name} sent back broke off", detail=str(error)
+        ) from error
+    except ValueError as error:  # tarfile's, of numbers in a header
+        raise CommandFailed(
+            f"{instance.name} sent an invalid archive back", detail=str(error)
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def _tell(report: WrittenBack, mount: Mount, progress: Progress) -> None:
+    if report.written:
+        progress.say(f"{len(report.written)} changed files written to {mount.directory}")
+    for path, name in report.aside.items():
+        progress.warn(f"{shown(path)} was changed here too; the machine's is {shown(name)}")
+    for path, reason in report.refused.items():
+        progress.warn(f"{shown(path)} was not written: {reason}")
+
+
+def read_listing(data: bytes) -> Listing:
+    """Return what a guest's `find` printed: type and state by path. Raises CommandFailed."""
+    listing: dict[str, tuple[str, str]] = {}
+    for entry in data.decode(errors="surrogateescape").split("\0")[:-1]:
+        kind, _, rest = entry.partition(" ")
+        state, _, path = rest.partition(" ")
+        if not path:
+            raise CommandFailed("the guest's list of files cannot be read", detail=entry[:200])
+        listing[path] = (kind, state)
+    return listing
+
+
+def changed(before: Listing, now: Listing, exclude: Exclude) -> tuple[list[str], dict[str, str]]:
+    """Return the paths of new and changed files and links and of new folders, to be fetched.
+
+    And why other new things are not. The time of change that is compared is the one that programs
+    cannot set (ctime). What is excluded is neither; nor is a ``.git``, whose hooks and settings
+    the user's own git would run here.
+    """
+    asked: list[str] = []
+    left: dict[str, str] = {}
+    unsafe = Exclude(patterns=(GIT,))
+    for path, (kind, state) in now.items():
+        folder = kind in "dD"
+        if before.get(path) == (kind, state) or (folder and before.get(path, " ")[0] == kind):
+            continue
+        if exclude.matches(path, directory=folder) or unsafe.matches(path, directory=folder):
+            continue
+        if kind in "fld":
+            asked.append(path)
+        else:
+            left[path] = "the machine's user cannot read it" if kind == "D" else _not_a_file(kind)
+    return asked, left
+
+
+def _not_a_file(kind: str) -> str:
+    return f"it is {SPECIAL.get(kind, 'neither a file nor a folder')}"
+
+
+def _command(instance: Instance, where: Endpoint, script: str, mount: Mount) -> list[str]:
+    words = shlex.join(["sh", "-c", script, "sh", mount.guest])
+    return ssh_command(instance, where, [words], batch=True)
+
+
+def _all(stream: IO[bytes]) -> bytes:
+    return stream.read()
+
+
+def _nothing(_stream: IO[bytes]) -> None:
+    return

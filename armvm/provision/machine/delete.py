@@ -1,0 +1,80 @@
+"""Removing a machine with all that belongs to it: domain, NVRAM, volumes, known host key."""
+
+from __future__ import annotations
+
+from armvm.base.errors import NotFound
+from armvm.base.signals import shielded
+from armvm.host.connection import Connection, Domain, Pool
+from armvm.host.domain import lifecycle
+from armvm.host.domain.instance import Instance, domain_exists, find_domain, observe
+from armvm.host.storage import pools, volumes
+from armvm.host.storage.base_image import remove_if_abandoned
+from armvm.provision.machine import network
+from armvm.provision.machine.known_hosts import forget_host
+from armvm.provision.machine.own_disk import assert_nobodys
+from armvm.provision.machine.unfinished import assert_whole, is_left_behind
+
+
+def assert_there(connection: Connection, name: str, *, pool_name: str) -> None:
+    """Raise NotFound where `delete` would find nothing to remove."""
+    try:
+        observe(find_domain(connection, name))
+    except NotFound:
+        pool = pools.find_pool(connection, pool_name)
+        if domain_exists(connection, name) or not (pool and volumes.machine_volumes(pool, name)):
+            raise
+
+
+def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
+    """Remove a machine, running or not, and return the names of the volumes removed.
+
+    Where there is no such domain, volumes that a killed create left under its name are removed.
+    Raises NotFound when there is nothing of that name, or a domain that armvm did not make.
+    """
+    try:
+        domain = find_domain(connection, name)
+    except NotFound:
+        pool = pools.find_pool(connection, pool_name)
+        if pool is not None:
+            assert_nobodys(connection, pool, name)
+            removed = volumes.delete_machine_volumes(pool, name)
+            if removed:
+                return removed
+        raise
+    instance = observe(domain)
+    if not is_left_behind(instance) and instance.record.creator and instance.record.creator.pid:
+        assert_whole(instance)
+    return delete_domain(connection, domain, instance)
+
+
+def delete_domain(connection: Connection, domain: Domain, instance: Instance) -> list[str]:
+    """Remove a domain that `observe` found to be ours. Returns the names of its volumes."""
+    with shielded():
+        lifecycle.destroy(domain)
+        # The volumes first: while the domain is there, the next delete finds what is left.
+        pool = pools.find_pool(connection, instance.record.pool)
+        removed = volumes.delete_machine_volumes(pool, instance.name) if pool else []
+        removed += _remove_half_base(pool, instance) if pool else []
+        network.leave(connection, instance.name, instance.network)
+        lifecycle.undefine(domain)
+        forget_host(instance.uuid)
+        return removed
+
+
+def forget_domain(domain: Domain, instance: Instance) -> None:
+    """Remove a domain with its NVRAM, and leave its volumes to whoever has the name next."""
+    with shielded():
+        lifecycle.destroy(domain)
+        lifecycle.undefine(domain)
+        forget_host(instance.uuid)
+
+
+def _remove_half_base(pool: Pool, instance: Instance) -> list[str]:
+    """Remove the base that a killed create was uploading; return its name."""
+    if instance.record.creator is None:
+        return []
+    image = instance.record.image
+    size = image.get("size", "")
+    if not size.isdigit():
+        return []
+    return remove_if_abandoned(pool, image.get("digest", ""), int(size))

@@ -1,0 +1,45 @@
+"""The ssh host key of each machine, as known-hosts files for ssh.
+
+armvm makes the host key itself and keeps its public half in the domain's metadata, so that ssh
+can be strict from the first connection. The files can be written again at any time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from armvm.base.paths import cache_dir, data_dir, private_dir, write_atomic
+from armvm.host.domain.instance import Instance
+
+
+def _file(uuid: str) -> Path:
+    return cache_dir() / "known_hosts" / uuid
+
+
+def host_alias(instance: Instance) -> str:
+    """Return the name under which ssh looks the key up: addresses change, UUIDs do not."""
+    return f"armvm-{instance.uuid}"
+
+
+def write_known_host(instance: Instance) -> Path:
+    """Write a machine's known-hosts file and return its path."""
+    path = _file(instance.uuid)
+    private_dir(path.parent)
+    write_atomic(path, f"{host_alias(instance)} {instance.record.host_key}\n".encode())
+    return path
+
+
+def ssh_config_dir() -> Path:
+    """Return the directory of the files that the user's ssh configuration may include."""
+    return data_dir() / "ssh"
+
+
+def ssh_config_file(uuid: str) -> Path:
+    """Return where a machine's part of the user's ssh configuration lies, if it has one."""
+    return ssh_config_dir() / f"{uuid}.conf"
+
+
+def forget_host(uuid: str) -> None:
+    """Remove a machine's known-hosts file, and its part of the user's ssh configuration."""
+    _file(uuid).unlink(missing_ok=True)
+    ssh_config_file(uuid).unlink(missing_ok=True)

@@ -1,0 +1,237 @@
+"""Deciding everything about a new machine, without doing anything. Pure policy.
+
+``Machine + ImageSource + HostFacts → CreatePlan``; ``--dry-run`` stops here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from armvm.base.errors import ConfigError, MissingCapability
+from armvm.guest.identity import Identity, fingerprint
+from armvm.host.connection import bad_value
+from armvm.host.domain.domain_xml import DomainSpec, build
+from armvm.host.domain.metadata import Record
+from armvm.host.facts import Accelerator, HostFacts, cpu_is_64_bit
+from armvm.host.network.own_network import OWN_NETWORK
+from armvm.host.network.ssh_forward import choose_port
+from armvm.host.storage.volumes import volume_names
+from armvm.host.xml import to_text
+from armvm.images.model import ImageSource, Verified
+from armvm.settings.machine import USER_NETWORK, Machine
+from armvm.settings.names import check_user_name
+from armvm.settings.size import size_label
+from armvm.settings.system import FALLBACK_USER
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatePlan:
+    """A new machine, decided. ``warnings`` are for the user; nothing has been done yet."""
+
+    machine: Machine
+    identity: Identity
+    source: ImageSource
+    spec: DomainSpec
+    record: Record
+    uri: str
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def xml(self) -> str:
+        """The domain XML that will be defined."""
+        return to_text(build(self.spec, self.record))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan as plain values, for ``--dry-run``; nothing secret is in it."""
+        from armvm.images.trust.provenance import words
+
+        return {
+            "name": self.machine.name,
+            "connection": self.uri,
+            "accelerator": self.spec.accelerator.name.lower(),
+            "cpu": self.spec.cpu_model,
+            "cpus": self.machine.cpus,
+            "memory_mib": self.machine.memory_mib,
+            "disk": self.machine.disk,
+            "image": {
+                "reference": self.source.reference,
+                "serial": self.source.serial,
+                "digest": self.source.digest,
+                "size": self.source.size,
+                "provenance": words(self.source.verified.value, self.source.signer),
+            },
+            "user": self.record.user,
+            "network": self.spec.network or USER_NETWORK,
+            "fast": self.machine.fast,
+            "pool": self.record.pool,
+            "volumes": [self.spec.overlay, self.spec.seed, self.spec.serial_log],
+            "host_key": fingerprint(self.identity.host_key.public),
+            "warnings": list(self.warnings),
+        }
+
+
+def plan(
+    machine: Machine,
+    source: ImageSource,
+    facts: HostFacts,
+    identity: Identity,
+    *,
+    pool: str,
+    pool_path: str,
+    version: str,
+    now: str,
+    taken_ports: Collection[int] = (),
+) -> CreatePlan:
+    """Return the plan for *machine* on the host that *facts* describe.
+
+    *now* is an ISO 8601 time, *version* armvm's own. Raises ConfigError for what this host does
+    not take, MissingCapability for what it lacks.
+    """
+    if not facts.efi:
+        raise MissingCapability(
+            "this host has no UEFI firmware for ARM64 machines",
+            hint="on the host: apt-get install qemu-efi-aarch64   (or: dnf install edk2-aarch64)",
+        )
+    if machine.cpus > facts.max_cpus:
+        raise ConfigError(
+            f"{machine.cpus} vCPUs are more than this host's machine type takes",
+            hint=f"--cpus takes 1 to {facts.max_cpus} here",
+        )
+    if source.virtual_size is not None:
+        check_disk(machine, source.virtual_size)
+    network = _network(machine, facts)
+    names = volume_names(machine.name)
+    spec = DomainSpec(
+        name=machine.name,
+        uuid=identity.uuid,
+        mac=identity.mac,
+        cpus=machine.cpus,
+        memory_mib=machine.memory_mib,
+        accelerator=facts.accelerator,
+        cpu_model=_cpu(machine, facts),
+        network=network,
+        headless=machine.headless,
+        libosinfo_id=source.system.libosinfo_id if source.system else None,
+        overlay=f"{pool_path}/{names['overlay']}",
+        seed=f"{pool_path}/{names['seed']}",
+        serial_log=f"{pool_path}/{names['serial_log']}",
+        cache="unsafe" if machine.fast else None,
+    )
+    record = Record(
+        version=version,
+        created=now,
+        user=user_of(machine, source),
+        own_key=machine.own_key,
+        key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key else "",
+        host_key=" ".join(identity.host_key.public.split()[:2]),
+        instance_id=identity.instance_id,
+        pool=pool,
+        image=_image_record(source),
+        settings=machine.summary(),
+        forward=choose_port(taken_ports) if network is None else None,
+        fast={"cache": "unsafe"} if machine.fast else {},
+    )
+    return CreatePlan(
+        machine=machine,
+        identity=identity,
+        source=source,
+        spec=spec,
+        record=record,
+        uri=facts.uri,
+        warnings=tuple(_warnings(machine, source, facts)),
+    )
+
+
+def with_source(plan: CreatePlan, source: ImageSource) -> CreatePlan:
+    """Return a plan for the same machine from another image, which its record then names."""
+    record = replace(plan.record, image=_image_record(source))
+    return replace(plan, source=source, record=record)
+
+
+def user_of(machine: Machine, source: ImageSource) -> str:
+    """Return the guest's user: the one asked for, else the distribution's own."""
+    if machine.user is not None:
+        return machine.user
+    return check_user_name(source.system.default_user if source.system else FALLBACK_USER)
+
+
+def check_disk(machine: Machine, virtual_size: int) -> None:
+    """Raise ConfigError when the image's disk (in bytes) does not fit the machine's."""
+    if machine.disk < virtual_size:
+        needed = -(-virtual_size // (1 << 30))
+        raise ConfigError(
+            f"a disk of {size_label(machine.disk)} is smaller than the image's own",
+            hint=f"--disk {needed}G is the least for this image",
+        )
+
+
+def _network(machine: Machine, facts: HostFacts) -> str | None:
+    """Return the libvirt network to use, None for user networking."""
+    if machine.network is None:
+        return None if facts.session else OWN_NETWORK
+    if machine.network == USER_NETWORK:
+        return None
+    if facts.session:
+        raise ConfigError(
+            f"qemu:///session has no networks of its own, so not {machine.network}",
+            hint="leave --network out, or use --connect qemu:///system",
+        )
+    return machine.network
+
+
+def _cpu(machine: Machine, facts: HostFacts) -> str:
+    model = machine.cpu_model
+    if model is None:
+        return facts.accelerator.default_cpu
+    if model in ("max", "maximum"):
+        return "maximum"
+    if model == "host-passthrough":
+        if facts.accelerator is Accelerator.TCG:
+            raise ConfigError(
+                "host-passthrough needs KVM on an ARM64 host; this guest is emulated",
+                hint="leave --cpu out, or take one of the emulator's, such as cortex-a72",
+            )
+        return model
+    if model not in facts.cpu_models or not cpu_is_64_bit(model):
+        known = sorted(name for name in facts.cpu_models if cpu_is_64_bit(name) and name != "max")
+        raise bad_value("the CPU model", model, "--cpu takes " + ", ".join([*known, "max"]))
+    return model
+
+
+def _image_record(source: ImageSource) -> dict[str, str]:
+    values = {
+        "reference": source.reference,
+        "digest": source.digest,
+        "serial": source.serial,
+        "system": str(source.system) if source.system else None,
+        "verified": source.verified.value,
+        "signer": source.signer,
+        "tuned_from": source.tuned_from,
+    }
+    # XML takes no lone surrogates, which is what odd bytes in a path look like.
+    return {
+        key: value.encode(errors="replace").decode()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[str]:
+    found = []
+    # (What a catalog's statement lacks was told when it was read.)
+    if source.verified is Verified.NOTHING and "://" in source.reference:
+        found.append(f"{source.reference} is not verified: add #sha256=HEX to the URL")
+    if machine.memory_mib > facts.memory_mib:
+        found.append(
+            f"{machine.memory_mib} MiB is more than the host's {facts.memory_mib} MiB of memory"
+        )
+    if machine.cpus > facts.online_cpus:
+        found.append(
+            f"{machine.cpus} vCPUs are more than the host's {facts.online_cpus} CPUs: they make "
+            "nothing faster"
+        )
+    if not machine.ssh_keys and machine.password_hash is None:
+        found.append("no ssh key and no password: only the console can log in")
+    return found

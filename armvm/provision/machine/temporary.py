@@ -1,0 +1,32 @@
+"""Machines that exist for one command only: what removes them, also those of killed processes."""
+
+from __future__ import annotations
+
+from armvm.base.errors import NotFound
+from armvm.base.progress import Progress
+from armvm.host.connection import Connection
+from armvm.host.domain.instance import find_domain, instances, observe
+from armvm.provision.machine.delete import delete_domain
+from armvm.provision.machine.unfinished import is_left_behind
+
+
+def remove(connection: Connection, name: str, *, uuid: str) -> None:
+    """Remove a throw-away machine; one that is gone already, or was never made, is no error.
+
+    Nor is another machine that has taken the name meanwhile: it has another *uuid*, and stays.
+    """
+    try:
+        domain = find_domain(connection, name)
+        instance = observe(domain)
+        if instance.uuid == uuid:
+            delete_domain(connection, domain, instance)
+    except NotFound:
+        return
+
+
+def sweep(connection: Connection, progress: Progress, prefix: str) -> None:
+    """Remove the machines of killed processes whose names begin with *prefix*."""
+    for instance in instances(connection):
+        if instance.name.startswith(prefix) and is_left_behind(instance):
+            progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
+            remove(connection, instance.name, uuid=instance.uuid)

@@ -1,0 +1,1 @@
+"""Changes to a machine that exists: power, size, name, disks, mounts."""

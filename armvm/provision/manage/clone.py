@@ -1,0 +1,121 @@
+"""Another machine like one that is off: its disk as it is, and an identity of its own.
+
+As in `create`, the definition comes first: its name is the lock. The disk's overlay is copied, and
+stands on the same base. The seed has a new instance-id, so that cloud-init takes the copy for a
+machine that it has never seen.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from armvm import __version__
+from armvm.base.progress import Progress
+from armvm.base.signals import shielded
+from armvm.guest.cloudinit.reseed import reidentified
+from armvm.guest.cloudinit.seed import read_seed, seed_image
+from armvm.guest.identity import Identity, new_identity, new_mac
+from armvm.host.connection import Connection, Domain, Pool
+from armvm.host.domain import instance as observing
+from armvm.host.domain import lifecycle
+from armvm.host.domain.copied_xml import Copy, copied
+from armvm.host.domain.instance import Instance, find_domain, inactive_xml, instances, set_record
+from armvm.host.domain.metadata import Record
+from armvm.host.network import own_network
+from armvm.host.network.ssh_forward import choose_port
+from armvm.host.storage import nvram, pools, transfer, volumes
+from armvm.host.storage.volume_copy import duplicate
+from armvm.host.xml import parse, to_text
+from armvm.provision.golden.from_machine import find_original
+from armvm.provision.machine.create import Where, remove_leftovers
+from armvm.provision.machine.own_disk import assert_nobodys, assert_own_disk
+from armvm.provision.machine.undo import Undo
+from armvm.provision.machine.unfinished import myself
+from armvm.settings.names import check_new_name
+
+
+def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
+    """Make the machine *new*, which is off, as a copy of *source*; return its domain.
+
+    The source is not touched. Any failure leaves nothing. Raises NotFound, Conflict for a source
+    that runs or a name that is taken, StorageError.
+    """
+    check_new_name(new)
+    connection = where.connection
+    assert_own_disk(observing.observe(find_domain(connection, source)))
+    original = find_original(where, source).instance
+    pool = pools.need_pool(connection, original.record.pool, source)
+    remove_leftovers(connection, new, progress)
+    if observing.domain_exists(connection, new):
+        raise lifecycle.taken(new)
+    identity = new_identity(new)
+    record = _record(connection, original, identity)
+    xml = inactive_xml(find_domain(connection, source))
+    directory, names = PurePosixPath(pools.pool_path(pool)), volumes.volume_names(new)
+    theirs = volumes.volume_names(source)
+    copy = Copy(
+        name=new,
+        uuid=identity.uuid,
+        mac=identity.mac,
+        record=replace(record, creator=myself()),
+        paths={str(directory / theirs[key]): str(directory / names[key]) for key in names},
+    )
+    document = copied(xml, copy, new_mac)
+    variables = nvram.place(connection, parse(xml), source)
+    with Undo(progress) as undo:
+        with shielded():
+            domain = lifecycle.define(connection, to_text(document), new)
+            undo.add(lambda: lifecycle.undefine(domain))
+        assert_nobodys(connection, pool, new)
+        undo.add(lambda: volumes.delete_machine_volumes(pool, new))
+        volumes.delete_machine_volumes(pool, new)
+        _make_volumes(connection, pool, original, identity, new, progress)
+        if variables is not None and volumes.find_volume(pool, names["nvram"]) is None:
+            nvram.carry(connection, pool, document, variables, new)
+            lifecycle.define(connection, to_text(document), new)
+        if original.network == own_network.OWN_NETWORK:
+            own_network.ensure(connection, local=where.facts.local, progress=progress)
+            undo.add(lambda: own_network.release(connection, new))
+            own_network.reserve(connection, identity.mac, new)
+        set_record(domain, record)
+    return domain
+
+
+def _record(connection: Connection, original: Instance, identity: Identity) -> Record:
+    ports = [one.record.forward or 0 for one in instances(connection)]
+    return replace(
+        original.record,
+        version=__version__,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        host_key=" ".join(identity.host_key.public.split()[:2]),
+        instance_id=identity.instance_id,
+        forward=choose_port(ports) if original.network is None else None,
+        snapshots=(),
+        ports=(),  # the host listens at each for one machine only
+    )
+
+
+def _make_volumes(
+    connection: Connection,
+    pool: Pool,
+    original: Instance,
+    identity: Identity,
+    new: str,
+    progress: Progress,
+) -> None:
+    names = volumes.volume_names(new)
+    theirs = volumes.volume_names(original.name)
+    for key in ("overlay", "kernel", "initrd", "nvram"):
+        volume = volumes.find_volume(pool, theirs[key])
+        if volume is None:
+            continue
+        size = volumes.physical_size(volume)
+        pools.check_space(pool, volumes.allocation(volume))
+        with progress.task(f"copying {volume.name()}", total=size) as task:
+            duplicate(connection, pool, names[key], volume, task.update)
+    seed = volumes.need_volume(pool, theirs["seed"])
+    files = read_seed(transfer.read(connection, seed))
+    documents = reidentified(files, original.name, new, identity)
+    volumes.write_volume(connection, pool, names["seed"], seed_image(documents))

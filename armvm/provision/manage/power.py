@@ -1,0 +1,140 @@
+"""Restarting, suspending and resuming a machine, and starting it with the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from armvm.base.errors import ArmvmError, DomainError
+from armvm.base.progress import Progress
+from armvm.host.connection import Connection, Domain, is_session, not_running, uri_of
+from armvm.host.domain import lifecycle, power
+from armvm.host.domain.events import listening
+from armvm.host.domain.instance import Instance
+from armvm.host.facts import Accelerator
+from armvm.provision.manage import machines
+from armvm.provision.manage.machines import STOP_TIMEOUT
+from armvm.provision.monitor.wait import default_timeout, wait_ready
+
+#: Seconds by which a guest's clock may differ from the host's after it was set.
+CLOCK_TOLERANCE = 2.0
+_PAUSED = "paused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Machines that were started one after another, since when, and what failed of it."""
+
+    instances: list[Instance] = field(default_factory=list)
+    since: dict[str, float] = field(default_factory=dict)
+    failures: list[ArmvmError] = field(default_factory=list)
+
+    def wait(
+        self,
+        connection: Connection,
+        *,
+        timeout: float | None,
+        progress: Progress,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Wait for all of them; *tell* of each that is ready. Each has *timeout* seconds."""
+        for one in self.instances:
+            limit = default_timeout(one) if timeout is None else timeout
+            left = max(1.0, limit - (time.monotonic() - self.since[one.name]))
+            try:
+                wait_ready(connection, one.name, timeout=left, progress=progress)
+            except ArmvmError as error:  # the others are waited for all the same
+                self.failures.append(error)
+            else:
+                tell(one.name)
+        for other in self.failures[1:]:
+            progress.warn(other.message)
+
+    def assert_all(self) -> None:
+        """Raise the first failure, if there is one."""
+        if self.failures:
+            raise self.failures[0]
+
+
+def start_all(
+    connection: Connection, chosen: Sequence[tuple[Domain, Instance]], progress: Progress
+) -> Started:
+    """Start machines. One that does not start is a failure, and ends it; the others stay."""
+    started = Started()
+    for domain, instance in chosen:
+        try:
+            begun = machines.start(connection, domain, instance, progress)
+        except ArmvmError as error:
+            started.failures.append(error)
+            break
+        started.instances.append(begun)
+        started.since[begun.name] = time.monotonic()
+    return started
+
+
+def restart(
+    connection: Connection,
+    domain: Domain,
+    instance: Instance,
+    *,
+    force: bool,
+    timeout: float | None,
+    progress: Progress,
+) -> None:
+    """Ask a running machine to restart, or reset it, and see that it has.
+
+    Open the connection with `armvm.provision.monitor.events.connect`. Raises DomainError for
+    a machine that is off or suspended, NotReady when *timeout* seconds are over.
+    """
+    _assert_runs(instance)
+    paused = instance.state == _PAUSED
+    if paused and not force:
+        raise DomainError(
+            f"{instance.name} is suspended, and hears nothing",
+            hint=f"armvm resume {instance.name}   first, or --force",
+        )
+    patience = STOP_TIMEOUT * Accelerator(instance.accelerator).patience
+    limit = patience if timeout is None else timeout
+    with progress.task(f"restarting {instance.name}"), listening(connection, domain) as wait:
+        if force:
+            power.reset(domain, wait, limit)
+            if paused:
+                lifecycle.resume(domain)
+        else:
+            power.reboot(domain, wait, limit)
+
+
+def suspend(domain: Domain, instance: Instance) -> None:
+    """Stop a running machine's CPUs; one that is suspended already is no error."""
+    _assert_runs(instance)
+    if instance.state != _PAUSED:
+        lifecycle.suspend(domain)
+
+
+def resume(domain: Domain, instance: Instance, progress: Progress) -> None:
+    """Let a suspended machine go on, and set its clock. One that runs is no error."""
+    _assert_runs(instance)
+    if instance.state != _PAUSED:
+        return
+    lifecycle.resume(domain)
+    behind = power.set_clock(domain)
+    if behind is None:
+        progress.warn("no guest agent answers: the guest's clock is behind until it asks for time")
+    elif abs(behind) > CLOCK_TOLERANCE:
+        progress.warn(f"the guest's clock is {behind:.0f} s behind")
+
+
+def autostart(connection: Connection, domain: Domain, *, on: bool) -> str:
+    """Have a machine start with the host, or no longer; return what that means in words."""
+    power.set_autostart(domain, on=on)
+    if not on:
+        return f"{domain.name()} no longer starts by itself"
+    if is_session(uri_of(connection)):
+        return f"{domain.name()} starts with your libvirt daemon: when you use it after a login"
+    return f"{domain.name()} starts with the host's libvirt daemon"
+
+
+def _assert_runs(instance: Instance) -> None:
+    if not instance.running:
+        raise not_running(instance.name)

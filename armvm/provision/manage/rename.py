@@ -1,0 +1,113 @@
+"""Another name for a machine that is off: domain, volumes, UEFI variables, address, seed.
+
+libvirt renames a domain and nothing else. Here everything is there under the new name before
+anything goes under the old one, so that a failure on the way takes back what was made. The domain
+is renamed first: that its new name is free is libvirt's to decide.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from armvm.base.errors import Conflict
+from armvm.base.progress import Progress
+from armvm.base.signals import shielded
+from armvm.guest.cloudinit.reseed import renamed
+from armvm.guest.cloudinit.seed import read_seed, seed_image
+from armvm.host.connection import Connection, Domain, Pool, is_local, uri_of
+from armvm.host.domain import lifecycle
+from armvm.host.domain.copied_xml import point_at
+from armvm.host.domain.instance import Instance, domain_exists, inactive_xml
+from armvm.host.network import own_network
+from armvm.host.storage import nvram, pools, transfer, volumes
+from armvm.host.storage.block_copy import has_saved_state, snapshots
+from armvm.host.storage.volume_copy import link_or_duplicate
+from armvm.host.xml import parse, to_text
+from armvm.provision.machine.own_disk import assert_nobodys, assert_own_disk
+from armvm.provision.machine.undo import Undo
+from armvm.provision.machine.unfinished import assert_whole
+from armvm.settings.names import check_new_name
+
+_SEED = ".seed.iso"
+
+
+def rename(
+    connection: Connection, domain: Domain, instance: Instance, new: str, progress: Progress
+) -> None:
+    """Call a machine that is off *new*, with all that bears its name.
+
+    Its identity stays: UUID, addresses, host key, and so known hosts. The guest hears of its new
+    host name at its next boot. Any failure leaves it as it was. Raises Conflict for a machine that
+    runs, or a name that is taken; StorageError.
+    """
+    old = instance.name
+    check_new_name(new)
+    _assert_may(connection, domain, instance, new)
+    pool = pools.need_pool(connection, instance.record.pool, old)
+    before = nvram.place(connection, parse(inactive_xml(domain)), old)
+    with Undo(progress) as undo, progress.task(f"renaming {old} to {new}"):
+        with shielded():
+            lifecycle.rename(domain, new)
+            undo.add(lambda: lifecycle.rename(domain, old))
+        assert_nobodys(connection, pool, new)
+        # The name is ours now: volumes of that name are a dead machine's.
+        volumes.delete_machine_volumes(pool, new)
+        undo.add(lambda: volumes.delete_machine_volumes(pool, new))
+        was = inactive_xml(domain)
+        document = parse(was)
+        paths = _volumes(connection, pool, instance, new)
+        point_at(document, paths)
+        if before is not None and str(before) not in paths:
+            nvram.carry(connection, pool, document, before, new)
+        if instance.network == own_network.OWN_NETWORK:
+            undo.add(lambda: own_network.rename(connection, new, old))
+            own_network.rename(connection, old, new)
+        undo.add(lambda: lifecycle.define(connection, was, new))
+        lifecycle.define(connection, to_text(document), new)
+    with shielded():
+        volumes.delete_machine_volumes(pool, old)
+        if before is not None and str(before) not in paths:
+            nvram.forget(connection, before)
+
+
+def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -> dict[str, str]:
+    """Give a machine's volumes their new names too; return the new path for each old one."""
+    local = is_local(uri_of(connection))
+    directory = PurePosixPath(pools.pool_path(pool))
+    paths = {}
+    for suffix, volume in volumes.machine_volumes(pool, instance.name).items():
+        paths[str(directory / (instance.name + suffix))] = str(directory / (new + suffix))
+        if suffix == _SEED:
+            files = read_seed(transfer.read(connection, volume))
+            seed = seed_image(renamed(files, instance.name, new))
+            volumes.write_volume(connection, pool, new + suffix, seed)
+        else:
+            link_or_duplicate(
+                connection, pool, new + suffix, volume, lambda _done: None, local=local
+            )
+    # A log that is not there yet has its place all the same.
+    names = volumes.volume_names(instance.name), volumes.volume_names(new)
+    paths[str(directory / names[0]["serial_log"])] = str(directory / names[1]["serial_log"])
+    return paths
+
+
+def _assert_may(connection: Connection, domain: Domain, instance: Instance, new: str) -> None:
+    assert_whole(instance)
+    if instance.running:
+        raise Conflict(
+            f"{instance.name} runs, and a machine is renamed while it is off",
+            hint=f"stop it first: armvm stop {instance.name}",
+        )
+    assert_own_disk(instance)
+    if domain_exists(connection, new):
+        raise Conflict(f"there is a machine called {new} already", hint="choose another name")
+    if snapshots(domain):
+        raise Conflict(
+            f"{instance.name} has snapshots of libvirt's, which name its files",
+            hint=f"virsh snapshot-list {instance.name}, and snapshot-delete, come first",
+        )
+    if has_saved_state(domain):
+        raise Conflict(
+            f"{instance.name} has a saved state, which knows its files by name",
+            hint=f"start it, or drop the state: virsh managedsave-remove {instance.name}",
+        )

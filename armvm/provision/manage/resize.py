@@ -1,0 +1,150 @@
+"""Changing a machine's disk, memory and vCPUs: what can be done now is done now, and said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from armvm.base.errors import ArmvmError, ConfigError, StorageError, UsageError
+from armvm.base.progress import Progress
+from armvm.guest.agents.grow_script import grow_command, read_growth
+from armvm.host import facts
+from armvm.host.agent import agent
+from armvm.host.connection import Connection, Domain, Volume
+from armvm.host.domain import resize as resizing
+from armvm.host.domain.instance import Instance, observe, set_record
+from armvm.host.facts import Accelerator
+from armvm.host.storage import pools, volumes
+from armvm.provision.machine.unfinished import assert_whole
+from armvm.settings.machine import MAX_CPUS, MAX_DISK, MAX_MEMORY_MIB, MIN_MEMORY_MIB
+from armvm.settings.size import size_label
+
+#: Seconds for a guest to grow its file system under KVM; emulated, ten times that.
+_GROW_TIMEOUT = 60.0
+NEXT_START = "takes effect at the next start (stop, then start; a restart is not enough)"
+
+
+def resize(
+    connection: Connection,
+    domain: Domain,
+    instance: Instance,
+    *,
+    disk: int | None,
+    memory_mib: int | None,
+    cpus: int | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Change what is not None (*disk* in bytes), and return for each what came of it.
+
+    Everything is checked before anything is changed. Raises UsageError for nothing to do,
+    ConfigError for what cannot be, Conflict for a machine that is being made.
+    """
+    if disk is memory_mib is cpus is None:
+        raise UsageError("nothing is to be changed", hint="--disk, --mem and --cpus say what")
+    assert_whole(instance)
+    volume = None
+    if disk is not None:
+        volume = _disk_of(connection, instance)
+        _check_disk(instance, volumes.capacity(volume), disk)
+    _check_rest(connection, memory_mib, cpus)
+    done = []
+    if volume is not None and disk is not None:
+        with progress.task(f"growing the disk of {instance.name}"):
+            done.append(_grow(domain, instance, volume, disk))
+    if memory_mib is not None:
+        resizing.set_memory(domain, memory_mib)
+        why = resizing.balloon(domain, memory_mib) if instance.running else None
+        done.append(_told("memory_mib", instance.memory_mib, memory_mib, instance, why))
+    if cpus is not None:
+        resizing.set_cpus(domain, cpus)
+        why = resizing.plug_cpus(domain, cpus) if instance.running else None
+        done.append(_told("cpus", instance.cpus, cpus, instance, why))
+    asked = {"disk": disk, "memory_mib": memory_mib, "cpus": cpus}
+    record = observe(domain).record
+    changed = {key: value for key, value in asked.items() if value is not None}
+    set_record(domain, replace(record, settings={**record.settings, **changed}))
+    return done
+
+
+def _disk_of(connection: Connection, instance: Instance) -> Volume:
+    pool = pools.find_pool(connection, instance.record.pool)
+    volume = volumes.find_volume(pool, Path(instance.overlay or "").name) if pool else None
+    if volume is None:
+        raise StorageError(f"the disk of {instance.name} is not in the pool {instance.record.pool}")
+    return volume
+
+
+def _check_disk(instance: Instance, now: int, wanted: int) -> None:
+    if wanted < now:
+        raise ConfigError(
+            f"the disk of {instance.name} has {size_label(now)}, and disks only grow: what lies "
+            f"behind {size_label(wanted)} would be cut off, file systems and partition table too",
+            hint="create a machine with a smaller disk, and copy what is needed",
+        )
+    if wanted > MAX_DISK:
+        raise ConfigError(
+            f"a disk of {size_label(wanted)} cannot be had",
+            hint=f"--disk takes up to {size_label(MAX_DISK)}",
+        )
+
+
+def _check_rest(connection: Connection, memory_mib: int | None, cpus: int | None) -> None:
+    if memory_mib is not None and not MIN_MEMORY_MIB <= memory_mib <= MAX_MEMORY_MIB:
+        raise ConfigError(
+            f"{memory_mib} MiB is no memory size for a machine",
+            hint=f"--mem takes {MIN_MEMORY_MIB} MiB or more, for example 2048 or 4G",
+        )
+    if cpus is None:
+        return
+    most = min(MAX_CPUS, facts.observe(connection).max_cpus)
+    if not 1 <= cpus <= most:
+        raise ConfigError(f"{cpus} vCPUs cannot be had here", hint=f"--cpus takes 1 to {most}")
+
+
+def _grow(domain: Domain, instance: Instance, volume: Volume, size: int) -> dict[str, Any]:
+    before = volumes.capacity(volume)
+    if instance.running:
+        if size > before:
+            resizing.grow_live(domain, size)
+        note = _grow_in_guest(domain, instance)
+    else:
+        if size > before:
+            resizing.grow_volume(volume, size)
+        note = "cloud-init grows the root file system at the next boot"
+    return {"what": "disk", "before": before, "after": size, "in_effect": True, "note": note}
+
+
+def _grow_in_guest(domain: Domain, instance: Instance) -> str:
+    """Grow the root file system of a running guest; return what came of it in words."""
+    later = "; cloud-init tries it at the next boot"
+    if not agent.connected(domain):
+        return f"no guest agent answers: the root file system is as it was{later}"
+    timeout = _GROW_TIMEOUT * Accelerator(instance.accelerator).patience
+    try:
+        grown = read_growth(agent.output(domain, grow_command(), timeout=timeout))
+    except ArmvmError as error:
+        why = (error.detail or error.message).splitlines()[-1]
+        return f"the root file system did not grow: {why}{later}"
+    if grown is None:
+        return f"the guest does not say whether its root file system grew{later}"
+    sizes = [f"{count / (1 << 30):.1f} GiB" for count in grown]
+    return f"the root file system grew from {sizes[0]} to {sizes[1]}"
+
+
+def _told(
+    what: str, before: int, after: int, instance: Instance, why: str | None
+) -> dict[str, Any]:
+    if not instance.running:
+        note = "takes effect when it is started"
+    elif why is None:
+        note = "in effect now"
+    else:
+        note = f"{NEXT_START}: {why}"
+    return {
+        "what": what,
+        "before": before,
+        "after": after,
+        "in_effect": instance.running and why is None,
+        "note": note,
+    }

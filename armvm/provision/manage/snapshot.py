@@ -1,0 +1,159 @@
+"""Snapshots of a machine's disk: taken, listed, gone back to, removed.
+
+A snapshot is a copy of the overlay as a volume of its own, and the machine's metadata knows it.
+libvirt's own will not do (each seen with 9.0). Internal ones it takes of a machine that is off,
+and refuses of one that runs ("internal snapshots of a VM with pflash based firmware are not
+supported"). External ones it cannot go back to ("revert to external snapshot not supported yet"),
+and each leaves the machine on a disk of another name. So virsh lists none of these; a copy costs
+the overlay's size, and binds the machine to no chain of files.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from armvm.base.errors import Conflict, NotFound, StorageError
+from armvm.base.progress import Progress
+from armvm.base.signals import shielded
+from armvm.host.connection import Connection, Domain
+from armvm.host.domain.instance import Instance, observe, set_record
+from armvm.host.domain.metadata import Snapshot
+from armvm.host.storage import pools, volumes
+from armvm.host.storage.frozen_disk import standing_still
+from armvm.host.storage.volume_copy import duplicate
+from armvm.provision.machine.own_disk import assert_own_disk
+from armvm.provision.machine.unfinished import assert_whole
+from armvm.settings.names import check_snapshot_name, next_name
+
+#: What a machine did while its disk was copied.
+OFF, FROZEN, RUNNING = "off", "frozen", "running"
+
+
+def create(
+    connection: Connection,
+    domain: Domain,
+    instance: Instance,
+    name: str | None,
+    progress: Progress,
+) -> Snapshot:
+    """Take a snapshot called *name*, or snap-01, snap-02, …, and return it.
+
+    A failure leaves nothing. Raises Conflict for a name that is taken or a machine that is being
+    made, StorageError when the pool has not enough space.
+    """
+    assert_whole(instance)
+    assert_own_disk(instance)
+    taken = {one.name for one in instance.record.snapshots}
+    name = check_snapshot_name(name or next_name(taken, "snap"))
+    if name in taken:
+        raise Conflict(
+            f"{instance.name} has a snapshot {name} already",
+            hint=f"armvm snapshot delete {instance.name} {name}, or choose another name",
+        )
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
+    disk = volumes.need_volume(pool, volumes.volume_names(instance.name)["overlay"])
+    pools.check_space(pool, volumes.allocation(disk))
+    target = volumes.snapshot_name(instance.name, name)
+    leftover = volumes.find_volume(pool, target)
+    if leftover is not None:  # of a killed process: the metadata does not know it
+        volumes.delete_volume(leftover)
+    size = volumes.physical_size(disk)
+    with progress.task(f"taking the snapshot {name}", total=size) as task:
+        still = standing_still(pool, domain) if instance.running else nullcontext(None)
+        with still as frozen:
+            volume = duplicate(connection, pool, target, disk, task.update)
+    state = OFF if frozen is None else FROZEN if frozen else RUNNING
+    made = Snapshot(
+        name=name, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), state=state
+    )
+    try:
+        record = observe(domain).record
+        set_record(domain, replace(record, snapshots=(*record.snapshots, made)))
+    except BaseException:
+        with shielded():
+            volumes.delete_volume(volume)
+        raise
+    return made
+
+
+def describe(connection: Connection, instance: Instance) -> list[dict[str, Any]]:
+    """Return a machine's snapshots as plain values, the oldest first; sizes are in bytes."""
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
+    pools.check_space(pool, 0)  # libvirt reads the sizes again
+    found = []
+    for one in instance.record.snapshots:
+        volume = volumes.find_volume(pool, volumes.snapshot_name(instance.name, one.name))
+        found.append(
+            {
+                "name": one.name,
+                "created": one.created,
+                "state": one.state,
+                "disk": None if volume is None else volumes.capacity(volume),
+                "size": None if volume is None else volumes.allocation(volume),
+            }
+        )
+    return found
+
+
+def revert(
+    connection: Connection, domain: Domain, instance: Instance, name: str, progress: Progress
+) -> None:
+    """Give a machine that is off its disk back as it was; what was written since is lost.
+
+    No signal ends it half-way. Raises NotFound, Conflict for a machine that runs, StorageError.
+    """
+    find(instance, name)
+    if instance.running:
+        raise Conflict(
+            f"{instance.name} runs, and a disk is put back while it is off",
+            hint=f"stop it first: armvm stop {instance.name}",
+        )
+    assert_own_disk(instance)
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
+    kept = volumes.find_volume(pool, volumes.snapshot_name(instance.name, name))
+    if kept is None:
+        raise StorageError(
+            f"the snapshot {name} of {instance.name} is gone from the pool",
+            hint=f"armvm snapshot delete {instance.name} {name}   forgets it",
+        )
+    disk = volumes.volume_names(instance.name)["overlay"]
+    old = volumes.find_volume(pool, disk)
+    freed = 0 if old is None else volumes.allocation(old)
+    pools.check_space(pool, max(volumes.allocation(kept) - freed, 0))
+    with (
+        progress.task(f"reverting to {name}", total=volumes.physical_size(kept)) as task,
+        shielded(),
+    ):
+        if old is not None:
+            volumes.delete_volume(old)
+        # A process killed here leaves no disk, or none that boots: reverting again mends it.
+        volume = duplicate(connection, pool, disk, kept, task.update)
+        settings = {**instance.record.settings, "disk": volumes.capacity(volume)}
+        set_record(domain, replace(instance.record, settings=settings))
+
+
+def delete(connection: Connection, domain: Domain, instance: Instance, name: str) -> None:
+    """Remove a snapshot; the machine's disk stays as it is. Raises NotFound."""
+    gone = find(instance, name)
+    pool = pools.need_pool(connection, instance.record.pool, instance.name)
+    volume = volumes.find_volume(pool, volumes.snapshot_name(instance.name, name))
+    with shielded():
+        if volume is not None:
+            volumes.delete_volume(volume)
+        left = tuple(one for one in instance.record.snapshots if one != gone)
+        set_record(domain, replace(instance.record, snapshots=left))
+
+
+def find(instance: Instance, name: str) -> Snapshot:
+    """Return a machine's snapshot by name. Raises NotFound, which names those there are."""
+    for one in instance.record.snapshots:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in instance.record.snapshots) or "none"
+    raise NotFound(
+        f"{instance.name} has no snapshot {check_snapshot_name(name)}",
+        hint=f"it has: {known}. Those of virsh are virsh's: virsh snapshot-list {instance.name}",
+    )

@@ -1,0 +1,1 @@
+"""Watching machines: boot progress, logs, events, resource usage."""

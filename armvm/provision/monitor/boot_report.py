@@ -1,0 +1,194 @@
+"""How a machine's boot went, as a use case: by the guest's own account, and by what the host saw.
+
+The guest knows nothing of the time before its kernel. The host does, where armvm waited for this
+very boot: `armvm.provision.monitor.boot_history` has the time at which QEMU started.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from armvm.base.errors import DomainError, MissingCapability, NotFound, NotReady, PermissionDenied
+from armvm.base.progress import Progress
+from armvm.guest.boot import serial
+from armvm.guest.boot.report import SCRIPT, Account, read_account
+from armvm.guest.boot.report import Span as Span  # also for those who show a report
+from armvm.guest.boot.serial import Stage
+from armvm.guest.boot.serial_report import read_serial
+from armvm.host.agent import agent
+from armvm.host.connection import Domain, is_local, uri_of
+from armvm.host.console.serial_log import read_tail
+from armvm.host.domain.instance import Instance
+from armvm.host.facts import Accelerator
+from armvm.provision.monitor import boot_history
+from armvm.provision.monitor.boot_history import LearntBoot
+from armvm.provision.monitor.boot_svg import picture
+
+#: Seconds that the guest may take to tell under KVM; an emulated one gets ten times that. On a host
+#: with other guests, one took more than two minutes.
+_PATIENCE = 60.0
+#: Seconds by which the host's and the guest's idea of when the kernel began may differ.
+_SAME_BOOT = 20.0
+#: Seconds by which a clone's guest must have begun before the clone, to be its golden's boot.
+_BEFORE = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A boot. Its spans' seconds count from QEMU's start, or from the kernel's (``origin``).
+
+    ``golden`` is the golden whose boot it is, where the machine is a clone that has not booted
+    itself; ``clone_seconds`` how long making the clone took, where this host remembers.
+    """
+
+    machine: str
+    origin: str
+    kernel_started: str | None
+    seconds: float
+    golden: str | None
+    clone_seconds: float | None
+    sources: tuple[str, ...]
+    notes: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def title(self) -> str:
+        """The report in a line."""
+        whose = self.machine if self.golden is None else f"{self.golden}, golden of {self.machine}"
+        since = "QEMU's start" if self.origin == "start" else "its kernel's start"
+        return f"boot of {whose}: {self.seconds:.1f} s since {since}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as ``--json`` prints it; seconds to the millisecond."""
+        spans = [
+            {**asdict(one), "start": round(one.start, 3), "seconds": round(one.seconds, 3)}
+            for one in self.spans
+        ]
+        rounded = None if self.clone_seconds is None else round(self.clone_seconds, 3)
+        return {
+            **asdict(self),
+            "seconds": round(self.seconds, 3),
+            "clone_seconds": rounded,
+            "sources": list(self.sources),
+            "notes": list(self.notes),
+            "spans": spans,
+        }
+
+
+def shown_spans(report: Report, top: int) -> list[Span]:
+    """Return the stages and marks, with the *top* longest of units and of modules among them."""
+    longest = sorted(report.spans, key=lambda span: -span.seconds)
+    kept = {"unit": top, "module": top}
+    picked = [
+        span
+        for kind in ("stage", "mark", "unit", "module")
+        for span in [one for one in longest if one.kind == kind][: kept.get(kind)]
+    ]
+    return [span for span in report.spans if span in picked]
+
+
+def write_picture(report: Report, spans: list[Span], path: Path) -> None:
+    """Draw *spans* into an SVG file. Raises NotFound, PermissionDenied."""
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no directory {path.parent}")
+    try:
+        path.write_bytes(picture(report.title, spans, report.seconds))
+    except OSError as error:
+        raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
+
+
+def boot_report(domain: Domain, instance: Instance, progress: Progress) -> Report:
+    """Return how a running machine's latest boot went.
+
+    Raises DomainError when it does not run, NotReady when its agent takes too long, or neither
+    it nor the serial log tells anything yet.
+    """
+    name = instance.name
+    if not instance.running:
+        raise DomainError(f"{name} does not run", hint=f"armvm start {name}")
+    account, source = _account(domain, instance, progress)
+    if not account.spans:
+        raise NotReady(
+            f"{name} has told nothing of its boot yet",
+            hint=f"armvm wait {name}   waits until it has booted",
+        )
+    return make_report(instance, account, source, boot_history.boot_of(instance.uuid))
+
+
+def _account(domain: Domain, instance: Instance, progress: Progress) -> tuple[Account, str]:
+    """Ask the guest agent; where none answers, read the serial log."""
+    try:
+        with progress.task(f"asking {instance.name}"):
+            agent.ensure_answers(domain)
+            patience = _PATIENCE * Accelerator(instance.accelerator).patience
+            text = agent.output(domain, ["/bin/sh", "-c", SCRIPT], timeout=patience)
+        return read_account(text), "guest agent"
+    except (DomainError, MissingCapability):
+        connection = domain.connect()
+        local = is_local(uri_of(connection))
+        raw = read_tail(connection, instance.serial_log, local=local)
+        return read_serial(serial.clean(raw)), "serial log"
+
+
+def make_report(
+    instance: Instance, account: Account, source: str, learnt: LearntBoot | None
+) -> Report:
+    """Join what the guest tells and what the host has seen."""
+    golden = clone_seconds = None
+    sources, notes, spans, shift = [source], list(account.notes), list(account.spans), 0.0
+    begun, made = account.kernel_at, boot_history.seconds_of(instance.record.created)
+    if instance.record.golden and begun is not None and made and begun < made - _BEFORE:
+        golden = instance.record.golden
+        if learnt is not None and Stage.KERNEL not in learnt.stages:
+            clone_seconds = learnt.stages[Stage.READY]
+        notes.append(
+            f"{instance.name} has not booted itself: this is the boot of its golden, {golden}, "
+            "in whose middle it goes on"
+        )
+    elif begun is not None and learnt is not None and _same(begun, learnt):
+        shift = max(begun - learnt.at, 0.0)
+        sources.append("this host")
+        spans += _seen_by_host(learnt, shift, spans)
+    elif not any(span.start < 0 for span in spans):
+        notes.append(
+            "the time before the kernel is not known: nothing waited for this boot, as "
+            "armvm start does"
+        )
+    moved = [replace(span, start=span.start + shift) for span in spans]
+    moved.sort(key=lambda span: (span.start, -span.seconds))
+    return Report(
+        machine=instance.name,
+        origin="start" if shift else "kernel",
+        kernel_started=None if begun is None else _iso(begun),
+        seconds=max(span.end for span in moved),
+        golden=golden,
+        clone_seconds=clone_seconds,
+        sources=tuple(sources),
+        notes=tuple(notes),
+        spans=tuple(moved),
+    )
+
+
+def _same(begun: float, learnt: LearntBoot) -> bool:
+    """Tell whether what the host has seen is the boot that the guest tells of."""
+    kernel = learnt.stages.get(Stage.KERNEL)
+    return kernel is not None and abs(learnt.at + kernel - begun) < _SAME_BOOT
+
+
+def _seen_by_host(learnt: LearntBoot, shift: float, told: list[Span]) -> list[Span]:
+    """Return what only the host has seen, in seconds since the kernel began."""
+    found = []
+    if shift and not any(span.start < 0 for span in told):
+        found.append(Span(kind="stage", name="firmware", start=-shift, seconds=shift))
+    for stage, name in ((Stage.SSH, "ssh answers"), (Stage.READY, "ready")):
+        if stage in learnt.stages:
+            at = learnt.stages[stage] - shift
+            found.append(Span(kind="mark", name=name, start=at, seconds=0.0))
+    return found
+
+
+def _iso(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

@@ -1,0 +1,85 @@
+"""What happens to machines, as it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from armvm.base.errors import NotFound, NotReady
+from armvm.host import connection as connecting
+from armvm.host.connection import Connection
+from armvm.host.console.stream import start_event_loop
+from armvm.host.domain.events import Event as Event
+from armvm.host.domain.events import Wait, listening
+from armvm.host.domain.instance import find_domain, instances, observe
+
+#: Seconds for which libvirt is waited at a time.
+_PATIENCE = 3600.0
+
+
+def connect(uri: str | None) -> Connection:
+    """Open a connection whose events can be heard; None means the usual one."""
+    start_event_loop()  # before the connection is opened
+    return connecting.connect(uri)
+
+
+def follow(
+    connection: Connection,
+    name: str | None,
+    tell: Callable[[Event], None],
+    *,
+    everything: bool = False,
+    count: int | None = None,
+    timeout: float | None = None,
+) -> None:
+    """Tell of each event of armvm's machines, or of the one called *name*; it need not exist yet.
+
+    *everything*: of all domains, whoever made them. Ends after *count* events, or when *timeout*
+    seconds are over; raises NotReady when it is the time that ends it though a count was asked for.
+    """
+    with listening(connection) as wait:
+        # After that it listens: a machine made in between is told by its event.
+        known = {one.uuid for one in instances(connection)}
+
+        def meant(event: Event) -> bool:
+            if name is not None and event.name != name:
+                return False
+            if everything or event.uuid in known:
+                return True
+            if _is_ours(connection, event.name):
+                known.add(event.uuid)
+            return event.uuid in known
+
+        _follow(wait, meant, tell, count, timeout)
+
+
+def _follow(
+    wait: Wait,
+    meant: Callable[[Event], bool],
+    tell: Callable[[Event], None],
+    count: int | None,
+    timeout: float | None,
+) -> None:
+    end = float("inf") if timeout is None else time.monotonic() + timeout
+    told = 0
+    while True:
+        left = end - time.monotonic()
+        if left <= 0:
+            break
+        for event in wait(min(left, _PATIENCE)):
+            if not meant(event):
+                continue
+            tell(event)
+            told += 1
+            if told == count:
+                return
+    if count is not None:
+        raise NotReady(f"{told} of {count} events came within {timeout:g} s")
+
+
+def _is_ours(connection: Connection, name: str) -> bool:
+    try:
+        observe(find_domain(connection, name))
+    except NotFound:
+        return False
+    return True

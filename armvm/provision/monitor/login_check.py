@@ -1,0 +1,98 @@
+"""Whether a booted machine lets armvm's key in: the last part of being ready."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from armvm.base import process
+from armvm.base.errors import ArmvmError, CommandFailed
+from armvm.base.progress import Progress
+from armvm.guest.boot import serial
+from armvm.host.agent import agent
+from armvm.host.connection import Domain
+from armvm.host.domain.instance import Instance
+from armvm.provision.access.ssh import Endpoint, has_own_key, ssh_command
+
+#: Logins that are tried, and seconds between two: an ssh server that user-data restarts refuses
+#: some, and PAM refuses all until systemd lets users in (pam_nologin).
+TRIES, PAUSE = 4, 5.0
+#: Seconds for one login. ssh itself gives up on a silent guest a little earlier.
+TIMEOUT = 90.0
+#: ssh's last word where the server takes none of the keys (sshconnect2.c).
+_DENIED = "Permission denied"
+#: What a guest's root sees: the account, its keys, what cloud-init says of them.
+_LOOK = r"""
+home=$(getent passwd "$1" | cut -d: -f6)
+[ -n "$home" ] || echo "the guest has no user $1"
+[ -z "$home" ] || [ -s "$home/.ssh/authorized_keys" ] ||
+    echo "$home/.ssh/authorized_keys is missing or empty"
+grep -hE '\[(WARNING|ERROR|CRITICAL)\]|authorized|Traceback' /var/log/cloud-init.log | tail -n 8
+:
+"""
+
+
+def assert_lets_in(
+    domain: Domain,
+    instance: Instance,
+    where: Endpoint,
+    *,
+    log: Callable[[], str],
+    progress: Progress,
+) -> None:
+    """Log in to a machine by ssh.
+
+    Raises CommandFailed when it refuses armvm's own key, with what ssh and cloud-init say. Where
+    the machine has other keys, it is told: an agent elsewhere may hold them.
+    """
+    own = has_own_key(instance)
+    with progress.task(f"{instance.name}: logging in"):
+        said = _refusal(instance, where, TRIES if own else 1)
+    if said is None:
+        return
+    user = instance.record.user
+    if not own:
+        progress.say(
+            f"could not log in to {instance.name}: it accepts none of the keys that ssh can use "
+            "here without asking"
+        )
+        return
+    raise CommandFailed(
+        f"{instance.name} has booted, but {user} cannot log in by ssh",
+        detail="\n".join([said, *_account(domain, user, log())]),
+        hint=f"armvm exec {instance.name} -- less /var/log/cloud-init.log   works without ssh; "
+        f"'armvm console {instance.name}' shows it",
+    )
+
+
+def _refusal(instance: Instance, where: Endpoint, tries: int) -> str | None:
+    """Return what ssh says where no login succeeds; None once one does."""
+    said = ""
+    for number in range(tries):
+        if number:
+            time.sleep(PAUSE)
+        try:
+            done = process.run(
+                ssh_command(instance, where, ["true"], batch=True), check=False, timeout=TIMEOUT
+            )
+        except ArmvmError as error:
+            said = error.message
+            continue
+        if done.returncode == 0:
+            return None
+        words = serial.clean(done.stderr + done.stdout).strip()
+        said = serial.tail(words, 5) or f"ssh failed with exit code {done.returncode}"
+        if _DENIED in said:
+            break
+    return said
+
+
+def _account(domain: Domain, user: str, log: str) -> list[str]:
+    """Return what the guest and its console say that explains a refused login."""
+    lines = []
+    with contextlib.suppress(ArmvmError):
+        agent.ensure_answers(domain)
+        told = agent.output(domain, ["/bin/sh", "-c", _LOOK, "sh", user])
+        lines += serial.clean(told.encode()).splitlines()
+    return [*lines, *(serial.trouble(log) or serial.keys_of(log)).splitlines()]

@@ -1,0 +1,79 @@
+"""A machine's serial log, read and followed as a use case."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from armvm.base.errors import NotFound
+from armvm.guest.boot.plain_text import Cleaner, last_lines
+from armvm.host.connection import Connection, Domain, errors, is_local, uri_of
+from armvm.host.console.serial_log import Place, read_older, read_on
+from armvm.host.domain.instance import Instance
+
+#: Seconds between two looks at a log that is followed.
+INTERVAL = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is wanted of a log: its last *lines* (None: all), the *older* files, how it is shown."""
+
+    lines: int | None = None
+    older: bool = False
+    follow: bool = False
+    raw: bool = False
+    colours: bool = False
+
+
+def read_log(
+    connection: Connection, domain: Domain, instance: Instance, wish: Wish
+) -> Iterator[bytes]:
+    """Yield a serial log's bytes; with *follow*, what comes until the machine stops.
+
+    Escape sequences are left out, unless it is wanted *raw*. Raises NotFound where there is none.
+    """
+    path = instance.serial_log
+    local = is_local(uri_of(connection))
+    if path is None:
+        raise NotFound(
+            f"{instance.name} writes no serial log",
+            hint="its <serial> has no <log> any more: 'virsh edit' can give it one",
+        )
+    place = Place()
+    begun = read_on(connection, path, place, local=local)
+    older = read_older(connection, path, local=local) if wish.older else b""
+    if not older + begun and not instance.running:
+        raise NotFound(
+            f"{instance.name} has no serial log yet", hint=f"armvm start {instance.name}"
+        )
+    shown = _text_of(wish)
+    yield _cut(shown(older + begun, not wish.follow), wish.lines)
+    if wish.follow:
+        running = True
+        while running:
+            running = _is_active(domain)  # asked first: its last words are read after its end
+            yield shown(read_on(connection, path, place, local=local), not running)
+            if running:
+                time.sleep(INTERVAL)
+
+
+def _text_of(wish: Wish) -> Callable[[bytes, bool], bytes]:
+    """Return what makes the bytes that are shown of those that came; True says: the last ones."""
+    if wish.raw:
+        return lambda data, _final: data
+    cleaner = Cleaner(colours=wish.colours)
+    return lambda data, final: cleaner.feed(data, final=final).encode()
+
+
+def _cut(data: bytes, lines: int | None) -> bytes:
+    if lines is None:
+        return data
+    # Latin-1 keeps every byte as it is, and all lines.
+    return last_lines(data.decode("latin-1"), lines).encode("latin-1")
+
+
+def _is_active(domain: Domain) -> bool:
+    with errors(f"looking at {domain.name()}"):
+        return bool(domain.isActive())

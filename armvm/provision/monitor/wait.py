@@ -1,0 +1,241 @@
+"""Waiting until a machine can be logged in to: the probes, made from what host can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from armvm.base.errors import CommandFailed, DomainError, NotReady
+from armvm.base.progress import Progress
+from armvm.guest.boot import failures, serial
+from armvm.guest.boot.failures import Finding
+from armvm.guest.boot.liveness import Pulse, Vitals
+from armvm.guest.boot.ready import Boot, CloudInitResult, Probe, read_result, wait
+from armvm.guest.boot.serial import Stage
+from armvm.host.agent import agent
+from armvm.host.connection import Connection, Domain, is_local, uri_of
+from armvm.host.console.serial_log import read_tail
+from armvm.host.domain import cpu_activity
+from armvm.host.domain.instance import Instance, find_domain, observe
+from armvm.host.facts import Accelerator
+from armvm.provision.access.jump import need_jump, other_way
+from armvm.provision.access.ssh import (
+    Endpoint,
+    answers,
+    assert_has_way,
+    endpoint,
+    restore_forward,
+    run_in_guest,
+)
+from armvm.provision.monitor.login_check import assert_lets_in
+
+#: Seconds until a guest must be ready under KVM; emulation gets ten times that.
+BASE_TIMEOUT = 120.0
+#: cloud-init's account of how it ended; it appears when the last stage has finished.
+RESULT_FILE = "/run/cloud-init/result.json"
+#: Seconds between two questions by ssh: each costs an emulated guest a second of work.
+SSH_INTERVAL = 5.0
+#: Seconds without a word on the console that are worth one, under KVM and emulated: cloud-init's
+#: stages and the loading of modules are silent for up to 20 s when they are emulated.
+SILENCE = {Accelerator.KVM: 15.0, Accelerator.TCG: 30.0}
+#: Seconds between two looks at whether something is wrong.
+LOOK = 2.0
+#: Seconds from cloud-init's final message until its result file must have been seen.
+LAST_WORDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A machine that can be logged in to: where, and how long each stage took in seconds."""
+
+    instance: Instance
+    endpoint: Endpoint
+    boot: Boot
+
+
+def default_timeout(instance: Instance) -> float:
+    """Return how long to wait for a machine, in seconds."""
+    return BASE_TIMEOUT * Accelerator(instance.accelerator).patience
+
+
+def wait_ready(
+    connection: Connection,
+    name: str,
+    *,
+    timeout: float | None,
+    progress: Progress,
+    stays: bool = True,
+) -> Ready:
+    """Wait until ssh answers, cloud-init has finished, and a login succeeds.
+
+    *stays* is False where the caller removes the machine after a failure: what to do next then
+    names no command that looks at it.
+
+    Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
+    the machine stops, CommandFailed when cloud-init ended in error or the machine refuses armvm's
+    key, MissingCapability where no way leads there.
+    """
+    domain = find_domain(connection, name)
+    instance = observe(domain)
+    assert_has_way(domain, instance)
+    need_jump(uri_of(connection), name)  # else it would be waited for to the end
+    if other := other_way(uri_of(connection)):
+        progress.warn(other)
+    if instance.running:
+        instance = restore_forward(domain, instance)
+    watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
+    from armvm.provision.monitor import (
+        boot_history,  # most clones of goldens are not waited for here
+    )
+
+    kind = boot_history.kind_of(instance)
+    # What is far already was not seen from its start: there is nothing to be learnt from it.
+    from_start = watch.stage().order <= Stage.FIRMWARE.order
+    begun = time.time()
+    with next_step(name, stays=stays):
+        boot = wait(
+            name,
+            watch.probes(),
+            timeout=default_timeout(instance) if timeout is None else timeout,
+            progress=progress,
+            log=watch.log,
+            suspect=watch.suspect,
+            outlook=boot_history.Outlook(boot_history.recall(kind)).text,
+        )
+        if from_start:
+            boot_history.learn(
+                kind, boot_history.LearntBoot(at=begun, uuid=instance.uuid, stages=boot.seen)
+            )
+        assert_ended_well(name, watch.result, watch.log)
+        if watch.endpoint is None:
+            raise DomainError(f"{name} has lost its address")
+        if not watch.logged_in:
+            assert_lets_in(domain, instance, watch.endpoint, log=watch.log, progress=progress)
+        return Ready(instance=observe(domain), endpoint=watch.endpoint, boot=boot)
+
+
+@contextmanager
+def next_step(name: str, *, stays: bool) -> Iterator[None]:
+    """Say what can be done with a machine that did not get ready, or that it is removed."""
+    try:
+        yield
+    except (NotReady, DomainError, CommandFailed) as error:
+        if not stays:
+            error.hint = f"{name} is removed; one that 'armvm create' makes stays to be looked at"
+        elif isinstance(error, NotReady):
+            error.hint = (
+                f"{error.hint}. It is still running: 'armvm wait {name}' goes on waiting, "
+                f"'armvm console {name}' shows it, 'armvm delete {name}' removes it"
+            )
+        raise
+
+
+def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[], str]) -> None:
+    """Raise CommandFailed when cloud-init reported errors, with the lines that say why."""
+    if result is None or not result.errors:
+        return
+    lines = [*result.errors, *(line for line in [serial.trouble(log())] if line)]
+    raise CommandFailed(
+        f"{name} runs, but cloud-init ended in error",
+        detail="\n".join(lines),
+        hint=f"armvm ssh {name} -- sudo less /var/log/cloud-init-output.log   has the whole story",
+    )
+
+
+class _Watch:
+    """What is seen of one booting machine, look after look."""
+
+    def __init__(
+        self, connection: Connection, domain: Domain, instance: Instance, local: bool
+    ) -> None:
+        self._connection, self._domain = connection, domain
+        self._instance, self._local = instance, local
+        self._asked = self._said = self._looked = 0.0
+        silence = SILENCE[Accelerator(instance.accelerator)]
+        self._pulse = Pulse(instance.name, silence=silence)
+        self._suspected: Finding | None = None
+        self.endpoint: Endpoint | None = None
+        self.result: CloudInitResult | None = None
+        self.logged_in = False
+
+    def log(self) -> str:
+        """Return the end of the serial log as text."""
+        raw = read_tail(self._connection, self._instance.serial_log, local=self._local)
+        return serial.clean(raw)
+
+    def stage(self) -> Stage:
+        """Return how far the guest is by its serial log."""
+        return serial.stage_of(self.log())
+
+    def suspect(self, now: float, stage: Stage) -> Finding | None:
+        """Return what seems wrong, looked at every few seconds: what the log names goes first."""
+        if now - self._looked >= LOOK:
+            self._looked = now
+            log = self.log()
+            state, reason, cpu = cpu_activity.look(self._domain)
+            seen = Vitals(state=state, reason=reason, cpu=cpu)
+            felt = self._pulse.feel(now, stage, log, seen)
+            told = failures.named(self._instance.name, log)
+            self._suspected = told if told is not None and told.fatal else felt or told
+        return self._suspected
+
+    def probes(self) -> list[Probe]:
+        """Return the probes in the order of a boot."""
+        return [
+            Probe(
+                name="serial log",
+                hint="it is silent on its serial console: a wrong image, or no boot loader in it",
+                proves=Stage.CLOUD_INIT,
+                check=self._serial,
+            ),
+            Probe(
+                name="ssh",
+                hint="ssh does not answer: it has no address, or no ssh server",
+                proves=Stage.SSH,
+                check=self._ssh,
+            ),
+            Probe(
+                name="cloud-init",
+                hint="ssh answers, but cloud-init has not finished",
+                proves=Stage.READY,
+                check=self._finished,
+            ),
+        ]
+
+    def _serial(self) -> Stage | None:
+        if not self._domain.isActive():
+            raise DomainError(
+                f"{self._instance.name} stopped while it was waited for",
+                detail=serial.tail(self.log()) or None,
+                hint=f"armvm start {self._instance.name}, and armvm console to watch it",
+            )
+        return self.stage()
+
+    def _ssh(self) -> Stage | None:
+        if self.endpoint is None:
+            found = endpoint(self._domain, self._instance)
+            if found is not None and answers(found):
+                self.endpoint = found
+        return None if self.endpoint is None else Stage.SSH
+
+    def _finished(self) -> Stage | None:
+        if self.endpoint is None:
+            return None
+        text = None
+        if agent.connected(self._domain):
+            text = agent.read_file(self._domain, RESULT_FILE)
+        elif time.monotonic() - self._asked > SSH_INTERVAL:
+            text = run_in_guest(self._instance, self.endpoint, f"cat {RESULT_FILE}")
+            self._asked = time.monotonic()
+            self.logged_in = text is not None
+        if text:
+            self.result = read_result(text)
+            return Stage.READY
+        # Neither an agent nor a key that we could use: the console is the last witness. What it
+        # says there comes before the result file.
+        if not serial.cloud_init_finished(self.log()):
+            return None
+        self._said = self._said or time.monotonic()
+        return Stage.READY if time.monotonic() - self._said > LAST_WORDS else None

@@ -1,0 +1,1 @@
+"""The use cases of ``armvm rootfs`` and ``armvm emulate``."""

@@ -1,0 +1,160 @@
+"""``rootfs create``: a distribution's root file system in a directory, whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base.errors import ConfigError
+from armvm.base.progress import Progress
+from armvm.provision.image import local, recipe, workspace
+from armvm.provision.image.recipe import Recipe
+from armvm.provision.rootfs import place as places
+from armvm.settings.names import shown
+from armvm.usermode.rootfs import bootstrap, build, enter, requirements
+from armvm.usermode.rootfs.bootstrap import Arch, Tool, Variant
+from armvm.usermode.rootfs.build import Mode
+
+#: Bytes that must be free: for a plain one with a few packages, and for one that can boot.
+SPACE, SPACE_BOOTABLE = 1 << 30, 3 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A root file system to make: whose recipe (with *extra* packages), for which processor."""
+
+    recipe: Recipe
+    arch: Arch = Arch.ARM64
+    variant: Variant = Variant.MINBASE
+    bootable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created:
+    """A root file system that was made: where, of what, and whose its files are.
+
+    ``owner`` is the host's id of its root: 0, or the first that /etc/subuid lends the user.
+    """
+
+    path: Path
+    wanted: Wanted
+    owner: int
+    seconds: float
+
+
+def wanted(
+    image: str,
+    *,
+    arch: str = "arm64",
+    variant: str | None = None,
+    packages: tuple[str, ...] = (),
+    mirror: str | None = None,
+    bootable: bool = False,
+) -> Wanted:
+    """Return what the command line asks for. Raises ConfigError, NotFound."""
+    try:
+        chosen = Arch(arch)
+    except ValueError:
+        raise ConfigError(
+            f"{shown(arch)} is no architecture for this", hint="--arch arm64 or --arch armhf"
+        ) from None
+    try:
+        kind = Variant(variant or Variant.MINBASE.value)
+    except ValueError:
+        known = ", ".join(one.value for one in Variant)
+        raise ConfigError(f"{shown(variant or '')} is no variant", hint=f"one of {known}") from None
+    if bootable and chosen is not Arch.ARM64:
+        raise ConfigError(
+            "only arm64 can be booted: armvm's machines have no 32-bit ARM processor",
+            hint="leave out --bootable: programs for armhf run by 'rootfs enter'",
+        )
+    if bootable and variant is not None:
+        raise ConfigError(
+            "--bootable has the packages of 'image build', and takes no --variant",
+            hint="--package NAME adds more",
+        )
+    made = recipe.made(image, packages=packages, mirror=mirror)
+    return Wanted(recipe=local.with_archive(made), arch=chosen, variant=kind, bootable=bootable)
+
+
+def create(
+    directory: Path,
+    asked: Wanted,
+    *,
+    keyring: Path | None = None,
+    progress: Progress,
+    mode: Mode | None = None,
+) -> Created:
+    """Make a root file system in *directory*, which must be empty or not there.
+
+    *keyring* must vouch for the package archive, the distribution's own by default. An ordinary
+    user's is made in a user namespace, and its files belong to the ids of /etc/subuid. Raises
+    Conflict for a directory with something in it, MissingCapability when this host cannot,
+    PermissionDenied, StorageError, NotFound for a package, BuildFailed. A failure, Ctrl-C too,
+    leaves nothing behind; what a kill leaves, the next run removes.
+    """
+    start = time.monotonic()
+    mode = mode or Mode.here()
+    target = places.free_place(directory, mode)
+    making = asked.recipe.making
+    if keyring is not None:
+        keyring = keyring.expanduser().absolute()
+    title = f"{making.title} {asked.recipe.version} for {asked.arch.value}"
+    with progress.task(f"making a root file system of {title}") as task:
+        task.update(text="preparing")
+        tool = _check(asked, target.parent, mode, keyring)
+        workspace.check_space(target.parent, SPACE_BOOTABLE if asked.bootable else SPACE)
+        with (
+            places.partial(target, mode) as partial,
+            # mmdebstrap that is interrupted leaves files in its TMPDIR.
+            workspace.workspace(workspace.SHARED, mode, needed=1 << 20) as work,
+        ):
+            keys = None if keyring is None else workspace.lent(keyring, work)
+            if asked.bootable:
+                build.make(
+                    partial,
+                    distro=making,
+                    suite=asked.recipe.suite,
+                    packages=asked.recipe.packages,
+                    mirror=asked.recipe.mirror,
+                    keyring=keys,
+                    mode=mode,
+                    temporary=work,
+                    on_phase=lambda text: task.update(text=text),
+                    on_size=lambda size: workspace.check_space(target.parent, 2 * size),
+                )
+            else:
+                order = bootstrap.Order(
+                    distro=making,
+                    suite=asked.recipe.suite,
+                    arch=asked.arch,
+                    variant=asked.variant,
+                    packages=asked.recipe.extra,
+                    mirror=asked.recipe.mirror,
+                    keyring=keys,
+                    mode=mode,
+                    tool=tool,
+                )
+                bootstrap.make(
+                    partial, order, temporary=work, on_phase=lambda text: task.update(text=text)
+                )
+            owner = partial.stat().st_uid
+            places.into_place(partial, target)
+    seconds = time.monotonic() - start
+    return Created(path=target, wanted=asked, owner=owner, seconds=seconds)
+
+
+def _check(asked: Wanted, parent: Path, mode: Mode, keyring: Path | None) -> Tool:
+    """Raise what makes it impossible, before anything is done; return the tool to use."""
+    making = asked.recipe.making
+    if asked.bootable:
+        requirements.check(mode, making, parent, keyring=keyring)
+        return Tool.MMDEBSTRAP
+    tool = Tool.here(mode)
+    own = ("mmdebstrap", "apt-get", "dpkg") if tool is Tool.MMDEBSTRAP else ("debootstrap",)
+    requirements.check_tools((*own, "gpgv"), mode)
+    requirements.check_keyring(making, keyring)
+    enter.ensure_runs(asked.arch.qemu)
+    requirements.check_place(mode, parent)
+    return tool

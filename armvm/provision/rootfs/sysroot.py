@@ -1,0 +1,114 @@
+"""Libraries for `armvm emulate --image`: a distribution's packages, unpacked once and kept.
+
+Nothing is configured, so no foreign program runs, and root and binfmt handlers are not needed.
+The files belong to the user, who may remove the directory as any other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from armvm.base import process
+from armvm.base.errors import ConfigError
+from armvm.base.paths import cache_dir, private_dir
+from armvm.base.progress import Progress
+from armvm.images.cache.files import storage_errors
+from armvm.provision.image import local, recipe, workspace
+from armvm.provision.image.recipe import Recipe
+from armvm.usermode.programs.emulate import DEBIAN
+from armvm.usermode.rootfs import build_log, requirements
+from armvm.usermode.rootfs.build import Mode
+from armvm.usermode.rootfs.distros import archives
+
+#: What is in it: what every Debian has, and the libraries that most programs are linked with.
+#: (A pattern stands alone: mmdebstrap splits no option that begins with one.)
+PATTERN = "?essential"
+PACKAGES = ("libstdc++6", "libgcc-s1", "libgomp1", "libatomic1", "zlib1g")
+
+#: Bytes that must be free while it is made: the archive, and its files.
+SPACE = 1 << 30
+
+
+def obtain(image: str, architecture: str, progress: Progress) -> Path:
+    """Return the directory with the libraries of *image* for a QEMU *architecture*.
+
+    It is made where it is not cached. *image* is debian:12, local:debian-12+libcurl4, …. Raises
+    ConfigError for an architecture that the distribution is not made for here, NotFound for an
+    image without a recipe, MissingCapability, BuildFailed, StorageError.
+    """
+    arch = DEBIAN.get(architecture)
+    if arch is None:
+        raise ConfigError(
+            f"--image has libraries for arm64 and armhf, not for {architecture}",
+            hint="--sysroot DIR names those of your own",
+        )
+    wanted = local.with_archive(recipe.made(image))
+    content = json.dumps(
+        [1, wanted.distro, wanted.version, arch, PATTERN, *PACKAGES, *wanted.extra]
+    )
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    home = cache_dir() / "sysroots"
+    target = home / f"{wanted.plain}-{arch}-{digest}"
+    with storage_errors(home):
+        private_dir(home)
+        with (home / f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                _make(wanted, arch, target, progress)
+    return target
+
+
+def command(wanted: Recipe, arch: str, archive: Path, mode: Mode) -> list[str | Path]:
+    """Return the command line that writes the packages of a sysroot into a tar *archive*."""
+    making = wanted.making
+    return [
+        *(("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()),
+        *("mmdebstrap", f"--mode={mode.value}", "--variant=extract", f"--arch={arch}"),
+        # No program of it is run.
+        *("--format=tar", "--skip=check/qemu"),
+        *(f"--include={PATTERN}", f"--include={','.join((*PACKAGES, *wanted.extra))}"),
+        *((f"--keyring={making.keyring}",) if making.own_keyring else ()),
+        *(wanted.suite, archive),
+        *archives(making, wanted.suite, wanted.mirror),
+    ]
+
+
+def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
+    """Make the directory *target*, whole or not at all."""
+    mode = Mode.here()
+    title = f"{wanted.making.title} {wanted.version} for {arch}"
+    partial = target.with_name(f".{target.name}.partial")
+    with progress.task(f"fetching the libraries of {title}") as task:
+        requirements.check_tools(("mmdebstrap", "apt-get", "dpkg", "gpgv", "tar"), mode)
+        requirements.check_keyring(wanted.making, None)
+        requirements.check_place(mode, workspace.SHARED)
+        with workspace.workspace(workspace.SHARED, mode, needed=SPACE) as work:
+            task.update(text="fetching packages")
+            archive, log = work / "root.tar", list[str]()
+            done = process.run(
+                command(wanted, arch, archive, mode),
+                env={"TMPDIR": str(work)},
+                check=False,
+                on_line=log.append,
+            )
+            if done.returncode != 0:
+                raise build_log.failure(log, wanted.making, wanted.suite, arch)
+            task.update(text="unpacking packages")
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                partial.mkdir(mode=0o700)
+                process.run(
+                    [
+                        *("tar", "--extract", f"--file={archive}", f"--directory={partial}"),
+                        *("--no-same-owner", "--no-same-permissions", "--exclude=./dev/*"),
+                    ]
+                )
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    progress.say(f"the libraries of {title} are kept in {os.fspath(target)}")

@@ -1,0 +1,145 @@
+"""``rootfs to-image``: a root file system becomes an image that machines are made from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base import process
+from armvm.base.errors import BuildFailed, CommandFailed, ConfigError, UsageError
+from armvm.base.progress import Progress, size_text
+from armvm.images import disk
+from armvm.images.cache.named import keep_only, reserved
+from armvm.images.cache.store import Cache
+from armvm.images.digest import hash_file
+from armvm.images.model import Verified
+from armvm.provision.image import local, workspace
+from armvm.provision.image.recipe_input import USUAL_SIZE, parse_image_size
+from armvm.provision.rootfs import bootable
+from armvm.settings.size import GIB, MIB, size_label
+from armvm.usermode.rootfs import enter, tree
+from armvm.usermode.rootfs.build import Mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imaged:
+    """The image: its file, its reference (None outside the cache), its digest (``sha256:…``).
+
+    ``size`` is the disk's as a guest sees it, in bytes; ``seconds`` is how long it all took.
+    """
+
+    path: Path
+    reference: str | None
+    digest: str
+    size: int
+    seconds: float
+
+
+def to_image(
+    root: Path,
+    *,
+    as_name: str | None = None,
+    output: Path | None = None,
+    size: str | None = None,
+    install_missing: bool = False,
+    force: bool = False,
+    progress: Progress,
+    cache: Cache | None = None,
+) -> Imaged:
+    """Make a bootable image of *root*, into the cache as *as_name* or into the file *output*.
+
+    *root* is changed only with *install_missing*, which installs what it lacks. Raises UsageError
+    unless one of both is named, ConfigError for a root file system that cannot boot (its message
+    says why) or does not fit on *size*, Conflict for a name or a file that is taken and no
+    *force*, BuildFailed, StorageError, PermissionDenied. A failure leaves no image behind.
+    """
+    start = time.monotonic()
+    if (as_name is None) == (output is None):
+        raise UsageError(
+            "where is the image to be?",
+            hint="--as NAME keeps it as local:NAME, --output FILE writes a file",
+        )
+    wanted = None if size is None else parse_image_size(size)
+    real = enter.check_root(root)
+    refuse_other_processors(real)
+    if output is not None:
+        output = output.expanduser().absolute()
+        workspace.check_output(output, force=force)
+        bootable.make_ready(real, install=install_missing, progress=progress)
+        digest, disk_size = _write(real, output, wanted, progress, private=False)
+        seconds = time.monotonic() - start
+        return Imaged(path=output, reference=None, digest=digest, size=disk_size, seconds=seconds)
+    name = local.own_name(str(as_name))
+    cache = cache or Cache.default()
+    with reserved(cache, name, replace=force, progress=progress) as reference:
+        system = bootable.make_ready(real, install=install_missing, progress=progress)
+        with cache.partial(reference) as partial:
+            digest, disk_size = _write(real, partial, wanted, progress, private=True)
+            entry = cache.store_local(
+                partial,
+                name=name,
+                recipe=digest.removeprefix("sha256:"),
+                system=system,
+                verified=Verified.NOTHING,
+                digest=digest,
+                content=digest,
+            )
+        keep_only(cache, entry)
+    seconds = time.monotonic() - start
+    return Imaged(
+        path=entry.path, reference=reference, digest=digest, size=disk_size, seconds=seconds
+    )
+
+
+def refuse_other_processors(root: Path) -> None:
+    """Raise ConfigError for a root file system that no machine of armvm's could boot."""
+    name = enter.architecture(root)
+    if name != "aarch64":
+        raise ConfigError(
+            f"{root} is for {name}: armvm's machines boot arm64 alone",
+            hint="a root file system for armhf can be entered, or run in a container of a machine",
+        )
+
+
+def _write(
+    root: Path, output: Path, wanted: int | None, progress: Progress, *, private: bool
+) -> tuple[str, int]:
+    """Write the image file *output*; return its digest and the disk's size in bytes."""
+    mode = Mode.here()
+    distro = tree.os_release(root).get("ID", "")
+    inside = enter.as_owner(root)
+    parent = workspace.parent_of(output, mode, beside=private)
+    with progress.task(f"making an image of {root}") as task:
+        task.update(text="measuring")
+        used = int(process.run([*inside, "du", "-sx", "--block-size=1", root]).text.split()[0])
+        needed = disk.size_for(used)
+        size = wanted or max(USUAL_SIZE, needed)
+        if needed > size:
+            raise ConfigError(
+                f"the files of {root} do not fit on {size_label(size)}",
+                hint=f"--size {-(-needed // MIB)}M would do",
+            )
+        with workspace.workspace(parent, mode, needed=2 * used + GIB) as work:
+            image = work / "disk.qcow2"
+            try:
+                disk.make(
+                    root,
+                    image,
+                    size=size,
+                    boot=disk.BOOT_FILES[distro],
+                    inside=inside,
+                    on_phase=lambda text: task.update(text=text),
+                )
+            except CommandFailed as error:
+                raise BuildFailed(
+                    f"the disk of {root} could not be made: {error.message}",
+                    detail=error.detail,
+                    hint="see whether the file system is full; a larger --size may do",
+                ) from error
+            task.update(text="hashing")
+            digest = hash_file(image)
+            permissions = 0o644 if private else 0o666 & ~workspace.umask()
+            workspace.place(image, output, mode=permissions)
+    progress.say(f"the image takes {size_text(output.stat().st_size)}")
+    return digest, size

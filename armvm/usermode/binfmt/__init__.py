@@ -1,0 +1,1 @@
+"""The kernel's binfmt_misc handlers."""

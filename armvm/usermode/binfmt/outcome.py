@@ -1,0 +1,213 @@
+"""What will happen to a program, in words, and what mends it; the facts are `execution`'s."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from armvm.base.errors import NotFound, PermissionDenied
+from armvm.usermode.binfmt.execution import (
+    Explanation,
+    Kind,
+    Outcome,
+    command,
+    examine,
+    mode_problem,
+)
+from armvm.usermode.binfmt.handlers import Table
+
+#: How far scripts of scripts are followed; the kernel gives up after as many (ELOOP).
+DEPTH = 4
+_NOEXEC = 'execve fails with ENOEXEC ("Exec format error")'
+
+
+def explain(
+    path: Path,
+    table: Table,
+    *,
+    sysroot: str | None = None,
+    machine: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    depth: int = DEPTH,
+) -> Explanation:
+    """Explain the file at *path* on a host (this one: ``uname -m``) with these handlers.
+
+    Raises NotFound where there is no such file, PermissionDenied where it cannot be read.
+    """
+    found = examine(path, table, sysroot=sysroot, machine=machine, environment=environment)
+    name = found.script
+    if name and depth and name.startswith("/"):
+        try:
+            inner = explain(
+                Path(name), table, machine=machine, environment=environment, depth=depth - 1
+            )
+        except (NotFound, PermissionDenied):
+            pass
+        else:
+            found = replace(found, inner=inner)
+    return _judged(found, table)
+
+
+def _judged(found: Explanation, table: Table) -> Explanation:
+    """Return the explanation with its outcome, what happens, and the fix."""
+    problem = mode_problem(found.path)
+    if problem is not None:
+        happens = f'execve fails with EACCES ("Permission denied"): {problem}'
+        if found.winner is None and found.kind not in (Kind.ELF, Kind.SCRIPT):
+            happens += "; and it is no program: neither ELF nor a script with a '#!' line"
+            return _ends(found, happens, None)
+        return replace(found, outcome=Outcome.FAILS, happens=happens, fix=_mode_fix(found, problem))
+    if found.winner is not None:
+        return _handled(found)
+    if found.kind is Kind.SCRIPT:
+        return _script(found)
+    if found.kind is Kind.ELF:
+        return _elf(found, table)
+    if found.kind is Kind.EMPTY:
+        return _ends(found, _NOEXEC + "; shells run it as an empty script", None)
+    if found.kind is Kind.TEXT:
+        happens = f"{_NOEXEC}: it has no '#!' line; shells run it as a script of theirs"
+        return _ends(found, happens, "put '#!/bin/sh', or the like, in its first line")
+    return _ends(found, f"{_NOEXEC}: it is neither ELF nor a script, and no handler takes it", None)
+
+
+def _handled(found: Explanation) -> Explanation:
+    winner, program = found.winner, found.program
+    assert winner is not None and program is not None  # noqa: S101 - the caller's condition
+    fix = (
+        f"armvm binfmt register {found.architecture.name} --replace"
+        if (found.architecture)
+        else "register the handler anew, with an interpreter that is there"
+    )
+    if program.problem is not None and not winner.fixed:
+        error = (
+            'EACCES ("Permission denied")'
+            if program.resolved
+            else (
+                'ENOENT ("No such file or directory", which means the interpreter, not the program)'
+            )
+        )
+        happens = (
+            f"the handler {winner.name} takes it, but its interpreter {winner.interpreter} cannot "
+            f"be run ({program.problem}): execve fails with {error}"
+        )
+        return replace(found, outcome=Outcome.FAILS, happens=happens, fix=fix)
+    runs = f"the kernel starts {winner.interpreter} (handler {winner.name}) with it"
+    if program.problem is not None:
+        runs += ", from the file that it opened at registration: the path has none any more"
+    if found.prefix is not None and found.elf is not None and found.elf.loader is not None:
+        call = f"QEMU_LD_PREFIX={shlex.quote(found.prefix)} {command(found.path)}"
+        runs = f"run as {call}, {runs}"
+    if not winner.fixed:
+        runs += "; in a chroot or container that has no such file it fails with ENOENT (no flag F)"
+    return _loading(found, runs)
+
+
+def _loading(found: Explanation, runs: str) -> Explanation:
+    """Judge what comes after execve: the loader and the libraries."""
+    elf = found.elf
+    if elf is None:
+        return replace(found, outcome=Outcome.RUNS, happens=runs)
+    if elf.problems or not elf.segments:
+        why = "; ".join(elf.problems) or "it has nothing to load"
+        return replace(
+            found,
+            outcome=Outcome.LIKELY_FAILS,
+            happens=f"{runs}, but the file is damaged: {why}",
+            fix="get the file again",
+        )
+    missing = [one for one in found.libraries if one.path is None]
+    if found.loader is not None and found.loader.path is None:
+        name = found.loader.name
+        end = (
+            f"{runs}; it then ends with \"Could not open '{name}': No such file or directory\": "
+            "the loader is not there"
+            if not found.native
+            else 'execve fails with ENOENT ("No such file or directory"): the loader '
+            f"{name} is not there"
+        )
+        outcome = Outcome.FAILS if found.native else Outcome.LIKELY_FAILS
+        return replace(found, outcome=outcome, happens=end, fix=_library_fix(found))
+    if missing:
+        names = ", ".join(one.name for one in missing)
+        return replace(
+            found,
+            outcome=Outcome.LIKELY_FAILS,
+            happens=f"{runs}; its loader then misses {names}",
+            fix=_library_fix(found),
+        )
+    if elf.type == 3 and elf.static and elf.needed:
+        runs += "; but it is a shared library rather than a program, so expect a crash"
+        return replace(found, outcome=Outcome.LIKELY_FAILS, happens=runs)
+    return replace(found, outcome=Outcome.RUNS, happens=runs)
+
+
+def _library_fix(found: Explanation) -> str | None:
+    wanted = [one for one in (found.loader, *found.libraries) if one is not None]
+    elsewhere = next((one.elsewhere for one in wanted if one.elsewhere), None)
+    program = command(found.path)
+    if found.architecture is None or found.native:
+        return "install the packages that have the missing files"
+    if elsewhere:
+        return f"QEMU_LD_PREFIX={shlex.quote(elsewhere)} {program}"
+    debian = found.architecture.debian[0] if found.architecture.debian else None
+    fix = f"QEMU_LD_PREFIX=DIR {program}, where DIR is a root of {found.architecture.name}"
+    if debian:
+        fix += f"; Debian: dpkg --add-architecture {debian} && apt-get update && "
+        fix += f"apt-get install libc6:{debian}"
+    return fix
+
+
+def _script(found: Explanation) -> Explanation:
+    name = found.script or ""
+    if not name:
+        return _ends(found, f"{_NOEXEC}: its '#!' line names no interpreter", "name one in it")
+    if found.inner is None:
+        why = "is not there" if name.startswith("/") else "is no absolute path"
+        happens = (
+            f'execve fails with ENOENT ("No such file or directory"): {name}, which its first '
+            f"line names, {why}"
+        )
+        fix = f"install {name}, or name another in the first line"
+        if name.endswith("\r"):
+            fix = "its lines end in CR LF; the interpreter's name then ends in CR: convert them"
+        return replace(found, outcome=Outcome.FAILS, happens=happens, fix=fix)
+    happens = f"the kernel starts {name} with it: {found.inner.happens}"
+    return replace(found, outcome=found.inner.outcome, happens=happens, fix=found.inner.fix)
+
+
+def _elf(found: Explanation, table: Table) -> Explanation:
+    elf = found.elf
+    assert elf is not None  # noqa: S101 - the caller's condition
+    if elf.type not in (2, 3):
+        return _ends(found, f"{_NOEXEC}: an ELF file of type {elf.type_name} is no program", None)
+    if found.native:
+        return _loading(found, "the kernel runs it itself")
+    what = f"this kernel runs no programs for {elf.machine_name} by itself, and"
+    if found.architecture is None:
+        fix = "run it with the qemu-ARCH of its machine" if elf.machine else None
+        return _ends(found, f"{_NOEXEC}: {what} no handler takes it", fix)
+    name = found.architecture.name
+    fix = f"sudo armvm binfmt register {name}, or: qemu-{name}-static FILE"
+    off = next((one for one in found.candidates if not one.enabled), None)
+    if not table.mounted:
+        return _ends(found, f"{_NOEXEC}: {what} binfmt_misc is not mounted", fix)
+    if not table.on:
+        fix = "sudo sh -c 'echo 1 > /proc/sys/fs/binfmt_misc/status'"
+        return _ends(found, f"{_NOEXEC}: {what} binfmt_misc is switched off", fix)
+    if off is not None:
+        fix = f"sudo sh -c 'echo 1 > /proc/sys/fs/binfmt_misc/{off.name}'"
+        return _ends(found, f"{_NOEXEC}: {what} the handler {off.name} is disabled", fix)
+    return _ends(found, f"{_NOEXEC}: {what} no handler takes it", fix)
+
+
+def _mode_fix(found: Explanation, problem: str) -> str | None:
+    if "chmod" in problem:
+        return f"chmod +x {command(found.path)}"
+    return "copy it to a file system that is not mounted noexec" if "noexec" in problem else None
+
+
+def _ends(found: Explanation, happens: str, fix: str | None) -> Explanation:
+    return replace(found, outcome=Outcome.FAILS, happens=happens, fix=fix)

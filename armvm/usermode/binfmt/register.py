@@ -1,0 +1,224 @@
+"""Registering handlers of armvm's own, and taking them back: `armvm binfmt register` and its kin.
+
+`armvm.usermode.binfmt.own_file` says how other tools' handlers stay untouched. Two things
+are changed, in this order: the kernel's table (which judges the line) and the file in
+/etc/binfmt.d (which makes it last); where the second fails, the first is undone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from armvm.base.errors import ArmvmError, Conflict, NotFound, PermissionDenied
+from armvm.base.progress import Progress
+from armvm.usermode.architectures import Architecture
+from armvm.usermode.binfmt import binfmt_d, handlers, kernel, own_file
+from armvm.usermode.binfmt import replace as exchange
+from armvm.usermode.binfmt.handlers import Handler, Table
+from armvm.usermode.binfmt.own_file import Own
+from armvm.usermode.binfmt.registration import line, parse_line
+from armvm.usermode.binfmt.replace import Places
+from armvm.usermode.binfmt.request import Wish, rule_of
+from armvm.usermode.programs import interpreter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What came of it: the handler that now takes the architecture's programs, if any.
+
+    *changed* is false where everything was so already; *over* are handlers of others that match
+    too and wait behind it.
+    """
+
+    architecture: str
+    changed: bool
+    handler: Handler | None
+    over: tuple[str, ...] = ()
+    path: Path | None = None
+
+
+def register(
+    architecture: Architecture, wish: Wish, progress: Progress, places: Places | None = None
+) -> Done:
+    """Register a handler of armvm's for an architecture, now and at every boot.
+
+    Where an enabled handler does the same already, nothing is changed. Raises Conflict where
+    another tool's handler, or its file, has the architecture and the wish is not to go before it.
+    """
+    at = places or Places()
+    _need_root(architecture, at)
+    rule = rule_of(architecture, wish, progress)
+    table = exchange.mounted(at)
+    if not table.on:
+        raise Conflict(
+            "binfmt_misc is switched off, so the kernel asks no handler",
+            hint=f"sudo sh -c 'echo 1 > {at.root / 'status'}'",
+        )
+    own = own_file.read(architecture, at.etc)
+    winner = table.winner(architecture.magic)
+    mine = own is not None and winner is not None and own.rule.is_handler(winner)
+    same = winner is not None and rule.is_handler(winner, whatever_name=True)
+    if same and (mine or not wish.over):
+        return _done(architecture, at, changed=False)
+    if not mine and not wish.over:
+        _nobody_elses(architecture, table, at, own)
+    if own is not None and exchange.taken(own, table) and own.rule.name.startswith("qemu-"):
+        own_file.remove(own)  # the name is somebody else's now: the second one is for that
+        own = None
+    name, file = _name(architecture, table, at, own)
+    rule = replace(rule, name=name)
+    text = line(rule)
+    before = () if own is None else own.before if own.text == text else (*own.before, own.text)
+
+    def keep() -> None:
+        exchange.shown(rule, at)
+        own_file.write(Own(path=at.etc / file, text=text, rule=rule, before=before), architecture)
+
+    exchange.swap(own, rule, table, at, keep)
+    return _done(architecture, at, changed=True)
+
+
+def unregister(architecture: Architecture, places: Places | None = None) -> Done:
+    """Take armvm's handler for an architecture back; what others registered is as it was.
+
+    Raises NotFound where armvm registered none, Conflict where it has changed since.
+    """
+    at = places or Places()
+    own = _own(architecture, at)
+    _need_root(architecture, at)
+    exchange.remove(own, handlers.read(at.root), at)
+    own_file.remove(own)
+    return _done(architecture, at, changed=True)
+
+
+def revert(architecture: Architecture, places: Places | None = None) -> Done:
+    """Go back to what armvm had registered before; from the first, to before armvm.
+
+    Raises NotFound where armvm registered nothing, Conflict where it has changed since or the
+    interpreter of then is gone.
+    """
+    at = places or Places()
+    own = _own(architecture, at)
+    if not own.before:
+        return unregister(architecture, at)
+    _need_root(architecture, at)
+    text = own.before[-1]
+    rule = parse_line(text)
+    if rule is None or rule.name != own.rule.name:
+        raise Conflict(f"{own.path} has been changed", hint=f"look at it: {text!r}")
+    found = interpreter.look(rule.interpreter, version=False)
+    if found.problem is not None:
+        raise Conflict(
+            f"the interpreter of before, {rule.interpreter}, cannot be used: {found.problem}",
+            hint=f"armvm binfmt unregister {architecture.name} goes back to before armvm",
+        )
+    table = exchange.mounted(at)
+    exchange.untouched(own, table)
+    earlier = replace(own, text=text, rule=rule, before=own.before[:-1])
+    exchange.swap(own, rule, table, at, lambda: own_file.write(earlier, architecture))
+    return _done(architecture, at, changed=True)
+
+
+def reset(architecture: Architecture, places: Places | None = None) -> Done:
+    """Make an architecture's handlers what a boot would make them, without armvm's.
+
+    All handlers for it are removed, whoever registered them; then those that binfmt.d(5) declares
+    are registered, in its order. What a container or binfmt-support registered is gone.
+    """
+    at = places or Places()
+    _need_root(architecture, at)
+    table = exchange.mounted(at)
+    while (own := own_file.read(architecture, at.etc)) is not None:
+        own_file.remove(own)
+    for one in table.takers(architecture.magic):
+        kernel.control(at.root, one.name, "-1")
+    trouble: ArmvmError | None = None
+    for declared in binfmt_d.declared(at.boot):
+        made = Handler(
+            name=declared.rule.name,
+            enabled=True,
+            interpreter="",
+            flags="",
+            offset=declared.rule.offset,
+            magic=declared.rule.magic,
+            mask=declared.rule.mask,
+        )
+        if made.takes(architecture.magic):
+            try:
+                kernel.register(at.root, declared.text)
+            except ArmvmError as error:
+                trouble = error
+    if trouble is not None:
+        raise trouble
+    return _done(architecture, at, changed=True)
+
+
+def _nobody_elses(architecture: Architecture, table: Table, at: Places, own: Own | None) -> None:
+    """Raise Conflict where others have this architecture: a handler, on or off, or a file."""
+    others = [
+        one
+        for one in table.handlers
+        if (one.takes(architecture.magic) or one.name == f"qemu-{architecture.name}")
+        and not (own is not None and own.rule.is_handler(one))
+    ]
+    command = f"armvm binfmt register {architecture.name} --replace"
+    if others:
+        first = others[0]
+        state = "" if first.enabled else ", which is disabled"
+        raise Conflict(
+            f"{architecture.name} programs have a handler that is not armvm's: {first.name}{state}",
+            detail=f"interpreter {first.interpreter}, flags {first.flags or 'none'}",
+            hint=f"{command} puts armvm's before it until armvm binfmt unregister"
+            + ("" if first.enabled else f"; or enable it: echo 1 > {at.root / first.name}"),
+        )
+    path = at.etc / f"qemu-{architecture.name}.conf"
+    if path.exists() and own is None:
+        raise Conflict(
+            f"{path} is there and not armvm's, so it is somebody's wish for the next boot",
+            hint=f"{command} puts armvm's after it, which then goes before",
+        )
+
+
+def _name(architecture: Architecture, table: Table, at: Places, own: Own | None) -> tuple[str, str]:
+    """Return what the handler and its file are called."""
+    if own is not None:
+        return own.rule.name, own.path.name
+    common, second = own_file.names(architecture)
+    taken = table.named(common[0]) is not None or (at.etc / common[1]).exists()
+    return second if taken else common
+
+
+def _own(architecture: Architecture, at: Places) -> Own:
+    own = own_file.read(architecture, at.etc)
+    if own is None:
+        raise NotFound(
+            f"armvm has registered no handler for {architecture.name}",
+            hint=f"armvm binfmt status {architecture.name} shows who did; "
+            f"armvm binfmt reset {architecture.name} makes it as after a boot",
+        )
+    return own
+
+
+def _done(architecture: Architecture, at: Places, *, changed: bool) -> Done:
+    table = handlers.read(at.root)
+    own = own_file.read(architecture, at.etc)
+    winner = table.winner(architecture.magic)
+    others = [one for one in table.takers(architecture.magic) if one != winner]
+    return Done(
+        architecture=architecture.name,
+        changed=changed,
+        handler=winner,
+        over=tuple(one.name for one in others),
+        path=own.path if own else None,
+    )
+
+
+def _need_root(architecture: Architecture, at: Places) -> None:
+    if (os.geteuid() if at.uid is None else at.uid) != 0:
+        raise PermissionDenied(
+            "only root can change this host's binfmt handlers",
+            hint=f"run it with sudo; or armvm binfmt register {architecture.name} --user, which "
+            "registers it in a user namespace of your own (Linux 6.7)",
+        )

@@ -1,0 +1,89 @@
+"""One handler of armvm's in the place of another, in the kernel's table: wholly, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base.errors import Conflict, MissingCapability
+from armvm.usermode.binfmt import binfmt_d, handlers, kernel
+from armvm.usermode.binfmt.handlers import Table
+from armvm.usermode.binfmt.own_file import Own
+from armvm.usermode.binfmt.registration import Rule, line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things are: binfmt_misc, the directory written to, and all that are read at boot.
+
+    *uid* is who asks; None is this process's own.
+    """
+
+    root: Path = handlers.ROOT
+    etc: Path = binfmt_d.ETC
+    boot: tuple[Path, ...] = binfmt_d.DIRECTORIES
+    uid: int | None = None
+
+
+def mounted(at: Places) -> Table:
+    """Return what is registered, binfmt_misc mounted if it was not. Raises MissingCapability."""
+    if not (at.root / "register").exists():
+        kernel.mount(at.root)
+    return handlers.read(at.root)
+
+
+def taken(own: Own, table: Table) -> bool:
+    """Tell whether the handler of armvm's name is not the one that armvm registered."""
+    live = table.named(own.rule.name)
+    return live is not None and not own.rule.is_handler(live)
+
+
+def untouched(own: Own, table: Table) -> None:
+    """Raise Conflict where somebody else has registered armvm's handler anew."""
+    live = table.named(own.rule.name)
+    if live is not None and taken(own, table):
+        raise Conflict(
+            f"the handler {live.name} is not as armvm registered it; somebody else did since",
+            detail=f"interpreter {live.interpreter}, flags {live.flags or 'none'}",
+            hint=f"rm {own.path} leaves it to them; armvm binfmt reset takes out both",
+        )
+
+
+def remove(own: Own, table: Table, at: Places) -> None:
+    """Remove armvm's own handler from the kernel; where it is not armvm's any more, Conflict."""
+    untouched(own, table)
+    if table.named(own.rule.name) is not None:
+        kernel.control(at.root, own.rule.name, "-1")
+
+
+def swap(own: Own | None, rule: Rule, table: Table, at: Places, keep: Callable[[], None]) -> None:
+    """Register a rule in the place of armvm's handler, then *keep* it; undo it where either fails.
+
+    A handler of the name ``armvm-ARCH`` that no file of armvm's knows is what one of those left.
+    """
+    live = table.named(rule.name)
+    if live is not None and (own is not None or rule.name.startswith("armvm-")):
+        kernel.control(at.root, rule.name, "-1")
+    again = own.text if own is not None and live is not None else None
+    try:
+        kernel.register(at.root, line(rule))
+        try:
+            keep()
+        except BaseException:
+            kernel.control(at.root, rule.name, "-1")
+            raise
+    except BaseException:
+        if again is not None:
+            kernel.register(at.root, again)
+        raise
+
+
+def shown(rule: Rule, at: Places) -> None:
+    """Check that the kernel shows what it took."""
+    found = handlers.read(at.root).named(rule.name)
+    if found is None or not rule.is_handler(found):
+        raise MissingCapability(
+            f"the kernel took the handler {rule.name}, but does not show it so",
+            hint=f"look at {at.root / rule.name}",
+        )

@@ -1,0 +1,180 @@
+"""Whether handlers work, tried: a tiny program run in the three ways that fail differently.
+
+Directly: is there a handler, is it on, can its interpreter be run? In a chroot that holds nothing
+but the program, as in a container: was the interpreter opened at registration (flag F), and is
+it static? In a mount namespace of its own where the interpreter's directory is hidden: the same
+of a path that is not there any more, where the rest of the root still is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from armvm.base import process
+from armvm.base.errors import ArmvmError
+from armvm.usermode.architectures import Architecture
+from armvm.usermode.binfmt import handlers, private_namespace, sample_programs
+from armvm.usermode.binfmt.handlers import Handler, Table
+from armvm.usermode.programs import interpreter
+
+#: Seconds that a program of 150 bytes may take, also on a host that is busy.
+PATIENCE = 60.0
+
+
+class Way(str, Enum):
+    """How a program is run."""
+
+    DIRECT = "directly"
+    CHROOT = "in a chroot"
+    NAMESPACE = "in a mount namespace"
+
+
+class Result(str, Enum):
+    """What came of it."""
+
+    WORKS = "works"
+    FAILS = "fails"
+    UNTESTED = "untested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One way, what came of it, and where it does not work why, and what mends it."""
+
+    way: Way
+    result: Result
+    reason: str | None = None
+    fix: str | None = None
+
+
+def test(architecture: Architecture, *, root: Path = handlers.ROOT) -> tuple[Trial, ...]:
+    """Run the architecture's tiny program in all three ways.
+
+    An ordinary user's chroot and mounts are made in a user namespace, which uses the host's
+    handlers as long as it mounts none of its own; where that is forbidden, they are untested.
+    """
+    with tempfile.TemporaryDirectory(prefix="armvm-binfmt-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        program = place / "ok"
+        program.write_bytes(sample_programs.program(architecture))
+        program.chmod(0o755)
+        return tuple(_try(way, architecture, program, handlers.read(root)) for way in Way)
+
+
+def _try(way: Way, architecture: Architecture, program: Path, table: Table) -> Trial:
+    winner = table.winner(architecture.magic) if table.on else None
+    options: list[str | Path] = []
+    wanted: Path | str = program
+    unshared: Sequence[str] = ()
+    if way is Way.CHROOT:
+        options, wanted = ["--root", program.parent], "/ok"
+        unshared = () if os.geteuid() == 0 else (*private_namespace.UNSHARE, "--")
+    elif way is Way.NAMESPACE:
+        hidden = Path(winner.interpreter).parent if winner else None
+        if hidden is None or hidden == Path("/") or program.is_relative_to(hidden):
+            return Trial(way=way, result=Result.UNTESTED, reason=_no_namespace(winner))
+        options = ["--hide", hidden] if hidden.is_dir() else []
+        root = os.geteuid() == 0
+        unshared = ("unshare", "--mount", "--") if root else (*private_namespace.UNSHARE, "--")
+    try:
+        done = process.run(
+            [*unshared, *private_namespace.helper(options, [wanted])], check=False, timeout=PATIENCE
+        )
+    except ArmvmError as error:
+        return Trial(way=way, result=Result.FAILS, reason=error.message, fix=error.hint)
+    if done.returncode == 0 and done.stdout == sample_programs.SAYS:
+        return Trial(way=way, result=Result.WORKS)
+    said = done.stderr.decode(errors="replace").strip()
+    failed = private_namespace.failure(said)
+    if failed is None and unshared and said.startswith("unshare:"):
+        return Trial(way=way, result=Result.UNTESTED, reason=said.splitlines()[0])
+    if failed is None:
+        how = f"exit code {done.returncode}"
+        how = f"signal {-done.returncode}" if done.returncode < 0 else how
+        reason = f"the interpreter started, and ended with {how}: {said[-300:] or 'no words'}"
+        return Trial(way=way, result=Result.FAILS, reason=reason, fix=_fix(architecture))
+    step, number = failed
+    if step != "execute":
+        reason = f"{step} is not possible here: {os.strerror(number)}"
+        return Trial(way=way, result=Result.UNTESTED, reason=reason)
+    reason, fix = explained(way, number, architecture, table, program)
+    return Trial(way=way, result=Result.FAILS, reason=reason, fix=fix)
+
+
+def explained(
+    way: Way, number: int, architecture: Architecture, table: Table, program: Path
+) -> tuple[str, str | None]:
+    """Return why execve failed with this errno, and what mends it."""
+    winner = table.winner(architecture.magic) if table.on else None
+    told = f"{os.strerror(number)} (errno {errno.errorcode.get(number, number)})"
+    if winner is None:
+        return (f"{told}: {_nobody(architecture, table)}", _nobody_fix(architecture, table))
+    found = interpreter.look(winner.interpreter, version=False)
+    if number == errno.ENOEXEC:
+        if found.resolved and not interpreter.is_ours(Path(found.resolved)):
+            reason = f"the interpreter {winner.interpreter} is itself no program of this host"
+            return f"{told}: {reason}", _fix(architecture)
+        reason = (
+            f"{handlers.ROOT} shows the handler {winner.name}, but the kernel does not ask it: "
+            "this user namespace has a binfmt_misc of its own, which is not the one mounted there"
+        )
+        return f"{told}: {reason}", "leave the namespace, or mount its binfmt_misc"
+    if number == errno.ENOENT and not winner.fixed:
+        if way is Way.DIRECT:
+            reason = f"the interpreter {winner.interpreter} is gone: {found.problem}"
+            return f"{told}: {reason}", _fix(architecture)
+        where = "inside the chroot" if way is Way.CHROOT else "where the program runs"
+        reason = (
+            f"the handler {winner.name} has no flag F, so the kernel looks for "
+            f"{winner.interpreter} {where}, and it is not there"
+        )
+        return f"{told}: {reason}", _fix(architecture)
+    if number == errno.ENOENT and found.static is False:
+        reason = f"the interpreter is dynamic, and its loader {found.loader} is not there"
+        return f"{told}: {reason}", f"{_fix(architecture)} --interpreter, of a static one"
+    if number == errno.EACCES and os.statvfs(program).f_flag & os.ST_NOEXEC:
+        reason = f"{program.parent} is on a file system that is mounted noexec"
+        return f"{told}: {reason}", "set TMPDIR to a directory that is not, and test again"
+    if number == errno.EACCES:
+        return f"{told}: the interpreter {winner.interpreter} may not be executed", _fix(
+            architecture
+        )
+    return f"{told}: from the handler {winner.name}, which runs {winner.interpreter}", None
+
+
+def _nobody(architecture: Architecture, table: Table) -> str:
+    """Return why no handler takes the architecture's programs."""
+    if not table.mounted:
+        return "binfmt_misc is not mounted"
+    if not table.on:
+        return "binfmt_misc is switched off as a whole"
+    off = [one.name for one in table.takers(architecture.magic)]
+    if off:
+        return f"the handler {off[0]} is disabled"
+    return f"there is no handler for {architecture.name} programs"
+
+
+def _nobody_fix(architecture: Architecture, table: Table) -> str:
+    if table.mounted and not table.on:
+        return f"sudo sh -c 'echo 1 > {handlers.ROOT / 'status'}'"
+    off = [one.name for one in table.takers(architecture.magic)]
+    if off:
+        return f"sudo sh -c 'echo 1 > {handlers.ROOT / off[0]}'"
+    return f"sudo armvm binfmt register {architecture.name}"
+
+
+def _fix(architecture: Architecture) -> str:
+    return f"sudo armvm binfmt register {architecture.name} --replace"
+
+
+def _no_namespace(winner: Handler | None) -> str:
+    if winner is None:
+        return "without a handler there is no interpreter to hide"
+    return f"the directory of {winner.interpreter} cannot be hidden alone"

@@ -1,0 +1,1 @@
+"""Foreign programs: ELF files, their libraries and their interpreters."""

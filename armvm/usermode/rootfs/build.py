@@ -1,0 +1,150 @@
+"""An arm64 root file system, made by mmdebstrap and the shell scripts in ``hooks/``.
+
+mmdebstrap brings the package sources with their keys, a clean start, mounts, and namespaces for
+ordinary users; the scripts do the rest inside its extract hook (``hooks/10-unpack.sh`` says why).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from armvm.base import process, programs
+from armvm.usermode.binfmt import aarch64
+from armvm.usermode.rootfs import build_log
+from armvm.usermode.rootfs.distros import Distro, sources
+
+#: What marks the lines with which the scripts tell how far they are.
+PHASE = "armvm-phase: "
+
+
+class Mode(enum.Enum):
+    """How mmdebstrap becomes root in the new root file system."""
+
+    ROOT = "root"  #: it is root
+    UNSHARE = "unshare"  #: in a user namespace, with the ids of /etc/subuid
+
+    @classmethod
+    def here(cls) -> Mode:
+        """Return the mode for whoever runs this process."""
+        return cls.ROOT if os.geteuid() == 0 else cls.UNSHARE
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What to put before a command that must see the files with their owners."""
+        return () if self is Mode.ROOT else ("mmdebstrap", "--unshare-helper")
+
+
+def scripts(own: str | None = None) -> str:
+    """Return the text of the shell scripts that run in mmdebstrap's extract hook.
+
+    *own* names the directory with those of one distribution alone, put among the others by name.
+    """
+    hooks = Path(__file__).with_name("hooks")
+    files = [*hooks.glob("*.sh"), *(hooks.glob(f"{own}/*.sh") if own else ())]
+    return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
+
+
+def settings(own: str | None = None) -> str:
+    """Return the text of those of scripts() that make installed packages a cloud image."""
+    hooks = Path(__file__).with_name("hooks")
+    files = [*hooks.glob("4*.sh"), *(hooks.glob(f"{own}/4*.sh") if own else ())]
+    return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
+
+
+def command(
+    root: Path,
+    *,
+    distro: Distro,
+    suite: str,
+    mirror: str | None = None,
+    keyring: Path | None = None,
+    mode: Mode,
+) -> list[str | Path]:
+    """Return the command line that makes the root file system *root*; see make()."""
+    return [
+        # mmdebstrap as root mounts in the namespace it is in: in one of its own, whatever ends
+        # the build takes the mounts along.
+        *(("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()),
+        "mmdebstrap",
+        f"--mode={mode.value}",
+        "--variant=extract",
+        "--arch=arm64",
+        "--format=directory",
+        f"--extract-hook={scripts(distro.scripts)}",
+        suite,
+        root,
+        *sources(distro, suite, mirror, keyring),
+    ]
+
+
+def make(
+    root: Path,
+    *,
+    distro: Distro,
+    suite: str,
+    packages: tuple[str, ...],
+    mirror: str | None = None,
+    keyring: Path | None = None,
+    mode: Mode,
+    temporary: Path | None = None,
+    on_phase: Callable[[str], None],
+    on_size: Callable[[int], None],
+) -> None:
+    """Make the root file system of a *distro*'s *suite* in the new directory *root*.
+
+    *mirror* is an archive's URL; None is the usual one. Debian's usual one has its updates and
+    security fixes too. *keyring* must vouch for it, the distribution's own by default. *on_size*
+    is told how many bytes the packages will take, before they are fetched; what it raises ends
+    the build. In mode UNSHARE the path must be open to the ids of the user namespace, as
+    *temporary*, a directory for temporary files (the one around *root* by default). Raises
+    NotFound for a package that there is not, BuildFailed with the end of the log, and
+    MissingCapability when a program is not there.
+    """
+    programs.find("mmdebstrap")
+    argv = command(root, distro=distro, suite=suite, mirror=mirror, keyring=keyring, mode=mode)
+    log: deque[str] = deque(maxlen=3000)
+    # mmdebstrap quotes a failed hook in full.
+    own_lines = set(scripts(distro.scripts).splitlines())
+
+    def on_line(line: str) -> None:
+        if line.startswith(PHASE):
+            on_phase(line.removeprefix(PHASE))
+        elif line.strip() and line not in own_lines:
+            log.append(line)
+            if (size := build_log.unpacked_size(line)) is not None:
+                on_size(size)
+
+    environment = {
+        "ARMVM_PACKAGES": " ".join(packages),
+        "ARMVM_PYTHONS": " ".join(_pythons()),
+        "ARMVM_EMULATED": "no" if aarch64.is_native() else "yes",
+        # The caller's is a path that the namespace's ids may not be able to enter.
+        "TMPDIR": str(temporary or root.parent),
+    }
+    done = process.run(argv, env=environment, check=False, on_line=on_line)
+    if done.returncode != 0:
+        raise build_log.failure(list(log), distro, suite)
+
+
+def remove(root: Path, *, mode: Mode) -> None:
+    """Remove a root file system, whole or half-made; a path that is not there is well."""
+    if root.exists():
+        # The directory itself is in one of the caller's, where the namespace may not remove it.
+        process.run([*mode.inside, "find", root, "-xdev", "-mindepth", "1", "-delete"])
+        root.rmdir()
+
+
+def _pythons() -> list[str]:
+    """Return interpreters that may have the guest's version; the scripts ask each of them."""
+    names = ["python3", *(f"python3.{minor}" for minor in range(9, 20))]
+    found = [shutil.which(name, path=programs.search_path()) for name in names]
+    # Those of the system too, for a virtual environment or pyenv may hide them, or lie where a
+    # user namespace cannot go.
+    found += [shutil.which(name, path="/usr/bin") for name in names]
+    return list(dict.fromkeys(path for path in [*found, sys.executable] if path))

@@ -1,0 +1,115 @@
+"""Looking into a root file system from outside, without being led out of it.
+
+A link in it means a place in it, whatever it says: ``/etc/passwd`` is the root file system's own,
+and ``..`` at the top leads nowhere. Nothing is opened that is no plain file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from armvm.base.errors import PermissionDenied
+from armvm.usermode.programs.emulate import architecture_of
+
+#: How many links one name may go through: the kernel's limit (path_resolution(7)).
+MAX_LINKS = 40
+
+#: The most bytes that are read of a file.
+MAX_READ = 1 << 20
+
+#: Programs by which the architecture of a root file system is known, and its shell.
+PROGRAMS = ("usr/bin/dpkg", "bin/sh", "usr/bin/env", "bin/busybox", "sbin/init")
+
+
+def find(root: Path, name: str) -> Path | None:
+    """Return where the file *name* of the root file system *root* really lies; None if nowhere.
+
+    The path returned has no link in it below *root*. Raises PermissionDenied where this user may
+    not look.
+    """
+    here: list[str] = []
+    todo = [part for part in reversed(name.split("/")) if part not in ("", ".")]
+    links = 0
+    try:
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                here = here[:-1]
+                continue
+            path = root.joinpath(*here, part)
+            if stat.S_ISLNK(path.lstat().st_mode):
+                links += 1
+                if links > MAX_LINKS:
+                    return None
+                target = str(path.readlink())
+                here = [] if target.startswith("/") else here
+                todo += [one for one in reversed(target.split("/")) if one not in ("", ".")]
+            else:
+                here.append(part)
+        path = root.joinpath(*here)
+        path.lstat()
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"{error.filename} cannot be looked at: {error.strerror}",
+            hint="run this as the user who made the root file system, or as root",
+        ) from error
+    except (OSError, ValueError):
+        return None
+    return path
+
+
+def read(root: Path, name: str, limit: int = MAX_READ) -> bytes | None:
+    """Return the first *limit* bytes of a plain file in *root*; None where there is no such file.
+
+    Raises PermissionDenied.
+    """
+    path = find(root, name)
+    if path is None or not stat.S_ISREG(path.lstat().st_mode):
+        return None
+    try:
+        # Nothing that has taken the file's place since can lead elsewhere, or make this wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(limit)
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"{path} cannot be read: {error.strerror}",
+            hint="run this as the user who made the root file system, or as root",
+        ) from error
+    except OSError:
+        return None
+
+
+def architecture(root: Path) -> str | None:
+    """Return the architecture of a root file system's programs, as QEMU calls it; None if unknown.
+
+    Raises PermissionDenied.
+    """
+    for name in PROGRAMS:
+        header = read(root, name, 64)
+        found = architecture_of(header) if header else None
+        if found is not None:
+            return found
+    return None
+
+
+def os_release(root: Path) -> dict[str, str]:
+    """Return the fields of a root file system's os-release(5), without quotes; empty if none."""
+    data = read(root, "etc/os-release", 65536) or b""
+    fields = {}
+    for line in data.decode(errors="replace").splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key.isidentifier():
+            fields[key] = value.strip().strip("\"'")
+    return fields
+
+
+def foreign_architectures(root: Path) -> set[str]:
+    """Return the architectures that a root file system's dpkg takes packages of, its own too.
+
+    Empty where dpkg was never told (its file exists only then), or is not there.
+    """
+    data = read(root, "var/lib/dpkg/arch", 4096) or b""
+    return {line.strip() for line in data.decode(errors="replace").splitlines() if line.strip()}
