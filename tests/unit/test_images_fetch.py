@@ -415,10 +415,10 @@ def test_no_room(server: ImageServer, tmp_path: Path) -> None:
 FETCH = """
 import sys
 from pathlib import Path
-from armvm.images.cache import Cache
+from armvm.images.cache.store import Cache
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.progress import Plain
-from armvm.spec.verify import Verify
+from armvm.base.progress import Plain
+from armvm.settings.verify import Verify
 source = resolve("ubuntu:24.04", Settings.from_environ(verify=Verify.DIGEST))
 with Path(sys.argv[2]).open("a") as log:
     print(obtain(source, cache=Cache(Path(sys.argv[1])), progress=Plain(log)).path)

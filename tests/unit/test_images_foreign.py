@@ -207,10 +207,10 @@ def note(event, args):
         opened.append(str(args[0]))
 sys.addaudithook(note)
 from pathlib import Path
-from armvm.errors import ArmvmError
-from armvm.images.formats import DiskFormat, read_head, recognise
-from armvm.images.foreign import refuse_foreign_boot
-from armvm.images.qcow2 import inspect
+from armvm.base.errors import ArmvmError
+from armvm.images.check.formats import DiskFormat, read_head, recognise
+from armvm.images.check.cpu import refuse_foreign_boot
+from armvm.images.check.qcow2 import inspect
 ends = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     del opened[:]

@@ -122,7 +122,7 @@ def test_a_disk_of_zeros_is_no_bomb(tmp_path: Path) -> None:
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from armvm.images.unpack import Unpacker
+from armvm.images.fetch.decompress import Unpacker
 one = Unpacker(Path(sys.argv[2]), name="x", room=lambda _: None)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with open(sys.argv[1], "rb") as file:

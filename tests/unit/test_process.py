@@ -213,7 +213,7 @@ def test_a_passed_through_program_can_be_interrupted() -> None:
 
 _COUNTS = """
 import os, signal, sys, time
-from armvm.process import passthrough
+from armvm.base.process import passthrough
 script = '''
 import signal, sys, time
 came = []

@@ -149,7 +149,7 @@ def test_words_variables_and_directory_reach_the_command(guest: Sshd, tmp_path: 
 _RUN = """
 import signal, sys
 from pathlib import Path
-from armvm import process
+from armvm.base import process
 def end(number, frame):
     raise SystemExit(128 + number)
 signal.signal(signal.SIGINT, end)
