@@ -99,7 +99,7 @@ def obstacle(directory: str, facts: HostFacts, root: Path = Path("/")) -> tuple[
     """
     if APPARMOR in facts.security and not is_allowed(directory, root):
         return "AppArmor denies it", allowing(directory)
-    # A file gets its label from its owner; in the system's pools that is root.
+    # Only its owner can label a file; in the system's pools that is root.
     mine = facts.session or os.geteuid() == 0
     if SELINUX in facts.security and not mine and _type_of(directory) != _TYPE:
         return "SELinux denies it, unless root makes the golden", _labelling(directory)

@@ -121,8 +121,8 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):
         write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
-    # These cannot be read back, so confirm that they were received. The process in an older golden
-    # supports neither.
+    # These cannot be read back, so the answer confirms that they were received. The process in an
+    # older golden supports neither.
     return {**facts(), "full": order["full"], "password": bool(order["password_hash"])}
 
 

@@ -32,13 +32,13 @@ _BEGINNINGS = (
     "#include",
     "#!",
 )
-#: MIME part types that name a format which the part's first line also names.
+#: MIME part types that determine the format, in place of the part's first line.
 _DECLARED = {
     "text/cloud-config": CLOUD_CONFIG,
     "text/cloud-config-archive": _ARCHIVE,
     "text/jinja2": JINJA,
 }
-#: MIME part types for which the part's first line decides.
+#: MIME part types for which the part's first line determines the format.
 _UNDECLARED = ("text/plain", "text/x-not-multipart", "text/x-shellscript")
 _GZIP = b"\x1f\x8b"
 

@@ -5,7 +5,7 @@ maps the same file privately, so that it only costs the pages it changes. Device
 a migration without shared memory (capability ``x-ignore-shared``): some MiB, through a pipe whose
 other end is passed to QEMU.
 
-libvirt lacks elements for all of it. The arguments are in ``qemu:commandline``, only in the
+libvirt lacks elements for these settings. They are in ``qemu:commandline``, only in the
 clone's first run and not in its persistent definition. Sources: QEMU's qapi/migration.json and
 docs/devel/migration.rst; libvirt's drvqemu.html, "Pass-through of arbitrary qemu commands".
 

@@ -43,7 +43,7 @@ def ensure_base(
 ) -> Volume:
     """Return the base for an image file, uploading it if the pool does not have it.
 
-    If the pool is on the file's own file system, armvm clones or links the file, see `near`;
+    If the pool is on the file's own file system, armvm clones or links the file, see `local_copy`;
     *lasting* means that the file will not be written to. Raises StorageError if the pool is full
     or cannot be written. An interrupted upload leaves nothing behind.
     """
