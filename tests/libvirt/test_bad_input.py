@@ -96,13 +96,16 @@ BAD = [
     Bad(id="odd CPU", options=["--cpu=<model/>"], code=3, words="CPU model"),
     Bad(id="passthrough", options=["--cpu=host-passthrough"], code=3, words="KVM"),
     Bad(
-        id="silent URI", options=["--connect=qemu+tcp://127.0.0.1:1/system"], code=6, words="answer"
+        id="silent URI",
+        options=["--connect=qemu+tcp://127.0.0.1:1/system"],
+        code=6,
+        words="cannot connect",
     ),
     Bad(
         id="silent socket",
         options=["--connect=qemu+unix:///system?socket=/no/socket"],
         code=6,
-        words="answer",
+        words="cannot connect",
     ),
     Bad(id="nonsense URI", options=["--connect=nonsense"], code=2, words="URI"),
     Bad(id="unknown driver", options=["--connect=nonsense:///"], code=2, words="URI"),
