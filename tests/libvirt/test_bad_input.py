@@ -96,13 +96,16 @@ BAD = [
     Bad(id="odd CPU", options=["--cpu=<model/>"], code=3, words="CPU model"),
     Bad(id="passthrough", options=["--cpu=host-passthrough"], code=3, words="KVM"),
     Bad(
-        id="silent URI", options=["--connect=qemu+tcp://127.0.0.1:1/system"], code=6, words="answer"
+        id="silent URI",
+        options=["--connect=qemu+tcp://127.0.0.1:1/system"],
+        code=6,
+        words="cannot connect",
     ),
     Bad(
         id="silent socket",
         options=["--connect=qemu+unix:///system?socket=/no/socket"],
         code=6,
-        words="answer",
+        words="cannot connect",
     ),
     Bad(id="nonsense URI", options=["--connect=nonsense"], code=2, words="URI"),
     Bad(id="unknown driver", options=["--connect=nonsense:///"], code=2, words="URI"),
@@ -223,7 +226,7 @@ def test_a_domain_that_armvm_did_not_make(world: World, image: Path, foreign: st
     before = virsh("dumpxml", foreign)
     (world.directory / f"{foreign}.qcow2").write_bytes(b"not a machine's")
     for words in (["delete", "--yes"], ["show"], ["start"], ["stop", "--force"], ["ssh"], ["xml"]):
-        one_clear_error(world.armvm(*words, foreign), 4, "was not made by armvm")
+        one_clear_error(world.armvm(*words, foreign), 4, "was not created by armvm")
     taken = world.armvm("create", "--name", foreign, "--image", image, "--no-start")
     one_clear_error(taken, 5, foreign)
     assert foreign not in world.armvm("list", "--json").ok().out
@@ -255,7 +258,7 @@ def test_no_permission(ordinary_user: str) -> None:
     }
     prefix = ["runuser", "-u", ordinary_user, "--", *ARMVM]
     result = armvm("list", "--connect", SYSTEM, prefix=prefix, env={**home, **own}, cwd=ROOT)
-    one_clear_error(result, 7, "refuses you")
+    one_clear_error(result, 7, "permission denied")
     assert "qemu:///session" in result.err
 
 
@@ -265,7 +268,7 @@ def test_a_taken_name_is_told_before_an_image_host_is_asked(
     world.held(name, blank_image)
     unreachable = {"ARMVM_MIRROR_UBUNTU": "http://127.0.0.1:1/"}
     told = armvm("create", "--name", name, "--image", "ubuntu:24.04", env=unreachable).failed(5)
-    assert f"there is a machine called {name} already" in told.err
+    assert f"{name} already exists" in told.err
 
 
 def test_a_directory_is_copied_only_when_asked_to(

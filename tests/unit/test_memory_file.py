@@ -63,7 +63,7 @@ def test_a_description_that_does_not_fit_is_refused() -> None:
     ],
 )
 def test_an_unknown_kind_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(MissingCapability, match="unknown here"):
+    with pytest.raises(MissingCapability, match="unsupported save image"):
         describe(head(**changes), b"<domain/>")
 
 

@@ -336,11 +336,11 @@ def test_a_cure_that_is_known_is_told_with_the_other_way() -> None:
 
     def attempt(route: str) -> Golden:
         if route == memory.COW:
-            raise memory.Refused("AppArmor denies QEMU its memory file", hint="sudo cure")
+            raise memory.Refused("AppArmor denies QEMU access to its memory file", hint="sudo cure")
         return golden()
 
     with_fallback(memory.COW, attempt, Plain(said))
-    assert "(AppArmor denies QEMU its memory file)" in said.getvalue()
+    assert "(AppArmor denies QEMU access to its memory file)" in said.getvalue()
     assert "make the golden again after: sudo cure\n" in said.getvalue()
 
 
