@@ -1,4 +1,4 @@
-"""A wait that gets nowhere says what is wrong with the guest, and what to do."""
+"""A wait that times out reports the problem in the guest and a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an unlucky boot is told to be, on the Ubuntu path.
+"""Reports of failed boots, on the Ubuntu path.
 
 One boot for all of it: Microsoft's keys in the firmware, a time-out on the way, and a cloud-init
 that ends in error. The guest that all tests share comes on the same path: tests.boot.conftest.

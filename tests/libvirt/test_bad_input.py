@@ -127,7 +127,7 @@ FIRST_OF_EACH_CODE = [next(bad for bad in BAD if bad.code == code) for code in (
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that are not what they are taken for."""
+    """Files with contents of the wrong type."""
     path = tmp_path_factory.mktemp("bad")
     (path / "text").write_text("This is a text, and nothing else.\n" * 100)
     (path / "empty.img").write_bytes(b"")

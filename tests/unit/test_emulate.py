@@ -1,4 +1,4 @@
-"""``armvm emulate``: what a program's header says, QEMU's command line, and what is refused."""
+"""``armvm emulate``: reading a program's header, QEMU's command line, and errors."""
 
 from __future__ import annotations
 

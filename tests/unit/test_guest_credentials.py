@@ -143,7 +143,7 @@ def test_a_file_without_a_key_is_a_config_error(tmp_path: Path, text: str) -> No
     ids=lambda value: value[:9],
 )
 def test_no_line_is_dropped(tmp_path: Path, bad: str, why: str) -> None:
-    """A line that is no key is told, whatever keys are beside it; it is not repeated."""
+    """An invalid key line is reported, even beside valid keys; the message does not quote it."""
     file = write(tmp_path / "authorized_keys", f"# team\n{KEY}\n\n{bad}\n")
     with pytest.raises(ConfigError, match=why) as caught:
         read_public_keys([file])

@@ -1,4 +1,4 @@
-"""The cloud-init documents: what a guest is told, and what of a user's document is taken."""
+"""The cloud-init documents: armvm's own, and merging the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What AppArmor and SELinux are told of a golden's memory, and what is said where they deny it."""
+"""AppArmor and SELinux rules for a golden's memory, and the messages when they deny access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers answer besides catalogs: each failure is told as what it is, with exit code 8.
+"""Servers that do not answer with a catalog: each failure is reported, with exit code 8.
 
 Absence (404) alone means that there is no such image; refusals, troubled servers, login pages and
 proxies are failures with a reason.

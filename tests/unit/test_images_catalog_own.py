@@ -1,4 +1,4 @@
-"""Mirrors and catalogs of one's own, from environment and config.toml to the image."""
+"""Custom mirrors and catalogs, from environment and config.toml to the image."""
 
 from __future__ import annotations
 

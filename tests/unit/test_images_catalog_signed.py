@@ -1,4 +1,4 @@
-"""Catalogs whose promises are signed, with real keys: the right signer is told, others refused."""
+"""Signed catalogs, with real keys: the pinned signer is accepted, others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching over real HTTP: what is verified, what fails how, and what is left behind: nothing."""
+"""Downloads over real HTTP: verification, errors, and that nothing is left behind."""
 
 from __future__ import annotations
 

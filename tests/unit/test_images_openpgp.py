@@ -1,4 +1,4 @@
-"""Signatures by real keys: what gpgv says of them, and what is decided here."""
+"""Signatures with real keys: gpgv's verdicts, and armvm's decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image references: what is understood, and what is refused with a hint."""
+"""Image references: valid ones, and errors with hints for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fetch that is cut off, and what goes on from there; servers that lie; who waits for whom."""
+"""Interrupted downloads and resuming them; servers that send wrong data; concurrent downloads."""
 
 from __future__ import annotations
 

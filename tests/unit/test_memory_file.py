@@ -1,4 +1,4 @@
-"""The head of libvirt's save image: the XML replaced, the rest as it was, the unknown refused."""
+"""The header of libvirt's save image: XML replaced, the rest unchanged, unknown ones refused."""
 
 from __future__ import annotations
 

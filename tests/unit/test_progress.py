@@ -80,7 +80,7 @@ def test_plain_tells_less_the_longer_it_takes() -> None:
 
 
 def test_plain_counts_the_rate_of_what_came_now() -> None:
-    """A fetch that goes on begins with what is here already."""
+    """A resumed download starts with the bytes that exist already."""
     out, clock = io.StringIO(), Clock()
     with Plain(out, clock).task("copying", total=100 << 20) as task:
         task.update(50 << 20)

@@ -1,4 +1,4 @@
-"""``rootfs create``: what is run for it, where it may be, and what is refused beforehand."""
+"""``rootfs create``: the command it runs, valid locations, and errors before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose ids a root file system is entered with, in which environment, and what is refused."""
+"""``rootfs enter``: the ids and the environment it uses, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration files: what they may hold, and errors that name file, line and key."""
+"""Configuration files: valid contents, and errors that name file, line and key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names: what is accepted is safe wherever a name goes; the rest is refused with advice."""
+"""Names: valid ones are safe wherever they are used; others are refused with a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must vouch for an image, as a user meets it: the real program against a real server."""
+"""Verification levels for images, with the real program against a real server."""
 
 from __future__ import annotations
 
