@@ -1,4 +1,4 @@
-"""Write the generated pages: the commands from their help, JSON from its schemas, the hosts.
+"""Write the generated pages: commands from their help, JSON from its schemas, hosts, drawings.
 
 .venv/bin/python docs/generate.py           # or: make docs
 .venv/bin/python docs/generate.py --check   # exit code 1 when a page is out of date
@@ -23,6 +23,7 @@ from armvm.cli.app import app
 # Python searches a script's own folder first; the test adds it to sys.path.
 import hosts_page  # isort: skip
 import man_pages  # isort: skip
+import rooms_picture  # isort: skip
 import schema_page  # isort: skip
 
 DOCS = Path(__file__).resolve().parent
@@ -171,12 +172,28 @@ def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
         yield from _kinds(below)
 
 
+def drawings() -> dict[Path, str]:
+    """Return the drawings of the imports: each file's path, and its SVG."""
+    root = DOCS.parent
+    titles = {
+        "rooms": ("armvm", "The packages of armvm and their imports"),
+        "provision": ("armvm/provision", "The packages of armvm/provision and their imports"),
+    }
+    return {
+        DOCS / "architecture" / f"{name}.svg": rooms_picture.picture(
+            rooms_picture.graph(root / folder, root), title
+        )
+        for name, (folder, title) in titles.items()
+    }
+
+
 def pages() -> dict[Path, str]:
     """Return the path and the text of each generated page."""
     return {
         DOCS / "commands.md": render(),
         DOCS / "json.md": schema_page.render(DOCS / "schemas"),
         DOCS / "hosts.md": hosts_page.render(DOCS / "hosts" / "results.json"),
+        **drawings(),
     }
 
 
