@@ -48,7 +48,7 @@ def names() -> Iterator[Bad]:
         "not ascii": "armé",
     }
     for kind, name in odd.items():
-        yield Bad(id=f"name: {kind}", options=[f"--name={name}"], code=3, words="a machine's name")
+        yield Bad(id=f"name: {kind}", options=[f"--name={name}"], code=3, words="machine name")
 
 
 BAD = [
@@ -68,7 +68,7 @@ BAD = [
     Bad(id="text image", options=["--image={}/text"], code=8, words="text"),
     Bad(id="empty image", options=["--image={}/empty.img"], code=8, words="empty.img"),
     Bad(id="image directory", options=["--image={}"], code=3, words="is a directory"),
-    Bad(id="no image", options=["--image={}/no.qcow2"], code=4, words="no image file"),
+    Bad(id="no image", options=["--image={}/no.qcow2"], code=4, words="not found"),
     Bad(id="ISO image", options=["--image={}/cd.iso"], code=8, words="ISO"),
     Bad(id="gz image", options=["--image={}/image.gz"], code=8, words="gzip"),
     Bad(id="backing file", options=["--image={}/overlay.qcow2"], code=8, words="backing"),

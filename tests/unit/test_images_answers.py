@@ -97,7 +97,7 @@ TROUBLE = {
     "redirect": (Fault(status=302, location="http://[::1/x"), "malformed URL"),
     "scheme": (Fault(status=302, location="ftp://example.org/x"), "ftp: URL"),
     "oversize": (Fault(body=b"x" * (17 << 20)), "larger than"),
-    "login": (Fault(body=LOGIN), "a login page?"),
+    "login": (Fault(body=LOGIN), "perhaps a login page"),
 }
 
 

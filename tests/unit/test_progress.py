@@ -133,7 +133,7 @@ def test_plain_without_any_news_says_that_it_is_still_at_it() -> None:
     with Plain(out, clock).task("m") as task:
         clock.now += 6
         task.update()
-    assert "m: still at it (6 s)" in out.getvalue()
+    assert "m: still running (6 s)" in out.getvalue()
 
 
 def test_a_task_that_fails_is_not_called_done() -> None:

@@ -419,7 +419,7 @@ def test_a_golden_is_held_against_what_is_asked_for_now() -> None:
 
     signed, weak = {"verified": "signature", "signer": key}, {"verified": "catalog-digest"}
     assert "Ubuntu" in found(signed, Verify.SIGNATURE)
-    assert "build here" in found({}, Verify.SIGNATURE)
+    assert "local build" in found({}, Verify.SIGNATURE)
     for asked in (None, Verify.DIGEST, Verify.NONE):
         assert "without a signature" in found(weak, asked)
     with pytest.raises(NotVerified, match="verify = signature"):
