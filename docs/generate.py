@@ -1,4 +1,4 @@
-"""Write the generated pages: the commands from their help, JSON from its schemas, the hosts.
+"""Write the generated pages: commands from their help, JSON schemas from the results, hosts.
 
 .venv/bin/python docs/generate.py           # or: make docs
 .venv/bin/python docs/generate.py --check   # exit code 1 when a page is out of date
@@ -22,6 +22,7 @@ from armvm.cli.app import app
 
 # A script's own folder is the first place that Python looks in; a test says so by itself.
 import hosts_page  # isort: skip
+import json_results  # isort: skip
 import man_pages  # isort: skip
 import schema_page  # isort: skip
 
@@ -171,9 +172,11 @@ def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
 
 def pages() -> dict[Path, str]:
     """Return what is generated: each page's path, and its text."""
+    schemas = json_results.schemas()
     return {
+        **{DOCS / "schemas" / name: text for name, text in schemas.items()},
         DOCS / "commands.md": render(),
-        DOCS / "json.md": schema_page.render(DOCS / "schemas"),
+        DOCS / "json.md": schema_page.render(schemas),
         DOCS / "hosts.md": hosts_page.render(DOCS / "hosts" / "results.json"),
     }
 
