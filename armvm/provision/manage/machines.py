@@ -46,12 +46,20 @@ from armvm.settings.machine import Settings
 #: Seconds a guest has to shut down under KVM; emulation gets ten times that.
 STOP_TIMEOUT = 60.0
 
+_STATES = [*STATES.values(), "unfinished"]
 State = Annotated[
     str,
     Doc(
-        "libvirt's state of the domain; creating: armvm is making it now; unfinished: an "
-        "armvm that was killed left it.",
-        enum=[*STATES.values(), "unknown", "creating", "unfinished"],
+        "libvirt's state of the domain; unfinished: an armvm that was killed left it.",
+        enum=_STATES,
+    ),
+]
+ListedState = Annotated[
+    State,
+    Doc(
+        "libvirt's state of the domain; creating: armvm is making it now; unfinished: an armvm "
+        "that was killed left it.",
+        enum=[*_STATES, "creating"],
     ),
 ]
 
@@ -138,7 +146,7 @@ class GuestIdentity:
     instance_id: Annotated[str | None, Doc("cloud-init's instance-id.")]
     host_key: Annotated[str | None, Doc("The public ssh host key.")]
     system_uuid: Annotated[str | None, Doc("The UUID in the SMBIOS tables.")]
-    mac: Annotated[list[MacAddress | None], Doc("MAC addresses of its network cards.")]
+    mac: Annotated[list[MacAddress], Doc("MAC addresses of its network cards.")]
     random: Annotated[
         str, Doc("16 bytes of getrandom(2), in hexadecimal.", pattern="^[0-9a-f]{32}$")
     ]
@@ -151,7 +159,7 @@ class ListedMachine:
     """A machine as `armvm list` shows it."""
 
     name: MachineName
-    state: State
+    state: ListedState
     cpus: Cpus
     memory_mib: MemoryMib
     image: Annotated[str, Doc("The requested image reference.")]
@@ -209,7 +217,37 @@ def overviews(connection: Connection) -> list[ListedMachine]:
 
 def describe(domain: Domain, instance: Instance) -> MachineDetails:
     """Return everything that is known about a machine, for ``show`` and ``--json``."""
-    return MachineDetails(**_details(domain, instance))
+    record = instance.record
+    where = endpoint(domain, instance) if instance.running else None
+    return MachineDetails(
+        name=instance.name,
+        state=_state(instance),
+        uuid=instance.uuid,
+        cpus=instance.cpus,
+        memory_mib=instance.memory_mib,
+        cpu=instance.cpu,
+        accelerator=Accelerator(instance.accelerator).name.lower(),
+        network=instance.network or "user",
+        mac=instance.mac,
+        ssh=None
+        if where is None
+        else Login(host=where.host, port=where.port, via=where.via, user=record.user),
+        user=record.user,
+        host_key=fingerprint(record.host_key) if record.host_key else None,
+        instance_id=record.instance_id,
+        image=cast("ImageRecord", record.image),
+        provenance=of_record(record.image),
+        pool=record.pool,
+        overlay=instance.overlay,
+        seed=instance.seed,
+        serial_log=instance.serial_log,
+        autostart=instance.autostart,
+        golden=record.golden,
+        fast=traded(record),
+        created=record.created,
+        armvm_version=record.version,
+        settings=cast("Settings", record.settings),
+    )
 
 
 def describe_created(
@@ -221,43 +259,10 @@ def describe_created(
     """
     stages = None if seen is None else {one.value: round(at, 1) for one, at in seen.items()}
     return CreatedMachine(
-        **_details(domain, instance),
-        ready_seconds=seconds and round(seconds, 1),
+        **vars(describe(domain, instance)),
+        ready_seconds=None if seconds is None else round(seconds, 1),
         stages=cast("Stages | None", stages),
     )
-
-
-def _details(domain: Domain, instance: Instance) -> dict[str, Any]:
-    """Return the fields of `MachineDetails`."""
-    record = instance.record
-    where = endpoint(domain, instance) if instance.running else None
-    return {
-        "name": instance.name,
-        "state": _state(instance),
-        "uuid": instance.uuid,
-        "cpus": instance.cpus,
-        "memory_mib": instance.memory_mib,
-        "cpu": instance.cpu,
-        "accelerator": Accelerator(instance.accelerator).name.lower(),
-        "network": instance.network or "user",
-        "mac": instance.mac,
-        "ssh": where and Login(host=where.host, port=where.port, via=where.via, user=record.user),
-        "user": record.user,
-        "host_key": fingerprint(record.host_key) if record.host_key else None,
-        "instance_id": record.instance_id,
-        "image": record.image,
-        "provenance": of_record(record.image),
-        "pool": record.pool,
-        "overlay": instance.overlay,
-        "seed": instance.seed,
-        "serial_log": instance.serial_log,
-        "autostart": instance.autostart,
-        "golden": record.golden,
-        "fast": traded(record),
-        "created": record.created,
-        "armvm_version": record.version,
-        "settings": record.settings,
-    }
 
 
 def identity(domain: Domain, instance: Instance) -> GuestIdentity:
