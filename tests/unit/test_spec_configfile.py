@@ -183,5 +183,5 @@ def test_any_text_has_lines(text: str) -> None:
 
 
 def test_a_directory_in_a_files_place_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot read"):
         file_layer(tmp_path)
