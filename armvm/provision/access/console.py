@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from armvm.base.errors import ArmvmError, Conflict, DomainError, UsageError
+from armvm.base.poll import until
 from armvm.guest.boot.scrollback import Joined, Skip, join
 from armvm.host import connection as connecting
 from armvm.host.connection import Domain, is_local, uri_of
@@ -185,42 +186,51 @@ class _Attached:
     @contextlib.contextmanager
     def _open(self, force: bool) -> Iterator[Line]:
         """Open the console; one of a machine that has just started may take a moment."""
-        end = time.monotonic() + _GRACE
         with ExitStack() as stack:
-            while True:
-                try:
-                    opening = stream.opened(self._domain, self._wake, force=force)
-                    line = stack.enter_context(opening)
-                    break
-                except ArmvmError:
-                    if not self._again or time.monotonic() > end:
-                        raise
-                time.sleep(_POLL)
-            yield line
+
+            def opened() -> Line:
+                return stack.enter_context(stream.opened(self._domain, self._wake, force=force))
+
+            def opened_by_now() -> Line | None:
+                with contextlib.suppress(ArmvmError):
+                    return opened()
+                return None
+
+            line = until(opened_by_now, timeout=_GRACE, interval=_POLL) if self._again else None
+            yield line or opened()
 
     def _check_stopped(self, run: int | None) -> None:
         """Raise Conflict when the console was closed though the machine goes on."""
-        end = time.monotonic() + _GRACE
-        while stream.run_of(self._domain) == run and run is not None:
-            if time.monotonic() > end:
-                raise Conflict(
-                    f"somebody else has taken the console of {self._name} over",
-                    hint="--force takes it back",
-                )
-            time.sleep(_POLL)
+        if run is None:
+            return
+        until(
+            lambda: stream.run_of(self._domain) != run,
+            timeout=_GRACE,
+            interval=_POLL,
+            late=lambda: Conflict(
+                f"somebody else has taken the console of {self._name} over",
+                hint="--force takes it back",
+            ),
+        )
 
     def _wait_for_start(self, run: int | None) -> bool:
         """Wait until the machine runs again; False when the user leaves instead.
 
         Raises NotFound when it is removed.
         """
-        while self._keyboard.open:
+
+        def runs_or_user_left() -> bool:
             if stream.run_of(self._domain) not in (None, run):
                 return True
             find_domain(self._domain.connect(), self._name)
-            if self._wake.wait(self._keyboard.descriptor, timeout=_POLL):
+            return not self._keyboard.open
+
+        def listen(seconds: float) -> None:
+            if self._wake.wait(self._keyboard.descriptor, timeout=seconds):
                 self._keyboard.read()
-        return False
+
+        until(runs_or_user_left, timeout=None, interval=_POLL, sleep=listen)
+        return self._keyboard.open
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

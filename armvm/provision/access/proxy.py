@@ -13,6 +13,7 @@ import time
 
 from armvm.base import process
 from armvm.base.errors import DomainError, NotReady
+from armvm.base.poll import until
 from armvm.base.signals import ENDING
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain.instance import Instance
@@ -75,16 +76,15 @@ def proxy(
 
 def _when_it_answers(domain: Domain, instance: Instance, seconds: float) -> Endpoint:
     """Return where a machine's ssh is once a server speaks there, or after *seconds* anyway."""
-    end = time.monotonic() + seconds
-    while True:
+
+    def speaking() -> Endpoint | None:
         try:
             where = reach(domain, instance)
-            if answers(where) or time.monotonic() > end:
-                return where
         except NotReady:
-            if time.monotonic() > end:
-                raise
-        time.sleep(INTERVAL)
+            return None
+        return where if answers(where) else None
+
+    return until(speaking, timeout=seconds, interval=INTERVAL) or reach(domain, instance)
 
 
 def _join(server: socket.socket, source: int, sink: int) -> tuple[bool, str | None]:

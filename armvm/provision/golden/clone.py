@@ -7,12 +7,12 @@ clone returns to when it stops. The golden's memory belongs to its first run alo
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from armvm.base.errors import DomainError
+from armvm.base.poll import until
 from armvm.base.progress import Progress, size_text
 from armvm.base.signals import shielded
 from armvm.guest.agents import clone_identity
@@ -107,14 +107,12 @@ def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) 
 
     With user networking it always has one. Its ssh server listens: the golden was logged in to.
     """
-    end = time.monotonic() + timeout
-    while True:
+
+    def up() -> Endpoint | None:
         found = endpoint(domain, instance)
-        if found is not None and (found.host == LOOPBACK or _is_up(found)):
-            return found
-        if time.monotonic() > end:
-            return None
-        time.sleep(_POLL)
+        return found if found and (found.host == LOOPBACK or _is_up(found)) else None
+
+    return until(up, timeout=timeout, interval=_POLL)
 
 
 def _is_up(where: Endpoint) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import pwd
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from armvm.base.errors import (
     NotFound,
     UsageError,
 )
+from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.agents import mount_script
@@ -245,17 +245,22 @@ def _put_back(
 def _until_it_answers(domain: Domain, instance: Instance) -> None:
     """Wait until a booting guest's agent answers. Raises CommandFailed, DomainError."""
     patience = Accelerator(instance.accelerator).patience
-    end = time.monotonic() + BOOT_TIMEOUT * patience
-    while time.monotonic() < end:
+
+    def answers() -> bool:
         if not observe(domain).running:
             raise DomainError(f"{instance.name} stopped while it was waited for")
         with contextlib.suppress(DomainError):
-            if agent.connected(domain) and agent.succeeds(domain, ["/bin/true"]):
-                return
-        time.sleep(2)
-    raise CommandFailed(
-        f"{instance.name} does not come up again",
-        hint=f"armvm logs {instance.name}   says how far it came",
+            return agent.connected(domain) and agent.succeeds(domain, ["/bin/true"])
+        return False
+
+    until(
+        answers,
+        timeout=BOOT_TIMEOUT * patience,
+        interval=2,
+        late=lambda: CommandFailed(
+            f"{instance.name} does not come up again",
+            hint=f"armvm logs {instance.name}   says how far it came",
+        ),
     )
 
 
@@ -266,11 +271,12 @@ def _adding(share: Share) -> bytes:
 def _in_guest(instance: Instance, domain: Domain, script: bytes) -> None:
     """Run the guest's part. Raises MissingCapability, Conflict, CommandFailed."""
     pid = agent.start_process(domain, ["/bin/sh"], stdin=script)
-    end = time.monotonic() + GUEST_TIMEOUT * Accelerator(instance.accelerator).patience
-    while (code := agent.ended(domain, pid)) is None:
-        if time.monotonic() > end:
-            raise CommandFailed(f"{instance.name} does not come to an end with mounting")
-        time.sleep(agent.POLL)
+    code = until(
+        lambda: agent.ended(domain, pid),
+        timeout=GUEST_TIMEOUT * Accelerator(instance.accelerator).patience,
+        interval=agent.POLL,
+        late=lambda: CommandFailed(f"{instance.name} does not come to an end with mounting"),
+    )
     if code == mount_script.NO_VIRTIOFS:
         raise MissingCapability(
             f"the kernel of {instance.name} has no virtiofs", hint="'armvm cp -r' copies"
