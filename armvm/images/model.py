@@ -1,4 +1,4 @@
-"""What an image is: where it comes from (ImageSource), and the verified file (Image)."""
+"""What an image is: what a plan needs to know of it (ImageSource), and its file (Image)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ class Verified(enum.Enum):
 class ImageSource:
     """An image before its bytes are here: all that a plan needs to know.
 
-    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can hold a password or a
-    token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits or ``sha512:``
+    ``digest`` is ``sha256:`` and 64 hex digits or ``sha512:``
     and 128, whichever was promised, or None where nobody has promised one. ``size`` is in bytes,
     None where not known. ``signer`` is the fingerprint of the pinned key whose signature vouches
     for it, where one does. ``tuned_from`` is the digest of the image that a tuned one was made of;
@@ -33,7 +32,6 @@ class ImageSource:
     """
 
     reference: str
-    location: str
     digest: str | None = None
     size: int | None = None
     system: OperatingSystem | None = None
@@ -42,6 +40,17 @@ class ImageSource:
     signer: str | None = None
     tuned_from: str | None = None
     virtual_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromImage(ImageSource):
+    """An image that can be obtained: fetched, built, or read from a file.
+
+    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can hold a password or a
+    token, so show ``reference`` instead.
+    """
+
+    location: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from armvm.base.errors import NotVerified
 from armvm.images.model import ImageSource, Verified
 from armvm.images.trust.pinned import grouped, owner_of
 from armvm.settings.verify import Verify
+
+S = TypeVar("S", bound=ImageSource)
 
 #: What satisfies a policy. A digest that the user gave is no weaker than a signature: he vouches
 #: for it himself; and what is built here comes from packages whose signatures were checked.
@@ -23,7 +26,7 @@ def satisfies(verified: Verified, policy: Verify) -> bool:
     return verified in _ENOUGH[policy]
 
 
-def require(source: ImageSource, policy: Verify | None) -> ImageSource:
+def require(source: S, policy: Verify | None) -> S:
     """Return *source* if what vouches for it is what was asked for. Raises NotVerified."""
     if policy is None or satisfies(source.verified, policy):
         return source

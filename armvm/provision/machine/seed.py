@@ -39,7 +39,7 @@ def write_seed(machine: Machine, output: Path, *, force: bool) -> dict[str, Any]
 
 def make_seed(machine: Machine) -> tuple[bytes, dict[str, Any]]:
     """Return the seed of *machine* as an ISO image, and its facts."""
-    source = ImageSource(reference=machine.image, location="", system=guess_system(machine.image))
+    source = ImageSource(reference=machine.image, system=guess_system(machine.image))
     identity = new_identity(machine.name)
     user = user_of(machine, source)
     data = seed_image(compose(machine, identity, user, system=source.system))
