@@ -191,7 +191,7 @@ def _facts(created: Created, connect: str | None) -> dict[str, Any]:
     from armvm.provision.manage.machines import describe
 
     ready = created.ready
-    facts = describe(*pick(open_host(connect), created.instance.name))
+    facts = describe(pick(open_host(connect), created.instance.name))
     stages = {stage.value: round(at, 1) for stage, at in ready.boot.seen.items()} if ready else None
     return {**facts, "ready_seconds": ready and round(ready.boot.seconds, 1), "stages": stages}
 

@@ -41,7 +41,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "storage": {"agent"},
         "memory": {"storage"},
         "console": {"agent", "storage"},
-        "domain": {"agent", "memory", "network"},
+        "domain": {"agent", "console", "memory", "network"},
     },
     "usermode": {"programs": set(), "binfmt": {"programs"}, "rootfs": {"binfmt", "programs"}},
     "provision": {

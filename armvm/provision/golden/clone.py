@@ -24,7 +24,8 @@ from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import build
 from armvm.host.domain.golden_domain import Golden, definition_of_clone, nvram_size
-from armvm.host.domain.instance import Instance, set_record
+from armvm.host.domain.handle import Handle
+from armvm.host.domain.instance import set_record
 from armvm.host.memory import route as memory
 from armvm.host.network.link import set_link
 from armvm.host.network.ssh_forward import ensure_forward
@@ -102,14 +103,14 @@ def make_clone(
     return clone
 
 
-def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) -> Endpoint | None:
+def reachable(machine: Handle, *, timeout: float = PATIENCE) -> Endpoint | None:
     """Wait until a clone has its address, and return where its ssh is; None when it never has.
 
     With user networking it always has one. Its ssh server listens: the golden was logged in to.
     """
 
     def up() -> Endpoint | None:
-        found = endpoint(domain, instance)
+        found = endpoint(machine)
         return found if found and (found.host == LOOPBACK or _is_up(found)) else None
 
     return until(up, timeout=timeout, interval=_POLL)

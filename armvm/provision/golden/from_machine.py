@@ -16,7 +16,8 @@ from armvm.base.errors import Conflict, StorageError
 from armvm.base.progress import Progress
 from armvm.host.connection import Pool, Volume
 from armvm.host.domain.golden_domain import Golden
-from armvm.host.domain.instance import Instance, find_domain, observe
+from armvm.host.domain.handle import find_machine
+from armvm.host.domain.instance import Instance
 from armvm.host.storage import pools, volumes
 from armvm.images.model import Image
 from armvm.provision.golden.bake import bake, golden_machine
@@ -41,12 +42,10 @@ def find_original(where: Where, name: str) -> Original:
 
     Raises NotFound, Conflict while it runs or is being made, StorageError without its disk.
     """
-    instance = observe(find_domain(where.connection, name))
+    machine = find_machine(where.connection, name)
+    instance = machine.instance
     assert_whole(instance)
-    if instance.running:
-        raise Conflict(
-            f"{name} runs: its disk is being written to", hint=f"stop it first: armvm stop {name}"
-        )
+    machine.require_off(": its disk is being written to")
     pool = pools.find_pool(where.connection, instance.record.pool)
     volume = volumes.find_volume(pool, Path(instance.overlay or "").name) if pool else None
     if volume is None:

@@ -11,7 +11,7 @@ from armvm.base.poll import until
 from armvm.guest.agents import clone_agent, clone_agent_tools, clone_identity
 from armvm.host.agent import agent, channel
 from armvm.host.connection import Domain
-from armvm.host.domain.instance import observe
+from armvm.host.domain.handle import observed
 from armvm.host.network.link import set_link, wait_without_address
 from armvm.provision.access.ssh import endpoint, run_in_guest
 from armvm.provision.machine.plan import CreatePlan
@@ -66,10 +66,10 @@ def _rehearse(domain: Domain, plan: CreatePlan) -> None:
         mask_boot_id=False,
     )
     clone_identity.check(order, _guest(domain, "rehearse", order=order))
-    instance = observe(domain)
-    where = endpoint(domain, instance)
+    machine = observed(domain.connect(), domain)
+    where = endpoint(machine)
     for _ in range(REHEARSALS):
-        if where is None or run_in_guest(instance, where, "true") is None:
+        if where is None or run_in_guest(machine.instance, where, "true") is None:
             raise DomainError(f"{domain.name()} lets nobody log in")
 
 

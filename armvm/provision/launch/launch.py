@@ -14,7 +14,8 @@ from armvm.guest.boot.ready import Boot
 from armvm.guest.boot.serial import Stage
 from armvm.host import confinement
 from armvm.host.domain.golden_domain import Golden
-from armvm.host.domain.instance import Instance, find_domain, observe
+from armvm.host.domain.handle import find_machine, observed
+from armvm.host.domain.instance import Instance, observe
 from armvm.images.model import FromImage, Image
 from armvm.provision.golden import choose, clone
 from armvm.provision.golden.choose import Warm
@@ -189,8 +190,7 @@ def _removed_when_interrupted(where: Where, name: str, progress: Progress) -> It
     except BaseException:  # Ctrl-C, SIGTERM
         progress.say(f"interrupted: removing {name}")
         with contextlib.suppress(NotFound):  # somebody else was faster
-            domain = find_domain(where.connection, name)
-            delete_domain(where.connection, domain, observe(domain))
+            delete_domain(find_machine(where.connection, name))
         raise
 
 
@@ -219,13 +219,14 @@ def _from_golden(
         if cure is not None:
             progress.say(f"to use it: {cure}")
         return None
-    instance, found = observe(domain), None
+    machine, found = observed(where.connection, domain), None
+    instance = machine.instance
     if wait or instance.network is None:
         with _removed_when_interrupted(where, instance.name, progress):
-            found = reachable(domain, instance)
+            found = reachable(machine)
             if found is not None and wait and not disposable and not clone.runs_in_background(plan):
                 login_check.assert_lets_in(
-                    domain, instance, found, log=str, progress=progress, session=False
+                    machine, found, log=str, progress=progress, session=False
                 )
     seconds = time.monotonic() - begun
     if found is not None:
