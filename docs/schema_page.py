@@ -1,4 +1,4 @@
-"""The page docs/json.md: what each command prints with ``--json``, from docs/schemas."""
+"""Render docs/json.md, the ``--json`` output of each command, from docs/schemas."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 _HEAD = """# JSON
 
-This page is made from `docs/schemas/*.json` by `docs/generate.py`; do not edit it. Each section is
-what a command prints on standard output with `--json`: a JSON Schema (draft 2020-12) that the
-tests hold real output against. Validators read the schema files themselves.
+`docs/generate.py` generates this page from `docs/schemas/*.json`; do not edit it. Each section
+describes the output of a command with `--json`. The files are JSON Schemas (draft 2020-12) for use
+with validators, and the tests compare real output with them.
 
-A `[]` in a key stands for each entry of a list. A key that is not always there is marked
-*optional*; any other is always there, if only as `null`.
+`[]` in a key stands for each entry of a list. *optional* marks keys that can be absent; all others
+are always present, possibly as `null`.
 
-An error with `--json` is one object on standard error, and the exit code is
-[that of its kind](commands.md#exit-codes):
+With `--json`, an error is one object on standard error. The exit code depends on
+[the kind of error](commands.md#exit-codes):
 
 ```json
 {"error": {"reference": "not-found", "exit_code": 4, "message": "…", "detail": null, "hint": "…"}}
@@ -41,7 +41,7 @@ def render(folder: Path) -> str:
 
 
 class _Section:
-    """One schema file, whose references may lead to others."""
+    """One schema file, which can reference others."""
 
     def __init__(self, schema: dict[str, Any], path: Path) -> None:
         self.schema, self.path = schema, path
@@ -57,7 +57,7 @@ class _Section:
             seen.append(shape)
             if whole.get("type") == "array":
                 if whole["items"] in seen:
-                    continue  # a list of what is told above
+                    continue  # a list of the objects described above
                 prefix, whole = "[]", self._whole(whole["items"])
             rows = list(self._rows(whole, prefix))
             rows = rows or [(prefix, _type(whole), whole.get("description", ""))]
@@ -67,7 +67,7 @@ class _Section:
             )
 
     def _whole(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with what it refers to merged in."""
+        """Return a schema with the schema that it references merged in."""
         if "$ref" not in part:
             return part
         name, _, pointer = part["$ref"].partition("#")
@@ -99,7 +99,7 @@ class _Section:
 
 
 def _moved(part: Any, name: str) -> Any:
-    """Return a part of the file *name* with its references leading there."""
+    """Return a part of the file *name* with its local references made absolute."""
     if isinstance(part, list):
         return [_moved(one, name) for one in part]
     if not isinstance(part, dict):

@@ -1,10 +1,10 @@
-"""A configuration file, read in one place, with the line where each of its keys stands.
+"""Read a configuration file, with the line number of each key.
 
 ::
 
     warm = "auto"            # above the tables: TOP_LEVEL
 
-    [machine]                # what a machine is like unless something else is asked for
+    [machine]                # defaults for machines
     cpus = 4
 
     [mirrors]                # and [images.NAME]: see armvm.settings.catalogs
@@ -25,33 +25,33 @@ from armvm.base.errors import ConfigError, PermissionDenied
 from armvm.settings.layers import KEYS, Layer
 from armvm.settings.names import shown
 
-#: Keys of a configuration file that stand above its tables: they are no machine's settings.
+#: Keys above the tables of a configuration file: they are not settings of a machine.
 TOP_LEVEL = ("warm", "verify", "keyserver")
 
-#: Its tables.
+#: The tables of a configuration file.
 TABLES = ("machine", "mirrors", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """One file that exists and is TOML: its text, and what it says."""
+    """A configuration file that exists and is valid TOML: its text and its document."""
 
     path: Path
     text: str
     document: Mapping[str, Any]
 
     def has(self, *keys: str) -> bool:
-        """Tell whether there is such a key."""
+        """Return whether the key exists."""
         return keys in self._lines
 
     def line(self, *keys: str) -> int | None:
-        """Return the number of the line where a key (or else the table around it) begins."""
+        """Return the line number of a key, or of the table around it."""
         while keys and keys not in self._lines:
             keys = keys[:-1]
         return self._lines.get(keys)
 
     def place(self, *keys: str) -> str:
-        """Return where a key stands, as compilers write it: ``FILE:LINE``."""
+        """Return the position of a key as compilers write it: ``FILE:LINE``."""
         line = self.line(*keys)
         place = f"{self.path}:{line}" if line else str(self.path)
         return place if place.isprintable() else ascii(place)
@@ -59,9 +59,9 @@ class ConfigFile:
     def refuse(
         self, table: Sequence[str], key: str | None, why: str, known: Collection[str] = ()
     ) -> NoReturn:
-        """Raise the ConfigError for a table (``()``: above all tables) or a key in it.
+        """Raise ConfigError for a table (``()``: above all tables) or a key in it.
 
-        Where it is a name that is not *known*, the hint has the nearest one and all others.
+        If *known* is given, the hint contains the nearest known name and all others.
         """
         path = [*table, *([key] if key is not None else [])]
         what = f"[{'.'.join(table)}]" if table else ""
@@ -80,35 +80,35 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile | None:
-    """Return a configuration file; None where there is none.
+    """Return a configuration file, or None if it does not exist.
 
-    Raises ConfigError when it is no TOML, or has a key or table at its top that is not known,
-    and PermissionDenied when it cannot be read.
+    Raises ConfigError if it is not valid TOML or has an unknown key or table at the top level,
+    and PermissionDenied if it cannot be read.
     """
     try:
         text, document = _read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
-        raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot read {path}") from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     file = ConfigFile(path=path, text=text, document=document)
     for key, value in document.items():
         if key in TABLES:
             if not isinstance(value, dict):
-                file.refuse((key,), None, "a table is wanted")
+                file.refuse((key,), None, "expected a table")
         elif key in KEYS:
-            file.refuse((), key, "stands in the table [machine]: it is a machine's setting")
+            file.refuse((), key, "belongs below [machine]: it is a machine setting")
         elif key not in TOP_LEVEL:
             file.refuse((), key, "unknown entry", [*TOP_LEVEL, *(f"[{one}]" for one in TABLES)])
     return file
 
 
 def file_layer(path: Path) -> Layer:
-    """Return the machine settings of a configuration file: none where the file does not exist.
+    """Return the machine settings of a configuration file; empty if the file does not exist.
 
-    Raises what read_config() raises, and ConfigError for a setting that is not known.
+    Raises what read_config() raises, and ConfigError for an unknown setting.
     """
     file = read_config(path)
     if file is None:
@@ -116,7 +116,7 @@ def file_layer(path: Path) -> Layer:
     values = file.document.get("machine", {})
     for key in values:
         if key in TOP_LEVEL:
-            file.refuse(("machine",), key, "stands above [machine]: it is no machine's setting")
+            file.refuse(("machine",), key, "belongs above [machine]: it is not a machine setting")
         if key not in KEYS:
             file.refuse(("machine",), key, "unknown setting", KEYS)
     places = {key: file.place("machine", key) for key in values}
@@ -124,9 +124,9 @@ def file_layer(path: Path) -> Layer:
 
 
 def top_level(key: str, files: Sequence[Path]) -> tuple[Any, str] | None:
-    """Return the value of a key above the tables, and where it stands: the first of *files*.
+    """Return the value and position of a top-level key, from the first of *files* that has it.
 
-    None where none has it. Raises what read_config() raises.
+    Returns None if no file has it. Raises what read_config() raises.
     """
     for path in files:
         file = read_config(path)
@@ -136,7 +136,7 @@ def top_level(key: str, files: Sequence[Path]) -> tuple[Any, str] | None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file's document. Raises ConfigError with file and line when it is none."""
+    """Return a TOML file's document. Raises ConfigError with file and line if it is invalid."""
     return _read(path)[1]
 
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8-sig")
         return text, _parse(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        raise ConfigError(f"{path}: invalid TOML: {error}") from error
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -159,10 +159,10 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
-    """Return the line where each key and table of a TOML document begins.
+    """Return the first line number of each key and table of a TOML document.
 
-    The parser keeps no positions, so it is given the document piece by piece, each below the
-    header of its table: a piece ends with the first line that completes it.
+    The parser keeps no positions, so it gets the document piece by piece, each below the header
+    of its table. A piece ends with the first line that completes it.
     """
     found: dict[tuple[str, ...], int] = {}
     header, piece, begin = "", "", 1
@@ -171,7 +171,7 @@ def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
         try:
             part = _parse(header + piece)
         except (ValueError, RecursionError):
-            continue  # the value goes on in the next line
+            continue  # the value continues on the next line
         for path in _paths(part):
             found.setdefault(path, begin)
         if piece.lstrip().startswith("["):

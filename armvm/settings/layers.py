@@ -1,4 +1,4 @@
-"""Settings from several places: the first layer that has a key decides, and its origin is known.
+"""Settings in layers: the first layer that has a key wins, and its origin is kept.
 
 The order: flag, ``ARMVM_*``, the user's config.toml, /etc/armvm/config.toml, the
 preset, the built-in value.
@@ -18,7 +18,7 @@ from armvm.settings.size import parse_disk, parse_memory
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A value, and where it came from (``flag``, ``ARMVM_CPUS``, a file's path, …)."""
+    """A value and its origin (``flag``, ``ARMVM_CPUS``, a file's path, …)."""
 
     value: Any
     origin: str
@@ -26,9 +26,9 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One place's settings: a key to a value, still as it was written.
+    """Settings from one place: key to value, not parsed yet.
 
-    ``places`` tells more closely where a value stands: a variable's name, a file and its line.
+    ``places`` locates a value more precisely: the name of a variable, or a file and line.
     """
 
     origin: str
@@ -36,17 +36,17 @@ class Layer:
     places: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
-        """Return where a key's value comes from."""
+        """Return the origin of a key's value."""
         return self.places.get(key, self.origin)
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool):
-        raise ValueError("a number is wanted")
+        raise ValueError("expected an integer")
     try:
         return int(str(value))
     except ValueError:
-        raise ValueError("a whole number is wanted") from None
+        raise ValueError("expected an integer") from None
 
 
 def _memory(value: Any) -> int:
@@ -59,7 +59,7 @@ def _disk(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("a text is wanted")
+        raise ValueError("expected a string")
     return value
 
 
@@ -69,10 +69,10 @@ def _switch(value: Any) -> bool:
     words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if str(value).lower() in words:
         return words[str(value).lower()]
-    raise ValueError("true or false is wanted")
+    raise ValueError("expected true or false")
 
 
-#: Every key that a machine's settings know: how its value is read, and the built-in value.
+#: All keys of a machine's settings: how the value is parsed, and the default.
 KEYS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
     "cpus": (_integer, 2),
     "mem": (_memory, 2048),
@@ -89,12 +89,12 @@ KEYS: Mapping[str, tuple[Callable[[Any], Any], Any]] = {
 }
 
 
-#: What a setting is called in a Machine, where that is something else.
+#: Fields of Machine whose name differs from the key.
 FIELDS: Mapping[str, str] = {"mem": "memory_mib", "cpu": "cpu_model"}
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """Return the layer that the ``ARMVM_*`` variables make."""
+    """Return the layer of the ``ARMVM_*`` variables."""
     found = {key: environ[f"ARMVM_{key.upper()}"] for key in KEYS if environ.get(_variable(key))}
     return Layer(origin="environment", values=found, places={key: _variable(key) for key in found})
 
@@ -102,14 +102,14 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
 def resolve(layers: Sequence[Layer]) -> dict[str, Setting]:
     """Return a Setting for every key, from the first of *layers* that has it.
 
-    Raises ConfigError for an unknown key or a value that cannot be read, naming where it stands.
+    Raises ConfigError for an unknown key or an invalid value, with its origin.
     """
     for layer in layers:
         for key in layer.values:
             if key not in KEYS:
                 raise ConfigError(
                     f"{layer.origin}: unknown setting {shown(str(key))}",
-                    hint="the settings are " + ", ".join(KEYS),
+                    hint="known: " + ", ".join(KEYS),
                 )
     return {key: _first(key, layers) for key in KEYS}
 
@@ -127,7 +127,7 @@ def _first(key: str, layers: Sequence[Layer]) -> Setting:
             return Setting(value=value, origin=origin)
         except ValueError as error:
             raise ConfigError(
-                f"{origin}: {shown(str(layer.values[key]))} is no value for {key}: {error}"
+                f"{origin}: invalid {key} {shown(str(layer.values[key]))}: {error}"
             ) from error
         except ConfigError as error:
             raise ConfigError(f"{origin}: {error.message}", hint=error.hint) from error
@@ -135,7 +135,7 @@ def _first(key: str, layers: Sequence[Layer]) -> Setting:
 
 
 def _check(key: str, value: Any) -> None:
-    """Raise ConfigError for what no machine can have, while it is known where it comes from."""
+    """Raise ConfigError for a value that no machine can have, while its origin is known."""
     Machine(name="any", **{FIELDS.get(key, key): value})
 
 

@@ -62,7 +62,7 @@ def test_exec_as_another_user_and_with_input(machine: str) -> None:
     assert done.out == text
     assert done.err == f"{user}\n/home/{user}\n/home/{user}\n"
     assert "no user" in run(machine, "true", options=("--user", "nobody-here")).failed(4).err
-    assert "cannot be a user" in run(machine, "true", options=("--user", "a b")).failed(3).err
+    assert "invalid user name" in run(machine, "true", options=("--user", "a b")).failed(3).err
 
 
 def test_exec_cuts_nothing_and_streams(machine: str) -> None:

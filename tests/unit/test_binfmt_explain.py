@@ -165,12 +165,12 @@ def test_a_program_in_its_own_root_is_told_to_have_it_as_prefix(tmp_path: Path) 
     ("data", "kind", "outcome", "words"),
     [
         (b"", "empty", "fails", "ENOEXEC"),
-        (b"echo hello\n", "text", "fails", "no '#!' line"),
-        (b"#!\necho\n", "script", "fails", "names no interpreter"),
+        (b"echo hello\n", "text", "fails", "lacks a '#!' line"),
+        (b"#!\necho\n", "script", "fails", "lacks an interpreter"),
         (b"#!/nonexistent/sh\n", "script", "fails", "ENOENT"),
         (b"#!/bin/sh\r\necho\r\n", "script", "fails", "ENOENT"),
         (b"#!/bin/sh\necho\n", "script", "runs", "/bin/sh"),
-        (b"#!python\n", "script", "fails", "no absolute path"),
+        (b"#!python\n", "script", "fails", "not an absolute path"),
         (b"MZ\0\0", "other", "fails", "neither ELF nor a script"),
         (b"\x7fELF", "elf", "fails", "Exec format error"),
         (bytes([*find("arm64").magic[:16], 1, 0, 183, 0]), "elf", "fails", "relocatable"),
@@ -215,7 +215,7 @@ def test_text_is_not_made_executable_by_a_hint(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("# armvm")
     found = told(readme)
-    assert "it is no program" in found.happens
+    assert "it is not a program" in found.happens
     assert found.fix is None
 
 

@@ -1,4 +1,4 @@
-"""What servers answer besides catalogs: each failure is told as what it is, with exit code 8.
+"""Servers that do not answer with a catalog: each failure is reported, with exit code 8.
 
 Absence (404) alone means that there is no such image; refusals, troubled servers, login pages and
 proxies are failures with a reason.
@@ -97,7 +97,7 @@ TROUBLE = {
     "redirect": (Fault(status=302, location="http://[::1/x"), "malformed URL"),
     "scheme": (Fault(status=302, location="ftp://example.org/x"), "ftp: URL"),
     "oversize": (Fault(body=b"x" * (17 << 20)), "larger than"),
-    "login": (Fault(body=LOGIN), "a login page?"),
+    "login": (Fault(body=LOGIN), "perhaps a login page"),
 }
 
 

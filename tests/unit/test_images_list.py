@@ -60,7 +60,7 @@ def test_a_catalog_that_does_not_answer_is_a_line(server: ImageServer, tmp_path:
         ("alpine", "alpine:3.22", False),
     ]
     assert len(progress.warned) == 1
-    assert progress.warned[0].startswith("opensuse: 127.0.0.1:1 cannot be reached")
+    assert progress.warned[0].startswith("opensuse: cannot connect to 127.0.0.1:1")
 
 
 def test_only_some_catalogs_are_asked(server: ImageServer, tmp_path: Path) -> None:

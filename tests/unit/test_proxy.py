@@ -1,4 +1,4 @@
-"""Bytes between ssh and a guest's port: what is said where no ssh server speaks there yet."""
+"""Bytes between ssh and a guest's port, and the errors while its ssh server is not up."""
 
 from __future__ import annotations
 

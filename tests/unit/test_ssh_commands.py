@@ -1,4 +1,4 @@
-"""How a command ends that ssh runs in a guest: its code, its signal, and what it leaves behind.
+"""The end of a command that ssh runs in a guest: exit code, signal, leftover processes.
 
 The guest is this host, by a real sshd.
 """
