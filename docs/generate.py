@@ -22,6 +22,7 @@ from armvm.cli.app import app
 
 # Python searches a script's own folder first; the test adds it to sys.path.
 import hosts_page  # isort: skip
+import json_results  # isort: skip
 import man_pages  # isort: skip
 import rooms_picture  # isort: skip
 import schema_page  # isort: skip
@@ -189,9 +190,11 @@ def drawings() -> dict[Path, str]:
 
 def pages() -> dict[Path, str]:
     """Return the path and the text of each generated page."""
+    schemas = json_results.schemas()
     return {
+        **{DOCS / "schemas" / name: text for name, text in schemas.items()},
         DOCS / "commands.md": render(),
-        DOCS / "json.md": schema_page.render(DOCS / "schemas"),
+        DOCS / "json.md": schema_page.render(schemas),
         DOCS / "hosts.md": hosts_page.render(DOCS / "hosts" / "results.json"),
         **drawings(),
     }

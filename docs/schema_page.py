@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _HEAD = """# JSON
@@ -25,26 +24,26 @@ With `--json`, an error is one object on standard error. The exit code depends o
 """
 
 
-def render(folder: Path) -> str:
-    """Return the whole page."""
+def render(schemas: Mapping[str, str]) -> str:
+    """Return the whole page. *schemas* are the schemas' texts, by their files' names."""
     parts = [_HEAD.strip()]
-    for path in sorted(folder.glob("*.json")):
-        schema = json.loads(path.read_text())
+    for file, text in sorted(schemas.items()):
+        schema = json.loads(text)
         command = schema["title"].removesuffix(" --json")
         parts.append(
             f"## {command}\n\n{schema['description']} "
-            f"([schemas/{path.name}](schemas/{path.name}), "
+            f"([schemas/{file}](schemas/{file}), "
             f"[`{command}`](commands.md#{command.replace(' ', '-')}))"
         )
-        parts += _Section(schema, path).parts()
+        parts += _Section(schema).parts()
     return "\n\n".join(parts) + "\n"
 
 
 class _Section:
-    """One schema file, which can reference others."""
+    """One schema."""
 
-    def __init__(self, schema: dict[str, Any], path: Path) -> None:
-        self.schema, self.path = schema, path
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
 
     def parts(self) -> Iterator[str]:
         """Yield the section's paragraphs and tables, one for each shape a document can have."""
@@ -70,23 +69,15 @@ class _Section:
         """Return a schema with the schema that it references merged in."""
         if "$ref" not in part:
             return part
-        name, _, pointer = part["$ref"].partition("#")
-        target = self.schema if not name else json.loads((self.path.parent / name).read_text())
-        for step in pointer.strip("/").split("/"):
-            target = target[step]
-        target = self._whole(_moved(target, name))
-        own = {key: value for key, value in part.items() if key != "$ref"}
-        if "properties" in own:
-            own["properties"] = {**target["properties"], **own["properties"]}
-            own["required"] = [*target["required"], *own["required"]]
-        return {**target, **own}
+        target = self.schema["$defs"][part["$ref"].removeprefix("#/$defs/")]
+        return {**target, **{key: value for key, value in part.items() if key != "$ref"}}
 
     def _rows(self, part: dict[str, Any], above: str) -> Iterator[tuple[str, str, str]]:
         for key, value in part.get("properties", {}).items():
             whole = self._whole(value)
             path = f"{above}.{key}" if above else key
             inner = next((one for one in whole.get("oneOf", []) if one != {"type": "null"}), whole)
-            kind = _type(inner) + (" or null" if inner is not whole else "")
+            kind = _type(self._whole(inner)) + (" or null" if inner is not whole else "")
             text = (
                 whole.get("description", "")
                 if key in part["required"]
@@ -98,20 +89,6 @@ class _Section:
                 yield from self._rows(self._whole(inner["items"]), f"{path}[]")
 
 
-def _moved(part: Any, name: str) -> Any:
-    """Return a part of the file *name* with its local references made absolute."""
-    if isinstance(part, list):
-        return [_moved(one, name) for one in part]
-    if not isinstance(part, dict):
-        return part
-    return {
-        key: f"{name}{value}"
-        if key == "$ref" and str(value).startswith("#")
-        else _moved(value, name)
-        for key, value in part.items()
-    }
-
-
 def _type(part: dict[str, Any]) -> str:
     if "enum" in part:
         return " ".join(f"`{one}`" for one in part["enum"])
@@ -119,8 +96,5 @@ def _type(part: dict[str, Any]) -> str:
         return f"`{json.dumps(part['const'])}`"
     if "type" not in part:
         return " or ".join(_type(one) for one in part.get("oneOf", part.get("anyOf", []))) or "any"
-    if "type" not in part:
-        found = [_type(one) for one in (*part.get("oneOf", ()), *part.get("anyOf", ()))]
-        return " or ".join(found) or "anything"
     kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
     return " or ".join(kinds)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from armvm.base.result import Doc
 
 
 def cache_dir() -> Path:
@@ -35,6 +39,14 @@ def runtime_dir() -> Path:
     """The directory of sockets: the user's runtime directory, or the cache if there is none."""
     usual = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     return usual if usual.is_absolute() and usual.is_dir() else cache_dir()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigPath:
+    """A configuration file."""
+
+    path: Annotated[Path, Doc("Its path.")]
+    exists: Annotated[bool, Doc("Whether it exists.")]
 
 
 def config_files() -> tuple[Path, ...]:

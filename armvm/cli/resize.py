@@ -62,4 +62,4 @@ def resize(
         "cpus": lambda value: f"{value} vCPU{'' if value == 1 else 's'}",
     }
     for one in done:
-        print(f"{name} has {words[one['what']](one['after'])}: {one['note']}")
+        print(f"{name} has {words[one.what](one.after)}: {one.note}")

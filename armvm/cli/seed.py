@@ -51,10 +51,10 @@ def seed(
     name = options.name or "arm64-01"
     if str(output) == "-":
         stdout = standard_output("a seed", json=json)
-        stdout.write(make_seed(options.machine(name))[0])
+        stdout.write(make_seed(options.machine(name)))
         return
     facts = write_seed(options.machine(name), output, force=force)
     if json:
         print_json(facts)
     else:
-        print(f"wrote {facts['path']}: user {facts['user']}, host key {facts['host_key']}")
+        print(f"wrote {facts.path}: user {facts.user}, host key {facts.host_key}")

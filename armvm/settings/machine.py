@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, TypedDict
 
 from armvm.base.errors import ConfigError
+from armvm.base.result import Cpus, Doc, MemoryMib
 from armvm.settings.names import check_new_name, check_object_name, check_user_name, shown
 from armvm.settings.size import GIB, MIB, TIB, size_label
 
@@ -21,6 +22,25 @@ MIN_MEMORY_MIB = 256
 MAX_MEMORY_MIB = 16 * TIB // MIB
 MIN_DISK = 1 * GIB
 MAX_DISK = 64 * TIB
+
+
+class _Known(TypedDict):
+    cpus: Cpus
+    memory_mib: MemoryMib
+    disk: Annotated[int, Doc("Size of the root disk in bytes.")]
+
+
+class Settings(_Known, total=False):
+    """The settings that the machine was made with; null: armvm chose."""
+
+    network: Annotated[str | None, Doc("The requested network.")]
+    cpu_model: Annotated[str | None, Doc("The requested CPU model.")]
+    headless: Annotated[bool, Doc("Whether it has no video and input devices.")]
+    autologin: Annotated[bool, Doc("Whether the console logs in automatically.")]
+    motd: Annotated[bool, Doc("Whether logins run the scripts of the message of the day.")]
+    fast: Annotated[bool, Doc("Whether it was made with --fast.")]
+    tuned: Annotated[bool, Doc("Whether it was made with --tuned.")]
+    preset: Annotated[str, Doc("The preset that it started from.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +101,7 @@ class Machine:
                 f"invalid CPU model {shown(self.cpu_model)}", hint="for example --cpu cortex-a72"
             )
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Settings:
         """Return the plain values for the domain's metadata, without secrets."""
         return {
             "cpus": self.cpus,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from armvm.base.errors import ArmvmError, NotFound
+from armvm.base.result import as_json
 from armvm.provision.binfmt.explain import explain as facts
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
 from armvm.usermode.binfmt import sample_programs
@@ -181,9 +182,9 @@ def test_other_files_get_a_sensible_answer(
     tmp_path: Path, data: bytes, kind: str, outcome: str, words: str
 ) -> None:
     found = facts(made(tmp_path / "x", data), None, {}, root=tmp_path, machine=os.uname().machine)
-    schemas.check("binfmt explain", found)
-    assert (found["kind"], found["outcome"]) == (kind, outcome)
-    assert words in found["happens"]
+    schemas.check("binfmt explain", as_json(found))
+    assert (found.kind, found.outcome) == (kind, outcome)
+    assert words in found.happens
 
 
 def test_a_script_of_a_foreign_interpreter_fails_for_its_reason(tmp_path: Path) -> None:
@@ -256,6 +257,6 @@ def test_mutated_files_never_break_it(tmp_path: Path) -> None:
         except ArmvmError as error:
             assert error.hint
         else:
-            schemas.check("binfmt explain", found)
-            kinds.add((found["kind"], found["outcome"]))
+            schemas.check("binfmt explain", as_json(found))
+            kinds.add((found.kind, found.outcome))
     assert {("elf", "fails"), ("elf", "runs"), ("elf", "fails later")} <= kinds

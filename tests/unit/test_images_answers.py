@@ -139,7 +139,7 @@ def test_a_tree_behind_a_login_page(server: Captive, tmp_path: Path, distro: str
     server.fault(f"{distro}/streams/v1/index.json", Fault(body=LOGIN))
     progress = Heard()
     found = on_offer([], progress, wanted=settings(server), cache=Cache(tmp_path / "cache"))
-    assert {str(one["catalog"]) for one in found} == set(DISTROS) - {distro}
+    assert {one.catalog for one in found} == set(DISTROS) - {distro}
     assert [line.partition(":")[0] for line in progress.warned] == [distro]
 
 

@@ -12,8 +12,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from armvm.base.result import Doc, Seconds
 from armvm.guest.boot.serial import clean
 
 #: Queries the guest, as root, in one run. Without cloud-init, that part stays empty.
@@ -42,16 +43,20 @@ _LONGEST = 24 * 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Something that took time: ``kind`` is stage, unit, module or mark (a moment, no length).
+    """Something that took time."""
 
-    Start and length are in seconds. *critical*: part of systemd's critical chain.
-    """
-
-    kind: str
-    name: str
-    start: float
-    seconds: float
-    critical: bool = False
+    kind: Annotated[
+        str,
+        Doc(
+            "A stage of the boot, a systemd unit, a cloud-init module, or a mark: a moment without "
+            "length.",
+            enum=["stage", "unit", "module", "mark"],
+        ),
+    ]
+    name: Annotated[str, Doc("Its name.")]
+    start: Annotated[float, Doc("Seconds from the origin; negative before it.")]
+    seconds: Annotated[Seconds, Doc("How long it took.")]
+    critical: Annotated[bool, Doc("Whether systemd's boot had to wait for this unit.")] = False
 
     @property
     def end(self) -> float:

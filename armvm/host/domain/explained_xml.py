@@ -93,7 +93,11 @@ def _own_line(element: etree._Element) -> str:
     return line.removesuffix("/>") + ">" if inner else line
 
 
-def boot_facts(domain: Domain) -> dict[str, Any]:
+#: A value of a machine's definition.
+Fact = str | int | bool | list[str] | None
+
+
+def boot_facts(domain: Domain) -> dict[str, Fact]:
     """Return a machine's boot settings: as it runs, or as it would run if started now."""
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(0))
@@ -109,7 +113,7 @@ def boot_facts(domain: Domain) -> dict[str, Any]:
     }
 
 
-def cpu_facts(domain: Domain) -> dict[str, Any]:
+def cpu_facts(domain: Domain) -> dict[str, Fact]:
     """Return a machine's CPU as its definition has it."""
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
@@ -122,9 +126,9 @@ def cpu_facts(domain: Domain) -> dict[str, Any]:
     }
 
 
-def network_facts(connection: Connection, domain: Domain, name: str | None) -> dict[str, Any]:
+def network_facts(connection: Connection, domain: Domain, name: str | None) -> dict[str, Fact]:
     """Return a libvirt network's facts (empty for a *name* of None), and the guest's addresses."""
-    found: dict[str, Any] = {"network": name, "addresses": addresses(domain)}
+    found: dict[str, Fact] = {"network": name, "addresses": addresses(domain)}
     if name is None:
         return found
     with errors(f"reading the network {name}"):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from lxml import etree
 
 from armvm.base.errors import ConfigError
+from armvm.base.result import Doc
 from armvm.settings.names import check_snapshot_name
 from armvm.settings.ports import PortForward, Protocol
 
@@ -22,6 +23,46 @@ PREFIX = "armvm"
 _ELEMENT = f"{{{NAMESPACE}}}machine"
 #: The element that marks a domain as a golden (armvm.host.domain.golden_domain), not a machine.
 GOLDEN = "{urn:armvm:golden:1}golden"
+
+
+#: An image, or the machine that a golden was copied from and when.
+_SOURCE_DIGEST = r"^(sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})|machine:[0-9a-f-]{36} [0-9TZ:-]{20})$"
+SourceDigest = Annotated[
+    str,
+    Doc(
+        "The image's digest; of a golden made from a machine: that machine's UUID and the time.",
+        pattern=_SOURCE_DIGEST,
+    ),
+]
+
+_Known = TypedDict(
+    "_Known",
+    {
+        "digest": SourceDigest,
+        "serial": Annotated[str, Doc("The catalog's version of the image.")],
+        "system": Annotated[str, Doc("The distribution and its version.")],
+        "verified": Annotated[
+            str,
+            Doc(
+                "How the image was verified: a pinned key's signature, a digest in the catalog, a "
+                "digest that the user gave, a build on this host, or not at all.",
+                enum=["signature", "catalog-digest", "given-digest", "built-here", "none"],
+            ),
+        ],
+        "signer": Annotated[str, Doc("Fingerprint of the key that signed it.")],
+        "size": Annotated[str, Doc("Size of the file in bytes.", pattern="^[0-9]+$")],
+        "tuned-from": Annotated[
+            str, Doc("For a tuned image: the digest of the image that it was made from.")
+        ],
+    },
+    total=False,
+)
+
+
+class ImageRecord(_Known):
+    """The image as it was when the machine was made."""
+
+    reference: Annotated[str, Doc("The requested reference.")]
 
 
 @dataclass(frozen=True, kw_only=True)
