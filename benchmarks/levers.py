@@ -50,8 +50,7 @@ from armvm.images.cache.store import Cache
 from armvm.images.kernel import boot_files
 from armvm.images.model import Image
 from armvm.provision.connect import where
-from armvm.provision.image import find
-from armvm.provision.launch.launch import decide
+from armvm.provision.launch.launch import decide, with_image
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.credentials import login_keys
 from armvm.provision.machine.fast import write_kernel
@@ -112,7 +111,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         lever(setup)
     machine = setup.machine
     plan = decide(place, machine, Quiet())
-    image = find.obtain(plan.source, Quiet())
+    _, image = with_image(place, plan, timeout=None, progress=Quiet())
     pool = pools.ensure_pool(place.connection, place.pool, place.facts)
     names = volumes.volume_names(machine.name)
     spec = plan.spec

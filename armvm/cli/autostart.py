@@ -31,5 +31,4 @@ def autostart(
     from armvm.provision.manage.power import autostart as set_autostart
 
     connection = open_host(connect)
-    domain, _ = pick(connection, name)
-    print(set_autostart(connection, domain, on=not off))
+    print(set_autostart(connection, pick(connection, name).domain, on=not off))

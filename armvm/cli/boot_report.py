@@ -64,7 +64,7 @@ def boot_report(
     from armvm.provision.monitor.boot_report import shown_spans, write_picture
 
     check_file(svg)
-    report = ask(*pick(open_host(connect), name), progress_for(quiet))
+    report = ask(pick(open_host(connect), name), progress_for(quiet))
     spans = shown_spans(report, top)
     if svg is not None:
         write_picture(report, spans, svg)

@@ -45,7 +45,7 @@ def clone(
     where = open_where(connect, None)
     clone_machine(where, source, new, progress_for(quiet))
     if json:
-        print_json(describe(*pick(where.connection, new)))
+        print_json(describe(pick(where.connection, new)))
     else:
         print(f"{new} is made")
         print(f"  armvm start {new}")

@@ -17,6 +17,7 @@ from armvm.base.result import as_json
 if TYPE_CHECKING:
     from armvm.provision.golden.choose import Warm
     from armvm.provision.machine.create import Where
+    from armvm.provision.machine.pick import Handle
     from armvm.settings.verify import Verify
 
 
@@ -136,9 +137,7 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
     return False
 
 
-def each(
-    machines: Sequence[tuple[Any, Any]], work: Callable[[Any, Any], None], progress: Progress
-) -> None:
+def each(machines: Sequence[Handle], work: Callable[[Handle], None], progress: Progress) -> None:
     """Do something with each of some machines, also where it failed with one before.
 
     The first failure is raised at the end, and the others are told.
@@ -146,9 +145,9 @@ def each(
     from armvm.base.errors import ArmvmError
 
     failures: list[ArmvmError] = []
-    for domain, instance in machines:
+    for machine in machines:
         try:
-            work(domain, instance)
+            work(machine)
         except ArmvmError as error:
             failures.append(error)
     for other in failures[1:]:

@@ -50,5 +50,5 @@ def cp(
     from armvm.provision.machine.pick import pick
 
     wanted = read_copy(paths)
-    domain, instance = pick(open_host(connect), wanted.machine)
-    raise typer.Exit(copy(domain, instance, wanted, recursive=recursive, quiet=quiet))
+    machine = pick(open_host(connect), wanted.machine)
+    raise typer.Exit(copy(machine, wanted, recursive=recursive, quiet=quiet))

@@ -23,9 +23,9 @@ from armvm.cli.options import (
     Connect,
     FromGolden,
     Json,
+    MachineOptions,
     PoolName,
     Quiet,
-    Request,
     Timeout,
     VerifyImage,
     with_machine_options,
@@ -57,9 +57,9 @@ _CREATE_EXAMPLES = """Examples:
   armvm create --dry-run --json"""
 
 
-@with_machine_options
+@with_machine_options()
 def create(
-    request: Request,
+    options: MachineOptions,
     connect: Connect = None,
     pool: PoolName = None,
     count: Annotated[
@@ -113,27 +113,25 @@ def create(
     from armvm.provision.launch.launch import launch
     from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers
 
-    wish = wish_for(golden, cold)
-    progress = progress_for(quiet)
-    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
-    where = base.where
-    names: list[str] = []
-
-    def next_free() -> str:
-        prefix = name_prefix or "arm64"
-        names.extend(free_names(where.connection, prefix, count or 1))
-        tell_leftovers(where.connection, prefix, progress)
-        return names[0]
-
     if print_xml and (count or 1) > 1:
         raise UsageError("--print-xml shows one machine", hint="leave --count out")
-    machine = request(next_free, base.settings)
-    if not names and (name_prefix is not None or (count or 1) > 1):
+    if options.name is not None and (name_prefix is not None or (count or 1) > 1):
         raise UsageError(
             "--name names one machine",
             hint="several have a prefix: --count 3 --name-prefix ci   makes ci-01, ci-02, ci-03",
         )
-    planned = plans(where, machine, names or [machine.name], progress, base.golden)
+    wish = wish_for(golden, cold)
+    progress = progress_for(quiet)
+    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
+    where = base.where
+    if options.name is None:
+        prefix = name_prefix or "arm64"
+        names = free_names(where.connection, prefix, count or 1)
+        tell_leftovers(where.connection, prefix, progress)
+    else:
+        names = [options.name]
+    machine = options.machine(names[0], base.settings)
+    planned = plans(where, machine, names, progress, base.golden)
     if print_xml:
         sys.stdout.write(next(planned).xml)
         return
@@ -194,8 +192,8 @@ def _facts(created: Created, connect: str | None) -> CreatedMachine:
     boot = created.ready.boot if created.ready else None
     machine = pick(open_host(connect), created.instance.name)
     if boot is None:
-        return describe_created(*machine, None, None)
-    return describe_created(*machine, boot.seconds, boot.seen)
+        return describe_created(machine, None, None)
+    return describe_created(machine, boot.seconds, boot.seen)
 
 
 def _tell(created: Created, connect: str | None, json: bool) -> None:

@@ -67,7 +67,7 @@ def delete(
             said=lambda text: print(f"warning: {text}", file=sys.stderr),
             unfinished=True,
         )
-        plain += [one.name for _, one in fitting if one.name not in plain]
+        plain += [one.name for one in fitting if one.name not in plain]
     if not plain:
         print("no machines", file=sys.stderr)
         return

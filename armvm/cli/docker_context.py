@@ -50,11 +50,11 @@ def docker_context(
         done = contexts.remove(check_machine_name(name))
     else:
         connection = open_host(connect)
-        domain, instance = pick(connection, name)
-        done = contexts.make(connection, instance, ssh_home(), use=use)
-        if instance.running and contexts.lacks_docker(domain):
+        machine = pick(connection, name)
+        done = contexts.make(connection, machine.instance, ssh_home(), use=use)
+        if machine.running and contexts.lacks_docker(machine.domain):
             progress_for(False).warn(
-                f"{instance.name} has no docker yet: install docker.io in it, or make it with "
+                f"{machine.name} has no docker yet: install docker.io in it, or make it with "
                 "--preset docker"
             )
     if json:

@@ -31,13 +31,13 @@ def edit(name: OptionalName = None, connect: Connect = None) -> None:
     from armvm.provision.manage.edit import begin, run_editor, take
 
     connection = open_host(connect)
-    domain, instance = pick(connection, name)
-    path = begin(domain)
+    machine = pick(connection, name)
+    path = begin(machine.domain)
     before = path.read_text()
     while True:
         try:
             run_editor(path)
-            changed = take(connection, domain, before, path)
+            changed = take(connection, machine.domain, before, path)
             break
         except ArmvmError as error:
             if not _again(error, path):
@@ -50,11 +50,11 @@ def edit(name: OptionalName = None, connect: Connect = None) -> None:
                 raise
     path.unlink()
     if not changed:
-        print(f"{instance.name} is as it was")
-    elif instance.running:
-        print(f"{instance.name} is changed from its next start on: stop it, then start it")
+        print(f"{machine.name} is as it was")
+    elif machine.running:
+        print(f"{machine.name} is changed from its next start on: stop it, then start it")
     else:
-        print(f"{instance.name} is changed")
+        print(f"{machine.name} is changed")
 
 
 def _again(error: ArmvmError, path: Path) -> bool:

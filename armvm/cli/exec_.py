@@ -60,7 +60,7 @@ def exec_(
     command = context.obj or []
     if not command:
         raise UsageError("what is to be run?", hint="armvm exec NAME -- CMD…")
-    domain, _ = pick(open_host(connect), name)
+    domain = pick(open_host(connect), name).domain
     source = sys.stdin.fileno() if sys.stdin is not None else None
     if json:
         kept = execute_and_keep(domain, command, user=user, timeout=timeout, stdin=source)

@@ -62,7 +62,7 @@ def explain(
     told = explain_topic(topic)  # a wrong topic is told before a wrong machine
     if name is not None:
         connection = open_host(connect)
-        told = explain_machine(topic, connection, *pick(connection, name))
+        told = explain_machine(topic, pick(connection, name))
     if json:
         print_json(told)
     else:

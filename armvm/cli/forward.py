@@ -42,13 +42,13 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
     from armvm.provision.machine.pick import pick
 
     connection = open_host(connect)
-    domain, instance = pick(connection, name)
-    rule = add_forward(connection, domain, instance, forward)
+    machine = pick(connection, name)
+    rule = add_forward(machine, forward)
     if json:
-        [made] = [one for one in describe(*pick(connection, name)) if one.forward == str(rule)]
+        [made] = [one for one in describe(pick(connection, name)) if one.forward == str(rule)]
         print_json(made)
-    elif instance.running:
-        print("\n".join(told(connection, instance, rule)))
+    elif machine.running:
+        print("\n".join(told(connection, machine.instance, rule)))
     else:
         print(f"{rule} takes effect when {name} is started")
 
@@ -94,5 +94,5 @@ def remove(
     from armvm.provision.access.forward import remove as remove_forward
     from armvm.provision.machine.pick import pick
 
-    domain, instance = pick(open_host(connect), name)
-    print(f"{remove_forward(domain, instance, forward)} is gone")
+    machine = pick(open_host(connect), name)
+    print(f"{remove_forward(machine, forward)} is gone")

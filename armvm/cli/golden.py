@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -27,9 +26,9 @@ from armvm.cli.context import (
 from armvm.cli.options import (
     Connect,
     Json,
+    MachineOptions,
     PoolName,
     Quiet,
-    Request,
     Timeout,
     VerifyImage,
     with_machine_options,
@@ -62,9 +61,9 @@ _DELETE_EXAMPLES = """Examples:
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
-@partial(with_machine_options, fixed={"fast": False, "name": None})
+@with_machine_options(fast=False, name=None)
 def create(
-    request: Request,
+    options: MachineOptions,
     golden: Annotated[
         str | None,
         typer.Argument(metavar="[NAME]", help="Its name. Default: the next free golden-NN."),
@@ -108,15 +107,12 @@ def create(
 
     where = open_where(connect, pool, verify_policy(verify))
     progress = progress_for(quiet)
-
-    def name() -> str:
-        return golden or free_name(where.connection)
-
+    name = golden or free_name(where.connection)
     if machine_name is not None:
         from armvm.provision.golden.from_machine import create_from, find_original, settings_of
 
         original = find_original(where, machine_name)
-        machine = request(name, (f"the machine {machine_name}", settings_of(original)))
+        machine = options.machine(name, (f"the machine {machine_name}", settings_of(original)))
         made = create_from(
             where,
             machine,
@@ -126,7 +122,7 @@ def create(
             save_image=save_image,
         )
     else:
-        machine = request(name)
+        machine = options.machine(name)
         made = create_golden(
             where,
             machine,

@@ -23,7 +23,7 @@ def ip(name: OptionalName = None, connect: Connect = None, json: Json = False) -
     from armvm.provision.machine.pick import pick
 
     connection = open_host(connect)
-    facts = addresses(connection, *pick(connection, name))
+    facts = addresses(pick(connection, name))
     if json:
         print_json(facts)
         return

@@ -47,10 +47,10 @@ def logs(
     from armvm.provision.monitor.logs import Wish, read_log
 
     connection = open_host(connect)
-    domain, instance = pick(connection, name, unfinished=True)
+    machine = pick(connection, name, unfinished=True)
     wish = Wish(
         lines=lines, older=older, follow=follow, raw=raw, colours=sys.stdout.isatty() and not raw
     )
-    for data in read_log(connection, domain, instance, wish):
+    for data in read_log(machine, wish):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

@@ -99,17 +99,18 @@ def mount(
     if source is None or place is None:
         raise UsageError("a directory and a place are needed", hint="armvm mount DIR NAME:/mnt/src")
     name, target = shares.read_place(place)
-    domain, instance = pick(connection, name)
+    machine = pick(connection, name)
     share = shares.wanted_share(connection, source, target, tag=tag, read_only=read_only)
     progress = progress_for(quiet)
     shares.mount(
-        *(connection, domain, instance, share),
+        machine,
+        share,
         restart=restart,
         allow_root=allow_root,
         progress=progress,
     )
     if json:
-        print_json([shares.describe(instance, share, attached=True)])
+        print_json([shares.describe(machine.instance, share, attached=True)])
     else:
         print(f"{share.source} is {name}:{share.target}")
 
@@ -120,5 +121,5 @@ def umount(place: Place, connect: Connect = None, quiet: Quiet = False) -> None:
     from armvm.provision.manage import mount as shares
 
     name, target = shares.read_place(place)
-    share = shares.umount(*pick(open_host(connect), name), target, progress_for(quiet))
+    share = shares.umount(pick(open_host(connect), name), target, progress_for(quiet))
     print(f"{share.source} is not in {name} any more")

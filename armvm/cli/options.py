@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -81,22 +82,25 @@ def _key_file(text: str) -> Path:
     return given_path(text, "ssh public key")
 
 
-def _machine_options(
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """The options that describe a machine, as they were given: one field each."""
+
     name: Annotated[
         str | None,
         typer.Option("--name", "-n", metavar="NAME", help="Default: the next free arm64-NN."),
-    ] = None,
-    cpus: Annotated[
-        str | None, typer.Option("--cpus", metavar="N", help="vCPUs. Default: 2.")
-    ] = None,
+    ] = None
+    cpus: Annotated[str | None, typer.Option("--cpus", metavar="N", help="vCPUs. Default: 2.")] = (
+        None
+    )
     mem: Annotated[
         str | None,
         typer.Option("--mem", metavar="SIZE", help="Memory in MiB, or like 4G. Default: 2048."),
-    ] = None,
+    ] = None
     disk: Annotated[
         str | None,
         typer.Option("--disk", metavar="SIZE", help="Disk in GiB, or like 20G. Default: 10G."),
-    ] = None,
+    ] = None
     image: Annotated[
         str | None,
         typer.Option(
@@ -107,13 +111,13 @@ def _machine_options(
             "URL with #sha256=…. Default: ubuntu:24.04.",
             autocompletion=complete.images,
         ),
-    ] = None,
+    ] = None
     user: Annotated[
         str | None,
         typer.Option(
             "--user", metavar="NAME", help="The guest's user. Default: ubuntu, debian, …."
         ),
-    ] = None,
+    ] = None
     ssh_key: Annotated[
         list[Path] | None,
         typer.Option(
@@ -123,7 +127,7 @@ def _machine_options(
             "or else a key that armvm makes for you.",
             parser=_key_file,
         ),
-    ] = None,
+    ] = None
     network: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +137,7 @@ def _machine_options(
             "Default: armvm, a NAT network of its own; in qemu:///session: user.",
             autocompletion=complete.networks,
         ),
-    ] = None,
+    ] = None
     user_data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -143,7 +147,7 @@ def _machine_options(
             "repeated: cloud-configs are merged in order.",
             parser=given_path,
         ),
-    ] = None,
+    ] = None
     cpu: Annotated[
         str | None,
         typer.Option(
@@ -151,7 +155,7 @@ def _machine_options(
             metavar="MODEL",
             help="A CPU model. Default: cortex-a57; with KVM: host-passthrough.",
         ),
-    ] = None,
+    ] = None
     preset: Annotated[
         str | None,
         typer.Option(
@@ -162,13 +166,13 @@ def _machine_options(
             show_default=False,
             autocompletion=complete.presets,
         ),
-    ] = None,
+    ] = None
     headless: Annotated[
         bool | None,
         typer.Option(
             "--headless/--graphics", help="Without or with video and input.", show_default=False
         ),
-    ] = None,
+    ] = None
     autologin: Annotated[
         bool | None,
         typer.Option(
@@ -176,7 +180,7 @@ def _machine_options(
             help="Whether the console logs in by itself. Default: autologin.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     motd: Annotated[
         bool | None,
         typer.Option(
@@ -185,7 +189,7 @@ def _machine_options(
             "them it is quicker. Default: motd.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     fast: Annotated[
         bool | None,
         typer.Option(
@@ -196,7 +200,7 @@ def _machine_options(
             "mounted early, and on Debian the network set up without netplan. Default: no-fast.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     tuned: Annotated[
         bool | None,
         typer.Option(
@@ -206,16 +210,21 @@ def _machine_options(
             "form is made by a boot of its own, and kept. Default: no-tuned.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     password: Annotated[
         bool,
         typer.Option(
             "--password",
             help="Give the user a password too: asked for, or read from standard input.",
         ),
-    ] = False,
-) -> None:
-    """Declare the options: this function's parameters are theirs; it is never called."""
+    ] = False
+
+    def machine(self, name: str, base: tuple[str, dict[str, Any]] | None = None) -> Machine:
+        """Return the machine called *name* that the options and the configuration describe.
+
+        *base* is a name and settings that only the command line beats: a golden's, a machine's.
+        """
+        return machine_of(vars(self), name, base)
 
 
 FromGolden = Annotated[
@@ -229,34 +238,40 @@ FromGolden = Annotated[
 ]
 Cold = Annotated[bool, typer.Option("--cold", help="Boot it, even where a golden would fit.")]
 
-#: Makes a Machine; the default name is asked of the host, where there is one. A second argument
-#: gives settings that only the command line beats, and what they are called.
-Request = Callable[..., Machine]
 
-
-def with_machine_options(
-    command: Callable[..., None], fixed: Mapping[str, Any] | None = None
-) -> Callable[..., None]:
-    """Give a command the options that describe a machine, as its first parameter *request*.
+def with_machine_options(**fixed: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that describe a machine, as its first parameter *options*.
 
     Those that are *fixed* are no options of it, and have these values.
     """
-    settled = fixed or {}
-    every = inspect.signature(_machine_options, eval_str=True).parameters
-    theirs = {name: one for name, one in every.items() if name not in settled}
-    command_parameters = inspect.signature(command, eval_str=True).parameters
-    own = {name: one for name, one in command_parameters.items() if name != "request"}
+    hints = get_type_hints(MachineOptions, include_extras=True)
+    offered = {
+        field.name: inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(MachineOptions)
+        if field.name not in fixed
+    }
 
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> None:
-        chosen = {**{name: values.pop(name) for name in theirs}, **settled}
-        command(functools.partial(machine_of, chosen), **values)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        del own["options"]
 
-    everything = [*theirs.values(), *own.values()]
-    keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in everything]
-    wrapper.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {one.name: one.annotation for one in everything}
-    return wrapper
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> None:
+            given = {name: values.pop(name) for name in offered}
+            command(MachineOptions(**fixed, **given), **values)
+
+        every = [*offered.values(), *own.values()]
+        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in every]
+        wrapper.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {one.name: one.annotation for one in every}
+        return wrapper
+
+    return decorate
 
 
 References = Annotated[

@@ -41,7 +41,7 @@ def proxy(
     if wait:
         from armvm.provision.monitor.wait import default_timeout
 
-        limit = timeout or default_timeout(machine[1])
+        limit = timeout or default_timeout(machine.instance)
     source, sink = sys.stdin.fileno(), sys.stdout.buffer.fileno()
-    code = run_proxy(connection, *machine, source=source, sink=sink, wait=limit)
+    code = run_proxy(machine, source=source, sink=sink, wait=limit)
     raise typer.Exit(code)

@@ -36,6 +36,6 @@ def rename(old: OldName, new: NewName, connect: Connect = None, quiet: Quiet = F
     from armvm.provision.manage.rename import rename as rename_machine
 
     connection = open_host(connect)
-    domain, instance = pick(connection, old)
-    rename_machine(connection, domain, instance, new, progress_for(quiet))
+    machine = pick(connection, old)
+    rename_machine(machine, new, progress_for(quiet))
     print(f"{old} is {new} now")

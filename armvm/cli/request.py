@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from armvm.settings.machine import Machine
@@ -12,10 +11,10 @@ from armvm.settings.machine import Machine
 
 def machine_of(
     chosen: dict[str, Any],
-    default_name: Callable[[], str],
+    name: str,
     base: tuple[str, dict[str, Any]] | None = None,
 ) -> Machine:
-    """Make the Machine from flags, environment, configuration files, preset and built-ins."""
+    """Make the Machine *name* from flags, environment, configuration files, preset, built-ins."""
     from armvm.base.paths import config_files
     from armvm.provision.machine.credentials import login_keys
     from armvm.provision.machine.user_data import read_files
@@ -43,7 +42,7 @@ def machine_of(
     }
     keys, own_key = login_keys(chosen["ssh_key"] or [])
     return Machine(
-        name=chosen["name"] or default_name(),
+        name=name,
         cpus=values["cpus"],
         memory_mib=values["mem"],
         disk=values["disk"],

@@ -47,8 +47,7 @@ def resize(
 
     connection = open_host(connect)
     done = resize_machine(
-        connection,
-        *pick(connection, name),
+        pick(connection, name),
         disk=None if disk is None else parse_disk(disk),
         memory_mib=None if mem is None else parse_memory(mem),
         cpus=cpus,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from armvm.cli.context import each, left_running, progress_for
 from armvm.cli.options import All, Connect, OptionalNames, Quiet
+
+if TYPE_CHECKING:
+    from armvm.provision.machine.pick import Handle
 
 
 def register(app: typer.Typer) -> None:
@@ -54,15 +57,13 @@ def restart(
     connection, progress = connect_listening(connect), progress_for(quiet)
     machines = pick_many(connection, names or [], every=every, said=progress.warn)
 
-    def again(domain: Any, instance: Any) -> None:
-        restart_machine(
-            connection, domain, instance, force=force, timeout=timeout, progress=progress
-        )
+    def again(machine: Handle) -> None:
+        restart_machine(machine, force=force, timeout=timeout, progress=progress)
         if wait:
-            with left_running([instance.name]):
-                wait_ready(connection, instance.name, timeout=None, progress=progress)
-            print(f"{instance.name} is ready: armvm ssh {instance.name}")
+            with left_running([machine.name]):
+                wait_ready(connection, machine.name, timeout=None, progress=progress)
+            print(f"{machine.name} is ready: armvm ssh {machine.name}")
         else:
-            print(f"{instance.name} has restarted")
+            print(f"{machine.name} has restarted")
 
-    each([one for one in machines if one[1].running or not every], again, progress)
+    each([one for one in machines if one.running or not every], again, progress)

@@ -18,6 +18,6 @@ def resume(name: OptionalName = None, connect: Connect = None, quiet: Quiet = Fa
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.power import resume as resume_machine
 
-    domain, instance = pick(open_host(connect), name)
-    resume_machine(domain, instance, progress_for(quiet))
-    print(f"{instance.name} is running")
+    machine = pick(open_host(connect), name)
+    resume_machine(machine, progress_for(quiet))
+    print(f"{machine.name} is running")

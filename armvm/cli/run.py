@@ -13,9 +13,9 @@ from armvm.cli.options import (
     Cold,
     Connect,
     FromGolden,
+    MachineOptions,
     PoolName,
     Quiet,
-    Request,
     Timeout,
     VerifyImage,
     with_machine_options,
@@ -37,9 +37,9 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Machines", epilog=_EXAMPLES)(run)
 
 
-@with_machine_options
+@with_machine_options()
 def run(
-    request: Request,
+    options: MachineOptions,
     context: typer.Context,
     golden: FromGolden = None,
     cold: Cold = False,
@@ -108,7 +108,7 @@ def run(
         read_mounts(mount or [], exclude or [], git=git),
     )
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
-    machine = request(fresh_name, base.settings)
+    machine = options.machine(options.name or fresh_name(), base.settings)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     code = run_once(
         base.where,

@@ -37,8 +37,7 @@ def screenshot(
 
     check_file(file)
     connection = open_host(connect)
-    domain, _ = pick(connection, name)
-    done = take(connection, domain, file, screen=screen)
+    done = take(connection, pick(connection, name).domain, file, screen=screen)
     if json:
         print_json(done)
     else:

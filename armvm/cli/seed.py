@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli.context import print_json
-from armvm.cli.options import Json, Request, with_machine_options
+from armvm.cli.options import Json, MachineOptions, with_machine_options
 from armvm.settings.user_path import given_path
 
 
@@ -24,9 +24,9 @@ _SEED_EXAMPLES = """Examples:
   armvm seed --user-data - --output - < setup.yaml > seed.iso"""
 
 
-@with_machine_options
+@with_machine_options()
 def seed(
-    request: Request,
+    options: MachineOptions,
     output: Annotated[
         Path,
         typer.Option(
@@ -48,11 +48,12 @@ def seed(
     from armvm.cli.context import standard_output
     from armvm.provision.machine.seed import make_seed, write_seed
 
+    name = options.name or "arm64-01"
     if str(output) == "-":
         stdout = standard_output("a seed", json=json)
-        stdout.write(make_seed(request(lambda: "arm64-01")))
+        stdout.write(make_seed(options.machine(name)))
         return
-    facts = write_seed(request(lambda: "arm64-01"), output, force=force)
+    facts = write_seed(options.machine(name), output, force=force)
     if json:
         print_json(facts)
     else:

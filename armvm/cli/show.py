@@ -37,5 +37,5 @@ def show(
     from armvm.provision.manage.machines import identity as ask_identity
 
     machine = pick(open_host(connect), name, unfinished=True)
-    facts = ask_identity(*machine) if identity else describe(*machine)
+    facts = ask_identity(machine) if identity else describe(machine)
     (print_json if json else print_fields)(facts)

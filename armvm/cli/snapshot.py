@@ -49,9 +49,9 @@ def create(
     from armvm.provision.manage.snapshot import describe
 
     connection = open_host(connect)
-    made = create_snapshot(connection, *pick(connection, name), snapshot, progress_for(quiet))
+    made = create_snapshot(pick(connection, name), snapshot, progress_for(quiet))
     if json:
-        found = describe(connection, pick(connection, name)[1])
+        found = describe(connection, pick(connection, name).instance)
         print_json(next(one for one in found if one.name == made.name))
     else:
         print(f"{made.name} is the disk of {name} {_HOW[made.state]}")
@@ -64,7 +64,7 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
     from armvm.provision.manage.snapshot import describe
 
     connection = open_host(connect)
-    _, instance = pick(connection, name)
+    instance = pick(connection, name).instance
     found = describe(connection, instance)
     if json:
         print_json(found)
@@ -102,11 +102,11 @@ def revert(
     from armvm.provision.manage.snapshot import revert as revert_snapshot
 
     connection = open_host(connect)
-    domain, instance = pick(connection, name)
-    find(instance, snapshot)
+    machine = pick(connection, name)
+    find(machine.instance, snapshot)
     if not agreed(yes, f"Lose what {name} wrote since {snapshot}?", _LOSS):
         return
-    revert_snapshot(connection, domain, instance, snapshot, progress_for(quiet))
+    revert_snapshot(machine, snapshot, progress_for(quiet))
     print(f"the disk of {name} is as in {snapshot}")
 
 
@@ -123,9 +123,9 @@ def delete(
     from armvm.provision.manage.snapshot import find
 
     connection = open_host(connect)
-    domain, instance = pick(connection, name)
-    find(instance, snapshot)
+    machine = pick(connection, name)
+    find(machine.instance, snapshot)
     if not agreed(yes, f"Remove the snapshot {snapshot} of {name}?", _LOSS):
         return
-    delete_snapshot(connection, domain, instance, snapshot)
+    delete_snapshot(machine, snapshot)
     print(f"{snapshot} is gone")

@@ -29,7 +29,7 @@ def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = No
     from armvm.provision.access.ssh import login
     from armvm.provision.machine.pick import pick
 
-    code, advice = login(*pick(open_host(connect), name), context.obj or [])
+    code, advice = login(pick(open_host(connect), name), context.obj or [])
     if advice is not None:
         print(f"hint: {advice}", file=sys.stderr)
     raise typer.Exit(code)

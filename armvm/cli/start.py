@@ -50,12 +50,12 @@ def start(
     connection, progress = open_host(connect), progress_for(quiet)
     chosen = pick_many(connection, names or [], every=every, said=progress.warn)
     if every or any(map(is_pattern, names or [])):
-        chosen = [one for one in chosen if not one[1].running or one[1].name in (names or [])]
+        chosen = [one for one in chosen if not one.running or one.name in (names or [])]
 
     def tell(name: str) -> None:
         print(f"{name} is ready: armvm ssh {name}", flush=True)
 
-    started = start_all(connection, chosen, progress)
+    started = start_all(chosen, progress)
     if not wait:
         for one in started.instances:
             print(f"{one.name} is starting\n  armvm wait {one.name}")

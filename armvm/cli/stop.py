@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from armvm.cli.options import (
     OptionalNames,
     Quiet,
 )
+
+if TYPE_CHECKING:
+    from armvm.provision.machine.pick import Handle
 
 
 def register(app: typer.Typer) -> None:
@@ -50,9 +53,9 @@ def stop(
     progress = progress_for(quiet)
     machines = pick_many(open_host(connect), names or [], every=every, said=progress.warn)
 
-    def end(domain: Any, instance: Any) -> None:
-        with progress.task(f"stopping {instance.name}"):
-            stop_machine(domain, instance, force=force, timeout=timeout)
-        print(f"{instance.name} is off")
+    def end(machine: Handle) -> None:
+        with progress.task(f"stopping {machine.name}"):
+            stop_machine(machine, force=force, timeout=timeout)
+        print(f"{machine.name} is off")
 
     each(machines, end, progress)

@@ -18,6 +18,6 @@ def suspend(name: OptionalName = None, connect: Connect = None) -> None:
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.power import suspend as suspend_machine
 
-    domain, instance = pick(open_host(connect), name)
-    suspend_machine(domain, instance)
-    print(f"{instance.name} is suspended")
+    machine = pick(open_host(connect), name)
+    suspend_machine(machine)
+    print(f"{machine.name} is suspended")

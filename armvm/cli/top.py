@@ -65,16 +65,16 @@ def top(
     """
     from armvm.cli.main import Interrupted
     from armvm.provision.machine.pick import pick_many
-    from armvm.provision.monitor.top import not_running, usages
+    from armvm.provision.monitor.top import usages
 
     connection = open_host(connect)
     uuids = None
     if names:
         chosen = pick_many(connection, names, said=lambda text: print(text, file=sys.stderr))
-        for _, instance in chosen:
-            if not instance.running and instance.name in names:
-                raise not_running(instance.name)
-        uuids = {instance.uuid for _, instance in chosen}
+        for machine in chosen:
+            if machine.name in names:
+                machine.require_running()
+        uuids = {machine.instance.uuid for machine in chosen}
     looks = usages(connection, interval, uuids)
     if once:
         rows = next(looks)

@@ -34,6 +34,6 @@ def wait(
     from armvm.provision.monitor.wait import wait_ready
 
     connection = open_host(connect)
-    name = pick(connection, name)[1].name
+    name = pick(connection, name).name
     wait_ready(connection, name, timeout=timeout, progress=progress_for(quiet))
     print(f"{name} is ready: armvm ssh {name}")

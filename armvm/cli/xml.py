@@ -9,7 +9,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import open_host, open_where, progress_for
-from armvm.cli.options import Connect, PoolName, Request, with_machine_options
+from armvm.cli.options import Connect, MachineOptions, PoolName, with_machine_options
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +24,9 @@ _XML_EXAMPLES = """Examples:
   armvm xml --name new --mem 8G --headless"""
 
 
-@with_machine_options
+@with_machine_options()
 def xml(
-    request: Request,
+    options: MachineOptions,
     machine: Annotated[
         str | None,
         typer.Argument(
@@ -52,5 +52,5 @@ def xml(
     from armvm.provision.launch.launch import decide
 
     where = open_where(connect, pool)
-    wanted = request(lambda: free_name(where.connection))
+    wanted = options.machine(options.name or free_name(where.connection))
     sys.stdout.write(decide(where, wanted, progress_for(True)).xml)

@@ -1,4 +1,4 @@
-"""Images: their source (ImageSource), and the verified local file (Image)."""
+"""Images: what a plan needs to know of one (ImageSource), and the verified file (Image)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,14 @@ class Verified(enum.Enum):
 class ImageSource:
     """An image before it is downloaded: everything that a plan needs.
 
-    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can contain a password or a
-    token, so show ``reference`` instead. ``digest`` is the published one, ``sha256:`` and 64 hex
-    digits or ``sha512:`` and 128, or None if there is none. ``size`` is in bytes, None if unknown.
-    ``signer`` is the fingerprint of the pinned key that signed it, if one did. ``tuned_from`` is
-    the digest of the image that a tuned one was made of; the other fields then describe that
-    image. ``virtual_size`` is the guest disk's, in bytes, if the image is a file on this
-    host.
+    ``digest`` is the published one, ``sha256:`` and 64 hex digits or ``sha512:`` and 128, or None
+    if there is none. ``size`` is in bytes, None if unknown. ``signer`` is the fingerprint of the
+    pinned key that signed it, if one did. ``tuned_from`` is the digest of the image that a tuned
+    one was made of; the other fields then describe that image. ``virtual_size`` is the guest
+    disk's, in bytes, if the image is a file on this host.
     """
 
     reference: str
-    location: str
     digest: str | None = None
     size: int | None = None
     system: OperatingSystem | None = None
@@ -42,6 +39,17 @@ class ImageSource:
     signer: str | None = None
     tuned_from: str | None = None
     virtual_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromImage(ImageSource):
+    """An image that can be obtained: fetched, built, or read from a file.
+
+    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can contain a password or a
+    token, so show ``reference`` instead.
+    """
+
+    location: str
 
 
 @dataclass(frozen=True, kw_only=True)

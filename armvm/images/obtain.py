@@ -19,7 +19,7 @@ from armvm.images.check.cpu import refuse_foreign_boot
 from armvm.images.check.formats import DiskFormat
 from armvm.images.fetch import download
 from armvm.images.fetch.http import Web
-from armvm.images.model import Image, ImageSource
+from armvm.images.model import FromImage, Image
 from armvm.images.reference import public_url
 
 #: How often a waiting process checks the download's size before it shows progress without it.
@@ -30,7 +30,7 @@ LOCAL = "local:"
 
 
 def obtain(
-    source: ImageSource,
+    source: FromImage,
     *,
     cache: Cache,
     progress: Progress,
@@ -55,7 +55,7 @@ def obtain(
     return _fetched(source, cache, progress, web or Web())
 
 
-def _fetched(source: ImageSource, cache: Cache, progress: Progress, web: Web) -> Image:
+def _fetched(source: FromImage, cache: Cache, progress: Progress, web: Web) -> Image:
     if image := _cached(source, cache):
         return image
     shown = f"{source.reference} ({source.serial})" if source.serial else source.reference
@@ -89,7 +89,7 @@ def _fetched(source: ImageSource, cache: Cache, progress: Progress, web: Web) ->
 
 def _admitted(
     file: Path,
-    source: ImageSource,
+    source: FromImage,
     fetched: download.Fetched,
     key: str,
     cache: Cache,
@@ -109,7 +109,7 @@ def _admitted(
 
 @contextmanager
 def _turn(
-    source: ImageSource, key: str, shown: str, cache: Cache, progress: Progress
+    source: FromImage, key: str, shown: str, cache: Cache, progress: Progress
 ) -> Iterator[None]:
     """Hold the lock for *key*; a waiting process shows the progress of the other's download."""
     part = cache.part(key)
@@ -132,7 +132,7 @@ def _turn(
         yield
 
 
-def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
+def _here(source: FromImage, cache: Cache, progress: Progress) -> Image:
     path = Path(source.location)
     format, size, virtual_size = local_file.examine(path)
     digest = local_file.digest_of(path, source.digest, cache=cache, progress=progress)
@@ -147,7 +147,7 @@ def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
 
 
 def _converted(
-    raw: Path, source: ImageSource, digest: str, key: str, cache: Cache, progress: Progress
+    raw: Path, source: FromImage, digest: str, key: str, cache: Cache, progress: Progress
 ) -> Image:
     """Convert a raw image into the cache; the caller holds the lock for *key*."""
     label = f"converting {public_url(source.location).rpartition('/')[2]} to qcow2"
@@ -158,7 +158,7 @@ def _converted(
 
 
 def _built(
-    source: ImageSource,
+    source: FromImage,
     cache: Cache,
     progress: Progress,
     build: Callable[[str], Path] | None,
@@ -183,7 +183,7 @@ def _built(
     return _image(entry, source)
 
 
-def _cached(source: ImageSource, cache: Cache) -> Image | None:
+def _cached(source: FromImage, cache: Cache) -> Image | None:
     entry = cache.find(source.digest) if source.digest else None
     if entry is None:
         return None
@@ -192,7 +192,7 @@ def _cached(source: ImageSource, cache: Cache) -> Image | None:
     return _image(entry, source)
 
 
-def _image(entry: Entry, source: ImageSource) -> Image:
+def _image(entry: Entry, source: FromImage) -> Image:
     disk = qcow2.inspect(entry.path)
     return Image(
         source=source,

@@ -21,7 +21,7 @@ from armvm.images.check import formats
 from armvm.images.distros import catalogs
 from armvm.images.distros.catalog import Asking, Catalog, Found, numbers
 from armvm.images.fetch.http import Web
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.images.obtain import LOCAL, obtain
 from armvm.images.reference import (
     CatalogReference,
@@ -110,7 +110,7 @@ def resolve(
     cache: Cache | None = None,
     progress: Progress | None = None,
     cwd: Path | None = None,
-) -> ImageSource:
+) -> FromImage:
     """Parse an image reference and find its image; see parse() and locate()."""
     reference = parse(text, cwd=cwd, catalogs=settings.names)
     return locate(reference, settings, cache=cache, progress=progress)
@@ -122,7 +122,7 @@ def locate(
     *,
     cache: Cache | None = None,
     progress: Progress | None = None,
-) -> ImageSource:
+) -> FromImage:
     """Find a reference's image. Reads the catalog, or the parts of a file needed to check it.
 
     With a *cache*, an unreachable catalog is not an error if the cache has an image of that
@@ -154,7 +154,7 @@ def locate(
         name = PurePosixPath(unquote(urlsplit(reference.url).path)).name
         formats.refuse_foreign(name)
         return require(_source(reference, reference.url, name, None), settings.verify)
-    return ImageSource(
+    return FromImage(
         reference=reference.text,
         location=LOCAL + reference.name,
         system=formats.guess_system(reference.name),
@@ -162,15 +162,13 @@ def locate(
     )
 
 
-def _from_catalog(
-    reference: CatalogReference, settings: Settings, progress: Progress
-) -> ImageSource:
+def _from_catalog(reference: CatalogReference, settings: Settings, progress: Progress) -> FromImage:
     ask = settings.asking(progress)
     found = settings.catalog(reference.distro).find(reference, ask)
     digest, verified, signer = _promise(found, ask)
     # Without verification, the catalog's digest need not be enforced.
     binding = settings.verify is not Verify.NONE
-    source = ImageSource(
+    source = FromImage(
         # Not the release as typed: ubuntu:lts means another release in two years.
         reference=catalog_text(
             reference.distro,
@@ -203,7 +201,7 @@ def _promise(found: Found, ask: Asking) -> tuple[str | None, Verified, str | Non
     return found.promised(attested.document), attested.verified, attested.signer
 
 
-def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> ImageSource | None:
+def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> FromImage | None:
     """Return the newest image in the cache that matches a reference.
 
     It is not verified again now, so its recorded verification must satisfy the policy; the default
@@ -220,7 +218,7 @@ def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> 
         return None
     newest = max(found, key=_age)
     version = newest.system.version if newest.system else ""
-    return ImageSource(
+    return FromImage(
         reference=catalog_text(
             reference.distro, version, serial=reference.serial, variant=_variant(newest)
         ),
@@ -259,8 +257,8 @@ def _variant(entry: Entry) -> str | None:
 
 def _source(
     reference: FileReference | UrlReference, location: str, name: str, size: int | None
-) -> ImageSource:
-    return ImageSource(
+) -> FromImage:
+    return FromImage(
         reference=reference.text,
         location=location,
         digest=reference.digest,

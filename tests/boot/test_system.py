@@ -103,15 +103,15 @@ def test_a_wrong_host_key_is_refused(guest: Guest, tmp_path: Path) -> None:
     from armvm.base.process import run
     from armvm.guest.identity import new_key_pair
     from armvm.host.connection import connect
-    from armvm.host.domain.instance import find_domain, observe
+    from armvm.host.domain.handle import find_machine
     from armvm.provision.access.ssh import reach, ssh_command
     from armvm.provision.machine.known_hosts import write_known_host
 
-    domain = find_domain(connect("qemu:///system"), guest.name)
-    instance = observe(domain)
+    machine = find_machine(connect("qemu:///system"), guest.name)
+    instance = machine.instance
     other = replace(instance, record=replace(instance.record, host_key=new_key_pair("x").public))
     try:
-        done = run(ssh_command(other, reach(domain, instance), ["true"], batch=True), check=False)
+        done = run(ssh_command(other, reach(machine), ["true"], batch=True), check=False)
     finally:
         write_known_host(instance)
     assert done.returncode == 255

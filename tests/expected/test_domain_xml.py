@@ -12,14 +12,14 @@ import pytest
 
 from armvm.host.domain.domain_xml import DirectKernel
 from armvm.host.facts import HostFacts
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.provision.machine.plan import plan
 from armvm.settings.machine import Machine
 from armvm.settings.system import OperatingSystem
 from tests.expected.conftest import Expected
 from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
 
-SOURCE = ImageSource(
+SOURCE = FromImage(
     reference="ubuntu:24.04",
     location="https://example.org/noble.img",
     digest="sha256:" + "a" * 64,
@@ -28,7 +28,7 @@ SOURCE = ImageSource(
     serial="20260101",
     verified=Verified.CATALOG,
 )
-FILE = ImageSource(reference="/images/<odd> & 'file'.qcow2", location="/images/x.qcow2")
+FILE = FromImage(reference="/images/<odd> & 'file'.qcow2", location="/images/x.qcow2")
 TCG, KVM = facts_of(TCG_HOST), facts_of(KVM_HOST)
 SESSION = replace(TCG, uri="qemu:///session")
 
@@ -38,7 +38,7 @@ KERNEL = DirectKernel(
     command_line="root=LABEL=cloudimg-rootfs ro console=ttyAMA0",
 )
 
-MACHINES: dict[str, tuple[HostFacts, ImageSource, dict[str, Any]]] = {
+MACHINES: dict[str, tuple[HostFacts, FromImage, dict[str, Any]]] = {
     "default": (TCG, SOURCE, {}),
     "kvm": (KVM, SOURCE, {"cpus": 4, "memory_mib": 8192}),
     "kvm-max": (KVM, SOURCE, {"cpu_model": "max"}),

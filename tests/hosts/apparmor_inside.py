@@ -26,7 +26,7 @@ from armvm.host.connection import SESSION, SYSTEM, connect
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import build
 from armvm.host.domain.golden_domain import definition_of_clone, find_golden
-from armvm.host.domain.instance import observe
+from armvm.host.domain.handle import observed
 from armvm.host.memory import route
 from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
@@ -132,7 +132,7 @@ def start_clone(name: str, origin: str, here: Where) -> Any:
         element = definition_of_clone(found, spec, planned.record)
         route.route(found.mark.route).load(here.connection, pool, origin, element)
     except BaseException:
-        delete_domain(here.connection, domain, observe(domain))
+        delete_domain(observed(here.connection, domain))
         raise
     return domain
 

@@ -25,7 +25,7 @@ from armvm.host.connection import connect
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import build
 from armvm.host.domain.golden_domain import Golden, definition_of_clone, find_golden, nvram_size
-from armvm.host.domain.instance import find_domain, observe
+from armvm.host.domain.handle import find_machine
 from armvm.host.memory import route as memory
 from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
@@ -122,8 +122,7 @@ def removed(where: Where, name: str) -> None:
         goldens.delete(where.connection, name)
     except NotFound:
         with contextlib.suppress(NotFound):
-            domain = find_domain(where.connection, name)
-            delete_domain(where.connection, domain, observe(domain))
+            delete_domain(find_machine(where.connection, name))
 
 
 if __name__ == "__main__":

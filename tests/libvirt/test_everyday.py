@@ -248,7 +248,7 @@ def test_all_machines_but_those_that_somebody_makes(
         with running(world, *command) as process:
             until(uploading(world, big_image), why="the upload")
             found = pick_many(world.connection, [], every=True, said=said.append)
-            picked = {one.name for _, one in found}
+            picked = {one.name for one in found}
             process.terminate()
             process.communicate(timeout=60)
         assert f"{name}-w" in picked

@@ -14,7 +14,7 @@ import yaml
 from armvm.base.errors import ArmvmError
 from armvm.base.progress import Quiet
 from armvm.guest.cloudinit.seed import read_seed
-from armvm.host.domain.instance import find_domain, observe
+from armvm.host.domain.handle import find_machine
 from armvm.provision.manage.clone import clone
 from armvm.provision.manage.rename import rename
 from tests.libvirt.world import (
@@ -133,11 +133,7 @@ def test_any_libvirt_call_may_be_the_last_of_a_rename(
         connection = steps.watch(world.connection)
         error = ended(
             lambda connection=connection: rename(  # type: ignore[misc]
-                connection,
-                domain := find_domain(connection, name),
-                observe(domain),
-                other,
-                Quiet(),
+                find_machine(connection, name), other, Quiet()
             )
         )
         step = f"{how}, call {at}: {steps.calls[at - 1 : at]}"
@@ -330,15 +326,15 @@ def test_an_interrupted_snapshot_leaves_the_machine_on_its_disk(
         ) -> None:
             signal_myself()
 
-    domain = find_domain(world.connection, name)
-    error = ended(lambda: create(world.connection, domain, observe(domain), "one", Stopping()))
+    machine = find_machine(world.connection, name)
+    error = ended(lambda: create(machine, "one", Stopping()))
     assert isinstance(error, Ended)
     assert virsh("domblklist", name).split()[-4:-2] == [
         "vda",
         str(world.directory / f"{name}.qcow2"),
     ]
     assert world.volumes() == volumes
-    assert observe(domain).record.snapshots == ()
+    assert machine.again().record.snapshots == ()
 
 
 def test_edit(world: World, image: Path, name: str, tmp_path: Path) -> None:

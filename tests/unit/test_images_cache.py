@@ -28,7 +28,7 @@ from armvm.base.progress import Quiet
 from armvm.images.cache import entry as entries
 from armvm.images.cache.store import Cache
 from armvm.images.check.formats import guess_system, refuse_foreign
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.settings.system import OperatingSystem
 from tests.images_tools import Heard, leftovers, qcow2_image, raw_image
@@ -44,7 +44,7 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def find(text: str | Path) -> ImageSource:
+def find(text: str | Path) -> FromImage:
     return resolve(str(text), Settings())
 
 

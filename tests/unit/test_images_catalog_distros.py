@@ -25,7 +25,7 @@ from armvm.images.distros.debian import serial_in
 from armvm.images.distros.fedora import Fedora
 from armvm.images.distros.listing import names
 from armvm.images.distros.opensuse import digest_in
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.trust.checksums import digests
@@ -389,7 +389,7 @@ def test_everything_there_is_can_be_had(server: ImageServer) -> None:
 UNREACHABLE = "http://127.0.0.1:1/"
 
 
-def stored(cache: Cache, source: ImageSource, picture: Path, number: int) -> None:
+def stored(cache: Cache, source: FromImage, picture: Path, number: int) -> None:
     """Put an image into the cache as what *source* is; each *number* has bytes of its own."""
     body = picture.read_bytes() + bytes([number])
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"

@@ -14,7 +14,7 @@ from armvm.images.cache.store import Cache
 from armvm.images.distros.catalog import Asking, Catalog, Found
 from armvm.images.distros.fedora import Fedora
 from armvm.images.distros.opensuse import OpenSuse
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.trust.keyring import KeyStore
@@ -161,7 +161,7 @@ def own(tmp_path: Path, ask: Asking, text: str) -> Settings:
     return replace(Settings.from_environ({}, files=[file], web=quick()), keys=ask.keys)
 
 
-def checked(source: ImageSource, signer: str) -> bool:
+def checked(source: FromImage, signer: str) -> bool:
     return (source.verified, source.signer) == (Verified.SIGNATURE, signer)
 
 

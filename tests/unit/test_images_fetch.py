@@ -30,7 +30,7 @@ from armvm.base.errors import (
 from armvm.base.progress import Quiet
 from armvm.images.cache.store import Cache
 from armvm.images.fetch.http import Web
-from armvm.images.model import Image, ImageSource, Verified
+from armvm.images.model import FromImage, Image, Verified
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.settings.system import OperatingSystem
 from armvm.settings.verify import Verify
@@ -95,7 +95,7 @@ def fails(server: ImageServer, cache: Cache, text: str = "ubuntu:24.04") -> Armv
 def test_ubuntu_from_the_catalog(server: ImageServer, published: Published, cache: Cache) -> None:
     progress = Heard()
     source = resolve("ubuntu:noble", settings(server))
-    assert source == ImageSource(
+    assert source == FromImage(
         reference="ubuntu:24.04",
         location=server.url + published.path,
         digest=f"sha256:{published.digest}",

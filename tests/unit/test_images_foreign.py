@@ -22,7 +22,7 @@ from armvm.images.check.formats import DiskFormat, read_head, recognise
 from armvm.images.check.guest_disk import GuestDisk, Unreadable, opened
 from armvm.images.check.qcow2 import inspect
 from armvm.images.digest import hash_file
-from armvm.images.model import ImageSource
+from armvm.images.model import FromImage
 from armvm.images.obtain import obtain
 from tests.images_tools import leftovers
 
@@ -124,7 +124,7 @@ def test_an_amd64_image_is_refused(tmp_path: Path, qcow2: bool) -> None:
     raw = disk(tmp_path / "disk.raw", "BOOTX64.EFI", "BOOTIA32.EFI")
     image = packed(raw) if qcow2 else raw
     cache = Cache(tmp_path / "cache")
-    source = ImageSource(reference="x", location=str(image))
+    source = FromImage(reference="x", location=str(image))
     with pytest.raises(
         ImageError, match=r"an image for amd64: it boots with BOOTX64\.EFI"
     ) as caught:
@@ -139,7 +139,7 @@ def test_an_amd64_image_is_refused(tmp_path: Path, qcow2: bool) -> None:
 @pytest.mark.parametrize("loaders", [("BOOTAA64.EFI",), ("BOOTX64.EFI", "BOOTAA64.EFI"), ()])
 def test_images_for_arm64_and_for_nobody_pass(tmp_path: Path, loaders: tuple[str, ...]) -> None:
     raw = disk(tmp_path / "disk.raw", *loaders)
-    source = ImageSource(reference="x", location=str(packed(raw)))
+    source = FromImage(reference="x", location=str(packed(raw)))
     obtain(source, cache=Cache(tmp_path / "cache"), progress=Quiet())
 
 

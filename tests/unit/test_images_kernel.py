@@ -9,7 +9,7 @@ import pytest
 from armvm.base.errors import ImageError
 from armvm.images.cache.store import Cache
 from armvm.images.kernel import boot_files, first_entry, partitions, remove_boot_files
-from armvm.images.model import Image, ImageSource
+from armvm.images.model import FromImage, Image
 from tests.images_tools import (
     GRUB_CFG,
     KERNEL,
@@ -33,7 +33,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def image_of(path: Path) -> Image:
-    source = ImageSource(reference=path.name, location=str(path), digest=DIGEST)
+    source = FromImage(reference=path.name, location=str(path), digest=DIGEST)
     return Image(
         source=source, path=path, digest=DIGEST, size=path.stat().st_size, virtual_size=40 << 20
     )

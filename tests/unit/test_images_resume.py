@@ -30,7 +30,7 @@ from armvm.images.cache.prune import PART_AGE, forget_parts
 from armvm.images.cache.store import Cache
 from armvm.images.fetch.http import Web
 from armvm.images.fetch.part import Origin
-from armvm.images.model import Image, ImageSource, Verified
+from armvm.images.model import FromImage, Image, Verified
 from armvm.images.obtain import obtain
 from tests.image_server import Fault, ImageServer
 from tests.images_tools import Heard, Sleeps, leftovers, qcow2_image, quick
@@ -64,12 +64,12 @@ def digest_of(path: Path, kind: str = "sha256") -> str:
     return f"{kind}:{hashlib.new(kind, path.read_bytes()).hexdigest()}"
 
 
-def source(server: ImageServer, *, digest: str | None = "", size: int | None = None) -> ImageSource:
+def source(server: ImageServer, *, digest: str | None = "", size: int | None = None) -> FromImage:
     """What a catalog says of the picture; *digest* None is a URL that nothing is promised of."""
     if digest == "":
         digest = digest_of(server.root / NAME)
     location = server.url + NAME
-    return ImageSource(reference="pic", location=location, digest=digest, size=size)
+    return FromImage(reference="pic", location=location, digest=digest, size=size)
 
 
 def pull(
@@ -380,7 +380,7 @@ def test_retry_after_is_kept_to(server: ImageServer, cache: Cache) -> None:
     for after in ("nonsense", "-5", "Mon, 99 Foo 2026"):
         server.fault("other", Fault(status=429, retry_after=after), times=1)
     sleeps.clear()
-    missing = ImageSource(reference="x", location=server.url + "other")
+    missing = FromImage(reference="x", location=server.url + "other")
     with pytest.raises(FetchFailed):
         obtain(missing, cache=cache, progress=Quiet(), web=quick(sleeps))
     assert sleeps == [1.0, 2.0, 4.0]
@@ -394,7 +394,7 @@ def test_redirects_carry_no_password_to_another_host(
         server.fault("here", Fault(status=307, location=f"/{NAME}"))
         for path, behind in (("moved", other), ("here", server)):
             url = f"{server.url.replace('//', '//me:s3cret@')}{path}"
-            wanted = ImageSource(reference="x", location=url, digest=digest_of(picture))
+            wanted = FromImage(reference="x", location=url, digest=digest_of(picture))
             own = Cache(tmp_path / path)
             whole(obtain(wanted, cache=own, progress=Quiet(), web=quick()), own, picture)
             sent = ["Authorization" in headers for headers in server.headers]
@@ -466,7 +466,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(server: ImageServer, small_disk: Path, name: str) -> None:
     packed(server, "gzip").rename(server.root / "disk.img.gz")
     cache = Cache(small_disk / "cache", free=lambda _: 1 << 40)  # it was full of promises
-    wanted = ImageSource(reference="x", location=server.url + name)
+    wanted = FromImage(reference="x", location=server.url + name)
     with pytest.raises(StorageError) as caught:
         obtain(wanted, cache=cache, progress=Quiet(), web=quick())
     assert os.strerror(errno.ENOSPC) in caught.value.message
@@ -499,7 +499,7 @@ def test_a_packed_image_is_unpacked_on_its_way(
     file = packed(server, tool)
     if cut is not None:
         server.fault(file.name, Fault(cut=cut), times=1)
-    wanted = ImageSource(
+    wanted = FromImage(
         reference="x", location=server.url + file.name, digest=digest_of(file, "sha512")
     )
     image = obtain(wanted, cache=cache, progress=Quiet(), web=quick())
@@ -518,7 +518,7 @@ def test_a_packed_part_goes_on_in_another_process(
     server: ImageServer, cache: Cache, picture: Path, tool: str
 ) -> None:
     file = packed(server, tool)
-    wanted = ImageSource(reference="x", location=server.url + file.name, digest=digest_of(file))
+    wanted = FromImage(reference="x", location=server.url + file.name, digest=digest_of(file))
     server.fault(file.name, Fault(cut=1_000_000), times=1)
     server.fault(file.name, Fault(reset=True), times=3)
     with pytest.raises(ImageError):
@@ -538,7 +538,7 @@ def test_broken_packing(server: ImageServer, cache: Cache, tool: str, damage: st
     else:
         data[len(data) // 4] ^= 0x55
     file.write_bytes(data)
-    wanted = ImageSource(reference="x", location=server.url + file.name)
+    wanted = FromImage(reference="x", location=server.url + file.name)
     with pytest.raises(HostileImage):
         obtain(wanted, cache=cache, progress=Quiet(), web=quick())
     assert leftovers(cache.root) == []

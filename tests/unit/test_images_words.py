@@ -10,7 +10,7 @@ import pytest
 from armvm.base.errors import ArmvmError, ConfigError, NotVerified, SignatureInvalid
 from armvm.base.progress import Quiet
 from armvm.images.fetch.http_errors import UNREACHABLE_HINT
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.images.resolve import Settings, resolve
 from armvm.images.trust.keyring import KeyStore
 from armvm.images.trust.openpgp import Key
@@ -181,7 +181,7 @@ def test_hints_name_no_vendor_but_the_ones_own(tmp_path: Path) -> None:
 
 
 def test_what_nothing_verifies_is_said_plainly() -> None:
-    source = ImageSource(reference="corp:9", location="x", verified=Verified.NOTHING)
+    source = FromImage(reference="corp:9", location="x", verified=Verified.NOTHING)
     with pytest.raises(NotVerified) as caught:
         require(source, Verify.DIGEST)
     assert caught.value.message == "corp:9 is verified by nothing, but verify = digest is required"

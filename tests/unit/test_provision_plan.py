@@ -14,13 +14,13 @@ from armvm.host.domain.metadata import from_domain
 from armvm.host.facts import Accelerator, HostFacts
 from armvm.host.network.ssh_forward import PORTS
 from armvm.host.xml import at, parse
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.provision.machine.plan import CreatePlan, check_disk, plan, user_of, with_source
 from armvm.settings.machine import Machine
 from armvm.settings.system import OperatingSystem
 from tests.unit.host_tools import IDENTITY, KVM_HOST, PUBLIC_KEY, TCG_HOST, facts_of
 
-SOURCE = ImageSource(
+SOURCE = FromImage(
     reference="ubuntu:24.04",
     location="https://user:secret@example.org/noble.img",
     digest="sha256:" + "a" * 64,
@@ -35,7 +35,7 @@ SESSION = replace(TCG, uri="qemu:///session")
 
 def planned(
     facts: HostFacts = TCG,
-    source: ImageSource = SOURCE,
+    source: FromImage = SOURCE,
     taken: tuple[int, ...] = (),
     **values: Any,
 ) -> CreatePlan:

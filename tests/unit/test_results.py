@@ -16,6 +16,7 @@ import pytest
 
 from armvm.base.result import Doc, as_json
 from armvm.guest.boot.serial import Stage
+from armvm.host.domain.handle import Handle
 from armvm.provision.manage.machines import describe, describe_created, overview
 from armvm.settings.machine import Machine
 from tests import schemas
@@ -146,13 +147,14 @@ def test_results_are_frozen_and_take_keywords_only(command: str) -> None:
 
 def test_a_machine_is_as_its_schemas_say() -> None:
     record = replace(INSTANCE.record, settings=dict(Machine(name="m").summary()))
-    machine: Any = replace(INSTANCE, state="shut off", record=record)
-    domain: Any = None  # a machine that is off is not asked
-    schemas.check("list", [as_json(overview(domain, machine))])
-    schemas.check("show", as_json(describe(domain, machine)))
-    made = as_json(describe_created(domain, machine, None, None))
+    instance: Any = replace(INSTANCE, state="shut off", record=record)
+    # A machine that is off is not asked.
+    machine = Handle(connection=None, domain=None, instance=instance)
+    schemas.check("list", [as_json(overview(instance, None))])
+    schemas.check("show", as_json(describe(machine)))
+    made = as_json(describe_created(machine, None, None))
     assert (made["ready_seconds"], made["stages"]) == (None, None)
     schemas.check("create", made)
-    booted = as_json(describe_created(domain, machine, 12.345, {Stage.CLOUD_INIT: 7.06}))
+    booted = as_json(describe_created(machine, 12.345, {Stage.CLOUD_INIT: 7.06}))
     assert (booted["ready_seconds"], booted["stages"]) == (12.3, {"cloud-init": 7.1})
     schemas.check("create", booted)

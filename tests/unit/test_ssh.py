@@ -17,6 +17,7 @@ from armvm.base.errors import CommandFailed, ConfigError
 from armvm.base.paths import data_dir, ssh_home
 from armvm.base.progress import Plain, Progress, Quiet
 from armvm.guest.cloudinit.credentials import own_key
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_options
 from armvm.provision.access.cp import read_copy, scp_command
@@ -361,8 +362,11 @@ def admitted(guest: Guest, progress: Progress, *, session: bool = True) -> None:
     connection = libvirt.open("test:///default")
     try:
         assert_lets_in(
-            connection.lookupByName("test"),
-            guest.instance,
+            Handle(
+                connection=connection,
+                domain=connection.lookupByName("test"),
+                instance=guest.instance,
+            ),
             guest.where,
             log=lambda: (
                 "[ 9.1] ci-info: no authorized SSH keys fingerprints found for user root.\n"

@@ -43,6 +43,7 @@ from armvm.host.storage.volumes import volume_names
 from armvm.host.xml import at, remove, select
 from armvm.provision.golden.bake import differences, golden_machine, ground_of, with_fallback
 from armvm.provision.golden.choose import Warm, fits, settings_of, source_of
+from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.image.find import words_for
 from armvm.provision.launch.launch import find_source
 from armvm.provision.launch.run import check_environment, guest_words
@@ -398,11 +399,21 @@ def test_a_goldens_settings_are_a_layer_that_gives_its_shape() -> None:
 
 def test_a_goldens_image_needs_no_second_look() -> None:
     source = source_of(golden(), Machine(name="clone", image="local:debian-12"))
-    assert source is not None
+    assert isinstance(source, FromGolden)
     assert source.digest == "sha256:00"
     assert source.system is not None
     assert source.system.default_user == "debian"
     assert source_of(golden(), Machine(name="clone", image="ubuntu:24.04")) is None
+
+
+def test_a_machines_golden_is_told_by_its_digest() -> None:
+    one = golden()
+    record = replace(one.mark.record, image={"reference": "machine:web-01", "system": "debian 12"})
+    shape = {**one.mark.shape, "image": "machine:0-0 2026"}
+    source = source_in(replace(one, mark=replace(one.mark, record=record, shape=shape)))
+    assert isinstance(source, FromMachine)
+    assert (source.machine, source.digest) == ("web-01", "machine:0-0 2026")
+    assert isinstance(source_in(one), FromGolden)
 
 
 def test_a_golden_is_held_against_what_is_asked_for_now() -> None:

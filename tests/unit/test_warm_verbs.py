@@ -16,9 +16,10 @@ from armvm.base.progress import Quiet
 from armvm.cli.golden import _with_dates
 from armvm.guest.boot.ready import Boot
 from armvm.guest.boot.serial import Stage
-from armvm.images.model import ImageSource
+from armvm.images.model import FromImage
 from armvm.provision.access.ssh import Endpoint
-from armvm.provision.golden.choose import Warm, from_machine, no_image, wish_for
+from armvm.provision.golden.choose import Warm, no_image, wish_for
+from armvm.provision.golden.source import from_machine
 from armvm.provision.launch.auto_golden import bake_after, golden_name, settings_of
 from armvm.provision.launch.launch import Created
 from armvm.provision.machine.create import Where
@@ -116,7 +117,7 @@ def test_a_name_stands_for_shape_and_ground() -> None:
 
 
 def planned(machine: Machine) -> CreatePlan:
-    source = ImageSource(reference=machine.image, location="local:debian-12")
+    source = FromImage(reference=machine.image, location="local:debian-12")
     return plan(
         machine, source, FACTS, IDENTITY, pool="armvm", pool_path="/pool", version="0", now=""
     )
@@ -157,10 +158,10 @@ def test_where_none_is_baked(
     assert bake_after(where, decided, made, wish, Quiet()) is None
 
 
-def test_a_machines_golden_is_told_by_its_shape() -> None:
-    assert from_machine({"image": "machine:0-0 2026"})
-    assert not from_machine({"image": "sha256:00"})
-    error = no_image("the golden web is of no use", "machine:web-01")
+def test_a_machines_disk_is_no_image_that_could_be_booted() -> None:
+    source = from_machine("web-01", uuid="0-0", now="2026", system="debian 12")
+    assert (source.reference, source.digest) == ("machine:web-01", "machine:0-0 2026")
+    error = no_image("the golden web is of no use", source)
     assert isinstance(error, Conflict)
     assert error.hint is not None
     assert error.hint.endswith("golden create --from web-01")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from armvm.base.errors import NotReady
+from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.guest.boot.failures import Finding
 from armvm.guest.boot.serial import Stage, clean, tail
@@ -81,7 +82,8 @@ def wait(
     seen: dict[Stage, float] = {Stage.STARTED: 0.0}
     doubts = _Doubts(name, progress)
     with progress.task(f"{name}: starting") as task:
-        while True:
+
+        def ready() -> Boot | None:
             for probe in probes:
                 stage = probe.check()
                 if stage is not None:
@@ -91,9 +93,14 @@ def wait(
                 return Boot(seen=seen)
             task.update(text=furthest.value, outlook=outlook(seen, now))
             doubts.hear(suspect(now, furthest), now)
-            if now >= timeout or doubts.lost(now):
-                raise _not_ready(name, probes, seen, timeout, log, doubts, now)
-            sleep(INTERVAL)
+            if doubts.lost(now):
+                raise late()
+            return None
+
+        def late() -> NotReady:
+            return _not_ready(name, probes, seen, timeout, log, doubts, clock() - start)
+
+        return until(ready, timeout=timeout, interval=INTERVAL, late=late, clock=clock, sleep=sleep)
 
 
 class _Doubts:

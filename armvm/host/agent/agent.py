@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import libvirt
 import libvirt_qemu
 
 from armvm.base.errors import CommandFailed, DomainError, MissingCapability, NotReady
+from armvm.base.poll import until
 from armvm.host.connection import Domain, errors, is_code, not_running
 
 #: Seconds for one answer.
@@ -134,17 +134,20 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
 
     *timeout* is in seconds. Raises NotReady on timeout, CommandFailed if the process failed.
     """
-    end = time.monotonic() + timeout
+
+    def final() -> dict[str, Any] | None:
+        status = _process_status(domain, pid)
+        return status if status["exited"] else None
+
     with errors(f"waiting for a process in {domain.name()}"):
-        while True:
-            status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
-            if status["exited"]:
-                break
-            if time.monotonic() > end:
-                raise NotReady(
-                    f"timed out after {timeout:g} s: a process in {domain.name()} did not end"
-                )
-            time.sleep(POLL)
+        status = until(
+            final,
+            timeout=timeout,
+            interval=POLL,
+            late=lambda: NotReady(
+                f"timed out after {timeout:g} s: a process in {domain.name()} did not end"
+            ),
+        )
     text, trouble = (
         base64.b64decode(status.get(key, "")).decode(errors="replace")
         for key in ("out-data", "err-data")
@@ -162,10 +165,15 @@ def ended(domain: Domain, pid: int) -> int | None:
     128 + n stands for signal n. The agent forgets a process after it has reported its end.
     """
     with errors(f"checking a process in {domain.name()}"):
-        status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
+        status = _process_status(domain, pid)
     if not status["exited"]:
         return None
     return int(status.get("exitcode", 128 + status.get("signal", 0)))
+
+
+def _process_status(domain: Domain, pid: int) -> dict[str, Any]:
+    status: dict[str, Any] = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
+    return status
 
 
 def ask(domain: Domain, command: str, *, patience: int = TIMEOUT, **arguments: Any) -> Any:

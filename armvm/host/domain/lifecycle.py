@@ -8,6 +8,7 @@ from collections.abc import Callable
 import libvirt
 
 from armvm.base.errors import Conflict, DomainError, NotReady
+from armvm.base.poll import until
 from armvm.host.connection import Connection, Domain, errors, is_code
 
 
@@ -70,30 +71,38 @@ def shutdown(
 
     *timeout* is in seconds. Raises NotReady if it is still running then.
     """
-    end = clock() + timeout
     asked = 0.0
-    while True:
+
+    def is_off() -> bool:
+        nonlocal asked
         try:
             if not domain.isActive():
-                return
+                return True
             # A guest that has just booted misses the first request, so ask again.
             if clock() >= asked:
                 domain.shutdownFlags(0)
                 asked = clock() + 15
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-                return
+                return True
             if not is_code(
                 error, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_AGENT_UNRESPONSIVE
             ):
                 with errors(f"shutting down {domain.name()}"):
                     raise
-        if clock() >= end:
-            raise NotReady(
-                f"timed out after {timeout:g} s: {domain.name()} did not shut down",
-                hint=f"force it off: armvm stop --force {domain.name()}",
-            )
-        sleep(0.5)
+        return False
+
+    until(
+        is_off,
+        timeout=timeout,
+        interval=0.5,
+        late=lambda: NotReady(
+            f"timed out after {timeout:g} s: {domain.name()} did not shut down",
+            hint=f"force it off: armvm stop --force {domain.name()}",
+        ),
+        clock=clock,
+        sleep=sleep,
+    )
 
 
 def destroy(domain: Domain) -> None:

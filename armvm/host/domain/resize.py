@@ -5,10 +5,9 @@ Source: libvirt-domain.html, virDomainBlockResize, virDomainSetMemoryFlags, virD
 
 from __future__ import annotations
 
-import time
-
 import libvirt
 
+from armvm.base.poll import until
 from armvm.host.connection import Domain, Volume, errors, is_code
 from armvm.host.xml import at, parse
 
@@ -75,13 +74,11 @@ def balloon(domain: Domain, mib: int) -> str | None:
         domain.setMemoryFlags(mib << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError as error:
         return str(error.get_error_message())
-    end = time.monotonic() + _BALLOON_PATIENCE
-    while time.monotonic() < end:
-        with errors(f"reading {domain.name()}"):
-            if domain.info()[2] == mib << 10:
-                return None
-        time.sleep(_POLL)
-    return "the guest has not resized its balloon yet"
+    with errors(f"reading {domain.name()}"):
+        moved = until(
+            lambda: domain.info()[2] == mib << 10, timeout=_BALLOON_PATIENCE, interval=_POLL
+        )
+    return None if moved else "the guest has not resized its balloon yet"
 
 
 def plug_cpus(domain: Domain, count: int) -> str | None:

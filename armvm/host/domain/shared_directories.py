@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from lxml import etree
 
 from armvm.base.errors import MissingCapability
 from armvm.base.paths import config_home
+from armvm.base.poll import until
 from armvm.host.connection import (
     Connection,
     Domain,
@@ -196,12 +196,10 @@ def detach(domain: Domain, share: Share) -> bool:
         domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError:
         return False
-    end = time.monotonic() + DETACH_PATIENCE
-    while share.tag in tags(domain, live=True):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.5)
-    return True
+    gone = until(
+        lambda: share.tag not in tags(domain, live=True), timeout=DETACH_PATIENCE, interval=0.5
+    )
+    return bool(gone)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from typing import Any
 
 import libvirt
@@ -24,6 +23,7 @@ import libvirt_qemu
 from lxml import etree
 
 from armvm.base.errors import DomainError, MissingCapability
+from armvm.base.poll import until
 from armvm.host.connection import Connection, Domain, Pool, errors
 from armvm.host.memory import state_pipe
 from armvm.host.storage import transfer, volumes
@@ -174,18 +174,19 @@ def _hand_over(domain: Domain, descriptor: int) -> None:
 
 
 def _until_completed(domain: Domain) -> None:
-    end = time.monotonic() + _PATIENCE
-    while True:
+    status: dict[str, Any] = {}
+
+    def ended() -> bool:
+        nonlocal status
         status = _monitor(domain, "query-migrate")
-        state = status.get("status")
-        if state == "completed":
-            return
-        if state in ("failed", "cancelled") or time.monotonic() > end:
-            raise DomainError(
-                f"QEMU could not transfer the state of {domain.name()}",
-                detail=str(status.get("error-desc", state)),
-            )
-        time.sleep(_POLL)
+        return status.get("status") in ("completed", "failed", "cancelled")
+
+    until(ended, timeout=_PATIENCE, interval=_POLL)
+    if status.get("status") != "completed":
+        raise DomainError(
+            f"QEMU could not transfer the state of {domain.name()}",
+            detail=str(status.get("error-desc", status.get("status"))),
+        )
 
 
 def _monitor(domain: Domain, command: str, **arguments: Any) -> Any:

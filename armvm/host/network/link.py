@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import libvirt
 from lxml import etree
 
 from armvm.base.errors import NotReady
+from armvm.base.poll import until
 from armvm.host.connection import Domain, errors
 from armvm.host.network.networks import addresses
 from armvm.host.xml import at, parse, to_text
@@ -30,10 +29,11 @@ def wait_without_address(domain: Domain, timeout: float) -> None:
 
     Asks the agent. *timeout* is in seconds; raises NotReady on timeout.
     """
-    end = time.monotonic() + timeout
-    while addresses(domain, by_agent=True):
-        if time.monotonic() > end:
-            raise NotReady(
-                f"timed out after {timeout:g} s: {domain.name()} keeps its address without a link"
-            )
-        time.sleep(_POLL)
+    until(
+        lambda: not addresses(domain, by_agent=True),
+        timeout=timeout,
+        interval=_POLL,
+        late=lambda: NotReady(
+            f"timed out after {timeout:g} s: {domain.name()} keeps its address without a link"
+        ),
+    )

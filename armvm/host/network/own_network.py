@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import time
 from pathlib import Path
 
 import libvirt
 from lxml import etree
 
 from armvm.base.errors import HostError
+from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, errors, is_code
@@ -191,12 +191,7 @@ def _is_active(connection: Connection) -> bool:
 
 
 def _soon_active(connection: Connection) -> bool:
-    end = time.monotonic() + _PATIENCE
-    while not _is_active(connection):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
+    return bool(until(lambda: _is_active(connection), timeout=_PATIENCE, interval=0.1))
 
 
 def _addresses(document: etree._Element) -> list[ipaddress.IPv4Address]:

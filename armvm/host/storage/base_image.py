@@ -16,6 +16,7 @@ from pathlib import Path
 import libvirt
 
 from armvm.base.errors import ArmvmError, Conflict
+from armvm.base.poll import until
 from armvm.base.progress import Progress, Quiet
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Pool, Volume, errors
@@ -24,6 +25,8 @@ from armvm.host.xml import parse
 
 #: Seconds without growth after which an incomplete base counts as abandoned.
 PATIENCE = 5.0
+#: Seconds between two looks at it.
+_LOOK = 0.5
 
 
 def base_name(digest: str) -> str:
@@ -109,33 +112,39 @@ def remove_if_abandoned(
 
 def _remove(volume: Volume) -> None:
     """Remove a volume after an aborted upload: the daemon may need a moment to close it."""
-    for _ in range(300):
+
+    def removed() -> bool:
         with contextlib.suppress(ArmvmError):
             volumes.delete_volume(volume)
-            return
-        time.sleep(0.1)
+            return True
+        return False
+
+    until(removed, timeout=30, interval=0.1)
 
 
 def _wait_or_remove(
     volume: Volume, size: int, progress: Progress, sleep: Callable[[float], None]
 ) -> None:
     """Wait for another process's upload to end; remove the base if it is abandoned."""
-    still, before = 0.0, volumes.physical_size(volume)
+    looks, before = 0, -1
     with progress.task("another armvm copies the same image; waiting", total=size) as task:
-        while still < PATIENCE:
-            sleep(0.5)
-            still += 0.5
+
+        def outcome() -> str | None:
+            nonlocal looks, before
             try:
                 now = volumes.physical_size(volume)
             except ArmvmError:
-                return  # it was removed
+                return "removed"
             task.update(now)
             if now >= size:
-                return
-            if now != before:
-                still, before = 0.0, now
-    with contextlib.suppress(ArmvmError):
-        volumes.delete_volume(volume)
+                return "complete"
+            looks, before = (looks + 1 if now == before else 0), now
+            return "abandoned" if looks * _LOOK >= PATIENCE else None
+
+        found = until(outcome, timeout=None, interval=_LOOK, sleep=sleep)
+    if found == "abandoned":
+        with contextlib.suppress(ArmvmError):
+            volumes.delete_volume(volume)
 
 
 def users_of(pool: Pool) -> dict[str, list[str]]:

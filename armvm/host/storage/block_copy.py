@@ -18,6 +18,7 @@ import libvirt
 from lxml import etree
 
 from armvm.base.errors import DomainError
+from armvm.base.poll import until
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Domain, errors
 from armvm.host.xml import at, parse, select, to_text
@@ -96,6 +97,13 @@ def rebase(
     Calls *on_bytes* with the bytes done and the total. If it ends early, the disk keeps its
     old chain. Raises DomainError.
     """
+
+    def done() -> bool:
+        job = domain.blockJobInfo(disk, 0)
+        if job:
+            on_bytes(int(job["cur"]), int(job["end"]))
+        return not job
+
     with errors(f"rebasing the disk of {domain.name()}"):
         disk = at(parse(domain.XMLDesc(0)), "devices/disk[1]/target").get("dev", "")
         if base is None:
@@ -103,12 +111,7 @@ def rebase(
         else:
             domain.blockRebase(disk, base, 0, 0)
         try:
-            while True:
-                job = domain.blockJobInfo(disk, 0)
-                if not job:
-                    break
-                on_bytes(int(job["cur"]), int(job["end"]))
-                sleep(POLL)
+            until(done, timeout=None, interval=POLL, sleep=sleep)
         except BaseException:
             with shielded(), contextlib.suppress(libvirt.libvirtError):
                 domain.blockJobAbort(disk, 0)

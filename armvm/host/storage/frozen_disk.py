@@ -10,7 +10,6 @@ VIR_DOMAIN_BLOCK_COMMIT_ACTIVE.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -19,6 +18,7 @@ import libvirt
 from lxml import etree
 
 from armvm.base.errors import DomainError
+from armvm.base.poll import until
 from armvm.base.signals import shielded
 from armvm.host.agent import agent
 from armvm.host.connection import Domain, Pool, errors
@@ -91,20 +91,24 @@ def _divert(domain: Domain, target: str, meanwhile: str) -> bool:
 def _merge(domain: Domain, target: str, path: str) -> None:
     """Merge a disk's overlay back into the file *path*, and make the machine write there again."""
     flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOCK_COMMIT_SHALLOW
+
+    def merged() -> bool:
+        job = domain.blockJobInfo(target, 0)
+        if not job:
+            raise DomainError(f"the overlay of {domain.name()} was not merged back")
+        if job["cur"] != job["end"]:
+            return False
+        try:
+            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+        except libvirt.libvirtError as error:
+            if "not ready" not in str(error):
+                raise
+            return False
+        return True
+
     with errors(f"merging the overlay of {domain.name()}"):
         domain.blockCommit(target, None, None, 0, flags)
-        while True:
-            job = domain.blockJobInfo(target, 0)
-            if not job:
-                raise DomainError(f"the overlay of {domain.name()} was not merged back")
-            if job["cur"] == job["end"]:
-                try:
-                    domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-                    break
-                except libvirt.libvirtError as error:
-                    if "not ready" not in str(error):
-                        raise
-            time.sleep(_POLL)
+        until(merged, timeout=None, interval=_POLL)
         now = at(parse(domain.XMLDesc(0)), "devices/disk[1]/source").get("file")
     if now != path:
         raise DomainError(f"the disk of {domain.name()} is still {now}")

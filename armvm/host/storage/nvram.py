@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -17,6 +16,7 @@ import libvirt
 from lxml import etree
 from platformdirs import user_config_path
 
+from armvm.base.poll import until
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Pool, Volume, errors, is_local, is_session, uri_of
 from armvm.host.storage import pools, volumes
@@ -99,25 +99,28 @@ def _pool_at(connection: Connection, directory: str, made: list[Pool]) -> Pool |
     document = etree.Element("pool", type="dir")
     etree.SubElement(document, "name").text = f"{_OURS}{secrets.token_hex(4)}"
     etree.SubElement(etree.SubElement(document, "target"), "path").text = directory
-    end = time.monotonic() + _PATIENCE
-    while True:
+
+    def pool_or_nothing() -> list[Pool] | None:
         try:
             with shielded():
                 pool = connection.storagePoolCreateXML(to_text(document), 0)
                 made.append(pool)
-            return pool
+            return [pool]
         except libvirt.libvirtError as error:
             if "cannot open" in str(error) or "No such file" in str(error):
-                return None
+                return []
             if "conflict" not in str(error):
                 raise
         other = _existing(connection, directory)
-        if other is not None and not other.name().startswith(_OURS):
-            pools.refresh(other)
-            return other
-        if other is not None and time.monotonic() > end:
+        if other is None or other.name().startswith(_OURS):
+            return None
+        pools.refresh(other)
+        return [other]
+
+    while (found := until(pool_or_nothing, timeout=_PATIENCE, interval=_POLL)) is None:
+        if other := _existing(connection, directory):
             _drop(other)  # left over by a killed process
-        time.sleep(_POLL)
+    return found[0] if found else None
 
 
 def _existing(connection: Connection, directory: str) -> Pool | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import libvirt
 from lxml import etree
 
 from armvm.base.errors import NotFound, StorageError
 from armvm.base.paths import data_dir
+from armvm.base.poll import until
 from armvm.base.progress import size_text
 from armvm.host.connection import Connection, Pool, errors, is_code
 from armvm.host.facts import HostFacts
@@ -98,15 +97,21 @@ def refresh(pool: Pool) -> None:
 
     Raises libvirtError, which the caller translates.
     """
-    end = time.monotonic() + REFRESH_PATIENCE
-    while True:
+    busy: libvirt.libvirtError | None = None
+
+    def refreshed() -> bool:
+        nonlocal busy
         try:
             pool.refresh(0)
-            return
         except libvirt.libvirtError as error:
-            if "asynchronous jobs running" not in str(error) or time.monotonic() > end:
+            if "asynchronous jobs running" not in str(error):
                 raise
-        time.sleep(0.1)
+            busy = error
+            return False
+        return True
+
+    if not until(refreshed, timeout=REFRESH_PATIENCE, interval=0.1) and busy is not None:
+        raise busy
 
 
 def check_space(pool: Pool, needed: int) -> None:

@@ -7,12 +7,12 @@ import errno
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from armvm.base.errors import PermissionDenied, StorageError
+from armvm.base.poll import until
 
 
 @contextmanager
@@ -48,18 +48,24 @@ def acquire(
     create a new one. Raises OSError.
     """
     waited = False
+
+    def try_and_tell() -> bool:
+        nonlocal waited
+        if try_lock(descriptor):
+            return True
+        if not waited:
+            on_wait()
+        waited = True
+        if watch is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            return True
+        watch()
+        return False
+
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            while not try_lock(descriptor):
-                if not waited:
-                    on_wait()
-                waited = True
-                if watch is None:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                    break
-                watch()
-                time.sleep(interval)
+            until(try_and_tell, timeout=None, interval=interval)
             # If the previous holder removed the file, this lock is on a deleted file.
             if _same_file(descriptor, path):
                 return descriptor

@@ -32,7 +32,7 @@ from armvm.images.cache.files import acquire, copy_file, storage_errors
 from armvm.images.check import qcow2_tables
 from armvm.images.digest import hash_file
 from armvm.images.fetch.part import Part
-from armvm.images.model import ImageSource, Verified
+from armvm.images.model import FromImage, Verified
 from armvm.images.reference import public_url
 from armvm.settings.system import OperatingSystem
 
@@ -90,7 +90,7 @@ class Cache:
         return entry if entry and entry.digest == digest else None
 
     def store(
-        self, file: Path, *, source: ImageSource, digest: str, content: str | None = None
+        self, file: Path, *, source: FromImage, digest: str, content: str | None = None
     ) -> Entry:
         """Store a verified qcow2 *file* (one of our partial() files) under its published *digest*.
 
@@ -111,7 +111,7 @@ class Cache:
         )
         return self._admit(file, entry)
 
-    def vouch(self, entry: Entry, source: ImageSource) -> Entry:
+    def vouch(self, entry: Entry, source: FromImage) -> Entry:
         """Record that *source* verified an entry's digest, unless a signature is recorded."""
         if source.verified is not Verified.SIGNATURE or entry.verified is Verified.SIGNATURE:
             return entry

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from armvm.base.errors import NotVerified
 from armvm.images.model import ImageSource, Verified
 from armvm.images.trust.pinned import grouped, owner_of
 from armvm.settings.verify import Verify
+
+S = TypeVar("S", bound=ImageSource)
 
 #: What satisfies each policy. A digest from the user is as strong as a signature, because the
 #: user is responsible for it; local builds use packages whose signatures were checked.
@@ -23,7 +26,7 @@ def satisfies(verified: Verified, policy: Verify) -> bool:
     return verified in _ENOUGH[policy]
 
 
-def require(source: ImageSource, policy: Verify | None) -> ImageSource:
+def require(source: S, policy: Verify | None) -> S:
     """Return *source* if its verification satisfies the policy. Raises NotVerified."""
     if policy is None or satisfies(source.verified, policy):
         return source

@@ -11,15 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from armvm.base.errors import ArmvmError, Conflict, DomainError, UsageError
+from armvm.base.poll import until
 from armvm.guest.boot.scrollback import Joined, Skip, join
 from armvm.host import connection as connecting
-from armvm.host.connection import Domain, is_local, uri_of
 from armvm.host.console import stream, terminal
 from armvm.host.console.console_size import Sizer
-from armvm.host.console.serial_log import read_tail
 from armvm.host.console.stream import End, Line
 from armvm.host.console.terminal import Keyboard, Wake
-from armvm.host.domain.instance import Instance, find_domain
+from armvm.host.domain.handle import Handle
+from armvm.host.domain.instance import find_domain
 from armvm.provision.machine.pick import pick
 
 #: Seconds in which what is being said just now arrives, so that it can be found in the log.
@@ -59,15 +59,15 @@ def open_console(
     stream.start_event_loop()  # before the connection is opened
     connection = connecting.connect(uri)
     stream.keep_alive(connection)
-    domain, instance = pick(connection, name)
-    stream.check_running(domain)
+    machine = pick(connection, name)
+    stream.check_running(machine.domain)
     if stdout is None:
         raise UsageError("the console needs somebody who reads, and standard output is closed")
     if stdin is None or terminal.is_nothing(stdin):
         raise UsageError(
             "the console needs somebody who types, and standard input is closed or /dev/null",
             hint=f"run it on a terminal, or give it a pipe: echo 'uname -m' | armvm console "
-            f"{instance.name}; to read along without typing: armvm logs --follow {instance.name}",
+            f"{machine.name}; to read along without typing: armvm logs --follow {machine.name}",
         )
     keyboard = Keyboard(stdin)
     if terms.lines is None:
@@ -75,9 +75,9 @@ def open_console(
         shown = (screen[0] - 1 if screen else _SCREENFUL) if keyboard.interactive else 0
         terms = replace(terms, lines=shown)
     if keyboard.interactive:
-        tell(f"Connected to {instance.name}; Ctrl-] leaves, Return wakes it.")
-    attached = _Attached(domain, instance, terms, keyboard, stdout, tell)
-    sizer = Sizer(domain, lambda: terminal.size(stdin))
+        tell(f"Connected to {machine.name}; Ctrl-] leaves, Return wakes it.")
+    attached = _Attached(machine, terms, keyboard, stdout, tell)
+    sizer = Sizer(machine.domain, lambda: terminal.size(stdin))
     with ExitStack() as stack:
         if keyboard.interactive:
             stack.enter_context(terminal.raw(stdin))
@@ -101,18 +101,15 @@ class _Attached:
 
     def __init__(
         self,
-        domain: Domain,
-        instance: Instance,
+        machine: Handle,
         terms: Terms,
         keyboard: Keyboard,
         target: int,
         tell: Callable[[str], None],
     ) -> None:
-        self._domain, self._name, self._terms = domain, instance.name, terms
+        self._machine, self._terms = machine, terms
         self._keyboard, self._target, self._tell = keyboard, target, tell
         self._wake, self._modes = Wake(), terminal.Modes()
-        self._path = instance.serial_log
-        self._local = is_local(uri_of(domain.connect()))
         self._skip = Skip(b"")
         self._again = False
 
@@ -121,7 +118,7 @@ class _Attached:
         force, before = self._terms.force, self._log()
         end: End | None = None
         while True:
-            run = stream.run_of(self._domain)
+            run = stream.run_of(self._machine.domain)
             with self._open(force) as line:
                 if end is End.SILENT:  # it goes on where it was
                     self._see(line.take())
@@ -136,14 +133,14 @@ class _Attached:
                 continue
             self._check_stopped(run)
             if not self._keyboard.interactive and unsent:
-                raise DomainError(f"{self._name} stopped before all of the input was sent")
+                raise DomainError(f"{self._machine.name} stopped before all of the input was sent")
             if not (self._keyboard.interactive and self._terms.reattach):
-                self._say(f"{self._name} has stopped")
+                self._say(f"{self._machine.name} has stopped")
                 return
-            self._say(f"{self._name} has stopped; waiting for it to start, Ctrl-] leaves")
+            self._say(f"{self._machine.name} has stopped; waiting for it to start, Ctrl-] leaves")
             if not self._wait_for_start(run):
                 return
-            self._say(f"{self._name} has started again")
+            self._say(f"{self._machine.name} has started again")
             # Its log begins anew; the console's lock is free.
             force, before, self._again = False, b"", True
 
@@ -177,7 +174,7 @@ class _Attached:
     def _log(self) -> bytes:
         if not self._terms.lines:
             return b""
-        return read_tail(self._domain.connect(), self._path, local=self._local)
+        return self._machine.log_tail()
 
     def _say(self, text: str) -> None:
         self._tell(f"\r\n[{text}]\r" if self._keyboard.interactive else text)
@@ -185,42 +182,53 @@ class _Attached:
     @contextlib.contextmanager
     def _open(self, force: bool) -> Iterator[Line]:
         """Open the console; one of a machine that has just started may take a moment."""
-        end = time.monotonic() + _GRACE
         with ExitStack() as stack:
-            while True:
-                try:
-                    opening = stream.opened(self._domain, self._wake, force=force)
-                    line = stack.enter_context(opening)
-                    break
-                except ArmvmError:
-                    if not self._again or time.monotonic() > end:
-                        raise
-                time.sleep(_POLL)
-            yield line
+
+            def opened() -> Line:
+                return stack.enter_context(
+                    stream.opened(self._machine.domain, self._wake, force=force)
+                )
+
+            def opened_by_now() -> Line | None:
+                with contextlib.suppress(ArmvmError):
+                    return opened()
+                return None
+
+            line = until(opened_by_now, timeout=_GRACE, interval=_POLL) if self._again else None
+            yield line or opened()
 
     def _check_stopped(self, run: int | None) -> None:
         """Raise Conflict when the console was closed though the machine goes on."""
-        end = time.monotonic() + _GRACE
-        while stream.run_of(self._domain) == run and run is not None:
-            if time.monotonic() > end:
-                raise Conflict(
-                    f"somebody else has taken the console of {self._name} over",
-                    hint="--force takes it back",
-                )
-            time.sleep(_POLL)
+        if run is None:
+            return
+        until(
+            lambda: stream.run_of(self._machine.domain) != run,
+            timeout=_GRACE,
+            interval=_POLL,
+            late=lambda: Conflict(
+                f"somebody else has taken the console of {self._machine.name} over",
+                hint="--force takes it back",
+            ),
+        )
 
     def _wait_for_start(self, run: int | None) -> bool:
         """Wait until the machine runs again; False when the user leaves instead.
 
         Raises NotFound when it is removed.
         """
-        while self._keyboard.open:
-            if stream.run_of(self._domain) not in (None, run):
+
+        def runs_or_user_left() -> bool:
+            if stream.run_of(self._machine.domain) not in (None, run):
                 return True
-            find_domain(self._domain.connect(), self._name)
-            if self._wake.wait(self._keyboard.descriptor, timeout=_POLL):
+            find_domain(self._machine.connection, self._machine.name)
+            return not self._keyboard.open
+
+        def listen(seconds: float) -> None:
+            if self._wake.wait(self._keyboard.descriptor, timeout=seconds):
                 self._keyboard.read()
-        return False
+
+        until(runs_or_user_left, timeout=None, interval=_POLL, sleep=listen)
+        return self._keyboard.open
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

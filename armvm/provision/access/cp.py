@@ -14,7 +14,7 @@ from pathlib import Path
 
 from armvm.base import process
 from armvm.base.errors import CommandFailed, UsageError
-from armvm.host.connection import Domain
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
@@ -110,7 +110,7 @@ def scp_command(
     ]
 
 
-def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
+def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
     """Copy by scp, which says on the caller's terminal how far it is; return 0.
 
     A signal that ended it gives 128 + n. Raises CommandFailed with scp's exit code when it
@@ -122,14 +122,14 @@ def copy(domain: Domain, instance: Instance, wanted: Copy, *, recursive: bool, q
         raise UsageError(
             f"{shown(folders[0])} is a directory", hint="-r copies it with all that is in it"
         )
-    where = reach(domain, instance)
+    where = reach(machine)
     code = process.passthrough(
-        scp_command(wanted, instance, where, recursive=recursive, quiet=quiet),
+        scp_command(wanted, machine.instance, where, recursive=recursive, quiet=quiet),
         interruptible=True,
     )
     if code == 0 or (code > 128 and code != 255):
         return code
     raise CommandFailed(
         f"scp failed with exit code {code}",
-        hint="what it said stands above" if code != 255 else no_answer(domain, instance),
+        hint="what it said stands above" if code != 255 else no_answer(machine),
     )

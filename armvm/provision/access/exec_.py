@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from armvm.base.errors import CommandFailed, DomainError, NotFound
+from armvm.base.poll import until
 from armvm.base.result import Doc, Seconds
 from armvm.base.signals import shielded
 from armvm.guest.agents.command_script import NO_USER, kill_command, script
@@ -80,8 +81,8 @@ def _begun(
 
 def _first(domain: Domain, shell: int, path: str) -> GuestFile:
     """Open the script's first file once it is there. Raises NotFound (the user), CommandFailed."""
-    limit = time.monotonic() + START
-    while True:
+
+    def opened() -> GuestFile | None:
         with contextlib.suppress(NotFound):
             return open_file(domain, path, "r")
         code = agent.ended(domain, shell)
@@ -92,9 +93,14 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
                 f"{domain.name()} cannot run a command",
                 hint="it takes a POSIX shell, mkfifo, dd and setsid, and room in the guest's /run",
             )
-        if time.monotonic() > limit:
-            raise CommandFailed(f"no shell began in {domain.name()} within {START:g} s")
-        time.sleep(QUICK)
+        return None
+
+    return until(
+        opened,
+        timeout=START,
+        interval=QUICK,
+        late=lambda: CommandFailed(f"no shell began in {domain.name()} within {START:g} s"),
+    )
 
 
 def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | None) -> int:
@@ -128,15 +134,19 @@ def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | Non
 def _end(run: Run) -> None:
     """End the command if it runs, and have its files removed. A guest that is gone has neither."""
     with contextlib.suppress(DomainError):
-        limit = time.monotonic() + START
-        while run.code is None and run.pid is None and time.monotonic() < limit:
-            run.hear()  # it is about to begin
+        until(lambda: _has_begun(run), timeout=START, interval=QUICK)
         if run.code is None and run.pid is not None:
             with contextlib.suppress(CommandFailed):
                 agent.output(run.domain, kill_command(run.pid), timeout=START)
         run.control.write(b"close\nbye\n")
     for file in (run.status, run.control, *(stream.file for stream in run.streams)):
         file.close()
+
+
+def _has_begun(run: Run) -> bool:
+    if run.code is None and run.pid is None:
+        run.hear()
+    return run.code is not None or run.pid is not None
 
 
 @dataclass(frozen=True, kw_only=True)

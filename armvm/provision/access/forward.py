@@ -10,7 +10,8 @@ from typing import Annotated
 from armvm.base.errors import ConfigError, Conflict, DomainError, NotFound, NotReady
 from armvm.base.result import Doc, MachineName, Port
 from armvm.base.signals import shielded
-from armvm.host.connection import Connection, Domain, uri_of
+from armvm.host.connection import Connection, uri_of
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, instances, set_record
 from armvm.host.network import forwards
 from armvm.host.network.addresses import all_addresses
@@ -86,26 +87,26 @@ class Addresses:
     ]
 
 
-def addresses(connection: Connection, domain: Domain, instance: Instance) -> Addresses:
+def addresses(machine: Handle) -> Addresses:
     """Return a machine's addresses, and the host's ports that lead to it.
 
     ``reachable`` says whether the host reaches the addresses: not with user networking. ``via`` is
     the host's name where it is another one: nobody but that host may reach them.
     """
-    own = instance.network == OWN_NETWORK
+    own = machine.instance.network == OWN_NETWORK
     return Addresses(
-        name=instance.name,
-        state=instance.state,
-        network=instance.network or "user",
-        mac=instance.mac,
-        reachable=instance.network is not None,
-        via=host_of(uri_of(connection)),
+        name=machine.name,
+        state=machine.instance.state,
+        network=machine.instance.network or "user",
+        mac=machine.instance.mac,
+        reachable=machine.instance.network is not None,
+        via=host_of(machine.uri),
         addresses=[
             AddressDetails(version=one.version, **vars(one))
-            for one in (all_addresses(domain) if instance.running else [])
+            for one in (all_addresses(machine.domain) if machine.running else [])
         ],
-        reserved=reserved(connection, instance.name) if own else None,
-        forwards=describe(domain, instance),
+        reserved=reserved(machine.connection, machine.name) if own else None,
+        forwards=describe(machine),
     )
 
 
@@ -131,16 +132,16 @@ def reachable(facts: Addresses) -> list[str]:
     return [one.address for one in facts.addresses]
 
 
-def describe(domain: Domain, instance: Instance) -> list[Forward]:
+def describe(machine: Handle) -> list[Forward]:
     """Return a machine's forwards, ssh's first; those that are lost are restored.
 
     ``active`` says whether the host listens for it just now.
     """
-    if instance.network is not None:
+    if machine.instance.network is not None:
         return []
-    if instance.running:
-        instance = restore_forward(domain, instance)
-    there = forwards.rules(domain) if instance.running else set()
+    if machine.running:
+        machine = restore_forward(machine)
+    there = forwards.rules(machine.domain) if machine.running else set()
     return [
         Forward(
             forward=str(rule),
@@ -151,28 +152,28 @@ def describe(domain: Domain, instance: Instance) -> list[Forward]:
             ssh=own,
             active=rule in there,
         )
-        for own, rule in _all(instance)
+        for own, rule in _all(machine.instance)
     ]
 
 
-def describe_all(machines: Iterable[tuple[Domain, Instance]]) -> list[MachineForward]:
+def describe_all(machines: Iterable[Handle]) -> list[MachineForward]:
     """Return `describe` of several machines, each forward with its machine."""
     return [
-        MachineForward(machine=instance.name, **vars(one))
-        for domain, instance in machines
-        for one in describe(domain, instance)
+        MachineForward(machine=machine.name, **vars(one))
+        for machine in machines
+        for one in describe(machine)
     ]
 
 
-def add(connection: Connection, domain: Domain, instance: Instance, text: str) -> PortForward:
+def add(machine: Handle, text: str) -> PortForward:
     """Have the host listen for a machine, now if it runs and at every start; return the forward.
 
     Raises ConfigError for a machine that has an address of its own, Conflict for a port that is
     taken.
     """
     rule = parse_forward(text)
-    _assert_user_networking(connection, domain, instance, rule)
-    for other in instances(connection):
+    _assert_user_networking(machine, rule)
+    for other in instances(machine.connection):
         for _, theirs in _all(other):
             if rule.clashes(theirs):
                 raise Conflict(
@@ -181,13 +182,13 @@ def add(connection: Connection, domain: Domain, instance: Instance, text: str) -
                     f"{other.name} {theirs}",
                 )
     with shielded():
-        if instance.running:
-            forwards.add(domain, rule)
+        if machine.running:
+            forwards.add(machine.domain, rule)
         try:
-            set_record(domain, replace(instance.record, ports=(*instance.record.ports, rule)))
+            set_record(machine.domain, replace(machine.record, ports=(*machine.record.ports, rule)))
         except BaseException:
-            if instance.running:
-                forwards.remove(domain, rule)
+            if machine.running:
+                forwards.remove(machine.domain, rule)
             raise
     return rule
 
@@ -210,30 +211,30 @@ def _ssh_forward(jump: Jump, rule: PortForward, target: str) -> str:
     return shlex.join(jump.command("-N", "-L", f"{listen}{rule.host}:{target}"))
 
 
-def remove(domain: Domain, instance: Instance, text: str) -> PortForward:
+def remove(machine: Handle, text: str) -> PortForward:
     """Take a forward away, by its whole or by the host's port alone; return it.
 
     Raises NotFound where there is none, Conflict for the one that leads to ssh.
     """
     found = None
-    for own, rule in _all(instance):
+    for own, rule in _all(machine.instance):
         if text in (str(rule), str(rule.host), f"{rule.host}:{rule.guest}"):
             if own:
                 raise Conflict(
-                    f"{rule} leads to ssh, by which armvm reaches {instance.name}: it stays",
+                    f"{rule} leads to ssh, by which armvm reaches {machine.name}: it stays",
                     hint="'armvm forward list' shows the others",
                 )
             found = rule
     if found is None:
         raise NotFound(
-            f"{instance.name} has no such forward",
-            hint=f"armvm forward list {instance.name}",
+            f"{machine.name} has no such forward",
+            hint=f"armvm forward list {machine.name}",
         )
-    left = tuple(one for one in instance.record.ports if one != found)
+    left = tuple(one for one in machine.record.ports if one != found)
     with shielded():
-        set_record(domain, replace(instance.record, ports=left))
-        if instance.running:
-            forwards.remove(domain, found)
+        set_record(machine.domain, replace(machine.record, ports=left))
+        if machine.running:
+            forwards.remove(machine.domain, found)
     return found
 
 
@@ -246,15 +247,13 @@ def _all(instance: Instance) -> list[tuple[bool, PortForward]]:
     return [*own, *((False, rule) for rule in instance.record.ports)]
 
 
-def _assert_user_networking(
-    connection: Connection, domain: Domain, instance: Instance, rule: PortForward
-) -> None:
-    if instance.network is None:
+def _assert_user_networking(machine: Handle, rule: PortForward) -> None:
+    if machine.instance.network is None:
         return
-    found = usual_addresses(domain) if instance.running else []
-    where, uri = found[0] if found else "ADDRESS", uri_of(connection)
+    found = usual_addresses(machine.domain) if machine.running else []
+    where, uri = found[0] if found else "ADDRESS", machine.uri
     host, jump = host_of(uri), jump_of(uri)
-    tells = f"armvm ip {instance.name}   tells the address. "
+    tells = f"armvm ip {machine.name}   tells the address. "
     if host is None:
         hint = (
             f"{tells}For others to come through this host: "
@@ -266,7 +265,7 @@ def _assert_user_networking(
         command = _ssh_forward(jump, rule, f"{where}:{rule.guest}")
         hint = f"{'' if found else tells}from here: {command}"
     raise ConfigError(
-        f"{instance.name} has an address of its own on the network {instance.network}: its port "
-        f"{rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
+        f"{machine.name} has an address of its own on the network {machine.instance.network}: its "
+        f"port {rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
         hint=hint,
     )

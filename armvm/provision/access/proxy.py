@@ -13,9 +13,9 @@ import time
 
 from armvm.base import process
 from armvm.base.errors import DomainError, NotReady
+from armvm.base.poll import until
 from armvm.base.signals import ENDING
-from armvm.host.connection import Connection, Domain
-from armvm.host.domain.instance import Instance
+from armvm.host.domain.handle import Handle
 from armvm.provision.access.ssh import Endpoint, answers, no_answer, reach
 from armvm.provision.machine.known_hosts import write_known_host
 
@@ -28,9 +28,7 @@ _BLOCK = 64 << 10
 
 
 def proxy(
-    connection: Connection,
-    domain: Domain,
-    instance: Instance,
+    machine: Handle,
     *,
     source: int,
     sink: int,
@@ -45,46 +43,47 @@ def proxy(
     Raises what `reach` raises, NotReady when nobody answers at the port, or the guest ends the
     connection before its ssh server says a word; DomainError when it is lost later.
     """
-    where = _when_it_answers(domain, instance, wait) if wait else reach(domain, instance)
-    write_known_host(instance)  # ssh reads it after this has begun: it may have been cleaned away
+    where = _when_it_answers(machine, wait) if wait else reach(machine)
+    write_known_host(
+        machine.instance
+    )  # ssh reads it after this has begun: it may have been cleaned away
     if where.jump is not None:
         command = where.jump.through(where.host, where.port)
-        connection.close()
+        machine.connection.close()
         process.replace(command)
     try:
         server = socket.create_connection((where.host, where.port), timeout=PATIENCE)
     except OSError as error:
         raise NotReady(
-            f"{instance.name} does not answer at {where.host}, port {where.port}",
+            f"{machine.name} does not answer at {where.host}, port {where.port}",
             detail=str(error),
-            hint=no_answer(domain, instance),
+            hint=no_answer(machine),
         ) from error
     with server:
         server.settimeout(None)
         heard, lost = _join(server, source, sink)
     if not heard:
         raise NotReady(
-            f"no ssh server answers in {instance.name} yet: it is still booting",
+            f"no ssh server answers in {machine.name} yet: it is still booting",
             detail=lost,
-            hint=f"{no_answer(domain, instance)}; 'armvm proxy --wait' does so itself",
+            hint=f"{no_answer(machine)}; 'armvm proxy --wait' does so itself",
         )
     if lost is not None:
-        raise DomainError(f"the connection to {instance.name} was lost", detail=lost)
+        raise DomainError(f"the connection to {machine.name} was lost", detail=lost)
     return 0
 
 
-def _when_it_answers(domain: Domain, instance: Instance, seconds: float) -> Endpoint:
+def _when_it_answers(machine: Handle, seconds: float) -> Endpoint:
     """Return where a machine's ssh is once a server speaks there, or after *seconds* anyway."""
-    end = time.monotonic() + seconds
-    while True:
+
+    def speaking() -> Endpoint | None:
         try:
-            where = reach(domain, instance)
-            if answers(where) or time.monotonic() > end:
-                return where
+            where = reach(machine)
         except NotReady:
-            if time.monotonic() > end:
-                raise
-        time.sleep(INTERVAL)
+            return None
+        return where if answers(where) else None
+
+    return until(speaking, timeout=seconds, interval=INTERVAL) or reach(machine)
 
 
 def _join(server: socket.socket, source: int, sink: int) -> tuple[bool, str | None]:

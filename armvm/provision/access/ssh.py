@@ -10,8 +10,9 @@ from armvm.base.errors import ArmvmError, NotReady
 from armvm.base.paths import data_dir
 from armvm.guest.agents.ssh_script import shell_line
 from armvm.guest.cloudinit.credentials import own_key
-from armvm.host.connection import Domain, is_local, not_running, suspended, uri_of
-from armvm.host.domain.instance import Instance, observe, set_record
+from armvm.host.connection import is_local, suspended
+from armvm.host.domain.handle import Handle
+from armvm.host.domain.instance import Instance, set_record
 from armvm.host.network import forwards
 from armvm.host.network.networks import addresses
 from armvm.host.network.ssh_forward import ensure_forward
@@ -48,18 +49,18 @@ class Endpoint:
         return f"{self.host}:{self.port}{way}"
 
 
-def endpoint(domain: Domain, instance: Instance) -> Endpoint | None:
+def endpoint(machine: Handle) -> Endpoint | None:
     """Return where to reach a machine's ssh; None while it has no address, or where no way leads.
 
     The latter is so for user networking where libvirt is remote, and not reached by ssh.
     """
-    uri = uri_of(domain.connect())
+    uri = machine.uri
     jump = jump_of(uri)
-    if instance.network is None and instance.record.forward is not None:
+    if machine.instance.network is None and machine.record.forward is not None:
         if jump is None and not is_local(uri):
             return None
-        return Endpoint(host=LOOPBACK, port=instance.record.forward, jump=jump)
-    found = addresses(domain)
+        return Endpoint(host=LOOPBACK, port=machine.record.forward, jump=jump)
+    found = addresses(machine.domain)
     return Endpoint(host=found[0], port=22, jump=jump) if found else None
 
 
@@ -77,58 +78,57 @@ def answers(where: Endpoint) -> bool:
     return is_banner(done.stdout)
 
 
-def assert_has_way(domain: Domain, instance: Instance) -> None:
+def assert_has_way(machine: Handle) -> None:
     """Raise MissingCapability where no way leads to a machine's ssh from here."""
-    if instance.network is None:
-        need_way(uri_of(domain.connect()), instance.name)
+    if machine.instance.network is None:
+        need_way(machine.uri, machine.name)
 
 
-def no_answer(domain: Domain, instance: Instance) -> str:
+def no_answer(machine: Handle) -> str:
     """Return what to do where no ssh server speaks at a machine's address."""
-    uri = uri_of(domain.connect())
+    uri = machine.uri
     jump = jump_of(uri)
     wrong = None if jump is None else trouble(jump)
     if jump is not None and wrong is not None:
         return f"it is reached through {jump.host}: {wrong}"
-    return other_way(uri) or f"armvm wait {instance.name}   waits until it can be logged in to"
+    return other_way(uri) or f"armvm wait {machine.name}   waits until it can be logged in to"
 
 
-def reach(domain: Domain, instance: Instance) -> Endpoint:
+def reach(machine: Handle) -> Endpoint:
     """Return where to reach a running machine's ssh, its forward set up if it was lost.
 
     Raises DomainError when the machine does not run or is suspended, NotReady while it has no
     address, MissingCapability where no way leads there.
     """
-    if not instance.running:
-        raise not_running(instance.name)
-    if instance.suspended:  # or ssh would wait for as long as it is
-        raise suspended(instance.name)
-    assert_has_way(domain, instance)
-    found = endpoint(domain, restore_forward(domain, instance))
+    machine.require_running()
+    if machine.instance.suspended:  # or ssh would wait for as long as it is
+        raise suspended(machine.name)
+    assert_has_way(machine)
+    found = endpoint(restore_forward(machine))
     if found is None:
         raise NotReady(
-            f"{instance.name} has no address yet",
-            hint=f"armvm wait {instance.name}   waits until it can be logged in to",
+            f"{machine.name} has no address yet",
+            hint=f"armvm wait {machine.name}   waits until it can be logged in to",
         )
     return found
 
 
-def restore_forward(domain: Domain, instance: Instance, taken: Collection[int] = ()) -> Instance:
+def restore_forward(machine: Handle, taken: Collection[int] = ()) -> Handle:
     """Give a running machine with user networking its way in, and return it as it is then.
 
     QEMU forgets the forward when it ends: a machine started by virsh has none yet. The port
     changes, and is remembered, when another program has taken it; *taken* ones are not chosen.
     """
-    port = instance.record.forward
-    if instance.network is not None or port is None:
-        return instance
-    given = ensure_forward(domain, port, taken)
-    if instance.record.ports:
-        forwards.restore(domain, instance.record.ports)
+    port = machine.record.forward
+    if machine.instance.network is not None or port is None:
+        return machine
+    given = ensure_forward(machine.domain, port, taken)
+    if machine.record.ports:
+        forwards.restore(machine.domain, machine.record.ports)
     if given == port:
-        return instance
-    set_record(domain, replace(instance.record, forward=given))
-    return observe(domain)
+        return machine
+    set_record(machine.domain, replace(machine.record, forward=given))
+    return machine.again()
 
 
 def ssh_command(
@@ -203,17 +203,17 @@ def _plain(public: str) -> str:
     return " ".join(public.split()[:2])
 
 
-def login(domain: Domain, instance: Instance, command: Sequence[str]) -> tuple[int, str | None]:
+def login(machine: Handle, command: Sequence[str]) -> tuple[int, str | None]:
     """Run ssh on the caller's terminal; return its exit code (255: ssh itself failed).
 
     A command that signal n ended gives 128 + n.
     With it comes what to do next, where no ssh server speaks at the machine's address.
     """
-    where = reach(domain, instance)
+    where = reach(machine)
     words = [shell_line(" ".join(command))] if command else []
-    code = process.passthrough(ssh_command(instance, where, words), interruptible=True)
+    code = process.passthrough(ssh_command(machine.instance, where, words), interruptible=True)
     if code == FAILED and not answers(where):
-        return code, no_answer(domain, instance)
+        return code, no_answer(machine)
     return code, None
 
 

@@ -90,7 +90,7 @@ def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
     if not names:
         # One that is being made may be a golden in the end, or be removed.
         return [one for one in instances(connection) if one.record.creator is None]
-    return [pick(connection, name)[1] for name in names]
+    return [pick(connection, name).instance for name in names]
 
 
 def host_block(connection: Connection, instance: Instance) -> str:

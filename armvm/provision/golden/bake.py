@@ -27,6 +27,7 @@ from armvm.host.domain.golden_domain import (
     prepare_definition,
     set_mark,
 )
+from armvm.host.domain.handle import observed
 from armvm.host.domain.instance import observe
 from armvm.host.facts import HostFacts
 from armvm.host.memory import route as memory
@@ -197,7 +198,7 @@ def _bake(
             save(where, domain, plan, image.digest)
     except BaseException:
         with shielded():
-            delete_domain(connection, domain, observe(domain))
+            delete_domain(observed(connection, domain))
         raise
     return find_golden(connection, plan.machine.name)
 

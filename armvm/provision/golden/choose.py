@@ -9,17 +9,13 @@ from armvm.base.errors import Conflict, UsageError
 from armvm.base.progress import Progress
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens
 from armvm.host.memory import route
-from armvm.images.model import ImageSource, Verified
 from armvm.provision.golden.bake import differences, ground_of, loader_in, shape_of
+from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan
 from armvm.settings.machine import USER_NETWORK, Machine
 from armvm.settings.size import size_label
-from armvm.settings.system import OperatingSystem
 from armvm.settings.warm import Policy
-
-#: What the image's reference and digest begin with in a golden that was made from a machine.
-MACHINE = "machine:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,41 +64,26 @@ def choose(
         if reason is None:
             return golden
         reasons.append(f"the golden {golden.name} is of no use: {reason}")
-        if from_machine(golden.mark.shape):
-            raise no_image(reasons[0], golden.mark.record.image.get("reference", ""))
+        source = source_in(golden)
+        if isinstance(source, FromMachine):
+            raise no_image(reasons[0], source)
     if reasons:
         progress.say(f"{reasons[0]}; booting cold")
     return None
 
 
-def from_machine(shape: dict[str, Any]) -> bool:
-    """Tell whether a golden of this shape was made from a machine's disk, not from an image."""
-    return str(shape["image"]).startswith(MACHINE)
-
-
-def no_image(reason: str, reference: str) -> Conflict:
+def no_image(reason: str, source: FromMachine) -> Conflict:
     """Return the error for a golden made from a machine, where a cold boot would be the answer."""
     return Conflict(
-        f"{reason}; and {reference} is no image that could be booted instead",
-        hint=f"make it again: armvm golden create --from {reference.removeprefix(MACHINE)}",
+        f"{reason}; and {source.reference} is no image that could be booted instead",
+        hint=f"make it again: armvm golden create --from {source.machine}",
     )
 
 
-def source_of(golden: Golden, machine: Machine) -> ImageSource | None:
-    """Return the image of a golden as a source without a location; None for another image."""
-    image = golden.mark.record.image
-    if machine.image != image.get("reference"):
-        return None
-    distro, _, version = image.get("system", "").partition(" ")
-    return ImageSource(
-        reference=machine.image,
-        location="",
-        digest=golden.mark.shape["image"],
-        system=OperatingSystem(distro=distro, version=version) if distro else None,
-        serial=image.get("serial"),
-        verified=Verified(image.get("verified", Verified.NOTHING.value)),
-        signer=image.get("signer"),
-    )
+def source_of(golden: Golden, machine: Machine) -> FromGolden | FromMachine | None:
+    """Return what a golden was made from; None where *machine* is to have another image."""
+    source = source_in(golden)
+    return source if source.reference == machine.image else None
 
 
 def settings_of(golden: Golden) -> dict[str, Any]:

@@ -7,12 +7,12 @@ clone returns to when it stops. The golden's memory belongs to its first run alo
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from armvm.base.errors import DomainError
+from armvm.base.poll import until
 from armvm.base.progress import Progress, size_text
 from armvm.base.signals import shielded
 from armvm.guest.agents import clone_identity
@@ -24,7 +24,8 @@ from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import build
 from armvm.host.domain.golden_domain import Golden, definition_of_clone, nvram_size
-from armvm.host.domain.instance import Instance, set_record
+from armvm.host.domain.handle import Handle
+from armvm.host.domain.instance import set_record
 from armvm.host.memory import route as memory
 from armvm.host.network.link import set_link
 from armvm.host.network.ssh_forward import ensure_forward
@@ -102,19 +103,17 @@ def make_clone(
     return clone
 
 
-def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) -> Endpoint | None:
+def reachable(machine: Handle, *, timeout: float = PATIENCE) -> Endpoint | None:
     """Wait until a clone has its address, and return where its ssh is; None when it never has.
 
     With user networking it always has one. Its ssh server listens: the golden was logged in to.
     """
-    end = time.monotonic() + timeout
-    while True:
-        found = endpoint(domain, instance)
-        if found is not None and (found.host == LOOPBACK or _is_up(found)):
-            return found
-        if time.monotonic() > end:
-            return None
-        time.sleep(_POLL)
+
+    def up() -> Endpoint | None:
+        found = endpoint(machine)
+        return found if found and (found.host == LOOPBACK or _is_up(found)) else None
+
+    return until(up, timeout=timeout, interval=_POLL)
 
 
 def _is_up(where: Endpoint) -> bool:

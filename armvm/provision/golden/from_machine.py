@@ -16,16 +16,16 @@ from armvm.base.errors import Conflict, StorageError
 from armvm.base.progress import Progress
 from armvm.host.connection import Pool, Volume
 from armvm.host.domain.golden_domain import Golden
-from armvm.host.domain.instance import Instance, find_domain, observe
+from armvm.host.domain.handle import find_machine
+from armvm.host.domain.instance import Instance
 from armvm.host.storage import pools, volumes
-from armvm.images.model import Image, ImageSource, Verified
+from armvm.images.model import Image
 from armvm.provision.golden.bake import bake, golden_machine
-from armvm.provision.golden.choose import MACHINE
+from armvm.provision.golden.source import from_machine, reference_to
 from armvm.provision.machine.create import Where, make_plan
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.machine import USER_NETWORK, Machine
 from armvm.settings.size import size_label
-from armvm.settings.system import OperatingSystem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,10 @@ def find_original(where: Where, name: str) -> Original:
 
     Raises NotFound, Conflict while it runs or is being made, StorageError without its disk.
     """
-    instance = observe(find_domain(where.connection, name))
+    machine = find_machine(where.connection, name)
+    instance = machine.instance
     assert_whole(instance)
-    if instance.running:
-        raise Conflict(
-            f"{name} runs: its disk is being written to", hint=f"stop it first: armvm stop {name}"
-        )
+    machine.require_off(": its disk is being written to")
     pool = pools.find_pool(where.connection, instance.record.pool)
     volume = volumes.find_volume(pool, Path(instance.overlay or "").name) if pool else None
     if volume is None:
@@ -59,7 +57,7 @@ def settings_of(original: Original) -> dict[str, Any]:
     """Return a machine's settings as a layer, for a golden to be made from it."""
     instance, settings = original.instance, original.instance.record.settings
     return {
-        "image": MACHINE + instance.name,
+        "image": reference_to(instance.name),
         "cpus": instance.cpus,
         "mem": instance.memory_mib,
         "disk": size_label(original.capacity),
@@ -88,7 +86,7 @@ def create_from(
     """
     instance = original.instance
     wanted = golden_machine(machine)
-    if wanted.disk != original.capacity or wanted.image != MACHINE + instance.name:
+    if wanted.disk != original.capacity or wanted.image != reference_to(instance.name):
         raise Conflict(
             f"a golden from {instance.name} has its disk, as it is",
             hint="leave --disk and --image out",
@@ -115,18 +113,12 @@ def _image(original: Original) -> Image:
     """Return what stands for the image of such a golden; there is no file of it."""
     instance = original.instance
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    distro, _, version = instance.record.image.get("system", "").partition(" ")
-    source = ImageSource(
-        reference=MACHINE + instance.name,
-        location="",
-        digest=f"{MACHINE}{instance.uuid} {now}",
-        system=OperatingSystem(distro=distro, version=version) if distro else None,
-        verified=Verified.NOTHING,
-    )
+    system = instance.record.image.get("system", "")
+    source = from_machine(instance.name, uuid=instance.uuid, now=now, system=system)
     return Image(
         source=source,
         path=Path(),
-        digest=str(source.digest),
+        digest=source.digest,
         size=0,
         virtual_size=original.capacity,
     )

@@ -7,10 +7,11 @@ import time
 from typing import Any
 
 from armvm.base.errors import DomainError, NotReady
+from armvm.base.poll import until
 from armvm.guest.agents import clone_agent, clone_agent_tools, clone_identity
 from armvm.host.agent import agent, channel
 from armvm.host.connection import Domain
-from armvm.host.domain.instance import observe
+from armvm.host.domain.handle import observed
 from armvm.host.network.link import set_link, wait_without_address
 from armvm.provision.access.ssh import endpoint, run_in_guest
 from armvm.provision.machine.plan import CreatePlan
@@ -42,11 +43,12 @@ def settle(domain: Domain, plan: CreatePlan) -> None:
     agent.write_file(domain, "/proc/sys/vm/drop_caches", b"3\n")
     _rehearse(domain, plan)
     agent.start_process(domain, clone_identity.guest_command("wait"))
-    end = time.monotonic() + STEP_TIMEOUT
-    while not channel.is_open(domain):
-        if time.monotonic() > end:
-            raise NotReady(f"{domain.name()} does not wait for an order")
-        time.sleep(0.5)
+    until(
+        lambda: channel.is_open(domain),
+        timeout=STEP_TIMEOUT,
+        interval=0.5,
+        late=lambda: NotReady(f"{domain.name()} does not wait for an order"),
+    )
     if plan.spec.network is not None:
         set_link(domain, up=False)
         wait_without_address(domain, STEP_TIMEOUT)
@@ -64,10 +66,10 @@ def _rehearse(domain: Domain, plan: CreatePlan) -> None:
         mask_boot_id=False,
     )
     clone_identity.check(order, _guest(domain, "rehearse", order=order))
-    instance = observe(domain)
-    where = endpoint(domain, instance)
+    machine = observed(domain.connect(), domain)
+    where = endpoint(machine)
     for _ in range(REHEARSALS):
-        if where is None or run_in_guest(instance, where, "true") is None:
+        if where is None or run_in_guest(machine.instance, where, "true") is None:
             raise DomainError(f"{domain.name()} lets nobody log in")
 
 

@@ -16,7 +16,7 @@ from armvm.images.cache.entry import matches
 from armvm.images.cache.store import Cache
 from armvm.images.check.qcow2 import inspect
 from armvm.images.kernel import remove_boot_files
-from armvm.images.model import Image, ImageSource, Verified
+from armvm.images.model import FromImage, Image, ImageSource, Verified
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import CatalogReference, LocalReference, parse
 from armvm.images.resolve import resolve
@@ -75,7 +75,7 @@ class PulledImage:
     provenance: Annotated[str, Doc("How the image was verified, in words.")]
 
 
-def locate(reference: str, progress: Progress, verify: Verify | None = None) -> ImageSource:
+def locate(reference: str, progress: Progress, verify: Verify | None = None) -> FromImage:
     """Find what a reference means, without fetching it; *verify* as in Settings.
 
     Raises ImageError, NotFound, …
@@ -91,7 +91,7 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
     return _sized(source)
 
 
-def _sized(source: ImageSource) -> ImageSource:
+def _sized(source: FromImage) -> FromImage:
     """Return a source with the size of its disk, where its file is in the cache."""
     if source.virtual_size is not None or source.digest is None:
         return source
@@ -102,7 +102,7 @@ def _sized(source: ImageSource) -> ImageSource:
         return source  # who needs the file is told: a clone of a golden does not
 
 
-def _imported(source: ImageSource, name: str) -> ImageSource:
+def _imported(source: FromImage, name: str) -> FromImage:
     """Return a local source with what is known of the image that has its name.
 
     It was imported, or built by a recipe that has no name of its own.
@@ -126,7 +126,7 @@ def _imported(source: ImageSource, name: str) -> ImageSource:
     )
 
 
-def obtain(source: ImageSource, progress: Progress) -> Image:
+def obtain(source: FromImage, progress: Progress) -> Image:
     """Return the verified local file of an image, fetched or built if it is not here yet."""
     cache = Cache.default()
     if not source.location.startswith(LOCAL):

@@ -16,7 +16,7 @@ from armvm.images.cache.entry import Entry
 from armvm.images.cache.importing import export_file
 from armvm.images.cache.named import keep_only
 from armvm.images.cache.store import Cache
-from armvm.images.model import ImageSource
+from armvm.images.model import FromImage
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import parse
 from armvm.provision.image import recipe as recipes
@@ -113,7 +113,7 @@ def recipe(name: str) -> Recipe:
     return with_archive(recipes.named(name))
 
 
-def recipe_digest(source: ImageSource) -> str | None:
+def recipe_digest(source: FromImage) -> str | None:
     """Return the digest of the recipe that a local image must have been built by.
 
     None for images from elsewhere. Raises NotFound for a local name without a recipe.

@@ -11,9 +11,10 @@ from armvm.base.errors import NotFound
 from armvm.base.result import Doc
 from armvm.guest.cloudinit.explained import keys
 from armvm.guest.cloudinit.seed import read_seed
-from armvm.host.connection import Connection, Domain
+from armvm.host.connection import Connection
 from armvm.host.domain import explained_xml
 from armvm.host.domain.explained_xml import Fact
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.host.facts import Accelerator
 from armvm.host.storage import pools, transfer, volumes
@@ -67,24 +68,22 @@ def explain(topic: str) -> Explanation:
     return _told(page, None, {}, [_part(section) for section in page.sections])
 
 
-def explain_machine(
-    topic: str, connection: Connection, domain: Domain, instance: Instance
-) -> Explanation:
+def explain_machine(topic: str, machine: Handle) -> Explanation:
     """Return a topic's page for one machine: with its values, and what goes for it alone.
 
     Raises NotFound for the topic, or where the machine's seed is gone.
     """
     page = read_page(topic)
     if topic == "xml":
-        text = portable_xml(connection, instance.name)
-        return _told(page, instance, {}, list(xml_parts(page, text)))
+        text = portable_xml(machine.connection, machine.name)
+        return _told(page, machine.instance, {}, list(xml_parts(page, text)))
     if topic == "seed":
-        files = _seed(connection, instance)
-        return _told(page, instance, {}, list(seed_parts(page, files)))
-    values = _values(topic, connection, domain, instance)
-    kinds = _kinds(values, instance)
+        files = _seed(machine.connection, machine.instance)
+        return _told(page, machine.instance, {}, list(seed_parts(page, files)))
+    values = _values(topic, machine)
+    kinds = _kinds(values, machine.instance)
     parts = [_part(one) for one in page.sections if one.when is None or one.when in kinds]
-    return _told(page, instance, values, parts)
+    return _told(page, machine.instance, values, parts)
 
 
 def xml_parts(page: Page, text: str) -> Iterator[Part]:
@@ -159,18 +158,16 @@ def _seed(connection: Connection, instance: Instance) -> dict[str, bytes]:
     return dict(read_seed(transfer.read(connection, volume)))
 
 
-def _values(
-    topic: str, connection: Connection, domain: Domain, instance: Instance
-) -> dict[str, Fact]:
+def _values(topic: str, machine: Handle) -> dict[str, Fact]:
     if topic == "firmware":
-        return explained_xml.boot_facts(domain)
+        return explained_xml.boot_facts(machine.domain)
     if topic == "cpu":
-        accelerator = Accelerator(instance.accelerator).name.lower()
-        return {"accelerator": accelerator, **explained_xml.cpu_facts(domain)}
-    where = endpoint(domain, instance) if instance.running else None
+        accelerator = Accelerator(machine.instance.accelerator).name.lower()
+        return {"accelerator": accelerator, **explained_xml.cpu_facts(machine.domain)}
+    where = endpoint(machine) if machine.running else None
     return {
-        "mac": instance.mac,
-        **explained_xml.network_facts(connection, domain, instance.network),
+        "mac": machine.instance.mac,
+        **explained_xml.network_facts(machine.connection, machine.domain, machine.instance.network),
         "ssh": None if where is None else str(where),
     }
 

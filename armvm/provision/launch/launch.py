@@ -14,11 +14,13 @@ from armvm.guest.boot.ready import Boot
 from armvm.guest.boot.serial import Stage
 from armvm.host import confinement
 from armvm.host.domain.golden_domain import Golden
-from armvm.host.domain.instance import Instance, find_domain, observe
-from armvm.images.model import Image, ImageSource
+from armvm.host.domain.handle import find_machine, observed
+from armvm.host.domain.instance import Instance, observe
+from armvm.images.model import FromImage, Image
 from armvm.provision.golden import choose, clone
 from armvm.provision.golden.choose import Warm
 from armvm.provision.golden.clone import reachable
+from armvm.provision.golden.source import FromGolden, FromMachine
 from armvm.provision.machine import create
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
@@ -41,14 +43,14 @@ class Created:
     seconds: float = 0.0
 
 
-def locate_image(reference: str, progress: Progress, verify: Verify | None = None) -> ImageSource:
+def locate_image(reference: str, progress: Progress, verify: Verify | None = None) -> FromImage:
     """Find an image. What fetches and builds images is not loaded for a clone of a golden."""
     from armvm.provision.image import find
 
     return find.locate(reference, progress, verify)
 
 
-def obtain_image(source: ImageSource, progress: Progress) -> Image:
+def obtain_image(source: FromImage, progress: Progress) -> Image:
     """Return an image's file, fetched or built if need be."""
     from armvm.provision.image import find
 
@@ -58,8 +60,18 @@ def obtain_image(source: ImageSource, progress: Progress) -> Image:
 def with_image(
     where: Where, plan: CreatePlan, *, timeout: float | None, progress: Progress
 ) -> tuple[CreatePlan, Image]:
-    """Return a planned machine's image, in the form that it is to have, and the plan for it."""
-    image = obtain_image(plan.source, progress)
+    """Return a planned machine's image, in the form that it is to have, and the plan for it.
+
+    The image of a golden that cannot be used is located first. Raises Conflict where a machine's
+    disk is the source: there is no image of it.
+    """
+    source = plan.source
+    if isinstance(source, FromMachine):
+        raise choose.no_image("it cannot be made from its golden", source)
+    if not isinstance(source, FromImage):
+        source = locate_image(plan.machine.image, progress, where.verify)
+        plan = with_source(plan, source)
+    image = obtain_image(source, progress)
     if not plan.machine.tuned:
         return plan, image
     from armvm.provision.launch.tuned import tuned
@@ -70,8 +82,8 @@ def with_image(
 
 def find_source(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None
-) -> ImageSource:
-    """Find the image of a machine: that of the golden asked for, or what its reference means.
+) -> FromImage | FromGolden | FromMachine:
+    """Find the source of a machine: that of the golden asked for, or what its reference means.
 
     Raises NotVerified when what vouched for the golden's image is less than is asked for now.
     """
@@ -79,7 +91,7 @@ def find_source(
     if golden is None or source is None:
         return locate_image(machine.image, progress, where.verify)
     # One made from a machine has a disk of the user's own: nothing was fetched.
-    if where.verify is not None and not choose.from_machine(golden.mark.shape):
+    if where.verify is not None and not isinstance(source, FromMachine):
         from armvm.images.trust.provenance import require
 
         require(source, where.verify)
@@ -120,12 +132,8 @@ def launch(
     """
     image: Image | None = None
     if start:
-        digest = plan.source.digest
-        # What is made of images bears their sha256; some sources promise a sha512 only, and the
-        # tuned form has its own. What stands for a golden's own disk (no location) is no digest
-        # of an image at all.
-        known = digest is not None and digest.startswith("sha256:") and not plan.machine.tuned
-        if digest is None or (plan.source.location and not known):
+        digest = _digest_of(plan)
+        if digest is None:
             plan, image = with_image(where, plan, timeout=timeout, progress=progress)
             digest = image.digest
         made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
@@ -137,17 +145,25 @@ def launch(
             "a clone begins in the middle of its golden's run: --no-start makes a cold one"
         )
     if image is None:
-        if not plan.source.location:  # a golden's, which turned out to be of no use
-            if plan.machine.image.startswith(choose.MACHINE):
-                raise choose.no_image("it cannot be made from its golden", plan.machine.image)
-            found = locate_image(plan.machine.image, progress, where.verify)
-            plan = with_source(plan, found)
         plan, image = with_image(where, plan, timeout=timeout, progress=progress)
     domain = create.apply(where, plan, image, start=start, progress=progress, whole=not disposable)
     made = Created(instance=observe(domain), ready=None)
     if not (start and wait):
         return made
     return _when_ready(where, made, timeout, progress, not disposable)
+
+
+def _digest_of(plan: CreatePlan) -> str | None:
+    """Return the digest by which goldens are chosen; None where the image must be obtained first.
+
+    Goldens bear their image's sha256. Some catalogs promise a sha512 only, and a tuned image has
+    a digest of its own.
+    """
+    digest = plan.source.digest
+    if isinstance(plan.source, FromImage):
+        known = digest is not None and digest.startswith("sha256:") and not plan.machine.tuned
+        return digest if known else None
+    return digest
 
 
 def _when_ready(
@@ -174,8 +190,7 @@ def _removed_when_interrupted(where: Where, name: str, progress: Progress) -> It
     except BaseException:  # Ctrl-C, SIGTERM
         progress.say(f"interrupted: removing {name}")
         with contextlib.suppress(NotFound):  # somebody else was faster
-            domain = find_domain(where.connection, name)
-            delete_domain(where.connection, domain, observe(domain))
+            delete_domain(find_machine(where.connection, name))
         raise
 
 
@@ -204,13 +219,14 @@ def _from_golden(
         if cure is not None:
             progress.say(f"to use it: {cure}")
         return None
-    instance, found = observe(domain), None
+    machine, found = observed(where.connection, domain), None
+    instance = machine.instance
     if wait or instance.network is None:
         with _removed_when_interrupted(where, instance.name, progress):
-            found = reachable(domain, instance)
+            found = reachable(machine)
             if found is not None and wait and not disposable and not clone.runs_in_background(plan):
                 login_check.assert_lets_in(
-                    domain, instance, found, log=str, progress=progress, session=False
+                    machine, found, log=str, progress=progress, session=False
                 )
     seconds = time.monotonic() - begun
     if found is not None:

@@ -19,7 +19,8 @@ from armvm.base.progress import Progress
 from armvm.guest.boot.ready import Boot
 from armvm.host.connection import Connection
 from armvm.host.domain.golden_domain import Golden
-from armvm.host.domain.instance import Instance, domain_names, find_domain, instances, observe
+from armvm.host.domain.handle import find_machine
+from armvm.host.domain.instance import Instance, domain_names, instances
 from armvm.provision.golden.choose import Warm
 from armvm.provision.launch.launch import Created, find_source, launch
 from armvm.provision.machine.create import Where, check_name, make_plan
@@ -135,8 +136,7 @@ def launch_all(
         for one in booting:
             progress.say(f"interrupted: removing {one.instance.name}")
             try:
-                domain = find_domain(where.connection, one.instance.name)
-                delete_domain(where.connection, domain, observe(domain))
+                delete_domain(find_machine(where.connection, one.instance.name))
             except ArmvmError as error:  # the others must go all the same
                 progress.warn(f"could not be removed: {error.message}")
         raise

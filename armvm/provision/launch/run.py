@@ -11,6 +11,7 @@ from armvm.base.errors import ArmvmError, ConfigError
 from armvm.base.progress import Progress
 from armvm.guest.agents.ssh_script import run_line
 from armvm.host.domain.golden_domain import Golden
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, find_domain
 from armvm.provision.access.ssh import Endpoint, reach, ssh_command
 from armvm.provision.golden.choose import Warm
@@ -79,7 +80,7 @@ def run(
         if not created.instance.record.golden and not wish.cold:
             progress.say(f"that was a cold boot; {_GOLDEN_HINT}")
         domain = find_domain(connection, machine.name)
-        endpoint = reach(domain, created.instance)
+        endpoint = reach(Handle(connection=connection, domain=domain, instance=created.instance))
         carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]
         code = run_in(
             created.instance,

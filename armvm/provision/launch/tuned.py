@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from armvm.base import process
 from armvm.base.errors import BuildFailed, NotReady
 from armvm.base.paths import data_dir
+from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.guest.agents import tune
 from armvm.guest.boot import serial
@@ -148,9 +148,11 @@ def _make(
 
 def _await_off(where: Where, domain: Domain, timeout: float) -> None:
     """Return when the guest has tuned itself and is off. Raises BuildFailed, NotReady."""
-    instance, end = observe(domain), time.monotonic() + timeout
+    instance, log = observe(domain), ""
     local = is_local(uri_of(where.connection))
-    while True:
+
+    def is_off() -> bool:
+        nonlocal log
         active = domain.isActive()
         log = serial.clean(read_tail(where.connection, instance.serial_log, local=local))
         if tune.FAILED in log or (not active and tune.DONE not in log):
@@ -159,13 +161,16 @@ def _await_off(where: Where, domain: Domain, timeout: float) -> None:
                 detail=serial.tail(log),
                 hint="the image may be one that armvm does not know: boot it without --tuned",
             )
-        if not active:
-            return
-        if time.monotonic() > end:
-            raise NotReady(
-                f"{instance.name} was not tuned within {timeout:g} s", detail=serial.tail(log)
-            )
-        time.sleep(0.5)
+        return not active
+
+    until(
+        is_off,
+        timeout=timeout,
+        interval=0.5,
+        late=lambda: NotReady(
+            f"{instance.name} was not tuned within {timeout:g} s", detail=serial.tail(log)
+        ),
+    )
 
 
 def _take(where: Where, name: str, target: Path) -> None:

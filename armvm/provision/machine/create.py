@@ -22,6 +22,7 @@ from armvm.host import confinement
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import build
+from armvm.host.domain.handle import observed
 from armvm.host.domain.instance import Instance, find_domain, instances, observe, set_record
 from armvm.host.facts import HostFacts
 from armvm.host.memory import route
@@ -188,7 +189,7 @@ def remove_leftovers(connection: Connection, name: str, progress: Progress) -> N
         progress.say(f"removing what an interrupted create of {name} left behind")
         # The volumes stay: another create may have been faster here, and made its own by now.
         # Whoever defines the domain removes those of a dead machine.
-        forget_domain(domain, observe(domain))
+        forget_domain(observed(connection, domain))
     except NotFound:
         return  # no leftovers, or another process was faster
 

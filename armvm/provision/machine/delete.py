@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from armvm.base.errors import NotFound
 from armvm.base.signals import shielded
-from armvm.host.connection import Connection, Domain, Pool
+from armvm.host.connection import Connection, Pool
 from armvm.host.domain import lifecycle
+from armvm.host.domain.handle import Handle, find_machine
 from armvm.host.domain.instance import Instance, domain_exists, find_domain, observe
 from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import remove_if_abandoned
@@ -32,7 +33,7 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
     Raises NotFound when there is nothing of that name, or a domain that armvm did not make.
     """
     try:
-        domain = find_domain(connection, name)
+        machine = find_machine(connection, name)
     except NotFound:
         pool = pools.find_pool(connection, pool_name)
         if pool is not None:
@@ -41,32 +42,32 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
             if removed:
                 return removed
         raise
-    instance = observe(domain)
-    if not is_left_behind(instance) and instance.record.creator and instance.record.creator.pid:
-        assert_whole(instance)
-    return delete_domain(connection, domain, instance)
+    creator = machine.record.creator
+    if not is_left_behind(machine.instance) and creator and creator.pid:
+        assert_whole(machine.instance)
+    return delete_domain(machine)
 
 
-def delete_domain(connection: Connection, domain: Domain, instance: Instance) -> list[str]:
+def delete_domain(machine: Handle) -> list[str]:
     """Remove a domain that `observe` found to be ours. Returns the names of its volumes."""
     with shielded():
-        lifecycle.destroy(domain)
+        lifecycle.destroy(machine.domain)
         # The volumes first: while the domain is there, the next delete finds what is left.
-        pool = pools.find_pool(connection, instance.record.pool)
-        removed = volumes.delete_machine_volumes(pool, instance.name) if pool else []
-        removed += _remove_half_base(pool, instance) if pool else []
-        network.leave(connection, instance.name, instance.network)
-        lifecycle.undefine(domain)
-        forget_host(instance.uuid)
+        pool = pools.find_pool(machine.connection, machine.record.pool)
+        removed = volumes.delete_machine_volumes(pool, machine.name) if pool else []
+        removed += _remove_half_base(pool, machine.instance) if pool else []
+        network.leave(machine.connection, machine.name, machine.instance.network)
+        lifecycle.undefine(machine.domain)
+        forget_host(machine.instance.uuid)
         return removed
 
 
-def forget_domain(domain: Domain, instance: Instance) -> None:
+def forget_domain(machine: Handle) -> None:
     """Remove a domain with its NVRAM, and leave its volumes to whoever has the name next."""
     with shielded():
-        lifecycle.destroy(domain)
-        lifecycle.undefine(domain)
-        forget_host(instance.uuid)
+        lifecycle.destroy(machine.domain)
+        lifecycle.undefine(machine.domain)
+        forget_host(machine.instance.uuid)
 
 
 def _remove_half_base(pool: Pool, instance: Instance) -> list[str]:

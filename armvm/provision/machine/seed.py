@@ -70,7 +70,7 @@ def make_seed(machine: Machine) -> bytes:
 
 def _seed(machine: Machine) -> tuple[bytes, Identity, str]:
     """Return the seed of *machine*, the identity in it and the guest's user."""
-    source = ImageSource(reference=machine.image, location="", system=guess_system(machine.image))
+    source = ImageSource(reference=machine.image, system=guess_system(machine.image))
     identity = new_identity(machine.name)
     user = user_of(machine, source)
     data = seed_image(compose(machine, identity, user, system=source.system))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from armvm.base.errors import NotFound
 from armvm.base.progress import Progress
 from armvm.host.connection import Connection
-from armvm.host.domain.instance import find_domain, instances, observe
+from armvm.host.domain.handle import find_machine
+from armvm.host.domain.instance import instances
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.unfinished import is_left_behind
 
@@ -16,10 +17,9 @@ def remove(connection: Connection, name: str, *, uuid: str) -> None:
     Nor is another machine that has taken the name meanwhile: it has another *uuid*, and stays.
     """
     try:
-        domain = find_domain(connection, name)
-        instance = observe(domain)
-        if instance.uuid == uuid:
-            delete_domain(connection, domain, instance)
+        machine = find_machine(connection, name)
+        if machine.instance.uuid == uuid:
+            delete_domain(machine)
     except NotFound:
         return
 

@@ -23,9 +23,10 @@ from armvm.base.result import (
 from armvm.guest.boot.serial import Stage
 from armvm.guest.identity import fingerprint
 from armvm.host.agent import agent
-from armvm.host.connection import Connection, Domain, not_running
+from armvm.host.connection import Connection
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import portable
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import (
     STATES,
     Instance,
@@ -38,7 +39,7 @@ from armvm.host.domain.metadata import ImageRecord
 from armvm.host.facts import Accelerator
 from armvm.host.network import forwards, networks
 from armvm.images.trust.provenance import of_record
-from armvm.provision.access.ssh import endpoint, restore_forward
+from armvm.provision.access.ssh import Endpoint, endpoint, restore_forward
 from armvm.provision.machine.fast import Tradeoffs, traded
 from armvm.provision.machine.unfinished import is_left_behind
 from armvm.settings.machine import Settings
@@ -168,32 +169,33 @@ class ListedMachine:
     via: Annotated[str | None, Doc("The libvirt host to jump through; null: none.")]
 
 
-def start(
-    connection: Connection, domain: Domain, instance: Instance, progress: Progress
-) -> Instance:
+def start(machine: Handle, progress: Progress) -> Instance:
     """Start a machine, with its network and its ssh forward. Raises Conflict when it runs."""
-    if instance.network is not None and instance.network in networks.network_names(connection):
-        networks.ensure_active(connection, instance.network, progress)
-    lifecycle.start(domain)
-    others = {one.record.forward or 0 for one in instances(connection)}
-    started = restore_forward(domain, observe(domain), others)
-    if started.record.forward != instance.record.forward:
+    if machine.instance.network is not None and machine.instance.network in networks.network_names(
+        machine.connection
+    ):
+        networks.ensure_active(machine.connection, machine.instance.network, progress)
+    lifecycle.start(machine.domain)
+    others = {one.record.forward or 0 for one in instances(machine.connection)}
+    started = restore_forward(machine.again(), others).instance
+    if started.record.forward != machine.record.forward:
         progress.say(
-            f"port {instance.record.forward} is taken; ssh is at port {started.record.forward} now"
+            f"port {machine.record.forward} is taken; ssh is at port {started.record.forward} now"
         )
     if started.network is None and started.record.ports:
-        for rule in forwards.restore(domain, started.record.ports):
+        for rule in forwards.restore(machine.domain, started.record.ports):
             progress.warn(f"the forward {rule} cannot be had: its port is taken on the host")
     return started
 
 
-def stop(domain: Domain, instance: Instance, *, force: bool, timeout: float | None) -> None:
+def stop(machine: Handle, *, force: bool, timeout: float | None) -> None:
     """Shut a machine down, or pull its plug. One that is off already is no error."""
     if force:
-        lifecycle.destroy(domain)
+        lifecycle.destroy(machine.domain)
         return
-    patience = Accelerator(instance.accelerator).patience
-    lifecycle.shutdown(domain, STOP_TIMEOUT * patience if timeout is None else timeout)
+    lifecycle.shutdown(
+        machine.domain, STOP_TIMEOUT * machine.patience if timeout is None else timeout
+    )
 
 
 def portable_xml(connection: Connection, name: str) -> str:
@@ -208,27 +210,27 @@ def overviews(connection: Connection) -> list[ListedMachine]:
     found = []
     for one in instances(connection):
         try:
-            domain = find_domain(connection, one.name) if one.running else None
+            where = _endpoint(connection, one) if one.running else None
         except NotFound:
             continue  # removed in between
-        found.append(overview(domain, one))
+        found.append(overview(one, where))
     return found
 
 
-def describe(domain: Domain, instance: Instance) -> MachineDetails:
+def describe(machine: Handle) -> MachineDetails:
     """Return everything that is known about a machine, for ``show`` and ``--json``."""
-    record = instance.record
-    where = endpoint(domain, instance) if instance.running else None
+    record = machine.record
+    where = endpoint(machine) if machine.running else None
     return MachineDetails(
-        name=instance.name,
-        state=_state(instance),
-        uuid=instance.uuid,
-        cpus=instance.cpus,
-        memory_mib=instance.memory_mib,
-        cpu=instance.cpu,
-        accelerator=Accelerator(instance.accelerator).name.lower(),
-        network=instance.network or "user",
-        mac=instance.mac,
+        name=machine.name,
+        state=_state(machine.instance),
+        uuid=machine.instance.uuid,
+        cpus=machine.instance.cpus,
+        memory_mib=machine.instance.memory_mib,
+        cpu=machine.instance.cpu,
+        accelerator=Accelerator(machine.instance.accelerator).name.lower(),
+        network=machine.instance.network or "user",
+        mac=machine.instance.mac,
         ssh=None
         if where is None
         else Login(host=where.host, port=where.port, via=where.via, user=record.user),
@@ -238,10 +240,10 @@ def describe(domain: Domain, instance: Instance) -> MachineDetails:
         image=cast("ImageRecord", record.image),
         provenance=of_record(record.image),
         pool=record.pool,
-        overlay=instance.overlay,
-        seed=instance.seed,
-        serial_log=instance.serial_log,
-        autostart=instance.autostart,
+        overlay=machine.instance.overlay,
+        seed=machine.instance.seed,
+        serial_log=machine.instance.serial_log,
+        autostart=machine.instance.autostart,
         golden=record.golden,
         fast=traded(record),
         created=record.created,
@@ -251,7 +253,7 @@ def describe(domain: Domain, instance: Instance) -> MachineDetails:
 
 
 def describe_created(
-    domain: Domain, instance: Instance, seconds: float | None, seen: Mapping[Stage, float] | None
+    machine: Handle, seconds: float | None, seen: Mapping[Stage, float] | None
 ) -> CreatedMachine:
     """Return `describe` of a new machine with the seconds it took until it was ready.
 
@@ -259,13 +261,13 @@ def describe_created(
     """
     stages = None if seen is None else {one.value: round(at, 1) for one, at in seen.items()}
     return CreatedMachine(
-        **vars(describe(domain, instance)),
+        **vars(describe(machine)),
         ready_seconds=None if seconds is None else round(seconds, 1),
         stages=cast("Stages | None", stages),
     )
 
 
-def identity(domain: Domain, instance: Instance) -> GuestIdentity:
+def identity(machine: Handle) -> GuestIdentity:
     """Ask a running guest who it is, through its agent.
 
     Raises DomainError when it does not run or no agent answers, CommandFailed when the guest has
@@ -273,10 +275,9 @@ def identity(domain: Domain, instance: Instance) -> GuestIdentity:
     """
     from armvm.guest.agents import clone_identity  # other commands need none of it
 
-    if not instance.running:
-        raise not_running(instance.name)
-    pid = agent.start_process(domain, clone_identity.guest_command("facts"))
-    told = clone_identity.read_facts(agent.outcome(domain, pid, timeout=STOP_TIMEOUT))
+    machine.require_running()
+    pid = agent.start_process(machine.domain, clone_identity.guest_command("facts"))
+    told = clone_identity.read_facts(agent.outcome(machine.domain, pid, timeout=STOP_TIMEOUT))
     values: dict[str, Any] = {one.name: told.get(one.name) for one in fields(GuestIdentity)}
     return GuestIdentity(**values)
 
@@ -288,9 +289,13 @@ def _state(instance: Instance, *, creating: bool = False) -> str:
     return "creating" if creating and instance.record.creator else instance.state
 
 
-def overview(domain: Domain | None, instance: Instance) -> ListedMachine:
-    """Return a machine's line in ``list``; without its domain, no address is looked up."""
-    where = endpoint(domain, instance) if domain is not None and instance.running else None
+def _endpoint(connection: Connection, instance: Instance) -> Endpoint | None:
+    domain = find_domain(connection, instance.name)
+    return endpoint(Handle(connection=connection, domain=domain, instance=instance))
+
+
+def overview(instance: Instance, where: Endpoint | None) -> ListedMachine:
+    """Return a machine's line in ``list``; *where* is its ssh, if that is known."""
     return ListedMachine(
         name=instance.name,
         state=_state(instance, creating=True),

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import pwd
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,17 +20,18 @@ from armvm.base.errors import (
     NotFound,
     UsageError,
 )
+from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, MachineName
 from armvm.base.signals import shielded
 from armvm.guest.agents import mount_script
 from armvm.host.agent import agent
-from armvm.host.connection import Connection, Domain, is_local, is_session, uri_of
+from armvm.host.connection import Connection, is_local, is_session, uri_of
 from armvm.host.domain import shared_directories as host_shares
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.idmap import IdMap, id_map
-from armvm.host.domain.instance import Instance, observe
+from armvm.host.domain.instance import Instance
 from armvm.host.domain.shared_directories import Share
-from armvm.host.facts import Accelerator
 from armvm.provision.manage import machines
 from armvm.settings.names import shown
 from armvm.settings.user_path import given_path
@@ -84,9 +84,7 @@ def wanted_share(
 
 
 def mount(
-    connection: Connection,
-    domain: Domain,
-    instance: Instance,
+    machine: Handle,
     share: Share,
     *,
     restart: bool,
@@ -99,36 +97,36 @@ def mount(
     not allowed, MissingCapability when host or guest has no virtiofs, or when the guest's root
     would be the host's and *allow_root* does not say that it may. Undoes itself on failure.
     """
-    for one in host_shares.shares(domain):
+    for one in host_shares.shares(machine.domain):
         if one.target == share.target:
             raise Conflict(
-                f"{share.target} in {instance.name} is {one.source} already",
-                hint=f"armvm umount {instance.name}:{one.target}",
+                f"{share.target} in {machine.name} is {one.source} already",
+                hint=f"armvm umount {machine.name}:{one.target}",
             )
-    if share.tag in host_shares.tags(domain, live=False):
-        raise Conflict(f"{instance.name} has a share with the tag {share.tag}", hint="--tag")
-    host_shares.check(connection)
-    mapped = _is_mapped(connection, instance, allow_root)
-    agent.ensure_answers(domain)
+    if share.tag in host_shares.tags(machine.domain, live=False):
+        raise Conflict(f"{machine.name} has a share with the tag {share.tag}", hint="--tag")
+    host_shares.check(machine.connection)
+    mapped = _is_mapped(machine.connection, machine.instance, allow_root)
+    agent.ensure_answers(machine.domain)
     if mapped:
-        share = replace(share, ids=_ids(domain, instance))
-    shared = host_shares.has_shared_memory(domain)
-    if not (shared and host_shares.has_free_port(domain)):
+        share = replace(share, ids=_ids(machine))
+    shared = host_shares.has_shared_memory(machine.domain)
+    if not (shared and host_shares.has_free_port(machine.domain)):
         if not restart:
             why = "it has no port free" if shared else "its memory is not shared with the host"
             raise DomainError(
-                f"{instance.name} has to be restarted once: {why}",
+                f"{machine.name} has to be restarted once: {why}",
                 hint="--restart does it now; after that, directories come and go while it runs",
             )
-        _mount_by_restart(connection, domain, instance, share, progress)
+        _mount_by_restart(machine, share, progress)
         return True
     with shielded():
-        host_shares.attach(domain, share)
+        host_shares.attach(machine.domain, share)
     try:
-        _in_guest(instance, domain, _adding(share))
+        _in_guest(machine, _adding(share))
     except BaseException:
         with shielded():
-            host_shares.detach(domain, share)
+            host_shares.detach(machine.domain, share)
         raise
     return False
 
@@ -159,49 +157,49 @@ def _is_mapped(connection: Connection, instance: Instance, allow_root: bool) -> 
     return False
 
 
-def _ids(domain: Domain, instance: Instance) -> IdMap:
+def _ids(machine: Handle) -> IdMap:
     """Return the map in which a machine's user is who runs armvm.
 
     Raises MissingCapability, CommandFailed.
     """
-    words = ["/bin/sh", "-c", 'id -u "$0" && id -g "$0"', instance.record.user]
-    told = agent.output(domain, words).split()
+    words = ["/bin/sh", "-c", 'id -u "$0" && id -g "$0"', machine.record.user]
+    told = agent.output(machine.domain, words).split()
     if len(told) != 2 or not all(one.isdecimal() for one in told):
-        raise CommandFailed(f"{instance.name} does not know its user {instance.record.user}")
+        raise CommandFailed(f"{machine.name} does not know its user {machine.record.user}")
     return id_map(pwd.getpwuid(os.getuid()), *map(int, told))
 
 
-def umount(domain: Domain, instance: Instance, target: str, progress: Progress) -> Share:
+def umount(machine: Handle, target: str, progress: Progress) -> Share:
     """Unmount a directory in a machine and take it away, and return what it was.
 
     Raises NotFound, Conflict when it is in use in the guest.
     """
-    found = [one for one in host_shares.shares(domain) if one.target == target]
+    found = [one for one in host_shares.shares(machine.domain) if one.target == target]
     if not found:
         raise NotFound(
-            f"{instance.name} has no directory of the host at {shown(target)}",
-            hint=f"armvm mount --list {instance.name}",
+            f"{machine.name} has no directory of the host at {shown(target)}",
+            hint=f"armvm mount --list {machine.name}",
         )
     share = found[0]
-    if instance.running:
-        agent.ensure_answers(domain)
-        _in_guest(instance, domain, mount_script.remove(share.tag, share.target))
+    if machine.running:
+        agent.ensure_answers(machine.domain)
+        _in_guest(machine, mount_script.remove(share.tag, share.target))
     else:
         progress.say("it is off: its /etc/fstab keeps a line, which does no harm")
     with shielded():
-        gone = host_shares.detach(domain, share)
+        gone = host_shares.detach(machine.domain, share)
     if not gone:
         progress.warn("it is unmounted; the guest lets go of the device when it is off")
     return share
 
 
-def listed(machines_: Sequence[tuple[Domain, Instance]]) -> list[MountedDirectory]:
+def listed(machines_: Sequence[Handle]) -> list[MountedDirectory]:
     """Return all shares of some machines."""
     rows = []
-    for domain, instance in machines_:
-        live = host_shares.tags(domain, live=True) if instance.running else set()
-        for one in host_shares.shares(domain):
-            rows.append(describe(instance, one, attached=one.tag in live))
+    for machine in machines_:
+        live = host_shares.tags(machine.domain, live=True) if machine.running else set()
+        for one in host_shares.shares(machine.domain):
+            rows.append(describe(machine.instance, one, attached=one.tag in live))
     return rows
 
 
@@ -217,61 +215,61 @@ def describe(instance: Instance, share: Share, *, attached: bool) -> MountedDire
     )
 
 
-def _mount_by_restart(
-    connection: Connection, domain: Domain, instance: Instance, share: Share, progress: Progress
-) -> None:
+def _mount_by_restart(machine: Handle, share: Share, progress: Progress) -> None:
     """Restart a machine with the share, and mount it then; before that, the guest is not changed.
 
     Whatever goes wrong, the machine runs in the end without the share.
     """
-    _in_guest(instance, domain, mount_script.possible(share.target))
+    _in_guest(machine, mount_script.possible(share.target))
     before: str | None = None
     try:
-        with progress.task(f"stopping {instance.name}"):
-            machines.stop(domain, instance, force=False, timeout=None)
+        with progress.task(f"stopping {machine.name}"):
+            machines.stop(machine, force=False, timeout=None)
         with shielded():
-            before = host_shares.define(connection, domain, share)
-        machines.start(connection, domain, observe(domain), progress)
-        with progress.task(f"starting {instance.name}"):
-            _until_it_answers(domain, instance)
-        _in_guest(instance, domain, _adding(share))
+            before = host_shares.define(machine.connection, machine.domain, share)
+        machines.start(machine.again(), progress)
+        with progress.task(f"starting {machine.name}"):
+            _until_it_answers(machine)
+        _in_guest(machine, _adding(share))
     except BaseException:
         with shielded():
-            _put_back(connection, domain, share, before, progress)
+            _put_back(machine, share, before, progress)
         raise
 
 
-def _put_back(
-    connection: Connection, domain: Domain, share: Share, before: str | None, progress: Progress
-) -> None:
+def _put_back(machine: Handle, share: Share, before: str | None, progress: Progress) -> None:
     """Have a machine run without the share; each step is tried, whatever came of the one before."""
     if before is not None:
         with contextlib.suppress(ArmvmError):
-            host_shares.detach(domain, share)
+            host_shares.detach(machine.domain, share)
         with contextlib.suppress(ArmvmError):
-            host_shares.restore(connection, before)
+            host_shares.restore(machine.connection, before)
     try:
-        instance = observe(domain)
-        if not instance.running:
-            machines.start(connection, domain, instance, progress)
+        now = machine.again()
+        if not now.running:
+            machines.start(now, progress)
     except ArmvmError as error:
-        progress.warn(f"{domain.name()} is off now, and could not be started: {error.message}")
+        progress.warn(f"{machine.name} is off now, and could not be started: {error.message}")
 
 
-def _until_it_answers(domain: Domain, instance: Instance) -> None:
+def _until_it_answers(machine: Handle) -> None:
     """Wait until a booting guest's agent answers. Raises CommandFailed, DomainError."""
-    patience = Accelerator(instance.accelerator).patience
-    end = time.monotonic() + BOOT_TIMEOUT * patience
-    while time.monotonic() < end:
-        if not observe(domain).running:
-            raise DomainError(f"{instance.name} stopped while it was waited for")
+
+    def answers() -> bool:
+        if not machine.again().running:
+            raise DomainError(f"{machine.name} stopped while it was waited for")
         with contextlib.suppress(DomainError):
-            if agent.connected(domain) and agent.succeeds(domain, ["/bin/true"]):
-                return
-        time.sleep(2)
-    raise CommandFailed(
-        f"{instance.name} does not come up again",
-        hint=f"armvm logs {instance.name}   says how far it came",
+            return agent.connected(machine.domain) and agent.succeeds(machine.domain, ["/bin/true"])
+        return False
+
+    until(
+        answers,
+        timeout=BOOT_TIMEOUT * machine.patience,
+        interval=2,
+        late=lambda: CommandFailed(
+            f"{machine.name} does not come up again",
+            hint=f"armvm logs {machine.name}   says how far it came",
+        ),
     )
 
 
@@ -279,28 +277,29 @@ def _adding(share: Share) -> bytes:
     return mount_script.add(share.tag, share.target, read_only=share.read_only)
 
 
-def _in_guest(instance: Instance, domain: Domain, script: bytes) -> None:
+def _in_guest(machine: Handle, script: bytes) -> None:
     """Run the guest's part. Raises MissingCapability, Conflict, CommandFailed."""
-    pid = agent.start_process(domain, ["/bin/sh"], stdin=script)
-    end = time.monotonic() + GUEST_TIMEOUT * Accelerator(instance.accelerator).patience
-    while (code := agent.ended(domain, pid)) is None:
-        if time.monotonic() > end:
-            raise CommandFailed(f"{instance.name} does not come to an end with mounting")
-        time.sleep(agent.POLL)
+    pid = agent.start_process(machine.domain, ["/bin/sh"], stdin=script)
+    code = until(
+        lambda: agent.ended(machine.domain, pid),
+        timeout=GUEST_TIMEOUT * machine.patience,
+        interval=agent.POLL,
+        late=lambda: CommandFailed(f"{machine.name} does not come to an end with mounting"),
+    )
     if code == mount_script.NO_VIRTIOFS:
         raise MissingCapability(
-            f"the kernel of {instance.name} has no virtiofs", hint="'armvm cp -r' copies"
+            f"the kernel of {machine.name} has no virtiofs", hint="'armvm cp -r' copies"
         )
     if code == mount_script.TAKEN:
-        raise Conflict(f"something else is mounted there in {instance.name}")
+        raise Conflict(f"something else is mounted there in {machine.name}")
     if code == mount_script.BUSY:
         raise Conflict(
-            f"{instance.name} uses the directory",
-            hint=f"armvm exec {instance.name} -- fuser -vm DIR   says who",
+            f"{machine.name} uses the directory",
+            hint=f"armvm exec {machine.name} -- fuser -vm DIR   says who",
         )
     if code != 0:
         raise CommandFailed(
-            f"{instance.name} could not change its mounts",
+            f"{machine.name} could not change its mounts",
             detail=f"the shell in it ended with {code}",
-            hint=f"armvm exec {instance.name} -- journalctl -n 20",
+            hint=f"armvm exec {machine.name} -- journalctl -n 20",
         )

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from armvm.base.errors import ArmvmError, DomainError
 from armvm.base.progress import Progress
-from armvm.host.connection import Connection, Domain, is_session, not_running, uri_of
+from armvm.host.connection import Connection, Domain, is_session, uri_of
 from armvm.host.domain import lifecycle, power
 from armvm.host.domain.events import listening
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
-from armvm.host.facts import Accelerator
 from armvm.provision.manage import machines
 from armvm.provision.manage.machines import STOP_TIMEOUT
 from armvm.provision.monitor.wait import default_timeout, wait_ready
@@ -57,14 +57,12 @@ class Started:
             raise self.failures[0]
 
 
-def start_all(
-    connection: Connection, chosen: Sequence[tuple[Domain, Instance]], progress: Progress
-) -> Started:
+def start_all(chosen: Sequence[Handle], progress: Progress) -> Started:
     """Start machines. One that does not start is a failure, and ends it; the others stay."""
     started = Started()
-    for domain, instance in chosen:
+    for machine in chosen:
         try:
-            begun = machines.start(connection, domain, instance, progress)
+            begun = machines.start(machine, progress)
         except ArmvmError as error:
             started.failures.append(error)
             break
@@ -74,9 +72,7 @@ def start_all(
 
 
 def restart(
-    connection: Connection,
-    domain: Domain,
-    instance: Instance,
+    machine: Handle,
     *,
     force: bool,
     timeout: float | None,
@@ -87,38 +83,40 @@ def restart(
     Open the connection with `armvm.provision.monitor.events.connect`. Raises DomainError for
     a machine that is off or suspended, NotReady when *timeout* seconds are over.
     """
-    _assert_runs(instance)
-    paused = instance.state == _PAUSED
+    machine.require_running()
+    paused = machine.instance.state == _PAUSED
     if paused and not force:
         raise DomainError(
-            f"{instance.name} is suspended, and hears nothing",
-            hint=f"armvm resume {instance.name}   first, or --force",
+            f"{machine.name} is suspended, and hears nothing",
+            hint=f"armvm resume {machine.name}   first, or --force",
         )
-    patience = STOP_TIMEOUT * Accelerator(instance.accelerator).patience
-    limit = patience if timeout is None else timeout
-    with progress.task(f"restarting {instance.name}"), listening(connection, domain) as wait:
+    limit = STOP_TIMEOUT * machine.patience if timeout is None else timeout
+    with (
+        progress.task(f"restarting {machine.name}"),
+        listening(machine.connection, machine.domain) as wait,
+    ):
         if force:
-            power.reset(domain, wait, limit)
+            power.reset(machine.domain, wait, limit)
             if paused:
-                lifecycle.resume(domain)
+                lifecycle.resume(machine.domain)
         else:
-            power.reboot(domain, wait, limit)
+            power.reboot(machine.domain, wait, limit)
 
 
-def suspend(domain: Domain, instance: Instance) -> None:
+def suspend(machine: Handle) -> None:
     """Stop a running machine's CPUs; one that is suspended already is no error."""
-    _assert_runs(instance)
-    if instance.state != _PAUSED:
-        lifecycle.suspend(domain)
+    machine.require_running()
+    if machine.instance.state != _PAUSED:
+        lifecycle.suspend(machine.domain)
 
 
-def resume(domain: Domain, instance: Instance, progress: Progress) -> None:
+def resume(machine: Handle, progress: Progress) -> None:
     """Let a suspended machine go on, and set its clock. One that runs is no error."""
-    _assert_runs(instance)
-    if instance.state != _PAUSED:
+    machine.require_running()
+    if machine.instance.state != _PAUSED:
         return
-    lifecycle.resume(domain)
-    behind = power.set_clock(domain)
+    lifecycle.resume(machine.domain)
+    behind = power.set_clock(machine.domain)
     if behind is None:
         progress.warn("no guest agent answers: the guest's clock is behind until it asks for time")
     elif abs(behind) > CLOCK_TOLERANCE:
@@ -133,8 +131,3 @@ def autostart(connection: Connection, domain: Domain, *, on: bool) -> str:
     if is_session(uri_of(connection)):
         return f"{domain.name()} starts with your libvirt daemon: when you use it after a login"
     return f"{domain.name()} starts with the host's libvirt daemon"
-
-
-def _assert_runs(instance: Instance) -> None:
-    if not instance.running:
-        raise not_running(instance.name)

@@ -14,9 +14,10 @@ from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.cloudinit.reseed import renamed
 from armvm.guest.cloudinit.seed import read_seed, seed_image
-from armvm.host.connection import Connection, Domain, Pool, is_local, uri_of
+from armvm.host.connection import Connection, Pool, is_local, uri_of
 from armvm.host.domain import lifecycle
 from armvm.host.domain.copied_xml import point_at
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, domain_exists, inactive_xml
 from armvm.host.network import own_network
 from armvm.host.storage import nvram, pools, transfer, volumes
@@ -31,43 +32,41 @@ from armvm.settings.names import check_new_name
 _SEED = ".seed.iso"
 
 
-def rename(
-    connection: Connection, domain: Domain, instance: Instance, new: str, progress: Progress
-) -> None:
+def rename(machine: Handle, new: str, progress: Progress) -> None:
     """Call a machine that is off *new*, with all that bears its name.
 
     Its identity stays: UUID, addresses, host key, and so known hosts. The guest hears of its new
     host name at its next boot. Any failure leaves it as it was. Raises Conflict for a machine that
     runs, or a name that is taken; StorageError.
     """
-    old = instance.name
+    old = machine.name
     check_new_name(new)
-    _assert_may(connection, domain, instance, new)
-    pool = pools.need_pool(connection, instance.record.pool, old)
-    before = nvram.place(connection, parse(inactive_xml(domain)), old)
+    _assert_may(machine, new)
+    pool = pools.need_pool(machine.connection, machine.record.pool, old)
+    before = nvram.place(machine.connection, parse(inactive_xml(machine.domain)), old)
     with Undo(progress) as undo, progress.task(f"renaming {old} to {new}"):
         with shielded():
-            lifecycle.rename(domain, new)
-            undo.add(lambda: lifecycle.rename(domain, old))
-        assert_nobodys(connection, pool, new)
+            lifecycle.rename(machine.domain, new)
+            undo.add(lambda: lifecycle.rename(machine.domain, old))
+        assert_nobodys(machine.connection, pool, new)
         # The name is ours now: volumes of that name are a dead machine's.
         volumes.delete_machine_volumes(pool, new)
         undo.add(lambda: volumes.delete_machine_volumes(pool, new))
-        was = inactive_xml(domain)
+        was = inactive_xml(machine.domain)
         document = parse(was)
-        paths = _volumes(connection, pool, instance, new)
+        paths = _volumes(machine.connection, pool, machine.instance, new)
         point_at(document, paths)
         if before is not None and str(before) not in paths:
-            nvram.carry(connection, pool, document, before, new)
-        if instance.network == own_network.OWN_NETWORK:
-            undo.add(lambda: own_network.rename(connection, new, old))
-            own_network.rename(connection, old, new)
-        undo.add(lambda: lifecycle.define(connection, was, new))
-        lifecycle.define(connection, to_text(document), new)
+            nvram.carry(machine.connection, pool, document, before, new)
+        if machine.instance.network == own_network.OWN_NETWORK:
+            undo.add(lambda: own_network.rename(machine.connection, new, old))
+            own_network.rename(machine.connection, old, new)
+        undo.add(lambda: lifecycle.define(machine.connection, was, new))
+        lifecycle.define(machine.connection, to_text(document), new)
     with shielded():
         volumes.delete_machine_volumes(pool, old)
         if before is not None and str(before) not in paths:
-            nvram.forget(connection, before)
+            nvram.forget(machine.connection, before)
 
 
 def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -> dict[str, str]:
@@ -91,23 +90,19 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
     return paths
 
 
-def _assert_may(connection: Connection, domain: Domain, instance: Instance, new: str) -> None:
-    assert_whole(instance)
-    if instance.running:
-        raise Conflict(
-            f"{instance.name} runs, and a machine is renamed while it is off",
-            hint=f"stop it first: armvm stop {instance.name}",
-        )
-    assert_own_disk(instance)
-    if domain_exists(connection, new):
+def _assert_may(machine: Handle, new: str) -> None:
+    assert_whole(machine.instance)
+    machine.require_off(", and a machine is renamed while it is off")
+    assert_own_disk(machine.instance)
+    if domain_exists(machine.connection, new):
         raise Conflict(f"there is a machine called {new} already", hint="choose another name")
-    if snapshots(domain):
+    if snapshots(machine.domain):
         raise Conflict(
-            f"{instance.name} has snapshots of libvirt's, which name its files",
-            hint=f"virsh snapshot-list {instance.name}, and snapshot-delete, come first",
+            f"{machine.name} has snapshots of libvirt's, which name its files",
+            hint=f"virsh snapshot-list {machine.name}, and snapshot-delete, come first",
         )
-    if has_saved_state(domain):
+    if has_saved_state(machine.domain):
         raise Conflict(
-            f"{instance.name} has a saved state, which knows its files by name",
-            hint=f"start it, or drop the state: virsh managedsave-remove {instance.name}",
+            f"{machine.name} has a saved state, which knows its files by name",
+            hint=f"start it, or drop the state: virsh managedsave-remove {machine.name}",
         )

@@ -12,10 +12,10 @@ from armvm.base.result import Doc
 from armvm.guest.agents.grow_script import grow_command, read_growth
 from armvm.host import facts
 from armvm.host.agent import agent
-from armvm.host.connection import Connection, Domain, Volume
+from armvm.host.connection import Connection, Volume
 from armvm.host.domain import resize as resizing
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, observe, set_record
-from armvm.host.facts import Accelerator
 from armvm.host.storage import pools, volumes
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.machine import MAX_CPUS, MAX_DISK, MAX_MEMORY_MIB, MIN_MEMORY_MIB
@@ -41,9 +41,7 @@ class Change:
 
 
 def resize(
-    connection: Connection,
-    domain: Domain,
-    instance: Instance,
+    machine: Handle,
     *,
     disk: int | None,
     memory_mib: int | None,
@@ -57,28 +55,30 @@ def resize(
     """
     if disk is memory_mib is cpus is None:
         raise UsageError("nothing is to be changed", hint="--disk, --mem and --cpus say what")
-    assert_whole(instance)
+    assert_whole(machine.instance)
     volume = None
     if disk is not None:
-        volume = _disk_of(connection, instance)
-        _check_disk(instance, volumes.capacity(volume), disk)
-    _check_rest(connection, memory_mib, cpus)
+        volume = _disk_of(machine.connection, machine.instance)
+        _check_disk(machine.instance, volumes.capacity(volume), disk)
+    _check_rest(machine.connection, memory_mib, cpus)
     done = []
     if volume is not None and disk is not None:
-        with progress.task(f"growing the disk of {instance.name}"):
-            done.append(_grow(domain, instance, volume, disk))
+        with progress.task(f"growing the disk of {machine.name}"):
+            done.append(_grow(machine, volume, disk))
     if memory_mib is not None:
-        resizing.set_memory(domain, memory_mib)
-        why = resizing.balloon(domain, memory_mib) if instance.running else None
-        done.append(_told("memory_mib", instance.memory_mib, memory_mib, instance, why))
+        resizing.set_memory(machine.domain, memory_mib)
+        why = resizing.balloon(machine.domain, memory_mib) if machine.running else None
+        done.append(
+            _told("memory_mib", machine.instance.memory_mib, memory_mib, machine.instance, why)
+        )
     if cpus is not None:
-        resizing.set_cpus(domain, cpus)
-        why = resizing.plug_cpus(domain, cpus) if instance.running else None
-        done.append(_told("cpus", instance.cpus, cpus, instance, why))
+        resizing.set_cpus(machine.domain, cpus)
+        why = resizing.plug_cpus(machine.domain, cpus) if machine.running else None
+        done.append(_told("cpus", machine.instance.cpus, cpus, machine.instance, why))
     asked = {"disk": disk, "memory_mib": memory_mib, "cpus": cpus}
-    record = observe(domain).record
+    record = observe(machine.domain).record
     changed = {key: value for key, value in asked.items() if value is not None}
-    set_record(domain, replace(record, settings={**record.settings, **changed}))
+    set_record(machine.domain, replace(record, settings={**record.settings, **changed}))
     return done
 
 
@@ -117,12 +117,12 @@ def _check_rest(connection: Connection, memory_mib: int | None, cpus: int | None
         raise ConfigError(f"{cpus} vCPUs cannot be had here", hint=f"--cpus takes 1 to {most}")
 
 
-def _grow(domain: Domain, instance: Instance, volume: Volume, size: int) -> Change:
+def _grow(machine: Handle, volume: Volume, size: int) -> Change:
     before = volumes.capacity(volume)
-    if instance.running:
+    if machine.running:
         if size > before:
-            resizing.grow_live(domain, size)
-        note = _grow_in_guest(domain, instance)
+            resizing.grow_live(machine.domain, size)
+        note = _grow_in_guest(machine)
     else:
         if size > before:
             resizing.grow_volume(volume, size)
@@ -130,14 +130,14 @@ def _grow(domain: Domain, instance: Instance, volume: Volume, size: int) -> Chan
     return Change(what="disk", before=before, after=size, in_effect=True, note=note)
 
 
-def _grow_in_guest(domain: Domain, instance: Instance) -> str:
+def _grow_in_guest(machine: Handle) -> str:
     """Grow the root file system of a running guest; return what came of it in words."""
     later = "; cloud-init tries it at the next boot"
-    if not agent.connected(domain):
+    if not agent.connected(machine.domain):
         return f"no guest agent answers: the root file system is as it was{later}"
-    timeout = _GROW_TIMEOUT * Accelerator(instance.accelerator).patience
+    timeout = _GROW_TIMEOUT * machine.patience
     try:
-        grown = read_growth(agent.output(domain, grow_command(), timeout=timeout))
+        grown = read_growth(agent.output(machine.domain, grow_command(), timeout=timeout))
     except ArmvmError as error:
         why = (error.detail or error.message).splitlines()[-1]
         return f"the root file system did not grow: {why}{later}"

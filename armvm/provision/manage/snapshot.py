@@ -19,7 +19,8 @@ from armvm.base.errors import Conflict, NotFound, StorageError
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, Size, UtcTime
 from armvm.base.signals import shielded
-from armvm.host.connection import Connection, Domain
+from armvm.host.connection import Connection
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, observe, set_record
 from armvm.host.domain.metadata import Snapshot
 from armvm.host.storage import pools, volumes
@@ -52,9 +53,7 @@ class SnapshotDetails:
 
 
 def create(
-    connection: Connection,
-    domain: Domain,
-    instance: Instance,
+    machine: Handle,
     name: str | None,
     progress: Progress,
 ) -> Snapshot:
@@ -63,34 +62,34 @@ def create(
     A failure leaves nothing. Raises Conflict for a name that is taken or a machine that is being
     made, StorageError when the pool has not enough space.
     """
-    assert_whole(instance)
-    assert_own_disk(instance)
-    taken = {one.name for one in instance.record.snapshots}
+    assert_whole(machine.instance)
+    assert_own_disk(machine.instance)
+    taken = {one.name for one in machine.record.snapshots}
     name = check_snapshot_name(name or next_name(taken, "snap"))
     if name in taken:
         raise Conflict(
-            f"{instance.name} has a snapshot {name} already",
-            hint=f"armvm snapshot delete {instance.name} {name}, or choose another name",
+            f"{machine.name} has a snapshot {name} already",
+            hint=f"armvm snapshot delete {machine.name} {name}, or choose another name",
         )
-    pool = pools.need_pool(connection, instance.record.pool, instance.name)
-    disk = volumes.need_volume(pool, volumes.volume_names(instance.name)["overlay"])
+    pool = pools.need_pool(machine.connection, machine.record.pool, machine.name)
+    disk = volumes.need_volume(pool, volumes.volume_names(machine.name)["overlay"])
     pools.check_space(pool, volumes.allocation(disk))
-    target = volumes.snapshot_name(instance.name, name)
+    target = volumes.snapshot_name(machine.name, name)
     leftover = volumes.find_volume(pool, target)
     if leftover is not None:  # of a killed process: the metadata does not know it
         volumes.delete_volume(leftover)
     size = volumes.physical_size(disk)
     with progress.task(f"taking the snapshot {name}", total=size) as task:
-        still = standing_still(pool, domain) if instance.running else nullcontext(None)
+        still = standing_still(pool, machine.domain) if machine.running else nullcontext(None)
         with still as frozen:
-            volume = duplicate(connection, pool, target, disk, task.update)
+            volume = duplicate(machine.connection, pool, target, disk, task.update)
     state = OFF if frozen is None else FROZEN if frozen else RUNNING
     made = Snapshot(
         name=name, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), state=state
     )
     try:
-        record = observe(domain).record
-        set_record(domain, replace(record, snapshots=(*record.snapshots, made)))
+        record = observe(machine.domain).record
+        set_record(machine.domain, replace(record, snapshots=(*record.snapshots, made)))
     except BaseException:
         with shielded():
             volumes.delete_volume(volume)
@@ -117,28 +116,22 @@ def describe(connection: Connection, instance: Instance) -> list[SnapshotDetails
     return found
 
 
-def revert(
-    connection: Connection, domain: Domain, instance: Instance, name: str, progress: Progress
-) -> None:
+def revert(machine: Handle, name: str, progress: Progress) -> None:
     """Give a machine that is off its disk back as it was; what was written since is lost.
 
     No signal ends it half-way. Raises NotFound, Conflict for a machine that runs, StorageError.
     """
-    find(instance, name)
-    if instance.running:
-        raise Conflict(
-            f"{instance.name} runs, and a disk is put back while it is off",
-            hint=f"stop it first: armvm stop {instance.name}",
-        )
-    assert_own_disk(instance)
-    pool = pools.need_pool(connection, instance.record.pool, instance.name)
-    kept = volumes.find_volume(pool, volumes.snapshot_name(instance.name, name))
+    find(machine.instance, name)
+    machine.require_off(", and a disk is put back while it is off")
+    assert_own_disk(machine.instance)
+    pool = pools.need_pool(machine.connection, machine.record.pool, machine.name)
+    kept = volumes.find_volume(pool, volumes.snapshot_name(machine.name, name))
     if kept is None:
         raise StorageError(
-            f"the snapshot {name} of {instance.name} is gone from the pool",
-            hint=f"armvm snapshot delete {instance.name} {name}   forgets it",
+            f"the snapshot {name} of {machine.name} is gone from the pool",
+            hint=f"armvm snapshot delete {machine.name} {name}   forgets it",
         )
-    disk = volumes.volume_names(instance.name)["overlay"]
+    disk = volumes.volume_names(machine.name)["overlay"]
     old = volumes.find_volume(pool, disk)
     freed = 0 if old is None else volumes.allocation(old)
     pools.check_space(pool, max(volumes.allocation(kept) - freed, 0))
@@ -149,21 +142,21 @@ def revert(
         if old is not None:
             volumes.delete_volume(old)
         # A process killed here leaves no disk, or none that boots: reverting again mends it.
-        volume = duplicate(connection, pool, disk, kept, task.update)
-        settings = {**instance.record.settings, "disk": volumes.capacity(volume)}
-        set_record(domain, replace(instance.record, settings=settings))
+        volume = duplicate(machine.connection, pool, disk, kept, task.update)
+        settings = {**machine.record.settings, "disk": volumes.capacity(volume)}
+        set_record(machine.domain, replace(machine.record, settings=settings))
 
 
-def delete(connection: Connection, domain: Domain, instance: Instance, name: str) -> None:
+def delete(machine: Handle, name: str) -> None:
     """Remove a snapshot; the machine's disk stays as it is. Raises NotFound."""
-    gone = find(instance, name)
-    pool = pools.need_pool(connection, instance.record.pool, instance.name)
-    volume = volumes.find_volume(pool, volumes.snapshot_name(instance.name, name))
+    gone = find(machine.instance, name)
+    pool = pools.need_pool(machine.connection, machine.record.pool, machine.name)
+    volume = volumes.find_volume(pool, volumes.snapshot_name(machine.name, name))
     with shielded():
         if volume is not None:
             volumes.delete_volume(volume)
-        left = tuple(one for one in instance.record.snapshots if one != gone)
-        set_record(domain, replace(instance.record, snapshots=left))
+        left = tuple(one for one in machine.record.snapshots if one != gone)
+        set_record(machine.domain, replace(machine.record, snapshots=left))
 
 
 def find(instance: Instance, name: str) -> Snapshot:

@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from armvm.base.paths import private_dir, state_dir, write_atomic
+from armvm.base.poll import until
 from armvm.base.progress import duration_text
 from armvm.guest.boot.serial import Stage
 from armvm.host.domain.instance import Instance
@@ -132,16 +133,20 @@ def _file() -> Path:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock against other processes. Raises OSError when one keeps it for too long."""
-    end = time.monotonic() + _PATIENCE
     with path.open("a") as file:
-        while True:
-            try:
+
+        def locked() -> bool:
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
+                return True
+            return False
+
+        until(
+            locked,
+            timeout=_PATIENCE,
+            interval=0.02,
+            late=lambda: TimeoutError(f"another process keeps {path}"),
+        )
         yield
 
 

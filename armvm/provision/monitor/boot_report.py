@@ -20,10 +20,8 @@ from armvm.guest.boot.report import Span as Span  # also for those who show a re
 from armvm.guest.boot.serial import Stage
 from armvm.guest.boot.serial_report import read_serial
 from armvm.host.agent import agent
-from armvm.host.connection import Domain, is_local, uri_of
-from armvm.host.console.serial_log import read_tail
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
-from armvm.host.facts import Accelerator
 from armvm.provision.monitor import boot_history
 from armvm.provision.monitor.boot_history import LearntBoot
 from armvm.provision.monitor.boot_svg import picture
@@ -112,37 +110,36 @@ def write_picture(report: Report, spans: list[Span], path: Path) -> None:
         raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
 
 
-def boot_report(domain: Domain, instance: Instance, progress: Progress) -> Report:
+def boot_report(machine: Handle, progress: Progress) -> Report:
     """Return how a running machine's latest boot went.
 
     Raises DomainError when it does not run, NotReady when its agent takes too long, or neither
     it nor the serial log tells anything yet.
     """
-    name = instance.name
-    if not instance.running:
+    name = machine.name
+    if not machine.running:
         raise DomainError(f"{name} does not run", hint=f"armvm start {name}")
-    account, source = _account(domain, instance, progress)
+    account, source = _account(machine, progress)
     if not account.spans:
         raise NotReady(
             f"{name} has told nothing of its boot yet",
             hint=f"armvm wait {name}   waits until it has booted",
         )
-    return make_report(instance, account, source, boot_history.boot_of(instance.uuid))
+    return make_report(
+        machine.instance, account, source, boot_history.boot_of(machine.instance.uuid)
+    )
 
 
-def _account(domain: Domain, instance: Instance, progress: Progress) -> tuple[Account, str]:
+def _account(machine: Handle, progress: Progress) -> tuple[Account, str]:
     """Ask the guest agent; where none answers, read the serial log."""
     try:
-        with progress.task(f"asking {instance.name}"):
-            agent.ensure_answers(domain)
-            patience = _PATIENCE * Accelerator(instance.accelerator).patience
-            text = agent.output(domain, ["/bin/sh", "-c", SCRIPT], timeout=patience)
+        with progress.task(f"asking {machine.name}"):
+            agent.ensure_answers(machine.domain)
+            timeout = _PATIENCE * machine.patience
+            text = agent.output(machine.domain, ["/bin/sh", "-c", SCRIPT], timeout=timeout)
         return read_account(text), "guest agent"
     except (DomainError, MissingCapability):
-        connection = domain.connect()
-        local = is_local(uri_of(connection))
-        raw = read_tail(connection, instance.serial_log, local=local)
-        return read_serial(serial.clean(raw)), "serial log"
+        return read_serial(serial.clean(machine.log_tail())), "serial log"
 
 
 def make_report(

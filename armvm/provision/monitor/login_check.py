@@ -14,6 +14,7 @@ from armvm.base.progress import Progress
 from armvm.guest.boot import serial
 from armvm.host.agent import agent
 from armvm.host.connection import Domain
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import Endpoint, has_own_key, machine_options, ssh_command
@@ -37,8 +38,7 @@ grep -hE '\[(WARNING|ERROR|CRITICAL)\]|authorized|Traceback' /var/log/cloud-init
 
 
 def assert_lets_in(
-    domain: Domain,
-    instance: Instance,
+    machine: Handle,
     where: Endpoint,
     *,
     log: Callable[[], str],
@@ -52,23 +52,23 @@ def assert_lets_in(
     key, with the words of ssh and cloud-init. If the machine has other keys, a refusal is only a
     message: an agent elsewhere may hold them.
     """
-    own = has_own_key(instance)
-    with progress.task(f"{instance.name}: logging in"):
-        said = _refusal(instance, where, TRIES if own else 1, session)
+    own = has_own_key(machine.instance)
+    with progress.task(f"{machine.name}: logging in"):
+        said = _refusal(machine.instance, where, TRIES if own else 1, session)
     if said is None:
         return
-    user = instance.record.user
+    user = machine.record.user
     if not own:
         progress.say(
-            f"could not log in to {instance.name}: it accepts none of the keys that ssh can use "
+            f"could not log in to {machine.name}: it accepts none of the keys that ssh can use "
             "here without asking"
         )
         return
     raise CommandFailed(
-        f"{instance.name} has booted, but {user} cannot log in by ssh",
-        detail="\n".join([said, *_account(domain, user, log())]),
-        hint=f"armvm exec {instance.name} -- less /var/log/cloud-init.log   works without ssh; "
-        f"'armvm console {instance.name}' shows it",
+        f"{machine.name} has booted, but {user} cannot log in by ssh",
+        detail="\n".join([said, *_account(machine.domain, user, log())]),
+        hint=f"armvm exec {machine.name} -- less /var/log/cloud-init.log   works without ssh; "
+        f"'armvm console {machine.name}' shows it",
     )
 
 

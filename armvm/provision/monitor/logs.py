@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from armvm.base.errors import NotFound
 from armvm.guest.boot.plain_text import Cleaner, last_lines
-from armvm.host.connection import Connection, Domain, errors, is_local, uri_of
+from armvm.host.connection import Domain, errors, is_local
 from armvm.host.console.serial_log import Place, read_older, read_on
-from armvm.host.domain.instance import Instance
+from armvm.host.domain.handle import Handle
 
 #: Seconds between two looks at a log that is followed.
 INTERVAL = 0.5
@@ -27,34 +27,31 @@ class Wish:
     colours: bool = False
 
 
-def read_log(
-    connection: Connection, domain: Domain, instance: Instance, wish: Wish
-) -> Iterator[bytes]:
+def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
     """Yield a serial log's bytes; with *follow*, what comes until the machine stops.
 
     Escape sequences are left out, unless it is wanted *raw*. Raises NotFound where there is none.
     """
-    path = instance.serial_log
-    local = is_local(uri_of(connection))
+    path = machine.instance.serial_log
+    local = is_local(machine.uri)
     if path is None:
         raise NotFound(
-            f"{instance.name} writes no serial log",
+            f"{machine.name} writes no serial log",
             hint="its <serial> has no <log> any more: 'virsh edit' can give it one",
         )
     place = Place()
-    begun = read_on(connection, path, place, local=local)
-    older = read_older(connection, path, local=local) if wish.older else b""
-    if not older + begun and not instance.running:
-        raise NotFound(
-            f"{instance.name} has no serial log yet", hint=f"armvm start {instance.name}"
-        )
+    begun = read_on(machine.connection, path, place, local=local)
+    older = read_older(machine.connection, path, local=local) if wish.older else b""
+    if not older + begun and not machine.running:
+        raise NotFound(f"{machine.name} has no serial log yet", hint=f"armvm start {machine.name}")
     shown = _text_of(wish)
     yield _cut(shown(older + begun, not wish.follow), wish.lines)
     if wish.follow:
         running = True
         while running:
-            running = _is_active(domain)  # asked first: its last words are read after its end
-            yield shown(read_on(connection, path, place, local=local), not running)
+            # Asked first: its last words are read after its end.
+            running = _is_active(machine.domain)
+            yield shown(read_on(machine.connection, path, place, local=local), not running)
             if running:
                 time.sleep(INTERVAL)
 

@@ -15,10 +15,10 @@ from armvm.guest.boot.liveness import Pulse, Vitals
 from armvm.guest.boot.ready import Boot, CloudInitResult, Probe, read_result, wait
 from armvm.guest.boot.serial import Stage
 from armvm.host.agent import agent
-from armvm.host.connection import Connection, Domain, is_local, uri_of
-from armvm.host.console.serial_log import read_tail
+from armvm.host.connection import Connection
 from armvm.host.domain import cpu_activity
-from armvm.host.domain.instance import Instance, find_domain, observe
+from armvm.host.domain.handle import Handle, find_machine
+from armvm.host.domain.instance import Instance
 from armvm.host.facts import Accelerator
 from armvm.provision.access.jump import need_jump, other_way
 from armvm.provision.access.ssh import (
@@ -77,15 +77,15 @@ def wait_ready(
     the machine stops, CommandFailed when cloud-init ended in error or the machine refuses armvm's
     key, MissingCapability where no way leads there.
     """
-    domain = find_domain(connection, name)
-    instance = observe(domain)
-    assert_has_way(domain, instance)
-    need_jump(uri_of(connection), name)  # else it would be waited for to the end
-    if other := other_way(uri_of(connection)):
+    machine = find_machine(connection, name)
+    assert_has_way(machine)
+    need_jump(machine.uri, name)  # else it would be waited for to the end
+    if other := other_way(machine.uri):
         progress.warn(other)
-    if instance.running:
-        instance = restore_forward(domain, instance)
-    watch = _Watch(connection, domain, instance, is_local(uri_of(connection)))
+    if machine.running:
+        machine = restore_forward(machine)
+    instance = machine.instance
+    watch = _Watch(machine)
     from armvm.provision.monitor import (
         boot_history,  # most clones of goldens are not waited for here
     )
@@ -112,8 +112,8 @@ def wait_ready(
         if watch.endpoint is None:
             raise DomainError(f"{name} has lost its address")
         if not watch.logged_in:
-            assert_lets_in(domain, instance, watch.endpoint, log=watch.log, progress=progress)
-        return Ready(instance=observe(domain), endpoint=watch.endpoint, boot=boot)
+            assert_lets_in(machine, watch.endpoint, log=watch.log, progress=progress)
+        return Ready(instance=machine.again().instance, endpoint=watch.endpoint, boot=boot)
 
 
 @contextmanager
@@ -147,14 +147,11 @@ def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[
 class _Watch:
     """What is seen of one booting machine, look after look."""
 
-    def __init__(
-        self, connection: Connection, domain: Domain, instance: Instance, local: bool
-    ) -> None:
-        self._connection, self._domain = connection, domain
-        self._instance, self._local = instance, local
+    def __init__(self, machine: Handle) -> None:
+        self._machine = machine
         self._asked = self._said = self._looked = 0.0
-        silence = SILENCE[Accelerator(instance.accelerator)]
-        self._pulse = Pulse(instance.name, silence=silence)
+        silence = SILENCE[Accelerator(machine.instance.accelerator)]
+        self._pulse = Pulse(machine.name, silence=silence)
         self._suspected: Finding | None = None
         self.endpoint: Endpoint | None = None
         self.result: CloudInitResult | None = None
@@ -162,8 +159,7 @@ class _Watch:
 
     def log(self) -> str:
         """Return the end of the serial log as text."""
-        raw = read_tail(self._connection, self._instance.serial_log, local=self._local)
-        return serial.clean(raw)
+        return serial.clean(self._machine.log_tail())
 
     def stage(self) -> Stage:
         """Return how far the guest is by its serial log."""
@@ -174,10 +170,10 @@ class _Watch:
         if now - self._looked >= LOOK:
             self._looked = now
             log = self.log()
-            state, reason, cpu = cpu_activity.look(self._domain)
+            state, reason, cpu = cpu_activity.look(self._machine.domain)
             seen = Vitals(state=state, reason=reason, cpu=cpu)
             felt = self._pulse.feel(now, stage, log, seen)
-            told = failures.named(self._instance.name, log)
+            told = failures.named(self._machine.name, log)
             self._suspected = told if told is not None and told.fatal else felt or told
         return self._suspected
 
@@ -205,17 +201,17 @@ class _Watch:
         ]
 
     def _serial(self) -> Stage | None:
-        if not self._domain.isActive():
+        if not self._machine.domain.isActive():
             raise DomainError(
-                f"{self._instance.name} stopped while it was waited for",
+                f"{self._machine.name} stopped while it was waited for",
                 detail=serial.tail(self.log()) or None,
-                hint=f"armvm start {self._instance.name}, and armvm console to watch it",
+                hint=f"armvm start {self._machine.name}, and armvm console to watch it",
             )
         return self.stage()
 
     def _ssh(self) -> Stage | None:
         if self.endpoint is None:
-            found = endpoint(self._domain, self._instance)
+            found = endpoint(self._machine)
             if found is not None and answers(found):
                 self.endpoint = found
         return None if self.endpoint is None else Stage.SSH
@@ -224,10 +220,10 @@ class _Watch:
         if self.endpoint is None:
             return None
         text = None
-        if agent.connected(self._domain):
-            text = agent.read_file(self._domain, RESULT_FILE)
+        if agent.connected(self._machine.domain):
+            text = agent.read_file(self._machine.domain, RESULT_FILE)
         elif time.monotonic() - self._asked > SSH_INTERVAL:
-            text = run_in_guest(self._instance, self.endpoint, f"cat {RESULT_FILE}")
+            text = run_in_guest(self._machine.instance, self.endpoint, f"cat {RESULT_FILE}")
             self._asked = time.monotonic()
             self.logged_in = text is not None
         if text:

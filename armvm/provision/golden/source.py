@@ -1,0 +1,75 @@
+"""What a golden's machines are made from: the image it was booted from, or a machine's own disk.
+
+A new machine's source is one of ``FromImage | FromGolden | FromMachine``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from armvm.host.domain.golden_domain import Golden
+from armvm.images.model import ImageSource, Verified
+from armvm.settings.system import OperatingSystem
+
+#: Prefix of the image reference and digest of a golden made from a machine; the rest is the
+#: machine's name, or its UUID and the time.
+_MACHINE = "machine:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromGolden(ImageSource):
+    """The image that a golden was booted from. Its base is in the pool: it is not fetched."""
+
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromMachine(ImageSource):
+    """The disk of *machine* when a golden was made from it. No image has the same contents.
+
+    ``digest`` names the machine and the time.
+    """
+
+    digest: str
+    machine: str
+
+
+def reference_to(machine: str) -> str:
+    """Return what stands for an image reference where a machine's disk is the image."""
+    return _MACHINE + machine
+
+
+def from_machine(machine: str, *, uuid: str, now: str, system: str) -> FromMachine:
+    """Return a machine's disk at the time *now* (ISO 8601) as a source."""
+    return FromMachine(
+        reference=reference_to(machine),
+        digest=f"{_MACHINE}{uuid} {now}",
+        system=_system(system),
+        machine=machine,
+    )
+
+
+def source_in(golden: Golden) -> FromGolden | FromMachine:
+    """Return what a golden was made from."""
+    image, digest = golden.mark.record.image, str(golden.mark.shape["image"])
+    reference, system = image.get("reference", ""), _system(image.get("system", ""))
+    if digest.startswith(_MACHINE):
+        return FromMachine(
+            reference=reference,
+            digest=digest,
+            system=system,
+            machine=reference.removeprefix(_MACHINE),
+        )
+    return FromGolden(
+        reference=reference,
+        digest=digest,
+        system=system,
+        serial=image.get("serial"),
+        verified=Verified(image.get("verified", Verified.NOTHING.value)),
+        signer=image.get("signer"),
+    )
+
+
+def _system(text: str) -> OperatingSystem | None:
+    distro, _, version = text.partition(" ")
+    return OperatingSystem(distro=distro, version=version) if distro else None
