@@ -1,4 +1,4 @@
-"""A configuration file, read in one place, with the line where each of its keys stands.
+"""A configuration file, read in one place.
 
 ::
 
@@ -14,9 +14,8 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,27 +33,24 @@ TABLES = ("machine", "mirrors", "images")
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """One file that exists and is TOML: its text, and what it says."""
+    """One file that exists and is TOML."""
 
     path: Path
-    text: str
     document: Mapping[str, Any]
 
+    @property
+    def place(self) -> str:
+        """The file's path, printable: what errors and `armvm config show` call it."""
+        return str(self.path) if str(self.path).isprintable() else ascii(str(self.path))
+
     def has(self, *keys: str) -> bool:
-        """Tell whether there is such a key."""
-        return keys in self._lines
-
-    def line(self, *keys: str) -> int | None:
-        """Return the number of the line where a key (or else the table around it) begins."""
-        while keys and keys not in self._lines:
-            keys = keys[:-1]
-        return self._lines.get(keys)
-
-    def place(self, *keys: str) -> str:
-        """Return where a key stands, as compilers write it: ``FILE:LINE``."""
-        line = self.line(*keys)
-        place = f"{self.path}:{line}" if line else str(self.path)
-        return place if place.isprintable() else ascii(place)
+        """Tell whether there is such a key, given with the tables around it."""
+        value: Any = self.document
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                return False
+            value = value[key]
+        return True
 
     def refuse(
         self, table: Sequence[str], key: str | None, why: str, known: Collection[str] = ()
@@ -70,13 +66,9 @@ class ConfigFile:
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(
-            f"{self.place(*path)}: {what}: {why}",
+            f"{self.place}: {what}: {why}",
             hint=f"{hint}known: {', '.join(known)}" if known else None,
         )
-
-    @functools.cached_property
-    def _lines(self) -> Mapping[tuple[str, ...], int]:
-        return lines_of(self.text)
 
 
 def read_config(path: Path) -> ConfigFile | None:
@@ -86,14 +78,14 @@ def read_config(path: Path) -> ConfigFile | None:
     and PermissionDenied when it cannot be read.
     """
     try:
-        text, document = _read(path)
+        document = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    file = ConfigFile(path=path, text=text, document=document)
+    file = ConfigFile(path=path, document=document)
     for key, value in document.items():
         if key in TABLES:
             if not isinstance(value, dict):
@@ -119,70 +111,30 @@ def file_layer(path: Path) -> Layer:
             file.refuse(("machine",), key, "stands above [machine]: it is no machine's setting")
         if key not in KEYS:
             file.refuse(("machine",), key, "unknown setting", KEYS)
-    places = {key: file.place("machine", key) for key in values}
-    return Layer(origin=str(path), values=values, places=places)
+    return Layer(origin=file.place, values=values, check=True)
 
 
 def top_level(key: str, files: Sequence[Path]) -> tuple[Any, str] | None:
-    """Return the value of a key above the tables, and where it stands: the first of *files*.
+    """Return the value of a key above the tables, and the file it is from: the first of *files*.
 
     None where none has it. Raises what read_config() raises.
     """
     for path in files:
         file = read_config(path)
         if file is not None and key in file.document:
-            return file.document[key], file.place(key)
+            return file.document[key], file.place
     return None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's document. Raises ConfigError with file and line when it is none."""
-    return _read(path)[1]
-
-
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        return text, _parse(text)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-
-
-def _parse(text: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
 
-    document: dict[str, Any] = tomllib.loads(text)
-    return document
-
-
-def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
-    """Return the line where each key and table of a TOML document begins.
-
-    The parser keeps no positions, so it is given the document piece by piece, each below the
-    header of its table: a piece ends with the first line that completes it.
-    """
-    found: dict[tuple[str, ...], int] = {}
-    header, piece, begin = "", "", 1
-    for number, line in enumerate(text.split("\n"), 1):
-        piece += line + "\n"
-        try:
-            part = _parse(header + piece)
-        except (ValueError, RecursionError):
-            continue  # the value goes on in the next line
-        for path in _paths(part):
-            found.setdefault(path, begin)
-        if piece.lstrip().startswith("["):
-            header = piece
-        piece, begin = "", number + 1
-    return found
-
-
-def _paths(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for key, value in table.items():
-        yield (*above, key)
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, dict):
-                yield from _paths(one, (*above, key))
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return document
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
+        raise ConfigError(f"{path}: not TOML: {error}") from error

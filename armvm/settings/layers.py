@@ -28,12 +28,14 @@ class Setting:
 class Layer:
     """One place's settings: a key to a value, still as it was written.
 
-    ``places`` tells more closely where a value stands: a variable's name, a file and its line.
+    ``places`` tells more closely where a value stands: a variable's name. With ``check``, values
+    that no machine can have are refused while it is known where they stand.
     """
 
     origin: str
     values: Mapping[str, Any]
     places: Mapping[str, str] = field(default_factory=dict)
+    check: bool = False
 
     def place(self, key: str) -> str:
         """Return where a key's value comes from."""
@@ -96,7 +98,8 @@ FIELDS: Mapping[str, str] = {"mem": "memory_mib", "cpu": "cpu_model"}
 def environment_layer(environ: Mapping[str, str]) -> Layer:
     """Return the layer that the ``ARMVM_*`` variables make."""
     found = {key: environ[f"ARMVM_{key.upper()}"] for key in KEYS if environ.get(_variable(key))}
-    return Layer(origin="environment", values=found, places={key: _variable(key) for key in found})
+    places = {key: _variable(key) for key in found}
+    return Layer(origin="environment", values=found, places=places, check=True)
 
 
 def resolve(layers: Sequence[Layer]) -> dict[str, Setting]:
@@ -122,7 +125,7 @@ def _first(key: str, layers: Sequence[Layer]) -> Setting:
         origin = layer.place(key)
         try:
             value = read(layer.values[key])
-            if key in layer.places:
+            if layer.check:
                 _check(key, value)
             return Setting(value=value, origin=origin)
         except ValueError as error:
@@ -130,7 +133,8 @@ def _first(key: str, layers: Sequence[Layer]) -> Setting:
                 f"{origin}: {shown(str(layer.values[key]))} is no value for {key}: {error}"
             ) from error
         except ConfigError as error:
-            raise ConfigError(f"{origin}: {error.message}", hint=error.hint) from error
+            where = origin if key in layer.places else f"{origin}: {key}"
+            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from error
     return Setting(value=built_in, origin="built-in")
 
 

@@ -35,11 +35,11 @@ def test_the_first_place_that_has_a_value_decides(strongest: int) -> None:
 
 
 def test_a_place_within_a_layer_is_told_rather_than_the_layer() -> None:
-    file = Layer(origin="c.toml", values={"cpus": 3, "mem": 512}, places={"cpus": "c.toml:2"})
+    file = Layer(origin="c.toml", values={"cpus": 3, "mem": 512}, places={"cpus": "c.toml [x]"})
     settings = resolve([environment_layer({"ARMVM_USER": "alice"}), file])
     assert [settings[key].origin for key in ("user", "cpus", "mem")] == [
         "ARMVM_USER",
-        "c.toml:2",
+        "c.toml [x]",
         "c.toml",
     ]
 
@@ -48,8 +48,8 @@ def test_a_place_within_a_layer_is_told_rather_than_the_layer() -> None:
     ("key", "value"), [("cpus", 0), ("mem", "1M"), ("disk", "1M"), ("cpu", "a b"), ("user", "root")]
 )
 def test_what_no_machine_can_have_is_told_with_its_place(key: str, value: Any) -> None:
-    file = Layer(origin="c.toml", values={key: value}, places={key: "c.toml:7"})
-    with pytest.raises(ConfigError, match=r"^c.toml:7: "):
+    file = Layer(origin="c.toml", values={key: value}, check=True)
+    with pytest.raises(ConfigError, match=rf"^c.toml: {key}: "):
         resolve([file])
 
 

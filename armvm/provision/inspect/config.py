@@ -37,13 +37,12 @@ _EXAMPLES = {"user": "alice", "network": "default", "cpu": "cortex-a72"}
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A setting in force. ``origin`` is a variable, FILE:LINE, ``preset NAME`` or ``built-in``."""
+    """A setting in force. ``origin`` is a variable, a file, ``preset NAME`` or ``built-in``."""
 
     key: str
     value: Any
     origin: str
     file: str | None = None
-    line: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -117,7 +116,7 @@ def _machine(
     layers = [file_layer(path) for path in paths]
     settings = resolve([environment_layer(environ), *layers, preset_layer(preset)])
     for key, setting in settings.items():
-        yield _placed(key, setting.value, setting.origin, files, ("machine", key))
+        yield _placed(key, setting.value, setting.origin, files)
 
 
 def _images(
@@ -150,18 +149,12 @@ def _from(
     """Return a value with its origin: the variable, the first file that has the key, or none."""
     if environ.get(variable):
         return Value(key=key, value=value, origin=variable)
-    keys = tuple(key.split("."))
     for file in files:
-        if file.has(*keys):
-            return _placed(key, value, file.place(*keys), [file], keys)
+        if file.has(*key.split(".")):
+            return _placed(key, value, file.place, [file])
     return Value(key=key, value=value, origin=BUILT_IN)
 
 
-def _placed(
-    key: str, value: Any, origin: str, files: Sequence[ConfigFile], keys: tuple[str, ...]
-) -> Value:
-    for file in files:
-        if origin == file.place(*keys):
-            line = file.line(*keys)
-            return Value(key=key, value=value, origin=origin, file=str(file.path), line=line)
-    return Value(key=key, value=value, origin=origin)
+def _placed(key: str, value: Any, origin: str, files: Sequence[ConfigFile]) -> Value:
+    path = next((str(file.path) for file in files if origin == file.place), None)
+    return Value(key=key, value=value, origin=origin, file=path)
