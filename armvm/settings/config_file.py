@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from armvm.base.errors import ConfigError, PermissionDenied
-from armvm.settings.layers import KEYS, Layer
+from armvm.settings.layers import Layer
 from armvm.settings.names import shown
+from armvm.settings.table import SETTINGS
 
 #: Keys of a configuration file that stand above its tables: they are no machine's settings.
 TOP_LEVEL = ("warm", "verify", "keyserver")
@@ -90,7 +91,7 @@ def read_config(path: Path) -> ConfigFile | None:
         if key in TABLES:
             if not isinstance(value, dict):
                 file.refuse((key,), None, "a table is wanted")
-        elif key in KEYS:
+        elif key in SETTINGS:
             file.refuse((), key, "stands in the table [machine]: it is a machine's setting")
         elif key not in TOP_LEVEL:
             file.refuse((), key, "unknown entry", [*TOP_LEVEL, *(f"[{one}]" for one in TABLES)])
@@ -109,8 +110,8 @@ def file_layer(path: Path) -> Layer:
     for key in values:
         if key in TOP_LEVEL:
             file.refuse(("machine",), key, "stands above [machine]: it is no machine's setting")
-        if key not in KEYS:
-            file.refuse(("machine",), key, "unknown setting", KEYS)
+        if key not in SETTINGS:
+            file.refuse(("machine",), key, "unknown setting", SETTINGS)
     return Layer(origin=file.place, values=values, check=True)
 
 

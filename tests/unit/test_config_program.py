@@ -12,7 +12,7 @@ import pytest
 
 from armvm.base.errors import ConfigError
 from armvm.provision.inspect.config import MEANING, check, example, values
-from armvm.settings.layers import KEYS
+from armvm.settings.table import SETTINGS
 from tests.support import Result, armvm, environment
 
 Run = Callable[..., Result]
@@ -71,7 +71,7 @@ def test_every_setting_is_shown_with_its_origin(file: Path, run: Run) -> None:
         "warm",
         "verify",
         "keyserver",
-    } | KEYS.keys() <= shown.keys()
+    } | SETTINGS.keys() <= shown.keys()
     got = {key: (one["value"], one["origin"], one["file"]) for key, one in shown.items()}
     assert got["cpus"] == (3, str(file), str(file))
     assert got["mem"] == (3072, "ARMVM_MEM", None)
@@ -155,7 +155,7 @@ def test_the_example_is_sound_with_and_without_its_comments(tmp_path: Path) -> N
     rest = example().split("\n", 1)[1]
     file.write_text(re.sub(r"^# ", "", rest, flags=re.MULTILINE))
     check(file)
-    assert all(f"\n{key} = " in file.read_text() for key in KEYS)
+    assert all(f"\n{key} = " in file.read_text() for key in SETTINGS)
 
 
 def test_a_first_edit_begins_with_an_example(file: Path, run: Run, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from armvm.provision.image.local import MIRROR_VARIABLE
 from armvm.settings import verify, warm
 from armvm.settings.catalogs import DISTROS, image_config, mirror_variable
 from armvm.settings.config_file import ConfigFile, file_layer, read_config
-from armvm.settings.layers import KEYS, environment_layer, resolve
+from armvm.settings.layers import environment_layer, resolve
 from armvm.settings.names import shown
 from armvm.settings.presets import preset_layer
+from armvm.settings.table import SETTINGS, Setting
 from armvm.settings.urls import without_login
 
 BUILT_IN = "built-in"
@@ -25,14 +26,10 @@ PRESET_VARIABLE, POOL_VARIABLE = "ARMVM_PRESET", "ARMVM_POOL"
 
 #: What a value of None means, for people.
 MEANING: Mapping[str, str] = {
-    "user": "the distribution's own: ubuntu, debian, …",
-    "network": "armvm; in qemu:///session: user",
-    "cpu": "cortex-a57; with KVM: host-passthrough",
+    **{key: one.default_text for key, one in SETTINGS.items() if one.default is None},
     "verify": "the strongest that the image's source offers",
     "archive.debian": "mmdebstrap's own choice",
 }
-
-_EXAMPLES = {"user": "alice", "network": "default", "cpu": "cortex-a72"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +80,18 @@ def example() -> str:
     lines += ['# warm = "use"          # auto, use or never: when goldens are made and used']
     lines += ['# verify = "signature"  # or digest, none: what must vouch for an image', ""]
     lines += ["[machine]"]
-    for key, (_, built_in) in KEYS.items():
-        lines.append(f"# {key} = {_toml(key, built_in)}")
+    lines += [f"# {key} = {_toml(setting)}" for key, setting in SETTINGS.items()]
     lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
     return "\n".join(lines)
 
 
-def _toml(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if key == "disk":
-        return f'"{value >> 30}G"'
-    if value is None:
-        return f'"{_EXAMPLES[key]}"  # without it: {MEANING[key]}'
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def _toml(setting: Setting) -> str:
+    if setting.default is None:
+        return f'"{setting.example}"  # without it: {setting.default_text}'
+    if isinstance(setting.default, bool):
+        return str(setting.default).lower()
+    text = setting.write(setting.default)
+    return text if text.isdigit() else f'"{text}"'
 
 
 def _host(environ: Mapping[str, str], preset: str | None) -> Iterator[Value]:
