@@ -13,8 +13,6 @@ from armvm.settings.table import SETTINGS
 #: The word for ``--network`` that stands for QEMU's user networking instead of a network's name.
 USER_NETWORK = "user"
 
-DEFAULT_IMAGE: str = SETTINGS["image"].default
-
 #: The most vCPUs that QEMU's ``virt`` machine takes with GICv3.
 MAX_CPUS = 512
 #: Below this a current distribution's kernel and initramfs do not come up.
