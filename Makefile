@@ -1,15 +1,15 @@
-# The two commands of the README, and what developers use besides.
+# The README's two commands (vm, test), and targets for developers.
 .PHONY: vm test test-all setup setup-dev lint docs site bench clean
 
 vm: setup
 	scripts/first-machine
 
-# All layers but their slow tests; LAYERS="unit or expected" (a pytest -m expression) selects some.
+# All layers without slow tests; LAYERS="unit or expected" (a pytest -m expression) selects some.
 LAYERS ?= unit or expected or libvirt or boot or remote or hosts
 test: setup-dev lint
 	scripts/test "$(LAYERS)" $(PYTEST_ARGS)
 
-# The slow tests as well: other hosts, and what is too dear for every change. Hours.
+# Slow tests too: other hosts, and tests that take too long for every change. Takes hours.
 test-all: setup-dev lint
 	scripts/test --all "$(LAYERS)" $(PYTEST_ARGS)
 
@@ -27,14 +27,14 @@ lint:
 docs:
 	.venv/bin/python docs/generate.py
 
-# The site, in build/site; a page or a link that is not there is an error. And the manual pages.
+# The site in build/site, and the manual pages. A missing page or a broken link is an error.
 site: docs
 	.venv/bin/pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	.venv/bin/python docs/generate.py --man build/man
 
-# All benchmarks, beside the peers: hours on a slow host. ROUNDS=1 CASES=warm,cold runs some;
-# BENCH_ARGS="--merge --held 50" and others: .venv/bin/python -m benchmarks --help.
+# All benchmarks, with the peers: hours on a slow host. ROUNDS=1 CASES=warm,cold runs some.
+# BENCH_ARGS="--merge --held 50" passes options; see .venv/bin/python -m benchmarks --help.
 ROUNDS ?= 5
 CASES ?=
 bench: setup-dev

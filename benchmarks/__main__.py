@@ -22,7 +22,7 @@ from benchmarks.results import Results, read
 from benchmarks.sweep import sweep_all
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Characters of a failed program's words that are kept: their end says what was wrong.
+#: Keep this many last characters of a failed program's output: the error is at the end.
 _TOLD = 240
 #: In the order of a round, and of the table.
 CASES: list[Case] = [
@@ -41,12 +41,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=5, help="default: 5")
     parser.add_argument("--cases", default="", help="groups or cases, comma-separated: cold,run")
     parser.add_argument("--image", default="local:debian-12", help="the image of all guests")
-    parser.add_argument("--clones", type=_positive, default=10, help="running ones of scale")
-    parser.add_argument("--held", type=int, default=0, help="clones of scale in all; 0: no more")
+    parser.add_argument("--clones", type=_positive, default=10, help="running clones of scale")
+    parser.add_argument("--held", type=int, default=0, help="all clones of scale; 0: --clones")
     parser.add_argument("--merge", action="store_true", help="keep figures of earlier runs")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="a directory")
-    parser.add_argument("--list", action="store_true", help="print the cases, and end")
-    parser.add_argument("--clean", action="store_true", help="remove what killed runs left; end")
+    parser.add_argument("--list", action="store_true", help="list the cases and exit")
+    parser.add_argument("--clean", action="store_true", help="remove leftovers and exit")
     values = parser.parse_args(words)
     try:
         values.cases = select(CASES, [one for one in values.cases.split(",") if one])
@@ -58,7 +58,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return value
 
 
@@ -72,13 +72,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if values.clean:
         left = sweep_all()
-        print(f"left: {', '.join(left)}" if left else "nothing is left")
+        print(f"could not remove: {', '.join(left)}" if left else "everything was removed")
         return 1 if left else 0
-    # Settings of the person who measures are no part of what is measured.
+    # The user's own settings must not affect the results.
     for key in [one for one in os.environ if one.startswith("ARMVM_")]:
         del os.environ[key]
-    # Nor is that they keep Python from keeping what it has compiled: armvm's own modules would be
-    # compiled for each call, those of the peers come compiled.
+    # Without bytecode caching, Python would compile armvm's modules in each call. The peers are
+    # installed compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["LIBVIRT_DEFAULT_URI"] = world.URI if os.geteuid() == 0 else "qemu:///session"
     path = values.output / "benchmarks" / "results.json"
@@ -96,7 +96,7 @@ def main(words: Sequence[str] | None = None) -> int:
             here.warm_up()
             _rounds(here, values.cases, values.rounds, results, facts["date"])
     except KeyboardInterrupt:
-        _say("interrupted: nothing is written")
+        _say("interrupted: no results written")
         return 130
     results.in_order([figure.key for case in CASES for figure in case.figures])
     results.forget_unused_runs()
@@ -105,20 +105,20 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _image(reference: str) -> tuple[Path, str]:
-    """Return the image's file and digest; it is fetched or built first."""
+    """Return the image's file and digest; download or build it first."""
     armvm = str(Path(sys.executable).with_name("armvm"))
     found = json.loads(run([armvm, "image", "list", "--json"]).text)
     known = [one for one in found if one["reference"] == reference]
     if not known:
         verb = "build" if reference.startswith("local:") else "pull"
-        _say(f"{reference} is not here yet: armvm image {verb}")
+        _say(f"{reference} is not cached: running armvm image {verb}")
         run([armvm, "image", verb, reference.removeprefix("local:")], timeout=3600)
         return _image(reference)
     return Path(known[0]["path"]), str(known[0]["digest"])
 
 
 def _rounds(here: world.World, cases: list[Case], rounds: int, results: Results, date: str) -> None:
-    """Run every case once in each round, so that a slow minute of the host meets all of them."""
+    """Run every case once in each round, so that a slow minute of the host affects all."""
     left_out: set[str] = set()
     for case in cases:
         for figure in case.figures:
@@ -145,11 +145,11 @@ def _rounds(here: world.World, cases: list[Case], rounds: int, results: Results,
                 for figure in case.figures:
                     results.figures[figure.key].failures.append(told)
                 _say(f"  failed: {told}")
-            _say(f"  ({time.monotonic() - start:.0f} s in all)")
+            _say(f"  ({time.monotonic() - start:.0f} s in total)")
 
 
 def failure(error: Exception) -> str:
-    """Return what went wrong on one line: the error, and the end of what the program said."""
+    """Return a failure on one line: the error, and the end of the program's output."""
     detail = " ".join((getattr(error, "detail", None) or "").split())
     return f"{error}: {detail[-_TOLD:]}" if detail else str(error)
 

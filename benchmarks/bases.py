@@ -1,8 +1,8 @@
-"""How the base is kept: the same image in several forms, booted to the first ssh command.
+"""Base image formats: the same image in several formats, booted to the first ssh command.
 
-What is timed is a cold ``armvm create`` with the form's file as its image. The disk that a form
-takes is read from its file; among the parts are the seconds that making it takes, and the
-processor time of QEMU until then, which tells more than the clock does on a busy host.
+The time is that of a cold ``armvm create`` with the converted file as its image. The disk size is
+read from that file. The parts are the seconds to convert it and QEMU's CPU time, which is more
+reliable than wall-clock time on a busy host.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.memory import cpu_seconds
 from benchmarks.world import World, need_root
 
 _MIB = 1 << 20
-#: What ``qemu-img convert`` is told for each form. The first is how images are published.
+#: Options of ``qemu-img convert`` for each format. Published images use the first.
 FORMS = {
     "zlib": ("-c",),
     "zstd": ("-c", "-o", "compression_type=zstd"),
@@ -33,7 +33,7 @@ FORMS = {
 
 
 def _form(world: World, form: str) -> tuple[Path, float]:
-    """Return the image in one form, and the seconds that making it took: 0 when it was there."""
+    """Return the image in one format, and the seconds to convert it: 0 if it existed."""
     path = world.directory / f"base-{form}.qcow2"
     if path.exists():
         return path, 0.0
@@ -47,7 +47,7 @@ def _boot(form: str) -> Callable[[World], list[Reading]]:
         name = world.name("base")
         words = [world.armvm, "create", "--no-wait", "--cold", "--preset", "minimal"]
         words += ["--image", str(path), "--ssh-key", str(world.key.with_suffix(".pub"))]
-        # The copy to the pool happens once for an image, so before anything is timed.
+        # armvm copies an image to the pool once; do this before the clock starts.
         with world.removed(world.name("held")) as held:
             world.run(*words, "--no-start", "--name", held)
             facts = json.loads(world.run(world.armvm, "show", held, "--json").text)
@@ -59,7 +59,7 @@ def _boot(form: str) -> Callable[[World], list[Reading]]:
             parts = {"cpu": cpu_seconds(name)}
         finally:
             away(world, name)
-            with contextlib.suppress(CommandFailed):  # the host's own machines may stand on it
+            with contextlib.suppress(CommandFailed):  # the host's own machines may use it
                 world.run(world.armvm, "image", "rm", facts["image"]["digest"])
         disk = path.stat().st_blocks * 512 / _MIB
         if made:

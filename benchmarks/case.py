@@ -1,4 +1,4 @@
-"""What a benchmark is: figures that a case measures, and the readings it returns."""
+"""Data types of a benchmark: cases, the figures they measure, and their readings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One number of the table: what it is, and its unit (``s`` or ``MiB``)."""
+    """One row of the table: its title and unit (``s`` or ``MiB``)."""
 
     key: str
     title: str
@@ -19,7 +19,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One measured value of a figure; *parts* are what it is made of, or what else was seen."""
+    """One measured value of a figure; *parts* are its components or other values."""
 
     figure: str
     value: float
@@ -27,16 +27,16 @@ class Reading:
 
 
 def possible(_: World) -> None:
-    """Return None: what every host can do."""
+    """Return None: every host can run the case."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One thing to do and to time.
+    """One operation to time.
 
-    *run* does it once, removes what it made, and returns its readings; it raises LeftOut where
-    that cannot be done. *why_not* tells the same beforehand, in words, or returns None. A case
-    that runs *once* is a series of its own, and not repeated in every round.
+    *run* does it once, cleans up, and returns the readings. It raises LeftOut if the host cannot do
+    it. *why_not* checks this in advance and returns the reason or None. A case with *once* is a
+    series of its own and is not repeated in every round.
     """
 
     group: str
@@ -47,17 +47,17 @@ class Case:
 
     @property
     def key(self) -> str:
-        """Its name on the command line: that of its first figure."""
+        """The case's name on the command line: the key of its first figure."""
         return self.figures[0].key
 
 
 def select(cases: list[Case], words: list[str]) -> list[Case]:
-    """Return the cases that *words* name, by group or key, in their own order; all without words.
+    """Return the cases named by *words*, by group or key, in table order; without words, all.
 
-    Raises ValueError for a word that names none.
+    Raises ValueError for an unknown word.
     """
     known = {case.group for case in cases} | {case.key for case in cases}
     for word in words:
         if word not in known:
-            raise ValueError(f"no case is called {word}: there are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown case {word}; known: {', '.join(sorted(known))}")
     return [case for case in cases if not words or {case.group, case.key} & set(words)]

@@ -1,4 +1,4 @@
-"""The charts: bars of all figures, and the curves of more and more clones."""
+"""The charts: bars for all figures, and curves over the number of clones."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from benchmarks.results import Measured, Results
 from benchmarks.summary import number
 from benchmarks.svg import Drawing
 
-#: Pixels: where the bars begin, how long the longest is, and the height of a line.
+#: In pixels: start of the bars, length of the longest bar, height of a line, width.
 _LEFT, _LENGTH, _LINE, _WIDTH = 350, 320, 24, 800
 _PEERS = {
     *("cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no-wait", "typer"),
     "fetch-curl",
 }
-#: Characters of a reason that fit beside a bar's name.
+#: Maximum length of a reason beside a bar's name, in characters.
 _REASON = 66
-#: What the bars are drawn in, one scale each: groups, or a group and a unit. Figures of scale have
-#: their own chart beside.
+#: Sections of the chart, each with its own scale: groups, or a group and a unit. Figures of scale
+#: also have their own chart.
 _SECTIONS = (
-    ("Cold boots and clones, until a first command was run in them, s", ("cold", "warm")),
-    ("The base in several forms: cold create → ssh, s", ("base", "s")),
-    ("The base in several forms: MiB", ("base", "MiB")),
-    ("Commands alone, s", ("overhead",)),
-    ("Fetching an image of 512 MiB from loopback: seconds", ("fetch", "s")),
-    ("Fetching an image of 512 MiB from loopback: MiB", ("fetch", "MiB")),
+    ("Cold boots and clones: time to the first ssh command, s", ("cold", "warm")),
+    ("Base image formats: cold create → ssh, s", ("base", "s")),
+    ("Base image formats: MiB", ("base", "MiB")),
+    ("Commands only, s", ("overhead",)),
+    ("Download of a 512 MiB image from loopback: seconds", ("fetch", "s")),
+    ("Download of a 512 MiB image from loopback: MiB", ("fetch", "MiB")),
     ("Clones of one golden: seconds", ("scale", "s")),
     ("Clones of one golden: MiB", ("scale", "MiB")),
 )
@@ -71,7 +71,7 @@ def _bar(drawing: Drawing, y: float, figure: Measured, scale: float) -> None:
 
 
 def _captions(results: Results) -> list[str]:
-    """Return what the figures were measured on, once for runs on the same day and versions."""
+    """Return the host of each run; runs with the same date and versions share a line."""
     said = []
     for facts in results.runs.values():
         versions = f"QEMU {facts['QEMU']}, libvirt {facts['libvirt']}, kernel {facts['kernel']}"
@@ -120,7 +120,7 @@ def _curve(drawing: Drawing, left: float, title: str, figure: Measured) -> None:
     if len(running) < len(counts):
         x = left + (max([1.0, *running]) - 1) * across
         drawing.line([(x, top), (x, bottom)], "range")
-        drawing.text(x + 4, top + 8, "held from here on", "small")
+        drawing.text(x + 4, top + 8, "suspended from here on", "small")
     drawing.text(left - 6, top + 8, number(highest), "small end")
     drawing.text(left - 6, bottom, "0", "small end")
     drawing.text(left, bottom + 16, "1 clone", "small middle")

@@ -15,7 +15,7 @@ from benchmarks.world import World, need_root
 
 
 def _recipe(world: World, name: str) -> None:
-    """Do what the article does: overlay, seed, define, start."""
+    """Follow the article: overlay, seed, define, start."""
     disk, seed = make_disk(world, name), make_seed(world, name)
     xml = world.directory / f"{name}.xml"
     xml.write_text(domain_xml(name, disk, seed))
@@ -71,8 +71,8 @@ def _boot(
 
 
 def away(world: World, name: str) -> None:
-    """Remove a domain of anyone's making, and the files that this run gave it."""
-    world.remove(name)  # armvm's own, with its volumes; it refuses all others
+    """Remove a domain, whichever tool made it, and the files that this run made for it."""
+    world.remove(name)  # armvm's machines, with their volumes; armvm refuses all others
     for words in (("destroy", name), ("undefine", "--nvram", name)):
         with contextlib.suppress(CommandFailed):
             world.virsh(*words)

@@ -1,4 +1,4 @@
-"""What the figures were measured on: machine, versions, guest, date."""
+"""Facts about a run's host: machine, versions, guest, date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from armvm.base.process import run
 
 
 def gather(reference: str, digest: str, rounds: int) -> dict[str, str]:
-    """Return the facts of a run as texts, in the order in which they are shown."""
+    """Return the facts of a run as texts, in display order."""
     native = platform.machine() == "aarch64"
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -54,7 +54,7 @@ def _system() -> str:
 
 
 def _version(*words: str) -> str:
-    """Return the first number with a point that a program says of itself."""
+    """Return the first dotted version number in a program's output."""
     with contextlib.suppress(ArmvmError):
         found = re.search(r"\d+(\.\d+)+", run(list(words), timeout=60).text)
         if found:
@@ -63,7 +63,7 @@ def _version(*words: str) -> str:
 
 
 def _commit() -> str:
-    """Return the checkout's commit, with a + where files differ from it; nothing elsewhere."""
+    """Return the checkout's commit, with + if files were changed; empty without git."""
     root = Path(__file__).resolve().parent.parent
     with contextlib.suppress(ArmvmError):
         commit = run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"]).text.strip()

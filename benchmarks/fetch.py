@@ -1,4 +1,4 @@
-"""Fetching and verifying an image from a server on loopback, beside curl and sha256sum."""
+"""Download and verify an image from a server on loopback, compared with curl and sha256sum."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from benchmarks.world import TIMEOUT, World, need
 #: The image's size in bytes.
 SIZE = 512 << 20
 
-#: Serves a directory, until its input ends: a process of its own, so that it shares no Python
-#: lock with what is measured, and sends files without reading them (sendfile).
+#: Serves a directory until its input ends. It is a separate process, so that it does not share a
+#: Python lock with the measured process, and it uses sendfile.
 _SERVER = """
 import http.server, os, socket, sys, threading
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -40,7 +40,7 @@ sys.stdin.read()
 os._exit(0)
 """
 
-#: Runs a command and prints the seconds it took and the most memory it had, in KiB.
+#: Runs commands and prints their seconds and peak memory in KiB.
 _MEASURE = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -52,7 +52,7 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrs
 
 
 def _fetch(world: World) -> list[Reading]:
-    """Fetch one image by both, each into an empty directory; who goes first changes."""
+    """Download the image with both, each into an empty directory, in alternating order."""
     place = world.directory / "fetch"
     image, digest = _image(place)
     with _served(place) as base:
@@ -92,7 +92,7 @@ def _curl(place: Path, url: str) -> tuple[float, float]:
 
 
 def _measured(commands: list[list[str]], **env: str) -> tuple[float, float]:
-    """Run commands one after the other; return their seconds and the most memory of one, KiB."""
+    """Run commands one after the other; return their seconds and peak memory in KiB."""
     words = [sys.executable, "-c", _MEASURE, json.dumps(commands)]
     env = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **env}
     seconds, memory = json.loads(run(words, env=env, timeout=TIMEOUT).text)
@@ -100,7 +100,7 @@ def _measured(commands: list[list[str]], **env: str) -> tuple[float, float]:
 
 
 def _image(place: Path) -> tuple[Path, str]:
-    """Return a qcow2 image of SIZE bytes that cannot be compressed, and its sha256; made once."""
+    """Return an incompressible qcow2 image of SIZE bytes, and its sha256; created once."""
     image, known = place / "image.qcow2", place / "digest"
     if not known.exists():
         place.mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def _image(place: Path) -> tuple[Path, str]:
 
 @contextmanager
 def _served(directory: Path) -> Iterator[str]:
-    """Serve a directory's files on loopback; hand over the base URL."""
+    """Serve a directory's files on loopback; yield the base URL."""
     import subprocess
 
     server = subprocess.Popen(
@@ -145,8 +145,8 @@ CASES = [
         group="fetch",
         figures=(
             Figure(key="fetch", title="armvm image pull, 512 MiB from loopback, verified"),
-            Figure(key="fetch-curl", title="curl -O, then sha256sum, of the same"),
-            Figure(key="fetch-memory", title="the most memory that image pull had", unit="MiB"),
+            Figure(key="fetch-curl", title="curl -O, then sha256sum, same file"),
+            Figure(key="fetch-memory", title="peak memory of image pull", unit="MiB"),
         ),
         run=_fetch,
         why_not=_problem,

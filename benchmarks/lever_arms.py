@@ -1,4 +1,4 @@
-"""The arms of `benchmarks.levers`: what each changes in a machine, its domain, its seed."""
+"""The arms of `benchmarks.levers`: their changes to a machine, its domain and its seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lxml import etree
 from armvm.host.xml import at, remove, select
 from armvm.settings.machine import Machine
 
-#: Units that a boot can do without, for ``masked``.
+#: Units that ``masked`` masks: a boot does not require them.
 MASKED = (
     "systemd-networkd-wait-online.service systemd-binfmt.service systemd-pstore.service "
     "dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount "
@@ -22,7 +22,7 @@ MASKED = (
 
 @dataclass
 class Setup:
-    """What an arm changes: the machine, the domain element, the user-data, the base."""
+    """The changes of an arm: to the machine, the domain element, the user-data, the base."""
 
     machine: Machine
     domain: Callable[[etree._Element], None] = lambda _element: None
@@ -88,13 +88,13 @@ def all_modules(setup: Setup) -> None:
 
 
 def network_stage(setup: Setup) -> None:
-    """Let cloud-init's second stage do its part, with a network."""
+    """Turn on cloud-init's second stage, with a network."""
     setup.config |= {"bootcmd": None}
     setup.local = False
 
 
 def _late_growpart(setup: Setup) -> None:
-    """The lists of Debian 12, with what makes the disk larger after ssh instead of before it."""
+    """Use the module lists of Debian 12, with disk growth after ssh instead of before it."""
     early = "seed_random bootcmd write-files disk_setup mounts set_hostname update_hostname"
     late = "growpart resizefs locale set-passwords grub-dpkg apt-configure ntp timezone runcmd"
     setup.config |= {
@@ -122,7 +122,7 @@ def _masked(setup: Setup) -> None:
 
 
 def _kernels_network(setup: Setup) -> None:
-    """The network from the kernel's command line, without netplan; networkd reads it there."""
+    """Set up the network by the kernel's command line, which networkd reads, without netplan."""
     setup.command_line += " ip=dhcp network-config=disabled"
 
 
@@ -140,7 +140,7 @@ def _cpus(count: int) -> Lever:
 _DIRECT: tuple[Lever, ...] = (_kernel,)
 _FAST: tuple[Lever, ...] = (_kernel, _cache("unsafe"))
 ARMS: dict[str, tuple[Lever, ...]] = {
-    # As a recipe without armvm has it: the firmware's pause, three host keys, a packed base.
+    # Like a recipe without armvm: the firmware waits, three host keys, a compressed base.
     "recipe": (_on_domain(_boot_menu), _all_host_keys, _compressed),
     "menu": (_on_domain(_boot_menu),),
     "packed": (_compressed,),

@@ -1,20 +1,19 @@
-"""What each lever of a cold boot is worth: the same guest, started in several ways, interleaved.
+"""Measure single changes to a cold boot: the same guest, started in several ways, interleaved.
 
-Run by hand, on a machine that does nothing else, from a source tree with its virtual environment:
+Run by hand, on an idle machine, from a source tree with its virtual environment:
 
     .venv/bin/python -m benchmarks.levers --list
     .venv/bin/python -m benchmarks.levers --rounds 2 --output levers.json today fast
     .venv/bin/python -m benchmarks.levers --table docs/benchmarks/levers.json
 
-Each run makes a domain ``levers-PID`` through armvm's own modules (its template, its seed, its
-storage), changes it as the arm says, starts it, and looks at it five times a second: at what the
-serial log shows, whether ssh speaks, whether cloud-init has said that it has finished. Seconds
-count from the start of the domain. Then it is removed. An emulated boot is bound by the host's
-CPUs: beside the seconds on the clock stands the CPU time that QEMU has used, which other work on
-the host changes little, and what that other work took. The network is QEMU's user networking in
-every arm: libvirt's own has waits of its own (spanning tree, dnsmasq), which are not meant here.
-Runs are appended to the output file, so that a series may be made in parts; ``--logs DIR`` keeps
-what the guest says about its own boot. One boot takes about a minute when emulated.
+Each run creates a domain ``levers-PID`` with armvm's own modules (template, seed, storage), applies
+the arm's changes and starts it. Five times a second it checks the serial log, whether ssh answers,
+and whether cloud-init has finished. Seconds count from the start of the domain. Then the domain is
+removed. The host's CPUs limit an emulated boot, so the results also contain QEMU's CPU time, which
+depends little on other work, and the CPU time of that other work. All arms use QEMU's user
+networking, because libvirt's networks add delays (spanning tree, dnsmasq) that are not measured
+here. Runs are appended to the output file, so a series can be made in parts. ``--logs DIR`` keeps
+the guest's own boot logs. One boot takes about a minute under emulation.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ from benchmarks.lever_arms import ARMS, Setup, all_modules, network_stage
 
 IMAGE = "local:debian-12"
 PATIENCE = 240.0
-#: What is looked for in the serial log, and the name it has in the results.
+#: Patterns in the serial log, by their name in the results.
 SIGNS = {
     "kernel": re.compile(r"^EFI stub: |Booting Linux on physical CPU", re.M),
     "systemd": re.compile(r"systemd\[1\]: |^Welcome to (?!GRUB)", re.M),
@@ -74,7 +73,7 @@ SIGNS = {
 
 
 def _documents(setup: Setup, composed: documents.Documents) -> documents.Documents:
-    """Return the machine's documents with the arm's keys in the user-data; None removes one."""
+    """Return the machine's documents with the arm's user-data keys; None removes a key."""
     config = {**yaml.safe_load(composed.user_data), **setup.config}
     config = {key: value for key, value in config.items() if value is not None}
     meta = yaml.safe_load(composed.meta_data)
@@ -88,7 +87,7 @@ def _documents(setup: Setup, composed: documents.Documents) -> documents.Documen
 
 
 def _packed_base(place: Where, pool: Any, image: Image) -> Any:
-    """Return a base with the same disk, as qcow2 with packed clusters; made once."""
+    """Return a base with the same disk as compressed qcow2; created once."""
     digest = f"{image.digest[:-8]}00000000"
     packed = Path(f"/var/tmp/armvm-levers-{image.digest[-12:]}.qcow2")  # noqa: S108
     if not packed.exists():
@@ -100,7 +99,7 @@ def _packed_base(place: Where, pool: Any, image: Image) -> Any:
 
 
 def run(arm: str, logs: Path | None) -> dict[str, Any]:
-    """Boot the machine once as *arm* says, remove it, and return when it reached what."""
+    """Boot the machine once with *arm*, remove it, and return the times of its stages."""
     place = where(None, None)
     keys, own = login_keys([])
     setup = Setup(
@@ -108,7 +107,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
             name=f"levers-{os.getpid()}", image=IMAGE, ssh_keys=keys, own_key=own, network="user"
         )
     )
-    # What armvm itself has by now is taken back, so that an arm means the same for ever.
+    # Undo changes that armvm has adopted since, so that the meaning of an arm stays the same.
     for lever in (() if arm.startswith("armvm") else (all_modules, network_stage)) + ARMS[arm]:
         lever(setup)
     machine = setup.machine
@@ -163,7 +162,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
 
 
 def _busy() -> float:
-    """Return the CPU seconds that this host has spent since it booted, idle and waiting not."""
+    """Return this host's CPU seconds since boot, without idle and I/O wait time."""
     words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
     return float(user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
@@ -172,7 +171,7 @@ def _busy() -> float:
 def _watch(
     place: Where, domain: Any, path: str, port: int, begun: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return when each sign was seen, in seconds, and what CPU time QEMU had used by then."""
+    """Return the seconds until each sign appeared, and QEMU's CPU time until then."""
     seen: dict[str, float] = {}
     cpu: dict[str, float] = {}
     while "finished" not in seen or "ssh" not in seen:
@@ -192,7 +191,7 @@ def _watch(
 
 
 def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
-    """Keep what the guest tells of its boot."""
+    """Save the guest's own boot logs."""
     from armvm.host.domain.instance import find_domain, observe
     from armvm.provision.access.ssh import LOOPBACK, Endpoint, run_in_guest
 
@@ -207,7 +206,7 @@ def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the runs as a table in Markdown: medians, and the range of ssh and the end."""
+    """Return the runs as a Markdown table: medians, and the range for ssh and the end."""
     names = ["kernel", "systemd", "local", "init", "ssh", "finished"]
     heads = ["arm", "n", *names, "CPU to ssh", "CPU to finished", "others' CPU"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -238,7 +237,7 @@ def _cell(values: Sequence[float], spread: bool) -> str:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the arms given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("arms", nargs="*", choices=[*ARMS, []])
     parser.add_argument("--list", action="store_true", help="print the arms")
@@ -246,7 +245,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("levers.json"))
     parser.add_argument("--logs", type=Path)
     parser.add_argument("--table", type=Path, help="print the table of a results file")
-    parser.add_argument("--budget", type=float, default=1e9, help="begin no run after SECONDS")
+    parser.add_argument("--budget", type=float, default=1e9, help="start no run after SECONDS")
     asked = parser.parse_args()
     if asked.list:
         print("\n".join(ARMS))

@@ -1,4 +1,4 @@
-"""Waiting for the first ssh command: the same for all, whoever made the machine."""
+"""Wait for the first ssh command, in the same way for machines of all tools."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from armvm.base.errors import CommandFailed, NotReady
 from armvm.base.process import run
 from benchmarks.world import URI, USER, World
 
-#: Seconds between two looks at the lease and the port: small beside a boot, and cheap.
+#: Seconds between two checks of the lease and the port: short compared with a boot, and cheap.
 INTERVAL = 0.25
 
 
 def wait_for_ssh(world: World, name: str, *, timeout: float = 600.0) -> None:
-    """Return when a command has been run by ssh in a machine on a libvirt network.
+    """Wait until an ssh command succeeds in a machine on a libvirt network.
 
-    Waits for a DHCP lease, then for ssh's banner, then for ``true`` as the guest's user, who may
-    get his key after ssh answers. Raises NotReady after *timeout* seconds.
+    Waits for a DHCP lease, then for ssh's banner, then for ``true`` as the guest's user, whose
+    key may be installed after ssh answers. Raises NotReady after *timeout* seconds.
     """
     end = time.monotonic() + timeout
     address = None

@@ -1,4 +1,4 @@
-"""What machines take of the host: memory of their QEMUs, bytes of their files."""
+"""Resource use of machines: memory of their QEMU processes, disk space of their files."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ _MIB = 1024 * 1024
 def pss_mib(name: str) -> float:
     """Return the proportional set size of a machine's QEMU in MiB, from its smaps_rollup.
 
-    A page that n processes share counts 1/n in each, so the sum over machines is what they take
-    together. Raises DomainError where there is no such process, PermissionError without root.
+    A page shared by n processes counts 1/n in each, so the sum over machines is their total use.
+    Raises DomainError if the process is not found, PermissionError without root.
     """
     for line in (_PROC / str(_pid(name)) / "smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
-    raise DomainError(f"{name}: its QEMU's smaps_rollup has no line Pss")
+    raise DomainError(f"{name}: line Pss not found in its QEMU's smaps_rollup")
 
 
 def _pid(name: str) -> int:
-    """Return the process whose arguments are those that libvirt gives a guest of that name."""
+    """Return the process with the arguments that libvirt gives a guest of that name."""
     for directory in _PROC.iterdir():
         if not directory.name.isdigit():
             continue
         try:
             words = (directory / "cmdline").read_bytes().split(b"\0")
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has exited
         if b"-name" in words[:-1]:
             value = words[words.index(b"-name") + 1].decode(errors="replace")
             if value.split(",")[0] == f"guest={name}":
                 return int(directory.name)
-    raise DomainError(f"{name}: no QEMU process has its name")
+    raise DomainError(f"{name}: QEMU process not found")
 
 
 def cpu_seconds(name: str) -> float:
-    """Return the processor time, in seconds, that a machine's QEMU has taken (proc(5), stat)."""
+    """Return the CPU time of a machine's QEMU in seconds (proc(5), stat)."""
     fields = (_PROC / str(_pid(name)) / "stat").read_text().rpartition(")")[2].split()
     return float(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def available_mib() -> float:
-    """Return how much memory can still be given to programs, in MiB (MemAvailable)."""
+    """Return the memory available to programs in MiB (MemAvailable)."""
     for line in (_PROC / "meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) / 1024
-    raise DomainError("/proc/meminfo has no line MemAvailable")
+    raise DomainError("line MemAvailable not found in /proc/meminfo")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """What a machine's files take on the disk, in MiB: allocated blocks, not lengths."""
+    """Disk space of a machine's files in MiB: allocated blocks, not lengths."""
 
     overlay: float
     seed: float
@@ -66,7 +66,7 @@ class Disk:
 
 
 def disk_of(xml: str) -> Disk:
-    """Return what the files named in a domain's XML take now."""
+    """Return the current disk space of the files in a domain's XML."""
     root = etree.fromstring(xml)
     sizes = {"vda": 0.0, "vdb": 0.0}
     for disk in root.iterfind("devices/disk"):
@@ -78,5 +78,5 @@ def disk_of(xml: str) -> Disk:
 
 
 def _allocated(path: str) -> float:
-    """Return the MiB that a file's blocks take; st_blocks counts 512 bytes whatever the disk's."""
+    """Return a file's allocated MiB; st_blocks always counts blocks of 512 bytes."""
     return Path(path).stat().st_blocks * 512 / _MIB

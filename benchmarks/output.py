@@ -1,4 +1,4 @@
-"""Writing the results: JSON, charts, and the table into the docs page."""
+"""Write the results: JSON, charts, and the table in the docs page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = Path("benchmarks.md")
 
 
 def files(results: Results) -> dict[Path, str]:
-    """Return what is made of the results alone: paths below the docs directory, and texts."""
+    """Return the files made from the results: paths below the docs directory, and texts."""
     return {
         Path("benchmarks/results.json"): to_json(results),
         Path("benchmarks/chart.svg"): chart.bars(results),
@@ -21,7 +21,7 @@ def files(results: Results) -> dict[Path, str]:
 
 
 def write(results: Results, docs: Path) -> str:
-    """Write all files, and the table into docs' page where there is one; return the table."""
+    """Write all files, and the table into the docs page if it exists; return the table."""
     for path, text in files(results).items():
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text)

@@ -1,4 +1,4 @@
-"""What the commands themselves cost: no guest is waited for."""
+"""The time of commands that do not wait for a guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.peers import virt_install, virt_install_problem
 from benchmarks.recipe import make_seed, seed_problem
 from benchmarks.world import World, need_root
 
-#: Domains that ``list`` and the completion of names go through.
+#: Number of domains for ``list`` and the completion of names.
 DOMAINS = 100
 
 
@@ -32,7 +32,7 @@ def _create(world: World) -> list[Reading]:
 
 
 def _virt_install(world: World) -> list[Reading]:
-    """Time virt-install until it returns; its seed is made beforehand."""
+    """Time virt-install until it returns; its seed is prepared before."""
     name = world.name("vinowait")
     seed = make_seed(world, name)
     try:
@@ -61,7 +61,7 @@ def _list(world: World) -> list[Reading]:
         told = run([world.armvm, "list"], timeout=120).text
         listed = time.perf_counter() - start
         if told.count(prefix) < DOMAINS:
-            raise CommandFailed(f"armvm list tells of {told.count(prefix)} of {DOMAINS} machines")
+            raise CommandFailed(f"armvm list printed {told.count(prefix)} of {DOMAINS} machines")
         names = _complete(world, f"armvm show {prefix}", DOMAINS)
         verbs = _complete(world, "armvm cr", 1)
     return [
@@ -72,7 +72,7 @@ def _list(world: World) -> list[Reading]:
 
 
 def _complete(world: World, line: str, least: int) -> float:
-    """Time what the shell asks for when Tab is pressed after *line*."""
+    """Time the shell's completion request when Tab is pressed after *line*."""
     asked = {
         "_ARMVM_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
@@ -90,8 +90,8 @@ def _complete(world: World, line: str, least: int) -> float:
 def _domains(world: World) -> Iterator[str]:
     """Define 100 machines that are off, and undefine them afterwards; yields their prefix.
 
-    All are one machine of armvm's under other names, UUIDs and MAC addresses: they have no
-    volumes of their own, which ``list`` does not look at.
+    All are copies of one machine's XML with other names, UUIDs and MAC addresses. They do not have
+    volumes, which ``list`` does not read.
     """
     prefix = world.name("listed")
     with world.removed(f"{prefix}-0") as first:

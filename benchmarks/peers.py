@@ -1,4 +1,4 @@
-"""virt-install and testcloud, made to boot the same image."""
+"""virt-install and testcloud, set up to boot the same image."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from armvm.base.process import run
 from benchmarks.recipe import CPUS, DISK, MEMORY_MIB
 from benchmarks.world import TIMEOUT, USER, World, need, which
 
-#: Where testcloud looks for ARM64 firmware, and nowhere else: Fedora's place.
+#: The only path where testcloud looks for ARM64 firmware: Fedora's.
 TESTCLOUD_LOADER = Path("/usr/share/edk2/aarch64/QEMU_EFI-silent-pflash.raw")
 #: The same firmware on Debian and Ubuntu, and its empty variables.
 DEBIAN_LOADER = Path("/usr/share/AAVMF/AAVMF_CODE.fd")
 DEBIAN_VARIABLES = Path("/usr/share/AAVMF/AAVMF_VARS.fd")
-#: Where libvirt looks for a machine's UEFI variables, before it asks what to copy there.
+#: Where libvirt looks for a machine's UEFI variables before it copies a template there.
 NVRAM = Path("/var/lib/libvirt/qemu/nvram")
 
 
 def virt_install(world: World, name: str, seed: Path) -> list[str | Path]:
-    """Return virt-install's command line: it makes the overlay itself, the seed is given to it.
+    """Return virt-install's command line: it makes the overlay itself and gets the seed.
 
-    The seed is a virtio disk. What virt-install makes of ``--cloud-init`` for an ARM64 guest sits
-    on a controller for which cloud kernels have no driver.
+    The seed is a virtio disk. For an ARM64 guest, ``--cloud-init`` would put it on a
+    controller that cloud kernels do not support.
     """
     disk = world.directory / f"{name}.qcow2"
     size = DISK.removesuffix("G")
@@ -52,15 +52,15 @@ def testcloud_problem(_: World) -> str | None:
         ("setfacl", "apt-get install acl"),
     )
     if missing is None and not (TESTCLOUD_LOADER.exists() or DEBIAN_LOADER.exists()):
-        return f"testcloud knows one path of ARM64 firmware, {TESTCLOUD_LOADER}: nothing is there"
+        return f"testcloud's ARM64 firmware not found: {TESTCLOUD_LOADER}"
     return missing
 
 
 class Testcloud:
-    """testcloud with directories, settings and firmware of this run's own."""
+    """testcloud with separate directories, settings and firmware for this run."""
 
     def __init__(self, world: World) -> None:
-        """Prepare it: its settings are a Python file in the home directory that it is given."""
+        """Prepare testcloud: its settings are a Python file in its home directory."""
         self._world = world
         self._home = world.directory / "testcloud"
         settings = self._home / ".config" / "testcloud" / "settings.py"
@@ -78,14 +78,14 @@ class Testcloud:
             f"CONSOLE_LOG_DIR = {str(data)!r}\nUSER_DATA = {user_data!r}\n"
         )
         self._give_firmware()
-        # The first use copies the image into its store, which is no part of what is timed.
+        # The first use copies the image into its store; do this before the clock starts.
         self.create(world.name("tcdry"), "--dry")
 
     def create(self, name: str, *more: str) -> None:
-        """Make a machine; returns when it has an address.
+        """Create a machine, and wait until it has an address.
 
-        libvirt knows no variables that belong to testcloud's loader, and would stop with "unable
-        to find any master var store": they are put in their place beforehand.
+        libvirt does not have a variables template for testcloud's loader and would stop with
+        "unable to find any master var store", so copy the variables first.
         """
         if TESTCLOUD_LOADER.is_symlink():
             variables = NVRAM / f"{name}_VARS.fd"
@@ -99,7 +99,7 @@ class Testcloud:
         run(words, timeout=TIMEOUT, env={"HOME": str(self._home)})
 
     def _give_firmware(self) -> None:
-        """Put a link where testcloud looks, and take it away at the end of the run."""
+        """Link the firmware to the path that testcloud uses; remove the link after the run."""
         if TESTCLOUD_LOADER.exists():
             return
         made = [one for one in TESTCLOUD_LOADER.parents if not one.exists()]

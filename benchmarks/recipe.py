@@ -1,4 +1,4 @@
-"""The article's recipe: an overlay, a plain seed, a domain written by hand, ``virsh define``."""
+"""The article's recipe: an overlay, a plain seed, a hand-written domain, ``virsh define``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lxml.builder import E
 
 from benchmarks.world import USER, World
 
-#: The shape that armvm has by default, so that the same guest is compared.
+#: armvm's default shape, so that all tools boot the same guest.
 CPUS, MEMORY_MIB, DISK = 2, 2048, "10G"
 
 
@@ -44,17 +44,16 @@ def make_seed(world: World, name: str) -> Path:
 
 
 def seed_problem(_: World) -> str | None:
-    """Return why no seed can be made here."""
+    """Return why this host cannot make a seed, or None."""
     if any(shutil.which(one) for one in ("cloud-localds", "genisoimage", "xorriso")):
         return None
-    return "none of cloud-localds, genisoimage, xorriso is installed (cloud-image-utils)"
+    return "install cloud-localds, genisoimage or xorriso (cloud-image-utils)"
 
 
 def domain_xml(name: str, disk: Path, seed: Path) -> str:
-    """Return the domain that such a recipe writes: virt, cortex-a57, UEFI, virtio.
+    """Return the recipe's domain: virt, cortex-a57, UEFI, virtio.
 
-    The seed is a disk on virtio, so that its guest can read it: with the cdrom that recipes
-    write, this image's kernel finds none.
+    The seed is a virtio disk, because this image's kernel cannot use the cdrom of usual recipes.
     """
     drives = [
         E.disk(

@@ -1,4 +1,4 @@
-"""The results as data: what results.json holds, read and written."""
+"""The results as data, and reading and writing results.json."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from benchmarks.case import Figure, Reading
 from benchmarks.summary import Summary, summarize
 
-#: Raised when the JSON's shape changes, so that an older file is not misread.
+#: Increased when the JSON's shape changes, so that an older file is not misread.
 FORMAT = 1
 
 
 @dataclass(kw_only=True)
 class Measured:
-    """A figure with its samples, or with the reason why there are none.
+    """A figure with its samples, or the reason why it was not measured.
 
-    *run* is the key of the run in which it was measured; *parts* go with *samples*.
+    *run* is the key of the run that measured it; *parts* correspond to *samples*.
     """
 
     key: str
@@ -34,12 +34,12 @@ class Measured:
 
     @property
     def summary(self) -> Summary | None:
-        """Median and range; None where nothing was measured."""
+        """Median and range; None without samples."""
         return summarize(self.samples)
 
     @property
     def problem(self) -> str:
-        """Why there is no sample, in words."""
+        """The reason why there are no samples."""
         if self.failures:
             return f"failed: {self.failures[-1]}"
         return f"left out: {self.left_out or 'not reached'}"
@@ -47,19 +47,19 @@ class Measured:
 
 @dataclass(kw_only=True)
 class Results:
-    """All figures by key, and the runs (by their date) that they come from."""
+    """All figures by key, and their runs by date."""
 
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     figures: dict[str, Measured] = field(default_factory=dict)
 
     def begin(self, run: str, group: str, figure: Figure) -> None:
-        """Make a figure's place, in place of what an earlier run measured."""
+        """Add an empty figure, replacing that of an earlier run."""
         self.figures[figure.key] = Measured(
             key=figure.key, title=figure.title, unit=figure.unit, group=group, run=run
         )
 
     def retitle(self, figures: Iterable[Figure]) -> None:
-        """Give figures that were measured earlier the titles that they have now."""
+        """Set the current titles on figures of earlier runs."""
         for figure in figures:
             if figure.key in self.figures:
                 self.figures[figure.key].title = figure.title
@@ -71,24 +71,24 @@ class Results:
         figure.parts.append(dict(reading.parts))
 
     def median(self, key: str) -> float:
-        """Return a figure's median; KeyError where nothing was measured."""
+        """Return a figure's median. Raises KeyError without samples."""
         summary = self.figures[key].summary
         if summary is None:
             raise KeyError(key)
         return summary.median
 
     def forget_unused_runs(self) -> None:
-        """Drop the runs that no figure comes from any more."""
+        """Remove runs that no figure uses."""
         used = {figure.run for figure in self.figures.values()}
         self.runs = {key: facts for key, facts in self.runs.items() if key in used}
 
     def in_order(self, keys: list[str]) -> None:
-        """Bring the figures into an order; a figure that is not in it is dropped."""
+        """Sort the figures by *keys*, and remove all others."""
         self.figures = {key: self.figures[key] for key in keys if key in self.figures}
 
 
 def to_json(results: Results) -> str:
-    """Return the results as the text of results.json; medians stand there for other readers."""
+    """Return the text of results.json; it includes medians for other readers."""
     figures: dict[str, Any] = {}
     for key, figure in results.figures.items():
         summary = figure.summary
@@ -111,5 +111,5 @@ def from_json(text: str) -> Results:
 
 
 def read(path: Path) -> Results:
-    """Return what an earlier run left in *path*; empty results where there is no file."""
+    """Return the results of an earlier run in *path*; empty results without the file."""
     return from_json(path.read_text()) if path.exists() else Results()

@@ -1,4 +1,4 @@
-"""One golden, more and more clones: time per create, memory and disk per clone."""
+"""A growing number of clones of one golden: time per create, memory and disk per clone."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from benchmarks.case import Case, Figure, Reading
 from benchmarks.memory import available_mib, disk_of, pss_mib
 from benchmarks.world import World, need_root
 
-#: Memory that is left to the host, in MiB: no more clones are made below it.
+#: Memory reserved for the host, in MiB: the series stops below it.
 SPARE = 2048.0
-#: Seconds until a new machine is idle, before its memory is looked at.
+#: Seconds to wait until a new machine is idle, before its memory is measured.
 SETTLING = 5.0
-#: The clones whose memory is held against a cold machine's.
+#: The clones whose memory is compared with a cold machine's.
 ADDED = range(2, 6)
 
 
 def _cold(world: World) -> list[Reading]:
-    """Boot a machine of the golden's shape, let it become idle, and weigh it."""
+    """Boot a machine of the golden's shape, and measure its memory when idle."""
     with world.removed(world.name("coldpss")) as name:
         words = (world.armvm, "create", "--cold", "--preset", "minimal", "--network", "user")
         world.run(*words, "--image", world.reference, "--name", name)
@@ -26,10 +26,10 @@ def _cold(world: World) -> list[Reading]:
 
 
 def _series(world: World) -> list[Reading]:
-    """Make clones until there are as many as asked for, or the memory ends.
+    """Create clones until the requested number is reached or memory runs out.
 
-    The first ones run. Where more are asked for, all are suspended from then on (held): they keep
-    their memory and take no CPU, of which a host has too little for fifty idle emulated guests.
+    The first ones run. If more are requested, all are suspended from then on (held): they keep
+    their memory but do not use CPU. A host does not have enough for fifty idle emulated guests.
     """
     golden = world.golden("user")
     names: list[str] = []
@@ -78,9 +78,9 @@ CASES = [
     Case(
         group="scale",
         figures=(
-            Figure(key="scale-create", title="create, clone after clone"),
-            Figure(key="scale-added", title="memory that the 2nd…5th clone adds", unit="MiB"),
-            Figure(key="scale-pss", title="memory per clone, shared parts divided", unit="MiB"),
+            Figure(key="scale-create", title="create, one clone after another"),
+            Figure(key="scale-added", title="memory added by the 2nd…5th clone", unit="MiB"),
+            Figure(key="scale-pss", title="memory per clone (PSS)", unit="MiB"),
             Figure(key="scale-disk", title="disk of a clone's overlay at creation", unit="MiB"),
         ),
         run=_series,

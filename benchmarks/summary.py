@@ -1,4 +1,4 @@
-"""Samples become figures: median, range, ratio."""
+"""Statistics of samples: median and range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The median of some samples, their lowest and highest, and how many there were."""
+    """The median, minimum, maximum and number of samples."""
 
     median: float
     low: float
@@ -18,7 +18,7 @@ class Summary:
 
 
 def summarize(samples: Sequence[float]) -> Summary | None:
-    """Return the summary of *samples*; None where there are none."""
+    """Return the summary of *samples*; None without samples."""
     if not samples:
         return None
     return Summary(
@@ -27,6 +27,6 @@ def summarize(samples: Sequence[float]) -> Summary | None:
 
 
 def number(value: float) -> str:
-    """Return a value with three significant digits, and no more places than mean something."""
+    """Return a value with three significant digits and at most two decimal places."""
     places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{places}f}"

@@ -1,12 +1,12 @@
-"""Drawing with lxml: the few SVG elements that the charts are made of, for light and dark."""
+"""Draw the charts with lxml: a few SVG elements, for light and dark themes."""
 
 from __future__ import annotations
 
 from lxml import etree
 
 _SVG = "http://www.w3.org/2000/svg"
-#: Mid-grey text, and colours that stand out from white and from black; a page that knows which
-#: of both it is gets the better contrast.
+#: Grey text and colours that are visible on white and on black; the dark theme gets its own
+#: colours for better contrast.
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #57606a; }
 .title { font-weight: 600; fill: #1f2328; }
@@ -27,10 +27,10 @@ text { font: 13px system-ui, sans-serif; fill: #57606a; }
 
 
 class Drawing:
-    """An SVG image of a width in pixels; its height is given when it is finished."""
+    """An SVG image with a width in pixels; ``finish`` sets its height."""
 
     def __init__(self, width: int, title: str) -> None:
-        """Begin an image; its title is what a screen reader says."""
+        """Begin an image; screen readers read its title."""
         self._width = width
         self._root = etree.Element(
             f"{{{_SVG}}}svg",
@@ -41,11 +41,11 @@ class Drawing:
         self._add("style").text = _STYLE
 
     def text(self, x: float, y: float, text: str, style: str = "") -> None:
-        """Write a text at its base line."""
+        """Write a text at its baseline."""
         self._add("text", x=f"{x:.1f}", y=f"{y:.1f}", **{"class": style}).text = text
 
     def bar(self, x: float, y: float, width: float, height: float, style: str) -> None:
-        """Draw a filled bar; it is seen even where its width would be nothing."""
+        """Draw a filled bar, visible even if its width rounds to zero."""
         size = {"width": f"{max(width, 1.5):.1f}", "height": f"{height:.1f}", "rx": "2"}
         self._add("rect", x=f"{x:.1f}", y=f"{y:.1f}", **size, **{"class": style})
 

@@ -1,4 +1,4 @@
-"""Removing what a run made, and what a killed one left: everything that bears the prefix."""
+"""Remove everything that a run created, or a killed run left: all names with the prefix."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from armvm.base.errors import ArmvmError
 from armvm.base.process import run
 from armvm.base.signals import shielded
 
-#: What the names of all machines, goldens and directories of the benchmarks begin with.
+#: Prefix of all machines, goldens and directories of the benchmarks.
 PREFIX = "armvm-bench-"
 _VIRSH = ("virsh", "-q", "-c", "qemu:///system")
 
 
 def sweep(prefix: str = PREFIX) -> list[str]:
-    """Remove every domain whose name begins with *prefix*; return the names that are left.
+    """Remove every domain whose name begins with *prefix*; return those that remain.
 
-    Machines go before goldens, which are not removed while they have clones. What armvm does not
-    know (the peers' domains) is destroyed and undefined. A second Ctrl-C waits.
+    Machines are removed before goldens, which cannot be removed while they have clones. The peers'
+    domains, which armvm does not manage, are destroyed and undefined. A second Ctrl-C waits.
     """
     with shielded():
         armvm = str(Path(sys.executable).with_name("armvm"))
@@ -38,7 +38,7 @@ def sweep(prefix: str = PREFIX) -> list[str]:
 
 
 def sweep_all() -> list[str]:
-    """Remove what any run left: domains and directories; return the names of what is left."""
+    """Remove the domains and directories of all runs; return the names of those that remain."""
     left = sweep()
     for directory in Path("/var/tmp").glob(f"{PREFIX}*"):  # noqa: S108
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The results as Markdown: targets, figures, runs; the docs page holds it between two marks."""
+"""The results as Markdown: targets, figures, runs; the docs page has them between two marks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def insert(page: str, results: Results) -> str:
     head, mark, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not mark or not end:
-        raise ValueError(f"the page has no lines {BEGIN} and {END}")
+        raise ValueError(f"lines {BEGIN} and {END} not found in the page")
     return f"{head}{BEGIN}\n\n{render(results)}\n\n{END}{tail}"
 
 
@@ -29,7 +29,7 @@ def _targets(results: Results) -> str:
         verdict = judge(results, target)
         met = {True: "met", False: "**missed**", None: "–"}[verdict.met]
         rows.append([target.title, verdict.limit, verdict.measured, met])
-    return "### Targets\n\n" + _table(["what", "target", "measured (median)", ""], rows)
+    return "### Targets\n\n" + _table(["measurement", "target", "measured (median)", ""], rows)
 
 
 def _figures(results: Results) -> str:
@@ -43,12 +43,12 @@ def _figures(results: Results) -> str:
             cells = [f"{number(summary.median)} {figure.unit}", spread, str(summary.count)]
             cells.append(_remark(figure))
         rows.append([f"`{figure.key}`", figure.title, *cells, _letter(results, figure.run)])
-    head = ["case", "what", "median", "range", "n", "medians of its parts", "run"]
+    head = ["case", "measurement", "median", "range", "n", "medians of parts", "run"]
     return "### All figures\n\n" + _table(head, rows)
 
 
 def _remark(figure: Measured) -> str:
-    """Return the medians of what the samples are made of, and how many rounds failed."""
+    """Return the medians of the samples' parts, and how many rounds failed."""
     said = []
     if figure.group != "scale" and figure.parts:
         for part in figure.parts[0]:
@@ -61,7 +61,7 @@ def _remark(figure: Measured) -> str:
 
 
 def _scale(results: Results) -> list[str]:
-    """Return the series of clones as a table; nothing where it was not measured."""
+    """Return the series of clones as a table; empty if it was not measured."""
     create, pss = results.figures.get("scale-create"), results.figures.get("scale-pss")
     if create is None or pss is None or not create.samples:
         return []
@@ -72,7 +72,7 @@ def _scale(results: Results) -> list[str]:
     for one in shown:
         at = create.parts[one - 1]
         memory = [number(pss.parts[one - 1]["total"]), number(pss.samples[one - 1])]
-        state = "held" if at["held"] else "running"
+        state = "suspended" if at["held"] else "running"
         row = [str(one), state, number(create.samples[one - 1]), *memory]
         rows.append([*row, number(disk.samples[one - 1])])
     head = ["clones", "", "create, s", "memory of all, MiB", "per clone, MiB", "overlay, MiB"]
@@ -88,7 +88,7 @@ def _runs(results: Results) -> str:
 
 
 def _letter(results: Results, run: str) -> str:
-    """Return a run's short name: a, b, c, … in their order."""
+    """Return a run's short name: a, b, c, … in order."""
     runs = list(results.runs)
     return chr(ord("a") + runs.index(run) % 26) if run in runs else "–"
 
@@ -99,5 +99,5 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text that stays one cell of a table."""
+    """Return a text that fits in one cell of a table."""
     return " ".join(text.split()).replace("|", r"\|")

@@ -1,4 +1,4 @@
-"""The targets, and how what was measured stands against them."""
+"""The targets, and their comparison with the measured figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from benchmarks.summary import number
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a figure's median may be at most, in *unit*; or with *over*, its ratio to that one's.
+    """The maximum of a figure's median, in *unit*; with *over*, of its ratio to that figure's.
 
-    A ratio has no unit, but what it is made of is shown in it.
+    For a ratio, *unit* is the unit of the two medians.
     """
 
     title: str
@@ -22,7 +22,7 @@ class Target:
     unit: str = "s"
 
     def limit_text(self) -> str:
-        """Return the limit in words: seconds, MiB, or a ratio."""
+        """Return the limit as text: seconds, MiB, or a ratio."""
         if self.over is None:
             return f"≤ {self.limit:g} {self.unit}"
         if self.limit < 0.1:
@@ -33,7 +33,7 @@ class Target:
 TARGETS = (
     Target(title="clone → first ssh command done, user networking", figure="warm-user", limit=2.0),
     Target(
-        title="the same, of the article's cold boot",
+        title="the same, relative to the article's cold boot",
         figure="warm-user",
         over="cold-recipe",
         limit=1 / 25,
@@ -42,55 +42,58 @@ TARGETS = (
         title="clone → first ssh command done, bridged network", figure="warm-bridged", limit=4.5
     ),
     Target(
-        title="cold create → ssh, defaults, of the article's recipe",
+        title="cold create → ssh, defaults, relative to the article's recipe",
         figure="cold-default",
         over="cold-recipe",
         limit=0.7,
     ),
     Target(
-        title="cold create → ssh, --fast, of the article's recipe",
+        title="cold create → ssh, --fast, relative to the article's recipe",
         figure="cold-fast",
         over="cold-recipe",
         limit=0.5,
     ),
     Target(
-        title="create without waiting, of virt-install --import --noautoconsole",
+        title="create --no-wait, relative to virt-install --import --noautoconsole",
         figure="create-no-wait",
         over="virt-install-no-wait",
         limit=1.0,
     ),
     Target(
-        title="disk of a clone beyond seed and NVRAM, at creation",
+        title="disk space of a new clone, without seed and NVRAM",
         figure="scale-disk",
         limit=1.0,
         unit="MiB",
     ),
     Target(
-        title="memory that the 2nd…5th idle clone adds, of a cold machine's",
+        title="memory added by the 2nd…5th idle clone, relative to a cold machine",
         figure="scale-added",
         over="cold-pss",
         limit=0.5,
         unit="MiB",
     ),
-    Target(title="armvm run -- true, the machine gone afterwards", figure="run", limit=2.5),
-    Target(title="golden create beyond the boot itself", figure="golden", limit=20.0),
+    Target(title="armvm run -- true, including removal of the machine", figure="run", limit=2.5),
+    Target(title="golden create, without the boot", figure="golden", limit=20.0),
     Target(
-        title="armvm --help, of python -c 'import typer'", figure="help", over="typer", limit=1.5
+        title="armvm --help, relative to python -c 'import typer'",
+        figure="help",
+        over="typer",
+        limit=1.5,
     ),
     Target(title="armvm list with 100 domains", figure="list", limit=0.6),
     Target(
-        title="image pull, 512 MiB from loopback, of curl -O and sha256sum",
+        title="image pull, 512 MiB from loopback, relative to curl -O and sha256sum",
         figure="fetch",
         over="fetch-curl",
         limit=1.0,
     ),
-    Target(title="memory of that image pull", figure="fetch-memory", limit=100.0, unit="MiB"),
+    Target(title="peak memory of that image pull", figure="fetch-memory", limit=100.0, unit="MiB"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A target beside what was measured: texts for the table; *met* is None if nothing was."""
+    """A target and its result as texts for the table; *met* is None if it was not measured."""
 
     target: Target
     limit: str
@@ -99,7 +102,7 @@ class Verdict:
 
 
 def judge(results: Results, target: Target) -> Verdict:
-    """Return how the measured figures stand against a target; what is missing is said."""
+    """Return a target's verdict, or the reason why it was not measured."""
     parts = [target.figure] + ([target.over] if target.over else [])
     for key in parts:
         found = results.figures.get(key)

@@ -1,18 +1,17 @@
-"""Three real tasks under user-mode emulation, and the same on a machine: a table in Markdown.
+"""Time three real tasks under user-mode emulation and on a machine; print a Markdown table.
 
-Run by hand, on a host that does nothing else, from a source tree with its virtual environment:
+Run by hand, on an idle host, from a source tree with its virtual environment:
 
-    armvm rootfs create /var/tmp/tasks --image debian:12      # once; tasks install what they need
+    armvm rootfs create /var/tmp/tasks --image debian:12      # once; tasks install packages
     armvm create --name tasks --image local:debian-12 --cpus 2
     .venv/bin/python -m benchmarks.usermode_tasks --rootfs /var/tmp/tasks --machine tasks --rounds 3
 
-Each task is one shell script, run by ``armvm rootfs enter`` and, as root, by ``armvm ssh``, by
-turns, so that a slow minute of the host meets both. What a task needs is installed before the
-clock starts, by the task's own preparation, and what it made is removed. Seconds are the script's,
-measured inside by the clock of whoever runs it (date +%s.%N): neither starting armvm nor logging
-in is in them. Of several rounds the median is told. ``--native`` runs the scripts here too, for
-how much both cost. This host's packages are left alone: what would install or remove some is left
-out here, and so is a task whose programs are missing.
+Each task is one shell script. ``armvm rootfs enter`` and, as root, ``armvm ssh`` run it in turn, so
+that a slow minute of the host affects both. The task installs its dependencies before the clock
+starts, and removes its files afterwards. The script measures its own time (date +%s.%N), so the
+start of armvm and the login are not included. The table shows medians over all rounds. ``--native``
+runs the scripts on this host too, for comparison. It does not change this host's packages: tasks
+that would install or remove some, or that need missing programs, are left out.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ echo "armvm-task $start $end"
 
 _APT = "apt-get -q -y --no-install-recommends install"
 
-#: Makes a C program of many functions, the same each time.
+#: Generates the same C program with many functions each time.
 _SOURCE = """\
 i=0
 while [ $i -lt 24 ]; do
@@ -84,10 +83,10 @@ done
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task: what it is called, and the shell lines before it, of it, and after it.
+    """A task: its name and title, and its shell lines before, during and after the timing.
 
-    *needs* is a shell command that fails where *packages* are missing. A task that *changes* what
-    is installed is for throw-away systems.
+    *needs* is a shell command that fails if *packages* are missing. A task that *changes* installed
+    packages runs only on temporary systems.
     """
 
     name: str
@@ -100,9 +99,9 @@ class Task:
     changes: bool = False
 
     def script(self, *, install: bool) -> str:
-        """Return the whole shell script; its last line tells when the task began and ended.
+        """Return the shell script; its last line prints the start and end time of the task.
 
-        With *install*, it installs what it needs first.
+        With *install*, it installs its dependencies first.
         """
         ready = f"{{ {self.needs}; }} || {{ apt-get -q update; {_APT} {self.packages}; }}\n"
         before = (ready if install and self.packages else "") + self.before
@@ -110,7 +109,7 @@ class Task:
         return re.sub("BEFORE|TASK|AFTER", lambda found: parts[found[0]], _TIMED)
 
     def fits_here(self) -> bool:
-        """Tell whether it runs on this host without a change to what is installed."""
+        """Return whether the task runs on this host without changing packages."""
         if self.changes:
             return False
         return process.run(["sh", "-c", self.needs], check=False, timeout=60).returncode == 0
@@ -146,19 +145,19 @@ TASKS = (
 
 
 def seconds(output: str) -> float:
-    """Return a task's seconds from what its script printed. Raises ValueError."""
+    """Return a task's seconds from its script's output. Raises ValueError."""
     found = re.search(r"^armvm-task ([0-9.]+) ([0-9.]+)$", output, re.MULTILINE)
     if found is None:
-        raise ValueError(f"the task did not come to its end: {output[-300:]}")
+        raise ValueError(f"the task did not finish: {output[-300:]}")
     return float(found[2]) - float(found[1])
 
 
-#: Where a task is not run, and why.
-LEFT_OUT = "left out: it would change this host's packages, or needs some that are not here"
+#: Printed for a task that is not run on this host.
+LEFT_OUT = "left out: it would change this host's packages, or packages are missing"
 
 
 def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float | None]]:
-    """Return how a task is run in each of the places asked for; None for one that is left out."""
+    """Return a function for each requested place that runs a task; it returns None if left out."""
     places: dict[str, Sequence[str]] = {}
     if values.rootfs is not None:
         places["user mode"] = [*ARMVM, "rootfs", "enter", str(values.rootfs), "--", "sh", "-c"]
@@ -172,7 +171,7 @@ def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float | No
             if name == "native" and not task.fits_here():
                 return None
             script = task.script(install=name != "native")
-            if name == "machine":  # ssh gives the words to a shell
+            if name == "machine":  # ssh passes the words to a shell
                 script = shlex.quote(script)
             done = process.run([*prefix, script], timeout=TIMEOUT)
             return seconds(done.text)
@@ -183,7 +182,7 @@ def runners(values: argparse.Namespace) -> dict[str, Callable[[Task], float | No
 
 
 def table(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Return the medians as a Markdown table, and how they lie to each other.
+    """Return the medians and their ratio as a Markdown table.
 
     *figures* are seconds by task's title and place.
     """
@@ -206,24 +205,24 @@ def table(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.usermode_tasks")
-    parser.add_argument("--rootfs", type=Path, help="made by: armvm rootfs create")
-    parser.add_argument("--machine", help="a machine of the same release, ready to log in to")
-    parser.add_argument("--native", action="store_true", help="run the tasks here too")
+    parser.add_argument("--rootfs", type=Path, help="a directory made with armvm rootfs create")
+    parser.add_argument("--machine", help="a running machine of the same release")
+    parser.add_argument("--native", action="store_true", help="also run the tasks on this host")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--tasks", default="", help="comma-separated: compile,python,apt")
     values = parser.parse_args(words)
     if not (values.rootfs or values.machine or values.native):
-        parser.error("where? --rootfs DIR, --machine NAME, --native")
+        parser.error("expected --rootfs DIR, --machine NAME or --native")
     chosen = [one for one in values.tasks.split(",") if one]
     unknown = set(chosen) - {task.name for task in TASKS}
     if unknown:
-        parser.error(f"no task is called {', '.join(sorted(unknown))}")
+        parser.error(f"unknown task {', '.join(sorted(unknown))}")
     values.tasks = [task for task in TASKS if not chosen or task.name in chosen]
     return values
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the tasks, print the table; the exit code is 1 when one failed somewhere."""
+    """Run the tasks and print the table; return 1 if a task failed."""
     values = parse(words)
     places = runners(values)
     figures: dict[str, dict[str, list[float]]] = {

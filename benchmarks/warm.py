@@ -1,4 +1,4 @@
-"""Machines made from a golden: clone and first ssh command, ``run``, and making the golden."""
+"""Machines made from a golden: clone and first ssh command, ``run``, ``golden create``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks.world import World, need_root
 
 
 def _golden(world: World) -> list[Reading]:
-    """Bake a golden; what counts is the time after its machine was booted."""
+    """Create a golden; measure the time after its machine has booted."""
     baked = world.bake("user")
     world.keep_golden("user", baked)
     parts = {"whole": baked.seconds, "boot": baked.boot}
@@ -16,7 +16,7 @@ def _golden(world: World) -> list[Reading]:
 
 
 def _clone(world: World, network: str, figure: str) -> list[Reading]:
-    """Time two whole command lines: create a clone, and run a first command in it."""
+    """Time two complete command lines: create a clone, and run a first command in it."""
     golden = world.golden(network)
     with world.removed(world.name("warm")) as name:
         create = world.timed(world.armvm, "create", "--from", golden, "--name", name)
@@ -25,19 +25,19 @@ def _clone(world: World, network: str, figure: str) -> list[Reading]:
 
 
 def _run(world: World) -> list[Reading]:
-    """Time a throw-away machine, and look whether it is gone."""
+    """Time a temporary machine, and check that it was removed."""
     golden, name = world.golden("user"), world.name("run")
     with world.removed(name):
         seconds = world.timed(world.armvm, "run", "--from", golden, "--name", name, "--", "true")
         if name in world.virsh("list", "--all", "--name").split():
-            raise CommandFailed(f"armvm run has ended, and {name} is still there")
+            raise CommandFailed(f"armvm run did not remove {name}")
     return [Reading(figure="run", value=seconds)]
 
 
 CASES = [
     Case(
         group="warm",
-        figures=(Figure(key="golden", title="armvm golden create, beyond its boot"),),
+        figures=(Figure(key="golden", title="armvm golden create, without its boot"),),
         run=_golden,
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Where the cases run: names and files of this run, commands, goldens, and the sweeping-up."""
+"""The environment of a run: names, files, commands, goldens, and cleanup."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from benchmarks.sweep import PREFIX, sweep
 
 #: Seconds for one command; a boot under emulation on a busy host may take minutes.
 TIMEOUT = 900.0
-#: The user in the guest, whoever makes it.
+#: The user in the guest, for all tools.
 USER = "debian"
 #: The system daemon: bridged networks and the peers need it.
 URI = "qemu:///system"
 
 
 class LeftOut(Exception):
-    """A case cannot be measured on this host; the message says why, for the table."""
+    """A case cannot be measured on this host; the table shows the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baked:
-    """A golden, the seconds its command took, and those of them until its machine was booted."""
+    """A golden, the seconds of its command, and the seconds until its machine had booted."""
 
     name: str
     seconds: float
@@ -41,7 +41,7 @@ class Baked:
 
 @dataclass(kw_only=True)
 class World:
-    """One run: what it measures with. Everything it makes carries *prefix*."""
+    """The settings and resources of one run. All names that it creates begin with *prefix*."""
 
     reference: str
     image: Path
@@ -60,7 +60,7 @@ class World:
         return str(Path(sys.executable).with_name("armvm"))
 
     def name(self, kind: str) -> str:
-        """Return a machine name that nobody has."""
+        """Return an unused machine name."""
         self._count += 1
         return f"{self.prefix}-{kind}{self._count}"
 
@@ -69,40 +69,40 @@ class World:
         return run([str(word) for word in words], timeout=timeout)
 
     def timed(self, *words: str | Path) -> float:
-        """Run a command and return the seconds it took, from its start to its end."""
+        """Run a command and return its seconds, from start to end."""
         argv = [find(str(words[0])), *words[1:]]
         start = time.perf_counter()
         self.run(*argv)
         return time.perf_counter() - start
 
     def virsh(self, *words: str | Path) -> str:
-        """Run virsh on the system daemon and return what it prints."""
+        """Run virsh on the system daemon and return its output."""
         return self.run("virsh", "-q", "-c", URI, *words, timeout=120).text
 
     @contextmanager
     def removed(self, name: str) -> Iterator[str]:
-        """Remove a machine afterwards, whoever made it; it need not exist."""
+        """Remove a machine on exit, whichever tool made it, if it exists."""
         try:
             yield name
         finally:
             self.remove(name)
 
     def remove(self, *names: str) -> None:
-        """Remove machines, with all that belongs to them."""
+        """Remove machines and their files."""
         with contextlib.suppress(CommandFailed):
             self.run(self.armvm, "delete", "--yes", *names)
 
     def warm_up(self) -> None:
-        """Have the image in the pool before anything is timed: it is copied there once."""
+        """Copy the image to the pool before the first measurement."""
         name = self.name("first")
         with self.removed(name):
             words = ("create", "--cold", "--no-start", "--quiet", "--image", self.reference)
             self.run(self.armvm, *words, "--name", name)
 
     def bake(self, network: str) -> Baked:
-        """Make a golden of the preset minimal. Raises LeftOut where armvm refuses.
+        """Create a golden with the preset minimal. Raises LeftOut if armvm refuses.
 
-        The boot ends with the first line that says that the machine is being settled.
+        The boot ends with the first line that contains "settling".
         """
         name = self.name("golden")
         words = [self.armvm, "golden", "create", name, "--preset", "minimal"]
@@ -123,17 +123,17 @@ class World:
             raise
         seconds = time.perf_counter() - start
         if not booted:
-            raise CommandFailed("armvm golden create did not say when it began to settle")
+            raise CommandFailed("armvm golden create did not print a line with 'settling'")
         return Baked(name=name, seconds=seconds, boot=booted[0])
 
     def golden(self, network: str) -> str:
-        """Return the golden that this run's clones on a network are made from; bake it first."""
+        """Return this run's golden for a network; create it if necessary."""
         if network not in self._goldens:
             self._goldens[network] = self.bake(network)
         return self._goldens[network].name
 
     def keep_golden(self, network: str, baked: Baked) -> None:
-        """Take a golden for this run's clones, or remove it if there is one already."""
+        """Use a golden for this run's clones, or remove it if the run already has one."""
         if network in self._goldens:
             self.run(self.armvm, "golden", "delete", "--yes", baked.name)
         else:
@@ -141,9 +141,9 @@ class World:
 
 
 def need(*programs: tuple[str, str]) -> str | None:
-    """Return which of some (program, package) pairs is missing, in words; None when all are there.
+    """Return a message for the first missing (program, package) pair, or None.
 
-    Programs beside this Python count: that is where pip puts them.
+    Programs beside this Python count, because pip installs them there.
     """
     for program, package in programs:
         if which(program) is None:
@@ -158,8 +158,8 @@ def which(program: str) -> str | None:
 
 
 def need_root(_: World) -> str | None:
-    """Return why only root can do it; None for root."""
-    return None if os.geteuid() == 0 else "needs root (qemu:///system and its processes)"
+    """Return why the case requires root; None for root."""
+    return None if os.geteuid() == 0 else "requires root (qemu:///system and its processes)"
 
 
 def _virsh(*words: str) -> str:
@@ -171,7 +171,7 @@ def _pools() -> set[str]:
 
 
 def _remove_pools(before: set[str], directories: tuple[Path, ...]) -> None:
-    """Forget the pools that virt-install has made of the directories its disks lie in."""
+    """Remove the pools that virt-install created for the directories of its disks."""
     for name in _pools() - before:
         if any(f"<path>{one}</path>" in _virsh("pool-dumpxml", name) for one in directories):
             _virsh("pool-destroy", name)
@@ -180,9 +180,9 @@ def _remove_pools(before: set[str], directories: tuple[Path, ...]) -> None:
 
 @contextmanager
 def opened(*, reference: str, image: Path, clones: int, held: int) -> Iterator[World]:
-    """A world for one run; all that bears its prefix is removed at its end, however it ends."""
+    """Yield a world for one run; at its end, remove everything with its prefix."""
     prefix = f"{PREFIX}{secrets.token_hex(2)}"
-    # Where the system daemon's QEMU can read it; /tmp may be private or in memory.
+    # The system daemon's QEMU must be able to read it; /tmp may be private or in memory.
     directory = Path("/var/tmp") / prefix  # noqa: S108
     with ExitStack() as cleanup:
         directory.mkdir(mode=0o755)

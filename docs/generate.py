@@ -1,4 +1,4 @@
-"""Write the generated pages: the commands from their help, JSON from its schemas, the hosts.
+"""Write the generated pages: commands from their help, JSON from its schemas, hosts, drawings.
 
 .venv/bin/python docs/generate.py           # or: make docs
 .venv/bin/python docs/generate.py --check   # exit code 1 when a page is out of date
@@ -20,27 +20,29 @@ from armvm import __version__
 from armvm.base.errors import ArmvmError
 from armvm.cli.app import app
 
-# A script's own folder is the first place that Python looks in; a test says so by itself.
+# Python searches a script's own folder first; the test adds it to sys.path.
 import hosts_page  # isort: skip
+import json_results  # isort: skip
 import man_pages  # isort: skip
+import rooms_picture  # isort: skip
 import schema_page  # isort: skip
 
 DOCS = Path(__file__).resolve().parent
 
 _HEAD = """# Commands
 
-This page is made from the program's own help by `docs/generate.py`; do not edit it.
+`docs/generate.py` generates this page from the program's help; do not edit it.
 
-Facts go to standard output, as text or with `--json` as JSON; progress, warnings and errors go to
-standard error. With `--json`, an error is one JSON object there. `--debug` before the command
-shows a traceback. A command after `--` goes to the guest (`armvm ssh -- uname -m`).
+Results go to standard output, as text or with `--json` as JSON. Progress, warnings and errors go to
+standard error; with `--json`, an error is one JSON object. `--debug` before the command prints a
+traceback. armvm passes a command after `--` to the guest (`armvm ssh -- uname -m`).
 
-What other tools call a command is understood too, in `armvm` and in its groups: `ls` and `ps`
-(`list`), `rm` (`delete`), `info` (`show`), `shell` (`ssh`). `run` takes docker's `--rm`, which is
-what it does anyway, and `-v` (`--mount`).
+`armvm` and its groups accept the names that other tools use: `ls` and `ps` (`list`), `rm`
+(`delete`), `info` (`show`), `shell` (`ssh`). `run` accepts docker's `--rm`, which is its default,
+and `-v` (`--mount`).
 """
 
-#: typer's own options, whose words change with its versions.
+#: typer's own options, whose help texts change with its versions.
 _TYPERS = {
     "install_completion": "Install shell completion for the current shell.",
     "show_completion": "Print the completion script of the current shell.",
@@ -150,36 +152,56 @@ def _examples(command: Any) -> str:
 
 
 def _exit_codes() -> str:
-    rows: list[tuple[str, str]] = [("0", "all went well")]
+    rows: list[tuple[str, str]] = [("0", "success")]
     for kind in _kinds(ArmvmError):
         summary = (kind.__doc__ or "").splitlines()[0]
         if kind is ArmvmError:
-            summary = "A bug of ours."
+            summary = "A bug in armvm."
         rows.append((f"{kind.exit_code}", f"`{kind.reference}`: {summary}"))
     rows.append(("128+n", "ended by signal n: 130 after Ctrl-C"))
     lines = [f"| {code} | {text} |" for code, text in rows]
     table = "\n".join(["| code | |", "|---|---|", *lines])
-    return f"## Exit codes\n\n{table}\n\n`armvm ssh` passes on the exit code of the command it ran."
+    return (
+        f"## Exit codes\n\n{table}\n\n`armvm ssh` returns the exit code of the command that it ran."
+    )
 
 
 def _kinds(kind: type[ArmvmError]) -> Iterator[type[ArmvmError]]:
-    if kind.__module__ == ArmvmError.__module__:  # those of one room alone are its own matter
+    if kind.__module__ == ArmvmError.__module__:  # errors of one room are internal to it
         yield kind
     for below in kind.__subclasses__():
         yield from _kinds(below)
 
 
-def pages() -> dict[Path, str]:
-    """Return what is generated: each page's path, and its text."""
+def drawings() -> dict[Path, str]:
+    """Return the drawings of the imports: each file's path, and its SVG."""
+    root = DOCS.parent
+    titles = {
+        "rooms": ("armvm", "The packages of armvm and their imports"),
+        "provision": ("armvm/provision", "The packages of armvm/provision and their imports"),
+    }
     return {
+        DOCS / "architecture" / f"{name}.svg": rooms_picture.picture(
+            rooms_picture.graph(root / folder, root), title
+        )
+        for name, (folder, title) in titles.items()
+    }
+
+
+def pages() -> dict[Path, str]:
+    """Return the path and the text of each generated page."""
+    schemas = json_results.schemas()
+    return {
+        **{DOCS / "schemas" / name: text for name, text in schemas.items()},
         DOCS / "commands.md": render(),
-        DOCS / "json.md": schema_page.render(DOCS / "schemas"),
+        DOCS / "json.md": schema_page.render(schemas),
         DOCS / "hosts.md": hosts_page.render(DOCS / "hosts" / "results.json"),
+        **drawings(),
     }
 
 
 def main(
-    check: Annotated[bool, typer.Option("--check", help="Only compare; write nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare only; write nothing.")] = False,
     man: Annotated[
         Path | None, typer.Option("--man", metavar="DIR", help="Write manual pages there instead.")
     ] = None,

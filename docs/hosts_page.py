@@ -1,4 +1,4 @@
-"""The page docs/hosts.md: what was seen to work on which host, from docs/hosts/results.json."""
+"""Render docs/hosts.md, the features tested on each host, from docs/hosts/results.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-#: The rows, in their order: the names that the tests in tests/hosts give to features.
+#: The rows in order: the names that the tests in tests/hosts give to features.
 FEATURES = (
     "`scripts/setup`; run again, it changes nothing",
     "`doctor`",
@@ -37,21 +37,21 @@ _WORDS = {"passed": "yes", "failed": "**no**"}
 
 _HEAD = """# Hosts
 
-This page is made from [hosts/results.json](hosts/results.json) by `docs/generate.py`; do not edit
-it. The results are written by the tests in `tests/hosts`.
+`docs/generate.py` generates this page from [hosts/results.json](hosts/results.json); do not edit
+it. The tests in `tests/hosts` write the results.
 
 ## Where the tests run
 
-`make test` runs everything on the host that it is started on; the project's own is Debian 12, root,
-x86-64, without systemd (libvirt 9.0, QEMU 7.2, Python 3.11). `make test` also boots Debian sid as
-another host, without a guest that boots. `make test-all` boots Debian 13 and sid, with guests.
+`make test` runs all layers on the current host; the project uses Debian 12 on x86-64, as root and
+without systemd (libvirt 9.0, QEMU 7.2, Python 3.11). `make test` also boots Debian sid as another
+host, without booting a guest in it. `make test-all` boots Debian 13 and sid, with guests.
 
-Such a host is a Debian release in namespaces of this machine: its own systemd as process 1, its own
-libvirt, QEMU, Python and network. The kernel is this machine's. `tests/hosts/other-host` makes and
-boots one, for your own experiments too:
+Each of these other hosts is a Debian release in namespaces of this machine. It has its own systemd
+as process 1, libvirt, QEMU, Python and network, and shares this machine's kernel. You can make and
+boot one yourself with `tests/hosts/other-host`:
 
 ```sh
-sudo tests/hosts/other-host make sid        # its root file system, once: minutes
+sudo tests/hosts/other-host make sid        # create its root file system, once: minutes
 sudo tests/hosts/other-host boot sid        # seconds
 sudo tests/hosts/other-host run sid bash
 sudo tests/hosts/other-host remove sid
@@ -64,39 +64,39 @@ make test-all LAYERS=hosts PYTEST_ARGS="--record-hosts docs/hosts/results.json"
 .venv/bin/python docs/generate.py
 ```
 
-## What was seen to work
+## Results
 
-Each host has three kinds of users. *root* and a member of the group `libvirt` use
+The tests run as three users on each host. *root* and a member of the group `libvirt` use
 `qemu:///system`; *sudo* is an ordinary user with sudo, who uses `qemu:///session`. *yes*: the test
-passed; *no*: it failed; *not run*: it has not been run, or an earlier step failed.
+passed. *no*: it failed. *not run*: it was not run, or an earlier step failed.
 """
 
-_TAIL = """## How the rest is known
+_TAIL = """## Other systems
 
 - Ubuntu, Fedora, SELinux: not tested. `scripts/setup` has Fedora's package names.
-- arm64 with KVM: not tested. The domain that armvm writes there is held against recorded
+- arm64 with KVM: not tested on hardware. The unit tests compare the domain with recorded
   capabilities of such a host.
-- AppArmor: tried by hand, see below.
-- Modular daemons (virtqemud, virtnetworkd, virtstoraged): Debian ships none. The whole was seen
-  once, with libvirt 11.3 built from source.
+- AppArmor: tested by hand, see below.
+- Modular daemons (virtqemud, virtnetworkd, virtstoraged): Debian does not ship them. Tested once,
+  with libvirt 11.3 built from source.
 
 ## AppArmor and SELinux
 
-libvirt confines QEMU to the files in a machine's XML. The memory that clones share is not among
-them. On Debian and Ubuntu, AppArmor denies it until
-`/etc/apparmor.d/local/abstractions/libvirt-qemu` has the line
-`/var/lib/libvirt/images/armvm/*.memory rwk,`. `scripts/setup` writes that line, for `ARMVM_POOL`
-too. It holds for the next machine that starts, and `armvm doctor` checks it (`shared memory`).
-Without it `golden create` says so and makes a save image: run the command it prints, delete the
-golden and make it again. With it, any confined QEMU may open any golden's memory. Session mode is
-not confined.
+libvirt confines QEMU to the files in a machine's XML, which do not include the memory that clones
+share. On Debian and Ubuntu, AppArmor denies access to it until
+`/etc/apparmor.d/local/abstractions/libvirt-qemu` contains the line
+`/var/lib/libvirt/images/armvm/*.memory rwk,`. `scripts/setup` adds that line, also for
+`ARMVM_POOL`. It applies to the next machine that starts. `armvm doctor` checks it (`shared
+memory`). Without it, `golden create` prints a warning and makes a save image. Run the command in
+the warning, delete the golden and create it again. With the line, any confined QEMU can open the
+memory of any golden. Session mode is not confined.
 
-`tests/hosts/apparmor` shows this in an emulated Debian 13, by hand, in about 20 minutes. Last
-seen on 2026-11-29: Linux 6.12.117, libvirt 11.3.0, QEMU 10.0.13.
+`tests/hosts/apparmor` tests this by hand in an emulated Debian 13, in about 20 minutes. Last run on
+2026-11-29: Linux 6.12.117, libvirt 11.3.0, QEMU 10.0.13.
 
-SELinux (Fedora) is not tested. The memory needs the type `svirt_image_t`. armvm sets it as root
-and in session mode; as an ordinary user of the system daemon, run the command that doctor prints.
-Other confined machines may then open this pool's disks while their machines are off.
+SELinux (Fedora) is not tested. The memory file needs the type `svirt_image_t`. armvm sets it as
+root and in session mode. As an ordinary user of the system daemon, run the command that `armvm
+doctor` prints. Other confined machines can then open this pool's disks of machines that are off.
 """
 
 
@@ -106,7 +106,7 @@ def render(results: Path) -> str:
     rows = {(row["suite"], row["role"], row["feature"]): row for row in known["results"]}
     strange = {row["feature"] for row in known["results"]} - set(FEATURES)
     if strange:
-        raise ValueError(f"features that are no rows of the page: {strange}")
+        raise ValueError(f"unknown features in the results: {strange}")
     parts = [_HEAD.strip(), _versions(known, rows), _table(rows), _TAIL.strip()]
     return "\n\n".join(parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""Manual pages from the program's own help: armvm.1, and one for each command (armvm-create.1)."""
+"""Render manual pages from the program's help: armvm.1, and one per command (armvm-create.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def pages(
 ) -> Iterator[tuple[str, str]]:
     """Yield each page's file name and text (man(7), as groff reads it).
 
-    *commands* are full names with their commands.
+    *commands* pairs each full name with its command.
     """
     names = [name for name, _ in commands]
     yield "armvm.1", _page("armvm", root, version, names)
@@ -47,7 +47,7 @@ def _page(name: str, command: Any, version: str, others: Sequence[str]) -> str:
 
 
 def _more(name: str) -> list[str]:
-    """Return what follows two dashes, or, for the program itself, a command."""
+    """Return the rest of the synopsis: a command, for the program itself or after two dashes."""
     return {"armvm": ["COMMAND"], "armvm ssh": ["[-- COMMAND…]"]}.get(name, [])
 
 

@@ -1,23 +1,22 @@
-"""The page docs/json.md: what each command prints with ``--json``, from docs/schemas."""
+"""Render docs/json.md, the ``--json`` output of each command, from docs/schemas."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _HEAD = """# JSON
 
-This page is made from `docs/schemas/*.json` by `docs/generate.py`; do not edit it. Each section is
-what a command prints on standard output with `--json`: a JSON Schema (draft 2020-12) that the
-tests hold real output against. Validators read the schema files themselves.
+`docs/generate.py` generates this page from `docs/schemas/*.json`; do not edit it. Each section
+describes the output of a command with `--json`. The files are JSON Schemas (draft 2020-12) for use
+with validators, and the tests compare real output with them.
 
-A `[]` in a key stands for each entry of a list. A key that is not always there is marked
-*optional*; any other is always there, if only as `null`.
+`[]` in a key stands for each entry of a list. *optional* marks keys that can be absent; all others
+are always present, possibly as `null`.
 
-An error with `--json` is one object on standard error, and the exit code is
-[that of its kind](commands.md#exit-codes):
+With `--json`, an error is one object on standard error. The exit code depends on
+[the kind of error](commands.md#exit-codes):
 
 ```json
 {"error": {"reference": "not-found", "exit_code": 4, "message": "…", "detail": null, "hint": "…"}}
@@ -25,26 +24,26 @@ An error with `--json` is one object on standard error, and the exit code is
 """
 
 
-def render(folder: Path) -> str:
-    """Return the whole page."""
+def render(schemas: Mapping[str, str]) -> str:
+    """Return the whole page. *schemas* are the schemas' texts, by their files' names."""
     parts = [_HEAD.strip()]
-    for path in sorted(folder.glob("*.json")):
-        schema = json.loads(path.read_text())
+    for file, text in sorted(schemas.items()):
+        schema = json.loads(text)
         command = schema["title"].removesuffix(" --json")
         parts.append(
             f"## {command}\n\n{schema['description']} "
-            f"([schemas/{path.name}](schemas/{path.name}), "
+            f"([schemas/{file}](schemas/{file}), "
             f"[`{command}`](commands.md#{command.replace(' ', '-')}))"
         )
-        parts += _Section(schema, path).parts()
+        parts += _Section(schema).parts()
     return "\n\n".join(parts) + "\n"
 
 
 class _Section:
-    """One schema file, whose references may lead to others."""
+    """One schema."""
 
-    def __init__(self, schema: dict[str, Any], path: Path) -> None:
-        self.schema, self.path = schema, path
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
 
     def parts(self) -> Iterator[str]:
         """Yield the section's paragraphs and tables, one for each shape a document can have."""
@@ -57,7 +56,7 @@ class _Section:
             seen.append(shape)
             if whole.get("type") == "array":
                 if whole["items"] in seen:
-                    continue  # a list of what is told above
+                    continue  # a list of the objects described above
                 prefix, whole = "[]", self._whole(whole["items"])
             rows = list(self._rows(whole, prefix))
             rows = rows or [(prefix, _type(whole), whole.get("description", ""))]
@@ -67,26 +66,18 @@ class _Section:
             )
 
     def _whole(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with what it refers to merged in."""
+        """Return a schema with the schema that it references merged in."""
         if "$ref" not in part:
             return part
-        name, _, pointer = part["$ref"].partition("#")
-        target = self.schema if not name else json.loads((self.path.parent / name).read_text())
-        for step in pointer.strip("/").split("/"):
-            target = target[step]
-        target = self._whole(_moved(target, name))
-        own = {key: value for key, value in part.items() if key != "$ref"}
-        if "properties" in own:
-            own["properties"] = {**target["properties"], **own["properties"]}
-            own["required"] = [*target["required"], *own["required"]]
-        return {**target, **own}
+        target = self.schema["$defs"][part["$ref"].removeprefix("#/$defs/")]
+        return {**target, **{key: value for key, value in part.items() if key != "$ref"}}
 
     def _rows(self, part: dict[str, Any], above: str) -> Iterator[tuple[str, str, str]]:
         for key, value in part.get("properties", {}).items():
             whole = self._whole(value)
             path = f"{above}.{key}" if above else key
             inner = next((one for one in whole.get("oneOf", []) if one != {"type": "null"}), whole)
-            kind = _type(inner) + (" or null" if inner is not whole else "")
+            kind = _type(self._whole(inner)) + (" or null" if inner is not whole else "")
             text = (
                 whole.get("description", "")
                 if key in part["required"]
@@ -98,20 +89,6 @@ class _Section:
                 yield from self._rows(self._whole(inner["items"]), f"{path}[]")
 
 
-def _moved(part: Any, name: str) -> Any:
-    """Return a part of the file *name* with its references leading there."""
-    if isinstance(part, list):
-        return [_moved(one, name) for one in part]
-    if not isinstance(part, dict):
-        return part
-    return {
-        key: f"{name}{value}"
-        if key == "$ref" and str(value).startswith("#")
-        else _moved(value, name)
-        for key, value in part.items()
-    }
-
-
 def _type(part: dict[str, Any]) -> str:
     if "enum" in part:
         return " ".join(f"`{one}`" for one in part["enum"])
@@ -119,8 +96,5 @@ def _type(part: dict[str, Any]) -> str:
         return f"`{json.dumps(part['const'])}`"
     if "type" not in part:
         return " or ".join(_type(one) for one in part.get("oneOf", part.get("anyOf", []))) or "any"
-    if "type" not in part:
-        found = [_type(one) for one in (*part.get("oneOf", ()), *part.get("anyOf", ()))]
-        return " or ".join(found) or "anything"
     kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
     return " or ".join(kinds)

@@ -1,6 +1,6 @@
-"""Write docs/session.svg: a terminal session with real commands and what they really print.
+"""Write docs/session.svg: a terminal session with real commands and their output.
 
-.venv/bin/python docs/session.py GOLDEN   # makes a machine of it called arm64-01, and removes it
+.venv/bin/python docs/session.py GOLDEN   # creates arm64-01 from the golden, then deletes it
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIDTH = 100
 
 
 def commands(golden: str) -> list[list[str]]:
-    """Return what is shown, in order."""
+    """Return the commands to run, in order."""
     return [
         ["create", "--from", golden, "--name", NAME],
         ["ssh", NAME, "--", "uname", "-srm"],
@@ -55,7 +55,7 @@ def main(
             if done.returncode:
                 console.print(Text(f"(exit code {done.returncode})", style="dim"))
     picture = console.export_svg(title="armvm", unique_id="armvm-session")
-    # The reader's own monospaced font: no picture of ours fetches anything from elsewhere.
+    # Use the reader's monospaced font: the picture must not load anything from the network.
     OUTPUT.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL))
     print(f"wrote {OUTPUT}")
 

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/howto/virt-manager.md: virt-manager on its own screen, one machine.
+"""Take the pictures of docs/howto/virt-manager.md: virt-manager with one machine, on Xvfb.
 
 .venv/bin/python docs/virt_manager.py arm64-01
 
@@ -22,7 +22,7 @@ from pathlib import Path
 PICTURES = Path(__file__).resolve().parent / "pictures"
 URI = "qemu:///system"
 PROGRAMS = ("virt-manager", "Xvfb", "openbox", "xdotool", "import", "dbus-run-session", "virsh")
-#: The pages of a machine's details, from the first on, and where their names stand: pixels.
+#: The pages of a machine's details in order, and the position of their names in pixels.
 PAGES = ("overview", "os", "performance", "cpus", "memory", "boot", "disk", "seed", "nic")
 FIRST, HEIGHT = 92, 26
 #: Seconds for a window to appear, on a busy machine.
@@ -30,7 +30,7 @@ PATIENCE = 90.0
 
 
 def output(*words: str) -> str:
-    """Return what a program prints; the empty text where it fails."""
+    """Return a program's output, or an empty string if it fails."""
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     return done.stdout if done.returncode == 0 else ""
 
@@ -103,7 +103,7 @@ def open_page(editor: str, page: str) -> None:
 
 
 def manager(environment: dict[str, str], *flags: str) -> ExitStack:
-    """Start virt-manager, and return what ends it."""
+    """Start virt-manager, and return the stack that ends it."""
     stack = ExitStack()
     words = ["dbus-run-session", "--", "virt-manager", "--no-fork", "--connect", URI, *flags]
     stack.enter_context(running(words, environment))

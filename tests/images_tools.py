@@ -46,7 +46,7 @@ def quick(
 
 
 class Heard:
-    """A progress that remembers what it was told, and can break in like Ctrl-C."""
+    """A progress that records its messages and can interrupt like Ctrl-C."""
 
     def __init__(self, *, interrupt_at: int | None = None) -> None:
         self.said: list[str] = []

@@ -1,1 +1,1 @@
-"""The ground: errors, progress, processes, paths, signals. Every room may use it."""
+"""Errors, progress, processes, paths and signals. Every package may use them."""

@@ -1,31 +1,31 @@
-"""Every error a user can meet, and the exit code each one ends the program with.
+"""All errors that users can meet, and the exit code of each.
 
 ::
 
-    ArmvmError                     1   a bug of ours, when nothing below fits
+    ArmvmError                     1   a bug in armvm
     ├── OutputFailed               1   standard output cannot be written
-    ├── UsageError                 2   the command line makes no sense
-    ├── ConfigError                3   a value or a file that configures a machine is wrong
-    ├── NotFound                   4   no such machine, image, network, …
-    ├── Conflict                   5   the name is taken, the thing is in use
-    ├── HostError                  6   the host cannot do it
+    ├── UsageError                 2   invalid command line
+    ├── ConfigError                3   invalid setting or configuration file
+    ├── NotFound                   4   machine, image, network, … not found
+    ├── Conflict                   5   the name already exists, or the object is in use
+    ├── HostError                  6   the host cannot do this
     │   ├── ConnectFailed          6   libvirt does not answer
     │   └── MissingCapability      6   a program, emulator or feature is missing
     ├── PermissionDenied           7   libvirt or the file system refuses this user
-    ├── ImageError                 8   an image cannot be had or cannot be trusted
-    │   ├── FetchFailed            8   the server answered, but not with the image
+    ├── ImageError                 8   an image cannot be used
+    │   ├── FetchFailed            8   the server answered without the image
     │   ├── Unreachable            8   the server did not answer
-    │   ├── DigestMismatch         8   the bytes are not the ones promised
-    │   ├── SignatureInvalid       8   the signature does not hold
-    │   ├── NotVerified            8   less vouches for the image than is asked for
-    │   ├── HostileImage           8   the image would reach outside itself
-    │   └── BuildFailed            8   a local build stopped
-    ├── StorageError               9   pool, volume, no space
+    │   ├── DigestMismatch         8   the bytes do not match the digest
+    │   ├── SignatureInvalid       8   the signature is missing or invalid
+    │   ├── NotVerified            8   the verification is weaker than required
+    │   ├── HostileImage           8   the image refers to files outside itself
+    │   └── BuildFailed            8   a local build failed
+    ├── StorageError               9   pool or volume failed, or no space left
     ├── DomainError               10   libvirt or QEMU refused the machine
-    ├── NotReady                  11   time ran out before the guest was ready
+    ├── NotReady                  11   timed out before the guest was ready
     └── CommandFailed             12   a program armvm ran failed
 
-A signal ends the program with 128 + its number.
+A signal ends the program with 128 + the signal's number.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from typing import ClassVar
 
 
 class ArmvmError(Exception):
-    """An error told to the user as *message*, with what is known and what to do next.
+    """An error shown to the user: *message*, evidence (*detail*) and the next step (*hint*).
 
-    *detail* is evidence (another program's words, a log's tail), *hint* is the next step.
+    *detail* is, for example, another program's output or the end of a log.
     ``reference`` is a stable kebab-case name, used in ``--json`` output and in the docs.
     """
 
@@ -57,35 +57,35 @@ class OutputFailed(ArmvmError):
 
 
 class UsageError(ArmvmError):
-    """The command line cannot be understood."""
+    """The command line is invalid."""
 
     reference = "usage"
     exit_code = 2
 
 
 class ConfigError(ArmvmError):
-    """A value given for a machine, or a file that configures one, is wrong."""
+    """A setting or a configuration file is invalid."""
 
     reference = "config-invalid"
     exit_code = 3
 
 
 class NotFound(ArmvmError):
-    """Something named does not exist."""
+    """A named object does not exist."""
 
     reference = "not-found"
     exit_code = 4
 
 
 class Conflict(ArmvmError):
-    """A name is taken, or a thing is still in use."""
+    """A name already exists, or an object is in use."""
 
     reference = "conflict"
     exit_code = 5
 
 
 class HostError(ArmvmError):
-    """The host cannot do what was asked."""
+    """The host cannot do what the user asked for."""
 
     reference = "host-error"
     exit_code = 6
@@ -111,14 +111,14 @@ class PermissionDenied(ArmvmError):
 
 
 class ImageError(ArmvmError):
-    """An image cannot be had, or cannot be trusted."""
+    """An image cannot be obtained, or cannot be trusted."""
 
     reference = "image-error"
     exit_code = 8
 
 
 class FetchFailed(ImageError):
-    """The server answered, but not with the image (404, cut short, nonsense)."""
+    """The server answered, but without the image (404, truncated, invalid content)."""
 
     reference = "fetch-failed"
 
@@ -130,37 +130,37 @@ class Unreachable(ImageError):
 
 
 class DigestMismatch(ImageError):
-    """The bytes are not the ones that were promised."""
+    """The bytes do not match the expected digest."""
 
     reference = "digest-mismatch"
 
 
 class SignatureInvalid(ImageError):
-    """A signature is missing, does not hold, or is by a key that is not pinned."""
+    """A signature is missing, invalid, or made by a key that is not pinned."""
 
     reference = "signature-invalid"
 
 
 class NotVerified(ImageError):
-    """What vouches for an image is weaker than the configuration asks for."""
+    """The verification of an image is weaker than the configuration requires."""
 
     reference = "not-verified"
 
 
 class HostileImage(ImageError):
-    """The image would make QEMU open files outside itself, or is not what it says it is."""
+    """The image would make QEMU open other files, or has another format than it claims."""
 
     reference = "hostile-image"
 
 
 class BuildFailed(ImageError):
-    """A local image build stopped."""
+    """A local image build failed."""
 
     reference = "build-failed"
 
 
 class StorageError(ArmvmError):
-    """A pool or a volume cannot be made, filled or removed."""
+    """A pool or a volume cannot be created, filled or removed."""
 
     reference = "storage-error"
     exit_code = 9
@@ -174,7 +174,7 @@ class DomainError(ArmvmError):
 
 
 class NotReady(ArmvmError):
-    """Time ran out before the guest was ready."""
+    """The guest was not ready in time."""
 
     reference = "not-ready"
     exit_code = 11

@@ -1,4 +1,4 @@
-"""What a program that reads others' files may use of this host."""
+"""Resource limits for programs that read untrusted files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import ClassVar
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that a program may use: address space in bytes, and seconds of CPU time.
+    """Limits for a program: address space in bytes, and CPU time in seconds.
 
-    prlimit(1), which every Linux has (util-linux), sets them before the program begins. Python's
-    own way (``preexec_fn`` of subprocess) runs Python between fork and exec, which its
-    documentation calls unsafe beside threads.
+    prlimit(1) (util-linux, on every Linux) sets them before the program starts. Python's own way
+    (``preexec_fn`` of subprocess) runs Python between fork and exec, which its documentation
+    calls unsafe in the presence of threads.
     """
 
     memory: int
     cpu: int
 
-    #: glibc reserves 64 MiB of address space for each of up to 8 heaps per CPU: that is no use of
-    #: memory, and differs from host to host.
+    #: glibc reserves 64 MiB of address space for each of up to 8 heaps per CPU. It does not use
+    #: that memory, and the number differs between hosts.
     env: ClassVar[Mapping[str, str]] = {"MALLOC_ARENA_MAX": "4"}
 
     @property
     def options(self) -> tuple[str, ...]:
-        """prlimit's options: these limits, and no core dumps."""
+        """The options for prlimit: these limits, and no core dumps."""
         return f"--as={self.memory}", f"--cpu={self.cpu}", "--core=0"

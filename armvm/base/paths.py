@@ -1,77 +1,89 @@
-"""Where armvm keeps files of its own: the user's cache, data and configuration directories.
+"""The directories that armvm uses: cache, data, state, configuration.
 
-They follow the XDG base directory specification by way of platformdirs.
+They follow the XDG base directory specification, through platformdirs.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from armvm.base.result import Doc
 
 
 def cache_dir() -> Path:
-    """Verified images and known-hosts files: all of it can be fetched or made again."""
+    """The directory of verified images and known-hosts files: all of it can be recreated."""
     from platformdirs import user_cache_path
 
     return user_cache_path("armvm")
 
 
 def data_dir() -> Path:
-    """The user's own ssh key pair and, for ``qemu:///session``, the storage pool."""
+    """The directory of the armvm ssh key pair and, for ``qemu:///session``, the storage pool."""
     from platformdirs import user_data_path
 
     return user_data_path("armvm")
 
 
 def state_dir() -> Path:
-    """Logs of what was done in the background."""
+    """The directory of logs from background work."""
     from platformdirs import user_state_path
 
     return user_state_path("armvm")
 
 
 def runtime_dir() -> Path:
-    """Sockets: the user's runtime directory, or the cache where there is none."""
+    """The directory of sockets: the user's runtime directory, or the cache if there is none."""
     usual = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     return usual if usual.is_absolute() and usual.is_dir() else cache_dir()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConfigPath:
+    """A configuration file."""
+
+    path: Annotated[Path, Doc("Its path.")]
+    exists: Annotated[bool, Doc("Whether it exists.")]
+
+
 def config_files() -> tuple[Path, ...]:
-    """The configuration files that are read, the strongest first."""
+    """The configuration files, highest precedence first."""
     from platformdirs import user_config_path
 
     return user_config_path("armvm") / "config.toml", Path("/etc/armvm/config.toml")
 
 
 def config_home() -> Path:
-    """The directory of the user's own configuration, of all programs."""
+    """The directory that holds the configuration of all the user's programs."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
 def ssh_home() -> Path:
-    """Return the home whose ``.ssh`` ssh reads: the password database's, whatever ``HOME`` says.
+    """Return the home directory that ssh uses: the password database's, not ``HOME``.
 
-    Source: OpenSSH's ssh.c and misc.c (tilde_expand), which ask getpwuid(3).
+    Source: OpenSSH's ssh.c and misc.c (tilde_expand): both call getpwuid(3).
     """
     import pwd
 
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:  # ssh itself refuses to run then
+    except KeyError:  # ssh itself refuses to run in this case
         return Path.home()
 
 
 def private_dir(path: Path) -> Path:
-    """Make a directory that only its owner can enter, and return it."""
+    """Create a directory that only its owner can enter, and return it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
 
 
 def resources(kind: str) -> Path:
-    """Return a directory of data, from the wheel or the checkout.
+    """Return a data directory, from the wheel or the checkout.
 
-    There are ``templates``, ``cloud-init`` and ``docs/explain``.
+    *kind* is ``templates``, ``cloud-init`` or ``docs/explain``.
     """
     package = Path(__file__).resolve().parents[1]
     installed = package / "_data" / kind
@@ -79,9 +91,9 @@ def resources(kind: str) -> Path:
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never half of them."""
+    """Write a file atomically: readers see either the old or the new content."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    # O_EXCL: nobody else's file or link is written through, also in a directory such as /tmp.
+    # O_EXCL: never write through someone else's file or link, even in a directory such as /tmp.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

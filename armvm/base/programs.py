@@ -1,4 +1,4 @@
-"""Where other programs are, and which package brings one that is not there."""
+"""Find other programs, and name the package of a missing one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from armvm.base.errors import MissingCapability
 
-#: Which package brings a program, where its name does not say so: (Debian and Ubuntu, Fedora).
+#: Packages whose name differs from the program's: (Debian and Ubuntu, Fedora).
 PACKAGES: Mapping[str, tuple[str, str]] = {
     "qemu-img": ("qemu-utils", "qemu-img"),
     "ssh": ("openssh-client", "openssh-clients"),
@@ -33,14 +33,14 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
 def find(program: str) -> str:
     """Return the path of *program*.
 
-    Looks in the sbin directories too, which are not on an ordinary user's PATH on Debian.
-    Raises MissingCapability, which names the package to install.
+    Also looks in the sbin directories, which Debian leaves out of an ordinary user's PATH.
+    Raises MissingCapability, with the package to install.
     """
     path = shutil.which(program, path=search_path())
     if path is None:
         apt, dnf = PACKAGES.get(program, (program, program))
         raise MissingCapability(
-            f"the program {program} is not installed",
+            f"{program} is not installed",
             hint=f"apt-get install {apt}   (or: dnf install {dnf})",
         )
     return path

@@ -1,8 +1,7 @@
-"""Telling the user how far things are: on standard error, never on standard output.
+"""Show progress on standard error, never on standard output.
 
-A *Progress* is handed to whatever takes long. It knows three faces: a live line on a terminal,
-plain lines elsewhere, nothing with ``--quiet``. Stream and clock are handed in, so that each
-can be tested without a terminal.
+Long tasks take a *Progress*: a live line on a terminal, plain lines elsewhere, nothing with
+``--quiet``. Stream and clock are arguments, so that each can be tested without a terminal.
 """
 
 from __future__ import annotations
@@ -12,34 +11,34 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-#: Seconds between two plain lines about the same task where nothing new is to be told: few at
-#: first, half of the task's age later, a minute at the most. A log is read afterwards.
+#: Seconds between two plain lines about the same task if nothing changes: frequent at first,
+#: then half of the task's age, at most a minute. Logs are read later and should stay short.
 PLAIN_INTERVALS = (5.0, 60.0)
 
 
 class Task(Protocol):
-    """Something under way."""
+    """A running task."""
 
     def update(
         self, done: int | None = None, text: str | None = None, outlook: str | None = None
     ) -> None:
-        """Tell how many units are *done*, or what is happening now (*text*).
+        """Report how many units are *done*, or the current step (*text*).
 
-        *outlook* says when that may end, where nothing can be counted: ``about 40 s left``.
+        *outlook* estimates the end if nothing can be counted: ``about 40 s left``.
         """
 
 
 class Progress(Protocol):
-    """Where news goes."""
+    """Where messages and tasks are reported."""
 
     def say(self, text: str) -> None:
-        """State a fact worth knowing, once."""
+        """Print a message."""
 
     def warn(self, text: str) -> None:
-        """State something that is not as the user may expect."""
+        """Print a warning."""
 
     def task(self, label: str, *, total: int | None = None) -> AbstractContextManager[Task]:
-        """Begin something that takes time; *total* is its size in bytes, where known."""
+        """Start a task; *total* is its size in bytes, if known."""
 
 
 def size_text(count: float) -> str:
@@ -52,7 +51,7 @@ def size_text(count: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a time as people read it: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Return a duration for people: ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -72,7 +71,7 @@ class Quiet:
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
-        """A task nobody hears of."""
+        """Run a task without output."""
         yield self
 
     def update(
@@ -82,23 +81,23 @@ class Quiet:
 
 
 class Plain:
-    """Whole lines for logs and pipes: a task's start, news every few seconds, its end."""
+    """Plain lines for logs and pipes: the start of a task, updates every few seconds, its end."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
 
     def say(self, text: str) -> None:
-        """Write one line."""
+        """Print a line."""
         print(text, file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
-        """Write one line that is marked."""
+        """Print a line marked as a warning."""
         self.say(f"warning: {text}")
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
-        """Report a task in lines."""
+        """Report a task in plain lines."""
         running = _PlainTask(self, label, total, self._clock)
         self.say(f"{label} …")
         yield running
@@ -112,7 +111,7 @@ class _PlainTask:
         self._out, self._label, self._total, self._clock = out, label, total, clock
         self._start = self._last = clock()
         self._text: str | None = None
-        #: What was done when it began, which a fetch that goes on tells at once.
+        #: What was done at the start: a resumed download reports it with its first update.
         self._first: int | None = None
 
     def elapsed(self) -> float:
@@ -141,7 +140,7 @@ class _PlainTask:
 
     def _amount(self, done: int | None) -> str:
         if done is None:
-            return self._text or "still at it"
+            return self._text or "still running"
         rate = (done - (self._first or 0)) / max(self.elapsed(), 0.001)
         speed = f"{size_text(rate)}/s"
         if not self._total:
@@ -152,7 +151,7 @@ class _PlainTask:
 
 
 class Live:
-    """One moving line on a terminal, by rich; it is gone when the task has ended."""
+    """A moving line on a terminal, drawn by rich; it disappears when the task ends."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -160,20 +159,20 @@ class Live:
         self._console = Console(file=stream, highlight=False)
 
     def say(self, text: str) -> None:
-        """Print a line, above the moving one."""
+        """Print a line above the moving one."""
         from rich.text import Text
 
         self._console.print(Text(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Print a marked line."""
+        """Print a line marked as a warning."""
         from rich.text import Text
 
         self._console.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
-        """Show a task's label, state, bar (where its size is known) and elapsed time."""
+        """Show a task's label, state, elapsed time and, if the size is known, a bar."""
         from rich import progress as rich_progress
         from rich.markup import escape
 

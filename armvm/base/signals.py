@@ -1,4 +1,4 @@
-"""Letting no signal come in between what belongs together."""
+"""Delay signals while a block runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: What ends a program from outside, and can be waited with.
+#: Signals that end the program and can be delayed.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Run a block to its end: signals that would end the program wait until it is done."""
+    """Run a block to its end: signals that would end the program are delivered after it."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs signal handlers in the main thread only
         return

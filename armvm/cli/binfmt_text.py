@@ -6,10 +6,15 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from armvm.provision.binfmt.explain import ExplainedFile, HandlerMatch, WantedFile
+    from armvm.provision.binfmt.status import BinfmtStatus, HandlerStatus
+    from armvm.provision.binfmt.trial import ArchitectureTrials
 
 #: What each byte's comparison is shown as: a sign that needs no colour, and a colour.
 _SIGNS = {
@@ -23,120 +28,124 @@ _STATES = {"runs": "green", "fails": "bold red", "fails later": "yellow"}
 _WIDEST = 100
 
 
-def print_status(found: dict[str, Any]) -> None:
+def print_status(found: BinfmtStatus) -> None:
     """Print what `armvm.provision.binfmt.status.status` found."""
     out = _console()
-    if not found["mounted"]:
+    if not found.mounted:
         _line(out, "binfmt_misc is not mounted: this host runs no programs of other architectures")
         _line(out, "  fix: sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc")
-    elif not found["enabled"]:
+    elif not found.enabled:
         _line(out, "binfmt_misc is mounted, but switched off: no handler is asked", "bold red")
         _line(out, "  fix: sudo sh -c 'echo 1 > /proc/sys/fs/binfmt_misc/status'")
     else:
         _line(out, "binfmt_misc is mounted and on; of handlers that match, the topmost here wins")
-    if not found["order_certain"]:
+    if not found.order_certain:
         _line(out, "the order is uncertain: the clock was set while they were registered", "yellow")
-    for handler in found["handlers"]:
+    for handler in found.handlers:
         _handler(out, handler)
     _line(out, "")
-    for one in found["architectures"]:
-        who = one["handler"] or ("the kernel itself" if one["native"] else "nobody")
-        other = f" ({one['debian']})" if one["debian"] else ""
-        shown = Text(f"{one['name'] + other:<20} ")
-        shown.append(_clean(who), "" if one["handler"] or one["native"] else "yellow")
+    for one in found.architectures:
+        who = one.handler or ("the kernel itself" if one.native else "nobody")
+        other = f" ({one.debian})" if one.debian else ""
+        shown = Text(f"{one.name + other:<20} ")
+        shown.append(_clean(who), "" if one.handler or one.native else "yellow")
         out.print(shown, soft_wrap=True)
 
 
-def _handler(out: Console, one: dict[str, Any]) -> None:
-    state = "enabled" if one["enabled"] else "disabled"
+def _handler(out: Console, one: HandlerStatus) -> None:
+    state = "enabled" if one.enabled else "disabled"
     out.print()
-    head = Text(_clean(one["name"]), "bold")
-    head.append(f"  {state}", "green" if one["enabled"] else "yellow")
-    head.append(f"  {one['architecture'] or 'no architecture of armvm’s'}")
+    head = Text(_clean(one.name), "bold")
+    head.append(f"  {state}", "green" if one.enabled else "yellow")
+    head.append(f"  {one.architecture or 'no architecture of armvm’s'}")
     out.print(head, soft_wrap=True)
-    said = [part for part in (one["version"], _linking(one["static"])) if part]
+    said = [part for part in (one.version, _linking(one.static)) if part]
     told = f" ({', '.join(said)})" if said else ""
-    _field(out, "interpreter", f"{one['interpreter']}{told}")
-    if one["resolved"] and one["resolved"] != one["interpreter"]:
-        _field(out, "", f"→ {one['resolved']}")
-    for index, text in enumerate(one["flags_in_words"]):
+    _field(out, "interpreter", f"{one.interpreter}{told}")
+    if one.resolved and one.resolved != one.interpreter:
+        _field(out, "", f"→ {one.resolved}")
+    for index, text in enumerate(one.flags_in_words):
         _field(out, "" if index else "flags", text)
-    if one["extension"]:
-        _field(out, "extension", one["extension"])
+    if one.extension:
+        _field(out, "extension", one.extension)
     else:
-        offset = f" at {one['offset']}" if one["offset"] else ""
-        _field(out, "magic", one["magic"] + offset)
-        _field(out, "mask", one["mask"] or "(every bit)")
-    by = one["registered_by"] + (f", {one['declared_in']}" if one["declared_in"] else "")
-    _field(out, "registered by", f"{by} ({one['because']})")
-    if one["shadowed_by"]:
-        part = "" if one["shadowed_wholly"] else "partly "
-        text = f"{part}by {one['shadowed_by']}, which was registered later"
+        offset = f" at {one.offset}" if one.offset else ""
+        _field(out, "magic", one.magic + offset)
+        _field(out, "mask", one.mask or "(every bit)")
+    by = one.registered_by.value + (f", {one.declared_in}" if one.declared_in else "")
+    _field(out, "registered by", f"{by} ({one.because})")
+    if one.shadowed_by:
+        part = "" if one.shadowed_wholly else "partly "
+        text = f"{part}by {one.shadowed_by}, which was registered later"
         _field(out, "shadowed", text, "yellow")
-    for text in one["warnings"]:
+    for text in one.warnings:
         _field(out, "warning", text, "yellow")
 
 
-def print_explanation(found: dict[str, Any]) -> None:
+def print_explanation(found: ExplainedFile) -> None:
     """Print what `armvm.provision.binfmt.explain.explain` found."""
     out = _console()
-    _line(out, found["path"], "bold")
-    elf = found["elf"]
+    _line(out, found.path, "bold")
+    elf = found.elf
     if elf is None:
         _field(out, "file", _kind(found))
     else:
-        _field(out, "class", f"{elf['class']} bits" if elf["class"] else "unknown")
-        _field(out, "data", elf["data"] or "unknown")
-        _field(out, "type", elf["type"])
-        known = f", {found['architecture']}" if found["architecture"] else ""
-        _field(out, "machine", f"{elf['machine']} ({elf['machine_number']}{known})")
-        _field(out, "OS/ABI", str(elf["os_abi"]))
-        _field(out, "interpreter", elf["interpreter"] or "none")
-        _field(out, "linking", elf["linking"])
-        for text in elf["problems"]:
+        _field(out, "class", f"{elf.class_} bits" if elf.class_ else "unknown")
+        _field(out, "data", elf.data or "unknown")
+        _field(out, "type", elf.type)
+        known = f", {found.architecture}" if found.architecture else ""
+        _field(out, "machine", f"{elf.machine} ({elf.machine_number}{known})")
+        _field(out, "OS/ABI", str(elf.os_abi))
+        _field(out, "interpreter", elf.interpreter or "none")
+        _field(out, "linking", elf.linking)
+        for text in elf.problems:
             _field(out, "damaged", text, "yellow")
-    for handler in found["handlers"]:
-        _match(out, handler, taker=handler["name"] == found["handler"])
-    if not found["handlers"] and not found["native"]:
+    for handler in found.handlers:
+        _match(out, handler, taker=handler.name == found.handler)
+    if not found.handlers and not found.native:
         _field(out, "handler", "none is registered that takes it")
-    if found["interpreter"]:
-        one = found["interpreter"]
-        said = [part for part in (one["version"], _linking(one["static"]), one["problem"]) if part]
-        _field(out, "runs with", f"{one['path']} ({', '.join(said) or 'nothing known'})")
-    wanted = [("loader", found["loader"])] if found["loader"] else []
-    wanted += [("" if index else "libraries", one) for index, one in enumerate(found["libraries"])]
+    if found.interpreter:
+        program = found.interpreter
+        said = [
+            part for part in (program.version, _linking(program.static), program.problem) if part
+        ]
+        _field(out, "runs with", f"{program.path} ({', '.join(said) or 'nothing known'})")
+    wanted = [("loader", found.loader)] if found.loader else []
+    wanted += [("" if index else "libraries", one) for index, one in enumerate(found.libraries)]
     for name, one in wanted:
         _wanted(out, name, one)
     out.print()
-    _field(out, "outcome", found["outcome"], _STATES[found["outcome"]])
-    _field(out, "", found["happens"])
-    if found["fix"]:
-        _field(out, "fix", found["fix"])
+    _field(out, "outcome", found.outcome.value, _STATES[found.outcome.value])
+    _field(out, "", found.happens)
+    if found.fix:
+        _field(out, "fix", found.fix)
 
 
-def print_trials(found: Sequence[dict[str, Any]]) -> None:
+def print_trials(found: Sequence[ArchitectureTrials]) -> None:
     """Print what `armvm.provision.binfmt.trial.test` found."""
     out = _console()
     for one in found:
-        nobody = "the kernel itself" if one["native"] else "no handler"
-        handler = f"handler {one['handler']}" if one["handler"] else nobody
-        _line(out, f"{one['architecture']}: {handler}", "bold")
-        for trial in one["trials"]:
-            style = {"works": "green", "fails": "bold red", "untested": "yellow"}[trial["outcome"]]
-            _field(out, trial["way"], trial["outcome"], style, 22)
-            for name in ("reason", "fix"):
-                if trial[name]:
-                    _field(out, "", f"{name}: {trial[name]}", "", 22)
+        nobody = "the kernel itself" if one.native else "no handler"
+        handler = f"handler {one.handler}" if one.handler else nobody
+        _line(out, f"{one.architecture}: {handler}", "bold")
+        for trial in one.trials:
+            style = {"works": "green", "fails": "bold red", "untested": "yellow"}[
+                trial.outcome.value
+            ]
+            _field(out, trial.way.value, trial.outcome.value, style, 22)
+            for name, text in (("reason", trial.reason), ("fix", trial.fix)):
+                if text:
+                    _field(out, "", f"{name}: {text}", "", 22)
 
 
-def _match(out: Console, handler: dict[str, Any], *, taker: bool) -> None:
+def _match(out: Console, handler: HandlerMatch, *, taker: bool) -> None:
     """Print a handler's magic and mask against the file's bytes."""
-    state = "takes it" if taker else "would take it" if handler["takes"] else "does not take it"
-    why = "" if handler["enabled"] else ", and is disabled"
-    if handler["takes"] and handler["enabled"] and not taker:
+    state = "takes it" if taker else "would take it" if handler.takes else "does not take it"
+    why = "" if handler.enabled else ", and is disabled"
+    if handler.takes and handler.enabled and not taker:
         why = ", but a later one does first"
-    _field(out, "handler", f"{handler['name']} {state}{why}", "green" if taker else "")
-    magic, mask, raw = (bytes.fromhex(handler[key]) for key in ("magic", "mask", "bytes"))
+    _field(out, "handler", f"{handler.name} {state}{why}", "green" if taker else "")
+    magic, mask, raw = map(bytes.fromhex, (handler.magic, handler.mask, handler.bytes))
     if not magic:
         return
     signs = [_compared(raw[at : at + 1], magic[at], mask[at]) for at in range(len(magic))]
@@ -146,8 +155,8 @@ def _match(out: Console, handler: dict[str, Any], *, taker: bool) -> None:
         ("mask", [f"{byte:02x}" for byte in mask]),
         ("", [f"{_SIGNS[sign][0]} " for sign in signs]),
     ]
-    if handler["offset"]:
-        _field(out, "offset", str(handler["offset"]))
+    if handler.offset:
+        _field(out, "offset", str(handler.offset))
     for name, cells in rows:
         shown = Text(f"  {name:<14}")
         for cell, sign in zip(cells, signs):  # noqa: B905 - equally long
@@ -168,23 +177,23 @@ def _compared(byte: bytes, magic: int, mask: int) -> str:
     return "equal" if byte[0] == magic else "partly"
 
 
-def _wanted(out: Console, name: str, one: dict[str, Any]) -> None:
-    if one["found"]:
-        _field(out, name, f"{one['name']} → {one['found']}")
-    elif one["elsewhere"]:
-        _field(out, name, f"{one['name']} is only below {one['elsewhere']}", "yellow")
+def _wanted(out: Console, name: str, one: WantedFile) -> None:
+    if one.found:
+        _field(out, name, f"{one.name} → {one.found}")
+    elif one.elsewhere:
+        _field(out, name, f"{one.name} is only below {one.elsewhere}", "yellow")
     else:
-        _field(out, name, f"{one['name']} is not found", "bold red")
+        _field(out, name, f"{one.name} is not found", "bold red")
 
 
-def _kind(found: dict[str, Any]) -> str:
-    if found["script"]:
-        return f"a script, for {found['script']}"
+def _kind(found: ExplainedFile) -> str:
+    if found.script:
+        return f"a script, for {found.script}"
     return {
         "script": "a script that names no interpreter",
         "empty": "empty",
         "text": "text without a '#!' line",
-    }.get(found["kind"], f"neither ELF nor a script; it begins with {found['header']}")
+    }.get(found.kind.value, f"neither ELF nor a script; it begins with {found.header}")
 
 
 def _linking(static: bool | None) -> str | None:

@@ -69,7 +69,7 @@ def boot_report(
     if svg is not None:
         write_picture(report, spans, svg)
     if json:
-        print_json(report.as_json())
+        print_json(report.rounded())
     elif svg is not None:
         print(f"{svg}: {report.seconds:.1f} s, {len(spans)} lines")
     else:

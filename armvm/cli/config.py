@@ -44,7 +44,7 @@ def show(
 
     found = values(os.environ, config_files(), preset)
     if json:
-        print_json([one.facts() for one in found])
+        print_json(found)
         return
     rows = []
     for one in found:
@@ -61,11 +61,11 @@ def path(
     json: Json = False,
 ) -> None:
     """Print the path of your configuration file, whether it exists or not."""
-    from armvm.base.paths import config_files
+    from armvm.base.paths import ConfigPath, config_files
 
     files = config_files() if everything else config_files()[:1]
     if json:
-        print_json([{"path": str(one), "exists": one.exists()} for one in files])
+        print_json([ConfigPath(path=one, exists=one.exists()) for one in files])
         return
     for one in files:
         print(one)

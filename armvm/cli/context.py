@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from armvm.base.progress import Live, Plain, Progress, Quiet, size_text
+from armvm.base.result import as_json
 
 if TYPE_CHECKING:
     from armvm.base.errors import ArmvmError
@@ -170,8 +171,8 @@ def each(
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON on standard output."""
-    print(json.dumps(value, indent=2, sort_keys=False))
+    """Print a result as indented JSON on standard output."""
+    print(json.dumps(as_json(value), indent=2))
 
 
 def print_rows(columns: list[str], rows: list[list[str]]) -> None:
@@ -194,11 +195,12 @@ _BYTES = frozenset({"disk", "size"})
 _ALL_BYTES = frozenset({"volumes"})
 
 
-def print_fields(values: dict[str, Any], indent: str = "", *, sizes: bool = False) -> None:
-    """Print named values on standard output, one a line, nested ones indented.
+def print_fields(result: Any, indent: str = "", *, sizes: bool = False) -> None:
+    """Print a result or named values on standard output, one a line, nested ones indented.
 
     Of bytes (all values are that, with *sizes*), it is told how much that is.
     """
+    values = as_json(result)
     width = max((len(key) for key in values), default=0)
     for key, value in values.items():
         if isinstance(value, dict):

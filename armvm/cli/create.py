@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,8 @@ from armvm.cli.options import (
 
 if TYPE_CHECKING:
     from armvm.provision.launch.launch import Created
-    from armvm.provision.machine.plan import CreatePlan
+    from armvm.provision.machine.plan import CreatePlan, PlannedMachine
+    from armvm.provision.manage.machines import CreatedMachine
 
 
 def register(app: typer.Typer) -> None:
@@ -148,7 +149,7 @@ def create(
         bake_after(where, plan, created, wish, progress)
         return
     made: list[tuple[CreatePlan, Created]] = []
-    told: list[dict[str, Any]] = []
+    told: list[CreatedMachine] = []
 
     def tell(plan: CreatePlan, created: Created) -> None:
         made.append((plan, created))
@@ -174,7 +175,7 @@ def create(
     bake_after(where, *made[0], wish, progress)
 
 
-def _show(summaries: list[dict[str, Any]], json: bool, *, listed: bool) -> None:
+def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:
     """Print plans: as JSON (a list where one was asked for), or as text."""
     if json:
         print_json(summaries if listed else summaries[0])
@@ -185,15 +186,16 @@ def _show(summaries: list[dict[str, Any]], json: bool, *, listed: bool) -> None:
         print_fields(summary)
 
 
-def _facts(created: Created, connect: str | None) -> dict[str, Any]:
-    """Return all that is known of a machine that was made, and how long it took."""
+def _facts(created: Created, connect: str | None) -> CreatedMachine:
+    """Return everything that is known about a new machine, and how long it took."""
     from armvm.provision.machine.pick import pick
-    from armvm.provision.manage.machines import describe
+    from armvm.provision.manage.machines import describe_created
 
-    ready = created.ready
-    facts = describe(*pick(open_host(connect), created.instance.name))
-    stages = {stage.value: round(at, 1) for stage, at in ready.boot.seen.items()} if ready else None
-    return {**facts, "ready_seconds": ready and round(ready.boot.seconds, 1), "stages": stages}
+    boot = created.ready.boot if created.ready else None
+    machine = pick(open_host(connect), created.instance.name)
+    if boot is None:
+        return describe_created(*machine, None, None)
+    return describe_created(*machine, boot.seconds, boot.seen)
 
 
 def _tell(created: Created, connect: str | None, json: bool) -> None:

@@ -58,8 +58,8 @@ def docker_context(
                 "--preset docker"
             )
     if json:
-        print_json({"context": done.name, "host": done.host, "changed": done.changed})
+        print_json(done)
     elif remove:
-        print(f"the docker context {done.name} is removed")
+        print(f"the docker context {done.context} is removed")
     else:
-        print(f"docker --context {done.name} run --rm IMAGE uname -m")
+        print(f"docker --context {done.context} run --rm IMAGE uname -m")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
 from armvm.cli.context import print_json
@@ -25,7 +23,7 @@ def doctor(connect: Connect = None, pool: PoolName = None, json: Json = False) -
 
     checks = diagnose(connect, pool)
     if json:
-        print_json([asdict(check) for check in checks])
+        print_json(checks)
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:

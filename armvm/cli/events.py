@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json as json_format
 import signal
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from armvm.base.result import as_json
 from armvm.cli import complete
 from armvm.cli.options import Connect
 
@@ -57,22 +57,15 @@ def events(
     """Print what happens to machines as libvirt tells it, a line each, until Ctrl-C."""
     from armvm.cli.main import Interrupted
     from armvm.provision.monitor.events import connect as connect_listening
-    from armvm.provision.monitor.events import follow
+    from armvm.provision.monitor.events import describe, follow
     from armvm.settings.names import check_machine_name, shown
 
     def tell(event: Event) -> None:
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.time))
-        facts = {
-            "time": when,
-            "name": event.name,
-            "uuid": event.uuid,
-            "event": event.event,
-            "detail": event.detail,
-        }
+        facts = describe(event)
         # Names of others' domains may hold anything.
-        words = (when, event.name if event.name.isprintable() else shown(event.name))
+        words = (facts.time, event.name if event.name.isprintable() else shown(event.name))
         text = "  ".join((*words, f"{event.event} {event.detail}".strip()))
-        print(json_format.dumps(facts) if json else text, flush=True)
+        print(json_format.dumps(as_json(facts)) if json else text, flush=True)
 
     connection = connect_listening(connect)
     try:

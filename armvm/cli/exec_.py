@@ -65,7 +65,7 @@ def exec_(
     if json:
         kept = execute_and_keep(domain, command, user=user, timeout=timeout, stdin=source)
         print_json(kept)
-        raise typer.Exit(kept["exit_code"])
+        raise typer.Exit(kept.exit_code)
     code = execute(
         domain,
         command,

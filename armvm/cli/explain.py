@@ -64,7 +64,7 @@ def explain(
         connection = open_host(connect)
         told = explain_machine(topic, connection, *pick(connection, name))
     if json:
-        print_json(told.facts())
+        print_json(told)
     else:
         _print(told)
 
@@ -97,7 +97,7 @@ def _print_part(part: Part, *, again: bool) -> None:
     for name, words in part.items.items():
         _wrapped(f"{name}: {words}", inner, inner + "  ")
     if part.source:
-        print(f"{inner}[{part.source['title']}: {part.source['address']}]")
+        print(f"{inner}[{part.source.title}: {part.source.address}]")
 
 
 def _paragraphs(paragraphs: list[str], indent: str) -> None:

@@ -45,7 +45,7 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
     domain, instance = pick(connection, name)
     rule = add_forward(connection, domain, instance, forward)
     if json:
-        [made] = [one for one in describe(*pick(connection, name)) if one["forward"] == str(rule)]
+        [made] = [one for one in describe(*pick(connection, name)) if one.forward == str(rule)]
         print_json(made)
     elif instance.running:
         print("\n".join(told(connection, instance, rule)))
@@ -56,16 +56,11 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
 @app.command("list", epilog="Example: armvm forward list arm64-01 --json")
 def list_(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
     """List the ports that lead to a machine; without a name, to all machines."""
-    from armvm.provision.access.forward import describe
+    from armvm.provision.access.forward import describe_all
     from armvm.provision.machine.pick import everything, pick
 
     connection = open_host(connect)
-    machines = everything(connection) if name is None else [pick(connection, name)]
-    found = [
-        {"machine": instance.name, **one}
-        for domain, instance in machines
-        for one in describe(domain, instance)
-    ]
+    found = describe_all(everything(connection) if name is None else [pick(connection, name)])
     if json:
         print_json(found)
         return
@@ -74,13 +69,13 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
         return
     rows = [
         [
-            one["machine"],
-            one["listen"],
-            str(one["host_port"]),
-            str(one["guest_port"]),
-            one["protocol"],
-            "ssh" if one["ssh"] else "-",
-            "yes" if one["active"] else "no",
+            one.machine,
+            one.listen,
+            str(one.host_port),
+            str(one.guest_port),
+            one.protocol.value,
+            "ssh" if one.ssh else "-",
+            "yes" if one.active else "no",
         ]
         for one in found
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -154,14 +155,14 @@ def list_(connect: Connect = None, json: Json = False) -> None:
         return
     rows = [
         [
-            one["name"],
-            str(one["shape"]["cpus"]),
-            str(one["shape"]["memory_mib"]),
-            one["shape"]["user"],
-            short_reference(str(one["image"].get("reference", "?"))),
-            str(len(one["clones"])),
-            size_text(sum(size or 0 for size in one["volumes"].values())),
-            "yes" if one["fits"] else f"no: {one['why_not']}",
+            one.name,
+            str(one.shape["cpus"]),
+            str(one.shape["memory_mib"]),
+            one.shape["user"],
+            short_reference(one.image.get("reference", "?")),
+            str(len(one.clones)),
+            size_text(sum(size or 0 for size in one.volumes.values())),
+            "yes" if one.fits else f"no: {one.why_not}",
         ]
         for one in found
     ]
@@ -178,8 +179,8 @@ def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
     if json:
         print_json(facts)
         return
-    ground = {what: _with_dates(text) for what, text in facts["ground"].items()}
-    print_fields({**facts, "ground": ground})
+    ground = {what: _with_dates(text) for what, text in facts.ground.items()}
+    print_fields(replace(facts, ground=ground))
 
 
 def _with_dates(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -42,7 +42,7 @@ def pull(
     A fetch that was cut off, or ended by Ctrl-C, goes on where it was.
     """
     from armvm.base.errors import UsageError
-    from armvm.provision.image.find import locate, obtain, words_for
+    from armvm.provision.image.find import describe_pulled, locate, obtain
 
     progress, policy = progress_for(quiet), verify_policy(verify)
     wanted = list(references or [])
@@ -52,25 +52,13 @@ def pull(
         wanted += [one for one in lts_references(progress) if one not in wanted]
     if not wanted:
         raise UsageError("which image?", hint="armvm image pull ubuntu:24.04, or --all-lts")
-    facts: list[dict[str, Any]] = []
+    facts = []
     for reference in wanted:
         image = obtain(locate(reference, progress, policy), progress)
-        facts.append(
-            {
-                "reference": image.source.reference,
-                "serial": image.source.serial,
-                "path": str(image.path),
-                "digest": image.digest,
-                "size": image.size,
-                "virtual_size": image.virtual_size,
-                "verified": image.source.verified.value,
-                "signer": image.source.signer,
-                "provenance": words_for(image.source),
-            }
-        )
+        facts.append(one := describe_pulled(image))
         if not json:
             print(f"{reference}: {image.path} ({size_text(image.size)}, {image.digest[:19]}…)")
-            print(f"  verified by {words_for(image.source)}")
+            print(f"  verified by {one.provenance}")
     if json:
         print_json(facts[0] if len(references or []) == 1 and not all_lts else facts)
 

@@ -94,18 +94,7 @@ def build(
         progress=progress_for(quiet),
     )
     if json:
-        print_json(
-            {
-                "reference": built.reference,
-                "name": (built.reference or "").removeprefix("local:") or None,
-                "path": str(built.path),
-                "recipe": wanted.digest,
-                "packages": list(wanted.extra),
-                "kernel": wanted.kernel.value,
-                "size": wanted.size,
-                "seconds": round(built.seconds, 1),
-            }
-        )
+        print_json(built.described())
     else:
         shown = f"{built.reference}: {built.path}" if built.reference else str(built.path)
         print(shown + (f", built in {built.seconds:.0f} s" if built.seconds else ", cached"))

@@ -54,9 +54,9 @@ def prune(
         return
     verb = "would remove" if dry_run else "removed"
     for one in removed:
-        told = " ".join(str(part) for part in (one["what"], one["reference"]) if part)
-        print(f"{verb} {one['path']} ({told}, {size_text(one['size'])})")
-    print(f"{verb} {size_text(sum(one['size'] for one in removed))} in all")
+        told = " ".join(str(part) for part in (one.what, one.reference) if part)
+        print(f"{verb} {one.path} ({told}, {size_text(one.size)})")
+    print(f"{verb} {size_text(sum(one.size for one in removed))} in all")
 
 
 def verify(references: References = None, json: Json = False, quiet: Quiet = False) -> None:
@@ -72,15 +72,14 @@ def verify(references: References = None, json: Json = False, quiet: Quiet = Fal
         print_json(found)
     else:
         rows = [
-            [str(one["reference"] or "?"), one["status"], size_text(one["size"]), one["path"]]
-            for one in found
+            [one.reference or "?", one.status, size_text(one.size), str(one.path)] for one in found
         ]
         print_rows(["REFERENCE", "STATUS", "SIZE", "PATH"], rows)
-    bad = [one for one in found if one["status"] != "ok"]
+    bad = [one for one in found if one.status != "ok"]
     if bad:
         raise DigestMismatch(
             f"{len(bad)} of {len(found)} images are not what they were",
-            detail="\n".join(f"{one['path']}: {one['problem']}" for one in bad),
+            detail="\n".join(f"{one.path}: {one.problem}" for one in bad),
             hint="armvm image rm removes one (by its path), armvm image pull fetches it again; "
             "check the disk",
         )
@@ -107,15 +106,7 @@ def import_(
 
     entry = import_image(file, name, sha256=sha256, force=force, progress=progress_for(quiet))
     if json:
-        print_json(
-            {
-                "reference": entry.reference,
-                "path": str(entry.path),
-                "digest": entry.digest,
-                "size": entry.size,
-                "verified": entry.verified.value,
-            }
-        )
+        print_json(entry)
     else:
         print(f"{entry.reference}: {entry.path} ({size_text(entry.size)}, {entry.digest[:19]}…)")
 
@@ -134,19 +125,11 @@ def export(
     from armvm.provision.image.care import export_image
 
     check_file(file)
-    entry, target, shared = export_image(reference, file, force=force)
+    copy = export_image(reference, file, force=force)
     if json:
-        print_json(
-            {
-                "reference": entry.reference,
-                "path": str(target),
-                "digest": entry.content,
-                "size": entry.size,
-                "reflink": shared,
-            }
-        )
+        print_json(copy)
     else:
-        print(f"{reference}: {target} ({size_text(entry.size)}, {entry.content[:19]}…)")
+        print(f"{reference}: {copy.path} ({size_text(copy.size)}, {copy.digest[:19]}…)")
 
 
 def register(app: typer.Typer) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from armvm.base.progress import size_text
 from armvm.cli.context import open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Quiet
+
+if TYPE_CHECKING:
+    from armvm.provision.image.find import CachedImage
+    from armvm.provision.image.list_ import CatalogOffer
 
 #: The units that an age is told in: seconds in one, and its name.
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -75,40 +79,40 @@ def _connection(connect: str | None) -> Any:
         return None
 
 
-def _print_cached(found: list[dict[str, Any]]) -> None:
+def _print_cached(found: list[CachedImage]) -> None:
     rows = [
         [
-            str(one["reference"] or "?"),
-            str(one["serial"] or "-"),
-            size_text(one["size"]),
-            age_text(time.time() - one["stored"]) if one["stored"] else "-",
-            str(one["problem"] or _vouched(one)),
-            "?" if one["used_by"] is None else ", ".join(one["used_by"]) or "-",
-            str(one["digest"])[:19],
+            one.reference or "?",
+            one.serial or "-",
+            size_text(one.size),
+            age_text(time.time() - one.stored) if one.stored else "-",
+            one.problem or _vouched(one),
+            "?" if one.used_by is None else ", ".join(one.used_by) or "-",
+            str(one.digest)[:19],
         ]
         for one in found
     ]
     print_rows(["REFERENCE", "SERIAL", "SIZE", "AGE", "VERIFIED", "USED BY", "DIGEST"], rows)
 
 
-def _print_offers(offers: list[dict[str, Any]]) -> None:
+def _print_offers(offers: list[CatalogOffer]) -> None:
     rows = [
         [
-            str(one["reference"]),
-            str(one["serial"] or "-"),
-            size_text(one["size"]) if one["size"] else "-",
-            str(one["title"] or "-"),
-            "yes" if one["cached"] else "-",
+            one.reference,
+            one.serial or "-",
+            size_text(one.size) if one.size else "-",
+            one.title or "-",
+            "yes" if one.cached else "-",
         ]
         for one in offers
     ]
     print_rows(["REFERENCE", "SERIAL", "SIZE", "RELEASE", "CACHED"], rows)
 
 
-def _vouched(one: dict[str, Any]) -> str:
+def _vouched(one: CachedImage) -> str:
     """Return what vouches for an image, short: the kind, and of a key the id."""
-    signer = one.get("signer")
-    return f"{one['verified']} {signer[-16:]}" if signer else str(one["verified"])
+    kind = one.verified.value
+    return f"{kind} {one.signer[-16:]}" if one.signer else kind
 
 
 def age_text(seconds: float) -> str:

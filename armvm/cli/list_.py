@@ -34,14 +34,16 @@ def list_(connect: Connect = None, json: Json = False) -> None:
     if not rows:
         print("no machines yet: armvm create makes one", file=sys.stderr)
         return
-    columns = ["name", "state", "cpus", "memory_mib", "image", "network", "ssh"]
-    shown = [
-        {
-            **row,
-            "image": short_reference(row["image"]),
-            "ssh": f"{row['ssh']} via {row['via']}" if row["via"] else row["ssh"],
-        }
+    cells = [
+        [
+            row.name,
+            row.state,
+            str(row.cpus),
+            str(row.memory_mib),
+            short_reference(row.image),
+            row.network,
+            f"{row.ssh} via {row.via}" if row.via else row.ssh or "-",
+        ]
         for row in rows
     ]
-    cells = [["-" if row[key] is None else str(row[key]) for key in columns] for row in shown]
     print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)

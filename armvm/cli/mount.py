@@ -91,7 +91,7 @@ def mount(
             print_json(rows)
         else:
             cells = [
-                [row["machine"], row["target"], row["source"], "ro" if row["read_only"] else "rw"]
+                [row.machine, row.target, row.source, "ro" if row.read_only else "rw"]
                 for row in rows
             ]
             print_rows(["MACHINE", "GUESTDIR", "HOSTDIR", "MODE"], cells)

@@ -63,4 +63,4 @@ def resize(
         "cpus": lambda value: f"{value} vCPU{'' if value == 1 else 's'}",
     }
     for one in done:
-        print(f"{name} has {words[one['what']](one['after'])}: {one['note']}")
+        print(f"{name} has {words[one.what](one.after)}: {one.note}")

@@ -99,19 +99,7 @@ def create(
     )
     made = rootfs_create.create(directory, asked, keyring=keyring, progress=progress_for(quiet))
     if json:
-        print_json(
-            {
-                "path": str(made.path),
-                "distro": asked.recipe.distro,
-                "version": asked.recipe.version,
-                "arch": asked.arch.value,
-                "variant": None if bootable else asked.variant.value,
-                "bootable": bootable,
-                "packages": list(asked.recipe.extra),
-                "owner": made.owner,
-                "seconds": round(made.seconds, 1),
-            }
-        )
+        print_json(made.described())
         return
     print(f"{made.path}: armvm rootfs enter {shlex.quote(str(directory))}")
     if made.owner != 0:
@@ -197,15 +185,7 @@ def to_image(
         progress=progress_for(quiet),
     )
     if json:
-        print_json(
-            {
-                "reference": made.reference,
-                "path": str(made.path),
-                "digest": made.digest,
-                "size": made.size,
-                "seconds": round(made.seconds, 1),
-            }
-        )
+        print_json(made)
     elif made.reference:
         print(f"{made.reference}: {made.path}   (armvm create --image {made.reference})")
     else:

@@ -42,4 +42,4 @@ def screenshot(
     if json:
         print_json(done)
     else:
-        print(f"{done['file']}: {done['width']} × {done['height']}")
+        print(f"{done.file}: {done.width} × {done.height}")

@@ -50,10 +50,10 @@ def seed(
 
     if str(output) == "-":
         stdout = standard_output("a seed", json=json)
-        stdout.write(make_seed(request(lambda: "arm64-01"))[0])
+        stdout.write(make_seed(request(lambda: "arm64-01")))
         return
     facts = write_seed(request(lambda: "arm64-01"), output, force=force)
     if json:
         print_json(facts)
     else:
-        print(f"wrote {facts['path']}: user {facts['user']}, host key {facts['host_key']}")
+        print(f"wrote {facts.path}: user {facts.user}, host key {facts.host_key}")

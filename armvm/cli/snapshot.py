@@ -52,7 +52,7 @@ def create(
     made = create_snapshot(connection, *pick(connection, name), snapshot, progress_for(quiet))
     if json:
         found = describe(connection, pick(connection, name)[1])
-        print_json(next(one for one in found if one["name"] == made.name))
+        print_json(next(one for one in found if one.name == made.name))
     else:
         print(f"{made.name} is the disk of {name} {_HOW[made.state]}")
 
@@ -74,10 +74,10 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
         return
     rows = [
         [
-            one["name"],
-            one["created"],
-            _HOW.get(one["state"], "-"),
-            *("gone" if one[key] is None else size_text(one[key]) for key in ("disk", "size")),
+            one.name,
+            one.created,
+            _HOW.get(one.state, "-"),
+            *("gone" if size is None else size_text(size) for size in (one.disk, one.size)),
         ]
         for one in found
     ]

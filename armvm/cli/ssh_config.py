@@ -64,16 +64,7 @@ def ssh_config(
         connection, wanted, ssh_home()
     )
     if json:
-        print_json(
-            {
-                "config": str(done.config),
-                "changed": done.changed,
-                "machines": [
-                    {"name": one.name, "file": str(one.file), "ssh_config": one.text}
-                    for one in done.machines
-                ],
-            }
-        )
+        print_json(done)
         return
     told = ", ".join(one.name for one in done.machines)
     if not done.machines:
@@ -85,7 +76,7 @@ def ssh_config(
     elif remove:
         print(f"ssh knows {told} no more")
     else:
-        print("\n".join(one.text for one in done.machines), end="")
+        print("\n".join(one.ssh_config for one in done.machines), end="")
     if install and Path.home() != ssh_home():
         print(f"ssh reads {done.config}, whatever HOME is", file=sys.stderr)
     if done.changed:

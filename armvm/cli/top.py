@@ -7,13 +7,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from armvm.base.progress import size_text
+from armvm.base.result import as_json
 from armvm.cli.context import open_host, print_json, print_rows
 from armvm.cli.options import Connect, OptionalNames
+
+if TYPE_CHECKING:
+    from armvm.provision.monitor.top import Usage
 
 _COLUMNS = [
     "NAME",
@@ -27,7 +31,6 @@ _COLUMNS = [
     "IN/S",
     "OUT/S",
 ]
-_RATES = ("disk_read", "disk_write", "net_receive", "net_send")
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +83,7 @@ def top(
     try:
         if json:
             for rows in looks:
-                print(json_format.dumps(rows), flush=True)
+                print(json_format.dumps(as_json(rows)), flush=True)
         elif sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             _live(looks)
         else:
@@ -92,7 +95,7 @@ def top(
             raise
 
 
-def _live(looks: Iterator[list[dict[str, Any]]]) -> None:
+def _live(looks: Iterator[list[Usage]]) -> None:
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
@@ -116,14 +119,15 @@ def _live(looks: Iterator[list[dict[str, Any]]]) -> None:
             live.update(table, refresh=True)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    cpu, resident = row["cpu_percent"], row["resident"]
+def _cells(row: Usage) -> list[str]:
+    cpu, resident = row.cpu_percent, row.resident
+    rates = (row.disk_read, row.disk_write, row.net_receive, row.net_send)
     return [
-        row["name"],
-        row["state"],
-        str(row["cpus"]),
+        row.name,
+        row.state,
+        str(row.cpus),
         "-" if cpu is None else f"{cpu:.1f}",
-        str(row["memory_mib"]),
+        str(row.memory_mib),
         "-" if resident is None else size_text(resident),
-        *("-" if row[key] is None else size_text(row[key]) for key in _RATES),
+        *("-" if one is None else size_text(one) for one in rates),
     ]

@@ -1,1 +1,1 @@
-"""What the guest is told, and how it answers."""
+"""Cloud-init documents, boot progress and the programs that run in a guest."""

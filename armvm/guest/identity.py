@@ -1,4 +1,4 @@
-"""What makes a machine itself: instance-id, UUID, MAC address, ssh host key."""
+"""A machine's identity: instance-id, UUID, MAC address, ssh host key."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def new_key_pair(comment: str) -> KeyPair:
 def public_key(private: str, comment: str) -> str:
     """Return the public key, in OpenSSH's one-line form, of an OpenSSH private key.
 
-    Raises ConfigError when the text is no private key, or one that needs a passphrase.
+    Raises ConfigError if the text is not a private key, or if the key has a passphrase.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
@@ -73,7 +73,7 @@ def public_key(private: str, comment: str) -> str:
     try:
         key = serialization.load_ssh_private_key(private.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("armvm's own ssh key cannot be read", detail=str(error)) from error
+        raise ConfigError("cannot read armvm's ssh key", detail=str(error)) from error
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )

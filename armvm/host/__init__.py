@@ -1,1 +1,1 @@
-"""libvirt: the only room that imports it. Functions take the connection or the domain first."""
+"""The only room that imports libvirt. Functions take the connection or the domain first."""

@@ -1,14 +1,14 @@
-"""What keeps QEMU from a golden's memory: AppArmor and SELinux, and how each is told to allow it.
+"""How AppArmor and SELinux keep QEMU from a golden's memory, and how to allow access.
 
-libvirt tells both of every file in a domain's XML. The memory that clones share is named in
+libvirt adds rules for every file in a domain's XML. The memory that clones share is named in
 ``qemu:commandline``, which libvirt does not read, so QEMU may not open it unless a rule or a
-label says so:
+label allows it:
 
 - AppArmor: a rule in the local part of libvirt's abstraction. libvirt writes a profile for each
-  domain that includes it, so a rule holds from the next start on. Sources: libvirt's
+  domain that includes it, so a rule takes effect at the next start. Sources: libvirt's
   src/security/apparmor/libvirt-qemu; apparmor.d(5).
-- SELinux: the type ``svirt_image_t`` without categories, libvirt's label for what several
-  machines share. Fedora's policy lets QEMU only read ``virt_image_t``, which a pool's files have.
+- SELinux: the type ``svirt_image_t`` without categories, libvirt's label for files that several
+  machines share. Fedora's policy lets QEMU only read ``virt_image_t``, the type of a pool's files.
   Older policies forbid mapping any file, unless a boolean allows it. Sources: libvirt's
   src/security/security_selinux.c; Fedora's selinux-policy. Not tested.
 """
@@ -28,18 +28,18 @@ from armvm.host.facts import HostFacts
 
 APPARMOR, SELINUX = "apparmor", "selinux"
 
-#: Where an administrator's rules for all of libvirt's QEMU profiles are, below the root.
+#: The administrator's rules for all of libvirt's QEMU profiles, below the root.
 _RULES = Path("etc/apparmor.d/local/abstractions/libvirt-qemu")
 _TYPE = "svirt_image_t"
 _LABEL = "security.selinux"
-#: What QEMU says of a memory file that it may not use (its system/physmem.c and util/mmap-alloc.c).
+#: QEMU's error for a memory file that it may not use (its system/physmem.c, util/mmap-alloc.c).
 _DENIAL = re.compile(r"(open|map) backing store\b.*for guest RAM: Permission denied")
-#: Characters that mean something in an AppArmor path (apparmor.d(5), "Globbing" and "Quoting").
+#: Special characters in an AppArmor path (apparmor.d(5), "Globbing" and "Quoting").
 _SPECIAL = re.compile(r'[\\"*?\[\]{}^@]')
 
 
 def apparmor_confines(root: Path = Path("/")) -> bool:
-    """Tell whether a host's kernel enforces AppArmor and its libvirt has profiles for QEMU."""
+    """Return whether a host's kernel enforces AppArmor and its libvirt has profiles for QEMU."""
     try:
         enabled = (root / "sys/module/apparmor/parameters/enabled").read_text().strip()
     except OSError:
@@ -50,8 +50,8 @@ def apparmor_confines(root: Path = Path("/")) -> bool:
 def rule(directory: str) -> str:
     """Return the AppArmor rule that lets QEMU share the memory files in a pool's directory.
 
-    AppArmor sees a path without its symbolic links. A clone maps the file privately, and QEMU
-    opens it for writing all the same.
+    AppArmor sees a path without its symbolic links. A clone maps the file privately, but QEMU
+    opens it for writing.
     """
     path = _SPECIAL.sub(lambda match: "\\" + match[0], os.path.realpath(directory))
     pattern = f"{path.rstrip('/')}/*.memory"
@@ -59,15 +59,15 @@ def rule(directory: str) -> str:
 
 
 def is_allowed(directory: str, root: Path = Path("/")) -> bool:
-    """Tell whether the rule for a pool's directory is there."""
+    """Return whether the rule for a pool's directory exists."""
     try:
         return rule(directory) in map(str.strip, _lines(root))
-    except OSError:  # nobody else may read it: it cannot be said
+    except OSError:  # only root may read it: unknown
         return False
 
 
 def allow(directories: Sequence[str], root: Path = Path("/")) -> None:
-    """Write the rules that are missing; what else is in the file stays."""
+    """Add the rules that are missing; keep the rest of the file."""
     lines = _lines(root)
     missing = {rule(one): None for one in directories if not is_allowed(one, root)}
     if missing:
@@ -78,7 +78,7 @@ def allow(directories: Sequence[str], root: Path = Path("/")) -> None:
 
 
 def allowing(directory: str) -> str:
-    """Return the command that does what `allow` does, for a shell."""
+    """Return the shell command that does the same as `allow`."""
     path = Path("/") / _RULES
     line = shlex.quote(rule(directory))
     # The file may end without a newline.
@@ -86,20 +86,20 @@ def allowing(directory: str) -> str:
 
 
 def label(path: str, facts: HostFacts) -> None:
-    """Give a new memory file the label that SELinux wants, where this user may do so."""
+    """Set the label that SELinux requires on a new memory file, if this user may."""
     if SELINUX in facts.security and facts.local:
         with contextlib.suppress(OSError):
             os.setxattr(path, _LABEL, f"system_u:object_r:{_TYPE}:s0\0".encode())
 
 
 def obstacle(directory: str, facts: HostFacts, root: Path = Path("/")) -> tuple[str, str] | None:
-    """Return what keeps QEMU from the memory files in a pool, and the command that mends it.
+    """Return what keeps QEMU from the memory files in a pool, and the command that fixes it.
 
-    None where nothing is known to. Only of use on a local host.
+    None if no obstacle is known. For local hosts only.
     """
     if APPARMOR in facts.security and not is_allowed(directory, root):
         return "AppArmor denies it", allowing(directory)
-    # The owner of the file gives it its label; in the system's pools that is root.
+    # Only its owner can label a file; in the system's pools that is root.
     mine = facts.session or os.geteuid() == 0
     if SELINUX in facts.security and not mine and _type_of(directory) != _TYPE:
         return "SELinux denies it, unless root makes the golden", _labelling(directory)
@@ -109,24 +109,24 @@ def obstacle(directory: str, facts: HostFacts, root: Path = Path("/")) -> tuple[
 def explain(
     error: ArmvmError, directory: str, facts: HostFacts, root: Path = Path("/")
 ) -> tuple[str, str | None]:
-    """Return why a machine with its memory in a file did not start, and the cure where known.
+    """Return why a machine with its memory in a file did not start, and the cure if known.
 
-    *directory* is its pool's.
+    *directory* is the pool's.
     """
     told = " ".join(f"{error.message}: {error.detail}".split()) if error.detail else error.message
     denial = _DENIAL.search(told)
     if denial is None:
         return told, None
     if APPARMOR in facts.security and not is_allowed(directory, root):
-        return "AppArmor denies QEMU its memory file", allowing(directory)
+        return "AppArmor denies QEMU access to its memory file", allowing(directory)
     if SELINUX in facts.security:
         mapping = "sudo setsebool -P domain_can_mmap_files 1"
         cure = mapping if denial[1] == "map" else _labelling(directory)
-        return "SELinux denies QEMU its memory file", cure
+        return "SELinux denies QEMU access to its memory file", cure
     return (
-        f"QEMU has no permission to use its memory file in {directory}",
-        "'sudo journalctl -k -g DENIED' shows what a security module forbade; without one, let "
-        f"the user that QEMU runs as pass through each directory of {directory}",
+        f"permission denied: QEMU cannot use its memory file in {directory}",
+        "'sudo journalctl -k -g DENIED' shows what a security module denied; if it shows nothing, "
+        f"allow the user that QEMU runs as to enter each directory of {directory}",
     )
 
 
@@ -146,7 +146,7 @@ def _type_of(directory: str) -> str:
 
 
 def _labelling(directory: str) -> str:
-    # What is made in the directory inherits its type.
+    # Files created in the directory inherit its type.
     directory = os.path.realpath(directory)
     pattern = shlex.quote(re.escape(directory) + "(/.*)?")
     command = f"sudo semanage fcontext -a -t {_TYPE} {pattern}"

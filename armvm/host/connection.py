@@ -1,6 +1,6 @@
-"""Connecting to libvirt, and turning libvirt's errors into armvm's.
+"""Connect to libvirt, and translate libvirt's errors into armvm's.
 
-libvirt-python has no type information: its objects are `Any`, under the names below.
+libvirt-python lacks type information: its objects are `Any`, under the names below.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Volume: TypeAlias = Any
 
 SYSTEM, SESSION = "qemu:///system", "qemu:///session"
 
-#: Why the system daemon is the default: where a default came from.
+#: Why the system daemon is the default, as shown to the user.
 BY_SOCKET = "its socket can be opened"
 
 #: The sockets of the monolithic daemon and of the modular one.
@@ -54,26 +54,26 @@ _PERMISSION_HINT = (
     "or use --connect qemu:///session"
 )
 
-#: What helps where a pool's directory cannot be written to: by anybody, by libvirt's daemon.
+#: Hints for a pool's directory that cannot be written: by anybody, by libvirt's daemon.
 _READ_ONLY_HINT = (
-    "its file system is read-only: 'findmnt -T DIR' shows it; mount it writable, or use another "
+    "its file system is read-only ('findmnt -T DIR' shows it): remount it writable, or use another "
     "pool: --pool NAME"
 )
 _UNWRITABLE_HINT = (
-    "libvirt's daemon may not write there: check the directory's owner and mode ('ls -ld DIR'), or "
+    "libvirt's daemon cannot write there: check the directory's owner and mode ('ls -ld DIR'), or "
     "use another pool: --pool NAME"
 )
 
-#: The sockets of the one daemon and of the modular ones, where it is not known which there are.
+#: The sockets of the single daemon and of the modular ones, if the host's kind is unknown.
 _EITHER = "libvirtd.socket, or virtqemud.socket virtnetworkd.socket virtstoraged.socket"
 
 _URI_HINT = "for example qemu:///system, qemu:///session, qemu+ssh://user@host/system"
-#: What libvirt says of a URI that leads nowhere.
+#: libvirt's errors for a URI without a driver.
 _NO_SUCH_DRIVER = ("no connection driver available", "unexpected qemu URI path")
-#: What it says of a user it does not let in; the second where there is no polkit to be asked.
+#: libvirt's errors for a user without access; the second one if polkit is not installed.
 _DENIALS = ("Permission denied", "Unable to get system bus connection")
 
-#: libvirt's error codes (virErrorNumber in virterror.h) that say more than their domain does.
+#: libvirt's error codes (virErrorNumber in virterror.h) that are more specific than their domain.
 _BY_CODE: Mapping[int, type[ArmvmError]] = {
     libvirt.VIR_ERR_NO_DOMAIN: NotFound,
     libvirt.VIR_ERR_NO_NETWORK: NotFound,
@@ -99,7 +99,7 @@ _BY_CODE: Mapping[int, type[ArmvmError]] = {
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED: MissingCapability,
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE: DomainError,
 }
-#: libvirt's error domains (virErrorDomain), where the code says nothing in particular.
+#: libvirt's error domains (virErrorDomain), for unspecific codes.
 _BY_DOMAIN: Mapping[int, type[ArmvmError]] = {
     libvirt.VIR_FROM_STORAGE: StorageError,
     libvirt.VIR_FROM_STREAMS: StorageError,
@@ -139,8 +139,8 @@ def _opens(path: Path) -> bool:
 def connect(uri: str | None = None) -> Connection:
     """Open a connection; None means the default one.
 
-    Where anyone may open the system daemon's socket but polkit refuses this user, the default is
-    the user's own daemon. Raises UsageError, ConnectFailed or PermissionDenied.
+    If the system daemon's socket can be opened but polkit refuses this user, the default is the
+    user's own daemon. Raises UsageError, ConnectFailed or PermissionDenied.
     """
     if uri is not None:
         return _connect(uri.strip())
@@ -156,22 +156,22 @@ def connect(uri: str | None = None) -> Connection:
 def effective_uri(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the URI that `connect` uses by default, and where it came from.
 
-    The system daemon is asked where its socket can be opened: it may refuse this user all the same.
+    Connects to the system daemon if its socket can be opened: it may still refuse this user.
     """
     wanted, origin = default_uri(environ)
     if origin == BY_SOCKET:
         try:
             _connect(wanted).close()
         except PermissionDenied:
-            return SESSION, "the system daemon refuses you"
+            return SESSION, "permission denied by the system daemon"
         except ArmvmError:
-            pass  # every command will say so
+            pass  # every command will report it
     return wanted, origin
 
 
 def _connect(wanted: str) -> Connection:
-    # libvirt prints every error to standard error otherwise. The handler is no Python code: a
-    # signal that came during the failing call would be raised in there, and become a SystemError.
+    # Without a handler, libvirt prints every error to standard error. The handler is not Python
+    # code: a signal during the failing call would be raised in there, and become a SystemError.
     libvirt.registerErrorHandler(operator.is_, None)
     _check_uri(wanted)
     outcome: list[Any] = []
@@ -179,29 +179,29 @@ def _connect(wanted: str) -> Connection:
     thread.start()
     thread.join(CONNECT_TIMEOUT)
     if not outcome:
-        raise ConnectFailed(f"{wanted} did not answer within {CONNECT_TIMEOUT:g} s")
+        raise ConnectFailed(f"timed out after {CONNECT_TIMEOUT:g} s: {wanted} did not answer")
     if isinstance(outcome[0], libvirt.libvirtError):
         raise _connect_error(wanted, outcome[0]) from outcome[0]
     connection = outcome[0]
     if connection.getType().lower() not in ("qemu", "test"):
         raise UsageError(
-            f"{wanted} leads to libvirt's {connection.getType()} driver",
+            f"unsupported libvirt driver: {wanted} uses {connection.getType()}",
             hint="ARM64 machines need the QEMU driver: qemu:///system",
         )
     return connection
 
 
 def _check_uri(uri: str) -> None:
-    """Raise UsageError for what is no URI, or names a host where the path is meant."""
+    """Raise UsageError for an invalid URI, or for one with a host name in place of the path."""
     scheme, colon, rest = uri.partition(":")
     if not uri.isprintable() or " " in uri or not (scheme and colon):
-        raise UsageError(f"{shown(uri)} is no connection URI", hint=_URI_HINT)
+        raise UsageError(f"invalid connection URI {shown(uri)}", hint=_URI_HINT)
     host, _, path = rest.removeprefix("//").partition("?")[0].partition("/")
     if rest.startswith("//") and host and not path and scheme.split("+")[0] == "qemu":
         local = scheme in ("qemu", "qemu+unix") and host in ("system", "session")
         meant = f"{scheme}:///{host}" if local else f"{scheme}://{host}/system"
         raise UsageError(
-            f"{shown(uri)} says no path: {shown(host)} is the name of a host there",
+            f"invalid connection URI {shown(uri)}: no path after the host {shown(host)}",
             hint=f"did you mean {meant}? {_URI_HINT}",
         )
 
@@ -216,24 +216,26 @@ def _open(uri: str, outcome: list[Any]) -> None:
 def _connect_error(uri: str, error: Any) -> ArmvmError:
     text = _message(error)
     if any(words in text for words in _NO_SUCH_DRIVER):
-        return UsageError(f"{shown(uri)} is no URI of a QEMU host", detail=text, hint=_URI_HINT)
+        return UsageError(f"unsupported libvirt URI {shown(uri)}", detail=text, hint=_URI_HINT)
     denied = isinstance(translate(error, ""), PermissionDenied)
     if denied or any(words in text for words in _DENIALS):
-        return PermissionDenied(f"libvirt refuses you at {uri}", detail=text, hint=_PERMISSION_HINT)
+        return PermissionDenied(
+            f"permission denied: cannot connect to {uri}", detail=text, hint=_PERMISSION_HINT
+        )
     start = (
         systemd_units.start_command()
         if is_local(uri)
         else "on that host, systemctl start " + _EITHER
     )
     return ConnectFailed(
-        f"libvirt does not answer at {uri}",
+        f"cannot connect to libvirt at {uri}",
         detail=text,
-        hint=f"'armvm doctor' says what is missing; if its daemon does not run: {start}",
+        hint=f"check the host with 'armvm doctor'; if libvirt's daemon is not running: {start}",
     )
 
 
 def translate(error: Any, doing: str) -> ArmvmError:
-    """Return the armvm error for a libvirtError; *doing* says what was being done."""
+    """Return the armvm error for a libvirtError; *doing* names the failed action."""
     text = _message(error)
     code, domain = error.get_error_code(), error.get_error_domain()
     message = f"{doing}: {text}" if doing else text
@@ -245,7 +247,7 @@ def translate(error: Any, doing: str) -> ArmvmError:
             pool = domain == libvirt.VIR_FROM_STORAGE
             return PermissionDenied(message, hint=_UNWRITABLE_HINT if pool else _PERMISSION_HINT)
     if "No space left on device" in text or "Disk quota exceeded" in text:
-        return StorageError(message, hint="make room, or use another pool: --pool NAME")
+        return StorageError(message, hint="free some space, or use another pool: --pool NAME")
     if code == libvirt.VIR_ERR_OPERATION_FAILED and "already exists" in text:
         return Conflict(message)
     kind = _BY_CODE.get(code) or _BY_DOMAIN.get(domain) or HostError
@@ -254,7 +256,7 @@ def translate(error: Any, doing: str) -> ArmvmError:
 
 @contextmanager
 def errors(doing: str) -> Iterator[None]:
-    """Translate every libvirtError that leaves the block."""
+    """Translate every libvirtError raised in the block."""
     try:
         yield
     except libvirt.libvirtError as error:
@@ -262,7 +264,7 @@ def errors(doing: str) -> Iterator[None]:
 
 
 def is_code(error: Any, *codes: int) -> bool:
-    """Tell whether a libvirtError has one of *codes*."""
+    """Return whether a libvirtError has one of *codes*."""
     return error.get_error_code() in codes
 
 
@@ -277,29 +279,29 @@ def uri_of(connection: Connection) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Tell whether a URI names this host: its files are our files. ``qemu+unix`` counts."""
+    """Return whether a URI names this host, so that its files are local (also ``qemu+unix``)."""
     scheme, _, rest = uri.partition("://")
     return scheme in ("qemu", "qemu+unix", "test") and rest.startswith("/")
 
 
 def is_session(uri: str) -> bool:
-    """Tell whether a URI names a user's own daemon.
+    """Return whether a URI names a user's own daemon.
 
-    For root, libvirt's session *is* the system daemon, and getURI says so.
+    For root, libvirt's session *is* the system daemon, and getURI returns its URI.
     """
     return uri.split("?")[0].endswith("/session")
 
 
 def bad_value(what: str, value: str, hint: str) -> ConfigError:
-    """Return the error for a value that this host does not take."""
-    return ConfigError(f"{what} {shown(value)} is nothing this host knows", hint=hint)
+    """Return the error for a value that this host does not support."""
+    return ConfigError(f"this host does not support {what} {shown(value)}", hint=hint)
 
 
 def not_running(name: str) -> DomainError:
-    """Return the error for a machine that would have to run."""
-    return DomainError(f"{name} does not run", hint=f"start it first: armvm start {name}")
+    """Return the error for a machine that must be running."""
+    return DomainError(f"{name} is not running", hint=f"start it first: armvm start {name}")
 
 
 def suspended(name: str) -> DomainError:
-    """Return the error for a machine that would have to run, and is suspended."""
-    return DomainError(f"{name} is suspended", hint=f"let it go on first: armvm resume {name}")
+    """Return the error for a machine that must not be suspended."""
+    return DomainError(f"{name} is suspended", hint=f"resume it first: armvm resume {name}")

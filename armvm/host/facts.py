@@ -1,4 +1,4 @@
-"""What the connected host can do for an ARM64 machine, from libvirt's capabilities."""
+"""The connected host's support for ARM64 machines, from libvirt's capabilities."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from armvm.base.errors import MissingCapability
 from armvm.host.connection import Connection, errors, is_local, is_session, uri_of
 from armvm.host.xml import at, parse, select
 
-#: libvirt 11.2.0 cannot start an ARM guest with a custom CPU; mended in 11.3.0.
+#: libvirt 11.2.0 cannot start an ARM guest with a custom CPU; fixed in 11.3.0.
 _BROKEN_CUSTOM_CPU = 11_002_000
-#: QEMU's arm CPUs without a 64-bit mode. By the whole name: cortex-a7 is one, cortex-a710 is none.
+#: QEMU's arm CPUs without a 64-bit mode. Matches whole names: cortex-a7 has none, cortex-a710 has.
 _32_BIT = re.compile(
     r"arm\d.*|cortex-a(?:5|7|8|9|15|17|32)|cortex-m\d+|cortex-r[4578]f?|cortex-r52"
     r"|pxa\d.*|sa1\d+|ti925t"
@@ -30,7 +30,7 @@ class Accelerator(enum.Enum):
 
     @property
     def default_cpu(self) -> str:
-        """The CPU that serves best: the host's own, or the fastest one to emulate.
+        """The best default CPU: the host's own, or the fastest one to emulate.
 
         Under TCG ``max`` and newer cores spend their time in pointer authentication.
         """
@@ -38,14 +38,14 @@ class Accelerator(enum.Enum):
 
     @property
     def patience(self) -> float:
-        """What to multiply time limits with: emulation is about ten times slower."""
+        """The factor for time limits: emulation is about ten times slower."""
         return 1.0 if self is Accelerator.KVM else 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """What is known of the connected host: ``memory_mib`` is its RAM in MiB, ``online_cpus`` how
-    many CPUs it runs on, ``max_cpus`` what a machine may have.
+    """Facts about the connected host: ``memory_mib`` is its RAM in MiB, ``online_cpus`` how
+    many CPUs it runs on, ``max_cpus`` how many a machine may have.
     """
 
     uri: str
@@ -59,9 +59,9 @@ class HostFacts:
     memory_mib: int
     cpu_models: frozenset[str]
     efi: bool
-    #: User and group, by number, that QEMU runs as; None where it runs as the connected user.
+    #: User and group ids that QEMU runs as; None if it runs as the connected user.
     qemu_owner: tuple[int, int] | None = None
-    #: libvirt's names of the security modules that confine QEMU: ``apparmor``, ``selinux``.
+    #: libvirt's names for the security modules that confine QEMU: ``apparmor``, ``selinux``.
     security: frozenset[str] = frozenset()
 
     @property
@@ -76,7 +76,7 @@ class HostFacts:
 
 
 def observe(connection: Connection) -> HostFacts:
-    """Ask the host. Raises MissingCapability when it cannot run ARM64 machines at all."""
+    """Query the host's facts. Raises MissingCapability if it cannot run ARM64 machines at all."""
     with errors("asking the host for its capabilities"):
         uri = uri_of(connection)
         capabilities = parse(connection.getCapabilities())
@@ -115,7 +115,7 @@ def observe(connection: Connection) -> HostFacts:
 
 
 def cpu_is_64_bit(model: str) -> bool:
-    """Tell whether a QEMU CPU model can run an ARM64 guest."""
+    """Return whether a QEMU CPU model can run an ARM64 guest."""
     return _32_BIT.fullmatch(model) is None
 
 
@@ -123,7 +123,7 @@ def _accelerator(capabilities: etree._Element, arch: str) -> Accelerator:
     guest = capabilities.find("guest/arch[@name='aarch64']")
     if guest is None:
         raise MissingCapability(
-            "this host has no emulator for ARM64 machines (qemu-system-aarch64)",
+            "emulator for ARM64 machines not found on this host (qemu-system-aarch64)",
             hint="on the host: apt-get install qemu-system-arm qemu-efi-aarch64   "
             "(or: dnf install qemu-system-aarch64-core edk2-aarch64)",
         )
@@ -132,7 +132,7 @@ def _accelerator(capabilities: etree._Element, arch: str) -> Accelerator:
 
 
 def _qemu_owner(capabilities: etree._Element) -> tuple[int, int] | None:
-    """Return whom libvirt runs QEMU as, from its DAC security model's label ``+UID:+GID``."""
+    """Return the ids that libvirt runs QEMU as, from its DAC security model's ``+UID:+GID``."""
     for label in select(capabilities, "host/secmodel[model='dac']/baselabel"):
         match = re.fullmatch(r"\+(\d+):\+(\d+)", (label.text or "").strip())
         if match:
@@ -145,8 +145,8 @@ def _domain_capabilities(connection: Connection, accelerator: Accelerator) -> et
         text = connection.getDomainCapabilities(None, "aarch64", "virt", accelerator.value)
     except libvirt.libvirtError as error:
         raise MissingCapability(
-            "libvirt knows no ARM64 'virt' machine here",
+            "libvirt does not support ARM64 'virt' machines on this host",
             detail=str(error),
-            hint="'armvm doctor' says what is missing",
+            hint="check the host: armvm doctor",
         ) from error
     return parse(text)

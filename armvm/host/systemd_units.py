@@ -1,7 +1,7 @@
-"""The systemd units that start libvirt on this host: of one daemon, or of several modular ones.
+"""The systemd units that start libvirt on this host: one daemon, or several modular ones.
 
-Source: systemd.unit(5), and libvirt's daemons.html: where both kinds are installed, the one that
-is enabled is in use. ``scripts/setup`` starts what `sockets` returns.
+Source: systemd.unit(5), and libvirt's daemons.html: if both kinds are installed, the enabled one
+is in use. ``scripts/setup`` starts the units that `sockets` returns.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Where units are, the first that has one counts.
+#: The directories of units; the first one that has a unit counts.
 DIRECTORIES = tuple(
     Path(directory, "systemd/system")
     for directory in ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 )
-#: There while systemd is the first process.
+#: Exists while systemd is the first process.
 RUNNING = Path("/run/systemd/system")
 #: The modular daemons' sockets: machines, networks, storage.
 _MODULAR = ("virtqemud.socket", "virtnetworkd.socket", "virtstoraged.socket")
@@ -22,7 +22,7 @@ _MONOLITHIC = ("libvirtd.socket",)
 
 
 def sockets(directories: Sequence[Path] = DIRECTORIES) -> tuple[str, ...]:
-    """Return the sockets behind qemu:///system; () where systemd knows none of libvirt's."""
+    """Return the sockets behind qemu:///system; () if libvirt's units are missing."""
     kinds = [
         found
         for kind in (_MODULAR, _MONOLITHIC)
@@ -43,7 +43,7 @@ def start_command(directories: Sequence[Path] = DIRECTORIES, running: Path = RUN
 
 
 def _is_there(unit: str, directories: Sequence[Path]) -> bool:
-    """Tell whether there is a unit that is not masked: by a link to /dev/null, or as empty."""
+    """Return whether a unit exists and is not masked: by a link to /dev/null, or as empty."""
     found = [path for one in directories if (path := one / unit).is_symlink() or path.exists()]
     return bool(found) and found[0].is_file() and found[0].stat().st_size > 0
 

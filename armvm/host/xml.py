@@ -1,4 +1,4 @@
-"""Reading XML from libvirt with lxml: parsing without entities, and selecting elements."""
+"""Read XML from libvirt with lxml: parse without entities, and select elements."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def to_text(element: etree._Element) -> str:
 
 
 def select(element: etree._Element, path: str) -> list[etree._Element]:
-    """Return the elements that an XPath selects below *element*."""
+    """Return the elements selected by an XPath below *element*."""
     return cast("list[etree._Element]", element.xpath(path))
 
 
 def at(element: etree._Element, path: str) -> etree._Element:
-    """Return the one element at a path. Raises LookupError where there is none."""
+    """Return the one element at a path. Raises LookupError if there is none."""
     found = element.find(path)
     if found is None:
-        raise LookupError(f"{element.tag} has no {path}")
+        raise LookupError(f"{path} not found in {element.tag}")
     return found
 
 
 def remove(element: etree._Element) -> None:
-    """Take an element out of its parent."""
+    """Remove an element from its parent."""
     parent = element.getparent()
     if parent is not None:
         parent.remove(element)

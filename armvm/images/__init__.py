@@ -1,1 +1,1 @@
-"""An image reference becomes a verified local file."""
+"""Resolve image references to verified local files."""

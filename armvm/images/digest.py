@@ -1,6 +1,6 @@
-"""Digests as armvm writes them: ``sha256:`` or ``sha512:`` and lower-case hex digits.
+"""Digests in armvm's form: ``sha256:`` or ``sha512:`` and lower-case hex digits.
 
-The cache names everything by its sha256. Where a distribution promises a sha512 only, both are
+The cache names everything by its sha256. If a distribution publishes only a sha512, both are
 computed in the same pass over the bytes.
 """
 
@@ -16,12 +16,12 @@ from armvm.base.errors import DigestMismatch
 
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
-#: Bytes read at once.
+#: Bytes to read at once.
 CHUNK = 1 << 20
 
 
 class Hashes:
-    """The sha256 of what goes by, and the digest of the kind that was *promised*."""
+    """The sha256 of some bytes, and a digest of the same kind as *promised*."""
 
     def __init__(self, promised: str | None = None) -> None:
         kind = (promised or "sha256").partition(":")[0]
@@ -29,7 +29,7 @@ class Hashes:
         self._promised = self._sha256 if kind == "sha256" else hashlib.new(kind)
 
     def update(self, chunk: bytes) -> None:
-        """Take the next bytes; large pieces leave other threads running meanwhile."""
+        """Add the next bytes; large pieces let other threads run."""
         self._sha256.update(chunk)
         if self._promised is not self._sha256:
             self._promised.update(chunk)
@@ -41,17 +41,17 @@ class Hashes:
 
     @property
     def promised(self) -> str:
-        """The digest of the kind that was promised; the sha256 where nothing was."""
+        """The digest of the promised kind; the sha256 if none was promised."""
         return f"{self._promised.name}:{self._promised.hexdigest()}"
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether *text* is a digest as armvm writes them."""
+    """Return whether *text* is a digest in armvm's form."""
     return _DIGEST.match(text) is not None
 
 
 def hash_file(path: Path, *, sync: bool = False, told: Callable[[int], None] | None = None) -> str:
-    """Return a file's ``sha256:HEX``; *sync* it first. *told* hears the bytes done."""
+    """Return a file's ``sha256:HEX``; *sync* it first. *told* is called with the bytes done."""
     return hashes_of(path, None, sync=sync, told=told).sha256
 
 
@@ -62,7 +62,7 @@ def hashes_of(
     sync: bool = False,
     told: Callable[[int], None] | None = None,
 ) -> Hashes:
-    """Read a file once, for its sha256 and the kind of digest that was *promised*."""
+    """Read a file once, for its sha256 and a digest of the same kind as *promised*."""
     hashes, done = Hashes(promised), 0
     with path.open("rb", buffering=0) as file:
         if sync:
@@ -76,10 +76,10 @@ def hashes_of(
 
 
 def check_digest(found: str, promised: str | None, name: str) -> None:
-    """Raise DigestMismatch when a digest was promised and another was found."""
+    """Raise DigestMismatch if the *promised* digest differs from *found*."""
     if promised is not None and found != promised:
         raise DigestMismatch(
-            f"{name} is not the image that was promised",
-            detail=f"promised {promised}\nfound    {found}",
-            hint="nothing was kept; try again, and if it happens again do not trust the server",
+            f"{name} does not match the expected digest",
+            detail=f"expected {promised}\nfound    {found}",
+            hint="nothing was kept; try again, and if this persists, do not trust the server",
         )

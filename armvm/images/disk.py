@@ -1,6 +1,6 @@
-"""A root file system becomes a bootable disk image: GPT, EFI system partition, ext4, qcow2.
+"""Build a bootable disk image from a root file system: GPT, EFI system partition, ext4, qcow2.
 
-Everything is written into plain files: no loop device, no mount, no root.
+It only writes plain files: no loop device, no mount, no root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from armvm.base import process, programs
 from armvm.base.errors import HostileImage
 
-#: The root file system's label, as Ubuntu's and Debian's cloud images have it.
+#: The root file system's label, as in Ubuntu's and Debian's cloud images.
 ROOT_LABEL = "cloudimg-rootfs"
 
 #: The EFI system partition's volume label.
@@ -21,12 +21,12 @@ ESP_LABEL = "UEFI"
 SECTOR = 512
 MIB = 1 << 20
 
-#: Where the partitions begin and end, in bytes. The root partition is the last on the disk, so
-#: that it can grow, and number 1, where people look for it. As in Debian's cloud images.
+#: Start and end of the partitions, in bytes. The root partition is the last on the disk, so
+#: that it can grow, and has number 1, as in Debian's cloud images, where people expect it.
 ESP_START = MIB
 ESP_SIZE = 64 * MIB
 ROOT_START = ESP_START + ESP_SIZE
-#: Kept free at the end of the disk for the second copy of the partition table.
+#: Free space at the end of the disk for the second copy of the partition table.
 TAIL = MIB
 
 #: Partition types: the UEFI specification's, and "Linux root (ARM-64)" of the Discoverable
@@ -34,9 +34,9 @@ TAIL = MIB
 ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 ROOT_TYPE = "B921B045-1DF0-41C3-AF44-4C6F280D3FAE"
 
-#: The ext4 features every GRUB since 2.02 and every kernel since 4.4 reads. Named one by one,
-#: since a newer mke2fs adds some by itself (metadata_csum_seed, orphan_file) that GRUB 2.06
-#: refuses. resize_inode lets the file system grow while it is mounted.
+#: The ext4 features that every GRUB since 2.02 and every kernel since 4.4 supports. They are
+#: listed because newer mke2fs versions add some (metadata_csum_seed, orphan_file) that GRUB 2.06
+#: rejects. resize_inode lets the file system grow while it is mounted.
 EXT4_FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
     "sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
@@ -45,12 +45,12 @@ EXT4_FEATURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class BootFiles:
-    """What goes on the EFI system partition.
+    """The contents of the EFI system partition.
 
     ``files`` maps a file in the root file system to its name on the partition. The firmware
-    starts the removable-media path; Microsoft's key vouches for shim, shim for GRUB (by the
-    distribution's key), GRUB for the kernel. Without Secure Boot the same chain runs unchecked.
-    ``grub_cfg`` is where the signed GRUB, by the prefix built into it, looks for its commands.
+    starts the removable-media path; Microsoft's key signs shim, shim verifies GRUB (by the
+    distribution's key), GRUB the kernel. Without Secure Boot, the same chain runs unchecked.
+    ``grub_cfg`` is where the signed GRUB looks for its commands, by its built-in prefix.
     """
 
     files: Mapping[str, str]
@@ -66,7 +66,7 @@ DEBIAN = BootFiles(
     grub_cfg="EFI/debian/grub.cfg",
 )
 
-#: shimaa64.efi.signed would be a link of update-alternatives to this one.
+#: shimaa64.efi.signed would be an update-alternatives link to this file.
 UBUNTU = BootFiles(
     files={
         "usr/lib/shim/shimaa64.efi.signed.latest": "EFI/BOOT/BOOTAA64.EFI",
@@ -86,7 +86,7 @@ configfile $prefix/grub.cfg
 
 
 def description(boot: BootFiles = DEBIAN) -> str:
-    """Return all that shapes the disk besides the files on it, for the digest of a build."""
+    """Return everything that shapes the disk besides its files, for the digest of a build."""
     return "\n".join(
         [
             partition_table(0),
@@ -101,10 +101,10 @@ def description(boot: BootFiles = DEBIAN) -> str:
 
 
 def size_for(content: int) -> int:
-    """Return a disk size in bytes, in steps of 128 MiB, on which *content* bytes of files fit.
+    """Return a disk size in bytes, a multiple of 128 MiB, that fits *content* bytes of files.
 
-    Beside the files there are ext4's journal of 64 MiB, inode tables and the reserve (a sixty-
-    fourth and a hundredth of the disk), and half-filled blocks at the ends of files.
+    Besides the files, the disk holds ext4's journal of 64 MiB, inode tables and the reserve (1/64
+    and 1/100 of the disk), and half-filled blocks at the ends of files.
     """
     step = 128 * MIB
     return -(-(int(content * 1.05) + ROOT_START + TAIL + 64 * MIB) // step) * step
@@ -121,7 +121,7 @@ def partition_table(size: int) -> str:
 
 
 def root_size(size: int) -> int:
-    """Return the root partition's size on a disk of *size* bytes: what is left, in whole MiB."""
+    """Return the root partition's size on a disk of *size* bytes: the remainder, in whole MiB."""
     return max((size - ROOT_START - TAIL) // MIB, 0) * MIB
 
 
@@ -134,17 +134,17 @@ def make(
     inside: Sequence[str] = (),
     on_phase: Callable[[str], None],
 ) -> None:
-    """Write the bootable qcow2 image *output*, of *size* bytes to the guest, from *root*.
+    """Write the bootable qcow2 image *output*, of virtual size *size*, from *root*.
 
-    *inside* goes before the one command that reads the files with their owners. *output* and,
-    beside it, a raw image that exists meanwhile are sparse. Raises CommandFailed (the files do
-    not fit, say) and MissingCapability. The caller removes what a failure leaves.
+    *inside* is put before the one command that reads the files with their owners. *output*, and a
+    temporary raw image beside it, are sparse. Raises CommandFailed (if the files do not fit, for
+    example) and MissingCapability. The caller removes leftovers of a failure.
     """
     raw = output.with_name(f"{output.name}.raw")
     on_phase("writing the disk")
     with raw.open("wb") as file:
         file.truncate(size)
-    # In a user namespace mke2fs runs as somebody else; the directory is what protects the file.
+    # In a user namespace mke2fs runs as another user; the directory protects the file.
     raw.chmod(0o666)
     process.run(["sfdisk", "--quiet", raw], input=partition_table(size).encode())
     _make_esp(root, raw, boot)
@@ -159,20 +159,20 @@ def make(
         ]
     )
     on_phase("converting to qcow2")
-    # Not compressed: every cluster a guest reads for the first time would be unpacked again.
+    # Not compressed: the guest would unpack every cluster again on its first read.
     process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, output])
     raw.unlink()
 
 
 def _make_esp(root: Path, raw: Path, boot: BootFiles) -> None:
-    """Make and fill the EFI system partition inside *raw*."""
+    """Create and fill the EFI system partition inside *raw*."""
     where = f"{raw}@@{ESP_START}"
     sectors = ("-T", str(ESP_SIZE // SECTOR), "-H", str(ESP_START // SECTOR))
     process.run(
         ["mformat", "-i", where, *sectors, "-h", "64", "-s", "32", "-F", "-v", ESP_LABEL, "::"]
     )
-    # mformat writes a partition table of the DOS kind into its boot sector, which makes GRUB's
-    # tools in the guest warn of nested partitions.
+    # mformat writes a DOS partition table into its boot sector, and GRUB's tools in the guest
+    # then warn about nested partitions.
     with raw.open("r+b") as file:
         file.seek(ESP_START + 446)
         file.write(bytes(64))
@@ -185,7 +185,7 @@ def _make_esp(root: Path, raw: Path, boot: BootFiles) -> None:
 
 
 def _inside(root: Path, name: str) -> Path:
-    """Return a file of the root file system; raises HostileImage for a link that leads out."""
+    """Return a file of the root file system; raises HostileImage for a link that leaves it."""
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise HostileImage(f"/{name} in the root file system is a link to the host's {path}")

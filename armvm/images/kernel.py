@@ -1,8 +1,8 @@
-"""The kernel that an image would boot by itself: found in it and read, without mounting it.
+"""Extract the kernel that an image would boot, without mounting the image.
 
-An image's disk is made a raw file, its partition table read, and the file systems on it asked
-with debugfs (e2fsprogs), which needs neither root nor a loop device. Which kernel, initrd and
-command line belong together stands in the image's own grub.cfg. What was found is kept beside
+armvm converts the image's disk to a raw file, reads its partition table, and reads the file
+systems with debugfs (e2fsprogs), which needs neither root nor a loop device. The image's own
+grub.cfg says which kernel, initrd and command line belong together. The result is kept beside
 the image, in the cache: ``boot-<64 hex>/kernel``, ``initrd``, ``boot.json``.
 
 Sources: the UEFI specification, "GUID Partition Table"; Linux's Documentation/filesystems/ext4
@@ -29,22 +29,22 @@ from armvm.images.cache.files import storage_errors
 from armvm.images.cache.store import Cache
 from armvm.images.model import Image
 
-#: The sizes in bytes that a kernel and an initrd are taken up to: real ones have a third of it.
+#: Maximum sizes in bytes of a kernel and an initrd: real ones have a third of that.
 MAX_KERNEL = 192 << 20
 MAX_INITRD = 512 << 20
 MAX_CONFIG = 1 << 20
-#: Seconds for each program: the largest images are some GiB.
+#: Time limit in seconds for each program: the largest images have some GiB.
 TIMEOUT = 300.0
 
 _SECTOR = 512
 _GPT = struct.Struct("<8s64xQII")  # signature, first LBA of the entries, their number and size
 _ENTRY = struct.Struct("<16s16sQQ")  # type, id, first and last LBA
 _MOST_ENTRIES = 256
-#: Where a grub.cfg lies: on the root file system, or on one of its own for /boot.
+#: Paths of grub.cfg: on the root file system, or on a separate /boot.
 _CONFIGS = ("/boot/grub/grub.cfg", "/grub/grub.cfg", "/boot/grub2/grub.cfg", "/grub2/grub.cfg")
 _PATH = re.compile(r"/[A-Za-z0-9._+~/-]{1,250}")
 _WORDS = re.compile(r"[A-Za-z0-9 ._,:;=/@+%~()\[\]-]{0,1500}")
-#: In what debugfs says of a file, and how many links are followed.
+#: Parses debugfs's answer about a file; and the maximum number of links to follow.
 _LINK = re.compile(r'Fast link dest: "([^"\n]+)"')
 _SIZE = re.compile(r"\bSize: (\d+)")
 _LINKS = 8
@@ -52,9 +52,9 @@ _LINKS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class BootFiles:
-    """What an image boots: two local files, and the kernel's command line.
+    """An image's kernel, initrd and kernel command line.
 
-    ``name`` is the kernel's file name in the image, which has its version in it.
+    ``name`` is the kernel's file name in the image, which contains its version.
     """
 
     kernel: Path
@@ -66,9 +66,9 @@ class BootFiles:
 def boot_files(image: Image, *, cache: Cache) -> BootFiles:
     """Return the kernel, initrd and command line of a verified image.
 
-    They are read from it the first time: some seconds, and as much room as its files take
-    meanwhile. Raises ImageError where none can be found or used, MissingCapability without
-    debugfs or qemu-img, StorageError, PermissionDenied.
+    The first call extracts them, which takes some seconds and temporarily as much space as the
+    image's disk. Raises ImageError if they are not found or cannot be used, MissingCapability
+    without debugfs or qemu-img, StorageError, PermissionDenied.
     """
     key = f"boot-{image.digest.removeprefix('sha256:')}"
     directory = cache.prepare() / key
@@ -88,18 +88,18 @@ def boot_files(image: Image, *, cache: Cache) -> BootFiles:
                 return _extract(image, raw, directory)
             except CommandFailed as error:
                 raise ImageError(
-                    f"{image.source.reference} cannot be looked into",
+                    f"cannot read the files in {image.source.reference}",
                     detail=error.detail or error.message,
                 ) from error
 
 
 def remove_boot_files(digest: str, *, cache: Cache) -> None:
-    """Remove what was kept for an image; nothing there is no error."""
+    """Remove an image's extracted files; missing files are not an error."""
     shutil.rmtree(cache.prepare() / f"boot-{digest.removeprefix('sha256:')}", ignore_errors=True)
 
 
 def _kept(directory: Path) -> BootFiles | None:
-    """Return what was found earlier; None where it is not there or not whole."""
+    """Return the files extracted earlier; None if they are missing or incomplete."""
     try:
         known = json.loads((directory / "boot.json").read_bytes())
         found = BootFiles(
@@ -115,7 +115,7 @@ def _kept(directory: Path) -> BootFiles | None:
 
 
 def _extract(image: Image, raw: Path, directory: Path) -> BootFiles:
-    """Read the files from the raw disk into *directory*; boot.json comes last and vouches."""
+    """Extract the files from the raw disk to *directory*; boot.json is written last."""
     reference = image.source.reference
     for start in partitions(raw):
         for config in _CONFIGS:
@@ -139,11 +139,11 @@ def _extract(image: Image, raw: Path, directory: Path) -> BootFiles:
                 command_line=command_line,
                 name=name,
             )
-    raise ImageError(f"{reference} has no kernel that armvm can find: no grub.cfg on an ext4")
+    raise ImageError(f"kernel not found in {reference}: no grub.cfg on an ext4 file system")
 
 
 def partitions(raw: Path) -> Iterator[int]:
-    """Yield where, in bytes, the ext2/3/4 file systems of a raw disk with a GPT begin."""
+    """Yield the offsets in bytes of the ext2/3/4 file systems on a raw disk with a GPT."""
     with raw.open("rb") as disk:
         size = os.fstat(disk.fileno()).st_size
         disk.seek(_SECTOR)
@@ -166,10 +166,10 @@ def partitions(raw: Path) -> Iterator[int]:
 
 
 def first_entry(config: str) -> tuple[str, str, str] | None:
-    """Return kernel, initrd and command line of the first entry of a grub.cfg that has all.
+    """Return kernel, initrd and command line of the first complete entry of a grub.cfg.
 
-    The command line gets a console on ttyAMA0 where it has none. Words that GRUB would have
-    to fill in, and characters that have no business there, make an entry be passed over.
+    A console on ttyAMA0 is added to the command line if it has none. Entries with GRUB variables
+    or unexpected characters are skipped.
     """
     kernel: tuple[str, str] | None = None
     for line in config.splitlines():
@@ -194,17 +194,17 @@ def _one_path(words: list[str]) -> bool:
 
 
 def check_kernel(path: Path) -> None:
-    """Raise ImageError unless a file is an arm64 kernel that QEMU loads: an Image, or packed."""
+    """Raise ImageError unless QEMU can load the file as an arm64 kernel: an Image, or gzipped."""
     with path.open("rb") as file:
         head = file.read(64)
     if head[:2] == b"\x1f\x8b" or head[56:60] == b"ARM\x64":
         return
-    raise ImageError("the image's kernel has a form that QEMU does not load from outside")
+    raise ImageError("QEMU cannot load the image's kernel: unsupported format")
 
 
 def _debugfs(raw: Path, start: int, request: str) -> bytes:
-    # Read-only is its default. Its answers' end is told by nothing: an error is on stderr.
-    # The raw file by its bare name: its directory's may have characters that debugfs reads.
+    # debugfs is read-only by default, and reports errors only on stderr.
+    # The raw file is given by its bare name: its directory may have characters special to debugfs.
     return process.run(
         ["debugfs", "-R", request, f"{raw.name}?offset={start}"],
         cwd=raw.parent,
@@ -214,7 +214,7 @@ def _debugfs(raw: Path, start: int, request: str) -> bytes:
 
 
 def _find(raw: Path, start: int, path: str, most: int) -> tuple[str, int] | None:
-    """Return a file's path, links followed, and its size; None for one larger than *most*."""
+    """Return a file's path, with links resolved, and its size; None if larger than *most*."""
     for _ in range(_LINKS):
         text = _debugfs(raw, start, f"stat {path}").decode(errors="replace")
         link, size = _LINK.search(text), _SIZE.search(text)
@@ -228,18 +228,18 @@ def _find(raw: Path, start: int, path: str, most: int) -> tuple[str, int] | None
 
 
 def _read(raw: Path, start: int, path: str) -> str | None:
-    """Return a text file, None where there is none of a size that makes sense."""
+    """Return a text file; None if it is missing or too large."""
     found = _find(raw, start, path, MAX_CONFIG)
     return found and _debugfs(raw, start, f"cat {found[0]}").decode(errors="replace")
 
 
 def _dump(raw: Path, start: int, path: str, target: Path, most: int) -> str:
-    """Read a file out of the file system; return its path, links followed."""
+    """Copy a file out of the file system; return its path, with links resolved."""
     found = _find(raw, start, path, most)
     if found is None:
-        raise ImageError(f"the image has no {path} of a size that makes sense")
+        raise ImageError(f"{path} not found in the image, or its size is out of range")
     target.unlink(missing_ok=True)
     _debugfs(raw, start, f"dump {found[0]} {target.relative_to(raw.parent)}")
     if not target.is_file() or target.stat().st_size != found[1]:
-        raise ImageError(f"{path} could not be read from the image")
+        raise ImageError(f"cannot read {path} from the image")
     return found[0]

@@ -1,4 +1,4 @@
-"""An image that is a file on this host already: looked at, hashed, converted if it is raw."""
+"""Use an image file on this host: check it, hash it, convert it if it is raw."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from armvm.images.check.formats import DiskFormat, read_head, recognise
 from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE
 from armvm.images.digest import check_digest, hashes_of
 
-#: Seconds that converting a raw image may take.
+#: Time limit for converting a raw image, in seconds.
 CONVERT_TIMEOUT = 1800.0
 
-#: What qemu-img may use for it. It was seen to need 0.6 to 1 GiB of address space, nearly all of it
-#: reserved for the stacks (8 MiB each) of its threads, of which there are up to 64.
+#: Limits for qemu-img. It needs 0.6 to 1 GiB of address space, nearly all of it reserved for the
+#: stacks (8 MiB each) of its up to 64 threads.
 CONVERT_LIMITS = Limits(memory=2 << 30, cpu=1800)
 
-#: How many digests of users' files are remembered.
+#: Maximum number of remembered digests of users' files.
 REMEMBERED = 256
 
 
@@ -44,59 +44,60 @@ def look(path: Path) -> tuple[DiskFormat, int]:
     """Return a file's disk format and size in bytes.
 
     Raises NotFound, ConfigError (a directory, a device), PermissionDenied, and HostileImage
-    when it is no disk image, or too large to be read to its end (a sparse file).
+    if it is not a disk image, or too large to read to its end (a sparse file).
     """
     try:
         status = path.stat()
-        # Before opening: a FIFO would block, a device may do anything.
+        # Before opening: a FIFO would block, and opening a device can have side effects.
         if stat.S_ISDIR(status.st_mode):
             raise ConfigError(
-                f"the image {path} is a directory", hint="name the image file inside it"
+                f"the image {path} is a directory", hint="use the image file inside it"
             )
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(
-                f"the image {path} is no ordinary file", hint="copy a device into a file first"
+                f"the image {path} is not a regular file", hint="copy a device to a file first"
             )
         format = recognise(read_head(path), str(path))
         if status.st_size > MAX_VIRTUAL_SIZE:
             raise HostileImage(
-                f"{path} cannot be used: it has {size_text(status.st_size)}, more than "
+                f"{path} cannot be used: its size {size_text(status.st_size)} exceeds "
                 f"{size_text(MAX_VIRTUAL_SIZE)}",
                 hint="use a smaller disk image",
             )
         return format, status.st_size
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
-            f"there is no image file {path}", hint="check the path; armvm image list shows others"
+            f"image file {path} not found",
+            hint="check the path, or list images with: armvm image list",
         ) from error
     except PermissionError as error:
         raise PermissionDenied(
-            f"the image {path} cannot be read: {error.strerror}",
-            hint="make it readable for this user",
+            f"permission denied: cannot read {path}",
+            hint="make it readable for your user",
         ) from error
-    except (OSError, ValueError) as error:  # too long a name, a loop of links, a broken disk
-        raise ImageError(f"the image {path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # name too long, loop of links, disk error
+        raise ImageError(f"cannot read the image {path}: {error}") from error
 
 
 def examine(path: Path) -> tuple[DiskFormat, int, int]:
-    """Look at all of a file that can be judged without reading its data.
+    """Check everything about a file that can be checked without reading its data.
 
     Returns its disk format, its size and the guest disk's, in bytes. Raises what look() does, and
-    ImageError for a disk that boots other CPUs.
+    ImageError for a disk that boots on other CPUs.
     """
     format, size = look(path)
     try:
         virtual = qcow2_tables.check(path).virtual_size if format is DiskFormat.QCOW2 else size
         refuse_foreign_boot(path, format, str(path))
     except OSError as error:
-        raise ImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
     return format, size, virtual
 
 
 def digest_of(path: Path, promised: str | None, *, cache: Cache, progress: Progress) -> str:
-    """Return a file's ``sha256:HEX``, remembered by its path, size and time of change.
+    """Return a file's ``sha256:HEX``, cached by its path, size and modification time.
 
-    Raises DigestMismatch when another digest was *promised*.
+    Raises DigestMismatch if the *promised* digest differs.
     """
     memory = cache.prepare() / "digests.json"
     before = _mark(path)
@@ -110,12 +111,12 @@ def digest_of(path: Path, promised: str | None, *, cache: Cache, progress: Progr
             hashes = hashes_of(path, promised, told=task.update)
             digest = hashes.sha256
     except OSError as error:
-        raise ImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
     if _mark(path) != before:
         raise ImageError(
-            f"the image {path} changed while it was read", hint="wait until it is complete"
+            f"the image {path} changed while armvm read it", hint="wait until it is complete"
         )
-    # A file changed within the clock's grain could change again and keep its time.
+    # A file changed within the clock's resolution could change again and keep its time.
     if time.time_ns() - before[1] > 2_000_000_000:
         known[str(path)] = [*before, digest]
         kept = dict(list(known.items())[-REMEMBERED:])
@@ -128,7 +129,7 @@ def digest_of(path: Path, promised: str | None, *, cache: Cache, progress: Progr
 def convert_raw(raw: Path, target: Path, *, label: str, cache: Cache, progress: Progress) -> None:
     """Write the raw image *raw* to *target* as qcow2.
 
-    The format is named to qemu-img, so it does not guess: a raw image that begins like another
+    qemu-img gets the format explicitly and does not guess: a raw image that starts like another
     format stays raw. Raises MissingCapability, StorageError and ImageError.
     """
     cache.check_room(raw.stat().st_blocks * 512)
@@ -142,7 +143,7 @@ def convert_raw(raw: Path, target: Path, *, label: str, cache: Cache, progress: 
         except CommandFailed as error:
             kind = StorageError if "No space left" in (error.detail or "") else ImageError
             raise kind(
-                f"the raw image {raw} could not be converted to qcow2",
+                f"cannot convert the raw image {raw} to qcow2",
                 detail=error.detail or error.message,
             ) from error
 
@@ -151,12 +152,12 @@ def _mark(path: Path) -> list[int]:
     try:
         status = os.stat(path)  # noqa: PTH116 - follows links, as open() does
     except OSError as error:
-        raise ImageError(f"the image {path} cannot be read: {error.strerror}") from error
+        raise ImageError(f"cannot read the image {path}: {error.strerror}") from error
     return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
 
 
 def _recall(memory: Path) -> dict[str, list[int | str]]:
-    """Return what is remembered; nonsense is forgotten."""
+    """Return the remembered digests; an invalid file counts as empty."""
     try:
         known = json.loads(memory.read_bytes())
     except (OSError, ValueError, RecursionError):

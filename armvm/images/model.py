@@ -1,4 +1,4 @@
-"""What an image is: where it comes from (ImageSource), and the verified file (Image)."""
+"""Images: their source (ImageSource), and the verified local file (Image)."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from armvm.settings.system import OperatingSystem
 
 
 class Verified(enum.Enum):
-    """What vouches for an image's bytes; kept in the domain's metadata."""
+    """How an image's bytes were verified; kept in the domain's metadata."""
 
     SIGNATURE = "signature"  #: a signature by one of the distribution's keys (see pinned)
     CATALOG = "catalog-digest"  #: the digest in the distribution's catalog, fetched over HTTP(S)
-    GIVEN = "given-digest"  #: the digest the user gave with the reference
+    GIVEN = "given-digest"  #: the digest that the user gave with the reference
     BUILT = "built-here"  #: built on this host from signed packages
-    NOTHING = "none"  #: nothing: a file or a URL without a digest
+    NOTHING = "none"  #: not verified: a file or a URL without a digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSource:
-    """An image before its bytes are here: all that a plan needs to know.
+    """An image before it is downloaded: everything that a plan needs.
 
-    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can hold a password or a
-    token, so show ``reference`` instead. ``digest`` is ``sha256:`` and 64 hex digits or ``sha512:``
-    and 128, whichever was promised, or None where nobody has promised one. ``size`` is in bytes,
-    None where not known. ``signer`` is the fingerprint of the pinned key whose signature vouches
-    for it, where one does. ``tuned_from`` is the digest of the image that a tuned one was made of;
-    the other fields are that image's then. ``virtual_size`` is the guest disk's, in bytes, where
-    the image is a file on this host.
+    ``location`` is a URL, an absolute path or ``local:NAME``; a URL can contain a password or a
+    token, so show ``reference`` instead. ``digest`` is the published one, ``sha256:`` and 64 hex
+    digits or ``sha512:`` and 128, or None if there is none. ``size`` is in bytes, None if unknown.
+    ``signer`` is the fingerprint of the pinned key that signed it, if one did. ``tuned_from`` is
+    the digest of the image that a tuned one was made of; the other fields then describe that
+    image. ``virtual_size`` is the guest disk's, in bytes, if the image is a file on this
+    host.
     """
 
     reference: str
@@ -48,7 +48,7 @@ class ImageSource:
 class Image:
     """A verified local file: qcow2 without backing file, ready to become a base.
 
-    ``digest`` is the sha256 of the image as it was published, whatever was promised (a raw image
+    ``digest`` is the sha256 of the published image, whichever digest was published (a raw image
     is converted afterwards, a packed one unpacked); ``size`` is the local file's size and
     ``virtual_size`` the guest disk's, both in bytes.
     """

@@ -1,4 +1,4 @@
-"""Bringing an image's bytes: from the cache, from where they are, from a server, or by a build."""
+"""Get an image's bytes: from the cache, a local file, a server, or a build."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from armvm.images.fetch.http import Web
 from armvm.images.model import Image, ImageSource
 from armvm.images.reference import public_url
 
-#: How often whoever waits looks for the size of what is fetched, before it is shown without.
+#: How often a waiting process checks the download's size before it shows progress without it.
 _LOOKS = 10
 
-#: How the location of an image built here begins; its name follows.
+#: The prefix in the location of an image built on this host.
 LOCAL = "local:"
 
 
@@ -38,12 +38,12 @@ def obtain(
     build: Callable[[str], Path] | None = None,
     recipe: str | None = None,
 ) -> Image:
-    """Return the verified local file of a source: from the cache, from where it is, or made.
+    """Return the verified local file of a source: from the cache, a local file, or created.
 
-    *build* is called with a local image's name when it is not in the cache; it stores it with
-    Cache.store_local() and returns its path. *recipe* is the recipe digest the local image must
-    have (any by default). After a failure the cache has what it had before; of a fetch that may
-    go on later (a cut, Ctrl-C), it keeps what has come, see part.py.
+    *build* is called with a local image's name if it is not in the cache; it stores it with
+    Cache.store_local() and returns its path. *recipe* is the required recipe digest of a
+    local image (default: any). A failure leaves the cache unchanged, except for a download that
+    can be resumed (lost connection, Ctrl-C): its partial file stays, see part.py.
 
     Raises Unreachable, FetchFailed, DigestMismatch, HostileImage, BuildFailed, NotFound,
     StorageError, PermissionDenied.
@@ -81,7 +81,7 @@ def _fetched(source: ImageSource, cache: Cache, progress: Progress, web: Web) ->
                 file = part.path if fetched.unpacked is None else unpacked
                 image = _admitted(file, source, fetched, key, cache, progress)
             except Exception:
-                part.discard()  # fetching it again would bring the same
+                part.discard()  # another download would give the same
                 raise
             part.discard()
             return image
@@ -95,7 +95,7 @@ def _admitted(
     cache: Cache,
     progress: Progress,
 ) -> Image:
-    """Look at a fetched *file* as at a hostile one, and take it into the cache."""
+    """Check a downloaded *file* as untrusted, and store it in the cache."""
     name = public_url(source.location)
     format = formats.recognise(formats.read_head(file), name)
     if format is DiskFormat.RAW:
@@ -111,7 +111,7 @@ def _admitted(
 def _turn(
     source: ImageSource, key: str, shown: str, cache: Cache, progress: Progress
 ) -> Iterator[None]:
-    """Hold the lock for *key*; whoever waits for another armvm's fetch sees how far it is."""
+    """Hold the lock for *key*; a waiting process shows the progress of the other's download."""
     part = cache.part(key)
     with ExitStack() as held:
         with ExitStack() as waiting:
@@ -121,9 +121,9 @@ def _turn(
             def watch() -> None:
                 origin = part.origin()
                 total = source.size or (origin.total if origin else None)
-                # How much it is, the server may still have to tell the other one.
+                # The other process may not know the size yet.
                 if not tasks and (total or next(looks) == _LOOKS):
-                    label = f"another armvm is fetching {shown}: waiting for it"
+                    label = f"waiting for another armvm process that is downloading {shown}"
                     tasks.append(waiting.enter_context(progress.task(label, total=total)))
                 if tasks and (size := part.size()):
                     tasks[0].update(size)
@@ -138,7 +138,7 @@ def _here(source: ImageSource, cache: Cache, progress: Progress) -> Image:
     digest = local_file.digest_of(path, source.digest, cache=cache, progress=progress)
     if format is DiskFormat.QCOW2:
         return Image(source=source, path=path, digest=digest, size=size, virtual_size=virtual_size)
-    wait = f"another armvm is converting {path.name}: waiting for it"
+    wait = f"waiting for another armvm process that is converting {path.name}"
     with cache.lock(digest, on_wait=lambda: progress.say(wait)):
         if entry := cache.find(digest):
             cache.touch(entry)
@@ -170,16 +170,16 @@ def _built(
         return _image(entry, source)
     if build is None:
         raise NotFound(
-            f"the image {source.reference} has not been built on this host",
-            hint=f"armvm image build {name}",
+            f"image {source.reference} not found: it has not been built on this host",
+            hint=f"build it with: armvm image build {name}",
         )
-    wait = f"another armvm is building {source.reference}: waiting for it"
+    wait = f"waiting for another armvm process that is building {source.reference}"
     with cache.lock(source.location, on_wait=lambda: progress.say(wait)):
         if not cache.find_local(name, recipe):
             build(name)
         entry = cache.find_local(name, recipe)
     if entry is None:
-        raise BuildFailed(f"the build of {source.reference} left no image in the cache")
+        raise BuildFailed(f"the build of {source.reference} stored no image in the cache")
     return _image(entry, source)
 
 

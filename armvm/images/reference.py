@@ -1,4 +1,4 @@
-"""What a user may write after ``--image``, read into data. Nothing is fetched here.
+"""Parse image references, the values of ``--image``. Downloads nothing.
 
 ::
 
@@ -6,9 +6,9 @@
     ubuntu:24.04/20260911                       a serial of it
     debian:12@generic  ubuntu:24.04/20260911@daily   another kind of image of that release
     ./x.qcow2  /x.img  ~/x                      a file
-    https://…  http://…  file:///…  [#sha256=…] a URL, with the digest its bytes must have
-    local:debian-12                             an image armvm builds itself
-    local:debian-12+docker.io                   one with a package more
+    https://…  http://…  file:///…  [#sha256=…] a URL, with its expected digest
+    local:debian-12                             an image that armvm builds
+    local:debian-12+docker.io                   the same with an additional package
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from armvm.base.errors import ConfigError
 
-#: Distributions with a catalog that armvm reads. A user's own catalogs come to these.
+#: Distributions with a built-in catalog. The user's own catalogs are added to these.
 CATALOGS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
 
-#: What works; ends every refusal of a reference.
+#: Valid forms; the hint of every error about a reference.
 HINT = (
     "use ubuntu:24.04, debian:12, fedora:43, alpine:3.22, opensuse:tumbleweed (with /SERIAL or "
     "@VARIANT after it), local:debian-12, a file such as ./image.qcow2, or an https:// URL (with "
-    "#sha256=HEX, so that it can be verified); armvm image list --remote shows what there is"
+    "#sha256=HEX, so that it can be verified); list images with: armvm image list --remote"
 )
 
-#: The longest reference, in characters: PATH_MAX.
+#: Maximum length of a reference, in characters: PATH_MAX.
 MAX_LENGTH = 4096
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
@@ -50,7 +50,7 @@ _IMAGE_SUFFIXES = {".qcow2", ".img", ".raw"}
 class CatalogReference:
     """A release (``24.04``, ``noble``, ``lts``) in a catalog, or a serial of it.
 
-    ``distro`` is the catalog's name. ``variant`` is another kind of image than the usual one.
+    ``distro`` is the catalog's name. ``variant`` selects an image other than the default one.
     """
 
     text: str
@@ -71,7 +71,7 @@ class FileReference:
 
 @dataclass(frozen=True, kw_only=True)
 class UrlReference:
-    """An http(s) URL without its fragment. ``text`` is fit to be shown: no password, no query."""
+    """An http(s) URL without its fragment. ``text`` is safe to show: no password, no query."""
 
     text: str
     url: str
@@ -90,15 +90,15 @@ Reference = CatalogReference | FileReference | UrlReference | LocalReference
 
 
 def parse(text: str, *, cwd: Path | None = None, catalogs: Collection[str] = CATALOGS) -> Reference:
-    """Read an image reference; *catalogs* are the names of all catalogs there are.
+    """Parse an image reference; *catalogs* are the names of all catalogs.
 
-    A bare word is a file only if it exists in *cwd* (the current directory by default) or ends
-    like an image. Raises ConfigError for anything that cannot be an image.
+    A bare word is a file only if it exists in *cwd* (default: the current directory) or ends
+    like an image. Raises ConfigError for an invalid reference.
     """
     if not text.strip():
         raise ConfigError("the image reference is empty", hint=HINT)
     if len(text) > MAX_LENGTH:
-        raise ConfigError(f"the image reference has {len(text)} characters", hint=HINT)
+        raise ConfigError(f"the image reference is too long ({len(text)} characters)", hint=HINT)
     _refuse_control(text, text)
     if text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
         return _file(text, text, cwd)
@@ -115,32 +115,32 @@ def parse(text: str, *, cwd: Path | None = None, catalogs: Collection[str] = CAT
         return _file(text, text, cwd)
     near = difflib.get_close_matches(scheme, (*catalogs, "local"), n=1)
     if not colon or not _WORD.match(scheme):
-        _refuse(f"{text!r} is neither an image reference nor a file that exists")
+        _refuse(f"invalid image reference {text!r}, and no file with that name exists")
     if near:
-        _refuse(f"there is no catalog {scheme!r}; did you mean {near[0]}:{rest}?")
-    return _refuse(f"there is no catalog for {scheme!r} in the image reference {text!r}")
+        _refuse(f"unknown catalog {scheme!r}; did you mean {near[0]}:{rest}?")
+    return _refuse(f"unknown catalog {scheme!r} in the image reference {text!r}")
 
 
 def is_serial(text: str) -> bool:
-    """Tell whether *text* has the form of a serial: ``20260911``, ``20250316-2053``, ``1.14``."""
+    """Return whether *text* looks like a serial: ``20260911``, ``20250316-2053``, ``1.14``."""
     return _SERIAL.match(text) is not None
 
 
 def catalog_text(
     distro: str, release: str, *, serial: str | None = None, variant: str | None = None
 ) -> str:
-    """Return the reference that parse() reads as these."""
+    """Return the reference with these parts, as parse() reads it."""
     text = f"{distro}:{release}" + (f"/{serial}" if serial else "")
     return f"{text}@{variant}" if variant else text
 
 
 def parse_sha256(text: str) -> str | None:
-    """Return ``sha256:`` and lower-case hex digits, or None when *text* is no hex sha256."""
+    """Return ``sha256:`` and lower-case hex digits, or None if *text* is not a hex sha256."""
     return f"sha256:{text.lower()}" if _SHA256.match(text) else None
 
 
 def public_url(url: str) -> str:
-    """Return a URL fit for messages and metadata: no user name, password, query or fragment."""
+    """Return a URL for messages and metadata: no user name, password, query or fragment."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -152,11 +152,11 @@ def _catalog(text: str, distro: str, rest: str) -> CatalogReference:
     body, at, variant = rest.partition("@")
     release, slash, serial = body.partition("/")
     if not _RELEASE.match(release):
-        _refuse(f"{text!r} names no release of {distro}")
+        _refuse(f"invalid release of {distro} in {text!r}")
     if slash and not is_serial(serial):
-        _refuse(f"{serial!r} is no serial (a date such as 20260911) in {text!r}")
+        _refuse(f"invalid serial {serial!r} in {text!r} (expected a date such as 20260911)")
     if at and not _VARIANT.match(variant):
-        _refuse(f"{variant!r} is no variant (a word such as daily) in {text!r}")
+        _refuse(f"invalid variant {variant!r} in {text!r} (expected a word such as daily)")
     return CatalogReference(
         text=text, distro=distro, release=release, serial=serial or None, variant=variant or None
     )
@@ -164,7 +164,7 @@ def _catalog(text: str, distro: str, rest: str) -> CatalogReference:
 
 def _local(text: str, name: str) -> LocalReference:
     if not _LOCAL.match(name):
-        _refuse(f"{text!r} names no image that can be built here")
+        _refuse(f"invalid name of a local image: {text!r}")
     return LocalReference(text=text, name=name)
 
 
@@ -174,16 +174,16 @@ def _url(text: str, cwd: Path | None) -> Reference:
         host, _port = parts.hostname, parts.port  # each may raise ValueError
         decoded = unquote(parts.path, errors="strict")
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no URL: {error}", hint=HINT) from error
+        raise ConfigError(f"invalid URL {text!r}: {error}", hint=HINT) from error
     if parts.scheme not in ("http", "https", "file"):
-        _refuse(f"images cannot be fetched by {parts.scheme}:// ({text!r})")
+        _refuse(f"unsupported scheme {parts.scheme}:// in {text!r}")
     digest = _fragment(parts, text)
     if parts.scheme == "file":
         if host not in (None, "", "localhost") or not decoded.startswith("/") or parts.query:
-            _refuse(f"{text!r} is no file on this host (write file:///PATH)")
+            _refuse(f"invalid file URL {text!r} (expected file:///PATH)")
         return _file(text, decoded, cwd, digest)
     if not host or " " in text:
-        _refuse(f"{text!r} is no URL of an image")
+        _refuse(f"invalid image URL {text!r}")
     bare = urlunsplit((parts.scheme, parts.netloc, parts.path, parts.query, ""))
     return UrlReference(text=public_url(bare), url=bare, digest=digest)
 
@@ -194,7 +194,7 @@ def _fragment(parts: SplitResult, text: str) -> str | None:
     kind, _, value = parts.fragment.partition("=")
     digest = parse_sha256(value) if kind.lower() == "sha256" else None
     if digest is None:
-        _refuse(f"what follows # in {text!r} is not sha256= and 64 hex digits")
+        _refuse(f"invalid fragment in {text!r} (expected #sha256= and 64 hex digits)")
     return digest
 
 

@@ -1,7 +1,7 @@
-"""The images room's front door: a reference becomes a source, and a source a verified file.
+"""Find an image by its reference, and get its verified file.
 
-``resolve`` and ``locate`` only look; ``obtain`` (in its own module) brings the bytes. What
-differs between hosts and tests (mirror, time-outs, HTTP session, cache, builder) is handed in.
+``resolve`` and ``locate`` only search; ``obtain`` (in its own module) gets the bytes. Whatever
+differs between hosts and tests (mirror, time-outs, HTTP session, cache, builder) is an argument.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from armvm.settings.verify import Verify
 
 __all__ = ["Settings", "locate", "obtain", "resolve"]
 
-#: What a catalog can have vouched for: only such images stand in for one that does not answer.
+#: Catalog verifications: only such images may replace one from an unreachable catalog.
 _VOUCHED = (Verified.SIGNATURE, Verified.CATALOG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where images come from, how servers are asked, and what has to vouch for an image.
+    """Sources of images, how to ask servers, and how images must be verified.
 
     ``mirrors`` are base URLs by distribution, ``own`` the user's own catalogs. ``verify`` is the
-    weakest that is accepted, None for the strongest that a source offers. ``pinned`` are the keys
+    minimum verification, None for the strongest that a source offers. ``pinned`` are the keys
     that may sign Ubuntu's catalog, whichever mirror serves it.
     """
 
@@ -70,10 +70,10 @@ class Settings:
         web: Web | None = None,
         verify: Verify | None = None,
     ) -> Settings:
-        """Return the settings that the environment and the configuration *files* ask for.
+        """Return the settings in the environment and the configuration *files*.
 
-        That is mirrors (``ARMVM_MIRROR_*``), catalogs and the key servers; *verify* is decided
-        by the caller. Raises ConfigError and PermissionDenied.
+        These are mirrors (``ARMVM_MIRROR_*``), catalogs and key servers; the caller decides
+        *verify*. Raises ConfigError and PermissionDenied.
         """
         config = image_config(environ, files)
         return cls(
@@ -90,16 +90,16 @@ class Settings:
         return catalogs.names(ImageConfig(own=self.own))
 
     def catalog(self, name: str) -> Catalog:
-        """Return the catalog of that name."""
+        """Return a catalog by name."""
         config = ImageConfig(mirrors=self.mirrors, own=self.own)
         return catalogs.catalog(name, config, ubuntu_keys=self.pinned)
 
     def catalogs(self) -> dict[str, Catalog]:
-        """Return all catalogs by name, in the order in which they are shown."""
+        """Return all catalogs by name, in display order."""
         return {name: self.catalog(name) for name in self.names}
 
     def asking(self, progress: Progress) -> Asking:
-        """Return how catalogs are to ask."""
+        """Return how catalogs fetch and verify documents."""
         return Asking(web=self.web, progress=progress, verify=self.verify, keys=self.keys)
 
 
@@ -111,7 +111,7 @@ def resolve(
     progress: Progress | None = None,
     cwd: Path | None = None,
 ) -> ImageSource:
-    """Parse an image reference and find where its image is; see parse() and locate()."""
+    """Parse an image reference and find its image; see parse() and locate()."""
     reference = parse(text, cwd=cwd, catalogs=settings.names)
     return locate(reference, settings, cache=cache, progress=progress)
 
@@ -123,10 +123,10 @@ def locate(
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> ImageSource:
-    """Find where a reference's image is. Reads the catalog, or a file as far as it is judged by.
+    """Find a reference's image. Reads the catalog, or the parts of a file needed to check it.
 
-    With a *cache*, a catalog that does not answer is no error while an image of that release is
-    in it that was verified as is asked for now: the newest is taken, with a warning.
+    With a *cache*, an unreachable catalog is not an error if the cache has an image of that
+    release whose verification suffices: the newest is used, with a warning.
 
     Raises NotFound, Unreachable, FetchFailed, SignatureInvalid, NotVerified, ImageError,
     ConfigError, PermissionDenied.
@@ -168,10 +168,10 @@ def _from_catalog(
     ask = settings.asking(progress)
     found = settings.catalog(reference.distro).find(reference, ask)
     digest, verified, signer = _promise(found, ask)
-    # Where nothing is to be verified, the catalog's promises bind nobody.
+    # Without verification, the catalog's digest need not be enforced.
     binding = settings.verify is not Verify.NONE
     source = ImageSource(
-        # Not as it was written: ubuntu:lts is another release in two years.
+        # Not the release as typed: ubuntu:lts means another release in two years.
         reference=catalog_text(
             reference.distro,
             found.version,
@@ -187,12 +187,12 @@ def _from_catalog(
         signer=signer,
     )
     if digest is None and binding:
-        progress.warn(f"{source.reference} cannot be verified: its catalog has no checksums")
+        progress.warn(f"{source.reference} cannot be verified: its catalog publishes no checksums")
     return require(source, settings.verify)
 
 
 def _promise(found: Found, ask: Asking) -> tuple[str | None, Verified, str | None]:
-    """Return the digest promised for an image, what vouches for the promise, and who signed it."""
+    """Return an image's promised digest, how the promise was verified, and its signer."""
     if found.verified is not None:
         return found.digest, found.verified, found.signer
     if found.statement is None:
@@ -204,10 +204,10 @@ def _promise(found: Found, ask: Asking) -> tuple[str | None, Verified, str | Non
 
 
 def _fallback(reference: CatalogReference, settings: Settings, cache: Cache) -> ImageSource | None:
-    """Return the newest image in the cache that is what a reference asks for.
+    """Return the newest image in the cache that matches a reference.
 
-    Nobody attests it again now, so it must have been verified as is asked for now: by default, as
-    the catalog would be.
+    It is not verified again now, so its recorded verification must satisfy the policy; the default
+    is the catalog's own.
     """
     catalog = settings.catalog(reference.distro)
     wanted = settings.verify or (Verify.SIGNATURE if catalog.signed else Verify.DIGEST)
@@ -240,7 +240,7 @@ def _age(entry: Entry) -> tuple[tuple[int, ...], tuple[int, ...], float]:
 
 
 def _stands_for(entry: Entry, reference: CatalogReference, catalog: Catalog) -> bool:
-    """Tell whether a cached image is what *reference* asks for, as far as can be told offline."""
+    """Return whether a cached image matches *reference*, as far as known offline."""
     name = entry.reference.partition(":")[0]
     return (
         entry.verified in _VOUCHED

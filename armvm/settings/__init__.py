@@ -1,1 +1,1 @@
-"""What is wanted: machines, sizes, names. Pure: no libvirt, no network, no clock."""
+"""Settings: machines, sizes, names. Pure: no libvirt, no network, no clock."""

@@ -1,4 +1,4 @@
-"""Ages as people write them: ``12h``, ``30d``, ``2w``."""
+"""Parse ages: ``12h``, ``30d``, ``2w``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ _AGE = re.compile(r"(\d{1,9})\s*([smhdw])")
 
 
 def parse_age(text: str, *, what: str) -> float:
-    """Return the seconds that *text* stands for. Raises ConfigError, which names the value *what*.
+    """Return an age in seconds. Raises ConfigError, with *what* as the name of the value.
 
-    A number alone is refused: ``--older-than 30`` could be meant in days as well as in hours.
+    The unit is required: ``--older-than 30`` could mean days or hours.
     """
     match = _AGE.fullmatch(text.strip().lower())
     if match is None:
-        raise ConfigError(
-            f"{shown(text)} is no age for {what}", hint="write it like 12h, 30d or 2w"
-        )
+        raise ConfigError(f"invalid age {shown(text)} for {what}", hint="examples: 12h, 30d, 2w")
     return int(match[1]) * _UNITS[match[2]]

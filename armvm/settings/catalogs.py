@@ -1,4 +1,4 @@
-"""What the configuration says about where images come from: mirrors, and catalogs of one's own.
+"""Mirrors and the user's own image catalogs, from the configuration.
 
 ::
 
@@ -29,13 +29,13 @@ from armvm.settings.config_file import ConfigFile, read_config
 from armvm.settings.names import shown
 from armvm.settings.urls import hidden, is_url, tree_url
 
-#: The distributions with a catalog that armvm brings; each can have a mirror.
+#: Distributions with a built-in catalog; each can have a mirror.
 DISTROS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
 
-#: Words that mean something else before the colon of a reference.
+#: Prefixes of image references that are not catalogs.
 TAKEN = (*DISTROS, "local", "http", "https", "file")
 
-#: What may stand in braces in a URL.
+#: Placeholders allowed in a URL.
 PLACEHOLDERS = ("version", "arch", "serial", "variant")
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
@@ -49,19 +49,19 @@ _KEYS = {
 }  # fmt: skip
 
 
-#: A table's name, part by part.
+#: The path of a table, key by key.
 _Table = tuple[str, str] | tuple[str]
 _MIRRORS = ("mirrors",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnCatalog:
-    """A catalog that a user has described.
+    """A catalog from the user's configuration.
 
-    ``kind`` is ``template`` or ``simplestreams``. URLs of a template have PLACEHOLDERS in
-    braces. ``signature`` is the URL of the checksums' detached signature, or ``clear`` where
-    they carry it themselves; ``fingerprints`` are the keys that may have made it (upper case).
-    ``distro`` is what is in the images.
+    ``kind`` is ``template`` or ``simplestreams``. URLs of a template contain PLACEHOLDERS in
+    braces. ``signature`` is the URL of the checksums' detached signature, or ``clear`` for a
+    cleartext signature in the checksums themselves. ``fingerprints`` are the keys that may have
+    made it (upper case). ``distro`` is the distribution of the images.
     """
 
     name: str
@@ -77,21 +77,21 @@ class OwnCatalog:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """Mirrors by distribution (base URLs), and catalogs of one's own."""
+    """Mirrors by distribution (base URLs), and the user's own catalogs."""
 
     mirrors: Mapping[str, str] = field(default_factory=dict)
     own: tuple[OwnCatalog, ...] = ()
 
 
 def mirror_variable(distro: str) -> str:
-    """Return the environment variable that names a distribution's mirror."""
+    """Return the environment variable for a distribution's mirror."""
     return f"ARMVM_MIRROR_{distro.upper()}"
 
 
 def image_config(environ: Mapping[str, str], files: Sequence[Path] = ()) -> ImageConfig:
-    """Read mirrors from ``ARMVM_MIRROR_*`` and *files*, catalogs from *files*; the first decides.
+    """Read mirrors from ``ARMVM_MIRROR_*`` and *files*, catalogs from *files*; the first wins.
 
-    Raises ConfigError, with file and key, and PermissionDenied.
+    Raises ConfigError with file and key, and PermissionDenied.
     """
     mirrors: dict[str, str] = {}
     for distro in DISTROS:
@@ -121,7 +121,7 @@ class _Reader:
         table = self.file.document.get("mirrors", {})
         for distro in table:
             if distro not in DISTROS:
-                self._refuse(_MIRRORS, distro, "no distribution of that name", DISTROS)
+                self._refuse(_MIRRORS, distro, "unknown distribution", DISTROS)
         return {
             distro: tree_url(self._text(url, _MIRRORS, distro), self._where(_MIRRORS, distro))
             for distro, url in table.items()
@@ -132,31 +132,31 @@ class _Reader:
         for name, table in self.file.document.get("images", {}).items():
             where = ("images", name)
             if not isinstance(table, dict):
-                self._refuse(where, None, "a table is wanted")
+                self._refuse(where, None, "expected a table")
             if not _NAME.match(name) or name in TAKEN:
-                self._refuse(where, None, "no catalog can be called that: a-z, 0-9 and '-'")
+                self._refuse(where, None, "invalid catalog name: use a-z, 0-9 and '-'")
             found.append(self._catalog(name, where, table))
         return found
 
     def _catalog(self, name: str, where: _Table, table: dict[str, Any]) -> OwnCatalog:
         kind = table.get("type", "template")
         if not isinstance(kind, str) or kind not in _KEYS:
-            self._refuse(where, "type", "no such type: simplestreams, or leave it out")
+            self._refuse(where, "type", "unknown type: use simplestreams, or omit the key")
         for key in table:
             if key not in _KEYS[kind]:
                 self._refuse(where, key, "unknown key", sorted(_KEYS[kind]))
         if "url" not in table:
-            self._refuse(where, None, "url is missing")
+            self._refuse(where, None, "url is required")
         fingerprints = tuple(
             one.replace(" ", "").upper() for one in self._texts(table, where, "fingerprint")
         )
         for one in fingerprints:
             if not _FINGERPRINT.match(one):
-                self._refuse(where, "fingerprint", "40 or 64 hexadecimal digits are wanted")
+                self._refuse(where, "fingerprint", "expected 40 or 64 hexadecimal digits")
         versions = self._texts(table, where, "versions")
         for one in versions:
             if not _VERSION.match(one):
-                self._refuse(where, "versions", f"{shown(one)} is no version")
+                self._refuse(where, "versions", f"invalid version {shown(one)}")
         distro = self._text(
             table.get("distro", "ubuntu" if kind != "template" else name), where, "distro"
         )
@@ -188,7 +188,7 @@ class _Reader:
     ) -> tuple[str, str | None, str | None]:
         url = self._template(where, table, "url")
         if "{version}" not in url and len(versions) != 1:
-            self._refuse(where, "url", "{version} is missing; or give versions one entry")
+            self._refuse(where, "url", "{version} is required unless versions has one entry")
         checksums = self._template(where, table, "checksums") if "checksums" in table else None
         signature = None
         if "signature" in table:
@@ -196,9 +196,9 @@ class _Reader:
             if signature != "clear":
                 signature = self._template(where, table, "signature")
             if checksums is None or not fingerprints:
-                self._refuse(where, "signature", "checksums and fingerprint are wanted with it")
+                self._refuse(where, "signature", "requires checksums and fingerprint")
         elif fingerprints:
-            self._refuse(where, "fingerprint", "signature is wanted with it")
+            self._refuse(where, "fingerprint", "requires signature")
         return url, checksums, signature
 
     def _template(self, where: _Table, table: dict[str, Any], key: str) -> str:
@@ -225,7 +225,7 @@ class _Reader:
 
     def _text(self, value: Any, where: _Table, key: str) -> str:
         if not isinstance(value, str) or not value or not value.isprintable():
-            self._refuse(where, key, "a text is wanted")
+            self._refuse(where, key, "expected a string")
         return str(value)
 
     def _where(self, table: _Table, key: str) -> str:

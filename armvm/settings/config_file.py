@@ -1,10 +1,10 @@
-"""A configuration file, read in one place.
+"""Read a configuration file.
 
 ::
 
     warm = "auto"            # above the tables: TOP_LEVEL
 
-    [machine]                # what a machine is like unless something else is asked for
+    [machine]                # defaults for machines
     cpus = 4
 
     [mirrors]                # and [images.NAME]: see armvm.settings.catalogs
@@ -25,16 +25,16 @@ from armvm.settings.layers import Layer
 from armvm.settings.names import shown
 from armvm.settings.table import SETTINGS
 
-#: Keys of a configuration file that stand above its tables: they are no machine's settings.
+#: Keys above the tables of a configuration file: they are not settings of a machine.
 TOP_LEVEL = ("warm", "verify", "keyserver")
 
-#: Its tables.
+#: The tables of a configuration file.
 TABLES = ("machine", "mirrors", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """One file that exists and is TOML."""
+    """A configuration file that exists and is valid TOML."""
 
     path: Path
     document: Mapping[str, Any]
@@ -45,7 +45,7 @@ class ConfigFile:
         return str(self.path) if str(self.path).isprintable() else ascii(str(self.path))
 
     def has(self, *keys: str) -> bool:
-        """Tell whether there is such a key, given with the tables around it."""
+        """Return whether a key exists; the tables around it come first."""
         value: Any = self.document
         for key in keys:
             if not isinstance(value, dict) or key not in value:
@@ -56,9 +56,9 @@ class ConfigFile:
     def refuse(
         self, table: Sequence[str], key: str | None, why: str, known: Collection[str] = ()
     ) -> NoReturn:
-        """Raise the ConfigError for a table (``()``: above all tables) or a key in it.
+        """Raise ConfigError for a table (``()``: above all tables) or a key in it.
 
-        Where it is a name that is not *known*, the hint has the nearest one and all others.
+        If *known* is given, the hint contains the nearest known name and all others.
         """
         path = [*table, *([key] if key is not None else [])]
         what = f"[{'.'.join(table)}]" if table else ""
@@ -73,35 +73,35 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile | None:
-    """Return a configuration file; None where there is none.
+    """Return a configuration file, or None if it does not exist.
 
-    Raises ConfigError when it is no TOML, or has a key or table at its top that is not known,
-    and PermissionDenied when it cannot be read.
+    Raises ConfigError if it is not valid TOML or has an unknown key or table at the top level,
+    and PermissionDenied if it cannot be read.
     """
     try:
         document = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
-        raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot read {path}") from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     file = ConfigFile(path=path, document=document)
     for key, value in document.items():
         if key in TABLES:
             if not isinstance(value, dict):
-                file.refuse((key,), None, "a table is wanted")
+                file.refuse((key,), None, "expected a table")
         elif key in SETTINGS:
-            file.refuse((), key, "stands in the table [machine]: it is a machine's setting")
+            file.refuse((), key, "belongs below [machine]: it is a machine setting")
         elif key not in TOP_LEVEL:
             file.refuse((), key, "unknown entry", [*TOP_LEVEL, *(f"[{one}]" for one in TABLES)])
     return file
 
 
 def file_layer(path: Path) -> Layer:
-    """Return the machine settings of a configuration file: none where the file does not exist.
+    """Return the machine settings of a configuration file; empty if the file does not exist.
 
-    Raises what read_config() raises, and ConfigError for a setting that is not known.
+    Raises what read_config() raises, and ConfigError for an unknown setting.
     """
     file = read_config(path)
     if file is None:
@@ -109,16 +109,16 @@ def file_layer(path: Path) -> Layer:
     values = file.document.get("machine", {})
     for key in values:
         if key in TOP_LEVEL:
-            file.refuse(("machine",), key, "stands above [machine]: it is no machine's setting")
+            file.refuse(("machine",), key, "belongs above [machine]: it is not a machine setting")
         if key not in SETTINGS:
             file.refuse(("machine",), key, "unknown setting", SETTINGS)
     return Layer(origin=file.place, values=values, check=True)
 
 
 def top_level(key: str, files: Sequence[Path]) -> tuple[Any, str] | None:
-    """Return the value of a key above the tables, and the file it is from: the first of *files*.
+    """Return the value of a top-level key and its file, from the first of *files* that has it.
 
-    None where none has it. Raises what read_config() raises.
+    Returns None if no file has it. Raises what read_config() raises.
     """
     for path in files:
         file = read_config(path)
@@ -128,7 +128,7 @@ def top_level(key: str, files: Sequence[Path]) -> tuple[Any, str] | None:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file's document. Raises ConfigError with file and line when it is none."""
+    """Return a TOML file's document. Raises ConfigError with file and line if it is invalid."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -138,4 +138,4 @@ def read_toml(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return document
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        raise ConfigError(f"{path}: invalid TOML: {error}") from error

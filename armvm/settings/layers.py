@@ -1,4 +1,4 @@
-"""Settings from several places: the first layer that has a key decides, and its origin is known.
+"""Settings in layers: the first layer that has a key wins, and its origin is kept.
 
 The order: flag, ``ARMVM_*``, the user's config.toml, /etc/armvm/config.toml, the
 preset, the built-in value.
@@ -18,7 +18,7 @@ from armvm.settings.table import SETTINGS
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A setting's value, and where it came from (``flag``, ``ARMVM_CPUS``, a file's path, …)."""
+    """A setting's value and its origin (``flag``, ``ARMVM_CPUS``, a file's path, …)."""
 
     value: Any
     origin: str
@@ -26,10 +26,10 @@ class Resolved:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One place's settings: a key to a value, still as it was written.
+    """Settings from one place: key to value, not parsed yet.
 
-    ``places`` tells more closely where a value stands: a variable's name. With ``check``, values
-    that no machine can have are refused while it is known where they stand.
+    ``places`` has the names of the variables that set a value. With ``check``, values that no
+    machine can have are refused while their origin is known.
     """
 
     origin: str
@@ -38,12 +38,12 @@ class Layer:
     check: bool = False
 
     def place(self, key: str) -> str:
-        """Return where a key's value comes from."""
+        """Return the origin of a key's value."""
         return self.places.get(key, self.origin)
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """Return the layer that the ``ARMVM_*`` variables make."""
+    """Return the layer of the ``ARMVM_*`` variables."""
     places = {key: one.variable for key, one in SETTINGS.items() if environ.get(one.variable)}
     found = {key: environ[variable] for key, variable in places.items()}
     return Layer(origin="environment", values=found, places=places, check=True)
@@ -52,14 +52,14 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
 def resolve(layers: Sequence[Layer]) -> dict[str, Resolved]:
     """Return a Resolved for every key, from the first of *layers* that has it.
 
-    Raises ConfigError for an unknown key or a value that cannot be read, naming where it stands.
+    Raises ConfigError for an unknown key or an invalid value, with its origin.
     """
     for layer in layers:
         for key in layer.values:
             if key not in SETTINGS:
                 raise ConfigError(
                     f"{layer.origin}: unknown setting {shown(str(key))}",
-                    hint="the settings are " + ", ".join(SETTINGS),
+                    hint="known: " + ", ".join(SETTINGS),
                 )
     return {key: _first(key, layers) for key in SETTINGS}
 
@@ -77,7 +77,7 @@ def _first(key: str, layers: Sequence[Layer]) -> Resolved:
             return Resolved(value=value, origin=origin)
         except ValueError as error:
             raise ConfigError(
-                f"{origin}: {shown(str(layer.values[key]))} is no value for {key}: {error}"
+                f"{origin}: invalid {key} {shown(str(layer.values[key]))}: {error}"
             ) from error
         except ConfigError as error:
             where = origin if key in layer.places else f"{origin}: {key}"
@@ -86,5 +86,5 @@ def _first(key: str, layers: Sequence[Layer]) -> Resolved:
 
 
 def _check(key: str, value: Any) -> None:
-    """Raise ConfigError for what no machine can have, while it is known where it comes from."""
+    """Raise ConfigError for a value that no machine can have, while its origin is known."""
     Machine(name="any", **{SETTINGS[key].field: value})

@@ -1,39 +1,59 @@
-"""A machine as it is asked for, before anything is known of the host or the image."""
+"""The settings of a machine, before host and image are known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypedDict, cast
 
 from armvm.base.errors import ConfigError
+from armvm.base.result import Cpus, Doc, MemoryMib
 from armvm.settings.names import check_new_name, check_object_name, check_user_name, shown
 from armvm.settings.size import GIB, MIB, TIB, size_label
 from armvm.settings.table import SETTINGS
 
-#: The word for ``--network`` that stands for QEMU's user networking instead of a network's name.
+#: The value of ``--network`` for QEMU's user networking, instead of a network's name.
 USER_NETWORK = "user"
 
-#: The most vCPUs that QEMU's ``virt`` machine takes with GICv3.
+#: Maximum number of vCPUs of QEMU's ``virt`` machine with GICv3.
 MAX_CPUS = 512
-#: Below this a current distribution's kernel and initramfs do not come up.
+#: With less, the kernel and initramfs of a current distribution do not boot.
 MIN_MEMORY_MIB = 256
 MAX_MEMORY_MIB = 16 * TIB // MIB
 MIN_DISK = 1 * GIB
 MAX_DISK = 64 * TIB
 
 
+class _Known(TypedDict):
+    cpus: Cpus
+    memory_mib: MemoryMib
+    disk: Annotated[int, Doc("Size of the root disk in bytes.")]
+
+
+class Settings(_Known, total=False):
+    """The settings that the machine was made with; null: armvm chose."""
+
+    network: Annotated[str | None, Doc("The requested network.")]
+    cpu_model: Annotated[str | None, Doc("The requested CPU model.")]
+    headless: Annotated[bool, Doc("Whether it has no video and input devices.")]
+    autologin: Annotated[bool, Doc("Whether the console logs in automatically.")]
+    motd: Annotated[bool, Doc("Whether logins run the scripts of the message of the day.")]
+    fast: Annotated[bool, Doc("Whether it was made with --fast.")]
+    tuned: Annotated[bool, Doc("Whether it was made with --tuned.")]
+    preset: Annotated[str, Doc("The preset that it started from.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What is wanted. Checked when it is made: raises ConfigError on a value that cannot be.
+    """The settings of a machine. Raises ConfigError for an invalid value.
 
     ``memory_mib`` is in MiB, ``disk`` in bytes. ``network`` is a libvirt network's name,
-    ``"user"`` for user networking, or None to let the connection decide. ``cpu_model`` None
-    means the best the host offers. ``user`` None means the distribution's own.
+    ``"user"`` for user networking, or None for the connection's default. ``cpu_model`` None
+    means the best one the host offers. ``user`` None means the distribution's own.
     ``user_data`` is the text of the user's own cloud-init document. ``password_hash`` is in
     crypt(3) form. ``ssh_keys`` are public keys in OpenSSH's one-line form; ``own_key`` says that
-    armvm's own key is the one among them. Without ``motd``, no login runs the scripts that make
-    the message of the day. ``fast`` trades safety of the disk and the guest's own
-    kernel for a quicker boot. ``tuned``: it is made from the tuned form of its image.
+    one of them is armvm's own. Without ``motd``, logins do not run the scripts that generate
+    the message of the day. ``fast`` gives up safety of the disk and the guest's own
+    kernel for a faster boot. ``tuned`` uses the tuned form of the image.
     """
 
     name: str
@@ -63,27 +83,27 @@ class Machine:
             check_object_name("network", str(self.network))
         if not 1 <= self.cpus <= MAX_CPUS:
             raise ConfigError(
-                f"{self.cpus} vCPUs cannot be had", hint=f"--cpus takes 1 to {MAX_CPUS}"
+                f"{self.cpus} vCPUs is out of range (1 to {MAX_CPUS})", hint="for example --cpus 4"
             )
         if not MIN_MEMORY_MIB <= self.memory_mib <= MAX_MEMORY_MIB:
             raise ConfigError(
-                f"{self.memory_mib} MiB is no memory size for a machine",
+                f"{self.memory_mib} MiB of memory is out of range",
                 hint=f"--mem takes {MIN_MEMORY_MIB} MiB or more, for example 2048 or 4G",
             )
         if not MIN_DISK <= self.disk <= MAX_DISK:
             raise ConfigError(
-                f"a disk of {size_label(self.disk)} is of no use",
+                f"a disk of {size_label(self.disk)} is out of range",
                 hint=f"--disk takes {size_label(MIN_DISK)} to {size_label(MAX_DISK)}, e.g. 10G",
             )
         if self.cpu_model is not None and not self.cpu_model.replace("-", "").isalnum():
             raise ConfigError(
-                f"{shown(self.cpu_model)} is no CPU model", hint="for example --cpu cortex-a72"
+                f"invalid CPU model {shown(self.cpu_model)}", hint="for example --cpu cortex-a72"
             )
 
-    def summary(self) -> dict[str, Any]:
-        """Return the plain values that are kept in the domain's metadata: nothing secret."""
+    def summary(self) -> Settings:
+        """Return the plain values for the domain's metadata, without secrets."""
         kept = {one.field: getattr(self, one.field) for one in SETTINGS.values() if one.kept}
-        return {**kept, "preset": self.preset}
+        return cast("Settings", {**kept, "preset": self.preset})
 
     def shape(self) -> dict[str, Any]:
         """Return the settings that a golden must share with its clones."""

@@ -1,4 +1,4 @@
-"""Ports of the host that lead to a guest's, as people write them: ``8080:80``, ``5353:53/udp``."""
+"""Parse port forwards, host port to guest port: ``8080:80``, ``5353:53/udp``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from armvm.settings.names import shown
 
 LOOPBACK = "127.0.0.1"
 _FORM = re.compile(r"(?:([0-9.]{7,15}):)?([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?")
-_HINT = "write it like 8080:80, 0.0.0.0:8080:80 or 5353:53/udp: the host's port, then the guest's"
+_HINT = "HOST:GUEST, the host's port first (examples: 8080:80, 0.0.0.0:8080:80, 5353:53/udp)"
 
 
 class Protocol(Enum):
-    """What a port is of."""
+    """The protocol of a port."""
 
     TCP = "tcp"
     UDP = "udp"
@@ -24,9 +24,9 @@ class Protocol(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PortForward:
-    """A port at which the host listens (at the address ``listen``), and the guest's it leads to.
+    """A port on the host (at the address ``listen``) that leads to a port of the guest.
 
-    Raises ValueError for numbers that are no ports, or an address that is none of IPv4.
+    Raises ValueError for an invalid port number or IPv4 address.
     """
 
     host: int
@@ -37,7 +37,7 @@ class PortForward:
     def __post_init__(self) -> None:
         for port in (self.host, self.guest):
             if not 1 <= port <= 65535:
-                raise ValueError(f"{port} is no port")
+                raise ValueError(f"invalid port {port}")
         ipaddress.IPv4Address(self.listen)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class PortForward:
         return f"{address}{self.host}:{self.guest}{suffix}"
 
     def clashes(self, other: PortForward) -> bool:
-        """Tell whether the host cannot listen for both."""
+        """Return whether both cannot listen at the same time."""
         everywhere = "0.0.0.0"  # noqa: S104 - compared with, not bound to
         return (self.protocol, self.host) == (other.protocol, other.host) and (
             self.listen == other.listen or everywhere in (self.listen, other.listen)
@@ -54,13 +54,13 @@ class PortForward:
 
 
 def parse_forward(text: str) -> PortForward:
-    """Return the forward that *text* stands for: ``[ADDRESS:]HOST:GUEST[/tcp|udp]``.
+    """Return the forward written as ``[ADDRESS:]HOST:GUEST[/tcp|udp]``.
 
-    The address is the loopback's if none is given. Raises ConfigError.
+    The default address is the loopback address. Raises ConfigError.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"{shown(text)} is no forward", hint=_HINT)
+        raise ConfigError(f"invalid port forward {shown(text)}", hint=_HINT)
     listen, host, guest, protocol = match.groups()
     try:
         return PortForward(
@@ -70,4 +70,4 @@ def parse_forward(text: str) -> PortForward:
             protocol=Protocol(protocol or "tcp"),
         )
     except ValueError as error:
-        raise ConfigError(f"{shown(text)} is no forward: {error}", hint=_HINT) from error
+        raise ConfigError(f"invalid port forward {shown(text)}: {error}", hint=_HINT) from error

@@ -1,4 +1,4 @@
-"""Presets: TOML that becomes a layer of settings."""
+"""Presets: layers of settings from TOML files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def preset_names() -> list[str]:
 
 
 def chain(name: str) -> tuple[str, ...]:
-    """Return a preset's name behind those it is based on (``base = "…"``), the first one first.
+    """Return a preset's name after those it is based on (``base = "…"``), the root first.
 
-    Raises NotFound for a name that is none, ConfigError for presets that are based on each other.
+    Raises NotFound for an unknown name, ConfigError for presets that are based on each other.
     """
     found: list[str] = []
     while True:
         if name not in preset_names():
             raise NotFound(
-                f"there is no preset {shown(name)}", hint="presets: " + ", ".join(preset_names())
+                f"preset {shown(name)} not found", hint="known: " + ", ".join(preset_names())
             )
         if name in found:
-            raise ConfigError(f"the presets {', '.join(found)} are based on each other")
+            raise ConfigError(f"presets {', '.join(found)} are based on each other")
         found.append(name)
         base = _preset(name).get("base")
         if base is None:
@@ -38,7 +38,7 @@ def chain(name: str) -> tuple[str, ...]:
 
 
 def preset_layer(name: str) -> Layer:
-    """Return the settings of a preset, with those it is based on. Raises as `chain` does."""
+    """Return the settings of a preset and its bases. Raises as `chain` does."""
     values: dict[str, Any] = {}
     for one in chain(name):
         values |= _preset(one)

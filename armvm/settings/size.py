@@ -1,4 +1,4 @@
-"""Sizes as people write them: ``4096``, ``4G``, ``512MiB``."""
+"""Parse sizes: ``4096``, ``4G``, ``512MiB``."""
 
 from __future__ import annotations
 
@@ -14,33 +14,31 @@ _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(?:iB|B|i)?)?", re.IG
 
 
 def parse_size(text: str, *, what: str, plain_unit: int) -> int:
-    """Return the number of bytes that *text* stands for.
+    """Return a size in bytes.
 
     Units are binary, as in libvirt and QEMU: ``G``, ``Gi``, ``GB`` and ``GiB`` are 2**30 bytes. A
-    number without a unit counts *plain_unit* bytes. Raises ConfigError, which names the value
-    *what*.
+    number without a unit counts *plain_unit* bytes. Raises ConfigError, with *what* as the name
+    of the value.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(
-            f"{shown(text)} is no size for {what}", hint="write it like 4096, 4G or 512M"
-        )
+        raise ConfigError(f"invalid size {shown(text)} for {what}", hint="examples: 4096, 4G, 512M")
     number, unit = match.groups()
     return int(float(number) * (_UNITS[unit.upper()] if unit else plain_unit))
 
 
 def parse_memory(text: str) -> int:
-    """Return memory in MiB; a number without a unit is MiB already, as in virt-install."""
+    """Return memory in MiB; a number without a unit is in MiB, as in virt-install."""
     return parse_size(text, what="--mem", plain_unit=MIB) // MIB
 
 
 def parse_disk(text: str) -> int:
-    """Return a disk size in bytes; a number without a unit is GiB, as in virt-install."""
+    """Return a disk size in bytes; a number without a unit is in GiB, as in virt-install."""
     return parse_size(text, what="--disk", plain_unit=GIB)
 
 
 def size_label(count: int) -> str:
-    """Return bytes in the largest unit that divides them: ``10G``, ``1536M``."""
+    """Return a size in the largest unit that divides it: ``10G``, ``1536M``."""
     for unit in ("T", "G", "M", "K"):
         if count and count % _UNITS[unit] == 0:
             return f"{count // _UNITS[unit]}{unit}"

@@ -1,6 +1,6 @@
-"""The operating systems armvm knows by name, and in what their cloud images differ.
+"""The operating systems that armvm knows by name, and how their cloud images differ.
 
-Sources: libosinfo's database (``osinfo-query os``) for the ids; each distribution's own page on
+Sources: libosinfo's database (``osinfo-query os``) for the ids; each distribution's page about
 its cloud images for the user; cloud-init's sources for the network (see ``netplan``).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The user made in a guest whose distribution is not known.
+#: The user in a guest whose distribution is unknown.
 FALLBACK_USER = "armvm"
 
 #: codename → version, for references such as ``ubuntu:noble``.
@@ -31,10 +31,10 @@ CODENAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the cloud images of a distribution have in common.
+    """Common properties of a distribution's cloud images.
 
-    ``domain`` and ``osinfo`` make libosinfo's id. ``debian_like``: its cloud-init has the modules
-    of Debian's and Ubuntu's, in their order.
+    ``domain`` and ``osinfo`` form libosinfo's id. ``debian_like``: its cloud-init has the modules
+    of Debian's and Ubuntu's, in the same order.
     """
 
     domain: str
@@ -54,8 +54,7 @@ FAMILIES = {
 }
 
 
-#: Versions whose images configure their network by ifupdown: Ubuntu's have netplan since 17.10,
-#: Debian's since 12.
+#: Versions whose images use ifupdown: Ubuntu has netplan since 17.10, Debian since 12.
 _BEFORE_NETPLAN = {"ubuntu": ("14.04", "16.04"), "debian": ("9", "10", "11")}
 
 
@@ -68,12 +67,12 @@ class OperatingSystem:
 
     @property
     def family(self) -> Family | None:
-        """What is known of the distribution's images; None for one that is not known."""
+        """The properties of the distribution's images; None if it is unknown."""
         return FAMILIES.get(self.distro)
 
     @property
     def libosinfo_id(self) -> str:
-        """The id virt-manager takes its icon and hints from.
+        """The libosinfo id, from which virt-manager takes its icon and defaults.
 
         Unknown versions are harmless: libosinfo users fall back to a generic entry.
         """
@@ -84,15 +83,15 @@ class OperatingSystem:
 
     @property
     def default_user(self) -> str:
-        """The user name that the distribution's own cloud images document."""
+        """The default user of the distribution's cloud images."""
         return self.family.user if self.family else FALLBACK_USER
 
     @property
     def netplan(self) -> bool:
-        """Whether a network configuration may name cards by a pattern.
+        """Whether a network configuration may match interfaces by a pattern.
 
-        Only cloud-init's netplan renderer takes one (cloudinit/net/netplan.py); the others
-        (NetworkManager, wicked, ifupdown) look for a card of the entry's own name.
+        Only cloud-init's netplan renderer supports one (cloudinit/net/netplan.py); the others
+        (NetworkManager, wicked, ifupdown) look for an interface with the entry's own name.
         """
         if self.version in _BEFORE_NETPLAN.get(self.distro, ()):
             return False

@@ -70,11 +70,11 @@ class Setting:
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool):
-        raise ValueError("a number is wanted")
+        raise ValueError("expected an integer")
     try:
         return int(str(value))
     except ValueError:
-        raise ValueError("a whole number is wanted") from None
+        raise ValueError("expected an integer") from None
 
 
 def _memory(value: Any) -> int:
@@ -87,7 +87,7 @@ def _disk(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("a text is wanted")
+        raise ValueError("expected a string")
     return value
 
 
@@ -97,7 +97,7 @@ def _switch(value: Any) -> bool:
     words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if str(value).lower() in words:
         return words[str(value).lower()]
-    raise ValueError("true or false is wanted")
+    raise ValueError("expected true or false")
 
 
 def _value(

@@ -1,4 +1,4 @@
-"""URLs in the configuration: what is one, and how it is told."""
+"""Check URLs from the configuration, and print them without secrets."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from armvm.settings.names import shown
 
 
 def tree_url(url: str, origin: str) -> str:
-    """Return a tree's URL with one slash at its end. Raises ConfigError when it is none."""
+    """Return a directory's URL with one slash at its end. Raises ConfigError if it is invalid."""
     text = url.strip()
     if is_url(text, query=True) and not is_url(text):
         raise ConfigError(
-            f"{origin}: {hidden(url)} has a query (?…), and names of files are put behind it",
-            hint="a tree is named without one; a catalog with url = and {version} can have one",
+            f"{origin}: {hidden(url)} has a query (?…), but armvm appends file names to it",
+            hint="remove the query; in catalogs, a url with {version} can have one",
         )
     if not is_url(text):
         raise ConfigError(
-            f"{origin} is no http(s) URL: {hidden(url)}",
-            hint="it names a tree, for example https://cloud-images.ubuntu.com/releases/",
+            f"{origin}: invalid http(s) URL {hidden(url)}",
+            hint="expected a directory, for example https://cloud-images.ubuntu.com/releases/",
         )
     return text.rstrip("/") + "/"
 
 
 def is_url(text: str, *, query: bool = False) -> bool:
-    """Tell whether a text is an http(s) URL of a file or folder, without a fragment.
+    """Return whether a text is an http(s) URL of a file or directory, without a fragment.
 
-    Only where a *query* may be in it (a token, say) is one taken.
+    A query (a token, say) is accepted only with *query*.
     """
     try:
         parts = urlsplit(text)
@@ -44,18 +44,18 @@ def is_url(text: str, *, query: bool = False) -> bool:
 
 
 def hidden(url: str) -> str:
-    """Return a URL fit for a message: without user name, password and query."""
+    """Return a URL for messages: without user name, password and query."""
     return shown(_bare(url).rpartition("@")[2], 120)
 
 
 def without_login(url: str) -> str:
-    """Return a URL without the user name, password and query that may stand in it."""
+    """Return a URL without user name, password and query."""
     scheme, separator, rest = _bare(url).partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _bare(url: str) -> str:
-    """Return a URL without its query, which can hold a token."""
+    """Return a URL without its query, which can contain a token."""
     bare, mark, _ = url.partition("?")
     return f"{bare}{mark}…" if mark else bare

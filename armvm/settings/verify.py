@@ -1,4 +1,4 @@
-"""What must vouch for an image that is fetched: the key ``verify``."""
+"""The minimum verification for downloaded images: the key ``verify``."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from armvm.settings.config_file import top_level
 from armvm.settings.names import shown
 
 VARIABLE = "ARMVM_VERIFY"
-#: What an option's value is called in an error.
+#: The option's name in errors.
 OPTION = "--verify"
 
 
 class Verify(enum.Enum):
-    """The weakest that is accepted; the value is how it is written.
+    """The minimum verification; the value is its name in the configuration.
 
-    Where nothing is asked for, it is the strongest that the image's source offers.
+    The default is the strongest that the image's source offers.
     """
 
-    SIGNATURE = "signature"  #: a signature by a pinned key, or what is as good
-    DIGEST = "digest"  #: a digest that the source publishes, whoever may have written it there
-    NONE = "none"  #: nothing
+    SIGNATURE = "signature"  #: a signature by a pinned key, or an equivalent
+    DIGEST = "digest"  #: a digest that the source publishes, without a signature
+    NONE = "none"  #: no verification
 
 
 def policy(asked: str | None, environ: Mapping[str, str], files: Sequence[Path]) -> Verify | None:
     """Return the policy: from ``--verify``, else ``ARMVM_VERIFY``, else the first of *files*
-    that has the key; None where nobody asks.
+    that has the key, else None.
 
-    Raises ConfigError for a value that is none, PermissionDenied for a file that cannot be read.
+    Raises ConfigError for an invalid value, PermissionDenied for a file that cannot be read.
     """
     if asked is not None:
         return _read(asked, OPTION)
@@ -47,5 +47,5 @@ def _read(value: Any, origin: str) -> Verify:
             return one
     known = ", ".join(one.value for one in Verify)
     raise ConfigError(
-        f"{origin}: {shown(str(value))} is no value for verify", hint=f"verify is one of {known}"
+        f"{origin}: invalid verify value {shown(str(value))}", hint=f"expected one of: {known}"
     )

@@ -1,4 +1,4 @@
-"""What the configuration says about goldens: the key ``warm``."""
+"""When armvm uses goldens: the key ``warm``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ VARIABLE = "ARMVM_WARM"
 
 
 class Policy(enum.Enum):
-    """When goldens are made and used without being asked for; the value is how it is written."""
+    """When goldens are used and created by default; the value is its name in the configuration."""
 
-    AUTO = "auto"  #: a golden that fits is used, and one is made after a cold create
-    USE = "use"  #: a golden that fits is used, none is made
-    NEVER = "never"  #: a golden is used only where --from asks for it
+    AUTO = "auto"  #: use a matching golden; create one after a cold create
+    USE = "use"  #: use a matching golden; never create one
+    NEVER = "never"  #: use a golden only with --from
 
 
 def policy(environ: Mapping[str, str], files: Sequence[Path]) -> Policy:
     """Return the policy: from ``ARMVM_WARM``, else from the first of *files* that has the key.
 
-    Raises ConfigError for a value that is none, PermissionDenied for a file that cannot be read.
+    Raises ConfigError for an invalid value, PermissionDenied for a file that cannot be read.
     """
     from armvm.settings.config_file import top_level
 
@@ -40,5 +40,5 @@ def _read(value: Any, origin: str) -> Policy:
             return one
     known = ", ".join(one.value for one in Policy)
     raise ConfigError(
-        f"{origin}: {shown(str(value))} is no value for warm", hint=f"warm is one of {known}"
+        f"{origin}: invalid warm value {shown(str(value))}", hint=f"expected one of: {known}"
     )

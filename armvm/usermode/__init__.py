@@ -1,1 +1,1 @@
-"""Foreign programs on this host: binfmt_misc handlers, and root file systems made with them."""
+"""Foreign programs on this host: binfmt_misc handlers, and foreign root file systems."""

@@ -1,9 +1,9 @@
-"""The foreign architectures that armvm knows handlers for, and what tells their programs apart.
+"""The foreign architectures that armvm has handlers for, and how to recognise their programs.
 
-An ELF file says in its first 20 bytes what it is for: class, byte order, type, machine (System V
-ABI, chapter 4). Magic and mask of each architecture are made from those here, and are byte for
-byte the ones of QEMU's scripts/qemu-binfmt-conf.sh and of Debian's /usr/lib/binfmt.d, whose
-differences in the mask (the OS/ABI byte of ppc64le and s390x, half of ppc64le's machine) are kept.
+The first 20 bytes of an ELF file contain class, byte order, type and machine (System V ABI,
+chapter 4). Magic and mask of each architecture are built from them, and are byte for byte those
+of QEMU's scripts/qemu-binfmt-conf.sh and Debian's /usr/lib/binfmt.d, including their differences
+in the mask (the OS/ABI byte of ppc64le and s390x, half of ppc64le's machine).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from armvm.base.errors import NotFound
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One architecture: *name* is QEMU's, the others are what it is called elsewhere.
+    """An architecture: *name* is QEMU's, the others are its names elsewhere.
 
     *abi_mask* is the mask of the OS/ABI byte, *machine_mask* that of the two machine bytes.
-    *triplets* are GNU's names, by which Debian's directories of foreign libraries are called.
+    *triplets* are GNU's names, which Debian uses for directories of foreign libraries.
     """
 
     name: str
@@ -34,19 +34,19 @@ class Architecture:
 
     @property
     def magic(self) -> bytes:
-        """What its programs begin with (type 2: executable), 20 bytes."""
+        """The first 20 bytes of its programs (type 2: executable)."""
         ident = bytes([0x7F, *b"ELF", self.bits // 32, 1 if self.little else 2, 1, *[0] * 9])
         return ident + self._short(2) + self._short(self.machine)
 
     @property
     def mask(self) -> bytes:
-        """Which bits of the magic count: of the type all but the last (3: position-independent)."""
+        """The significant bits of the magic: all but the last of the type (3: PIE)."""
         ident = bytes([*[0xFF] * 7, self.abi_mask, *[0xFF] * 8])
         return ident + self._short(0xFFFE) + self._short(self.machine_mask)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that it can be asked for by."""
+        """All names that users may type for it."""
         return self.name, *self.debian, *self.aliases
 
     def _short(self, value: int) -> bytes:
@@ -106,8 +106,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
 )
 
-#: Which of them the kernel of a host runs by itself: by what ``uname -m`` says there. A 64-bit
-#: ARM kernel may also run 32-bit programs, but many processors of today do not: not counted.
+#: Architectures that a host's kernel runs natively, by ``uname -m``. A 64-bit ARM kernel may also
+#: run 32-bit programs, but many current processors cannot: not listed.
 NATIVE = {
     "aarch64": "aarch64",
     "arm64": "aarch64",
@@ -121,20 +121,20 @@ NATIVE = {
 
 
 def find(name: str) -> Architecture:
-    """Return the architecture that QEMU, Debian, docker or uname call *name*.
+    """Return the architecture with the name *name* in QEMU, Debian, docker or uname.
 
-    Raises NotFound, which names those there are.
+    Raises NotFound, with the known names.
     """
     wanted = name.lower().removeprefix("linux/").removeprefix("qemu-").replace("arm/v7", "arm")
     for one in ARCHITECTURES:
         if wanted in one.names:
             return one
     known = ", ".join(one.name for one in ARCHITECTURES)
-    raise NotFound(f"armvm knows no handler for {name!r}", hint=f"it knows {known}")
+    raise NotFound(f"unknown architecture {name!r}", hint=f"known: {known}")
 
 
 def of_header(header: bytes) -> Architecture | None:
-    """Return the architecture that a file which begins with *header* is a program of, if known."""
+    """Return the architecture of a program whose file starts with *header*, or None."""
     for one in ARCHITECTURES:
         part = header[: len(one.magic)]
         if len(part) == len(one.magic) and all(

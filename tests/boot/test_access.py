@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from armvm.host.console.serial_log import Place, read_on, read_tail
@@ -61,7 +62,7 @@ def test_exec_as_another_user_and_with_input(machine: str) -> None:
     assert done.out == text
     assert done.err == f"{user}\n/home/{user}\n/home/{user}\n"
     assert "no user" in run(machine, "true", options=("--user", "nobody-here")).failed(4).err
-    assert "cannot be a user" in run(machine, "true", options=("--user", "a b")).failed(3).err
+    assert "invalid user name" in run(machine, "true", options=("--user", "a b")).failed(3).err
 
 
 def test_exec_cuts_nothing_and_streams(machine: str) -> None:
@@ -244,3 +245,30 @@ def test_without_an_agent_ssh_is_named(machine: str) -> None:
     refused = run(machine, "true").failed(10)
     assert "no guest agent" in refused.err
     assert f"armvm ssh {machine}" in refused.err
+
+
+@pytest.mark.slow
+def test_a_mount_that_fails_after_its_restart_leaves_nothing(golden: str, tmp_path: Path) -> None:
+    """The guest's next boot mounts something else at the place that was free before it."""
+    name, shared = fresh_name("armvm-clone"), tmp_path / "shared"
+    shared.mkdir()
+    armvm("create", "--from", golden, "--name", name, timeout=CLONE_TIMEOUT).ok()
+    try:
+        line = "tmpfs /mnt/taken tmpfs nofail 0 0"
+        run(name, "sh", "-c", f"mkdir /mnt/taken && echo '{line}' >>/etc/fstab && sync").ok()
+        table = run(name, "cat", "/etc/fstab").ok().out
+        with libvirt.open("qemu:///system") as connection:
+            domain = connection.lookupByName(name)
+            before = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            options = ("--restart", "--allow-root")
+            words = ("mount", shared, f"{name}:/mnt/taken", *options)
+            refused = armvm(*words, timeout=BOOT_TIMEOUT).failed(5)
+            assert "mounted" in refused.err
+            assert domain.isActive()
+            assert domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) == before
+        assert armvm("mount", "--list", name, "--json").ok().json == []
+        assert run(name, "cat", "/etc/fstab").ok().out == table
+        assert "virtiofs" not in run(name, "cat", "/proc/mounts").ok().out
+        armvm("wait", name, timeout=BOOT_TIMEOUT).ok()
+    finally:
+        armvm("delete", "--yes", name)

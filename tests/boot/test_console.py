@@ -154,7 +154,7 @@ def test_force_takes_over_and_the_other_hears_of_it(clone: str) -> None:
         with attached(clone, "--force", "--lines", "0") as second:
             if first.expect(["somebody else has taken the console", pexpect.TIMEOUT], 15) == 1:
                 first.send("\r")  # libvirt does not always tell; who types then hears of it
-                first.expect("somebody else has the console")
+                first.expect(f"the console of {clone} is in use")
             first.expect(pexpect.EOF)
             first.wait()
             assert first.exitstatus == 5
@@ -222,7 +222,7 @@ def test_it_stays_through_stop_and_start(clone: str) -> None:
     armvm("start", clone, "--no-wait").ok()
     with attached(clone) as console:
         armvm("delete", "--yes", clone).ok()
-        console.expect("there is no machine")
+        console.expect(f"machine '{clone}' not found")
         console.expect(pexpect.EOF)
         console.wait()
         assert console.exitstatus == 4

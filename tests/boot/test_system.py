@@ -1,4 +1,4 @@
-"""The shared guest in system mode: it is what was asked for, from first login to removal."""
+"""The shared guest in system mode matches the request, from first login to removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an unlucky boot is told to be, on the Ubuntu path.
+"""Reports of failed boots, on the Ubuntu path.
 
 One boot for all of it: Microsoft's keys in the firmware, a time-out on the way, and a cloud-init
 that ends in error. The guest that all tests share comes on the same path: tests.boot.conftest.
@@ -58,7 +58,7 @@ def test_ubuntu_boots_from_a_server_with_its_layout(
 
     # Far too short for a boot: the machine stays, and the error says how far it got.
     late = armvm("start", "--wait", name, "--timeout", "25", env=env).failed(11)
-    assert "it got as far as: " in late.err
+    assert "last stage reached: " in late.err
     assert "the end of its serial log:" in late.err
     assert f"armvm wait {name}" in late.err
 

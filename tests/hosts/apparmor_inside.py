@@ -176,7 +176,7 @@ def without_the_rule_a_golden_falls_back_and_says_why() -> None:
         "--network", "user", "--timeout", "5", code=None,
     )  # fmt: skip
     show(told)
-    assert "AppArmor denies QEMU its memory file" in told
+    assert "AppArmor denies QEMU access to its memory file" in told
     assert "booting it for a save image instead" in told
     assert confinement.allowing(pools.SYSTEM_POOL_PATH) in " ".join(told.split())
     assert "denied" not in run("virsh", "list", "--all", "--name").split()
@@ -225,7 +225,7 @@ def a_clone_that_is_denied_names_the_cure() -> None:
         show(error.message)
         cause, cure = confinement.explain(error, pools.SYSTEM_POOL_PATH, here.facts)
         say(cause)
-        assert cause == "AppArmor denies QEMU its memory file"
+        assert cause == "AppArmor denies QEMU access to its memory file"
         assert cure == confinement.allowing(pools.SYSTEM_POOL_PATH)
     else:
         raise AssertionError("it was not denied")

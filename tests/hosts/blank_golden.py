@@ -52,7 +52,7 @@ def main(uri: str, image: str) -> dict[str, Any]:
         try:
             golden = saved(where, name, image, route)
             told[route] = {
-                "verified": goldens.verify(where, name)["whole"],
+                "verified": goldens.verify(where, name).whole,
                 "clone": loaded(where, golden, image, disposable=False),
                 "throwaway": loaded(where, golden, image, disposable=True),
             }

@@ -17,7 +17,7 @@ def test_one_name_has_one_winner(world: World, image: Path, name: str, attempt: 
     assert sorted(racer.returncode for racer in racers) == [0, 5, 5], errors
     for racer, error in zip(racers, errors, strict=True):
         if racer.returncode:
-            assert f"armvm: there is a machine called {name} already" in error
+            assert f"armvm: {name} already exists" in error
     assert len(world.traces(name)) == 4  # overlay, seed, domain, address
     world.armvm("delete", "--yes", name).ok()
     assert world.traces(name) == []

@@ -48,7 +48,7 @@ def names() -> Iterator[Bad]:
         "not ascii": "armé",
     }
     for kind, name in odd.items():
-        yield Bad(id=f"name: {kind}", options=[f"--name={name}"], code=3, words="a machine's name")
+        yield Bad(id=f"name: {kind}", options=[f"--name={name}"], code=3, words="machine name")
 
 
 BAD = [
@@ -68,7 +68,7 @@ BAD = [
     Bad(id="text image", options=["--image={}/text"], code=8, words="text"),
     Bad(id="empty image", options=["--image={}/empty.img"], code=8, words="empty.img"),
     Bad(id="image directory", options=["--image={}"], code=3, words="is a directory"),
-    Bad(id="no image", options=["--image={}/no.qcow2"], code=4, words="no image file"),
+    Bad(id="no image", options=["--image={}/no.qcow2"], code=4, words="not found"),
     Bad(id="ISO image", options=["--image={}/cd.iso"], code=8, words="ISO"),
     Bad(id="gz image", options=["--image={}/image.gz"], code=8, words="gzip"),
     Bad(id="backing file", options=["--image={}/overlay.qcow2"], code=8, words="backing"),
@@ -96,13 +96,16 @@ BAD = [
     Bad(id="odd CPU", options=["--cpu=<model/>"], code=3, words="CPU model"),
     Bad(id="passthrough", options=["--cpu=host-passthrough"], code=3, words="KVM"),
     Bad(
-        id="silent URI", options=["--connect=qemu+tcp://127.0.0.1:1/system"], code=6, words="answer"
+        id="silent URI",
+        options=["--connect=qemu+tcp://127.0.0.1:1/system"],
+        code=6,
+        words="cannot connect",
     ),
     Bad(
         id="silent socket",
         options=["--connect=qemu+unix:///system?socket=/no/socket"],
         code=6,
-        words="answer",
+        words="cannot connect",
     ),
     Bad(id="nonsense URI", options=["--connect=nonsense"], code=2, words="URI"),
     Bad(id="unknown driver", options=["--connect=nonsense:///"], code=2, words="URI"),
@@ -124,7 +127,7 @@ FIRST_OF_EACH_CODE = [next(bad for bad in BAD if bad.code == code) for code in (
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that are not what they are taken for."""
+    """Files with contents of the wrong type."""
     path = tmp_path_factory.mktemp("bad")
     (path / "text").write_text("This is a text, and nothing else.\n" * 100)
     (path / "empty.img").write_bytes(b"")
@@ -223,7 +226,7 @@ def test_a_domain_that_armvm_did_not_make(world: World, image: Path, foreign: st
     before = virsh("dumpxml", foreign)
     (world.directory / f"{foreign}.qcow2").write_bytes(b"not a machine's")
     for words in (["delete", "--yes"], ["show"], ["start"], ["stop", "--force"], ["ssh"], ["xml"]):
-        one_clear_error(world.armvm(*words, foreign), 4, "was not made by armvm")
+        one_clear_error(world.armvm(*words, foreign), 4, "was not created by armvm")
     taken = world.armvm("create", "--name", foreign, "--image", image, "--no-start")
     one_clear_error(taken, 5, foreign)
     assert foreign not in world.armvm("list", "--json").ok().out
@@ -255,7 +258,7 @@ def test_no_permission(ordinary_user: str) -> None:
     }
     prefix = ["runuser", "-u", ordinary_user, "--", *ARMVM]
     result = armvm("list", "--connect", SYSTEM, prefix=prefix, env={**home, **own}, cwd=ROOT)
-    one_clear_error(result, 7, "refuses you")
+    one_clear_error(result, 7, "permission denied")
     assert "qemu:///session" in result.err
 
 
@@ -265,7 +268,7 @@ def test_a_taken_name_is_told_before_an_image_host_is_asked(
     world.held(name, blank_image)
     unreachable = {"ARMVM_MIRROR_UBUNTU": "http://127.0.0.1:1/"}
     told = armvm("create", "--name", name, "--image", "ubuntu:24.04", env=unreachable).failed(5)
-    assert f"there is a machine called {name} already" in told.err
+    assert f"{name} already exists" in told.err
 
 
 def test_a_directory_is_copied_only_when_asked_to(

@@ -59,7 +59,7 @@ def test_start_and_stop(world: World, image: Path, name: str) -> None:
     world.held(name, image)
     world.armvm("stop", name).ok()  # it is off already
     world.armvm("start", name, "--no-wait").ok()
-    assert "running already" in world.armvm("start", name, "--no-wait").failed(5).err
+    assert "already running" in world.armvm("start", name, "--no-wait").failed(5).err
     second = world.armvm("create", "--name", name, "--image", image).failed(5)
     assert f"armvm delete {name}" in second.err
     waited = world.armvm("wait", name, "--timeout", "2").failed(11)
@@ -67,8 +67,8 @@ def test_start_and_stop(world: World, image: Path, name: str) -> None:
     world.armvm("stop", "--timeout", "1", name).failed(11)  # nobody in there hears it
     world.armvm("stop", "--force", name).ok()
     world.armvm("stop", "--force", name).ok()
-    assert world.armvm("ssh", name).failed(10).err.startswith(f"armvm: {name} does not run")
-    assert world.armvm("console", name).failed(10).err.startswith(f"armvm: {name} does not run")
+    assert world.armvm("ssh", name).failed(10).err.startswith(f"armvm: {name} is not running")
+    assert world.armvm("console", name).failed(10).err.startswith(f"armvm: {name} is not running")
     world.armvm("delete", "--yes", name).ok()
     world.armvm("delete", "--yes", name).failed(4)
     assert world.traces(name) == []
@@ -203,7 +203,7 @@ def test_the_default_connection_is_told_as_it_is_used(world: World) -> None:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-        if effective_uri({}) == (SESSION, "the system daemon refuses you"):
+        if effective_uri({}) == (SESSION, "permission denied by the system daemon"):
             os.kill(os.getpid(), signal.SIGUSR1)  # what in_child can tell
 
     assert in_child(work) == signal.SIGUSR1

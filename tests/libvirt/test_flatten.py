@@ -224,6 +224,6 @@ def test_a_clones_snapshot_is_no_clone(world: World, image: Path, golden: str) -
     world.armvm("snapshot", "create", machine, "first").ok()
     where = world.where()
     told = describe(where, find_golden(world.connection, golden))
-    assert told["clones"] == [f"{machine}.qcow2"]
+    assert told.clones == [f"{machine}.qcow2"]
     refused = world.armvm("golden", "delete", "--yes", golden).failed(5)
     assert f"the snapshot first of {machine}" in refused.err

@@ -1,4 +1,4 @@
-"""kill -9: what it leaves is removed by the next create of that name, and by delete."""
+"""After kill -9, the next create of that name, or delete, removes the leftovers."""
 
 from __future__ import annotations
 

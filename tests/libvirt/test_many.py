@@ -124,7 +124,7 @@ def test_those_not_ready_in_time_stay_and_no_more_are_begun(
     """The image cannot boot. Two boot at a time on two CPUs; on more, more are begun."""
     command = several(prefix, image, 200, "--timeout", "3", "--mem", "256", "--json")
     told = world.armvm(*command, "--network", "user", timeout=300).failed(11)
-    assert f"{prefix}-01 was not ready" in told.err
+    assert f"{prefix}-01 is not ready" in told.err
     names = [one["name"] for one in told.json]
     assert names == made(world, prefix)
     assert 1 <= len(names) < 200

@@ -14,7 +14,7 @@ def test_the_screen_is_written_as_png(
 ) -> None:
     world.held(name, blank_image, "--network", "user")
     picture = tmp_path / "screen.png"
-    assert "does not run" in world.armvm("screenshot", name, picture).failed(10).err
+    assert "is not running" in world.armvm("screenshot", name, picture).failed(10).err
     assert not picture.exists()
     world.armvm("start", name, "--no-wait").ok()
 
@@ -26,5 +26,5 @@ def test_the_screen_is_written_as_png(
     done = world.armvm("screenshot", name, picture, "--json").ok().json
     schemas.check("screenshot", done)
     assert (done["width"], done["height"]) == size_of(picture.read_bytes())
-    assert "no screen 5" in world.armvm("screenshot", name, picture, "--screen", "5").failed(10).err
+    assert "screen 5 of" in world.armvm("screenshot", name, picture, "--screen", "5").failed(10).err
     assert "no directory" in world.armvm("screenshot", name, "/none/x.png").failed(4).err

@@ -66,7 +66,7 @@ def test_a_machine_as_it_is_made_shares_no_memory(
 ) -> None:
     world.held(name, blank_image, "--network", "user")
     words = ("mount", tmp_path, f"{name}:/mnt/x", "--allow-root")
-    assert "does not run" in world.armvm(*words).failed(10).err
+    assert "is not running" in world.armvm(*words).failed(10).err
     world.armvm("start", name, "--no-wait").ok()
     assert not shared_directories.has_shared_memory(find_domain(world.connection, name))
     world.armvm("mount", tmp_path / "none", f"{name}:/mnt/x").failed(4)

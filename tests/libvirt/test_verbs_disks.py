@@ -209,6 +209,7 @@ def test_a_copy_is_itself(world: World, image: Path, name: str, other: str) -> N
     world.armvm("forward", "add", name, "8080:80").ok()
     scribble(world.directory / f"{name}.qcow2", "a")
     made = check("clone", world.armvm("clone", name, other, "--json").ok().json)
+    assert (made["state"], made["ssh"]) == ("shut off", None)
     scribble(world.directory / f"{name}.qcow2", "b")
     assert reads(world.directory / f"{other}.qcow2", "a")
     original = world.armvm("show", name, "--json").ok().json

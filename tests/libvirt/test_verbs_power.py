@@ -191,13 +191,14 @@ def test_start_waits_for_all_and_leaves_them_running(world: World, image: Path, 
     try:
         for one in names:
             world.held(one, image, "--network", "user", "--headless", "--mem", "512")
-        assert "no machine" in world.armvm("start", name, "no-such", "--timeout", "1").failed(4).err
+        missing = world.armvm("start", name, "no-such", "--timeout", "1").failed(4)
+        assert "machine 'no-such' not found" in missing.err
         assert virsh("domstate", name).strip() == "shut off"
         late = world.armvm("start", *names, "--timeout", "2").failed(11)
         for one in names:
-            assert f"{one} was not ready within" in late.err
+            assert f"{one} is not ready" in late.err
             assert virsh("domstate", one).strip() == "running"
-        assert "running already" in world.armvm("start", name).failed(5).err
+        assert "already running" in world.armvm("start", name).failed(5).err
         for one, *words in ((names[0], "restart", "--force"), (names[1], "start")):
             if words == ["start"]:
                 world.armvm("stop", "--force", one).ok()

@@ -1,4 +1,4 @@
-"""The wheel, installed away from the checkout: it brings all its data, and names no path of it."""
+"""The wheel and the sdist, installed away from the checkout: complete, and free of its paths."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from armvm import __version__
 from tests.libvirt.world import World
 from tests.support import ROOT, Result, armvm, environment
 
@@ -27,27 +28,42 @@ def call(*words: str | Path, cwd: Path) -> None:
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel, which was built from the source distribution.
+def build(target: str, tree: Path, folder: Path) -> Path:
+    """Build the ``sdist`` or the ``wheel`` of a source tree, and return its file."""
+    call(sys.executable, "-m", "hatchling", "build", "-d", folder, "-t", target, cwd=tree)
+    (built,) = folder.glob({"sdist": "*.tar.gz", "wheel": "*.whl"}[target])
+    return built
 
-    What armvm depends on is taken from the environment that the tests run in; armvm itself is not:
-    it is there by a .pth file, which is not read for a path that another one names.
+
+def install(package: Path, folder: Path) -> Path:
+    """Install a built package into a new virtual environment.
+
+    The packages that armvm and its build depend on come from the environment that the tests run in.
+    armvm itself does not: a .pth file puts it there, and Python does not follow .pth files in a
+    directory that another .pth file names.
     """
-    folder = tmp_path_factory.mktemp("wheel")
-    hatch = (sys.executable, "-m", "hatchling", "build", "-d", folder)
-    call(*hatch, "-t", "sdist", cwd=ROOT)
-    (source,) = folder.glob("*.tar.gz")
-    call("tar", "-xzf", source, cwd=folder)
-    tree = folder / source.name.removesuffix(".tar.gz")
-    call(*hatch, "-t", "wheel", cwd=tree)
-    (wheel,) = folder.glob("*.whl")
     venv = folder / "venv"
     call(sys.executable, "-m", "venv", venv, cwd=folder)
-    call(venv / "bin" / "pip", "install", "--no-deps", wheel, cwd=folder)
     (packages,) = venv.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = (venv / "bin" / "pip", "install", "--no-deps", "--no-build-isolation")
+    call(*pip, package, cwd=folder)
     return venv
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution."""
+    return build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, sdist: Path) -> Path:
+    """A virtual environment with the wheel, which was built from the source distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
+    call("tar", "-xzf", sdist, cwd=folder)
+    wheel = build("wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
+    return install(wheel, folder)
 
 
 def run(installed: Path, *words: str | Path, cwd: Path, **env: str) -> Result:
@@ -55,7 +71,7 @@ def run(installed: Path, *words: str | Path, cwd: Path, **env: str) -> Result:
 
 
 def test_it_runs_from_its_own_place(installed: Path, tmp_path: Path) -> None:
-    assert run(installed, "--version", cwd=tmp_path).ok().out.startswith("armvm ")
+    assert run(installed, "--version", cwd=tmp_path).ok().out == f"armvm {__version__}\n"
     code = "from armvm.base import paths; print(paths.__file__, paths.resources('templates'))"
     done = subprocess.run(
         [installed / "bin" / "python", "-c", code],
@@ -66,6 +82,14 @@ def test_it_runs_from_its_own_place(installed: Path, tmp_path: Path) -> None:
         check=True,
     )
     assert all(Path(one).is_relative_to(installed) for one in done.stdout.split())
+
+
+def test_the_sdist_installs_and_runs(sdist: Path, tmp_path: Path) -> None:
+    """pip builds the sdist and installs it, as it does for a git URL."""
+    assert sdist.name == f"armvm-{__version__}.tar.gz"
+    venv = install(sdist, tmp_path)
+    assert run(venv, "--version", cwd=tmp_path).ok().out == f"armvm {__version__}\n"
+    assert "ds=nocloud" in run(venv, "explain", "xml", cwd=tmp_path).ok().out
 
 
 def test_nothing_in_it_names_the_checkout(installed: Path) -> None:

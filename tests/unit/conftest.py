@@ -1,4 +1,4 @@
-"""Generated examples without a time limit (a busy machine is no failure), and keys to sign with."""
+"""Hypothesis without a time limit (a busy machine must not fail tests), and signing keys."""
 
 from __future__ import annotations
 

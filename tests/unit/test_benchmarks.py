@@ -96,9 +96,8 @@ def test_the_table_shows_what_is_missed_and_what_is_left_out() -> None:
     found.figures["cold-fast"].left_out = "armvm create has no --fast | yet\nreally"
     found.figures["golden"].failures.append("a boot that failed")
     text = table.render(found)
-    assert "| armvm run -- true, the machine gone afterwards | ≤ 2.5 s | 9.00 s | **missed** |" in (
-        text
-    )
+    title = "armvm run -- true, including removal of the machine"
+    assert f"| {title} | ≤ 2.5 s | 9.00 s | **missed** |" in text
     assert r"left out: armvm create has no --fast \| yet really" in text
     assert "failed 1 times: a boot that failed" in text
     for key in FIGURES:
@@ -114,7 +113,7 @@ def test_the_table_goes_between_its_marks_again_and_again() -> None:
     assert once.endswith("\nbelow\n")
     assert "stale text" not in once
     assert table.insert(once, results(run=[9.0])) == once
-    with pytest.raises(ValueError, match="no lines"):
+    with pytest.raises(ValueError, match="not found"):
         table.insert("a page without marks", Results())
 
 
@@ -157,7 +156,7 @@ def test_charts_are_xml_with_every_case(measured: bool) -> None:
     assert drawn == (len(FIGURES) - 1 if measured else 0)
     curves = chart.curves(found)
     assert etree.fromstring(curves) is not None
-    assert ("held from here on" in curves) is measured
+    assert ("suspended from here on" in curves) is measured
     for drawing in (chart.bars(found), curves):
         assert "prefers-color-scheme: dark" in drawing
         assert "2026-01-02" in drawing
@@ -167,7 +166,7 @@ def test_cases_are_chosen_by_group_or_name() -> None:
     assert [one.group for one in select(CASES, ["warm"])] == ["warm"] * 4
     assert [one.key for one in select(CASES, ["run", "cold-recipe"])] == ["cold-recipe", "run"]
     assert select(CASES, []) == CASES
-    with pytest.raises(ValueError, match="no case is called nothing"):
+    with pytest.raises(ValueError, match="unknown case nothing"):
         select(CASES, ["nothing"])
 
 
@@ -221,7 +220,7 @@ def test_what_is_written_is_what_the_results_say(tmp_path: Path) -> None:
 
 
 def test_the_docs_are_made_of_the_results() -> None:
-    """The tables and charts in docs are those of results.json: none of them is edited by hand."""
+    """The tables and charts in docs match results.json; do not edit them by hand."""
     docs = ROOT / "docs"
     found = read(docs / "benchmarks" / "results.json")
     assert found.figures

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from armvm.base.errors import ArmvmError, NotFound
+from armvm.base.result import as_json
 from armvm.provision.binfmt.explain import explain as facts
 from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
 from armvm.usermode.binfmt import sample_programs
@@ -165,12 +166,12 @@ def test_a_program_in_its_own_root_is_told_to_have_it_as_prefix(tmp_path: Path) 
     ("data", "kind", "outcome", "words"),
     [
         (b"", "empty", "fails", "ENOEXEC"),
-        (b"echo hello\n", "text", "fails", "no '#!' line"),
-        (b"#!\necho\n", "script", "fails", "names no interpreter"),
+        (b"echo hello\n", "text", "fails", "lacks a '#!' line"),
+        (b"#!\necho\n", "script", "fails", "lacks an interpreter"),
         (b"#!/nonexistent/sh\n", "script", "fails", "ENOENT"),
         (b"#!/bin/sh\r\necho\r\n", "script", "fails", "ENOENT"),
         (b"#!/bin/sh\necho\n", "script", "runs", "/bin/sh"),
-        (b"#!python\n", "script", "fails", "no absolute path"),
+        (b"#!python\n", "script", "fails", "not an absolute path"),
         (b"MZ\0\0", "other", "fails", "neither ELF nor a script"),
         (b"\x7fELF", "elf", "fails", "Exec format error"),
         (bytes([*find("arm64").magic[:16], 1, 0, 183, 0]), "elf", "fails", "relocatable"),
@@ -181,9 +182,9 @@ def test_other_files_get_a_sensible_answer(
     tmp_path: Path, data: bytes, kind: str, outcome: str, words: str
 ) -> None:
     found = facts(made(tmp_path / "x", data), None, {}, root=tmp_path, machine=os.uname().machine)
-    schemas.check("binfmt explain", found)
-    assert (found["kind"], found["outcome"]) == (kind, outcome)
-    assert words in found["happens"]
+    schemas.check("binfmt explain", as_json(found))
+    assert (found.kind, found.outcome) == (kind, outcome)
+    assert words in found.happens
 
 
 def test_a_script_of_a_foreign_interpreter_fails_for_its_reason(tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_text_is_not_made_executable_by_a_hint(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("# armvm")
     found = told(readme)
-    assert "it is no program" in found.happens
+    assert "it is not a program" in found.happens
     assert found.fix is None
 
 
@@ -256,6 +257,6 @@ def test_mutated_files_never_break_it(tmp_path: Path) -> None:
         except ArmvmError as error:
             assert error.hint
         else:
-            schemas.check("binfmt explain", found)
-            kinds.add((found["kind"], found["outcome"]))
+            schemas.check("binfmt explain", as_json(found))
+            kinds.add((found.kind, found.outcome))
     assert {("elf", "fails"), ("elf", "runs"), ("elf", "fails later")} <= kinds

@@ -1,4 +1,4 @@
-"""What the kernel shows of handlers: every known tool's is read, and who it was is told."""
+"""Reading the kernel's handlers: those of every known tool, and which tool registered them."""
 
 from __future__ import annotations
 

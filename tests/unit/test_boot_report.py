@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from armvm.base.result import as_json
 from armvm.guest.boot.report import Span, read_account
 from armvm.guest.boot.serial import Stage, clean
 from armvm.guest.boot.serial_report import read_serial
@@ -138,7 +139,7 @@ def learnt(**stages: float) -> LearntBoot:
 
 def report(golden: str | None = None, boot: LearntBoot | None = None, **options: Any) -> Report:
     made = make_report(machine(golden), read_account(told(**options)), "guest agent", boot)
-    check("boot-report", made.as_json())
+    check("boot-report", as_json(made.rounded()))
     return made
 
 

@@ -90,7 +90,7 @@ def test_a_package_that_there_is_not_is_named(archive: Archive, tmp_path: Path) 
         env={"XDG_CACHE_HOME": str(tmp_path / "cache")},
         cwd=tmp_path,
     ).failed(4)
-    assert "Ubuntu noble has no package 'no-such-thing'\n" in refused.err
+    assert "package 'no-such-thing' not found in Ubuntu noble\n" in refused.err
     assert "packages.ubuntu.com" in refused.err
     assert not (tmp_path / "x.qcow2").exists()
 

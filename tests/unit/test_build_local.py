@@ -1,4 +1,4 @@
-"""``armvm image build`` and the cache: what is there is not built, and no name means another."""
+"""``armvm image build`` and the cache: cached images are not rebuilt; names are unambiguous."""
 
 from __future__ import annotations
 

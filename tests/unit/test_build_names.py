@@ -1,4 +1,4 @@
-"""Recipes: the name that each one is, its digest, and what is refused."""
+"""Recipes: their names, their digests, and invalid ones."""
 
 from __future__ import annotations
 

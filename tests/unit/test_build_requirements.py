@@ -1,4 +1,4 @@
-"""What a host must have to build images: all that is missing is said, before anything is done."""
+"""Requirements for image builds: all missing ones are reported before the build starts."""
 
 from __future__ import annotations
 

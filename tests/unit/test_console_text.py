@@ -1,4 +1,4 @@
-"""What a console shows of the past, and what it undoes at its end: bytes in, bytes out."""
+"""Console text: the earlier output that is shown, and the terminal reset at the end."""
 
 from __future__ import annotations
 

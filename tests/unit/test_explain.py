@@ -1,4 +1,4 @@
-"""What armvm writes is explained: each element, attribute and key, and nothing else is."""
+"""``explain`` covers each element, attribute and key that armvm writes, and nothing else."""
 
 from __future__ import annotations
 

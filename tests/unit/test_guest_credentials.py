@@ -109,7 +109,7 @@ def test_for_a_private_key_the_public_one_beside_it_is_read(tmp_path: Path) -> N
 
 def test_a_private_key_alone_is_never_taken(tmp_path: Path) -> None:
     private = write(tmp_path / "id_ed25519", PAIR.private)
-    with pytest.raises(ConfigError, match="no ssh public key") as caught:
+    with pytest.raises(ConfigError, match="invalid ssh public key") as caught:
         read_public_keys([private])
     assert PAIR.private.splitlines()[1] not in str(vars(caught.value))
 
@@ -138,16 +138,16 @@ def test_a_file_without_a_key_is_a_config_error(tmp_path: Path, text: str) -> No
         (f"ssh-ed25519-cert-v01@openssh.com {BLOB}", "certificate"),
         ("---- BEGIN SSH2 PUBLIC KEY ----", "another format"),
         (PAIR.private, "private key"),
-        ("hello", "no known key type"),
+        ("hello", "unknown key type"),
     ],
     ids=lambda value: value[:9],
 )
 def test_no_line_is_dropped(tmp_path: Path, bad: str, why: str) -> None:
-    """A line that is no key is told, whatever keys are beside it; it is not repeated."""
+    """An invalid key line is reported, even beside valid keys; the message does not quote it."""
     file = write(tmp_path / "authorized_keys", f"# team\n{KEY}\n\n{bad}\n")
     with pytest.raises(ConfigError, match=why) as caught:
         read_public_keys([file])
-    assert "line 4 is no ssh public key" in caught.value.message
+    assert "line 4: invalid ssh public key" in caught.value.message
     assert caught.value.hint
     assert OTHER.split()[1][:20] not in str(vars(caught.value))
 
@@ -162,18 +162,18 @@ def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "/", "..", "/etc"])
 def test_a_directory_is_no_key(name: str) -> None:
-    with pytest.raises(ConfigError, match="no ssh public key"):
+    with pytest.raises(ConfigError, match="invalid ssh public key"):
         read_public_keys([Path(name)])
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no ssh key"):
+    with pytest.raises(NotFound, match=r"ssh key .* not found"):
         read_public_keys([tmp_path / "none"])
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "."])
 def test_an_impossible_file_is_a_config_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="no ssh public key"):
+    with pytest.raises(ConfigError, match="invalid ssh public key"):
         read_public_keys([tmp_path / name])
 
 

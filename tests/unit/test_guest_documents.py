@@ -1,4 +1,4 @@
-"""The cloud-init documents: what a guest is told, and what of a user's document is taken."""
+"""The cloud-init documents: armvm's own, and merging the user's."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_documents_that_are_taken(body: str, document: dict[str, Any]) -> None:
     ["", "\n", "packages: [git]\n", "hello", "#cloud-confi\n", "\x1b[31m\n"],
 )
 def test_text_without_a_known_first_line_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="nothing that cloud-init takes") as caught:
+    with pytest.raises(ConfigError, match="unsupported format") as caught:
         read_user_data(text)
     assert caught.value.detail is not None
     assert caught.value.detail.isprintable()
@@ -250,7 +250,7 @@ def test_text_without_a_known_first_line_is_refused(text: str) -> None:
     ids=lambda value: repr(value[:30]),
 )
 def test_what_is_no_yaml_is_told_with_its_line(body: str, where: str) -> None:
-    with pytest.raises(ConfigError, match="not YAML") as caught:
+    with pytest.raises(ConfigError, match="invalid YAML") as caught:
         read_user_data("#cloud-config\n" + body)
     assert where in caught.value.message
     assert len(caught.value.message) < 300
@@ -258,7 +258,7 @@ def test_what_is_no_yaml_is_told_with_its_line(body: str, where: str) -> None:
 
 @pytest.mark.parametrize("body", ["- a\n", "just text\n", "42\n", "1: 2\n", "true: 1\n"])
 def test_yaml_that_is_no_mapping_of_names_is_refused(body: str) -> None:
-    with pytest.raises(ConfigError, match="not a mapping"):
+    with pytest.raises(ConfigError, match="expected a mapping"):
         read_user_data("#cloud-config\n" + body)
 
 

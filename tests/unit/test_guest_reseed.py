@@ -1,4 +1,4 @@
-"""A seed made into another's: what is armvm's changes, what is the user's stays."""
+"""A seed rewritten for a clone: armvm's values change, the user's stay."""
 
 from __future__ import annotations
 

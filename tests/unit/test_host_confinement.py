@@ -1,4 +1,4 @@
-"""What AppArmor and SELinux are told of a golden's memory, and what is said where they deny it."""
+"""AppArmor and SELinux rules for a golden's memory, and the messages when they deny access."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def confined(tmp_path: Path) -> Path:
 
 def failed(told: str) -> DomainError:
     """What a start that QEMU refused raises."""
-    return DomainError("g1 does not start", detail=f"internal error: process exited:\n{told}")
+    return DomainError("g1 cannot be started", detail=f"internal error: process exited:\n{told}")
 
 
 OPEN = failed(
@@ -159,7 +159,7 @@ def test_setup_asks_for_nothing_where_apparmor_is_off(tmp_path: Path) -> None:
 def test_a_denial_is_named_with_its_cure(confined: Path) -> None:
     for error in (OPEN, MAP):
         cause, cure = explain(error, POOL, APPARMOR, confined)
-        assert cause == "AppArmor denies QEMU its memory file"
+        assert cause == "AppArmor denies QEMU access to its memory file"
         assert cure == allowing(POOL)
 
 
@@ -167,7 +167,7 @@ def test_a_denial_in_spite_of_the_rule_is_somebody_elses(confined: Path) -> None
     allow([POOL], confined)
     for facts in (APPARMOR, FREE):
         cause, cure = explain(OPEN, POOL, facts, confined)
-        assert cause == f"QEMU has no permission to use its memory file in {POOL}"
+        assert cause == f"permission denied: QEMU cannot use its memory file in {POOL}"
         assert cure is not None
         assert "journalctl" in cure
 
@@ -184,7 +184,7 @@ def test_selinux_has_a_label_and_a_boolean() -> None:
 def test_any_other_failure_is_told_in_full() -> None:
     error = failed("qemu-system-aarch64: cannot set up guest memory 'm': Cannot allocate memory")
     cause, cure = explain(error, POOL, APPARMOR)
-    assert cause.startswith("g1 does not start: internal error: process exited: qemu-system")
+    assert cause.startswith("g1 cannot be started: internal error: process exited: qemu-system")
     assert cause.endswith("Cannot allocate memory")
     assert cure is None
 

@@ -1,4 +1,4 @@
-"""The domain XML: what is filled in, and that no value breaks out of its place."""
+"""The domain XML: all values are filled in and escaped."""
 
 from __future__ import annotations
 

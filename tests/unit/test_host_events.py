@@ -16,8 +16,8 @@ from armvm.host.domain.events import event_names
 _LISTEN = """
 import json
 from armvm.host import connection as connecting
-from armvm.host.console import start_event_loop
-from armvm.host.events import listening
+from armvm.host.console.stream import start_event_loop
+from armvm.host.domain.events import listening
 
 start_event_loop()
 connection = connecting.connect("test:///default")

@@ -36,7 +36,7 @@ def test_without_virtiofsd_its_package_is_named(tmp_path: Path, binary: str, kin
         shared_directories.check(
             RecordedHost(name=TCG_HOST), [described(tmp_path, binary, kind=kind)]
         )
-    assert "no virtiofsd" in str(caught.value.detail)
+    assert "virtiofsd not found" in str(caught.value.detail)
     assert "apt-get install virtiofsd" in str(caught.value.hint)
 
 
@@ -65,4 +65,4 @@ def test_a_users_own_virtiofsd_counts_in_the_users_session(
 
 def test_another_hosts_programs_are_not_looked_at(tmp_path: Path) -> None:
     far = RecordedHost(name=TCG_HOST, uri="qemu+ssh://far/system", version=11_000_000)
-    assert "another host" in shared_directories.check(far, [tmp_path])
+    assert "not checked on a remote host" in shared_directories.check(far, [tmp_path])

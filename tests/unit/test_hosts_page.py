@@ -1,4 +1,4 @@
-"""The page of hosts: its rows are what the tests in tests/hosts try, its cells what they saw."""
+"""The page of hosts: its rows are the features in tests/hosts, its cells their results."""
 
 from __future__ import annotations
 

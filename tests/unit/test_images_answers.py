@@ -1,4 +1,4 @@
-"""What servers answer besides catalogs: each failure is told as what it is, with exit code 8.
+"""Servers that do not answer with a catalog: each failure is reported, with exit code 8.
 
 Absence (404) alone means that there is no such image; refusals, troubled servers, login pages and
 proxies are failures with a reason.
@@ -97,7 +97,7 @@ TROUBLE = {
     "redirect": (Fault(status=302, location="http://[::1/x"), "malformed URL"),
     "scheme": (Fault(status=302, location="ftp://example.org/x"), "ftp: URL"),
     "oversize": (Fault(body=b"x" * (17 << 20)), "larger than"),
-    "login": (Fault(body=LOGIN), "a login page?"),
+    "login": (Fault(body=LOGIN), "perhaps a login page"),
 }
 
 
@@ -139,7 +139,7 @@ def test_a_tree_behind_a_login_page(server: Captive, tmp_path: Path, distro: str
     server.fault(f"{distro}/streams/v1/index.json", Fault(body=LOGIN))
     progress = Heard()
     found = on_offer([], progress, wanted=settings(server), cache=Cache(tmp_path / "cache"))
-    assert {str(one["catalog"]) for one in found} == set(DISTROS) - {distro}
+    assert {one.catalog for one in found} == set(DISTROS) - {distro}
     assert [line.partition(":")[0] for line in progress.warned] == [distro]
 
 

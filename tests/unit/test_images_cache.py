@@ -126,7 +126,7 @@ def test_a_gpt_of_4096_byte_sectors_is_a_disk(tmp_path: Path, cache: Cache) -> N
         (b"KDMV" + bytes(100), "vmdk"),
         (b"hsqs" + bytes(100), "squashfs"),
         (bytes(510) + b"\x55\xaa" + bytes(32257) + b"CD001" + bytes(99), "an ISO image"),
-        (bytes(510) + b"\x55\xaa" + bytes(4096), "no known format"),
+        (bytes(510) + b"\x55\xaa" + bytes(4096), "unknown format"),
         (os.urandom(4096)[:-2] + bytes(40000), "not a disk image"),
         (b"QFI\xfb" + bytes(10), "cannot be used"),
     ],

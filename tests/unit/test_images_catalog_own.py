@@ -1,4 +1,4 @@
-"""Mirrors and catalogs of one's own, from environment and config.toml to the image."""
+"""Custom mirrors and catalogs, from environment and config.toml to the image."""
 
 from __future__ import annotations
 
@@ -207,11 +207,11 @@ def written(tmp_path: Path, text: str) -> Path:
         ('[images."a b"]\nurl = "https://x/"', ": [images.a b]"),
         ("[images.a]\ntype = 'x'", ": [images.a] type"),
         ("[images.a]\ntype = []", ": [images.a] type"),
-        ("[images.a]", ": [images.a]: url is missing"),
+        ("[images.a]", ": [images.a]: url is required"),
         ('[images.a]\nurl = "x"', ": [images.a] url"),
         ('[images.a]\nurl = "file:///{version}"', ": [images.a] url"),
         ('[images.a]\nurl = "https://{version}/x"', ": [images.a] url"),
-        ('[images.a]\nurl = "https://x/a.img"', "{version} is missing"),
+        ('[images.a]\nurl = "https://x/a.img"', "{version} is required"),
         ('[images.a]\nurl = "https://x/{version"', "braces hold"),
         ('[images.a]\nurl = "https://x/{version.__class__}"', "braces hold"),
         ('[images.a]\nurl = "https://x/{0}{version}"', "braces hold"),

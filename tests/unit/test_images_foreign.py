@@ -105,7 +105,7 @@ def test_what_the_guest_sees_is_what_qemu_says(tmp_path: Path) -> None:
                 assert seen.read(start, length) == data[start : start + length]
             with pytest.raises(Unreadable):
                 seen.read(len(data) - 1, 2)
-            with pytest.raises(Unreadable, match="more than a look"):
+            with pytest.raises(Unreadable, match="read limit exceeded"):
                 GuestDisk(file, DiskFormat.QCOW2, budget=MIB).read(0, 2 * MIB)
 
 
@@ -125,7 +125,9 @@ def test_an_amd64_image_is_refused(tmp_path: Path, qcow2: bool) -> None:
     image = packed(raw) if qcow2 else raw
     cache = Cache(tmp_path / "cache")
     source = ImageSource(reference="x", location=str(image))
-    with pytest.raises(ImageError, match=r"an image for amd64: it boots by BOOTX64\.EFI") as caught:
+    with pytest.raises(
+        ImageError, match=r"an image for amd64: it boots with BOOTX64\.EFI"
+    ) as caught:
         obtain(source, cache=cache, progress=Quiet())
     assert caught.value.exit_code == 8
     assert leftovers(cache.root) == []
@@ -207,10 +209,10 @@ def note(event, args):
         opened.append(str(args[0]))
 sys.addaudithook(note)
 from pathlib import Path
-from armvm.errors import ArmvmError
-from armvm.images.formats import DiskFormat, read_head, recognise
-from armvm.images.foreign import refuse_foreign_boot
-from armvm.images.qcow2 import inspect
+from armvm.base.errors import ArmvmError
+from armvm.images.check.formats import DiskFormat, read_head, recognise
+from armvm.images.check.cpu import refuse_foreign_boot
+from armvm.images.check.qcow2 import inspect
 ends = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     del opened[:]

@@ -99,7 +99,7 @@ def test_an_image_without_a_kernel_for_us(
 
 
 def test_an_image_without_a_file_system(tmp_path: Path, cache: Cache) -> None:
-    with pytest.raises(ImageError, match="no kernel"):
+    with pytest.raises(ImageError, match="kernel not found"):
         boot_files(image_of(qcow2_image(tmp_path / "noise.qcow2")), cache=cache)
 
 

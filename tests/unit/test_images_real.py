@@ -135,9 +135,9 @@ def test_changed_and_cut_ones_are_refused(
 @pytest.mark.parametrize(
     ("end", "why"),
     [
-        (-1200, "is cut short before it"),
-        (-40, "its signature has no end"),
-        (None, "goes on after its signature"),
+        (-1200, "signature is missing or truncated"),
+        (-40, "the end of its signature is missing"),
+        (None, "has text after its signature"),
     ],
 )
 def test_a_cut_document_is_told_as_such(end: int | None, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Image references: what is understood, and what is refused with a hint."""
+"""Image references: valid ones, and errors with hints for invalid ones."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_any_text_gives_a_reference_or_a_config_error(text: str) -> None:
 
 
 def test_a_catalogs_name_that_is_nearly_right() -> None:
-    with pytest.raises(ConfigError, match=r"no catalog 'debain'; did you mean debian:12\?"):
+    with pytest.raises(ConfigError, match=r"unknown catalog 'debain'; did you mean debian:12\?"):
         parse("debain:12")
-    with pytest.raises(ConfigError, match="there is no catalog for 'windows'"):
+    with pytest.raises(ConfigError, match="unknown catalog 'windows'"):
         parse("windows:11")

@@ -96,7 +96,7 @@ def test_a_bomb_that_is_no_hole_ends_where_the_room_does(
 
 @pytest.mark.parametrize("kind", ["gzip", "xz", "zstd"])
 def test_a_bomb_ends_early(tmp_path: Path, kind: str) -> None:
-    """Far below the limit: what comes out is bounded by what was sent."""
+    """Below the absolute limit, the output is limited by the bytes received."""
     zeros = bytes(16 * MIB)
     piece = gzip.compress(zeros, 9) if kind == "gzip" else PACKERS[kind](zeros)
     one = Unpacker(tmp_path / "out", name="x", room=lambda _: None, spared=64 * MIB)
@@ -122,7 +122,7 @@ def test_a_disk_of_zeros_is_no_bomb(tmp_path: Path) -> None:
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from armvm.images.unpack import Unpacker
+from armvm.images.fetch.decompress import Unpacker
 one = Unpacker(Path(sys.argv[2]), name="x", room=lambda _: None)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with open(sys.argv[1], "rb") as file:

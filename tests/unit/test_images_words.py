@@ -61,7 +61,7 @@ def test_an_expired_key_names_the_file_the_server_and_the_cure(
     assert isinstance(error, SignatureInvalid)
     assert "has expired" in error.message
     assert f"expired in {file}" in (error.detail or "")
-    assert "127.0.0.1:1 cannot be reached" in (error.detail or "")
+    assert "cannot connect to 127.0.0.1:1" in (error.detail or "")
     for cure in ("package old-keys", "ARMVM_KEYSERVER", str(tmp_path / "keys"), "check the clock"):
         assert cure in (error.hint or "")
 
@@ -72,7 +72,7 @@ def test_an_expired_key_names_the_file_the_server_and_the_cure(
         (UBUNTU[0], ("ubuntu-cloudimage-keyring", "ubuntu-keyring on Debian 13", "Debian 12")),
         (FEDORA["44"], ("distribution-gpg-keys",)),
         (OPENSUSE[0], ("distribution-gpg-keys",)),
-        (Key(fingerprint="A" * 40, owner="corp", own=True), ("keyring = in config.toml",)),
+        (Key(fingerprint="A" * 40, owner="corp", own=True), ("set keyring = FILE in config.toml",)),
     ],
 )
 def test_a_key_that_cannot_be_had_names_the_vendors_package(
@@ -97,7 +97,7 @@ def test_a_keyring_of_ones_own_that_cannot_be_used_is_named(
     text.write_text("no key")
     for file, why in (
         (tmp_path / "missing.gpg", "No such file"),
-        (wrong, "does not hold the key"),
+        (wrong, "does not contain the key"),
         (text, "not a key file"),
         (tmp_path, "not a regular file"),
     ):
@@ -184,7 +184,7 @@ def test_what_nothing_verifies_is_said_plainly() -> None:
     source = ImageSource(reference="corp:9", location="x", verified=Verified.NOTHING)
     with pytest.raises(NotVerified) as caught:
         require(source, Verify.DIGEST)
-    assert caught.value.message == "corp:9 is verified by nothing, and verify = digest is required"
+    assert caught.value.message == "corp:9 is verified by nothing, but verify = digest is required"
 
 
 def test_ubuntus_next_release_is_known_offline() -> None:

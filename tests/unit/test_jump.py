@@ -220,7 +220,7 @@ def test_a_connection_that_hangs_is_given_up(
 
 
 def test_a_pipe_of_ours_is_not_held_open_by_the_shared_connection(tmp_path: Path) -> None:
-    text = "import sys; sys.path.insert(0, '.'); from armvm import process; " \
+    text = "import sys; sys.path.insert(0, '.'); from armvm.base import process; " \
         "process.into_background(['sh', '-c', 'sleep 30 & echo x >&2'])"  # fmt: skip
     begun = time.monotonic()
     words = [os.sys.executable, "-c", text]  # type: ignore[attr-defined]

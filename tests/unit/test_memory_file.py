@@ -1,4 +1,4 @@
-"""The head of libvirt's save image: the XML replaced, the rest as it was, the unknown refused."""
+"""The header of libvirt's save image: XML replaced, the rest unchanged, unknown ones refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_description_that_does_not_fit_is_refused() -> None:
     ],
 )
 def test_an_unknown_kind_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(MissingCapability, match="unknown here"):
+    with pytest.raises(MissingCapability, match="unsupported save image"):
         describe(head(**changes), b"<domain/>")
 
 

@@ -1,4 +1,4 @@
-"""A host directory in a guest: what goes there, what comes back, and what must not.
+"""A host directory in a guest: files copied there and back, and files that must not be.
 
 The guest's half is run here by the host's own sh, find and tar: the commands are the same.
 """

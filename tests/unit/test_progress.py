@@ -80,7 +80,7 @@ def test_plain_tells_less_the_longer_it_takes() -> None:
 
 
 def test_plain_counts_the_rate_of_what_came_now() -> None:
-    """A fetch that goes on begins with what is here already."""
+    """A resumed download starts with the bytes that exist already."""
     out, clock = io.StringIO(), Clock()
     with Plain(out, clock).task("copying", total=100 << 20) as task:
         task.update(50 << 20)
@@ -133,7 +133,7 @@ def test_plain_without_any_news_says_that_it_is_still_at_it() -> None:
     with Plain(out, clock).task("m") as task:
         clock.now += 6
         task.update()
-    assert "m: still at it (6 s)" in out.getvalue()
+    assert "m: still running (6 s)" in out.getvalue()
 
 
 def test_a_task_that_fails_is_not_called_done() -> None:

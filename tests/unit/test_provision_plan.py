@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from armvm.base.errors import ConfigError, MissingCapability
+from armvm.base.result import as_json
 from armvm.host.domain.metadata import from_domain
 from armvm.host.facts import Accelerator, HostFacts
 from armvm.host.network.ssh_forward import PORTS
@@ -164,7 +165,7 @@ def test_the_record_is_what_the_xml_carries_and_says_no_secret() -> None:
         "system": "ubuntu 24.04",
         "verified": "catalog-digest",
     }
-    for text in (made.xml, json.dumps(made.summary())):
+    for text in (made.xml, json.dumps(as_json(made.summary()))):
         for secret in ("secret", "SECRET", "PRIVATE"):
             assert secret not in text
 
@@ -175,7 +176,7 @@ def test_whose_signature_vouches_for_the_image_is_remembered() -> None:
     kept = from_domain(parse(made.xml))
     assert kept is not None
     assert (kept.image["verified"], kept.image["signer"]) == ("signature", key)
-    assert "UEC Image Automatic Signing Key" in made.summary()["image"]["provenance"]
+    assert "UEC Image Automatic Signing Key" in made.summary().image.provenance
     other = with_source(made, replace(SOURCE, digest="sha256:" + "2" * 64))
     assert other.identity == made.identity
     assert other.record.image["digest"] == other.source.digest
@@ -189,14 +190,15 @@ def test_a_path_that_is_no_unicode_is_still_a_plan() -> None:
 
 def test_the_summary_is_the_plan_in_plain_words() -> None:
     summary = planned(SESSION, cpus=1, memory_mib=512).summary()
-    assert json.loads(json.dumps(summary)) == summary
-    assert summary["name"] == "arm64-01"
-    assert summary["accelerator"] == "tcg"
-    assert summary["network"] == "user"
-    assert summary["cpus"] == 1
-    assert summary["connection"] == "qemu:///session"
-    assert summary["host_key"].startswith("SHA256:")
-    assert summary["warnings"] == []
+    plain = as_json(summary)
+    assert json.loads(json.dumps(plain)) == plain
+    assert summary.name == "arm64-01"
+    assert summary.accelerator == "tcg"
+    assert summary.network == "user"
+    assert summary.cpus == 1
+    assert summary.connection == "qemu:///session"
+    assert summary.host_key.startswith("SHA256:")
+    assert summary.warnings == []
 
 
 def test_warnings() -> None:

@@ -23,16 +23,16 @@ def test_a_seed_is_written_for_its_owner_only(tmp_path: Path) -> None:
     output = tmp_path / "seed.iso"
     facts = write_seed(MACHINE, output, force=False)
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
-    assert facts["user"] == "debian"
-    assert facts["size"] == output.stat().st_size
+    assert facts.user == "debian"
+    assert facts.size == output.stat().st_size
     files = read_seed(output.read_bytes())
     meta = yaml.safe_load(files["meta-data"])
     assert meta == {
-        "instance-id": facts["instance_id"],
+        "instance-id": facts.instance_id,
         "local-hostname": "pi",
         "dsmode": "local",
     }
-    assert facts["host_key_public"] in files["user-data"].decode()
+    assert facts.host_key_public in files["user-data"].decode()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_image_names_the_user_and_is_not_looked_for(
     tmp_path: Path, image: str, user: str
 ) -> None:
     facts = write_seed(Machine(name="m", image=image), tmp_path / "s", force=False)
-    assert facts["user"] == user
+    assert facts.user == user
 
 
 def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:

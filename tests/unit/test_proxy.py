@@ -1,4 +1,4 @@
-"""Bytes between ssh and a guest's port: what is said where no ssh server speaks there yet."""
+"""Bytes between ssh and a guest's port, and the errors while its ssh server is not up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from armvm.guest.boot.serial import Stage, cloud_init_finished, stage_of
 
 _JOIN = """
 import socket, sys
-from armvm.provision import proxy
+from armvm.provision.access import proxy
 proxy.SILENCE = 1.0
 with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as server:
     print(proxy._join(server, 0, 2))

@@ -1,4 +1,4 @@
-"""``rootfs create``: what is run for it, where it may be, and what is refused beforehand."""
+"""``rootfs create``: the command it runs, valid locations, and errors before it starts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_tool_is_the_one_that_is_there(tmp_path: Path) -> None:
         Tool.here(Mode.ROOT, str(tmp_path))
     (tmp_path / "debootstrap").touch(mode=0o755)
     assert Tool.here(Mode.ROOT, str(tmp_path)) is Tool.DEBOOTSTRAP
-    with pytest.raises(MissingCapability, match="would need root"):
+    with pytest.raises(MissingCapability, match="requires root"):
         Tool.here(Mode.UNSHARE, str(tmp_path))
     (tmp_path / "mmdebstrap").touch(mode=0o755)
     assert Tool.here(Mode.ROOT, str(tmp_path)) is Tool.MMDEBSTRAP

@@ -1,4 +1,4 @@
-"""Which root file systems can become an image, and what is said of the others."""
+"""Which root file systems can become an image, and the errors for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration files: what they may hold, and errors that name file and key."""
+"""Configuration files: valid contents, and errors that name file and key."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_is_no_toml_is_told_with_file_and_line(tmp_path: Path, text: str, w
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         file_layer(file)
-    assert caught.value.message.startswith(f"{file}: not TOML: ")
+    assert caught.value.message.startswith(f"{file}: invalid TOML: ")
     assert where in caught.value.message
 
 
@@ -62,22 +62,22 @@ def test_what_is_no_toml_is_told_with_file_and_line(tmp_path: Path, text: str, w
 def test_hostile_bytes_are_no_toml(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(data)
-    with pytest.raises(ConfigError, match="not TOML"):
+    with pytest.raises(ConfigError, match="invalid TOML"):
         read_toml(file)
 
 
 @pytest.mark.parametrize(
     ("text", "where", "hint"),
     [
-        ("# mine\ncpus = 2\n", ": cpus: stands in the table [machine]", ""),
-        ("machine = 2\n", ": [machine]: a table is wanted", ""),
+        ("# mine\ncpus = 2\n", ": cpus: belongs below [machine]", ""),
+        ("machine = 2\n", ": [machine]: expected a table", ""),
         ("warm = 'use'\n[machines]\n", ": machines: unknown entry", "did you mean [machine]?"),
         ("[fleet.a]\n", ": fleet: unknown entry", "known: warm, verify, keyserver, [machine]"),
         ("wram = 'use'\n", ": wram: unknown entry", "did you mean warm?"),
         ("[machine]\n\ncpu_s = 2\n", ": [machine] cpu_s: unknown setting", "mean cpus?"),
         ("machine = {memory = 2}\n", ": [machine] memory: unknown", "mean mem?"),
         ("machine.hedless = true\n", ": [machine] hedless: unknown", "mean headless?"),
-        ("[machine]\nwarm = 'use'\n", ": [machine] warm: stands above", ""),
+        ("[machine]\nwarm = 'use'\n", ": [machine] warm: belongs above", ""),
         ('[machine]\n"\u001b[2J" = 2\n'.replace("\x1b", "\\u001b"), ": ", "known: cpus"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_value_of_the_wrong_kind_names_its_place(values: Mapping[str, Any]) ->
 
 
 def test_a_wrong_variable_is_named_by_its_name() -> None:
-    with pytest.raises(ConfigError, match=r"^ARMVM_CPUS: 'many' is no value for cpus"):
+    with pytest.raises(ConfigError, match=r"^ARMVM_CPUS: invalid cpus 'many'"):
         resolve([environment_layer({"ARMVM_CPUS": "many"})])
 
 

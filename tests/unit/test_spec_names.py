@@ -1,4 +1,4 @@
-"""Names: what is accepted is safe wherever a name goes; the rest is refused with advice."""
+"""Names: valid ones are safe wherever they are used; others are refused with a hint."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_ordinary_user_name_is_taken(name: str) -> None:
     "name", ["", "Alice", "9a", "-a", "a:b", "a b", "a\n", "../a", "x" * 33, "%u", "a%s", "$USER"]
 )
 def test_an_odd_user_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be a user name"):
+    with pytest.raises(ConfigError, match="invalid user name"):
         check_user_name(name)
 
 

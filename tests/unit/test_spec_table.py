@@ -10,7 +10,7 @@ import typer
 
 from armvm.cli import create
 from armvm.settings.layers import environment_layer, resolve
-from armvm.settings.machine import Machine
+from armvm.settings.machine import Machine, Settings
 from armvm.settings.table import SETTINGS, InShape, Setting
 
 
@@ -50,6 +50,7 @@ def test_the_shape_has_what_is_always_in_it_and_what_is_not_the_default() -> Non
 
 
 def test_the_summary_has_what_is_kept_in_the_metadata() -> None:
+    assert set(Settings.__annotations__) == set(Machine(name="m").summary())
     assert list(Machine(name="m").summary()) == [
         "cpus",
         "memory_mib",

@@ -356,7 +356,7 @@ def test_ssh_looks_in_the_home_of_the_password_database(guest: Guest, tmp_path: 
     assert guest.run([sys.executable, "-c", script], env={"HOME": "/none"}) == (0, "False\n", "")
 
 
-def admitted(guest: Guest, progress: Progress) -> None:
+def admitted(guest: Guest, progress: Progress, *, session: bool = True) -> None:
     """Log in as the end of a wait does. The domain has no agent to explain anything."""
     connection = libvirt.open("test:///default")
     try:
@@ -368,20 +368,22 @@ def admitted(guest: Guest, progress: Progress) -> None:
                 "[ 9.1] ci-info: no authorized SSH keys fingerprints found for user root.\n"
             ),
             progress=progress,
+            session=session,
         )
     finally:
         connection.close()
 
 
-def test_ready_means_that_armvms_key_is_let_in(guest: Guest) -> None:
+@pytest.mark.parametrize("session", [True, False], ids=["a login", "authentication alone"])
+def test_ready_means_that_armvms_key_is_let_in(guest: Guest, session: bool) -> None:
     known = replace(
         guest.instance.record, key=guest.server.authorized.read_text().rpartition(" ")[0]
     )
     guest = replace(guest, instance=replace(guest.instance, record=known))
-    admitted(guest, Quiet())
+    admitted(guest, Quiet(), session=session)
     guest.server.authorized.write_text("")
     with pytest.raises(CommandFailed, match="root cannot log in by ssh") as caught:
-        admitted(guest, Quiet())
+        admitted(guest, Quiet(), session=session)
     assert caught.value.exit_code == 12
     assert "Permission denied" in str(caught.value.detail)
     assert "ci-info: no authorized SSH keys" in str(caught.value.detail)

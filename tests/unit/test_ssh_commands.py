@@ -1,4 +1,4 @@
-"""How a command ends that ssh runs in a guest: its code, its signal, and what it leaves behind.
+"""The end of a command that ssh runs in a guest: exit code, signal, leftover processes.
 
 The guest is this host, by a real sshd.
 """
@@ -149,7 +149,7 @@ def test_words_variables_and_directory_reach_the_command(guest: Sshd, tmp_path: 
 _RUN = """
 import signal, sys
 from pathlib import Path
-from armvm import process
+from armvm.base import process
 def end(number, frame):
     raise SystemExit(128 + number)
 signal.signal(signal.SIGINT, end)

@@ -110,8 +110,8 @@ def test_the_images_default_user_may_be_armvms_and_gets_its_key() -> None:
     ("body", "match"),
     [
         ("ssh_keys: x", "ssh_keys"),
-        ("ssh_keys: {ed25519_private: x}", "host key is armvm's own"),
-        ("ssh_keys: {ed25519_public: x}", "host key is armvm's own"),
+        ("ssh_keys: {ed25519_private: x}", "armvm sets that host key"),
+        ("ssh_keys: {ed25519_public: x}", "armvm sets that host key"),
         ("ssh_keys: {rsa_private: }", "ssh_keys"),
         ("write_files: {path: /x}", "write_files"),
         ("write_files: [x]", "write_files"),

@@ -45,7 +45,7 @@ def test_seconds_are_those_between_two_lines(tmp_path: Path) -> None:
     assert "no" not in done.stdout
     done = run(Task(name="x", title="x", task="touch here; false"))
     assert done.returncode != 0
-    with pytest.raises(ValueError, match="did not come to its end"):
+    with pytest.raises(ValueError, match="did not finish"):
         seconds(done.stdout)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What must vouch for an image, as a user meets it: the real program against a real server."""
+"""Verification levels for images, with the real program against a real server."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def test_the_configuration_decides_too(server: ImageServer, tmp_path: Path) -> N
     done = pull(server, tmp_path, "pull", "ubuntu:24.04", ARMVM_KEYSERVER="http://x").failed(3)
     assert "ARMVM_KEYSERVER" in done.err
     done = armvm("create", "--dry-run", env={"XDG_CONFIG_HOME": str(tmp_path / "config")}).failed(3)
-    assert "config.toml: [machine] verify: stands above [machine]" in done.err
+    assert "config.toml: [machine] verify: belongs above [machine]" in done.err
     config.write_text('verify = "sometimes"\n')
     done = pull(server, tmp_path, "pull", "ubuntu:24.04").failed(3)
-    assert "is no value for verify" in done.err
+    assert "invalid verify value" in done.err
     done = pull(server, tmp_path, "pull", "x.img", "--verify", "1", "--json").failed(3)
     assert json.loads(done.err)["error"]["reference"] == "config-invalid"

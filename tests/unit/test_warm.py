@@ -336,11 +336,11 @@ def test_a_cure_that_is_known_is_told_with_the_other_way() -> None:
 
     def attempt(route: str) -> Golden:
         if route == memory.COW:
-            raise memory.Refused("AppArmor denies QEMU its memory file", hint="sudo cure")
+            raise memory.Refused("AppArmor denies QEMU access to its memory file", hint="sudo cure")
         return golden()
 
     with_fallback(memory.COW, attempt, Plain(said))
-    assert "(AppArmor denies QEMU its memory file)" in said.getvalue()
+    assert "(AppArmor denies QEMU access to its memory file)" in said.getvalue()
     assert "make the golden again after: sudo cure\n" in said.getvalue()
 
 
@@ -419,7 +419,7 @@ def test_a_golden_is_held_against_what_is_asked_for_now() -> None:
 
     signed, weak = {"verified": "signature", "signer": key}, {"verified": "catalog-digest"}
     assert "Ubuntu" in found(signed, Verify.SIGNATURE)
-    assert "build here" in found({}, Verify.SIGNATURE)
+    assert "local build" in found({}, Verify.SIGNATURE)
     for asked in (None, Verify.DIGEST, Verify.NONE):
         assert "without a signature" in found(weak, asked)
     with pytest.raises(NotVerified, match="verify = signature"):

@@ -148,7 +148,7 @@ def created(decided: CreatePlan, **record: Any) -> Created:
 def test_where_none_is_baked(
     wish: Warm, machine: dict[str, Any], record: dict[str, Any], waited: bool
 ) -> None:
-    """Nothing is asked of libvirt then: there is no connection."""
+    """libvirt is not called: the test does not have a connection."""
     decided = planned(replace(MACHINE, **machine))
     made = created(decided, **record)
     if not waited:

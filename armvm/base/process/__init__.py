@@ -1,7 +1,7 @@
-"""Running other programs: the one place where a process is started.
+"""Run other programs. Only this package starts processes.
 
-Commands are lists of arguments, never a shell's line. ``subprocess`` is imported late, since
-``armvm --help`` and its completion do not need it.
+Commands are lists of arguments; there is no shell. ``subprocess`` is imported late, because
+``armvm --help`` and shell completion do not need it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: How much of a failed program's output an error shows, in characters.
+#: Maximum length of a failed program's output in an error, in characters.
 TAIL = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """How a program ended: its exit code (negative: minus a signal number) and output."""
+    """The result of a program: exit code (negative for a signal) and output."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -49,7 +49,7 @@ class Completed:
 
     @property
     def text(self) -> str:
-        """Standard output as text; bytes that are no UTF-8 are replaced."""
+        """Standard output as text; invalid UTF-8 is replaced."""
         return self.stdout.decode(errors="replace")
 
 
@@ -64,15 +64,15 @@ def run(
     on_line: Callable[[str], None] | None = None,
     limits: Limits | None = None,
 ) -> Completed:
-    """Run a program to its end and return how it ended.
+    """Run a program to its end and return its result.
 
-    *timeout* is in seconds. *env* is added to the environment. With *on_line* (and then no
-    *input*), standard output and standard error are joined, and each line is handed over as it
-    comes. *limits* hold for the program and all that it starts. Whatever ends the call early (a
-    time-out, Ctrl-C) ends the program and all that it started.
+    *timeout* is in seconds. *env* is added to the environment. With *on_line* (not together with
+    *input*), standard output and standard error are joined, and each line is passed on as it
+    arrives. *limits* apply to the program and its children. If the call ends early (time-out,
+    Ctrl-C), the program and its children are ended too.
 
-    Raises MissingCapability when the program is not there, CommandFailed when it fails (unless
-    *check* is false) or runs out of time.
+    Raises MissingCapability if the program is not installed, CommandFailed if it fails (unless
+    *check* is false) or times out.
     """
     import subprocess
 
@@ -94,7 +94,7 @@ def run(
     except BaseException as error:
         end_with_pipes(process)
         if isinstance(error, subprocess.TimeoutExpired):
-            raise CommandFailed(f"{words[0]} did not end within {timeout:g} s") from error
+            raise CommandFailed(f"timed out after {timeout:g} s: {words[0]}") from error
         raise
     done = Completed(argv=tuple(words), returncode=process.returncode, stdout=out, stderr=err)
     if check and done.returncode != 0:
@@ -106,11 +106,11 @@ def run(
 
 
 def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:
-    """Start a program that outlives this one, and return its process id.
+    """Start a program that keeps running after this one, and return its process id.
 
-    It has a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, reads
-    nothing, and adds what it prints to *log*, which only its owner can read. *env* is added to
-    the environment. Raises MissingCapability when the program is not there, OSError.
+    It gets a session of its own, so that neither Ctrl-C nor a closed terminal reaches it. Its
+    input is empty, and its output is appended to *log*, which only the owner can read. *env* is
+    added to the environment. Raises MissingCapability if the program is not installed, OSError.
     """
     words = [find(str(argv[0])), *map(str, argv[1:])]
     defaults = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
@@ -129,10 +129,10 @@ def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | No
 
 
 def into_background(argv: Sequence[str | Path]) -> Completed:
-    """Run a program that goes on in the background by itself once it has begun (``ssh -f``).
+    """Run a program that moves itself to the background once it is ready (``ssh -f``).
 
-    It may ask on the caller's terminal before. Its output is not held open by what goes on: a
-    pipe of ours ends with us. Raises MissingCapability when the program is not there.
+    It may use the caller's terminal before that. Its output goes to a file, because a pipe would
+    close when armvm ends. Raises MissingCapability if the program is not installed.
     """
     import subprocess
     import tempfile
@@ -148,14 +148,14 @@ def into_background(argv: Sequence[str | Path]) -> Completed:
 
 
 def replace(argv: Sequence[str | Path]) -> NoReturn:
-    """Let this process become another program, with the signals of one that was just started.
+    """Replace this process by another program, with default signal handlers.
 
-    Raises MissingCapability when the program is not there, OSError.
+    Raises MissingCapability if the program is not installed, OSError.
     """
     words = [find(str(argv[0])), *map(str, argv[1:])]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
-    os.execv(words[0], words)  # noqa: S606 - no shell is wanted
+    os.execv(words[0], words)  # noqa: S606 - no shell needed
 
 
 def stream(
@@ -163,10 +163,10 @@ def stream(
     feed: Callable[[IO[bytes]], object],
     drain: Callable[[IO[bytes]], T],
 ) -> T:
-    """Run a program, let *feed* write its input while *drain* reads its output; return the latter.
+    """Run a program: *feed* writes its input, *drain* reads its output. Return *drain*'s result.
 
-    Raises what they raise (a program that stops reading is no error of *feed*'s), CommandFailed
-    when the program fails. Whatever ends the call early ends the program.
+    Raises what they raise (*feed* may fail to write if the program stops reading), CommandFailed
+    if the program fails. If the call ends early, the program is ended too.
     """
     import subprocess
     import tempfile
@@ -214,7 +214,7 @@ def stream(
 
 
 def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None) -> bytes:
-    """Hand over a process's lines as they come; return the last of them."""
+    """Pass on a process's lines as they arrive; return the last of them."""
     import subprocess
     import threading
 

@@ -1,4 +1,4 @@
-"""Ending a program that was started: asked first, then killed."""
+"""End a started program: SIGTERM first, then SIGKILL."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import signal
 from typing import Any
 
-#: Seconds that a program has to end after it was asked to.
+#: Seconds between SIGTERM and SIGKILL.
 PATIENCE = 10.0
 
 
 def terminate(process: Any) -> None:
-    """End a program and wait for it: ssh has the terminal to set right."""
+    """End a program and wait for it, so that ssh can restore the terminal."""
     import subprocess
 
     process.terminate()
@@ -24,17 +24,17 @@ def terminate(process: Any) -> None:
 
 
 def kill(process: Any) -> None:
-    """End a process that leads its own session, with its children: asked first, then killed."""
+    """End a session leader and its children: SIGTERM first, then SIGKILL."""
     import subprocess
 
     try:
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-        # The leader may have gone before its children: the group lives as long as one of them.
+        # The leader may end before its children; the group exists until the last one ends.
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        pass  # nothing is left, or nothing that is ours
+        pass  # nothing is left, or what is left belongs to another user
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(PATIENCE)
 

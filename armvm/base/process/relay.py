@@ -1,4 +1,4 @@
-"""A program whose outputs come through here until it says that they are at their end."""
+"""Relay a program's outputs until it writes an end mark."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from armvm.base.programs import find
 
 
 def relay(argv: Sequence[str | Path], mark: str, sinks: Sequence[Callable[[bytes], object]]) -> int:
-    """Run a program on the caller's input; hand its outputs to the two *sinks* as they come.
+    """Run a program on the caller's input, pass its outputs to the two *sinks*; return its code.
 
-    The program's end is ``MARK CODE`` and a newline in both outputs, and CODE is returned: nothing
-    that comes after it is waited for or handed on. Without one, the program's own end counts, and
-    its exit code (128 + n where signal n ended it). Whatever ends the call early ends the program.
+    The end mark is ``MARK CODE`` and a newline in both outputs: CODE is returned, and nothing
+    after it is read or passed on. Without a mark, the program's own end and exit code count
+    (128 + n for signal n). If the call ends early, the program is ended too.
     """
     import selectors
     import subprocess
@@ -33,7 +33,7 @@ def relay(argv: Sequence[str | Path], mark: str, sinks: Sequence[Callable[[bytes
             while waiting.get_map():
                 ready = waiting.select(0.2)
                 if not ready and process.poll() is not None:
-                    break  # what it has left behind holds them open
+                    break  # its children keep the pipes open
                 for key, _ in ready:
                     if key.data.take(os.read(key.fd, 1 << 16)):
                         waiting.unregister(key.fileobj)
@@ -49,7 +49,7 @@ def relay(argv: Sequence[str | Path], mark: str, sinks: Sequence[Callable[[bytes
 
 @dataclass(kw_only=True)
 class Marked:
-    """An output that a mark ends."""
+    """An output that ends with a mark."""
 
     mark: bytes
     sink: Callable[[bytes], object]
@@ -57,13 +57,13 @@ class Marked:
     _rest: bytes = b""
 
     def take(self, data: bytes) -> bool:
-        """Hand on what has come; tell whether the output has ended."""
+        """Pass on new data; return whether the output has ended."""
         whole = self._rest + data
         mark = re.escape(self.mark)
         found = re.search(mark + rb" ([0-9]{1,3})\n", whole)
         if found:
             self.code = int(found[1])
-        # What may be the beginning of the mark is kept until more has come.
+        # Hold back what may be the start of the mark until more arrives.
         begun = found or (re.search(mark + rb"( [0-9]{0,3})?\Z", whole) if data else None)
         if begun:
             at = begun.start()

@@ -1,4 +1,4 @@
-"""A program on the caller's own terminal, and the signals that both get there."""
+"""Run a program on the caller's terminal, with its signals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from armvm.base.programs import find
 def passthrough(argv: Sequence[str | Path], *, interruptible: bool = False) -> int:
     """Run a program on the caller's own terminal, and return its exit code.
 
-    Ctrl-C at the terminal goes to the program, as it would if it had been started from the shell;
-    a SIGINT that was sent to this process alone is passed on to it. With *interruptible*, SIGINT
-    ends the call instead, as SIGTERM does, and the program with it: for programs such as ssh, that
-    end by it anyway. A program ended by signal n gives 128 + n.
+    Ctrl-C at the terminal reaches the program, as if it had been started from the shell. A SIGINT
+    sent only to this process is passed on. With *interruptible*, SIGINT ends the call and the
+    program, as SIGTERM does: for programs such as ssh, which end on SIGINT anyway. A program
+    ended by signal n returns 128 + n.
     """
     import subprocess
 
@@ -51,7 +51,7 @@ def passthrough(argv: Sequence[str | Path], *, interruptible: bool = False) -> i
 
 
 def _terminal_interrupts() -> bool:
-    """Tell whether a SIGINT comes from Ctrl-C at our terminal, which all in front of it get."""
+    """Return whether Ctrl-C at our terminal sends SIGINT: then the whole foreground gets it."""
     import termios
 
     try:

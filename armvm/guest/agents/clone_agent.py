@@ -1,12 +1,12 @@
 """The program that gives a clone its identity, inside the guest.
 
-It is sent as text, behind `clone_agent_tools`.
+It is sent as text, after `clone_agent_tools`.
 
-It has three verbs: ``wait`` is left running in the golden and becomes the clone's first act,
-``rehearse`` does the same at once, ``facts`` tells who the machine is.
+It has three verbs. ``wait`` runs in the golden and is the first thing that a clone continues with,
+``rehearse`` does the same at once, ``facts`` prints the machine's identity.
 
 ``wait`` exists because starting a process is most of the cost of a new identity under
-emulation: this one has started, and has imported all it needs, before the memory was saved.
+emulation: this one was started, and imported all it needs, before the memory was saved.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ CLOUD = "/var/lib/cloud"
 RESULTS = ("/run/cloud-init/result.json", "/run/cloud-init/status.json")
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-#: cloud-init's units in the order of a boot: those of version 24.3 and newer among them, which
-#: run all stages in one process (-main) and have another name for the second one (-network).
+#: cloud-init's units in boot order, including those of version 24.3 and newer, which run all
+#: stages in one process (-main) and rename the second one (-network).
 STAGES = (
     "cloud-init-main", "cloud-init-local", "cloud-init-network", "cloud-init",
     "cloud-config", "cloud-final",
@@ -47,14 +47,14 @@ STAGES = (
 IN_BACKGROUND = (
     "systemd-run", "--no-block", "--collect", "--unit=armvm-cloud-init", "/bin/sh", "-c",
 )  # fmt: skip
-#: Seconds after which a clone starts its timers: not while its user logs in for the first time.
+#: Seconds after which a clone starts its timers, so that they do not slow down the first login.
 QUIET = 30
-#: Seconds that they wait for cloud-init at most.
+#: The most seconds that they wait for cloud-init.
 LONGEST = 3600
 
 
 def main(words: list[str]) -> int:
-    """Do what the first word says; the answer is JSON, on standard output or in the channel."""
+    """Run the verb in the first word; print the answer as JSON or write it to the channel."""
     if words[0] == "wait":
         return wait()
     if words[0] == "rehearse":
@@ -64,31 +64,31 @@ def main(words: list[str]) -> int:
 
 
 def wait() -> int:
-    """Wait for an order in the channel, carry it out, and answer."""
+    """Wait for a request in the channel, carry it out, and answer."""
     channel = os.open(CHANNEL, os.O_RDWR)
     order = listen(channel, patient=True)
     try:
         answer = become(order)
-    except Exception as error:  # whatever it is, the host must hear of it
+    except Exception as error:  # the host must learn about any failure
         answer = {"error": repr(error)}
     say(channel, answer)
-    # A host that was slow to hand over the order has the clock set again, until it hangs up.
+    # If the host was slow to send the request, it sets the clock again, until it hangs up.
     while True:
         again = listen(channel, patient=False)
         if not again:
             break
         time.clock_settime(time.CLOCK_REALTIME, again["time"])
         say(channel, {"time": time.time()})
-    os.sync()  # a plug pulled soon must not bring the golden's identity back
+    os.sync()  # a forced stop soon after must not bring back the golden's identity
     return afterwards(full=order["full"] and "error" not in answer)
 
 
 def listen(channel: int, *, patient: bool) -> dict[str, Any]:
-    """Return the next line's object; without *patient*, an empty one when the host hangs up."""
+    """Return the next line's object; without *patient*, an empty one if the host hangs up."""
     line = b""
     while not line.endswith(b"\n"):
         part = os.read(channel, 65536)
-        if not part:  # nobody at the other end: Linux does not wait for one
+        if not part:  # nobody is connected: Linux returns at once instead of blocking
             if not patient:
                 return {}
             time.sleep(0.01)
@@ -98,14 +98,14 @@ def listen(channel: int, *, patient: bool) -> dict[str, Any]:
 
 
 def say(channel: int, answer: dict[str, Any]) -> None:
-    """Write an object as a line."""
+    """Write an object as one line."""
     text = json.dumps(answer).encode() + b"\n"
     while text:
         text = text[os.write(channel, text) :]
 
 
 def become(order: dict[str, Any]) -> dict[str, Any]:
-    """Take on the identity in *order*, and return the facts as they are read back."""
+    """Take on the identity in *order*; return the facts as read back."""
     stir(bytes.fromhex(order["entropy"]))
     time.clock_settime(time.CLOCK_REALTIME, order["time"])
     rename(order["hostname"])
@@ -121,12 +121,13 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):
         write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
-    # What cannot be read back: that it was heard at all. An older golden's process knows neither.
+    # These cannot be read back, so the answer confirms that they were received. The process in an
+    # older golden supports neither.
     return {**facts(), "full": order["full"], "password": bool(order["password_hash"])}
 
 
 def new_machine_id(machine_id: str) -> None:
-    """Change the machine-id; the journal, which lies under it, comes along."""
+    """Change the machine-id; move the journal, whose path contains it."""
     old = read("/etc/machine-id")
     write("/etc/machine-id", machine_id + "\n", 0o444)
     dbus = "/var/lib/dbus/machine-id"
@@ -138,7 +139,7 @@ def new_machine_id(machine_id: str) -> None:
 
 
 def rename(name: str) -> None:
-    """Change the host name, now and for good."""
+    """Change the host name, now and permanently."""
     old = socket.gethostname()
     socket.sethostname(name)
     write("/etc/hostname", name + "\n", 0o644)
@@ -146,9 +147,9 @@ def rename(name: str) -> None:
 
 
 def hosts(text: str, old: str, new: str) -> str:
-    """Return a hosts file's text with the name *new* where *old* stood.
+    """Return a hosts file's text with *old* replaced by *new*.
 
-    A file that names neither gets Debian's line for a host's own name, 127.0.1.1.
+    A file with neither name gets Debian's line for a host's own name, 127.0.1.1.
     """
     lines = []
     found = False
@@ -164,11 +165,11 @@ def hosts(text: str, old: str, new: str) -> str:
 
 
 def new_cloud_instance(instance_id: str, name: str, *, full: bool) -> None:
-    """Let cloud-init take this machine for one that it has set up already.
+    """Make cloud-init treat this machine as one that it has already set up.
 
-    It compares the seed's instance-id with the one of the boot before, which tells it whether to
-    set up the network, and keeps a mark for everything done once in the instance's directory.
-    With *full*, it finds no marks, and the seed's user-data: `afterwards` lets it run.
+    It compares the seed's instance-id with that of the previous boot to decide whether to set
+    up the network, and keeps a marker for each once-per-instance task in the instance's directory.
+    With *full*, it finds the seed's user-data without markers; `afterwards` starts it.
     """
     if not os.path.isdir(CLOUD + "/instances"):
         return
@@ -178,7 +179,7 @@ def new_cloud_instance(instance_id: str, name: str, *, full: bool) -> None:
     if full:
         forget_blocks()
         shutil.rmtree(CLOUD + "/instances")
-        # Whoever waits for cloud-init must not take the golden's run for this machine's.
+        # A program that waits for cloud-init must not take the golden's run for this machine's.
         for stale in (*RESULTS, CLOUD + "/data/result.json", CLOUD + "/data/status.json"):
             if os.path.lexists(stale):
                 os.unlink(stale)
@@ -187,7 +188,7 @@ def new_cloud_instance(instance_id: str, name: str, *, full: bool) -> None:
         os.rename(old, new)
     elif not os.path.isdir(new):
         os.makedirs(new)
-    # The datasource as the golden saw it, with its secrets; the next boot reads the new seed.
+    # This is the golden's datasource, with its secrets; the next boot reads the new seed.
     for stale in ("obj.pkl", "user-data.txt", "user-data.txt.i", "cloud-config.txt"):
         if os.path.exists(new + "/" + stale):
             os.unlink(new + "/" + stale)
@@ -211,13 +212,13 @@ def new_host_key(private: str, public: str) -> None:
     write(HOST_KEY, private, 0o600)
     write(HOST_KEY + ".pub", public + "\n", 0o644)
     for session in ("/usr/lib/openssh/sshd-session", "/usr/libexec/openssh/sshd-session"):
-        if os.path.exists(session):  # from 9.8 on, children get the keys the server has read
+        if os.path.exists(session):  # since 9.8, child processes get the keys the server has read
             run("systemctl", "try-restart", "ssh.service", "sshd.service")
             return
 
 
 def authorize(user: str, keys: list[str]) -> None:
-    """Let *keys* and no others log in as *user*."""
+    """Allow only *keys* to log in as *user*."""
     account = pwd.getpwnam(user)
     directory = account.pw_dir + "/.ssh"
     if not os.path.isdir(directory):
@@ -229,13 +230,13 @@ def authorize(user: str, keys: list[str]) -> None:
 
 
 def new_password(user: str, password_hash: str) -> None:
-    """Give *user* a password, by its crypt(5) hash."""
+    """Set *user*'s password, given as a crypt(5) hash."""
     if run("/usr/sbin/chpasswd", "-e", stdin=user + ":" + password_hash + "\n") != 0:
         raise OSError("chpasswd failed")
 
 
 def facts() -> dict[str, Any]:
-    """Return who this machine is, as far as its guest can tell."""
+    """Return this machine's identity as seen in the guest."""
     cards = sorted(card for card in os.listdir("/sys/class/net") if card != "lo")
     return {
         "hostname": socket.gethostname(),
@@ -254,15 +255,15 @@ def facts() -> dict[str, Any]:
 
 
 def afterwards(*, full: bool) -> int:
-    """Let cloud-init run where a *full* run is due; start the journal and the timers again."""
+    """Run cloud-init if *full*; restart the journal and start the timers."""
     if full:
-        # One after the other: together they would not keep the order of a boot. In a unit of its
-        # own: what cloud-init installs may restart the guest agent, whose child this process is.
+        # One after the other: started together, they would not keep boot order. In a unit of its
+        # own: packages that cloud-init installs may restart the guest agent, this process's parent.
         run(*IN_BACKGROUND, "for unit; do systemctl restart $unit; done", "sh", *units())
     time.sleep(QUIET)
-    # It keeps the ids it has started with: entries from now on carry the new ones.
+    # The journal daemon keeps the ids it started with; entries from now on carry the new ones.
     run("systemctl", "try-restart", "systemd-journald.service")
-    # As in a boot: what apt does by itself keeps out of the way of what cloud-init installs.
+    # As in a boot, apt's own timers must not run while cloud-init installs packages.
     end = time.monotonic() + LONGEST
     while full and not os.path.exists(RESULTS[0]) and time.monotonic() < end:
         time.sleep(5)

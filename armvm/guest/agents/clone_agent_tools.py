@@ -12,22 +12,22 @@ import os
 import socket
 import struct
 
-#: What armvm keeps in a guest, until its next boot.
+#: The directory for armvm's files in a guest; it lasts until the next boot.
 DIRECTORY = "/run/armvm"
 #: ioctls of random(4), linux/random.h: the same numbers on all of Linux's 64-bit architectures
-#: that matter here.
+#: that armvm supports.
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
-#: ioctls of netdevice(7), linux/sockios.h, and what they take.
+#: ioctls of netdevice(7), linux/sockios.h, and the layout of their argument.
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFHWADDR = 0x8913, 0x8914, 0x8924
 IFF_UP, ARPHRD_ETHER = 1, 1
-#: ioctl of block devices, linux/fs.h: write and drop what is cached of one.
+#: ioctl of block devices, linux/fs.h: flush and drop the cache of one.
 BLKFLSBUF = 0x1261
 #: mount(2)'s flag for a bind mount.
 MS_BIND = 4096
 
 
 def stir(entropy: bytes) -> None:
-    """Feed the kernel's random number generator, and make every CPU's generator take it."""
+    """Feed the kernel's random number generator, and make every CPU's generator reseed."""
     with open("/dev/urandom", "wb") as device:
         pool = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
         fcntl.ioctl(device, RNDADDENTROPY, pool)
@@ -35,7 +35,7 @@ def stir(entropy: bytes) -> None:
 
 
 def mask(path: str, text: str) -> None:
-    """Let *path*, a file of the kernel's, read as *text* until the next boot."""
+    """Make *path*, a kernel file, read as *text* until the next boot."""
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
     over = DIRECTORY + "/" + os.path.basename(path)
     write(over, text, 0o444)
@@ -45,9 +45,9 @@ def mask(path: str, text: str) -> None:
 
 
 def new_mac(old: str, new: str) -> None:
-    """Give the network card that has the address *old* the address *new*.
+    """Change a network card's address from *old* to *new*.
 
-    Down and up again, so that the kernel makes a new link-local IPv6 address too.
+    Takes the card down and up again, so that the kernel makes a new link-local IPv6 address too.
     """
     for card in os.listdir("/sys/class/net"):
         if read("/sys/class/net/" + card + "/address") == old and old != new:
@@ -65,7 +65,7 @@ def new_mac(old: str, new: str) -> None:
 
 
 def forget_blocks() -> None:
-    """Let the next reader of a read-only disk (the seed is one) get what lies there now."""
+    """Drop the cached blocks of read-only disks (such as the seed), so that they are read again."""
     for disk in os.listdir("/sys/block"):
         if not disk.startswith("loop") and read("/sys/block/" + disk + "/ro") == "1":
             device = os.open("/dev/" + disk, os.O_RDONLY)
@@ -74,7 +74,7 @@ def forget_blocks() -> None:
 
 
 def run(*words: str, stdin: str = "") -> int:
-    """Run a program that says nothing of use, and return how it ended, as wait(2) tells it.
+    """Run a program, discard its output, and return its status as wait(2) reports it.
 
     *stdin* is at most a pipe's 64 KiB.
     """
@@ -88,7 +88,7 @@ def run(*words: str, stdin: str = "") -> int:
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
         try:
-            os.execvp(words[0], words)  # noqa: S606 - no shell is wanted
+            os.execvp(words[0], words)  # noqa: S606 - no shell needed
         finally:
             os._exit(127)
     os.close(reader)
@@ -96,7 +96,7 @@ def run(*words: str, stdin: str = "") -> int:
 
 
 def read(path: str) -> str | None:
-    """Return a file's text without the white space around it; None where there is none."""
+    """Return a file's text without surrounding white space; None if the file does not exist."""
     try:
         with open(path) as file:
             return file.read().strip()
@@ -105,12 +105,12 @@ def read(path: str) -> str | None:
 
 
 def write(path: str, text: str, mode: int) -> None:
-    """Replace a file; a reader sees the old text or the new."""
+    """Replace a file; a reader sees either the old text or the new."""
     write_bytes(path, text.encode(), mode)
 
 
 def write_bytes(path: str, data: bytes, mode: int) -> None:
-    """Replace a file; a reader sees the old bytes or the new."""
+    """Replace a file; a reader sees either the old bytes or the new."""
     target = path + ".armvm-new"
     with open(target, "wb") as file:
         os.fchmod(file.fileno(), mode)

@@ -1,9 +1,8 @@
-"""Making a clone another machine than its golden: the order it gets, and the check afterwards.
+"""Give a clone its own identity: the request sent to it, and the check afterwards.
 
-The guest's half is `armvm.guest.agents.clone_agent`, sent as text. The
-order holds private keys, so it goes through a channel of the machine's own and is never on a
-command line. Nothing reaches the clone from outside before it has answered (provision opens the
-way to its ssh after the check).
+The guest's half is `armvm.guest.agents.clone_agent`, sent as text. The request holds private
+keys, so it goes through the machine's own channel and never appears on a command line. Nothing
+outside can reach the clone before it has answered (provision opens ssh to it after the check).
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from typing import Any
 from armvm.base.errors import CommandFailed, DomainError
 from armvm.guest.identity import Identity
 
-#: The lines of `armvm.guest.agents.clone_agent` that have no place behind the text they refer to.
+#: Lines of `armvm.guest.agents.clone_agent` that are dropped when the two texts are joined.
 _TAKEN = re.compile(
     r"^from (?:__future__ .*|armvm\.guest\.agents\.clone_agent_tools import \([^)]*\))\n",
     re.MULTILINE,
 )
-#: Bytes of fresh entropy: the kernel's generator takes 32; more does no harm.
+#: Bytes of fresh entropy: the kernel's generator uses 32; more does no harm.
 _ENTROPY = 64
-#: Seconds that a guest's clock may be behind when the last word about it is spoken.
+#: The most seconds that a guest's clock may be behind after it was set.
 CLOCK_TOLERANCE = 0.3
-#: How often a clock is set before its error is accepted. Each is a fresh chance that nothing
-#: holds up the word on its way.
+#: How often a clock is set before its error is accepted. A message that was delayed once may
+#: arrive in time the next time.
 CLOCK_TRIES = 10
-#: Seconds of error at which a clock was not set at all: no host is as slow as that.
+#: Seconds of error that mean that the clock was not set at all: no host is that slow.
 CLOCK_BROKEN = 60.0
 
 
@@ -45,7 +44,7 @@ def guest_command(verb: str, *words: str) -> list[str]:
         Path(__file__).with_name(name).read_text(encoding="utf-8")
         for name in ("clone_agent_tools.py", "clone_agent.py")
     )
-    # One text: what its second half takes from the first is there already.
+    # One text: the second half uses the first half's names without an import.
     main = _TAKEN.sub("", main)
     return ["/usr/bin/python3", "-I", "-S", "-c", tools + main, verb, *words]
 
@@ -62,14 +61,14 @@ def make_order(
     mask_boot_id: bool = True,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
-    """Return what a clone called *name* is to become. *keys* may log in as *user*.
+    """Return the request that gives a clone called *name* its identity. *keys* log in as *user*.
 
-    *mac* is the golden's MAC address and the clone's, where its network card is to change it.
+    *mac* is the golden's MAC address and the clone's, if its network card must change it.
     *password_hash* is *user*'s password as crypt(5) writes it. With *full*, cloud-init runs with
-    what the seed holds, once the answer is given.
+    the seed's documents after the answer.
 
-    The machine-id is the UUID, as systemd takes it for a machine that boots for the first time
-    on a hypervisor. A clone cannot get a new boot-id from the kernel: its file is masked.
+    The machine-id is the UUID: systemd chooses it too on a hypervisor's first boot. A clone
+    cannot get a new boot-id from the kernel, so armvm masks the kernel's file.
     """
     return {
         "entropy": secrets.token_bytes(_ENTROPY).hex(),
@@ -89,24 +88,24 @@ def make_order(
 
 
 def read_facts(text: str) -> dict[str, Any]:
-    """Return what a guest says of itself. Raises CommandFailed when it makes no sense."""
+    """Return a guest's identity report. Raises CommandFailed if it is invalid."""
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CommandFailed(
-            "the guest's account of its identity cannot be read", detail=text[:200]
+            "the guest sent an identity report that cannot be parsed", detail=text[:200]
         ) from error
     if not isinstance(facts, dict):
-        raise CommandFailed("the guest's account of its identity is none", detail=text[:200])
+        raise CommandFailed("the guest sent an invalid identity report", detail=text[:200])
     if "error" in facts:
         raise CommandFailed("the guest failed to change its identity", detail=str(facts["error"]))
     return facts
 
 
 def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Hold what a guest says of itself against its order. Raises DomainError on a difference.
+    """Compare a guest's identity report with the request. Raises DomainError on a difference.
 
-    Its clock is no part of it: see `set_clock`.
+    The clock is not compared: see `set_clock`.
     """
     wanted: dict[str, Any] = {
         "hostname": order["hostname"],
@@ -116,7 +115,7 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     }
     if order["boot_id"]:
         wanted["boot_id"] = order["boot_id"]
-    # Not every guest has D-Bus or cloud-init's directory.
+    # Some guests lack D-Bus or cloud-init's directory.
     for key, value in (("dbus_id", "machine_id"), ("instance_id", "instance_id")):
         if facts.get(key) is not None:
             wanted[key] = order[value]
@@ -127,7 +126,7 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         wrong.append("mac")
     if wrong:
         raise DomainError(
-            f"{order['hostname']} did not take on its identity: {', '.join(wrong)}",
+            f"{order['hostname']} did not take its new identity: {', '.join(wrong)}",
             detail="\n".join(f"{key}: {facts.get(key)}" for key in wrong),
         )
 
@@ -138,14 +137,14 @@ def set_clock(
     *,
     clock: Callable[[], float] = time.time,
 ) -> float:
-    """See that a guest's clock is right, and return by how many seconds it may be behind.
+    """Check a guest's clock, and return the most seconds that it may be behind.
 
-    *facts* were received just now; *ask* hands the guest a line and returns its answer. A guest
-    sets its clock to the time at which the word was sent, so what the word and the answer took on
-    their way (long, on a busy host) is the most that it can be behind. It is set again until
-    that is little, some times over at most: a slow host is no reason to do without the clone.
+    *facts* were received just now; *ask* sends the guest a line and returns its answer. A guest
+    sets its clock to the time at which the line was sent, so it is behind by at most the round
+    trip, which is long on a busy host. The clock is set again until the difference is small, a
+    few times at most: a slow host does not make the clone unusable.
 
-    Raises DomainError when the clock cannot be set, CommandFailed for an answer of nonsense.
+    Raises DomainError if the clock cannot be set, CommandFailed for an invalid answer.
     """
     behind = clock() - _time_in(facts)
     for _ in range(CLOCK_TRIES):

@@ -1,14 +1,14 @@
 """The shell script that runs one command in a guest, and lets its host follow it through files.
 
-The guest agent runs a program and hands out its output when it has ended, 16 MiB at most. So the
-command's output goes through files of 4 MiB that the host reads while they grow and empties when
-it has them; a command that is faster than its reader waits, as at any pipe. The files lie in a
-directory of their own, of which the host knows the name:
+The guest agent runs a program and returns its output when it has ended, 16 MiB at most. So the
+command's output goes through files of 4 MiB that the host reads while they grow and empties
+afterwards; a command that writes faster than the host reads waits, as at any pipe. The files lie
+in a directory of their own, whose name the host knows:
 
 ``status``          lines: ``start PID``, ``next STREAM``, ``end STREAM``, ``lost STREAM``,
                     ``took N``, ``exit CODE``
-``out.N, err.N``    the streams, in pieces; a piece is whole when ``next`` or ``end`` is said
-``in.N``            a piece of the input; the host says ``take N`` when it is there
+``out.N, err.N``    the streams, in pieces; ``next`` or ``end`` marks a piece as complete
+``in.N``            a piece of the input; the host writes ``take N`` when it is complete
 ``control``         a FIFO that the host writes to: ``take N``, ``close`` (the input ends), ``bye``
 
 It needs a POSIX shell, mkfifo, dd, cat and setsid; for another user, setpriv.
@@ -23,11 +23,11 @@ from collections.abc import Sequence
 from armvm.base.errors import ConfigError
 from armvm.settings.names import shown
 
-#: How the script ends where there is no such user.
+#: The script's exit code if the user does not exist.
 NO_USER = 67
-#: Blocks of 64 KiB in a piece of output, and how many pieces may lie unread.
+#: Blocks of 64 KiB in a piece of output, and how many unread pieces may exist.
 _BLOCKS, _PIECES = 64, 3
-#: Seconds after the command's end until the files go, when the host does not come for them.
+#: Seconds after the command's end until the script removes files that the host has not fetched.
 _ABANDONED = 300
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
@@ -88,8 +88,8 @@ kill $p $q $s
 rm -rf "$d"
 """
 
-#: Asks the command's process group to end, and makes it after 2 s. The process itself too: it
-#: says its number before it has a group of its own.
+#: Asks the command's process group to end, and kills it after 2 s. Signals the process itself too:
+#: it reports its process id before it has its own group.
 _KILL = """\
 both() { kill -s "$1" -- -{pid} 2>/dev/null; kill -s "$1" {pid} 2>/dev/null; }
 there() { kill -s 0 -- -{pid} 2>/dev/null || kill -s 0 {pid} 2>/dev/null; }
@@ -104,19 +104,19 @@ exit 0
 
 
 def check_guest_user(user: str) -> str:
-    """Return *user* if an account can be called that, else raise ConfigError."""
+    """Return *user* if it is a valid account name, else raise ConfigError."""
     if _USER.fullmatch(user):
         return user
-    raise ConfigError(f"{shown(user)} cannot be a user name")
+    raise ConfigError(f"invalid user name {shown(user)}")
 
 
 def script(directory: str, command: Sequence[str], user: str | None) -> bytes:
-    """Return the script for ``sh``'s standard input: the agent logs what it has as arguments.
+    """Return the script for ``sh``'s standard input; the agent would log arguments.
 
-    *directory* is made by it. Raises ConfigError for what can be no argument or no user.
+    The script creates *directory*. Raises ConfigError for an invalid argument or user.
     """
     if any("\0" in word for word in command):
-        raise ConfigError("a command's words cannot hold a zero byte")
+        raise ConfigError("a command's arguments cannot contain a zero byte")
     head = [
         f"d={shlex.quote(directory)}",
         f"user={shlex.quote(check_guest_user(user) if user is not None else '')}",

@@ -1,7 +1,7 @@
-"""Growing a guest's root file system into a disk that has grown, as cloud-init would at a boot.
+"""Grow a guest's root file system after its disk has grown, as cloud-init does at boot.
 
-Tools: growpart (cloud-guest-utils), resize2fs, xfs_growfs, btrfs. Each has its own opinion of
-what it means that nothing is left to do.
+Tools: growpart (cloud-guest-utils), resize2fs, xfs_growfs, btrfs. They report differently that
+there is nothing to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ case $type in
   ext2|ext3|ext4) resize2fs "$source" >&2 || exit 1;;
   xfs) xfs_growfs / >&2 || exit 1;;
   btrfs) btrfs filesystem resize max / >&2 || exit 1;;
-  *) echo "nothing is known about growing $type" >&2; exit 1;;
+  *) echo "unsupported file system $type" >&2; exit 1;;
 esac
 echo "$before $(size)"
 """
@@ -39,7 +39,7 @@ def grow_command() -> Sequence[str]:
 
 
 def read_growth(output: str) -> tuple[int, int] | None:
-    """Return the file system's size in bytes before and after; None for what it never prints."""
+    """Return the file system's size in bytes before and after; None if *output* has none."""
     words = output.split()
     if len(words) != 2 or not all(word.isdigit() for word in words):
         return None

@@ -1,4 +1,4 @@
-"""Tuning: what a machine is told so that its disk becomes an image for many, and how it answers."""
+"""Tuning: the script that turns a machine's disk into a reusable image, and its answer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-#: The guest's user while it is tuned; he is gone afterwards.
+#: The guest's user while it is tuned; the script removes it.
 USER = "armvm-tune"
-#: What the script says on the serial console in the end.
+#: What the script prints on the serial console at its end.
 DONE, FAILED = "armvm-tune: done", "armvm-tune: failed"
-#: The user-data of a machine that is tuned: package lists are fetched. A preset adds its packages.
+#: The user-data of a machine that is tuned: fetches package lists. A preset adds its packages.
 USER_DATA = "#cloud-config\npackage_update: true\n"
-#: What ssh is to run; the script comes on its standard input.
+#: The command for ssh; the script comes on its standard input.
 COMMAND = (
     "sudo sh -c 'cat > /run/armvm-tune.sh; "
     f"setsid sh /run/armvm-tune.sh {USER} >/dev/null 2>&1 </dev/null &'"
@@ -20,7 +20,7 @@ COMMAND = (
 
 
 def script() -> str:
-    """Return the shell script that does it, in the guest, as root."""
+    """Return the shell script that tunes the guest; it runs as root."""
     return Path(__file__).with_name("tune.sh").read_text()
 
 

@@ -1,7 +1,7 @@
-"""Slow or hung? A guest's pulse: whether it writes to its console, and what its vCPUs do.
+"""Slow or hung? Checks whether a guest writes to its console, and how busy its vCPUs are.
 
-Neither tells alone. A kernel that unpacks is silent and busy; a service that waits for the network
-is silent and idle; systemd counts the seconds of a job that hangs, which is no silence.
+Neither is enough alone. A kernel that unpacks is silent and busy; a service that waits for the
+network is silent and idle; systemd counts the seconds of a job that hangs, so it is not silent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from armvm.base.progress import duration_text
 from armvm.guest.boot.failures import Finding
 from armvm.guest.boot.serial import Stage, clean
 
-#: Shares of one CPU below which a guest is idle, and above which it works. An idle emulated guest
-#: takes 0.002 (measured), and 0.12 beside one that boots (a bootcmd that sleeps); one that works
-#: and shares its host with others may get a third of a CPU.
+#: Shares of one CPU below which a guest is idle, and above which it is busy. An idle emulated guest
+#: takes 0.002 (measured), and 0.12 beside one that boots (a bootcmd that sleeps); a busy one that
+#: shares its host with others may get a third of a CPU.
 IDLE, BUSY = 0.05, 0.25
-#: systemd's moving line: "[ ***  ] A start job is running for X (41s / no limit)", and with
+#: systemd's progress line: "[ ***  ] A start job is running for X (41s / no limit)", and with
 #: status_unit_format=name "Job X/start running (41s / no limit)".
 _JOB = re.compile(
     r"\[[ *]{2,12}\] ?(?:\(\d+ of \d+\) )?"
@@ -30,9 +30,9 @@ _SUSPENDED = "paused"
 
 @dataclass(frozen=True, kw_only=True)
 class Vitals:
-    """A machine at a moment: libvirt's state, why where it matters, and CPU seconds until then.
+    """A sample of a machine: libvirt's state and its reason, and CPU seconds so far.
 
-    ``cpu`` counts what the vCPUs ran and what they waited for the host's CPUs; None if unknown.
+    ``cpu`` is the vCPUs' run time plus the time they waited for host CPUs; None if unknown.
     """
 
     state: str
@@ -41,19 +41,19 @@ class Vitals:
 
 
 class Pulse:
-    """Looks at one machine again and again, and says when something seems wrong."""
+    """Samples one machine repeatedly, and reports suspected problems."""
 
     def __init__(self, name: str, *, silence: float) -> None:
-        """Begin; *silence* is how many seconds without a word are worth one."""
+        """Begin; *silence* is after how many seconds without output a guest counts as silent."""
         self._name, self._silence = name, silence
         self._text: str | None = None
         self._heard = 0.0
         self._samples: deque[tuple[float, float]] = deque()
 
     def feel(self, at: float, stage: Stage, log: str, vitals: Vitals) -> Finding | None:
-        """Return what seems wrong at second *at*, given the (cleaned) serial log; None if nothing.
+        """Return the problem suspected at second *at* from the (cleaned) serial log, or None.
 
-        Seconds are those of any clock that only goes forward.
+        Seconds are those of any monotonic clock.
         """
         text = _JOB.sub("", log)
         if text != self._text or vitals.state == _SUSPENDED:
@@ -63,7 +63,7 @@ class Pulse:
             return _suspended(self._name, vitals.reason)
         if vitals.cpu is not None:
             self._samples.append((at, vitals.cpu))
-            # The share is that of the last seconds: one that worked first may be idle now.
+            # Only the last seconds count: a guest that was busy at first may be idle now.
             while len(self._samples) > 2 and at - self._samples[1][0] >= self._silence:
                 self._samples.popleft()
         if at - self._heard < self._silence:
@@ -74,7 +74,7 @@ class Pulse:
         return _silent(self._name, stage, at - self._heard, self._share())
 
     def _share(self) -> float | None:
-        """Return how many CPUs the guest has wanted of late; None where nobody knows."""
+        """Return how many CPUs the guest has used or waited for lately; None if unknown."""
         if len(self._samples) < 2:
             return None
         (first, before), (last, after) = self._samples[0], self._samples[-1]
@@ -82,7 +82,7 @@ class Pulse:
 
 
 def _last_job(log: str) -> tuple[str, str, str] | None:
-    """Return what systemd said last that it waits for, since when, and its limit."""
+    """Return the last job that systemd reported waiting for, since when, and its limit."""
     end = log[-4000:]
     found = list(_JOB.finditer(end))
     if not found or end[found[-1].end() :].strip():
@@ -95,53 +95,53 @@ def _suspended(name: str, reason: str | None) -> Finding:
     if reason == "ioerror":
         return Finding(
             key="paused-ioerror",
-            what="QEMU has stopped its CPUs, since its disk gives errors",
+            what="QEMU paused its CPUs because its disk reports errors",
             advice=f"make room on the host (df -h), then: armvm resume {name}",
         )
     return Finding(
         key="paused",
-        what="it is suspended: its CPUs stand still",
-        advice=f"armvm resume {name}   lets it go on",
+        what="the machine is suspended",
+        advice=f"resume it: armvm resume {name}",
     )
 
 
 def _waits_for(name: str, what: str, since: str, limit: str) -> Finding:
     return Finding(
         key=f"job {what}",
-        what=f"systemd in it waits for '{what}', for {since} now (limit: {limit})",
-        advice=f"it hangs there, or that takes long: 'armvm logs {name}' shows what came before",
+        what=f"systemd has been waiting for '{what}' for {since} (limit: {limit})",
+        advice=f"it is slow or hung: 'armvm logs {name}' shows the output before that",
     )
 
 
 def _silent(name: str, stage: Stage, seconds: float, share: float | None) -> Finding:
-    quiet = f"it has written nothing for {duration_text(seconds)}"
-    look = f"'armvm console {name}' shows it"
+    quiet = f"no console output for {duration_text(seconds)}"
+    look = f"check 'armvm console {name}'"
     if share is None:
         return Finding(key="silent", what=quiet, advice=f"slow or hung: {look}")
     if share >= BUSY:
         return Finding(
             key="busy",
-            what=f"{quiet}, but its vCPUs work ({share:.1f} CPUs): it is slow, or in a loop",
-            advice=f"give it time; a loop does not end, and then {look}",
+            what=f"{quiet}, but its vCPUs are busy ({share:.1f} CPUs): it is slow, or in a loop",
+            advice=f"give it time; if it does not end, it is a loop; {look}",
         )
     if share >= IDLE:
         return Finding(
             key="slow",
-            what=f"{quiet}, and its vCPUs do a little ({share:.2f} CPUs): it is slow, or waits",
-            advice=f"it may go on by itself; if not, {_waiting_at(stage)}; {look}",
+            what=f"{quiet}, and its vCPUs do little ({share:.2f} CPUs): it is slow, or waits",
+            advice=f"it may continue by itself; if not, {_waiting_at(stage)}; {look}",
         )
     return Finding(
         key="idle",
-        what=f"{quiet}, and its vCPUs are idle: it does not compute, it waits, or hangs",
+        what=f"{quiet}, and its vCPUs are idle: it waits, or hangs",
         advice=f"{_waiting_at(stage)}; {look}",
     )
 
 
 def _waiting_at(stage: Stage) -> str:
     if stage.order < Stage.KERNEL.order:
-        return "its firmware or boot loader waits for a key, or for a device to boot from"
+        return "its firmware or boot loader waits for a key, or for a boot device"
     if stage.order < Stage.SYSTEMD.order:
-        return "its kernel waits for a device, or speaks to another console (console=ttyAMA0)"
+        return "its kernel waits for a device, or uses another console (console=ttyAMA0)"
     if stage.order < Stage.SSH.order:
-        return "a service or a command of your user-data waits: for the network, a mount, a sleep"
-    return "a command of your user-data waits (armvm exec, or ssh, and ps show which)"
+        return "a service or a user-data command waits: for the network, a mount, a sleep"
+    return "a user-data command waits (to find it, run ps with armvm exec or ssh)"

@@ -1,6 +1,6 @@
-"""What a guest prints on its serial console as text that a terminal can be given.
+"""Turn a guest's serial output into text that is safe to print on a terminal.
 
-A guest may print what makes a terminal answer as if its user had typed: nothing of that passes.
+Some sequences make a terminal answer as if its user had typed: all of those are removed.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import codecs
 import re
 
 #: ECMA-48 escape sequences: CSI (SGR, the colours, apart), strings (OSC, DCS, …), the short ones;
-#: and control characters but tab and newline, the one-character forms above 0x7f too.
+#: and control characters except tab and newline, including the one-character forms above 0x7f.
 _CONTROL = re.compile(
     r"(?P<colour>\x1b\[[0-9;]*m)|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-#: What may be the beginning of a sequence, at the end of a text.
+#: What may be the start of a sequence, at the end of a text.
 _BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
-#: The longest sequence that is waited for, in characters.
+#: The longest incomplete sequence that is held back, in characters.
 _LONGEST = 4096
 
 
 class Cleaner:
-    """Takes a log's bytes as they come and gives out its text, with *colours* or without."""
+    """Converts a log's bytes, piece by piece, to text with or without *colours*."""
 
     def __init__(self, *, colours: bool = False) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
@@ -29,7 +29,7 @@ class Cleaner:
         self._rest = ""
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
-        """Return the text of what came; a sequence or character that is cut waits for the rest."""
+        """Return the text of *data*; an incomplete sequence or character waits for the rest."""
         text = self._rest + self._decode(data, final)
         begun = None if final else _BEGUN.search(text, max(0, len(text) - _LONGEST))
         at = len(text) if begun is None else begun.start()
@@ -41,7 +41,7 @@ class Cleaner:
 
 
 def last_lines(text: str, count: int) -> str:
-    """Return the last *count* lines of a text, whole; one that has no end yet counts too."""
+    """Return the last *count* lines of a text, in full; an unfinished line counts too."""
     lines = text.split("\n")
     unfinished = lines.pop()
     kept = lines[max(0, len(lines) - (count - bool(unfinished))) :] if count else []

@@ -1,7 +1,7 @@
-"""Waiting for a guest, honestly: probes say how far it is, and time runs out with an account.
+"""Wait for a guest: probes report its boot stage, and a timeout explains what happened.
 
-The probes are handed in (provision makes them from what host can do); this module knows
-no libvirt. Clock and sleep are handed in as well.
+The caller passes in the probes (provision makes them from what host can do), clock and sleep;
+this module does not import libvirt.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from armvm.guest.boot.serial import Stage, clean, tail
 
 #: Seconds between two rounds of probes.
 INTERVAL = 0.5
-#: Seconds that a fatal trouble is given to pass: a kernel that panics may be set to boot again.
+#: Seconds that a fatal problem has to pass: a kernel that panics may be set to reboot.
 GRACE = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One sign of life: which stage it proves, and what to look at when it never comes.
+    """A readiness check: which stage it proves, and a hint for when it never succeeds.
 
-    ``check`` returns the furthest stage it sees now, or None while it sees nothing. It may
-    raise: a guest that has stopped need not be waited for.
+    ``check`` returns the furthest stage it sees now, or None. It may raise, to end the wait for
+    a guest that has stopped.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Boot:
 
 @dataclass(frozen=True, kw_only=True)
 class CloudInitResult:
-    """How cloud-init ended: its errors, empty when all went well."""
+    """How cloud-init ended: its errors, empty if there were none."""
 
     errors: tuple[str, ...]
 
@@ -70,12 +70,12 @@ def wait(
 ) -> Boot:
     """Wait until a probe proves Stage.READY.
 
-    *timeout* is in seconds. *suspect* is asked what seems wrong, at each second since the wait
-    began and the stage reached; it is told to the user once. *outlook* says when it may end, by
-    the stages' seconds and that of now.
+    *timeout* is in seconds. *suspect* returns the suspected problem, given the seconds since the
+    wait began and the stage reached; each problem is reported once. *outlook* estimates the end,
+    given the stages' seconds and the current second.
 
-    Raises NotReady when the time runs out, or a fatal trouble lasts, with the stage reached, what
-    is wrong (else the hint of the first probe that saw nothing), and the serial log's tail.
+    Raises NotReady when the time runs out, or a fatal problem lasts, with the stage reached, the
+    problem (else the hint of the first probe that saw nothing), and the serial log's tail.
     """
     start = clock()
     seen: dict[Stage, float] = {Stage.STARTED: 0.0}
@@ -97,7 +97,7 @@ def wait(
 
 
 class _Doubts:
-    """What seems wrong with a guest, told once each, and whether there is hope."""
+    """Reports each suspected problem of a guest once, and tracks the fatal ones."""
 
     def __init__(self, name: str, progress: Progress) -> None:
         self._name, self._progress = name, progress
@@ -106,7 +106,7 @@ class _Doubts:
         self.now: Finding | None = None
 
     def hear(self, found: Finding | None, at: float) -> None:
-        """Take in what is suspected at second *at*."""
+        """Record the problem suspected at second *at*."""
         if found is not None and (self.now is None or found.key != self.now.key):
             self._since = at
         if found is not None and found.key not in self._told:
@@ -115,12 +115,12 @@ class _Doubts:
         self.now = found
 
     def lost(self, at: float) -> bool:
-        """Tell whether a fatal trouble has lasted for GRACE seconds."""
+        """Return whether a fatal problem has lasted for GRACE seconds."""
         return self.now is not None and self.now.fatal and at - self._since >= GRACE
 
 
 def _note(seen: dict[Stage, float], stage: Stage, at: float) -> None:
-    """Record a stage, and the earlier ones that passed between two looks."""
+    """Record a stage, and the earlier ones that passed between two rounds."""
     for earlier in Stage:
         if earlier.order <= stage.order:
             seen.setdefault(earlier, at)
@@ -139,21 +139,22 @@ def _not_ready(
     missing = next((probe for probe in probes if probe.proves.order > furthest.order), probes[-1])
     found = doubts.now
     if found is not None and doubts.lost(now) and now < timeout:
-        message = f"{name} gets no further; it got as far as: {furthest.value}"
+        message = f"{name} stopped booting; last stage reached: {furthest.value}"
     else:
-        message = f"{name} was not ready within {timeout:g} s; it got as far as: {furthest.value}"
+        message = f"timed out after {timeout:g} s: {name} is not ready"
+        message += f"; last stage reached: {furthest.value}"
     hint = missing.hint if found is None else found.advice
     return NotReady(
         message if found is None else f"{message}; {found.what}",
-        detail="the end of its serial log:\n" + (tail(log()) or "(nothing was written to it)"),
+        detail="the end of its serial log:\n" + (tail(log()) or "(the log is empty)"),
         hint=hint,
     )
 
 
 def answers_ssh(host: str, port: int, timeout: float = 5.0) -> bool:
-    """Tell whether an ssh server speaks at an address.
+    """Return whether an ssh server answers at an address.
 
-    A connection alone proves nothing: QEMU's user networking accepts it before the guest does.
+    A connection alone is not enough: QEMU's user networking accepts it before the guest does.
     Source of the banner: RFC 4253, section 4.2.
     """
     try:
@@ -167,15 +168,15 @@ def answers_ssh(host: str, port: int, timeout: float = 5.0) -> bool:
 
 
 def is_banner(data: bytes) -> bool:
-    """Tell whether an ssh server's first words begin *data*."""
+    """Return whether *data* begins with an ssh server's banner."""
     return data.startswith(b"SSH-2.0-")
 
 
 def is_up(host: str, timeout: float) -> bool:
-    """Tell whether a machine has its address already, without costing it anything.
+    """Return whether a machine has its address already, at no cost to the machine.
 
-    Its kernel refuses a connection to the port that nobody serves (discard, RFC 863); a
-    connection to ssh's would start a process there.
+    Its kernel refuses a connection to a port without a server (discard, RFC 863); a connection to
+    the ssh port would start a process there.
     """
     try:
         socket.create_connection((host, 9), timeout=timeout).close()
@@ -187,16 +188,16 @@ def is_up(host: str, timeout: float) -> bool:
 
 
 def read_result(text: str) -> CloudInitResult:
-    """Return what cloud-init's ``/run/cloud-init/result.json`` says.
+    """Return the result in cloud-init's ``/run/cloud-init/result.json``.
 
     The file appears when cloud-init has finished: ``{"v1": {"datasource": …, "errors": […]}}``.
-    A file that cannot be read counts as an error of its own.
+    A file that cannot be parsed counts as an error.
     """
     try:
         errors = json.loads(text)["v1"]["errors"]
-        # The guest's words end on the user's terminal: no escape sequences.
+        # The errors are shown on the user's terminal, so they must not hold escape sequences.
         return CloudInitResult(
             errors=tuple(clean(str(one).encode(errors="replace")) for one in errors)
         )
     except (ValueError, KeyError, TypeError, RecursionError):
-        return CloudInitResult(errors=(f"result.json cannot be read: {text[:200]!a}",))
+        return CloudInitResult(errors=(f"result.json cannot be parsed: {text[:200]!a}",))

@@ -1,8 +1,8 @@
-"""A guest's own account of its boot: asked of systemd and cloud-init.
+"""A guest's own report of its boot, from systemd and cloud-init.
 
-All times are seconds since the guest's kernel began. Sources: org.freedesktop.systemd1(5) for the
-timestamps (microseconds of CLOCK_MONOTONIC; 0 where there is none; firmware and loader count
-back from the kernel), ``cloud-init analyze dump`` for the events (Unix time).
+All times are seconds since the guest's kernel started. Sources: org.freedesktop.systemd1(5) for
+the timestamps (microseconds of CLOCK_MONOTONIC; 0 if unset; firmware and loader count back from
+the kernel), ``cloud-init analyze dump`` for the events (Unix time).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from armvm.base.result import Doc, Seconds
 from armvm.guest.boot.serial import clean
 
-#: What is asked of the guest, as root, in one go. A guest without cloud-init leaves that part out.
+#: Queries the guest, as root, in one run. Without cloud-init, that part stays empty.
 SCRIPT = r"""
 export LC_ALL=C
 echo '== clock'; cut -d' ' -f1 /proc/uptime; date +%s.%N
@@ -29,39 +30,43 @@ echo '== cloud'; cloud-init analyze dump 2>/dev/null
 echo '== end'
 """
 
-#: cloud-init's stages: how its events call them, and how people do.
+#: cloud-init's stages: their names in its events, and in text.
 CLOUD_STAGES = {
     "init-local": "cloud-init local",
     "init-network": "cloud-init network",
     "modules-config": "cloud-init config",
     "modules-final": "cloud-init final",
 }
-#: The longest boot that is believed, in seconds.
+#: The longest plausible boot, in seconds.
 _LONGEST = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Something that took time: ``kind`` is stage, unit, module or mark (a moment, no length).
+    """Something that took time."""
 
-    Start and length are in seconds. *critical*: systemd names it among those that it waited for.
-    """
-
-    kind: str
-    name: str
-    start: float
-    seconds: float
-    critical: bool = False
+    kind: Annotated[
+        str,
+        Doc(
+            "A stage of the boot, a systemd unit, a cloud-init module, or a mark: a moment without "
+            "length.",
+            enum=["stage", "unit", "module", "mark"],
+        ),
+    ]
+    name: Annotated[str, Doc("Its name.")]
+    start: Annotated[float, Doc("Seconds from the origin; negative before it.")]
+    seconds: Annotated[Seconds, Doc("How long it took.")]
+    critical: Annotated[bool, Doc("Whether systemd's boot had to wait for this unit.")] = False
 
     @property
     def end(self) -> float:
-        """When it was over."""
+        """The second at which it ended."""
         return self.start + self.seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A boot as the guest tells it. ``kernel_at`` is when its kernel began, in Unix time."""
+    """A boot as the guest reports it. ``kernel_at`` is when its kernel started, in Unix time."""
 
     spans: tuple[Span, ...]
     kernel_at: float | None = None
@@ -69,7 +74,7 @@ class Account:
 
 
 def read_account(text: str) -> Account:
-    """Return the account in the output of `SCRIPT`. What makes no sense in it is left out."""
+    """Return the report in the output of `SCRIPT`, without invalid parts."""
     parts = _sections(text)
     manager = _fields(parts.get("manager", ""))
     kernel_at = _kernel_at(parts.get("clock", ""))
@@ -81,13 +86,13 @@ def read_account(text: str) -> Account:
     if not finished:
         notes.append("systemd has not finished its boot yet")
         end = math.inf
-    # In the C locale the tree's branches are of "-", with which one unit's name begins.
+    # In the C locale, systemd draws the tree with "-", which also begins one unit's name.
     chain = clean(parts.get("chain", "").encode())
     critical = set(re.findall(r"(-\.mount|\w[\w@:.\\-]*\.[a-z]+) @", chain))
-    # What was started later is no part of the boot: logins, timers.
+    # Units started later, such as logins and timers, do not belong to the boot.
     units = [one for one in _units(parts.get("units", ""), critical) if one.start <= end]
     if not cloud:
-        notes.append("cloud-init has nothing to tell")
+        notes.append("cloud-init reported nothing")
     return Account(spans=(*stages, *cloud, *units), kernel_at=kernel_at, notes=tuple(notes))
 
 
@@ -101,7 +106,7 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _at(fields: Mapping[str, str], key: str) -> float:
-    """Return a timestamp in seconds; 0 for what is none, or none of a boot."""
+    """Return a timestamp in seconds; 0 if it is unset, or outside a boot."""
     text = fields.get(key, "")
     seconds = int(text) / 1e6 if re.fullmatch(r"[0-9]{1,17}", text) else 0.0
     return seconds if seconds <= _LONGEST else 0.0
@@ -135,7 +140,7 @@ def _stages(manager: Mapping[str, str]) -> Iterator[Span]:
 
 
 def _units(text: str, critical: set[str]) -> Iterator[Span]:
-    """Yield what each unit took to become active (a one-shot: to end), as systemd-analyze blame."""
+    """Yield each unit's time to become active (a one-shot: to end), as systemd-analyze blame."""
     for block in text.split("\n\n"):
         unit = _fields(block)
         start = _at(unit, "InactiveExitTimestampMonotonic")
@@ -149,7 +154,7 @@ def _units(text: str, critical: set[str]) -> Iterator[Span]:
 
 
 def _cloud(text: str, kernel_at: float | None) -> Iterator[Span]:
-    """Yield cloud-init's stages, and what they are made of, of this boot."""
+    """Yield this boot's cloud-init stages, and their parts."""
     begun: dict[str, float] = {}
     for event in _events(text) if kernel_at is not None else ():
         try:
@@ -157,7 +162,7 @@ def _cloud(text: str, kernel_at: float | None) -> Iterator[Span]:
             what = event["event_type"]
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
-        # The log has the earlier boots too. A clock that jumps gives no sense.
+        # The log has the earlier boots too. If the clock jumps, the times are useless.
         if not 0 <= at <= _LONGEST:
             continue
         if what == "start":

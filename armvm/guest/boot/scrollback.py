@@ -1,7 +1,7 @@
-"""What a console said before one looked: the end of the serial log, joined to what comes now.
+"""Earlier console output: the end of the serial log, joined to the live output.
 
-The log and the console get the same bytes from QEMU. Those that came between opening the console
-and reading the log are in both; here they are found, so that none is shown twice or not at all.
+The log and the console get the same bytes from QEMU. Bytes that arrive between opening the console
+and reading the log are in both. This module finds them, so that each is shown exactly once.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 
 #: Escape sequences that only colour text (ECMA-48 SGR).
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
-#: Colours, or anything else that steers a terminal. What asks it a question (a resizing shell's
-#: ESC [ 6 n) must not be asked again: the answer would be typed into the guest.
+#: Colours, or any other control sequence. A query to the terminal (a resizing shell's ESC [ 6 n)
+#: must not be repeated: the terminal's answer would be typed into the guest.
 _STEERING = re.compile(
     r"(\x1b\[[\d;]*m)|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[^\x1b]?"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-#: Bytes that stand in one place of a log only.
+#: How many bytes identify one place in a log.
 _TELLING = 16
-#: How much of the earlier log is looked for in the later one, in bytes.
+#: How many bytes of the earlier log are searched for in the later one.
 _ANCHOR = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """Where a console begins: ``text`` was missed, ``live`` goes on from there.
+    """Where a console begins: ``text`` is earlier output, ``live`` is what follows it.
 
-    ``again`` is in the text already, and will come from the console once more.
+    ``again`` is in the text already, and the console will send it once more.
     """
 
     text: str
@@ -36,21 +36,21 @@ class Joined:
 
 
 def join(before: bytes, after: bytes, received: bytes, lines: int) -> Joined:
-    """Return the last *lines* of the log, and what of the console's bytes is not in there.
+    """Return the last *lines* of the log, and the console bytes that are not in it.
 
-    *before* is the log's end from before the console was opened, *after* from later, *received*
-    what the console has said between. Only what the log grew by can have been said by both.
+    *before* is the end of the log before the console was opened, *after* that of the log
+    afterwards, *received* the console's bytes in between. Both can only share what the log grew by.
     """
     if lines <= 0:
         return Joined(text="", live=received, again=b"")
     grown = _growth(before, after)
     text = last_lines(after, lines)
-    # The log is level, or ahead: what was received is in it, and what follows is still to come.
+    # The log is level or ahead: it contains the received bytes; the rest of it is still to come.
     at = grown.rfind(received) if len(received) >= _TELLING else -1
     if at >= 0:
         return Joined(text=text, live=b"", again=grown[at + len(received) :])
-    # The log is behind: a beginning of what was received ends it. A few bytes of many prove
-    # nothing, and to show them twice is better than never.
+    # The log is behind: it ends with a beginning of the received bytes. A match of a few bytes is
+    # no proof; showing them twice is better than losing them.
     least = min(len(received), _TELLING)
     for count in range(min(len(received), len(grown)), max(least, 1) - 1, -1):
         if grown.endswith(received[:count]):
@@ -59,13 +59,13 @@ def join(before: bytes, after: bytes, received: bytes, lines: int) -> Joined:
 
 
 def last_lines(log: bytes, lines: int) -> str:
-    """Return a log's last lines as text with its colours, and nothing else that steers a terminal.
+    """Return a log's last lines as text with its colours, without other control sequences.
 
-    The last one has no newline when the guest has written none: a prompt. Empty for 0 lines.
+    The last line lacks a newline if the guest has written none: a prompt. Empty for 0 lines.
     """
     if lines <= 0:
         return ""
-    # A character is a screenful of escape sequences at most.
+    # Assumes that a character comes with at most a screenful of escape sequences.
     text = log[-lines * 2048 :].decode(errors="replace")
     text = _STEERING.sub(lambda match: match[1] or "", text.replace("\r\n", "\n"))
     kept = "\n".join(text.split("\n")[-lines - text.endswith("\n") :])
@@ -73,7 +73,7 @@ def last_lines(log: bytes, lines: int) -> str:
 
 
 class Skip:
-    """Drops bytes that were shown already, as long as they come as they were."""
+    """Drops bytes that were already shown, for as long as they match."""
 
     def __init__(self, expected: bytes) -> None:
         self._expected = expected
@@ -93,9 +93,9 @@ class Skip:
 
 
 def _growth(before: bytes, after: bytes) -> bytes:
-    """Return what *after* has that *before* has not; both are the last bytes of one log.
+    """Return the bytes in *after* that *before* lacks; both are the last bytes of one log.
 
-    A log that began anew (the machine was started) is new as a whole.
+    If the log was restarted (the machine was started), all of it is new.
     """
     if after.startswith(before):
         return after[len(before) :]

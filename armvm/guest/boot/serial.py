@@ -1,12 +1,12 @@
-"""Reading the serial log: which stage of its boot a guest has reached, and what went wrong."""
+"""Read the serial log: which boot stage a guest has reached, and which errors it printed."""
 
 from __future__ import annotations
 
 import enum
 import re
 
-#: Escape sequences (ECMA-48 CSI and OSC) and other control characters but tab and newline,
-#: the one-character forms above 0x7f too.
+#: Escape sequences (ECMA-48 CSI and OSC) and other control characters except tab and newline,
+#: including the one-character forms above 0x7f.
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
@@ -29,7 +29,7 @@ class Stage(enum.Enum):
         return list(Stage).index(self)
 
 
-#: What each stage's first sign looks like on ttyAMA0. AAVMF: "UEFI firmware (version …)" and
+#: The first sign of each stage on ttyAMA0. AAVMF: "UEFI firmware (version …)" and
 #: "BdsDxe: …". Linux on arm64 begins with "EFI stub:" or "Booting Linux on physical CPU".
 #: cloud-init prints "Cloud-init v. 22.4.2 running 'init-local' at …" to the console.
 _SIGNS = (
@@ -56,9 +56,9 @@ def clean(raw: bytes) -> str:
 def latest_boot(log: str) -> str:
     """Return a log from its last start on: a reboot writes into the same log.
 
-    It begins with the firmware; without one, with the kernel. The kernel's last word before a
-    restart ends a boot too: until the firmware speaks, nothing of the next one is seen. Source:
-    Linux kernel/reboot.c.
+    A boot begins with the firmware; without firmware, with the kernel. The kernel's last line
+    before a restart also ends a boot: nothing of the next one shows until the firmware writes.
+    Source: Linux kernel/reboot.c.
     """
     log = log[max((end.end() for end in _ENDED.finditer(log)), default=0) :]
     restarts = [match.start() for match in re.finditer(r"^.*UEFI firmware", log, re.M)]
@@ -77,17 +77,17 @@ def stage_of(log: str) -> Stage:
 
 
 def cloud_init_finished(log: str) -> bool:
-    """Tell whether the log's latest boot holds cloud-init's final message (its default text)."""
+    """Return whether the log's latest boot holds cloud-init's final message (its default text)."""
     return bool(_FINISHED.search(latest_boot(log)))
 
 
 def tail(log: str, lines: int = 15) -> str:
-    """Return the last lines of a log that say anything."""
+    """Return the last non-empty lines of a log."""
     return "\n".join([line.rstrip() for line in log.splitlines() if line.strip()][-lines:])
 
 
 def keys_of(log: str, lines: int = 10) -> str:
-    """Return cloud-init's lines in the log that tell of keys and users, the last few of them.
+    """Return the last of cloud-init's lines about keys and users in the log.
 
     Source: cloud-init's cc_ssh_authkey_fingerprints, which prints "ci-info: …" to the console.
     """
@@ -100,7 +100,7 @@ def keys_of(log: str, lines: int = 10) -> str:
 
 
 def trouble(log: str, lines: int = 10) -> str:
-    """Return cloud-init's lines in the log that speak of failure, the last few of them."""
+    """Return the last of cloud-init's lines that report a failure in the log."""
     found = [
         line.strip()
         for line in latest_boot(log).splitlines()

@@ -1,6 +1,6 @@
-"""What a serial log tells of a boot, where no guest agent does: the stages, and no more.
+"""Boot stages read from a serial log, for guests without a guest agent.
 
-The kernel's lines bear their second, and cloud-init says at each stage how long the guest is up:
+Kernel lines begin with their second, and cloud-init prints the uptime at each stage:
 ``Cloud-init v. 22.4.2 running 'init' at Sat, 28 Nov 2026 12:50:01 +0000. Up 31.24 seconds.``
 """
 
@@ -15,7 +15,7 @@ _SYSTEMD = re.compile(r"^\[ *(\d{1,5}\.\d+)\] systemd\[1\]: ", re.M)
 _CLOUD = re.compile(
     r"Cloud-init v\.? \S+ (?:running '([\w:-]{1,40})'|finished) at [^\n]{0,200}Up (\d{1,5}\.\d+) s"
 )
-#: How cloud-init calls its stages there.
+#: cloud-init's names for its stages in the log.
 _NAMES = {
     "init-local": "init-local",
     "init": "init-network",
@@ -25,9 +25,9 @@ _NAMES = {
 
 
 def read_serial(log: str) -> Account:
-    """Return what a (cleaned) serial log tells of its latest boot.
+    """Return the report of the latest boot in a (cleaned) serial log.
 
-    A stage of cloud-init ends where the next begins: more is not told.
+    A cloud-init stage ends where the next begins: the log does not record the end.
     """
     latest = latest_boot(log)
     marks: list[tuple[str, float]] = []
@@ -47,5 +47,5 @@ def read_serial(log: str) -> Account:
         for (name, start), (_, following) in zip(group, [*group, ("", end)][1:], strict=True)
         if following > start
     ]
-    note = "no guest agent answers: the serial log tells the stages, each until the next begins"
+    note = "no guest agent: the stages come from the serial log, each ends where the next begins"
     return Account(spans=tuple(spans), notes=(note,))

@@ -1,4 +1,4 @@
-"""User-data of several parts: a MIME archive, which cloud-init merges by rules.
+"""User-data of several parts: a MIME archive, which cloud-init merges by its own rules.
 
 Source: cloud-init's documentation, "MIME multi-part archive" and "Merging user-data sections".
 """
@@ -13,15 +13,14 @@ from email.mime.text import MIMEText
 
 from armvm.guest.cloudinit.user_data import message
 
-#: How armvm's part, the last one, is merged with what the user's parts made: their values win,
-#: and armvm's lists come before theirs. In text that is no list where there should be one,
-#: armvm's list wins.
+#: How armvm's part, the last one, is merged with the user's parts: their values win, and armvm's
+#: lists come before theirs. If a user's part has text where a list is expected, armvm's list wins.
 MERGE_HOW = "dict(no_replace,recurse_list)+list(prepend)+str()"
 _OURS = "armvm.yaml"
 
 
 def archive(parts: Sequence[str]) -> MIMEMultipart:
-    """Return user-data of *parts*, whose formats cloud-init detects as it would one by one."""
+    """Return *parts* as one archive; cloud-init detects each part's format."""
     name = hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:32]
     whole = MIMEMultipart(boundary=f"armvm-{name}")
     for part in parts:
@@ -30,7 +29,7 @@ def archive(parts: Sequence[str]) -> MIMEMultipart:
 
 
 def with_ours(theirs: str, ours: str) -> str:
-    """Return the user's user-data, whatever its format, with armvm's cloud-config merged in."""
+    """Return user-data of any format with armvm's cloud-config merged in."""
     whole = archive([theirs])
     part = _text(ours, "cloud-config")
     part.add_header("Content-Disposition", "attachment", filename=_OURS)
@@ -39,7 +38,7 @@ def with_ours(theirs: str, ours: str) -> str:
 
 
 def taken_apart(text: str) -> tuple[str, str] | None:
-    """Return the user's and armvm's part of what `with_ours` made; None for anything else."""
+    """Return the user's and armvm's part of the result of `with_ours`; None for anything else."""
     found = _parts(text)
     if found is None:
         return None
@@ -49,7 +48,7 @@ def taken_apart(text: str) -> tuple[str, str] | None:
 
 
 def with_changed(text: str, change: Callable[[str], str]) -> str:
-    """Return what `with_ours` made with armvm's part changed; anything else as it is."""
+    """Return the result of `with_ours` with armvm's part changed; anything else unchanged."""
     found = _parts(text)
     if found is None:
         return text
@@ -72,7 +71,7 @@ def _parts(text: str) -> tuple[Message, Message, Message] | None:
 
 
 def _text(text: str, subtype: str) -> MIMEText:
-    """Return a part: as it is where a mail may be so, else in base64."""
+    """Return a part: unencoded if a mail allows it, else in base64."""
     plain = text.isascii() and "\r" not in text
     return MIMEText(text, subtype, "us-ascii" if plain else "utf-8")
 

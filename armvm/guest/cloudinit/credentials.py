@@ -1,4 +1,4 @@
-"""Who may log in: the caller's public keys, a key of armvm's own, a hashed password."""
+"""Login credentials: the caller's public keys, armvm's own key, a hashed password."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from armvm.base.errors import ConfigError, NotFound, PermissionDenied
 from armvm.base.paths import private_dir, write_atomic
 from armvm.settings.names import shown
 
-#: Key types that OpenSSH takes in authorized_keys, without DSA (gone since OpenSSH 10), and how
-#: many fields there are in a key's blob (RFC 4253, section 6.6; RFC 8709; PROTOCOL.u2f).
+#: Key types that OpenSSH accepts in authorized_keys, without DSA (removed in OpenSSH 10), and the
+#: number of fields in a key's blob (RFC 4253, section 6.6; RFC 8709; PROTOCOL.u2f).
 _TYPES = {
     "ssh-ed25519": 2,
     "ssh-rsa": 3,
@@ -29,8 +29,8 @@ _HINT = "a public key is one line: ssh-ed25519 AAAA… name"
 def read_public_keys(files: Sequence[Path]) -> tuple[str, ...]:
     """Return the public keys in *files*, one or more in each.
 
-    For a private key's name the ``.pub`` beside it is read. Raises NotFound, PermissionDenied,
-    or ConfigError for a file that holds no public key, or a line that is none.
+    For a private key's name, reads the ``.pub`` file beside it. Raises NotFound,
+    PermissionDenied, or ConfigError for a file without keys or with an invalid line.
     """
     keys: list[str] = []
     for file in files:
@@ -41,58 +41,58 @@ def read_public_keys(files: Sequence[Path]) -> tuple[str, ...]:
             text = source.read_text(encoding="utf-8-sig", errors="replace")
         except FileNotFoundError as error:
             raise NotFound(
-                f"there is no ssh key {shown(str(file))}",
-                hint="ssh-keygen -t ed25519   makes one; without --ssh-key, armvm finds yours or "
-                "makes one for you",
+                f"ssh key {shown(str(file))} not found",
+                hint="create one: ssh-keygen -t ed25519; without --ssh-key, armvm uses your keys "
+                "or creates one",
             ) from error
         except PermissionError as error:
-            raise PermissionDenied(f"{source} cannot be read") from error
+            raise PermissionDenied(f"permission denied: cannot read {source}") from error
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise ConfigError(f"{shown(str(file))} is no ssh public key: {why}") from error
+            raise ConfigError(f"invalid ssh public key {shown(str(file))}: {why}") from error
         keys += _keys_in(text, shown(str(source)))
     return tuple(dict.fromkeys(keys))
 
 
 def _keys_in(text: str, source: str) -> list[str]:
-    """Return the keys in a file's text. Raises ConfigError for any line that is none."""
+    """Return the keys in a file's text. Raises ConfigError for an invalid line."""
     keys: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         if is_public_key(line):
             keys.append(line.strip())
         elif line.strip() and not line.lstrip().startswith("#"):
             why, hint = _problem(line)
-            raise ConfigError(f"{source}: line {number} is no ssh public key: {why}", hint=hint)
+            raise ConfigError(f"{source}: line {number}: invalid ssh public key: {why}", hint=hint)
     if not keys:
-        raise ConfigError(f"{source} holds no ssh public key: it is empty", hint=_HINT)
+        raise ConfigError(f"{source}: no ssh public key: the file is empty", hint=_HINT)
     return keys
 
 
 def _problem(line: str) -> tuple[str, str]:
-    """Return why a line is no public key, and what to do. Nothing of the line is repeated."""
+    """Return why a line is an invalid public key, and a hint. Neither repeats the line."""
     words = line.split()
     if "PRIVATE KEY" in line:
-        return "it is a private key", "ssh-keygen -y -f KEY > KEY.pub   writes its public key"
+        return "it is a private key", "write its public key: ssh-keygen -y -f KEY > KEY.pub"
     if "BEGIN SSH2 PUBLIC KEY" in line:
-        return "it has another format (RFC 4716)", "ssh-keygen -i -f FILE   converts it"
+        return "it has another format (RFC 4716)", "convert it: ssh-keygen -i -f FILE"
     if words[0] == "ssh-dss":
         return (
-            "it is a DSA key, which OpenSSH no longer takes",
-            "ssh-keygen -t ed25519   makes another",
+            "it is a DSA key, which OpenSSH no longer supports",
+            "create another key: ssh-keygen -t ed25519",
         )
     if "-cert-v01@openssh.com" in words[0]:
-        return "it is a certificate", "name the public key that it was made for"
+        return "it is a certificate", "use the public key that it was made for"
     if words[0] in _TYPES:
         return "it is cut off, wrapped or damaged", _HINT
     if any(word in _TYPES for word in words[1:]):
-        return "keys with options are not taken", (
+        return "keys with options are not supported", (
             "leave the options out; --user-data can have ssh_authorized_keys with options"
         )
-    return "it has no known key type", _HINT
+    return "unknown key type", _HINT
 
 
 def is_public_key(line: str) -> bool:
-    """Tell whether *line* is an OpenSSH public key: a type, and a whole blob of that type."""
+    """Return whether *line* is an OpenSSH public key: a type, and a complete blob of that type."""
     words = line.split()
     if len(words) < 2 or words[0] not in _TYPES or not line.strip().isprintable():
         return False
@@ -105,7 +105,7 @@ def is_public_key(line: str) -> bool:
 
 
 def _fields(blob: bytes) -> list[bytes]:
-    """Return the fields of a key's blob, each with its length before it; none if it is cut off."""
+    """Return the length-prefixed fields of a key's blob; empty if it is cut off."""
     fields = []
     while blob:
         end = 4 + int.from_bytes(blob[:4], "big")
@@ -117,22 +117,22 @@ def _fields(blob: bytes) -> list[bytes]:
 
 
 def callers_keys(home: Path) -> tuple[str, ...]:
-    """Return the public keys in the caller's ``~/.ssh/id_*.pub``; none where there are none."""
+    """Return the public keys in the caller's ``~/.ssh/id_*.pub``; empty if there are none."""
     keys: list[str] = []
     for file in sorted((home / ".ssh").glob("id_*.pub")):
         try:
             lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         except OSError:
-            continue  # a key that cannot be read is none of the caller's
+            continue  # skip keys that cannot be read
         keys += [line.strip() for line in lines if is_public_key(line)]
     return tuple(dict.fromkeys(keys))
 
 
 def own_key(directory: Path) -> tuple[Path, str]:
-    """Return armvm's own private key file and its public key; they are made on first use.
+    """Return armvm's own private key file and its public key; creates them on first use.
 
-    Raises PermissionDenied when the directory cannot be written, ConfigError when what is there
-    is no key.
+    Raises PermissionDenied if the directory cannot be written, ConfigError if the existing file
+    is not a key.
     """
     private, public = directory / "id_ed25519", directory / "id_ed25519.pub"
     try:
@@ -144,19 +144,19 @@ def own_key(directory: Path) -> tuple[Path, str]:
         return private, public.read_text().strip()
     except OSError as error:
         raise PermissionDenied(
-            f"armvm cannot keep its ssh key in {directory}: {error.strerror}",
-            hint="give it a key of yours: --ssh-key FILE",
+            f"cannot store armvm's ssh key in {directory}: {error.strerror}",
+            hint="use a key of your own: --ssh-key FILE",
         ) from error
 
 
 def _make_own_key(private: Path, public: Path) -> None:
-    from armvm.guest.identity import new_key_pair, public_key  # a login needs none of it
+    from armvm.guest.identity import new_key_pair, public_key  # a login does not need it
 
     if not private.exists():
         pair = new_key_pair(comment="armvm")
         write_atomic(private, pair.private.encode(), mode=0o600)
         write_atomic(public, pair.public.encode() + b"\n", mode=0o644)
-    else:  # machines know the private key: it is never replaced
+    else:  # existing machines trust the private key, so never replace it
         words = public_key(private.read_text(), comment="armvm")
         write_atomic(public, words.encode() + b"\n", mode=0o644)
 
@@ -164,11 +164,11 @@ def _make_own_key(private: Path, public: Path) -> None:
 def hash_password(password: str) -> str:
     """Return a password as the crypt(3) hash that goes into the seed: bcrypt, ``$2b$``.
 
-    Every distribution with libxcrypt and every Alpine takes it. Raises ConfigError when it is
-    empty, or longer than the 72 bytes bcrypt looks at.
+    libxcrypt and Alpine support it. Raises ConfigError if the password is empty, or longer than
+    the 72 bytes that bcrypt uses.
     """
     import bcrypt
 
     if not password or len(password.encode()) > 72 or "\0" in password:
-        raise ConfigError("a password has 1 to 72 bytes and no NUL")
+        raise ConfigError("invalid password: expected 1 to 72 bytes without a zero byte")
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=10)).decode()

@@ -19,14 +19,14 @@ from armvm.guest.identity import Identity
 from armvm.settings.machine import Machine
 from armvm.settings.system import OperatingSystem
 
-#: Beginnings of user-data that cannot hold a cloud-config.
+#: Prefixes of user-data that cannot hold a cloud-config.
 _SCRIPTS = ("#!", "#cloud-boothook")
 #: Lists that grow when two documents are merged; all other lists are replaced.
 _GROWING = frozenset(
     {"users", "packages", "write_files", "runcmd", "bootcmd", "ssh_authorized_keys"}
 )
-#: Keys of a user's document under which modules.yaml does what the image's own lists do. Any
-#: other (``swap``, ``cloud_init_modules``, a distribution's own) leaves the image's lists alone.
+#: Keys of a user's document for which modules.yaml does what the image's own lists do. Any other
+#: key (``swap``, ``cloud_init_modules``, a distribution's own) leaves the image's lists unchanged.
 _ORDERABLE = _GROWING | set(
     "hostname fqdn prefer_fqdn_over_hostname preserve_hostname manage_etc_hosts timezone locale "
     "keyboard ntp apt ca_certs groups user chpasswd password ssh_pwauth disable_root ssh ssh_keys "
@@ -34,7 +34,7 @@ _ORDERABLE = _GROWING | set(
     "package_upgrade package_reboot_if_required phone_home power_state final_message "
     "random_seed no_ssh_fingerprints output".split()
 )
-#: Keys of a user's document that are of use before there is a network, or long after.
+#: Keys of a user's document that take effect before there is a network, or long after.
 _OFFLINE = _ORDERABLE - {"bootcmd", "write_files"}
 
 
@@ -51,7 +51,7 @@ class Documents:
     vendor_data: str
 
     def files(self) -> dict[str, bytes]:
-        """Return the seed's files by the names that NoCloud looks for."""
+        """Return the seed's files by the names that NoCloud expects."""
         texts = {
             "user-data": self.user_data,
             "meta-data": self.meta_data,
@@ -71,17 +71,17 @@ def compose(
 ) -> Documents:
     """Return the documents of *machine*, whose user is called *user*.
 
-    *system* is what is in the image. One that is not known is taken to be like Debian and
-    Ubuntu: systemd, netplan's patterns, their cloud-init modules.
+    *system* is the image's system. An unknown one is treated like Debian and Ubuntu: systemd,
+    netplan's patterns, their cloud-init modules.
 
-    Those for a *clone* that runs already keep cloud-init from removing the ssh host key before
-    it writes it again: somebody may be logging in.
+    The documents for a *clone*, which is already running, stop cloud-init from removing the ssh
+    host key before it rewrites it: a login may be in progress.
 
-    The user's own cloud-config is merged on top. A script is passed on as it is, and what armvm
-    has to say goes into vendor-data, which cloud-init merges below it. But vendor-data's lists
-    are replaced: any other user-data, which may hold a cloud-config, becomes part of an archive
-    whose last part is armvm's own. Raises ConfigError for what cloud-init would not take, or
-    what cannot be merged.
+    The user's own cloud-config is merged on top. A script is passed on unchanged; armvm's part
+    goes into vendor-data, which cloud-init merges below it. But vendor-data's lists are
+    replaced, so any other user-data, which may hold a cloud-config, becomes part of an archive
+    whose last part is armvm's. Raises ConfigError for user-data that cloud-init would reject or
+    that cannot be merged.
     """
     family = system.family if system else None
     netplan = system is None or system.netplan
@@ -89,9 +89,9 @@ def compose(
     ours = _cloud_config(machine, identity, user, system)
     if clone:
         ours["ssh_deletekeys"] = False
-    else:  # a clone's golden has what its preset installs
+    else:  # a clone's golden already has its preset's packages
         for document in preset_documents(machine.preset, user, system):
-            if machine.tuned:  # they are in its image
+            if machine.tuned:  # the image already has them
                 document.pop("packages", None)
             ours = merge(ours, document)
     theirs = None if machine.user_data is None else read_user_data(machine.user_data)
@@ -125,9 +125,9 @@ def compose(
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *below* with *above* merged in: mappings key by key, known lists appended.
+    """Return *above* merged into *below*: mappings key by key, known lists appended.
 
-    A null adds nothing to a list or a mapping.
+    A null leaves a list or a mapping unchanged.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -144,8 +144,8 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def together(texts: Sequence[str]) -> str:
     """Return several user-data as one: cloud-configs merged in order, then scripts.
 
-    Raises ConfigError as `read_user_data` does, and where cloud-init's own rules, which replace
-    lists, would merge them.
+    Raises ConfigError as `read_user_data` does, and if cloud-init would merge them by its own
+    rules, which replace lists.
     """
     if len(texts) == 1:
         return texts[0]
@@ -162,8 +162,8 @@ def together(texts: Sequence[str]) -> str:
     if len(unseen) + bool(config) > 1:
         raise ConfigError(
             "several --user-data: a template, an include or an archive cannot be merged",
-            detail="cloud-init would replace the lists of one by those of the other",
-            hint="write them into one file; cloud-configs and scripts can be given together",
+            detail="cloud-init would replace the lists of one file with those of the other",
+            hint="merge them into one file; cloud-configs and scripts can be combined",
         )
     return archive([_dump_config(config), *parts] if config else parts).as_string()
 
@@ -172,7 +172,7 @@ def _is_script(text: str) -> bool:
     return message(text) is None and kind(text) in _SCRIPTS
 
 
-#: What opens an account to its password.
+#: Keys that allow logging in to an account with its password.
 _PASSWORD = ("lock_passwd", "hashed_passwd")
 
 
@@ -181,9 +181,9 @@ def _one_account(
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return two documents of which only one has an entry for armvm's user.
 
-    cloud-init takes the first entry's values of two. Those for the image's default user, which
-    is called *usual* and may be the same one, win over both: there armvm's keys are added, and the
-    password, which the image's own settings would lock (ug_util.normalize_users_groups).
+    Of two entries, cloud-init uses the first one's values. Entries for the image's default user,
+    called *usual*, which may be the same account, win over both: armvm adds its keys there, and
+    the password, which the image's settings would lock (ug_util.normalize_users_groups).
     """
     account, *others = ours["users"]
     keys, entries = account["ssh_authorized_keys"], []
@@ -210,7 +210,7 @@ def _one_account(
 
 
 def _is_default(entry: Any) -> bool:
-    """Tell whether an entry of `users` is, or has among others, the image's default user."""
+    """Return whether an entry of `users` is, or contains, the image's default user."""
     if isinstance(entry, dict):
         return entry.get("name") == "default"
     names = entry.split(",") if isinstance(entry, str) else entry
@@ -218,7 +218,7 @@ def _is_default(entry: Any) -> bool:
 
 
 def _spelled(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry of `users` with its keys as cloud-init spells them, and lists of keys."""
+    """Return an entry of `users` with cloud-init's spelling of its keys, and ssh keys as lists."""
     told = {key.replace("-", "_").strip(): value for key, value in entry.items()}
     keys = told.get("ssh_authorized_keys")
     return {**told, "ssh_authorized_keys": [keys]} if isinstance(keys, str) else told
@@ -251,14 +251,14 @@ def _cloud_config(
             },
         },
     )
-    # Without systemd, the console's getty is set up elsewhere, and systemctl would fail the run.
+    # Without systemd, the console's getty is set up elsewhere, and systemctl would fail.
     if machine.autologin and systemd:
         config = merge(config, _autologin(user))
     return config if machine.motd else merge(config, _read("no-motd"))
 
 
 def _autologin(user: str) -> dict[str, Any]:
-    """Return the autologin document with the user's name in it (checked: no odd characters)."""
+    """Return the autologin document for a user (a name that is already checked)."""
     document = _read("autologin")
     for file in document["write_files"]:
         file["content"] = file["content"] % {"user": user}
@@ -275,14 +275,14 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def dump(document: Mapping[str, Any]) -> str:
-    """Return a document as YAML that a person can read."""
+    """Return a document as readable YAML."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Writes texts of several lines as blocks, so that a person can read the seed."""
+        """Writes multi-line strings as blocks, so that the seed is readable."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-        # PyYAML folds these as if they were line ends, unless they are escaped.
+        # PyYAML treats these as line ends and folds them, unless they are escaped.
         odd = any(mark in value for mark in "\x85\u2028\u2029\ufeff")
         style = '"' if odd else "|" if "\n" in value else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)

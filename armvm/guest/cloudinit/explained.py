@@ -1,4 +1,4 @@
-"""A seed's documents taken apart for `armvm explain`: key by key, without secrets."""
+"""A seed's documents for `armvm explain`, key by key, with secrets hidden."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 from armvm.guest.cloudinit.archive import taken_apart
 
-#: Keys whose text is a secret.
+#: Keys whose value is a secret.
 _SECRET = re.compile(r"(_private|passwd|password)\Z")
 HIDDEN = "(a secret: not shown)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key of a document. ``path`` names it without numbers, as ``users.sudo``.
+    """A key of a document. ``path`` is its name without list indexes, as ``users.sudo``.
 
-    ``line`` is the key with its value; a key that holds others has them after it, one deeper.
+    ``line`` is the key with its value; nested keys follow it, one level deeper.
     """
 
     file: str

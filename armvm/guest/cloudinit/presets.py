@@ -1,4 +1,4 @@
-"""What presets tell the guest: ``cloud-init/preset-NAME.yaml``, where a preset has one."""
+"""A preset's cloud-config: ``cloud-init/preset-NAME.yaml``, if it has one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from armvm.base.paths import resources
 from armvm.settings.presets import chain
 from armvm.settings.system import OperatingSystem
 
-#: What a system that is not known is taken for.
+#: The system assumed for an unknown one.
 _USUAL = "debian"
 
 
 def documents_of(preset: str) -> tuple[str, ...]:
-    """Return the presets in a preset's chain that have a document, the first one first."""
+    """Return those presets in a preset's chain that have a document, in order."""
     return tuple(one for one in chain(preset) if (resources("cloud-init") / _file(one)).exists())
 
 
@@ -23,7 +23,7 @@ def preset_documents(
 ) -> list[dict[str, Any]]:
     """Return a preset's cloud-config documents, for the guest's *user* and its *system*.
 
-    Raises ConfigError where a preset knows no packages of that system.
+    Raises ConfigError if a preset does not support that system.
     """
     found = []
     for name in documents_of(preset):
@@ -57,8 +57,8 @@ def _packages(
     distro = system.distro if system and system.family else _USUAL
     if distro not in choice:
         raise ConfigError(
-            f"the preset {preset} knows no packages of {distro}",
-            hint=f"it knows those of {', '.join(choice)}; or name your own with --user-data",
+            f"preset {preset} does not support {distro}",
+            hint=f"it supports {', '.join(choice)}; or list your own packages with --user-data",
         )
     return choice[distro]
 

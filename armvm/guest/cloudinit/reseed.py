@@ -1,7 +1,7 @@
-"""The seed of a machine made into another's: with a new host name, or a new identity too.
+"""A machine's seed rewritten for a copy: with a new host name, and optionally a new identity.
 
-What the user wrote into it stays. A document that is no cloud-config is passed on; what armvm has
-to say is in the vendor-data then, or in a part of its own, and is changed there.
+The user's content stays. User-data other than cloud-config is passed on unchanged; armvm's
+settings are then in the vendor-data, or in a part of their own, and are changed there.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from armvm.guest.cloudinit.documents import Documents, dump
 from armvm.guest.identity import Identity
 
 _CONFIG = "#cloud-config\n"
-#: What cloud-init-per(1) remembers the new machine-id under.
+#: The semaphore name for cloud-init-per(1) that marks the new machine-id as set.
 _MARK = "armvm-machine-id"
-#: The journal, which lies under the machine-id, comes along.
+#: Moves the journal too, whose path contains the machine-id.
 _MACHINE_ID = """
 old=$(cat /etc/machine-id 2>/dev/null) new={id}
 test "$old" != $new || exit 0
@@ -30,9 +30,9 @@ test -z "$old" -o ! -d /var/log/journal/$old || mv /var/log/journal/$old /var/lo
 
 
 def renamed(files: Mapping[str, bytes], old: str, new: str) -> Documents:
-    """Return a seed's documents, of its files, for the same machine under another name.
+    """Return the documents of a seed's *files* for the same machine under another name.
 
-    Raises StorageError for a seed that is none of armvm's.
+    Raises StorageError for a seed that armvm did not write.
     """
 
     def config(document: dict[str, Any]) -> None:
@@ -43,18 +43,18 @@ def renamed(files: Mapping[str, bytes], old: str, new: str) -> Documents:
 
 
 def reidentified(files: Mapping[str, bytes], old: str, new: str, identity: Identity) -> Documents:
-    """Return a seed's documents, of its files, for a copy of a machine.
+    """Return the documents of a seed's *files* for a copy of a machine.
 
-    cloud-init takes the copy for a machine that it has never seen. Its host key is the
-    identity's, and so is its machine-id: the UUID, as systemd would take it. Raises
-    StorageError for a seed of somebody else's.
+    cloud-init treats the copy as a new machine. Its host key is the identity's, and so is its
+    machine-id: the UUID, as systemd would choose it. Raises StorageError for a seed that armvm
+    did not write.
     """
 
     def config(document: dict[str, Any]) -> None:
         if document.get("hostname") == old:
             document["hostname"] = new
         if "ssh_keys" not in document:
-            return  # the user's half: ours is the vendor-data
+            return  # the user's part: armvm's is the vendor-data
         document["ssh_keys"] = {
             "ed25519_private": identity.host_key.private,
             "ed25519_public": identity.host_key.public,
@@ -97,7 +97,7 @@ def _changed(
         meta(data)
     except (KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise StorageError(
-            "the seed cannot be read: it is none that armvm wrote", detail=str(error)
+            "the seed cannot be read: armvm did not write it", detail=str(error)
         ) from error
     return Documents(
         user_data=changed["user-data"],

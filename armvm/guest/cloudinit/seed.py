@@ -1,7 +1,7 @@
 """The seed: a NoCloud ISO image labelled ``cidata``, made by pycdlib.
 
 Source: cloud-init's documentation, "NoCloud": the label is ``cidata`` or ``CIDATA``; the files
-lie in the root directory. Linux reads the real names from Rock Ridge, others from Joliet.
+are in the root directory. Linux reads the real names from Rock Ridge, others from Joliet.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from armvm.guest.cloudinit.documents import Documents
 
 LABEL = "cidata"
-#: Bytes that a golden's seed takes: until its clones boot again, theirs can be no larger. The
-#: largest user-data (user_data.MAX_USER_DATA) fits, but for letters that take more bytes.
+#: Bytes of a golden's seed: until its clones boot again, their seeds cannot be larger. The largest
+#: user-data (user_data.MAX_USER_DATA) fits, unless it has many multi-byte characters.
 SEED_ROOM = 2 << 20
 
 

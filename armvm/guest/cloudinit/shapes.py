@@ -1,7 +1,7 @@
-"""What the keys of a cloud-config may hold, where armvm's own share them.
+"""Validate the keys of a cloud-config that the user and armvm share.
 
-Source: cloud-init's code (``distros/ug_util.py``, ``util.shellify``), which takes more forms than
-its documentation tells of, and leaves out all of a key where one entry is wrong.
+Source: cloud-init's code (``distros/ug_util.py``, ``util.shellify``), which accepts more forms
+than its documentation describes, and ignores a whole key if one entry is invalid.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _HOST_KEY = frozenset({"ed25519_private", "ed25519_public"})
 
 
 def mergeable(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cloud-config with lists where cloud-init also takes other forms, for merging.
+    """Return a cloud-config with all forms that cloud-init accepts turned into lists, for merging.
 
-    A null of a key that is checked is left out. Raises ConfigError for what cloud-init would
-    stumble over before it has set up armvm's account, key, files or commands.
+    A null of a checked key is left out. Raises ConfigError for a value that would make
+    cloud-init fail before it has set up armvm's account, key, files or commands.
     """
     return {
         key: SHAPES[key](value) if key in SHAPES else value
@@ -31,7 +31,7 @@ def _refused(key: str, value: object, wanted: str, hint: str | None = None) -> C
     return ConfigError(
         f"--user-data: {key}: expected {wanted}",
         detail=f"it is {str(value)[:80]!a}",
-        hint=hint or "cloud-init would leave out what armvm needs as well",
+        hint=hint or "cloud-init would also ignore what armvm needs",
     )
 
 
@@ -53,7 +53,7 @@ def _users(value: Any) -> list[Any]:
 
 
 def _named(name: str, value: Any) -> list[Any]:
-    """Return a user as cloud-init reads `users: {name: value}`: none where the value is no."""
+    """Return a user as cloud-init reads `users: {name: value}`: empty if the value is false."""
     if isinstance(value, dict):
         return _users([{"name": name, **value}])
     if isinstance(value, bool | int | float | str):
@@ -76,7 +76,7 @@ def _commands(key: str) -> Callable[[Any], list[Any]]:
             raise _refused(key, value, "a list of commands", f"for example: {key}: [date]")
         for entry in value:
             if not isinstance(entry, str | list | None):
-                hint = "put a command that has a colon and a blank in it in quotes"
+                hint = "quote a command that contains a colon and a space"
                 raise _refused(key, entry, "strings and lists", hint)
         return value
 
@@ -92,12 +92,12 @@ def _files(value: Any) -> list[Any]:
 
 def _ssh_keys(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise _refused("ssh_keys", value, "a mapping of keys to text")
+        raise _refused("ssh_keys", value, "a mapping of keys to strings")
     if _HOST_KEY & value.keys():
         raise ConfigError(
-            "--user-data: ssh_keys has an Ed25519 key; that host key is armvm's own",
-            detail="armvm makes it, and knows the machine by it",
-            hint="leave ed25519_private and ed25519_public out; other kinds of keys may stay",
+            "--user-data: ssh_keys cannot set an Ed25519 key: armvm sets that host key",
+            detail="armvm generates it, and verifies the machine by it",
+            hint="remove ed25519_private and ed25519_public; other key types may stay",
         )
     return value
 
@@ -112,7 +112,7 @@ def _groups(value: Any) -> Any:
     return value
 
 
-#: Keys of armvm's own, or without which cloud-init sets up no account: how each one is read.
+#: Keys that armvm sets, or without which cloud-init creates no account, and how to read each.
 SHAPES: dict[str, Callable[[Any], Any]] = {
     "users": _users,
     "groups": _groups,

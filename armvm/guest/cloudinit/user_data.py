@@ -1,4 +1,4 @@
-"""The user's own user-data, read as cloud-init reads it.
+"""The user's own user-data, parsed as cloud-init parses it.
 
 Source of the formats: cloud-init's documentation, "User-data formats", and its code, which
 detects them (``user_data.convert_string``, ``handlers.type_from_starts_with``).
@@ -14,14 +14,14 @@ from typing import Any
 from armvm.base.errors import ConfigError
 from armvm.guest.cloudinit.shapes import SHAPES, mergeable
 
-#: The largest user-data armvm takes, in characters: real documents have a thousandth of it.
+#: The largest user-data armvm accepts, in characters: real documents have a thousandth of it.
 MAX_USER_DATA = 1 << 20
-#: The most bytes that so many characters take, and one more.
+#: The most bytes of that many characters, plus one.
 MAX_BYTES = 4 * MAX_USER_DATA + 1
 CLOUD_CONFIG = "#cloud-config"
 JINJA = "## template: jinja"
 _ARCHIVE = "#cloud-config-archive"
-#: What user-data begins with, in any case and after any white space; the longest first.
+#: Prefixes of user-data, in any case and after any white space; the longest first.
 _BEGINNINGS = (
     "#cloud-config-archive",
     "#cloud-config-jsonp",
@@ -32,13 +32,13 @@ _BEGINNINGS = (
     "#include",
     "#!",
 )
-#: Types of a MIME part that say what its beginning says otherwise.
+#: MIME part types that determine the format, in place of the part's first line.
 _DECLARED = {
     "text/cloud-config": CLOUD_CONFIG,
     "text/cloud-config-archive": _ARCHIVE,
     "text/jinja2": JINJA,
 }
-#: Types of a MIME part whose beginning decides.
+#: MIME part types for which the part's first line determines the format.
 _UNDECLARED = ("text/plain", "text/x-not-multipart", "text/x-shellscript")
 _GZIP = b"\x1f\x8b"
 
@@ -46,8 +46,8 @@ _GZIP = b"\x1f\x8b"
 def decode(data: bytes) -> str:
     """Return the text of user-data, which may be compressed by gzip.
 
-    Takes little memory, however much it would become. Raises ConfigError where it is no gzip;
-    UnicodeDecodeError where it is no UTF-8.
+    Memory is limited, however large the unpacked text is. Raises ConfigError for invalid gzip;
+    UnicodeDecodeError for invalid UTF-8.
     """
     if not data.startswith(_GZIP):
         return data.decode()
@@ -57,23 +57,23 @@ def decode(data: bytes) -> str:
             member = zlib.decompressobj(zlib.MAX_WBITS | 16)
             found += member.decompress(data, MAX_BYTES - len(found))
             if not member.eof and len(found) < MAX_BYTES:
-                raise ConfigError("--user-data is gzip that ends early", hint="compress it again")
+                raise ConfigError("--user-data: truncated gzip file", hint="compress it again")
             data = member.unused_data.lstrip(b"\0")
     except zlib.error as error:
         raise ConfigError(
-            f"--user-data is damaged gzip: {error}", hint="compress it again"
+            f"--user-data: damaged gzip file: {error}", hint="compress it again"
         ) from error
     return _checked_size(found[:MAX_BYTES].decode(errors="replace" if data else "strict"))
 
 
 def kind(text: str) -> str | None:
-    """Return what user-data begins with, None where cloud-init knows no such format."""
+    """Return the format prefix of user-data; None if cloud-init does not support the format."""
     beginning = text.lstrip()[:40].lower()
     return next((one for one in _BEGINNINGS if beginning.startswith(one)), None)
 
 
 def message(text: str) -> Message | None:
-    """Return user-data that is a MIME message as such; cloud-init wants MIME-Version in it."""
+    """Return user-data as a MIME message, or None; cloud-init requires MIME-Version in it."""
     from email import message_from_string
 
     if b"mime-version:" not in text[:4096].encode(errors="replace")[:4096].lower():
@@ -86,22 +86,22 @@ def read_user_data(text: str) -> dict[str, Any] | str:
     """Return a cloud-config document as a mapping, or text of another format.
 
     The mapping is as `mergeable` returns it. Raises ConfigError for anything that cloud-init
-    would not take, with the line, and for what cannot be merged with armvm's own.
+    would reject, with the line, and for what cannot be merged with armvm's cloud-config.
     """
-    text = _checked_size(text.removeprefix("\ufeff"))  # cloud-init knows no format behind a mark
+    text = _checked_size(text.removeprefix("\ufeff"))  # cloud-init rejects a byte order mark
     if message(text) is None:
         found = kind(text)
         if found == CLOUD_CONFIG:
             return mergeable(_mapping(text))
-        text = text.lstrip()  # a script or a template with white space before it would not run
+        text = text.lstrip()  # cloud-init would ignore a script or template after white space
         if found is None:
             first = text.split("\n", 1)[0].rstrip()
             mime = first.lower().startswith("content-type:")
             raise ConfigError(
-                "--user-data is nothing that cloud-init takes",
+                "--user-data: unsupported format",
                 detail=f"its first line is {first[:80]!a}",
-                hint="add the header MIME-Version: 1.0 (cloud-init looks for it; or begin the file "
-                "with #cloud-config)"
+                hint="add the header MIME-Version: 1.0 (required by cloud-init), or begin the file "
+                "with #cloud-config"
                 if mime
                 else "begin the file with the line #cloud-config, or with #! for a script",
             )
@@ -122,7 +122,7 @@ def _mapping(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigError(
-            "--user-data is YAML, but not a mapping of cloud-config keys",
+            "--user-data: expected a mapping of cloud-config keys",
             hint="for example: packages: [git]",
         )
     return document
@@ -137,21 +137,21 @@ def _load(text: str) -> Any:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(
-            f"--user-data is not YAML: {where}{error.problem or error}",
+            f"--user-data: invalid YAML: {where}{error.problem or error}",
             hint="check its indentation and quotes",
         ) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(
-            f"--user-data is not YAML: line {line}: {error.character:#04x} is no character for it"
+            f"--user-data: invalid YAML: line {line}: invalid character {error.character:#04x}"
         ) from error
-    # PyYAML lets nonsense such as a date of month 13 or very deep nesting through to Python.
+    # PyYAML lets some errors, such as month 13 or very deep nesting, through as Python errors.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--user-data is not YAML: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"--user-data: invalid YAML: {type(error).__name__}: {error}") from error
 
 
 def _configs(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the cloud-configs within user-data of another format, as far as they can be seen."""
+    """Yield the cloud-configs inside user-data of another format, as far as armvm can read it."""
     whole = message(text)
     if whole is None:
         yield from _configs_of(kind(text), text)
@@ -174,7 +174,7 @@ def _configs_of(form: str | None, text: str) -> Iterator[dict[str, Any]]:
         try:
             document = _load(text)
         except ConfigError:
-            return  # it is YAML only when it is rendered
+            return  # only YAML after rendering
         if isinstance(document, dict):
             yield document
     elif form == _ARCHIVE:
@@ -189,13 +189,13 @@ def _configs_of(form: str | None, text: str) -> Iterator[dict[str, Any]]:
 
 
 def _check_part(document: dict[str, Any]) -> None:
-    """Refuse what armvm's own part of an archive cannot be merged with by cloud-init's rules."""
+    """Reject keys that cloud-init's rules for archives cannot merge with armvm's part."""
     wanted = mergeable(document)
     for key in SHAPES.keys() & document.keys():
         if key not in wanted or wanted[key] != document[key]:
             shape = "a mapping" if key == "ssh_keys" else "a list"
             raise ConfigError(
-                f"--user-data: {key} has to be {shape} here, or armvm's own is lost",
-                detail="cloud-init merges the parts of an archive or a template only so",
+                f"--user-data: {key}: expected {shape}, or armvm's settings are lost",
+                detail="cloud-init cannot merge other types in an archive or a template",
                 hint=f"write {key} as {shape}, or leave it out",
             )

@@ -1,4 +1,4 @@
-"""Asking the guest agent. It needs no network, only the virtio channel.
+"""Query the guest agent, over its virtio channel: no network needed.
 
 Source: QEMU Guest Agent Protocol Reference (qga/qapi-schema.json).
 """
@@ -19,16 +19,16 @@ from armvm.host.connection import Domain, errors, is_code, not_running
 
 #: Seconds for one answer.
 TIMEOUT = 5
-#: The same where a command would fail for want of one: an emulated guest may be busy.
+#: The same for commands that must not fail while an emulated guest is busy.
 PATIENCE = 30
-#: The most that is read of a file, in bytes.
+#: The most that is read from a file, in bytes.
 MAX_READ = 1 << 20
-#: Seconds between two looks at whether a guest process has ended.
+#: Seconds between two checks whether a guest process has ended.
 POLL = 0.1
 
 
 def connected(domain: Domain) -> bool:
-    """Tell whether an agent in the guest has opened the channel."""
+    """Return whether an agent in the guest has opened the channel."""
     try:
         text = domain.XMLDesc(0)
     except libvirt.libvirtError:
@@ -57,13 +57,13 @@ def ensure_answers(domain: Domain) -> None:
 def _silent(name: str) -> DomainError:
     return DomainError(
         f"no guest agent answers in {name}",
-        hint=f"armvm ssh {name} -- CMD   needs none; the guest's package is "
-        "qemu-guest-agent, and a machine that still boots has it later",
+        hint=f"armvm ssh {name} -- CMD works without it; the guest's package is "
+        "qemu-guest-agent, and a machine that is booting starts it later",
     )
 
 
 def read_file(domain: Domain, path: str) -> str | None:
-    """Return a guest file's text; None when there is no such file, or nobody answers."""
+    """Return a guest file's text; None if the file does not exist, or no agent answers."""
     try:
         handle = ask(domain, "guest-file-open", path=path, mode="r")
         try:
@@ -81,7 +81,7 @@ def write_file(domain: Domain, path: str, data: bytes) -> None:
         handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode="w")
         try:
             encoded = base64.b64encode(data).decode()
-            # What it writes to may take its time: the kernel drops its caches in here.
+            # The write may take long: one file makes the kernel drop its caches.
             arguments = {"handle": handle, "buf-b64": encoded}
             ask(domain, "guest-file-write", patience=PATIENCE, **arguments)
         finally:
@@ -94,7 +94,7 @@ def output(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> str
 
 
 def succeeds(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> bool:
-    """Run a program in the guest to its end, and tell whether it ended with 0."""
+    """Run a program in the guest to its end, and return whether it exited with 0."""
     try:
         output(domain, argv, timeout=timeout)
     except CommandFailed:
@@ -105,7 +105,7 @@ def succeeds(domain: Domain, argv: Sequence[str], *, timeout: float = 60.0) -> b
 def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") -> int:
     """Start a process in the guest, as root, and return its process id.
 
-    Raises DomainError; MissingCapability where the guest forbids it, as Fedora and its kin do.
+    Raises DomainError; MissingCapability if the guest forbids it, as Fedora and its kin do.
     """
     with errors(f"starting {argv[0]} in {domain.name()}"):
         arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:])}
@@ -121,7 +121,7 @@ def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") ->
                 raise
             name = domain.name()
             raise MissingCapability(
-                f"the guest agent of {name} runs no commands",
+                f"the guest agent of {name} does not run commands",
                 detail=str(error),
                 hint="its settings forbid guest-exec (/etc/sysconfig/qemu-ga or "
                 f"/etc/qemu/qemu-ga.conf in the guest); armvm ssh {name} -- CMD   does not need it",
@@ -132,7 +132,7 @@ def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") ->
 def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
     """Wait until a process that `start_process` started ends, and return its output.
 
-    *timeout* is in seconds. Raises NotReady when they are over, CommandFailed when it failed.
+    *timeout* is in seconds. Raises NotReady on timeout, CommandFailed if the process failed.
     """
     end = time.monotonic() + timeout
     with errors(f"waiting for a process in {domain.name()}"):
@@ -141,7 +141,9 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
             if status["exited"]:
                 break
             if time.monotonic() > end:
-                raise NotReady(f"a process in {domain.name()} did not end within {timeout:g} s")
+                raise NotReady(
+                    f"timed out after {timeout:g} s: a process in {domain.name()} did not end"
+                )
             time.sleep(POLL)
     text, trouble = (
         base64.b64decode(status.get(key, "")).decode(errors="replace")
@@ -157,9 +159,9 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
 def ended(domain: Domain, pid: int) -> int | None:
     """Return the exit code of a process that `start_process` started; None while it runs.
 
-    128 + n stands for signal n. The agent forgets a process whose end it has told.
+    128 + n stands for signal n. The agent forgets a process after it has reported its end.
     """
-    with errors(f"looking for a process in {domain.name()}"):
+    with errors(f"checking a process in {domain.name()}"):
         status = ask(domain, "guest-exec-status", patience=PATIENCE, pid=pid)
     if not status["exited"]:
         return None
@@ -167,9 +169,9 @@ def ended(domain: Domain, pid: int) -> int | None:
 
 
 def ask(domain: Domain, command: str, *, patience: int = TIMEOUT, **arguments: Any) -> Any:
-    """Return what the agent answers to a command of its protocol, within *patience* seconds.
+    """Return the agent's answer to a command of its protocol, within *patience* seconds.
 
-    Raises libvirtError, as what it is part of expects.
+    Raises libvirtError, which the caller translates.
     """
     request = json.dumps({"execute": command, "arguments": arguments})
     return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, patience, 0))["return"]

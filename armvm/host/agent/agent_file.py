@@ -1,7 +1,7 @@
-"""Files of a guest, held open through its agent: read as they grow, written as they are.
+"""Guest files that the agent holds open: read as they grow, or written in pieces.
 
-The agent writes to the guest's log when a file is opened or closed, not when it is read: a file
-held open can be asked often. Reading fetches 0.5 to 2 MB/s from an emulated guest, writing
+The agent writes to the guest's log when a file is opened or closed, but not when it is read, so
+an open file can be read often. Reading fetches 0.5 to 2 MB/s from an emulated guest, writing
 takes 0.1 to 0.3 MB/s, since the agent reads its JSON byte by byte (measured, on a busy host).
 """
 
@@ -18,8 +18,8 @@ from armvm.base.errors import DomainError, NotFound
 from armvm.host.agent.agent import PATIENCE, ask
 from armvm.host.connection import Domain, errors, is_code
 
-#: The most that one message carries, in bytes. libvirt takes strings of 4 MiB, but a MiB to be
-#: written keeps an emulated agent busy for longer than libvirt waits.
+#: The most bytes in one message. libvirt accepts strings of 4 MiB, but writing one MiB keeps an
+#: emulated agent busy for longer than libvirt waits.
 CHUNK = 64 << 10
 #: The most that is read at once, in bytes.
 READ = 512 << 10
@@ -34,7 +34,7 @@ class GuestFile:
     handle: int
 
     def read(self) -> bytes:
-        """Return what comes next in the file: nothing at its end, for now."""
+        """Return the next bytes of the file; empty at its current end."""
         with _asking(self.domain, f"reading {self.path}"):
             answer = ask(
                 self.domain, "guest-file-read", patience=PATIENCE, handle=self.handle, count=READ
@@ -42,14 +42,14 @@ class GuestFile:
             return base64.b64decode(answer["buf-b64"])
 
     def write(self, data: bytes) -> None:
-        """Write at most `CHUNK` bytes, and have them in the file."""
+        """Write at most `CHUNK` bytes, and flush them to the file."""
         arguments = {"handle": self.handle, "buf-b64": base64.b64encode(data).decode()}
         with _asking(self.domain, f"writing {self.path}"):
             ask(self.domain, "guest-file-write", patience=PATIENCE, **arguments)
             ask(self.domain, "guest-file-flush", patience=PATIENCE, handle=self.handle)
 
     def close(self) -> None:
-        """Close it; a guest that has gone has closed it already."""
+        """Close the file; does nothing if the guest has stopped."""
         with suppress(libvirt.libvirtError):
             ask(self.domain, "guest-file-close", handle=self.handle)
 
@@ -65,7 +65,7 @@ def open_file(domain: Domain, path: str, mode: str) -> GuestFile:
 
 
 def put(domain: Domain, path: str, data: bytes) -> None:
-    """Make a guest's file hold at most `CHUNK` bytes, or nothing. Raises as `open_file` does."""
+    """Replace a guest's file with at most `CHUNK` bytes. Raises as `open_file` does."""
     file = open_file(domain, path, "w")
     try:
         if data:
@@ -76,19 +76,19 @@ def put(domain: Domain, path: str, data: bytes) -> None:
 
 @contextmanager
 def _asking(domain: Domain, doing: str) -> Iterator[None]:
-    """Translate what libvirt raises; an agent that has gone is said to have."""
+    """Translate libvirt's errors, and name the agent if it stopped answering."""
     name = domain.name()
     with errors(f"{doing} in {name}"):
         try:
             yield
         except libvirt.libvirtError as error:
             if "No such file or directory" in str(error):
-                raise NotFound(f"{doing} in {name}: no such file") from error
+                raise NotFound(f"{doing} in {name}: file not found") from error
             gone = (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_OPERATION_INVALID)
             if is_code(error, *gone):
                 raise DomainError(
-                    f"the guest agent of {name} went away meanwhile",
+                    f"the guest agent of {name} stopped answering",
                     detail=str(error),
-                    hint="the guest was stopped or restarted, or its agent was",
+                    hint="the guest or its agent was stopped or restarted; try again",
                 ) from error
             raise

@@ -1,7 +1,7 @@
-"""A virtio channel of our own into a guest: a line there, a line back.
+"""armvm's own virtio channel into a guest: one line out, one line back.
 
-The guest agent could carry the same words, but it writes each command it is given to the
-guest's log and starts a process for each: half a second under emulation.
+The guest agent could carry the same lines, but it writes each command to the guest's log and
+starts a process for each: half a second under emulation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_ANSWER = 1 << 20
 
 
 def add_channel(domain: etree._Element) -> None:
-    """Give a domain element the channel, after the ones it has."""
+    """Add the channel to a domain element, after its other channels."""
     last = select(domain, "devices/channel")[-1]
     channel = etree.Element("channel", type="unix")
     etree.SubElement(channel, "target", type="virtio", name=NAME)
@@ -33,7 +33,7 @@ def add_channel(domain: etree._Element) -> None:
 
 
 def is_open(domain: Domain) -> bool:
-    """Tell whether a process in the guest has opened the channel."""
+    """Return whether a process in the guest has opened the channel."""
     with errors(f"reading {domain.name()}"):
         live = parse(domain.XMLDesc(0))
     found = select(live, "devices/channel/target[@state='connected']")
@@ -44,10 +44,10 @@ def is_open(domain: Domain) -> bool:
 def talk(
     connection: Connection, domain: Domain, *, timeout: float
 ) -> Iterator[Callable[[bytes], bytes]]:
-    """Talk to the process that waits at the channel, and hang up in the end.
+    """Talk to the process that waits at the channel, and hang up at the end.
 
-    What is yielded sends a line and returns the line that is answered. *timeout* is in seconds,
-    for all of it. Raises NotReady when they are over, or the guest hangs up.
+    Yields a function that sends a line and returns the answer. *timeout* is in seconds, for the
+    whole block. Raises NotReady on timeout, or if the guest hangs up.
     """
     name = domain.name()
     with errors(f"talking to {name}"):
@@ -61,7 +61,7 @@ def talk(
         except libvirt.libvirtError as error:
             if late.is_alive():
                 raise
-            raise NotReady(f"{name} did not answer within {timeout:g} s") from error
+            raise NotReady(f"timed out after {timeout:g} s: {name} did not answer") from error
         finally:
             late.cancel()
             _abort(stream)
@@ -78,7 +78,7 @@ def _exchange(stream: Any, name: str, line: bytes) -> bytes:
             break
         answer += part
     if not answer.endswith(b"\n"):
-        raise NotReady(f"{name} hung up before it had answered")
+        raise NotReady(f"{name} closed the channel without an answer")
     return answer
 
 
@@ -86,4 +86,4 @@ def _abort(stream: object) -> None:
     try:
         stream.abort()  # type: ignore[attr-defined]
     except libvirt.libvirtError:
-        return  # it had ended
+        return  # the stream had already ended

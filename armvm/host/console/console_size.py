@@ -1,8 +1,8 @@
-"""The guest's idea of how large the console's terminal is.
+"""Tell the guest the size of the console's terminal.
 
-A serial line carries no such news, so the guest agent is asked to tell the guest's kernel, which
-tells the programs there (SIGWINCH). Without an agent nothing is done: nothing is typed behind the
-user's back.
+A serial line does not transmit it, so the guest agent tells the guest's kernel, which notifies
+the programs there (SIGWINCH). Without an agent nothing happens: armvm does not type commands into
+the user's session.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from armvm.host.connection import Domain
 
 #: The guest's side of the console (see templates/domain.xml).
 _DEVICE = "/dev/ttyAMA0"
-#: Seconds between two looks at whether there is an agent (again): a guest that boots forgets.
+#: Seconds between two checks for an agent; a guest that reboots forgets the size.
 _POLL = 3.0
-#: Seconds for the hand that resizes a window to come to rest.
+#: Seconds to wait for a window resize to finish.
 _REST = 0.2
-#: How often a guest that refuses is asked.
+#: How often armvm retries if the guest refuses.
 _TRIES = 3
 
 
 class Sizer:
-    """Tells a guest the terminal's size, in a thread: at once, when it changes, after a boot."""
+    """Sends a guest the terminal's size, in a thread: at once, on changes, and after a boot."""
 
     def __init__(self, domain: Domain, size: Callable[[], tuple[int, int] | None]) -> None:
         self._domain, self._size = domain, size
@@ -37,13 +37,13 @@ class Sizer:
         self._failures = 0
 
     def changed(self) -> None:
-        """Hear that the terminal may have another size now. Safe in a signal handler."""
+        """Note that the terminal's size may have changed. Safe in a signal handler."""
         self._failures = 0
         self._changed.set()
 
     def _run(self) -> None:
         while not self._over.is_set():
-            with contextlib.suppress(ArmvmError, libvirt.libvirtError):  # the next look tells
+            with contextlib.suppress(ArmvmError, libvirt.libvirtError):  # the next check retries
                 self._look()
             if self._changed.wait(_POLL):
                 self._changed.clear()
@@ -65,7 +65,7 @@ class Sizer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Do it while the block runs. An answer that is still out is not waited for."""
+        """Run during the block. An outstanding answer is not waited for."""
         threading.Thread(target=self._run, name="terminal size", daemon=True).start()
         try:
             yield

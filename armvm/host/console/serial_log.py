@@ -1,7 +1,7 @@
-"""Reading the serial log that virtlogd writes into the pool, also from far away.
+"""Read the serial log that virtlogd writes into the pool, also over a remote connection.
 
-virtlogd moves a log of 2 MiB to ``NAME.0``, what was there to ``NAME.1``, and so on to ``NAME.2``
-(its max_size and max_backups), and begins it anew with each start of the machine.
+virtlogd moves a log of 2 MiB to ``NAME.0``, the previous one to ``NAME.1``, and so on to
+``NAME.2`` (its max_size and max_backups), and starts a new log with each start of the machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import libvirt
 from armvm.host.connection import Connection
 from armvm.host.storage.pools import refresh
 
-#: How much of the log's end is looked at, in bytes: a whole boot writes some 60 KiB.
+#: How many bytes of the log's end are read: a whole boot writes some 60 KiB.
 WINDOW = 256 << 10
-#: How many older files there may be; a virtlogd that is set up to keep more is not followed.
+#: How many older files are read; a virtlogd configured to keep more is not supported.
 BACKUPS = 10
 
 
@@ -29,15 +29,15 @@ class Place:
 
 
 def read_tail(connection: Connection, path: str | None, *, local: bool) -> bytes:
-    """Return the last bytes of a serial log: the file itself where we can, else by libvirt.
+    """Return the last bytes of a serial log: from the file if possible, else through libvirt.
 
-    Empty while there is none. Bytes that come through libvirt need no rights on the file.
+    Empty before the first log. Reading through libvirt works without permission on the file.
     """
     return _read(connection, path, local, lambda size: max(0, size - WINDOW))[0] if path else b""
 
 
 def read_older(connection: Connection, path: str, *, local: bool) -> bytes:
-    """Return what virtlogd has moved away of a log since the machine's start, oldest first."""
+    """Return the parts of a log that virtlogd has rotated since the machine's start, in order."""
     parts = []
     for number in range(BACKUPS):
         data, size = _read(connection, f"{path}.{number}", local, lambda _size: 0)
@@ -48,10 +48,10 @@ def read_older(connection: Connection, path: str, *, local: bool) -> bytes:
 
 
 def read_on(connection: Connection, path: str, place: Place, *, local: bool) -> bytes:
-    """Return what a log holds behind *place*, and move that on.
+    """Return a log's bytes after *place*, and advance *place*.
 
-    A log that has become shorter was moved away, and the rest of what it held is read there, or
-    it was begun anew with the machine.
+    If the log has become shorter, it was either rotated, and the rest is read from the rotated
+    file, or restarted with the machine.
     """
     seen = place.offset
     data, size = _read(connection, path, local, lambda _size: seen)
@@ -67,9 +67,9 @@ def read_on(connection: Connection, path: str, place: Place, *, local: bool) -> 
 def _read(
     connection: Connection, path: str, local: bool, begin: Callable[[int], int]
 ) -> tuple[bytes, int]:
-    """Return a log file's bytes from where *begin* says for its size, and its size as read.
+    """Return a log file's bytes and its size; *begin* maps the size to the first offset.
 
-    Nothing while there is none.
+    Empty if the file does not exist.
     """
     if local and os.access(path, os.R_OK):
         try:
@@ -96,6 +96,6 @@ def _download(connection: Connection, path: str, begin: Callable[[int], int]) ->
             stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
             stream.finish()
     except libvirt.libvirtError:
-        # Not written yet, rotated away just now, or the pool is gone: nothing to be read.
+        # Not written yet, just rotated, or the pool was removed: nothing to read.
         return b"", 0
     return b"".join(parts), size

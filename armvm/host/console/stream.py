@@ -1,9 +1,9 @@
 """The serial console: bytes between a machine's ttyAMA0 and the caller, through libvirt.
 
-It works over any connection, since it uses libvirt's own stream. libvirt's events come in a
-thread of their own, as in virsh: Python runs signal handlers in the main thread only, and what
-they raise is lost in a callback that C calls. The main thread waits on descriptors, and nothing
-of libvirt's keeps a signal from ending it.
+It works over any connection, since it uses libvirt's stream. libvirt's events arrive in a thread
+of their own, as in virsh: Python runs signal handlers only in the main thread, and an exception
+they raise is lost in a callback that C calls. The main thread waits on descriptors, so that
+a signal can always end it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from armvm.base.errors import Conflict
 from armvm.host.connection import Connection, Domain, errors, not_running
 from armvm.host.console.terminal import Keyboard, Wake
 
-#: After a pipe's end: seconds of silence after which the guest has answered, and the most of all.
+#: After a pipe ends: the silence after which the guest has answered, and the longest wait, in s.
 QUIET, PATIENCE = 2.0, 60.0
-#: Seconds without an answer to what was typed, after which the console may not be ours any more.
+#: Seconds without an answer to input, after which another user may have taken the console.
 DOUBT = 5.0
-#: Seconds that libvirt has to answer when the console is left.
+#: Seconds for libvirt to answer when the console is closed.
 HANG_UP = 3.0
-#: Seconds that what was typed last may take on its way before Ctrl-] leaves.
+#: Seconds for the last input to be sent before Ctrl-] leaves.
 _FLUSH = 1.0
-#: Bytes that may wait on their way, in either direction.
+#: The most bytes buffered in either direction.
 _LIMIT = 1 << 20
 _BAD = libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
 
 
 def start_event_loop() -> None:
-    """Run libvirt's event loop in a thread. It must be there before the connection is opened."""
+    """Run libvirt's event loop in a thread. Call it before the connection is opened."""
     libvirt.virEventRegisterDefaultImpl()
 
     def run() -> None:
@@ -46,21 +46,21 @@ def start_event_loop() -> None:
 
 
 def keep_alive(connection: Connection) -> None:
-    """Have a far host that has gone noticed within 30 s, as virsh does. Needs the event loop."""
-    with contextlib.suppress(libvirt.libvirtError):  # local drivers know no such thing
+    """Detect a lost remote host within 30 s, as virsh does. Needs the event loop."""
+    with contextlib.suppress(libvirt.libvirtError):  # local drivers do not support it
         connection.setKeepAlive(5, 6)
 
 
 class End(enum.Enum):
-    """Why a console's bytes have stopped."""
+    """Why a console ended."""
 
     LEFT = "the user left, or the input ended and was answered"
     CLOSED = "the other side closed it"
-    SILENT = "nothing came back of what was typed"
+    SILENT = "no answer to the last input"
 
 
 class Line:
-    """An open console. Its callbacks come in the thread of the events; all else may be called."""
+    """An open console. Its callbacks run in the event thread; call the methods from any thread."""
 
     def __init__(self, stream: Any, wake: Wake) -> None:
         self._stream, self._wake = stream, wake
@@ -73,7 +73,7 @@ class Line:
 
     @property
     def closed(self) -> bool:
-        """Whether the other side has ended it, and all it said was taken."""
+        """Whether the other side has closed it, and all output was taken."""
         with self._lock:
             return self._closed and not self._incoming
 
@@ -84,26 +84,26 @@ class Line:
             return 0 if self._closed else len(self._outgoing)
 
     def take(self) -> bytes:
-        """Return what has come since the last time."""
+        """Return the bytes received since the last call."""
         with self._lock:
             data, self._incoming = self._incoming, b""
             self._listen()
             return data
 
     def send(self, data: bytes) -> None:
-        """Send bytes as soon as the other side takes them."""
+        """Send bytes as soon as the other side accepts them."""
         with self._lock:
             self._outgoing += data
             self._listen()
 
     def close(self) -> None:
-        """Hang up, for HANG_UP seconds at the most: a stream that was taken away without a word
-        (see `talk`) gets no answer to that either.
+        """Close the stream, in at most HANG_UP seconds: if another user took the console (see
+        `talk`), libvirt does not answer that either.
         """
         with self._lock:
             self._closed = True
             with contextlib.suppress(libvirt.libvirtError):
-                # An ended stream has lost its callback already, and cannot be aborted.
+                # A stream that has ended lost its callback, and cannot be aborted.
                 self._stream.eventRemoveCallback()
                 hang_up = threading.Thread(target=self._abort, name="hang up", daemon=True)
                 hang_up.start()
@@ -120,7 +120,7 @@ class Line:
         if self._outgoing:
             events |= libvirt.VIR_STREAM_EVENT_WRITABLE
         if events != self._events and not self._closed:
-            with contextlib.suppress(libvirt.libvirtError):  # closed just now: an event tells
+            with contextlib.suppress(libvirt.libvirtError):  # just closed: an event reports it
                 self._stream.eventUpdateCallback(events)
                 self._events = events
 
@@ -133,7 +133,7 @@ class Line:
             self._listen()
             if self._closed:
                 with contextlib.suppress(libvirt.libvirtError):
-                    self._stream.eventRemoveCallback()  # or it would be called for ever
+                    self._stream.eventRemoveCallback()  # or it would be called forever
         self._wake()
 
     def _exchange(self, events: int) -> None:
@@ -141,9 +141,9 @@ class Line:
             data = self._stream.recv(65536)
             if data == b"":
                 self._closed = True
-            elif isinstance(data, bytes):  # -2 means: nothing there yet
+            elif isinstance(data, bytes):  # -2 means: no data yet
                 self._incoming += data
-        elif events & _BAD:  # what was said before the end is read first
+        elif events & _BAD:  # read remaining output before the end
             self._closed = True
         if events & libvirt.VIR_STREAM_EVENT_WRITABLE and self._outgoing:
             sent = self._stream.send(self._outgoing[:65536])
@@ -153,10 +153,10 @@ class Line:
 
 @contextlib.contextmanager
 def opened(domain: Domain, wake: Wake, *, force: bool) -> Iterator[Line]:
-    """Open a machine's console, and hang up after the block.
+    """Open a machine's console, and close it after the block.
 
-    Raises Conflict when somebody else has the console and *force* is not given, DomainError when
-    the machine does not run.
+    Raises Conflict if another user has the console and *force* is not given, DomainError if the
+    machine is not running.
     """
     name = domain.name()
     flags = libvirt.VIR_DOMAIN_CONSOLE_FORCE if force else libvirt.VIR_DOMAIN_CONSOLE_SAFE
@@ -168,7 +168,7 @@ def opened(domain: Domain, wake: Wake, *, force: bool) -> Iterator[Line]:
         except libvirt.libvirtError as error:
             if "Active console session exists" in str(error):
                 raise Conflict(
-                    f"somebody else has the console of {name}", hint="--force takes it over"
+                    f"the console of {name} is in use", hint="take it over with --force"
                 ) from error
             raise
         line = Line(stream, wake)
@@ -179,20 +179,20 @@ def opened(domain: Domain, wake: Wake, *, force: bool) -> Iterator[Line]:
 
 
 def check_running(domain: Domain) -> None:
-    """Raise DomainError when a machine does not run."""
-    with errors(f"looking at {domain.name()}"):
+    """Raise DomainError if a machine is not running."""
+    with errors(f"checking {domain.name()}"):
         if not domain.isActive():
             raise not_running(domain.name())
 
 
 def run_of(domain: Domain) -> int | None:
-    """Return a number that each run of a machine has of its own; None while it is off.
+    """Return a number that differs for each run of a machine; None while it is off.
 
-    Looked up anew: an object's own is what it was when it was looked up (virDomainGetID).
+    Looks the domain up again: a domain object keeps its first id (virDomainGetID).
     """
     try:
         number = int(domain.connect().lookupByUUID(domain.UUID()).ID())
-    except libvirt.libvirtError:  # off, or removed
+    except libvirt.libvirtError:  # off, or deleted
         return None
     return number if number >= 0 else None
 
@@ -200,10 +200,10 @@ def run_of(domain: Domain) -> int | None:
 def talk(line: Line, keyboard: Keyboard, wake: Wake, show: Callable[[bytes], None]) -> End:
     """Pass bytes both ways until the user leaves or the other side ends; *show* gets the guest's.
 
-    A pipe that ends leaves when the guest has been silent for QUIET seconds. On a terminal, DOUBT
-    seconds without an answer end it too: libvirt (9.0) does not always tell a console that
-    somebody else has taken it. Where bytes were on their way to it in that moment, it was seen to
-    tell nothing, to take what is typed, and to leave the stream's abort unanswered.
+    When piped input ends, the console is left after the guest has been silent for QUIET seconds.
+    On a terminal, DOUBT seconds without an answer also end it: libvirt (9.0) does not always
+    notify a console that another user has taken. If bytes were being sent at that moment, it was
+    seen to send no event, to accept input, and to leave the stream's abort unanswered.
     """
     heard, hurry, unanswered = time.monotonic(), 0.0, 0.0
     while True:

@@ -1,4 +1,4 @@
-"""The user's own terminal: raw while a console is attached, and as it was before afterwards."""
+"""The user's own terminal: raw while a console is attached, and restored afterwards."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ESCAPE = b"\x1d"
 _NULL = os.makedev(1, 3)
 #: DEC private modes: ESC [ ? 25 ; 1049 h sets, … l resets (ECMA-48, DEC STD 070, xterm).
 _MODE = re.compile(rb"\x1b\[\?([\d;]{1,32})([hl])")
-#: An escape sequence that may go on in the next piece.
+#: An escape sequence that may continue in the next piece.
 _CUT = re.compile(rb"\x1b(?:\[(?:\?[\d;]{0,32})?)?\Z")
 #: The modes that are on from the start: wrapping, blinking and visible cursor.
 _ON = frozenset({7, 12, 25})
 
 
 def is_nothing(descriptor: int | None) -> bool:
-    """Tell whether input from here can never come: it is closed, or the null device."""
+    """Return whether input can never arrive: the descriptor is closed, or the null device."""
     if descriptor is None:
         return True
     try:
@@ -39,10 +39,10 @@ def is_nothing(descriptor: int | None) -> bool:
 
 @contextlib.contextmanager
 def raw(descriptor: int) -> Iterator[None]:
-    """Put a terminal into raw mode, and back however the block ends; anything else is left alone.
+    """Put a terminal into raw mode, and restore it however the block ends; ignore non-terminals.
 
-    Nothing is waited for on the way back (TCSANOW): a terminal that nobody reads any more must
-    not keep a program from ending, and what was typed ahead belongs to the shell.
+    Restoring does not wait (TCSANOW): a terminal that nobody reads any more must not keep a
+    program from ending, and unread input belongs to the shell.
     """
     if not os.isatty(descriptor):
         yield
@@ -57,7 +57,7 @@ def raw(descriptor: int) -> Iterator[None]:
 
 
 def size(descriptor: int) -> tuple[int, int] | None:
-    """Return a terminal's rows and columns; None where it has none, or does not know."""
+    """Return a terminal's rows and columns; None if unknown, or not a terminal."""
     try:
         answer = fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8))
     except OSError:
@@ -67,9 +67,9 @@ def size(descriptor: int) -> tuple[int, int] | None:
 
 
 class Modes:
-    """What a guest's programs have switched in the user's terminal, so that it can be undone.
+    """Tracks the terminal modes that a guest's programs have set, so that they can be undone.
 
-    An editor that was left in the middle has the alternate screen, the mouse and the keypad.
+    An editor that was left open has set the alternate screen, the mouse and the keypad.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Modes:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Look at bytes that go to the terminal."""
+        """Record the modes set by bytes that go to the terminal."""
         data = self._rest + data
         for match in _MODE.finditer(data):
             for word in match[1].split(b";"):
@@ -89,7 +89,7 @@ class Modes:
         self._rest = cut[0] if cut else b""
 
     def undo(self) -> bytes:
-        """Return what brings the terminal back to how it begins."""
+        """Return the bytes that restore the terminal's initial modes."""
         back = [
             b"\x1b[?%d%c" % (mode, ord("h") if mode in _ON else ord("l"))
             for mode, on in self._switched.items()
@@ -107,12 +107,12 @@ class Wake:
             os.set_blocking(end, False)
 
     def __call__(self) -> None:
-        """End the wait that is going on, or the next one."""
-        with contextlib.suppress(BlockingIOError):  # full: it wakes already
+        """End the current wait, or the next one."""
+        with contextlib.suppress(BlockingIOError):  # full: the wait ends anyway
             os.write(self._write, b"!")
 
     def wait(self, *descriptors: int, timeout: float | None) -> list[int]:
-        """Return which of *descriptors* have something to read, after *timeout* seconds at most."""
+        """Return which of *descriptors* are readable, after *timeout* seconds at most."""
         ready = select.select([self._read, *descriptors], [], [], timeout)[0]
         if self._read in ready:
             ready.remove(self._read)
@@ -122,7 +122,7 @@ class Wake:
 
 
 class Keyboard:
-    """Where input comes from: a terminal, on which Ctrl-] leaves, or anything that ends."""
+    """The input: a terminal, on which Ctrl-] leaves, or a pipe or file that ends."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -136,10 +136,10 @@ class Keyboard:
         return not self.left and self.ended is None
 
     def read(self) -> bytes:
-        """Return what was typed; what follows Ctrl-] is dropped."""
+        """Return the input; bytes after Ctrl-] are dropped."""
         try:
             data = os.read(self.descriptor, 4096)
-        except OSError:  # the terminal was hung up
+        except OSError:  # the terminal hung up
             data = b""
         if self.interactive and ESCAPE in data:
             self.left = True

@@ -1,4 +1,4 @@
-"""The definition of a machine made into that of a copy: what tells the two apart is changed."""
+"""A machine's definition turned into that of a copy, with new names, paths and addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from armvm.host.xml import at, parse, remove, select
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """What is the copy's own. ``paths`` has its files' paths by those of the original."""
+    """The copy's own values. ``paths`` maps the original's file paths to the copy's."""
 
     name: str
     uuid: str
@@ -26,20 +26,20 @@ class Copy:
 def copied(xml: str, copy: Copy, new_mac: Callable[[], str]) -> etree._Element:
     """Return the domain element of a copy of the machine whose definition is *xml*.
 
-    Its first network card has the copy's MAC address, others get *new_mac*'s. Raises Conflict
-    for a machine with a disk of its own besides root disk and seed, or a device of the host's.
+    The first network card gets the copy's MAC address, others get *new_mac*'s. Raises Conflict
+    for a machine with further writable disks, or with a host device.
     """
     document = parse(xml)
     name = at(document, "name").text
     for disk in select(document, "devices/disk[position() > 2]"):
         if disk.find("source") is not None and disk.find("readonly") is None:
             raise Conflict(
-                f"{name} has another disk that it writes to, and two machines cannot share one",
+                f"{name} has another writable disk, and two machines cannot share one",
                 hint=f"detach it first: virsh detach-disk {name} --config "
                 f"{at(disk, 'target').get('dev')}",
             )
     if select(document, "devices/hostdev"):
-        raise Conflict(f"{name} has a device of the host's, which no two machines can share")
+        raise Conflict(f"{name} uses a host device, which two machines cannot share")
     at(document, "name").text = copy.name
     at(document, "uuid").text = copy.uuid
     for element in select(
@@ -59,7 +59,7 @@ def copied(xml: str, copy: Copy, new_mac: Callable[[], str]) -> etree._Element:
 
 
 def point_at(document: etree._Element, paths: Mapping[str, str]) -> None:
-    """Put other paths into a domain element, wherever it names one of those in *paths*."""
+    """Replace the paths in a domain element that are keys of *paths*."""
     for element in document.iter(etree.Element):
         text = (element.text or "").strip()
         if text in paths:

@@ -1,4 +1,4 @@
-"""Whether a domain's CPUs run, and how much: what tells a slow guest from one that hangs."""
+"""Whether a domain's CPUs run, and how much: distinguishes a slow guest from a hung one."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import libvirt
 from armvm.host.connection import Domain
 from armvm.host.domain.instance import STATES
 
-#: Why a domain is paused (virDomainPausedReason), where that says what to do.
+#: Reasons for a pause (virDomainPausedReason) that the user can act on.
 _REASONS = {libvirt.VIR_DOMAIN_PAUSED_IOERROR: "ioerror"}
 
 
 def look(domain: Domain) -> tuple[str, str | None, float | None]:
-    """Return a domain's state in virsh's words, the reason where one matters, its CPU seconds.
+    """Return a domain's state in virsh's words, the reason if relevant, and its CPU seconds.
 
-    The seconds are of all vCPUs together: what they ran, and what they were kept waiting for a
-    CPU of the host (``vcpu.N.delay``, libvirt 7.6 and later), so that a guest on a crowded host
-    does not seem idle. None where libvirt does not know.
+    The seconds are the sum over all vCPUs: their run time plus the time they waited for a host
+    CPU (``vcpu.N.delay``, libvirt 7.6 and later), so that a guest on a busy host does not seem
+    idle. None if libvirt does not report them.
     """
     wanted = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_VCPU
-    # A domain that somebody else has a job on is not waited for.
+    # Does not wait for a domain on which another client runs a job.
     flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     try:
         ((_, told),) = domain.connect().domainListGetStats([domain], wanted, flags)
-    except (libvirt.libvirtError, ValueError):  # stopped just now; the next look tells
+    except (libvirt.libvirtError, ValueError):  # just stopped; the next sample shows it
         return "unknown", None, None
     state = STATES.get(told.get("state.state", 0), "unknown")
     paused = state == STATES[libvirt.VIR_DOMAIN_PAUSED]

@@ -1,7 +1,7 @@
 """The domain XML: ``templates/domain.xml`` filled in for one machine.
 
-Nothing here decides: what to ask for comes in as a DomainSpec (provision's plan made it).
-Text never becomes XML by formatting, so a value cannot break out of its place.
+Nothing is decided here: the caller (provision's plan) passes a DomainSpec.
+Strings are never formatted into XML, so a value cannot inject elements.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from armvm.host.memory import route
 from armvm.host.xml import at, parse, remove, select, to_text
 
 #: Spare PCIe slots, so that devices can be plugged in while the machine runs. virt-install adds
-#: as many; from 15 on a QEMU bug is hit.
+#: as many; 15 or more trigger a QEMU bug.
 PCIE_ROOT_PORTS = 14
-#: A headless machine's: seldom is anything plugged into it.
+#: The slots of a headless machine: devices are rarely plugged into it.
 HEADLESS_ROOT_PORTS = 4
 
 _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
@@ -29,7 +29,7 @@ _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 
 @dataclass(frozen=True, kw_only=True)
 class DirectKernel:
-    """A kernel that QEMU loads by itself, without firmware: two paths, and its command line."""
+    """A kernel that QEMU loads without firmware: two paths, and its command line."""
 
     kernel: str
     initrd: str
@@ -41,9 +41,10 @@ class DomainSpec:
     """Everything a domain XML needs. ``network`` None means user networking.
 
     ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
-    ``memory_file``, which a machine has that becomes a golden by the route ``memory_route``.
-    ``cache`` is the root disk's cache mode, None for QEMU's own choice; ``kernel`` None means
-    that firmware boots it; ``nvram`` is where its UEFI variables are, None for libvirt's place.
+    ``memory_file``, for a machine that becomes a golden by the route ``memory_route``.
+    ``cache`` is the root disk's cache mode, None for QEMU's default; ``kernel`` None means
+    that firmware boots the machine; ``nvram`` is the path of its UEFI variables, None for
+    libvirt's default.
     """
 
     name: str
@@ -100,10 +101,10 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
 
 
 def portable(text: str) -> str:
-    """Return a domain's inactive XML without what belongs to this host alone.
+    """Return a domain's inactive XML without the parts that are specific to this host.
 
     libvirt resolves the emulator, the firmware's files and the machine type's version when a
-    domain is defined; taken out, the XML can be defined on another host.
+    domain is defined; without them, the XML can be defined on another host.
     """
     domain = parse(text)
     os_element = at(domain, "os")
@@ -139,7 +140,7 @@ def _metadata(domain: etree._Element, spec: DomainSpec, record: Record) -> None:
 
 
 def _cpu(domain: etree._Element, model: str) -> None:
-    """Fill in the CPU: a mode of libvirt's, or a named model."""
+    """Fill in the CPU: a libvirt mode, or a named model."""
     cpu = at(domain, "cpu")
     modes = {"host-passthrough": "host-passthrough", "max": "maximum", "maximum": "maximum"}
     if model in modes:
@@ -151,10 +152,10 @@ def _cpu(domain: etree._Element, model: str) -> None:
 
 
 def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
-    """Take the firmware out, with all that speaks to it, and let QEMU load the kernel.
+    """Remove the firmware and its devices, and let QEMU load the kernel.
 
-    Without firmware there is no ACPI: the kernel reads the device tree that QEMU makes. Nor does
-    it see the SMBIOS tables, so that cloud-init is told of its data on the command line.
+    Without firmware ACPI is missing: the kernel reads QEMU's device tree. It does not see the
+    SMBIOS tables either, so cloud-init gets its data source on the command line.
     """
     system = at(domain, "os")
     del system.attrib["firmware"]

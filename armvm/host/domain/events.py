@@ -1,7 +1,7 @@
-"""libvirt's events about domains, as they come.
+"""libvirt's events about domains, as they arrive.
 
 Source: libvirt-domain.html, virConnectDomainEventRegisterAny, virDomainEventType and the types of
-its details, whose names are read from libvirt itself: a newer one has more of them.
+its details, whose names are read from libvirt itself: newer versions have more of them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from armvm.host.connection import Connection, Domain, errors
 
 _PREFIX = "VIR_DOMAIN_EVENT_"
 _TYPES = "DEFINED UNDEFINED STARTED SUSPENDED RESUMED STOPPED SHUTDOWN PMSUSPENDED CRASHED".split()
-#: A guest has started anew without its QEMU process having ended.
+#: The guest restarted, but its QEMU process did not end.
 REBOOTED = "rebooted"
-#: Milliseconds after which waiting looks whether it should end: libvirt's loop hears no signals.
+#: Milliseconds between two checks whether to stop waiting: libvirt's loop ignores signals.
 _TICK = 100
 
-#: Waits up to so many seconds, and returns the events that came; none when the time is over.
+#: Waits at most that many seconds, and returns the events that arrived; [] on timeout.
 Wait = Callable[[float], "list[Event]"]
 
 
@@ -40,7 +40,7 @@ class Event:
 
 
 def event_names(kind: int, detail: int) -> tuple[str, str]:
-    """Return libvirt's words for a lifecycle event and its detail: ``started``, ``booted``."""
+    """Return libvirt's names of a lifecycle event and its detail: ``started``, ``booted``."""
     found = next((one for one in _TYPES if getattr(libvirt, _PREFIX + one, None) == kind), None)
     if found is None:
         return f"event {kind}", f"detail {detail}"
@@ -56,10 +56,10 @@ def event_names(kind: int, detail: int) -> tuple[str, str]:
 
 @contextmanager
 def listening(connection: Connection, domain: Domain | None = None) -> Iterator[Wait]:
-    """Listen to what happens to *domain*, or to all domains.
+    """Listen to the events of *domain*, or of all domains.
 
     Call `armvm.host.console.stream.start_event_loop` before you open the connection.
-    Raises ConnectFailed when libvirt goes away.
+    Raises ConnectFailed if the connection is lost.
     """
     came: list[Event] = []
 
@@ -104,7 +104,7 @@ def _wait(connection: Connection, came: list[Event], seconds: float) -> list[Eve
             libvirt.virEventRunDefaultImpl()
             if not connection.isAlive():
                 raise ConnectFailed(
-                    "libvirt has closed the connection", hint="was its daemon stopped? start it"
+                    "libvirt closed the connection", hint="check that its daemon is running"
                 )
     finally:
         libvirt.virEventRemoveTimeout(timer)

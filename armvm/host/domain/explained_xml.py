@@ -1,4 +1,4 @@
-"""A domain's XML taken apart for `armvm explain`: its lines, and what there is to tell of them."""
+"""A domain's XML for `armvm explain`: its lines, and facts about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from armvm.host.domain.metadata import NAMESPACE, PREFIX
 from armvm.host.network.networks import addresses
 from armvm.host.xml import parse
 
-#: The prefixes that the pages' paths use.
+#: The prefixes in the paths of the explanation pages.
 NAMESPACES = {
     PREFIX: NAMESPACE,
     "libosinfo": "http://libosinfo.org/xmlns/libvirt/domain/1.0",
@@ -25,10 +25,10 @@ NAMESPACES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """An element as one line of XML, without what is in it.
+    """An element as one line of XML, without its children.
 
-    ``path`` is the first of the given paths that selects it, None where none does; ``names`` are
-    its attributes. ``times`` counts alike elements that follow one another.
+    ``path`` is the first given path that selects it, or None; ``names`` are its attributes.
+    ``times`` counts consecutive identical elements.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Line:
 
 
 def lines(text: str, paths: Sequence[str]) -> Iterator[Line]:
-    """Yield a domain's elements in order, each with the path (XPath from the root) it is of."""
+    """Yield a domain's elements in order, each with the XPath from *paths* that matches it."""
     root = parse(text)
     owners: dict[etree._Element, str] = {}
     for path in paths:
@@ -89,12 +89,16 @@ def _own_line(element: etree._Element) -> str:
     line = etree.tostring(bare, encoding="unicode")
     parent = element.getparent()
     for prefix, name in ({} if parent is None else parent.nsmap).items():
-        line = line.replace(f' xmlns:{prefix}="{name}"', "", 1)  # it is on the line above
+        line = line.replace(f' xmlns:{prefix}="{name}"', "", 1)  # an outer line declares it
     return line.removesuffix("/>") + ">" if inner else line
 
 
-def boot_facts(domain: Domain) -> dict[str, Any]:
-    """Return what a machine boots by: as it runs, or as it would if it were started now."""
+#: A value of a machine's definition.
+Fact = str | int | bool | list[str] | None
+
+
+def boot_facts(domain: Domain) -> dict[str, Fact]:
+    """Return a machine's boot settings: as it runs, or as it would run if started now."""
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(0))
     loader, nvram = document.find("os/loader"), document.find("os/nvram")
@@ -109,7 +113,7 @@ def boot_facts(domain: Domain) -> dict[str, Any]:
     }
 
 
-def cpu_facts(domain: Domain) -> dict[str, Any]:
+def cpu_facts(domain: Domain) -> dict[str, Fact]:
     """Return a machine's CPU as its definition has it."""
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
@@ -122,9 +126,9 @@ def cpu_facts(domain: Domain) -> dict[str, Any]:
     }
 
 
-def network_facts(connection: Connection, domain: Domain, name: str | None) -> dict[str, Any]:
-    """Return what a libvirt network is (none for a *name* of None), and the guest's addresses."""
-    found: dict[str, Any] = {"network": name, "addresses": addresses(domain)}
+def network_facts(connection: Connection, domain: Domain, name: str | None) -> dict[str, Fact]:
+    """Return a libvirt network's facts (empty for a *name* of None), and the guest's addresses."""
+    found: dict[str, Fact] = {"network": name, "addresses": addresses(domain)}
     if name is None:
         return found
     with errors(f"reading the network {name}"):
@@ -132,7 +136,7 @@ def network_facts(connection: Connection, domain: Domain, name: str | None) -> d
             network = connection.networkLookupByName(name)
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_NETWORK):
-                return found  # a bridge of the host's, or a network that was removed
+                return found  # a host bridge, or a network that was removed
             raise
         document = parse(network.XMLDesc(0))
         active = bool(network.isActive())

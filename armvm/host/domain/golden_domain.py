@@ -1,8 +1,8 @@
-"""Goldens as libvirt has them: a domain that is never started, marked in its metadata.
+"""Goldens in libvirt: a domain that is never started, marked in its metadata.
 
-A golden is defined with its root disk read-only: a start by mistake boots nothing and, above
-all, changes nothing that clones stand on. Its own metadata element holds what it was made from
-and with; the record of the machine it was lies inside it, so that nothing takes a golden for a
+A golden is defined with its root disk read-only: a start by mistake boots nothing and does not
+change the disk that clones are based on. Its metadata element describes how it was made, and
+contains the record of the original machine, so that a golden is never mistaken for a
 machine.
 """
 
@@ -24,7 +24,7 @@ from armvm.host.memory import route as memory
 from armvm.host.xml import at, parse, remove, select
 from armvm.settings.names import shown
 
-#: Bytes of the flash that holds the UEFI variables.
+#: Bytes of the flash for the UEFI variables.
 FLASH = 64 << 20
 NAMESPACE = "urn:armvm:golden:1"
 _MACHINE = "{urn:armvm:machine:1}machine"
@@ -32,10 +32,10 @@ _MACHINE = "{urn:armvm:machine:1}machine"
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What is remembered of a golden.
+    """The data recorded about a golden.
 
-    ``shape`` is what a machine must ask for to be made from it, ``ground`` what the host must
-    still be.
+    ``shape`` lists the settings that a machine must share to be cloned from it, ``ground`` the
+    properties that the host must still have.
     """
 
     created: str
@@ -48,7 +48,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """A golden that was found: its mark, and the definition that clones begin with."""
+    """A golden: its mark, and the definition that clones start from."""
 
     name: str
     uuid: str
@@ -68,7 +68,7 @@ def goldens(connection: Connection) -> list[Golden]:
             try:
                 golden = _read(domain)
             except libvirt.libvirtError as error:
-                if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # removed in between
+                if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # deleted in between
                     raise
                 continue
             if golden is not None:
@@ -87,7 +87,7 @@ def find_golden(connection: Connection, name: str) -> Golden:
                 raise
     if found is None:
         raise NotFound(
-            f"there is no golden {shown(name)}", hint="'armvm golden list' shows what there is"
+            f"golden {shown(name)} not found", hint="list the goldens: armvm golden list"
         )
     return found
 
@@ -95,14 +95,14 @@ def find_golden(connection: Connection, name: str) -> Golden:
 def prepare_definition(domain: Domain) -> etree._Element:
     """Return the definition that turns a running machine into a golden, still without its mark.
 
-    The firmware's path is pinned: clones continue in the middle of it.
+    The firmware's path is fixed, because clones resume while that firmware is loaded.
     """
     with errors(f"reading {domain.name()}"):
         live = parse(domain.XMLDesc(0))
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         document = parse(domain.XMLDesc(flags))
     document.replace(at(document, "os"), deepcopy(at(live, "os")))
-    # A path and the features that would choose one exclude each other.
+    # libvirt rejects a path together with the features that would select one.
     for element in select(document, "os/firmware | *[local-name()='commandline']"):
         remove(element)
     metadata = at(document, "metadata")
@@ -115,31 +115,31 @@ def prepare_definition(domain: Domain) -> etree._Element:
 
 
 def nvram_size(golden: Golden) -> int | None:
-    """Return the bytes of a clone's file for UEFI variables; None where libvirt is to make it.
+    """Return the bytes of a clone's file for UEFI variables; None if libvirt creates it.
 
-    QEMU takes no other size than the flash's: 64 MiB (hw/arm/virt.c, VIRT_FLASH, halved).
+    QEMU requires the flash's exact size: 64 MiB (hw/arm/virt.c, VIRT_FLASH, halved).
     """
     nvram = golden.definition.find("os/nvram")
     return FLASH if nvram is not None and nvram.get("format", "raw") == "raw" else None
 
 
 def set_mark(definition: etree._Element, mark: Mark) -> None:
-    """Put a golden's mark into its definition."""
+    """Store a golden's mark in its definition."""
     at(definition, "metadata").append(_to_element(mark))
 
 
 def definition_of_clone(
     golden: Golden, spec: DomainSpec, record: Record, *, disposable: bool = False
 ) -> etree._Element:
-    """Return the definition that a clone's first run needs: the golden's devices, own names.
+    """Return the definition for a clone's first run: the golden's devices with the clone's names.
 
-    With user networking the MAC address stays the golden's while this run lasts, also through a
-    reboot: QEMU has given it the address that the ssh forward leads to, and would give another
-    card another one. On a libvirt network the clone has its own: the guest takes it on with its
+    With user networking the MAC address stays the golden's during this run, including reboots:
+    QEMU assigned to it the address that the ssh forward uses, and would assign another address to
+    another card. On a libvirt network the clone has its own: the guest adopts it with its
     identity, and its link is down until then.
 
-    Nothing of a *disposable* one need reach the disk: its flushes are left out, and its UEFI
-    variables stay in QEMU's memory. A file for them is written whole at the first instruction.
+    A *disposable* clone's writes need not reach the disk: it ignores flushes, and keeps its UEFI
+    variables in QEMU's memory. With a file, QEMU would write all of it at the first instruction.
     """
     document = deepcopy(golden.definition)
     at(document, "name").text = spec.name
@@ -157,7 +157,7 @@ def definition_of_clone(
         remove(nvram)
         _without_variables(at(document, "os"))
     elif nvram is not None:
-        nvram.text = spec.nvram  # its contents come with the state
+        nvram.text = spec.nvram  # its contents are part of the saved state
     at(document, "devices/disk[1]/source").set("file", spec.overlay)
     at(document, "devices/disk[2]/source").set("file", spec.seed)
     if disposable:
@@ -165,7 +165,7 @@ def definition_of_clone(
     for log in select(document, "devices/serial/log | devices/console/log"):
         log.set("file", spec.serial_log)
     if spec.network is not None:
-        # Nothing leaves it before it has its own identity (see host/network/link.py).
+        # It sends nothing before it has its own identity (see host/network/link.py).
         interface = at(document, "devices/interface")
         at(interface, "mac").set("address", spec.mac)
         source = at(interface, "source")
@@ -178,10 +178,10 @@ def definition_of_clone(
 
 
 def _without_variables(system: etree._Element) -> None:
-    """Keep a firmware's variables in QEMU's memory: its path is pinned, and nothing chooses one.
+    """Keep a firmware's variables in QEMU's memory, with a fixed firmware path.
 
-    libvirt adds ``<firmware>`` when it defines a golden, and since 11.3 looks for a firmware by
-    it that is stateless by itself. There is none for ARM64.
+    libvirt adds ``<firmware>`` when it defines a golden, and since 11.3 uses it to search for a
+    stateless firmware. There is none for ARM64.
     """
     system.attrib.pop("firmware", "")
     for element in system.findall("firmware"):
@@ -235,7 +235,7 @@ def _from_element(root: etree._Element) -> Mark:
     )
     record = from_element(at(root, _MACHINE))
     if record is None or not isinstance(shape, dict) or not isinstance(ground, dict):
-        raise ValueError("not a golden of ours")
+        raise ValueError("not an armvm golden")
     return Mark(
         created=root.get("created", ""),
         shape=shape,

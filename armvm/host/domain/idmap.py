@@ -1,8 +1,8 @@
-"""Whose a file in a shared directory is: the numbers of users in the guest and on the host.
+"""File ownership in a shared directory: user ids in the guest and on the host.
 
-virtiofsd can run in a user namespace: one user of the guest is one user of the host there, and all
-others, root among them, have numbers of the host that are nobody's. A setuid file of the guest's
-root is then no file of the host's root. Source: libvirt's formatdomain.html, "Filesystems"
+virtiofsd can run in a user namespace: one guest user is mapped to one host user, and all others,
+including root, are mapped to host ids that no account uses. A setuid file of the guest's root then
+does not belong to the host's root. Source: libvirt's formatdomain.html, "Filesystems"
 (``idmap``, since 10.0), user_namespaces(7), subuid(5).
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from armvm.base.errors import MissingCapability
 
-#: Where it is written down which numbers a user may give away.
+#: The files that list which ids a user may map.
 SUBUID, SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """*count* numbers of the guest, from *start* on, and the host's for them, from *target* on."""
+    """Maps *count* guest ids from *start* on to host ids from *target* on."""
 
     start: int
     target: int
@@ -30,7 +30,7 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class IdMap:
-    """Users and groups; each number of the guest is in one range at most."""
+    """Users and groups; each guest id is in at most one range."""
 
     uids: tuple[Range, ...]
     gids: tuple[Range, ...]
@@ -39,9 +39,9 @@ class IdMap:
 def id_map(
     account: pwd.struct_passwd, uid: int, gid: int, *, subuid: Path = SUBUID, subgid: Path = SUBGID
 ) -> IdMap:
-    """Return the map in which the guest's user, with these numbers there, is the host's *account*.
+    """Return the map in which the guest's user, with these ids there, is the host's *account*.
 
-    Raises MissingCapability where the account has no numbers to give away.
+    Raises MissingCapability if the account lacks subordinate ids.
     """
     return IdMap(
         uids=_ranges(uid, account.pw_uid, _given(subuid, account, uid)),
@@ -50,7 +50,7 @@ def id_map(
 
 
 def _ranges(guest: int, host: int, given: Range) -> tuple[Range, ...]:
-    """Return *guest* as *host*, and the numbers below and above it as those given away."""
+    """Map the id *guest* to *host*, and the ids below and above it to the range *given*."""
     one = Range(start=guest, target=host, count=1)
     above = Range(start=guest + 1, target=given.target + guest, count=given.count - guest)
     if guest == 0:
@@ -59,14 +59,14 @@ def _ranges(guest: int, host: int, given: Range) -> tuple[Range, ...]:
 
 
 def _given(file: Path, account: pwd.struct_passwd, least: int) -> Range:
-    """Return the first range of a user's that has more than *least* numbers."""
+    """Return the user's first range of more than *least* subordinate ids."""
     for found in _entries(file, account):
         if found.count > least:
             return found
     option = "--add-subuids" if file.name == SUBUID.name else "--add-subgids"
     raise MissingCapability(
-        f"{file} gives {account.pw_name} no numbers for the guest's other users",
-        hint=f"sudo usermod {option} 100000-165535 {account.pw_name}   (numbers nobody else has)",
+        f"{file} lists too few subordinate ids of {account.pw_name} for the guest's other users",
+        hint=f"sudo usermod {option} 100000-165535 {account.pw_name}   (choose ids not in use)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Machines as libvirt has them: found, listed, described."""
+"""Machines in libvirt: find, list and describe them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OFF = STATES[libvirt.VIR_DOMAIN_SHUTOFF]
 class Instance:
     """An observed domain. ``network`` None means user networking; ``memory_mib`` is in MiB.
 
-    Values come from the persistent definition: what virt-manager changed is what counts.
+    Values come from the persistent definition, so changes by virt-manager are included.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Instance:
 
     @property
     def suspended(self) -> bool:
-        """Whether its vCPUs stand still."""
+        """Whether its vCPUs are paused."""
         return self.state == STATES[libvirt.VIR_DOMAIN_PAUSED]
 
     @property
     def running(self) -> bool:
-        """Whether its QEMU process lives."""
+        """Whether its QEMU process exists."""
         return self.state not in ("shut off", "crashed", "no state")
 
 
@@ -69,14 +69,14 @@ def find_domain(connection: Connection, name: str) -> Domain:
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                 raise NotFound(
-                    f"there is no machine {shown(name)}",
-                    hint="'armvm list' shows what there is; --connect looks at another libvirt",
+                    f"machine {shown(name)} not found",
+                    hint="list the machines: armvm list; for another libvirt, use --connect",
                 ) from error
             raise
 
 
 def domain_exists(connection: Connection, name: str) -> bool:
-    """Tell whether any domain has this name."""
+    """Return whether any domain has this name."""
     try:
         find_domain(connection, name)
     except NotFound:
@@ -85,29 +85,29 @@ def domain_exists(connection: Connection, name: str) -> bool:
 
 
 def observe(domain: Domain) -> Instance:
-    """Return a machine of armvm's. Raises NotFound for a domain that armvm did not make."""
+    """Return an armvm machine. Raises NotFound for a domain that armvm did not create."""
     with errors(f"reading {domain.name()}"):
         document = _inactive(domain)
         record = from_domain(document)
         if record is None:
             if document.find(f"metadata/{GOLDEN}") is not None:
                 raise NotFound(
-                    f"{domain.name()} is a golden, no machine",
-                    hint=f"armvm create --from {domain.name()}   makes one; 'armvm golden' has "
-                    "its verbs",
+                    f"{domain.name()} is a golden, not a machine",
+                    hint=f"create a machine from it: armvm create --from {domain.name()}; manage "
+                    "it with armvm golden",
                 )
             raise NotFound(
-                f"{shown(domain.name())} was not made by armvm",
-                hint="virsh and virt-manager look after it",
+                f"{shown(domain.name())} was not created by armvm",
+                hint="manage it with virsh or virt-manager",
             )
         return _instance(domain, document, record, _state(domain), bool(domain.autostart()))
 
 
 def instances(connection: Connection) -> list[Instance]:
-    """Return all machines of armvm's, by name."""
+    """Return all armvm machines, sorted by name."""
     found = []
     with errors("listing the machines"):
-        # Asked of all at once: of a hundred machines one by one, it takes as long as their XML.
+        # One query for all: a query for each of 100 machines takes as long as reading their XML.
         off, autostarted = (
             {domain.UUIDString() for domain in connection.listAllDomains(flag)}
             for flag in (
@@ -124,7 +124,7 @@ def instances(connection: Connection) -> list[Instance]:
                     state = _OFF if uuid in off else _state(domain)
                     found.append(_instance(domain, document, record, state, uuid in autostarted))
             except libvirt.libvirtError as error:
-                if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # removed in between
+                if not is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # deleted in between
                     raise
     return sorted(found, key=lambda instance: instance.name)
 
@@ -146,16 +146,16 @@ def set_record(domain: Domain, record: Record) -> None:
 
 
 def reading(document: etree._Element) -> Record:
-    """Return armvm's record in a definition that is to be a machine's.
+    """Return armvm's record in a machine's edited definition.
 
-    Raises ConfigError for one that armvm could not look after: without its record in the metadata
-    as it should be, memory, a root disk and a seed in files.
+    Raises ConfigError for a definition that armvm cannot manage: it needs a valid record in the
+    metadata, memory, and files for the root disk and the seed.
     """
     record = from_domain(document)
     if record is None:
         raise ConfigError(
-            "armvm's record in <metadata> is missing, or is not as armvm writes it",
-            hint="leave <armvm:machine> as it was: without it, armvm does not know the machine",
+            "armvm's record in <metadata> is missing or invalid",
+            hint="leave <armvm:machine> unchanged: armvm recognizes its machines by it",
         )
     count = (document.findtext("vcpu") or "").strip()
     for what, found in (
@@ -165,7 +165,7 @@ def reading(document: etree._Element) -> Record:
         ("a seed (the second <disk>)", _file(document, "devices/disk[2]/source", "file")),
     ):
         if not found:
-            raise ConfigError(f"armvm needs {what} there")
+            raise ConfigError(f"the definition must have {what}")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Defining, starting, stopping and undefining a domain."""
+"""Define, start, stop and undefine a domain."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from armvm.host.connection import Connection, Domain, errors, is_code
 
 
 def define(connection: Connection, xml: str, name: str) -> Domain:
-    """Define a domain; its name is taken from then on. Raises Conflict when it was taken."""
+    """Define a domain, which claims its name. Raises Conflict if the name is in use."""
     with errors(f"defining {name}"):
         try:
             return connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
         except libvirt.libvirtError as error:
-            # The same name with another UUID. libvirt says it as "operation failed".
+            # The same name with another UUID. libvirt reports "operation failed".
             if "already exists with uuid" in str(error) or is_code(
                 error, libvirt.VIR_ERR_DOM_EXIST
             ):
@@ -28,33 +28,33 @@ def define(connection: Connection, xml: str, name: str) -> Domain:
 def taken(name: str) -> Conflict:
     """Return the error for a name that is in use."""
     return Conflict(
-        f"there is a machine called {name} already",
-        hint=f"choose another --name, or remove it: armvm delete {name}",
+        f"{name} already exists",
+        hint=f"choose another --name, or delete it: armvm delete {name}",
     )
 
 
 def start(domain: Domain) -> None:
-    """Start a domain. Raises DomainError (with QEMU's words) when it does not run."""
+    """Start a domain. Raises DomainError (with QEMU's message) if it fails."""
     try:
         domain.create()
     except libvirt.libvirtError as error:
         if is_code(error, libvirt.VIR_ERR_OPERATION_INVALID) and domain.isActive():
-            raise Conflict(f"{domain.name()} is running already") from error
+            raise Conflict(f"{domain.name()} is already running") from error
         raise DomainError(
-            f"{domain.name()} does not start",
+            f"{domain.name()} cannot be started",
             detail=str(error.get_error_message()).strip(),
-            hint="'armvm doctor' checks this host",
+            hint="check this host: armvm doctor",
         ) from error
 
 
 def suspend(domain: Domain) -> None:
-    """Stop a running domain's CPUs."""
+    """Pause a running domain's CPUs."""
     with errors(f"suspending {domain.name()}"):
         domain.suspend()
 
 
 def resume(domain: Domain) -> None:
-    """Let a suspended domain's CPUs go on."""
+    """Resume a suspended domain's CPUs."""
     with errors(f"resuming {domain.name()}"):
         domain.resume()
 
@@ -68,7 +68,7 @@ def shutdown(
 ) -> None:
     """Ask the guest to shut down, by ACPI and by its agent, and wait until it is off.
 
-    *timeout* is in seconds. Raises NotReady when it is still running then.
+    *timeout* is in seconds. Raises NotReady if it is still running then.
     """
     end = clock() + timeout
     asked = 0.0
@@ -76,7 +76,7 @@ def shutdown(
         try:
             if not domain.isActive():
                 return
-            # A guest that has just booted misses the first request: it is asked again.
+            # A guest that has just booted misses the first request, so ask again.
             if clock() >= asked:
                 domain.shutdownFlags(0)
                 asked = clock() + 15
@@ -90,14 +90,14 @@ def shutdown(
                     raise
         if clock() >= end:
             raise NotReady(
-                f"{domain.name()} did not shut down within {timeout:g} s",
-                hint=f"armvm stop --force {domain.name()}   pulls its plug",
+                f"timed out after {timeout:g} s: {domain.name()} did not shut down",
+                hint=f"force it off: armvm stop --force {domain.name()}",
             )
         sleep(0.5)
 
 
 def destroy(domain: Domain) -> None:
-    """Pull the plug; a domain that is off already is no error."""
+    """Force a domain off; does nothing if it is off already."""
     with errors(f"destroying {domain.name()}"):
         try:
             domain.destroy()
@@ -107,9 +107,9 @@ def destroy(domain: Domain) -> None:
 
 
 def rename(domain: Domain, name: str) -> None:
-    """Give a domain that is off another name; its definition says nothing else new.
+    """Rename a domain that is off; the rest of its definition stays.
 
-    Raises Conflict for a name that is taken.
+    Raises Conflict if the name is in use.
     """
     with errors(f"renaming {domain.name()}"):
         try:
@@ -121,7 +121,7 @@ def rename(domain: Domain, name: str) -> None:
 
 
 def undefine(domain: Domain) -> None:
-    """Forget a domain, with its NVRAM, managed save image and snapshot metadata."""
+    """Undefine a domain, with its NVRAM, managed save image and snapshot metadata."""
     flags = (
         libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
         | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE

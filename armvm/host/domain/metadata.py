@@ -1,7 +1,7 @@
 """armvm's record of a machine, kept in the domain's own ``<metadata>``.
 
-It is all the state armvm has: there is no database beside libvirt. Other tools carry the
-element along and leave it alone.
+It is armvm's only state: armvm keeps no database. Other tools preserve the element when they
+change a domain.
 """
 
 from __future__ import annotations
@@ -9,24 +9,65 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from lxml import etree
 
 from armvm.base.errors import ConfigError
+from armvm.base.result import Doc
 from armvm.settings.names import check_snapshot_name
 from armvm.settings.ports import PortForward, Protocol
 
 NAMESPACE = "urn:armvm:machine:1"
 PREFIX = "armvm"
 _ELEMENT = f"{{{NAMESPACE}}}machine"
-#: The element that makes a domain a golden (armvm.host.domain.golden_domain), and so no machine.
+#: The element that marks a domain as a golden (armvm.host.domain.golden_domain), not a machine.
 GOLDEN = "{urn:armvm:golden:1}golden"
+
+
+#: An image, or the machine that a golden was copied from and when.
+_SOURCE_DIGEST = r"^(sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})|machine:[0-9a-f-]{36} [0-9TZ:-]{20})$"
+SourceDigest = Annotated[
+    str,
+    Doc(
+        "The image's digest; of a golden made from a machine: that machine's UUID and the time.",
+        pattern=_SOURCE_DIGEST,
+    ),
+]
+
+_Known = TypedDict(
+    "_Known",
+    {
+        "digest": SourceDigest,
+        "serial": Annotated[str, Doc("The catalog's version of the image.")],
+        "system": Annotated[str, Doc("The distribution and its version.")],
+        "verified": Annotated[
+            str,
+            Doc(
+                "How the image was verified: a pinned key's signature, a digest in the catalog, a "
+                "digest that the user gave, a build on this host, or not at all.",
+                enum=["signature", "catalog-digest", "given-digest", "built-here", "none"],
+            ),
+        ],
+        "signer": Annotated[str, Doc("Fingerprint of the key that signed it.")],
+        "size": Annotated[str, Doc("Size of the file in bytes.", pattern="^[0-9]+$")],
+        "tuned-from": Annotated[
+            str, Doc("For a tuned image: the digest of the image that it was made from.")
+        ],
+    },
+    total=False,
+)
+
+
+class ImageRecord(_Known):
+    """The image as it was when the machine was made."""
+
+    reference: Annotated[str, Doc("The requested reference.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Creator:
-    """The process that is making a machine just now, so that a dead one can be told."""
+    """The process that is creating a machine, recorded so that its death can be detected."""
 
     host: str
     pid: int
@@ -35,7 +76,7 @@ class Creator:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A copy of a machine's disk as it was. ``state`` is what the machine did meanwhile."""
+    """A copy of a machine's disk. ``state`` is the machine's state while it was copied."""
 
     name: str
     created: str
@@ -44,12 +85,12 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What armvm remembers of a machine. ``forward`` is the loopback port that leads to ssh.
+    """armvm's data about a machine. ``forward`` is the loopback port that leads to ssh.
 
-    ``own_key`` says that armvm's own key may log in, ``key`` which it is: another user of the same
-    libvirt has another. Machines of older versions have no ``key``.
+    ``own_key`` means that armvm's own key may log in, ``key`` which key that is: another user of
+    the same libvirt has another. Machines of older versions lack ``key``.
     ``ports`` are the other forwards of a machine with user networking.
-    ``golden`` is the golden that a clone was made from. ``fast`` is what a fast machine traded:
+    ``golden`` is the golden that a clone was made from. ``fast`` holds a fast machine's trade-offs:
     its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
     """
 
@@ -72,7 +113,7 @@ class Record:
 
 
 def to_element(record: Record) -> etree._Element:
-    """Return the record as the XML element that goes into ``<metadata>``."""
+    """Return the record as the XML element for ``<metadata>``."""
     root = etree.Element(_ELEMENT, nsmap={PREFIX: NAMESPACE})
     root.set("version", record.version)
     root.set("created", record.created)
@@ -110,7 +151,7 @@ def to_element(record: Record) -> etree._Element:
 
 
 def to_bare_text(record: Record) -> str:
-    """Return the element without its namespace: virDomainSetMetadata puts it on by itself."""
+    """Return the element without its namespace, which virDomainSetMetadata adds."""
     root = to_element(record)
     for element in root.iter():
         element.tag = etree.QName(element).localname
@@ -119,16 +160,16 @@ def to_bare_text(record: Record) -> str:
 
 
 def from_domain(document: etree._Element) -> Record | None:
-    """Return the record in a domain's XML; None where it is not armvm's, or cannot be read.
+    """Return the record in a domain's XML; None if there is none, or it cannot be read.
 
-    Metadata may have been edited by hand: what makes no sense makes no machine of ours.
+    Users may edit metadata: a domain with an invalid record does not count as armvm's.
     """
     root = document.find(f"metadata/{_ELEMENT}")
     return None if root is None else from_element(root)
 
 
 def from_element(root: etree._Element) -> Record | None:
-    """Return the record in armvm's element itself; None where it cannot be read."""
+    """Return the record in armvm's element itself; None if it cannot be read."""
     try:
         return _read(root)
     except (ValueError, AttributeError, TypeError, RecursionError, ConfigError):
@@ -141,7 +182,7 @@ def _read(root: etree._Element) -> Record:
     )
     settings = json.loads(_text(root, "settings") or "{}")
     if user is None or not isinstance(settings, dict):
-        raise ValueError("not a record of ours")
+        raise ValueError("not an armvm record")
     storage, image, fast = (_find(root, name) for name in ("storage", "image", "fast"))
     return Record(
         version=root.get("version", ""),

@@ -1,4 +1,4 @@
-"""Restarting a running domain, its clock after a pause, and starting with the host."""
+"""Restart a running domain, set its clock after a pause, and start it with the host."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from armvm.host.agent import agent
 from armvm.host.connection import Domain, errors
 from armvm.host.domain.events import REBOOTED, Wait
 
-#: Seconds after which a guest that has only an ACPI button is asked again: one that has just
-#: booted misses the first press.
+#: Seconds between requests to a guest that has only an ACPI button: one that has just booted
+#: misses the first press.
 ASK_AGAIN = 15.0
-#: Seconds for an agent to take an order to which it gives no answer.
+#: Seconds for an agent to accept a command that it does not answer.
 _NO_ANSWER = 2
 
 
@@ -31,12 +31,12 @@ def reboot(
 ) -> None:
     """Ask the guest to restart, by its agent or else by ACPI, and wait until it has.
 
-    That it has is told by QEMU, which sees the reset. *timeout* is in seconds. Raises NotReady
-    when they are over, DomainError when the guest shut down instead.
+    QEMU reports the reset. *timeout* is in seconds. Raises NotReady on timeout, DomainError if
+    the guest shut down instead.
     """
     end = clock() + timeout
-    # The button is not pressed for a guest that has heard its agent: libvirt would remember to
-    # turn its next power-off into a restart.
+    # Do not press the button if the agent took the command: libvirt would remember it, and
+    # turn the next power-off into a restart.
     by_agent = _ask_agent(domain)
     asked = float("-inf")
     while True:
@@ -49,34 +49,34 @@ def reboot(
                 return
             if event.event == "stopped":
                 raise DomainError(
-                    f"{domain.name()} has shut down instead of restarting",
-                    hint=f"armvm start {domain.name()}",
+                    f"{domain.name()} shut down instead of restarting",
+                    hint=f"start it again: armvm start {domain.name()}",
                 )
         if clock() >= end:
             raise NotReady(
-                f"{domain.name()} did not restart within {timeout:g} s",
-                hint=f"armvm restart --force {domain.name()}   presses its reset button",
+                f"timed out after {timeout:g} s: {domain.name()} did not restart",
+                hint=f"force a reset: armvm restart --force {domain.name()}",
             )
 
 
 def reset(domain: Domain, wait: Wait, timeout: float) -> None:
-    """Press the reset button, and wait until QEMU has told of it. Raises NotReady."""
+    """Press the reset button, and wait until QEMU reports the reset. Raises NotReady."""
     with errors(f"resetting {domain.name()}"):
         domain.reset(0)
     end = time.monotonic() + timeout
     while all(one.event != REBOOTED for one in wait(timeout)):
         if time.monotonic() > end:
-            raise NotReady(f"{domain.name()} was not reset within {timeout:g} s")
+            raise NotReady(f"timed out after {timeout:g} s: {domain.name()} was not reset")
 
 
 def set_clock(domain: Domain) -> float | None:
     """Set a guest's clock to this host's, by its agent.
 
-    Returns how many seconds it is behind then, to a second; None where no agent answers.
+    Returns how many seconds it is behind afterwards, to a second; None if no agent answers.
     """
     if not agent.connected(domain):
         return None
-    # Some agents fail on writing the time to the emulated clock chip, after they have set it.
+    # Some agents set the time, but then fail to write it to the emulated clock chip.
     with contextlib.suppress(libvirt.libvirtError):
         now = time.time()
         domain.setTime({"seconds": int(now), "nseconds": int(now % 1 * 1e9)}, 0)
@@ -88,13 +88,13 @@ def set_clock(domain: Domain) -> float | None:
 
 
 def set_autostart(domain: Domain, *, on: bool) -> None:
-    """Have a domain start with libvirt, or no longer."""
+    """Make a domain start with libvirt, or not."""
     with errors(f"changing the autostart of {domain.name()}"):
         domain.setAutostart(1 if on else 0)
 
 
 def _ask_agent(domain: Domain) -> bool:
-    """Tell the agent to restart the guest; return whether it has heard it."""
+    """Tell the agent to restart the guest; return whether it got the command."""
     if not agent.connected(domain):
         return False
     order = {"execute": "guest-shutdown", "arguments": {"mode": "reboot"}}
@@ -102,6 +102,6 @@ def _ask_agent(domain: Domain) -> bool:
         libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-ping"}', agent.TIMEOUT, 0)
     except libvirt.libvirtError:
         return False
-    with contextlib.suppress(libvirt.libvirtError):  # it does not answer this one
+    with contextlib.suppress(libvirt.libvirtError):  # the agent does not answer this command
         libvirt_qemu.qemuAgentCommand(domain, json.dumps(order), _NO_ANSWER, 0)
     return True

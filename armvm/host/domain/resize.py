@@ -1,4 +1,4 @@
-"""Giving a domain more disk, other memory, other vCPUs: in its definition, and live if it may be.
+"""Change a domain's disk size, memory and vCPUs: in its definition, and live if possible.
 
 Source: libvirt-domain.html, virDomainBlockResize, virDomainSetMemoryFlags, virDomainSetVcpusFlags.
 """
@@ -12,10 +12,10 @@ import libvirt
 from armvm.host.connection import Domain, Volume, errors, is_code
 from armvm.host.xml import at, parse
 
-#: Seconds for a guest's balloon to give memory up, or take it back.
+#: Seconds for a guest's balloon to reach its size.
 _BALLOON_PATIENCE = 20.0
 _POLL = 0.2
-#: What libvirt says where vCPUs cannot be plugged in, or more of them than the machine has.
+#: libvirt's errors if vCPUs cannot be plugged in, or exceed the machine's maximum.
 _NO_HOTPLUG = (
     libvirt.VIR_ERR_INVALID_ARG,
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
@@ -24,13 +24,13 @@ _NO_HOTPLUG = (
 
 
 def grow_volume(volume: Volume, size: int) -> None:
-    """Make a volume that nobody uses *size* bytes large; its file grows as it is written."""
+    """Grow an unused volume to *size* bytes; its file stays sparse."""
     with errors(f"growing the volume {volume.name()}"):
         volume.resize(size, 0)
 
 
 def grow_live(domain: Domain, size: int) -> None:
-    """Make a running domain's first disk *size* bytes large; the guest hears of it at once."""
+    """Grow a running domain's first disk to *size* bytes; the guest is notified at once."""
     with errors(f"growing the disk of {domain.name()}"):
         disk = at(parse(domain.XMLDesc(0)), "devices/disk[1]/target").get("dev", "")
         domain.blockResize(disk, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
@@ -40,7 +40,7 @@ def set_memory(domain: Domain, mib: int) -> None:
     """Set the memory that a domain starts with, in MiB."""
     config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
     with errors(f"changing the memory of {domain.name()}"):
-        # The larger one first: what is in use may never be more than the most there is.
+        # The larger value first: the current memory must never exceed the maximum.
         domain.setMemoryFlags(mib << 10, config | libvirt.VIR_DOMAIN_MEM_MAXIMUM)
         domain.setMemoryFlags(mib << 10, config)
 
@@ -59,18 +59,18 @@ def set_cpus(domain: Domain, count: int) -> None:
 
 
 def balloon(domain: Domain, mib: int) -> str | None:
-    """Give a running guest *mib* of the memory it was started with; None once it has that.
+    """Give a running guest *mib* of the memory it was started with; None on success.
 
-    Otherwise the words for why it has not.
+    Otherwise returns why the memory did not change.
     """
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(0))
     most = int(at(document, "memory").text or 0)
     if mib << 10 > most:
-        return f"it was started with {most >> 10} MiB, and QEMU's ARM64 machine is given no more"
+        return f"it started with {most >> 10} MiB, and QEMU's ARM64 machine cannot add more live"
     device = document.find("devices/memballoon")
     if device is None or device.get("model") == "none":
-        return "it has no balloon: the first run of a golden's clone shares its memory"
+        return "a clone's first run shares its golden's memory, so it cannot change"
     try:
         domain.setMemoryFlags(mib << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError as error:
@@ -81,17 +81,17 @@ def balloon(domain: Domain, mib: int) -> str | None:
             if domain.info()[2] == mib << 10:
                 return None
         time.sleep(_POLL)
-    return "the guest has not moved its balloon yet"
+    return "the guest has not resized its balloon yet"
 
 
 def plug_cpus(domain: Domain, count: int) -> str | None:
-    """Give a running guest *count* vCPUs; None once it has them, else the words for why not."""
+    """Give a running guest *count* vCPUs; None on success, else the reason for the failure."""
     try:
         if domain.vcpusFlags(libvirt.VIR_DOMAIN_AFFECT_LIVE) == count:
             return None
         domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError as error:
         if is_code(error, *_NO_HOTPLUG):
-            return "QEMU's ARM64 machine neither takes vCPUs nor gives them up while it runs"
+            return "QEMU's ARM64 machine cannot add or remove vCPUs while it runs"
         return str(error.get_error_message())
     return None

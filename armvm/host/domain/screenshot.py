@@ -1,4 +1,4 @@
-"""What a machine's screen shows, as a PNG picture."""
+"""A screenshot of a machine's screen, as PNG."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from armvm.base.errors import DomainError
 from armvm.host.connection import Connection, Domain, errors, is_code, not_running
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-#: The head of a binary PPM with 8 bits a colour, as QEMU writes it.
+#: The header of a binary PPM with 8 bits per colour, as QEMU writes it.
 _PPM = re.compile(rb"P6\s(?:#[^\n]*\n)?\s*(\d{1,5})\s+(\d{1,5})\s+255\s")
 
 
 def take(connection: Connection, domain: Domain, *, screen: int = 0) -> bytes:
     """Return a picture of a running machine's screen as PNG.
 
-    Raises DomainError when it does not run, or has no (such) screen.
+    Raises DomainError if it is not running, or does not have that screen.
     """
     name = domain.name()
     parts: list[bytes] = []
@@ -41,17 +41,17 @@ def take(connection: Connection, domain: Domain, *, screen: int = 0) -> bytes:
                 and "screen" in str(error)
             ):
                 raise DomainError(
-                    f"{name} has no screen {screen}",
+                    f"screen {screen} of {name} not found",
                     detail=str(error),
-                    hint=f"a headless machine has its console: armvm logs {name}, "
-                    f"armvm console {name}; create --graphics makes one with a screen",
+                    hint=f"a headless machine has only its console: armvm logs {name}, "
+                    f"armvm console {name}; for a screen, use create --graphics",
                 ) from error
             raise
     return to_png(b"".join(parts))
 
 
 def to_png(picture: bytes) -> bytes:
-    """Return a PNG as it is, and a PPM (all that QEMU knew before 7.1) as PNG.
+    """Return a PNG unchanged, and a PPM (QEMU's only format before 7.1) as PNG.
 
     Raises DomainError for anything else.
     """
@@ -61,8 +61,8 @@ def to_png(picture: bytes) -> bytes:
     width, height = (int(number) for number in head.groups()) if head else (0, 0)
     pixels = picture[head.end() :] if head else b""
     if not width or not height or len(pixels) != 3 * width * height:
-        raise DomainError("libvirt gave a screenshot that is no picture", detail=repr(picture[:40]))
-    # Each line of a PNG begins with its filter; 0 is none. Colour type 2: RGB.
+        raise DomainError("libvirt sent an invalid screenshot", detail=repr(picture[:40]))
+    # Each line of a PNG begins with its filter; 0 means none. Colour type 2: RGB.
     rows = (pixels[at : at + 3 * width] for at in range(0, len(pixels), 3 * width))
     return b"".join(
         [

@@ -1,9 +1,9 @@
-"""Directories of the host in a machine, by virtiofs: a device each, and what is remembered of it.
+"""Host directories shared with a machine by virtiofs: one device each, and its record.
 
 Source: libvirt's formatdomain.html, "Filesystems". virtiofsd reads and writes the machine's
-memory, so that this must be shared with it: a machine gets such memory with its next start. Once
-it has, directories come and go while it runs. (9p could not: and Debian's and Ubuntu's cloud
-kernels have no 9p.)
+memory, so the memory must be shared with it: a machine gets shared memory at its next start. From
+then on, directories can be added and removed while it runs. (9p could not do that, and Debian's and
+Ubuntu's cloud kernels lack it.)
 """
 
 from __future__ import annotations
@@ -34,62 +34,62 @@ from armvm.host.domain.idmap import IdMap
 from armvm.host.domain.instance import inactive_xml
 from armvm.host.xml import at, parse, select, to_text
 
-#: Where it is remembered which guest directory a tag is for: libvirt has no place for it.
+#: The metadata that records each tag's guest directory: libvirt does not store it.
 NAMESPACE, PREFIX = "urn:armvm:shares:1", "armvm-shares"
-#: How many places for further devices a machine is given with its first share.
+#: How many PCIe ports for further devices a machine gets with its first share.
 SPARE_PORTS = 4
-#: Seconds that a guest may take to let go of a device.
+#: Seconds for a guest to release a device.
 DETACH_PATIENCE = 60.0
 
 
-#: Where programs like virtiofsd say what they are (QEMU's docs/interop/vhost-user.json): libvirt
-#: looks there, in a user's session also in the user's own.
+#: Where programs like virtiofsd install their descriptions (QEMU's docs/interop/vhost-user.json).
+#: libvirt searches there, and in a user's session also in the user's own directory.
 DESCRIPTIONS = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
 _OWN_DESCRIPTIONS = "qemu/vhost-user"
-#: The first libvirt that has virtiofs in session mode.
+#: The first libvirt that supports virtiofs in session mode.
 _IN_SESSIONS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A host's directory, by its *tag* in the guest, and where the guest has it."""
+    """A host directory, its *tag* in the guest, and its guest directory."""
 
     source: str
     target: str
     tag: str
     read_only: bool = False
-    #: Whose its files are; None: what libvirt takes. It is not read back.
+    #: The owner of its files; None: libvirt's default. It is not read back.
     ids: IdMap | None = None
 
 
 def check(connection: Connection, descriptions: Sequence[Path] = DESCRIPTIONS) -> str:
-    """Return what shares directories on a host, or raise MissingCapability.
+    """Return the program that shares directories on a host, or raise MissingCapability.
 
-    Nothing is changed for it. Another host's programs cannot be looked at.
+    Changes nothing. Programs of a remote host cannot be checked.
     """
     with errors("asking for the version of libvirt"):
         uri, version = uri_of(connection), connection.getLibVersion()
     if is_session(uri) and version < _IN_SESSIONS:
         raise _impossible(
-            "libvirt has no virtiofs in session mode before 10.0; "
+            "libvirt supports virtiofs in session mode since 10.0; "
             f"this is {version // 1_000_000}.{version // 1000 % 1000}"
         )
     if not is_local(uri):
-        return "not looked at on another host"
+        return "not checked on a remote host"
     own = (config_home() / _OWN_DESCRIPTIONS,) if is_session(uri) else ()
     found = _virtiofsd([*own, *descriptions])
     if found is None:
-        raise _impossible("there is no virtiofsd")
+        raise _impossible("virtiofsd not found")
     return found
 
 
 def _virtiofsd(descriptions: Sequence[Path]) -> str | None:
-    """Return the program that a description of this host names."""
+    """Return the program named by a description on this host."""
     for path in (path for one in descriptions for path in sorted(one.glob("*.json"))):
         try:
             described = json.loads(path.read_bytes())
         except (OSError, ValueError):
-            continue  # an empty file switches off one of the same name
+            continue  # an empty file disables one of the same name
         if isinstance(described, dict) and described.get("type") == "fs":
             program = str(described.get("binary"))
             if os.access(program, os.X_OK):
@@ -98,7 +98,7 @@ def _virtiofsd(descriptions: Sequence[Path]) -> str | None:
 
 
 def shares(domain: Domain) -> list[Share]:
-    """Return a machine's shares, as its definition has them."""
+    """Return a machine's shares from its definition."""
     document = parse(inactive_xml(domain))
     sources = {
         at(one, "target").get("dir", ""): at(one, "source").get("dir", "")
@@ -117,7 +117,7 @@ def shares(domain: Domain) -> list[Share]:
 
 
 def tags(domain: Domain, *, live: bool) -> set[str]:
-    """Return the tags of all file systems that a machine has, or has while it runs."""
+    """Return the tags of all of a machine's file systems, from its definition or as it runs."""
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(0) if live else inactive_xml(domain))
     found = select(document, "devices/filesystem/target")
@@ -125,10 +125,10 @@ def tags(domain: Domain, *, live: bool) -> set[str]:
 
 
 def has_shared_memory(domain: Domain) -> bool:
-    """Tell whether a running machine's memory can be shared with virtiofsd as it is."""
+    """Return whether a running machine's memory can be shared with virtiofsd."""
     with errors(f"reading {domain.name()}"):
         document = parse(domain.XMLDesc(0))
-    # A clone's first run has memory that its definition does not tell of.
+    # A clone's first run uses memory that is not in its definition.
     arguments = select(document, "*[local-name()='commandline']/*[local-name()='arg']")
     if any("memory-backend" in argument.get("value", "") for argument in arguments):
         return False
@@ -137,21 +137,21 @@ def has_shared_memory(domain: Domain) -> bool:
 
 
 def has_free_port(domain: Domain) -> bool:
-    """Tell whether a running machine has a PCI Express port for one more device."""
+    """Return whether a running machine has a PCI Express port for one more device."""
     with errors(f"reading {domain.name()}"):
         return _free_ports(parse(domain.XMLDesc(0))) > 0
 
 
 def attach(domain: Domain, share: Share) -> None:
-    """Give a running machine a share, now and for good. Raises MissingCapability, DomainError."""
+    """Attach a share to a running machine permanently. Raises MissingCapability, DomainError."""
     flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
-    with errors(f"giving {share.source} to {domain.name()}"), _possible():
+    with errors(f"attaching {share.source} to {domain.name()}"), _possible():
         domain.attachDeviceFlags(to_text(_element(share)), flags)
     _remember(domain, [*shares(domain), share])
 
 
 def define(connection: Connection, domain: Domain, share: Share) -> str:
-    """Write a share into a machine's definition, for its next start; return what this was before.
+    """Add a share to a machine's definition for its next start; return the previous definition.
 
     Raises MissingCapability, DomainError.
     """
@@ -175,19 +175,19 @@ def define(connection: Connection, domain: Domain, share: Share) -> str:
 
 
 def restore(connection: Connection, xml: str) -> None:
-    """Define a machine as it was before."""
+    """Define a machine from an earlier definition."""
     with errors("defining the machine"), _possible():
         connection.defineXML(xml)
 
 
 def detach(domain: Domain, share: Share) -> bool:
-    """Take a share from a machine, for good; tell whether it is gone now too.
+    """Detach a share from a machine permanently; return whether it is gone already.
 
-    A guest that does not let go of it keeps it until it is off.
+    If the guest does not release it, it stays until the machine is off.
     """
     name = domain.name()
     device = to_text(_element(share))
-    with errors(f"taking {share.source} from {name}"):
+    with errors(f"detaching {share.source} from {name}"):
         domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     _remember(domain, [one for one in shares(domain) if one.tag != share.tag])
     if not domain.isActive() or share.tag not in tags(domain, live=True):
@@ -206,7 +206,7 @@ def detach(domain: Domain, share: Share) -> bool:
 
 @contextmanager
 def _possible() -> Iterator[None]:
-    """Say of what this libvirt cannot do that it is so."""
+    """Translate libvirt's errors for unsupported features to MissingCapability."""
     try:
         yield
     except libvirt.libvirtError as error:
@@ -218,10 +218,10 @@ def _possible() -> Iterator[None]:
 
 def _impossible(detail: str) -> MissingCapability:
     return MissingCapability(
-        "this libvirt gives a machine no directory of the host",
+        "this host cannot share directories with a machine",
         detail=detail,
-        hint="it takes virtiofsd (apt-get install virtiofsd, or: dnf install virtiofsd), and in "
-        "session mode libvirt 10; 'armvm cp -r' copies",
+        hint="install virtiofsd (apt-get install virtiofsd, or: dnf install virtiofsd); session "
+        "mode also needs libvirt 10; to copy instead: armvm cp -r",
     )
 
 
@@ -230,7 +230,7 @@ def _devices(document: etree._Element) -> list[etree._Element]:
 
 
 def _free_ports(document: etree._Element) -> int:
-    """Return how many root ports have no device: a port's index is its bus."""
+    """Return how many root ports are unused: a port's index is its bus."""
     ports = select(document, "devices/controller[@model='pcie-root-port']")
     used = {
         int(address.get("bus", "0"), 16)
@@ -259,7 +259,7 @@ def _only(parent: etree._Element, tag: str) -> etree._Element:
 
 
 def _remember(domain: Domain, known: list[Share]) -> None:
-    """Write down what is where, in metadata of a namespace of its own."""
+    """Record each share's guest directory, in metadata with its own namespace."""
     root = etree.Element("shares")
     for one in known:
         share = etree.SubElement(root, "share", tag=one.tag, target=one.target)

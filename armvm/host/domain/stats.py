@@ -1,7 +1,7 @@
-"""What running domains have used so far, asked of all of them at once.
+"""Resource usage of running domains, from one query for all of them.
 
-Source: libvirt-domain.html, virConnectGetAllDomainStats. A host without cgroups gives no
-``cpu.time`` there; virDomainGetInfo has it then. User networking is counted by nobody.
+Source: libvirt-domain.html, virConnectGetAllDomainStats. A host without cgroups omits ``cpu.time``
+there; virDomainGetInfo has it then. Traffic of user networking is not counted.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _STATS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a domain has used since its start, at a moment of the monotonic clock in seconds.
+    """A domain's usage since its start, at a moment of the monotonic clock in seconds.
 
-    ``cpu`` is in seconds, ``resident`` in bytes of the host's memory, the others in bytes; None
-    where libvirt does not count.
+    ``cpu`` is in seconds, ``resident`` in bytes of host memory, the others in bytes; None if
+    libvirt does not count them.
     """
 
     at: float
@@ -52,13 +52,13 @@ def samples(connection: Connection, uuids: Collection[str]) -> dict[str, Sample]
             try:
                 nanoseconds = told["cpu.time"] if "cpu.time" in told else domain.info()[4]
             except libvirt.libvirtError:
-                continue  # it has stopped in between
+                continue  # it stopped in between
             found[uuid] = sample_of(told, cpu=int(nanoseconds) / 1e9, at=time.monotonic())
     return found
 
 
 def sample_of(told: dict[str, Any], *, cpu: float, at: float) -> Sample:
-    """Return the sample in libvirt's statistics of a domain."""
+    """Return the sample from libvirt's statistics of a domain."""
     resident = told.get("balloon.rss")
     return Sample(
         at=at,

@@ -1,16 +1,15 @@
 """A machine's memory, saved once and shared copy-on-write by its clones. Local connections only.
 
 The golden's memory is a file that QEMU maps shared (``memory-backend-file,share=on``); a clone
-maps the same file privately, so that it costs what it changes. Device state goes through a
-migration that leaves shared memory out (capability ``x-ignore-shared``): some MiB, which go
-through a pipe whose other end QEMU is handed.
+maps the same file privately, so that it only costs the pages it changes. Device state goes through
+a migration without shared memory (capability ``x-ignore-shared``): some MiB, through a pipe whose
+other end is passed to QEMU.
 
-libvirt has no elements for any of it. The arguments ride in ``qemu:commandline`` and only in
-the clone's first run: its persistent definition knows nothing of them. Sources: QEMU's
-qapi/migration.json and docs/devel/migration.rst; libvirt's drvqemu.html, "Pass-through of
-arbitrary qemu commands".
+libvirt lacks elements for these settings. They are in ``qemu:commandline``, only in the
+clone's first run and not in its persistent definition. Sources: QEMU's qapi/migration.json and
+docs/devel/migration.rst; libvirt's drvqemu.html, "Pass-through of arbitrary qemu commands".
 
-A balloon is left out of both: it would punch holes into the file that all clones stand on.
+Both get no balloon: it would punch holes into the file that all clones use.
 """
 
 from __future__ import annotations
@@ -33,32 +32,32 @@ from armvm.host.xml import at, select, to_text
 #: The volumes of a golden besides overlay and seed.
 VOLUMES = ("memory", "state")
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
-#: QEMU's id of the memory; it is the name of the block in the saved state.
+#: QEMU's id of the memory, which is the name of the block in the saved state.
 _BACKEND = "armvm-memory"
 #: QEMU's name for the descriptor that carries the device state.
 _DESCRIPTOR = "armvm-state"
-#: Seconds that saving or loading the device state may take: it takes some hundredths.
+#: The most seconds for saving or loading the device state: it takes some hundredths.
 _PATIENCE = 60.0
 _POLL = 0.005
 
 
 def why_not(*, local: bool) -> str | None:
-    """Return why this route cannot be taken on a host; None where it can."""
+    """Return why this route cannot be used on a host; None if it can."""
     if not local:
         return "its memory cannot be shared over a remote connection"
     if not hasattr(libvirt_qemu, "qemuMonitorCommandWithFiles"):
-        return "this libvirt-python (< 8.2) hands QEMU no file descriptors"
+        return "this libvirt-python (< 8.2) cannot pass file descriptors to QEMU"
     return None
 
 
 def prepare(domain: etree._Element, memory_path: str) -> None:
-    """Make a domain element keep its memory in the file *memory_path*, all of it."""
+    """Make a domain element keep all of its memory in the file *memory_path*."""
     without_balloon(domain)
     golden_arguments(domain, memory_path)
 
 
 def without_balloon(domain: etree._Element) -> None:
-    """Give a domain element no balloon; an absent element would mean a default one."""
+    """Disable a domain element's balloon; without the element, libvirt would add one."""
     at(domain, "devices/memballoon").attrib.clear()
     balloon = at(domain, "devices/memballoon")
     balloon[:] = []
@@ -81,7 +80,7 @@ def clone_arguments(domain: etree._Element, memory_path: str) -> None:
 def save(connection: Connection, pool: Pool, domain: Domain) -> str:
     """Write the device state of a suspended golden to its volume, and return the digest.
 
-    Its memory is in its file by then. Raises DomainError, StorageError.
+    Its memory is already in its file. Raises DomainError, StorageError.
     """
     state = _save(domain)
     volumes.write_volume(connection, pool, volumes.volume_names(domain.name())["state"], state)
@@ -91,7 +90,7 @@ def save(connection: Connection, pool: Pool, domain: Domain) -> str:
 def load(connection: Connection, pool: Pool, golden: str, element: etree._Element) -> Domain:
     """Start a clone on a golden's memory and return it, still paused.
 
-    Raises DomainError; the caller destroys what may have been started.
+    Raises DomainError; the caller destroys a domain that was left running.
     """
     names = volumes.volume_names(golden)
     state = transfer.read(connection, volumes.need_volume(pool, names["state"]))
@@ -102,13 +101,13 @@ def load(connection: Connection, pool: Pool, golden: str, element: etree._Elemen
 def check(
     connection: Connection, pool: Pool, golden: str, element: etree._Element, digest: str
 ) -> str | None:
-    """Return what is wrong with a golden's memory and state; None where nothing is."""
+    """Return what is wrong with a golden's memory and state; None if they are intact."""
     names = volumes.volume_names(golden)
     state = transfer.read(connection, volumes.need_volume(pool, names["state"]))
     if _digest(state) != digest:
-        return f"the saved state of {golden} is not what was written"
+        return f"the saved state of {golden} was changed after it was written"
     if volumes.capacity(volumes.need_volume(pool, names["memory"])) != memory_bytes(element):
-        return f"the saved memory of {golden} has another size"
+        return f"the saved memory of {golden} has the wrong size"
     return None
 
 
@@ -133,13 +132,13 @@ def _load(connection: Connection, domain: etree._Element, state: bytes) -> Domai
         with state_pipe.sending(lambda end: _hand_over(clone, end), state):
             _monitor(clone, "migrate-incoming", uri=f"fd:{_DESCRIPTOR}")
             _until_completed(clone)
-        # Left on, it would keep the clone from being saved later on.
+        # While it is on, the clone cannot be saved.
         _ignore_shared(clone, on=False)
         return clone
 
 
 def _arguments(domain: etree._Element, memory_path: str, *, shared: bool) -> None:
-    if "," in memory_path:  # QEMU would read a second option; doubling it is its only escape
+    if "," in memory_path:  # QEMU would read a second option, unless the comma is doubled
         memory_path = memory_path.replace(",", ",,")
     size = memory_bytes(domain)
     words = [
@@ -183,7 +182,7 @@ def _until_completed(domain: Domain) -> None:
             return
         if state in ("failed", "cancelled") or time.monotonic() > end:
             raise DomainError(
-                f"QEMU did not carry over the state of {domain.name()}",
+                f"QEMU could not transfer the state of {domain.name()}",
                 detail=str(status.get("error-desc", state)),
             )
         time.sleep(_POLL)
@@ -198,5 +197,5 @@ def _result(command: str, answer: str) -> Any:
     document = json.loads(answer)
     if "error" in document:
         text = document["error"].get("desc", "")
-        raise MissingCapability(f"QEMU refuses {command}: {text}")
+        raise MissingCapability(f"QEMU rejected {command}: {text}")
     return document.get("return")

@@ -1,8 +1,8 @@
-"""How a golden's memory is kept and given to its clones: one interface, two routes.
+"""Saving a golden's memory and loading it into clones: one interface, two routes.
 
-``cow`` shares the memory copy-on-write and is by far the faster one; it needs a local
-connection and arguments that libvirt has no elements for. ``save-image`` is libvirt's own
-saving and restoring: each clone reads a copy of it, and it goes over any connection.
+``cow`` shares the memory copy-on-write and is much faster; it needs a local connection and
+QEMU arguments for which libvirt lacks elements. ``save-image`` uses libvirt's own save and
+restore: each clone reads a copy of the image, and any connection works.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ COW, SAVE_IMAGE = "cow", "save-image"
 
 
 class Refused(DomainError):
-    """QEMU or libvirt does not share a machine's memory. Its save image is another way."""
+    """QEMU or libvirt cannot share a machine's memory. The save-image route may still work."""
 
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """Turn what QEMU and libvirt refuse of the route *name* into Refused, if there is another."""
+    """Raise Refused for errors of the route *name*, if there is another route."""
     try:
         yield
     except (DomainError, MissingCapability) as error:
@@ -39,22 +39,21 @@ def refusals(name: str) -> Iterator[None]:
 
 
 class Route(Protocol):
-    """What a route can do. ``golden`` and the like are names of machines in *pool*."""
+    """The operations of a route. ``golden`` and the like are names of machines in *pool*."""
 
-    #: The golden's volumes besides overlay and seed, by the keys of storage.volume_names.
+    #: The golden's volumes besides overlay and seed: keys of storage.volume_names.
     VOLUMES: tuple[str, ...]
 
     def why_not(self, *, local: bool) -> str | None:
-        """Return why this route cannot be taken on a host; None where it can."""
+        """Return why this route cannot be used on a host; None if it can."""
 
     def prepare(self, domain: etree._Element, memory_path: str) -> None:
-        """Change the element of a machine that is to become a golden, before its first boot."""
+        """Prepare the element of a machine that becomes a golden, before its first boot."""
 
     def save(self, connection: Connection, pool: Pool, domain: Domain) -> str:
-        """Save a suspended golden's memory, and return a digest of what tells it from another.
+        """Save a suspended golden's memory, and return a digest that identifies it.
 
-        The domain is good for nothing afterwards but to be destroyed. Raises DomainError and
-        StorageError.
+        The domain must be destroyed afterwards. Raises DomainError and StorageError.
         """
 
     def load(
@@ -63,29 +62,29 @@ class Route(Protocol):
         """Start a clone of *golden* from its element, paused, and return its domain.
 
         A persistent domain of that name and UUID exists: libvirt returns to its definition when
-        the clone stops. Raises DomainError and StorageError; the caller destroys what may have
-        been started.
+        the clone stops. Raises DomainError and StorageError; the caller destroys a domain that
+        was left running.
         """
 
     def check(
         self, connection: Connection, pool: Pool, golden: str, element: etree._Element, digest: str
     ) -> str | None:
-        """Return what is wrong with a golden's saved memory; None where nothing is."""
+        """Return what is wrong with a golden's saved memory; None if it is intact."""
 
 
 _ROUTES: dict[str, ModuleType] = {COW: cow, SAVE_IMAGE: save_image}
 
 
 def route(name: str) -> Route:
-    """Return a route by name. Raises DomainError for one that this armvm does not know."""
+    """Return a route by name. Raises DomainError for an unknown route."""
     module = _ROUTES.get(name)
     if module is None:
-        raise DomainError(f"its memory was saved in a way that is unknown here: {name}")
+        raise DomainError(f"unsupported route for saved memory: {name}")
     return cast("Route", module)
 
 
 def qemu_version(domain: Domain) -> str:
-    """Return the version of the QEMU that runs a domain, with its distribution's name for it."""
+    """Return the version of the QEMU that runs a domain, with the distribution's suffix."""
     with errors(f"asking {domain.name()} for its QEMU"):
         answer = libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-version"}', 0)
     told = json.loads(answer).get("return", {})
@@ -95,5 +94,5 @@ def qemu_version(domain: Domain) -> str:
 
 
 def best(*, local: bool) -> str:
-    """Return the name of the fastest route that a host can take."""
+    """Return the name of the fastest route that a host supports."""
     return COW if cow.why_not(local=local) is None else SAVE_IMAGE

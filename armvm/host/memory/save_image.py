@@ -2,14 +2,14 @@
 
 libvirt restores a save image under the name and UUID it was saved with, in every documented
 way. So a clone's copy gets another description: the image begins with a header and the domain
-XML, and these are replaced. The format is libvirt's own affair: what is not exactly as known
-is refused, and the machine boots cold.
+XML, and these are replaced. The format is internal to libvirt: armvm rejects anything unexpected,
+and the machine boots from its image instead.
 
 Source: libvirt's src/qemu/qemu_saveimage.h. Little endian: 16 bytes ``LibvirtQemudSave``, then
-words of 32 bits: version (2), length of the data that follows the header, was running, format
-(0 raw, 1 to 4 programs that compress, 5 zstd, 6 sparse since libvirt 11.2), offset of the
-cookie in the data, 14 unused. The data is the XML and a NUL, the cookie and a NUL, padding; QEMU's
-stream begins behind it.
+words of 32 bits: version (2), length of the data after the header, was running, format (0 raw,
+1 to 4 programs that compress, 5 zstd, 6 sparse since libvirt 11.2), offset of the cookie in the
+data, 14 unused. The data is the XML and a NUL, the cookie and a NUL, padding; QEMU's stream
+follows.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ VOLUMES = ("memory",)
 _HEADER = struct.Struct("<16sIIIII14I")
 _MAGIC = b"LibvirtQemudSave"
 _VERSION = 2
-#: Formats in which QEMU's stream is one run of bytes behind the data.
+#: Formats in which QEMU's stream is one run of bytes after the data.
 _FORMATS = range(6)
-#: The longest data that is believed: real ones have some 20 KiB.
+#: The longest plausible data: real ones have some 20 KiB.
 _MAX_DATA = 1 << 22
 
 
 def why_not(*, local: bool) -> str | None:
-    """Return why this route cannot be taken on a host: it always can."""
+    """Return why this route cannot be used on a host: it always can."""
     del local
     return None
 
 
 def prepare(domain: etree._Element, memory_path: str) -> None:
-    """Let the guest give unused memory back, so that it is not saved."""
+    """Let the guest return unused memory, so that it is not saved."""
     del memory_path
     at(domain, "devices/memballoon").set("freePageReporting", "on")
 
@@ -70,26 +70,26 @@ def load(connection: Connection, pool: Pool, golden: str, element: etree._Elemen
     with errors(f"restoring {name} from its golden"):
         connection.restoreFlags(copy.path(), None, libvirt.VIR_DOMAIN_SAVE_PAUSED)
         clone = connection.lookupByName(name)
-    volumes.delete_volume(copy)  # it has been read
+    volumes.delete_volume(copy)  # not needed any more
     return clone
 
 
 def check(
     connection: Connection, pool: Pool, golden: str, element: etree._Element, digest: str
 ) -> str | None:
-    """Return what is wrong with a golden's save image; None where nothing is."""
+    """Return what is wrong with a golden's save image; None if it is intact."""
     del element
     source = volumes.need_volume(pool, volumes.volume_names(golden)["memory"])
     if _digest(connection, source) != digest:
-        return f"the save image of {golden} is not what was written"
+        return f"the save image of {golden} was changed after it was written"
     return None
 
 
 def describe(head: bytes, xml: bytes) -> bytes:
     """Return the head of a save image with the domain XML replaced.
 
-    *head* is the header and the data. Raises MissingCapability for a version or format that is
-    not known, DomainError when the XML does not fit into the place of the old one.
+    *head* is the header and the data. Raises MissingCapability for an unsupported version or
+    format, DomainError if the new XML does not fit into the space of the old one.
     """
     fields = _fields(head)
     data = head[_HEADER.size :]
@@ -98,7 +98,7 @@ def describe(head: bytes, xml: bytes) -> bytes:
     cookie = data[offset:].split(b"\0", 1)[0] + b"\0" if offset else b""
     new = xml + b"\0" + cookie
     if len(new) > len(data):
-        raise DomainError(f"a description of {len(new)} bytes does not fit into its save image")
+        raise DomainError(f"the definition ({len(new)} bytes) does not fit into the save image")
     changed = list(fields)
     changed[5] = len(xml) + 1 if offset else 0
     return _HEADER.pack(*changed) + new.ljust(len(data), b"\0")
@@ -106,15 +106,13 @@ def describe(head: bytes, xml: bytes) -> bytes:
 
 def _fields(head: bytes) -> tuple[Any, ...]:
     if len(head) < _HEADER.size:
-        raise DomainError("its save image is cut off")
+        raise DomainError("truncated save image")
     fields = _HEADER.unpack_from(head)
     magic, version, length, _running, kind, offset = fields[:6]
     if magic != _MAGIC or version != _VERSION or kind not in _FORMATS:
-        raise MissingCapability(
-            f"its save image is of a kind that is unknown here (version {version}, format {kind})"
-        )
+        raise MissingCapability(f"unsupported save image: version {version}, format {kind}")
     if not offset < length <= _MAX_DATA:
-        raise DomainError("the header of its save image makes no sense")
+        raise DomainError("invalid header in save image")
     return fields
 
 
@@ -123,7 +121,7 @@ def _head(connection: Connection, volume: Volume) -> bytes:
     length = _fields(transfer.read(connection, volume, length=_HEADER.size))[2]
     head = transfer.read(connection, volume, length=_HEADER.size + length)
     if len(head) < _HEADER.size + length:
-        raise DomainError("its save image is cut off")
+        raise DomainError("truncated save image")
     return head
 
 

@@ -1,8 +1,8 @@
-"""QEMU's saved state through a pipe: one end is handed to QEMU, a thread serves the other one.
+"""QEMU's saved state through a pipe: QEMU gets one end, a thread serves the other.
 
-QEMU takes no plain file as a descriptor any more (since 11); libvirt itself saves through pipes,
-and AppArmor does not ask about them, as it does about sockets. The thread is needed: while a
-pipe is full, QEMU may answer nothing on its monitor.
+QEMU does not accept a plain file as a descriptor (since 11); libvirt itself saves through pipes,
+and AppArmor does not check them, as it does sockets. A thread is needed: while a pipe is full,
+QEMU may not answer on its monitor.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 
 from armvm.base.errors import DomainError
 
-#: The most that is taken from QEMU, in bytes. A state has some MiB; more than this would be the
-#: guest's memory, which is not to come this way.
+#: The most bytes that are accepted from QEMU. A state has some MiB; more would mean that it
+#: contains the guest's memory.
 LIMIT = 512 << 20
 #: The most that is read or written at once, in bytes.
 _PART = 1 << 20
-#: Milliseconds after which a thread notices that it is no longer wanted.
+#: Milliseconds between two checks whether a thread should end.
 _TICK = 50
 
 
@@ -28,11 +28,11 @@ _TICK = 50
 def receiving(
     hand_over: Callable[[int], None], *, limit: int = LIMIT
 ) -> Iterator[Callable[[float], bytes]]:
-    """Hand a pipe's writing end over, and receive what is written to it during the block.
+    """Pass on a pipe's write end, and receive the bytes written to it during the block.
 
-    What is yielded returns all of it, when the other side has closed its end; it waits for that
-    for some seconds. It raises DomainError when the end does not come, or comes too late: after
-    *limit* bytes nothing more is read, and whoever writes gets an error.
+    Yields a function that returns all of it once the other side has closed its end; it waits
+    some seconds for that. It raises DomainError if the end does not come in time: after *limit*
+    bytes reading stops, and the writer gets an error.
     """
     ours, theirs = os.pipe()
     received = bytearray()
@@ -55,8 +55,8 @@ def receiving(
         thread.join(patience)
         if not ended.is_set():
             raise DomainError(
-                "the state that QEMU saves has no end",
-                detail=f"{len(received)} bytes came, at most {limit} are taken",
+                "QEMU did not finish saving its state",
+                detail=f"received {len(received)} bytes (at most {limit})",
             )
         return bytes(received)
 
@@ -67,9 +67,9 @@ def receiving(
 
 @contextmanager
 def sending(hand_over: Callable[[int], None], data: bytes) -> Iterator[None]:
-    """Hand a pipe's reading end over, and write *data* to it during the block.
+    """Pass on a pipe's read end, and write *data* to it during the block.
 
-    Whoever reads may leave some of it, or close its end early: it says itself what it lacks.
+    The reader may stop early, or close its end: it reports missing data itself.
     """
     theirs, ours = os.pipe()
     os.set_blocking(ours, False)
@@ -104,7 +104,7 @@ def _serving(work: Callable[[], None], wanted: threading.Event) -> Iterator[thre
 
 
 def _hand_over(hand_over: Callable[[int], None], descriptor: int) -> None:
-    """Hand a copy of *descriptor* over, and close ours: else its end would never be seen."""
+    """Pass on a copy of *descriptor*, and close ours: otherwise the pipe would never end."""
     try:
         hand_over(descriptor)
     finally:
@@ -112,7 +112,7 @@ def _hand_over(hand_over: Callable[[int], None], descriptor: int) -> None:
 
 
 def _ready(descriptor: int, event: int, wanted: threading.Event) -> bool:
-    """Wait until a descriptor can be used; tell whether it is to be."""
+    """Wait until a descriptor is ready; return False if it is no longer *wanted*."""
     poll = select.poll()
     poll.register(descriptor, event)
     while wanted.is_set():

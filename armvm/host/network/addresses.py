@@ -1,4 +1,4 @@
-"""All addresses of a running machine, and who says so."""
+"""All addresses of a running machine, and their sources."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from armvm.host.connection import Domain
 from armvm.host.network.networks import AGENT, LEASE, told_by
 
-#: Who is asked, in this order: what libvirt's DHCP server gave away, and the guest itself.
+#: The sources in order: libvirt's DHCP leases, and the guest agent.
 _SOURCES = (("lease", LEASE), ("agent", AGENT))
 
 
@@ -29,15 +29,15 @@ class Address:
 
 
 def all_addresses(domain: Domain) -> list[Address]:
-    """Return the addresses that leases and the guest agent tell of, each once, IPv4 first.
+    """Return the addresses from leases and the guest agent, each once, IPv4 first.
 
-    Left out are loopback and link-local ones; empty where nobody knows any.
+    Omits loopback and link-local addresses; empty if none are known.
     """
     found: dict[str, Address] = {}
     for source, flag in _SOURCES:
         for name, interface in told_by(domain, flag).items():
             for entry in interface["addrs"] or []:
-                # What comes from a guest may be anything.
+                # The guest may send anything.
                 try:
                     address = ipaddress.ip_address(entry["addr"])
                 except ValueError:

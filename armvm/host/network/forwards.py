@@ -1,7 +1,7 @@
-"""The forwards of a machine with user networking besides ssh's: asked of QEMU, read from it.
+"""Port forwards of a machine with user networking, except ssh: set and read through QEMU.
 
 Source: QEMU's monitor, ``hostfwd_add``, ``hostfwd_remove`` and ``info usernet``. QEMU forgets
-them when it ends; the domain's metadata does not.
+them when it ends; the domain's metadata keeps them.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ def rules_in(usernet: str, netdev: str) -> set[PortForward]:
 
 
 def rules(domain: Domain) -> set[PortForward]:
-    """Return the forwards that a running machine has, ssh's too. Raises DomainError."""
+    """Return a running machine's forwards, including ssh's. Raises DomainError."""
     with errors(f"reading the forwards of {domain.name()}"):
         return rules_in(monitor(domain, "info usernet"), netdev_of(domain))
 
 
 def add(domain: Domain, rule: PortForward) -> None:
-    """Have the host listen for a running machine. Raises Conflict when it cannot."""
+    """Make the host listen for a running machine. Raises Conflict if it cannot."""
     place = f"{rule.protocol.value}:{rule.listen}:{rule.host}"
     with errors(f"forwarding {rule} to {domain.name()}"):
         answer = monitor(domain, f"hostfwd_add {netdev_of(domain)} {place}-:{rule.guest}").strip()
     if answer:
         raise Conflict(
-            f"the host cannot listen at {rule.listen}, port {rule.host}",
+            f"the host cannot listen on {rule.listen}, port {rule.host}",
             detail=answer,
-            hint="another program has the port, or QEMU's user may not: below 1024 only root may",
+            hint="another program uses the port, or the port is below 1024 and QEMU is not root",
         )
 
 
 def remove(domain: Domain, rule: PortForward) -> None:
-    """Have the host listen no more for a running machine; it is no error if it did not."""
+    """Stop listening for a running machine; does nothing if the forward does not exist."""
     place = f"{rule.protocol.value}:{rule.listen}:{rule.host}"
     with errors(f"removing the forward {rule} of {domain.name()}"):
         monitor(domain, f"hostfwd_remove {netdev_of(domain)} {place}")
 
 
 def restore(domain: Domain, wanted: Iterable[PortForward]) -> list[PortForward]:
-    """Add those of the *wanted* forwards that are not there; return those that cannot be."""
+    """Add those of the *wanted* forwards that are missing; return those that failed."""
     there, failed = rules(domain), []
     for rule in wanted:
         if rule not in there:

@@ -1,4 +1,4 @@
-"""A running machine's network cable: pulled while it has another machine's identity."""
+"""A running machine's network link: down while it has another machine's identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLL = 0.2
 
 
 def set_link(domain: Domain, *, up: bool) -> None:
-    """Plug a machine's first network cable in, or pull it; only while this run lasts."""
+    """Set a machine's first network link up or down; only for this run."""
     with errors(f"changing the network link of {domain.name()}"):
         interface = at(parse(domain.XMLDesc(0)), "devices/interface")
         for old in interface.findall("link"):
@@ -26,12 +26,14 @@ def set_link(domain: Domain, *, up: bool) -> None:
 
 
 def wait_without_address(domain: Domain, timeout: float) -> None:
-    """Wait until a guest whose cable was pulled has given up its address.
+    """Wait until a guest whose link is down has given up its address.
 
-    The agent is asked. *timeout* is in seconds; raises NotReady when they are over.
+    Asks the agent. *timeout* is in seconds; raises NotReady on timeout.
     """
     end = time.monotonic() + timeout
     while addresses(domain, by_agent=True):
         if time.monotonic() > end:
-            raise NotReady(f"{domain.name()} keeps its address without a network")
+            raise NotReady(
+                f"timed out after {timeout:g} s: {domain.name()} keeps its address without a link"
+            )
         time.sleep(_POLL)

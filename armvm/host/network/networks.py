@@ -13,7 +13,7 @@ from armvm.host.agent import agent
 from armvm.host.connection import Connection, Domain, errors
 from armvm.settings.names import shown
 
-#: Who knows addresses: libvirt's DHCP server, and the guest itself.
+#: The sources of addresses: libvirt's DHCP leases, and the guest agent.
 LEASE = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
 AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 
@@ -25,17 +25,17 @@ def network_names(connection: Connection) -> list[str]:
 
 
 def check_network(connection: Connection, name: str) -> None:
-    """Raise NotFound when there is no network *name*."""
+    """Raise NotFound if the network *name* does not exist."""
     if name not in network_names(connection):
         known = ", ".join(network_names(connection)) or "none"
         raise NotFound(
-            f"there is no network {shown(name)}",
-            hint=f"networks here: {known}; --network user needs none",
+            f"network {shown(name)} not found",
+            hint=f"available networks: {known}; --network user works without one",
         )
 
 
 def ensure_active(connection: Connection, name: str, progress: Progress) -> None:
-    """Start a network that is not running, and say so."""
+    """Start a network that is not running, and report it."""
     with errors(f"starting the network {shown(name)}"):
         network = connection.networkLookupByName(name)
         if network.isActive():
@@ -43,7 +43,7 @@ def ensure_active(connection: Connection, name: str, progress: Progress) -> None
         try:
             network.create()
         except libvirt.libvirtError:
-            if not network.isActive():  # another process may have been faster
+            if not network.isActive():  # another process may have started it
                 raise
             return
     progress.say(f"started the network {name}")
@@ -52,7 +52,7 @@ def ensure_active(connection: Connection, name: str, progress: Progress) -> None
 def addresses(domain: Domain, *, by_agent: bool = False) -> list[str]:
     """Return a running machine's IPv4 addresses: from DHCP leases, else from the guest agent.
 
-    Empty while it has none, or when it stops in between. *by_agent*: only what the guest says.
+    Empty while it has none, or if it stops in between. *by_agent*: only ask the guest agent.
     """
     for source in (AGENT,) if by_agent else (LEASE, AGENT):
         found = [
@@ -68,14 +68,14 @@ def addresses(domain: Domain, *, by_agent: bool = False) -> list[str]:
 
 
 def told_by(domain: Domain, source: int) -> dict[str, Any]:
-    """Return the interfaces that one source knows, as libvirt has them; {} if it knows none.
+    """Return the interfaces from one source, as libvirt returns them; {} if it has none.
 
-    The agent is asked only while it is connected: libvirt logs an error for each question to
-    one that is not, and a booting machine is asked twice a second.
+    Asks the agent only while it is connected: libvirt logs an error for each query of a
+    disconnected agent, and a booting machine is queried twice a second.
     """
     if source == AGENT and not agent.connected(domain):
         return {}
     try:
         return dict(domain.interfaceAddresses(source, 0))
     except libvirt.libvirtError:
-        return {}  # no lease file, not running, an agent that does not answer
+        return {}  # no lease file, not running, or the agent does not answer

@@ -1,8 +1,8 @@
-"""armvm's own NAT network: without STP, on a free subnet, with an address kept for each machine.
+"""armvm's own NAT network: without STP, on a free subnet, with a reserved address per machine.
 
 libvirt's ``default`` network has STP on, so that a port forwards nothing for some 4 s, and its
-dnsmasq probes an address for 3 s before it gives it away; a reserved one it gives at once (both
-measured). Whoever the network belongs to, virsh and virt-manager show it as any other.
+dnsmasq probes an address for 3 s before it assigns it; a reserved one is assigned at once (both
+measured). virsh and virt-manager show and manage it like any other network.
 
 Source of the formats: libvirt's formatnetwork.html, and virNetworkUpdate for the reservations.
 """
@@ -26,19 +26,19 @@ from armvm.host.xml import parse, select, to_text
 
 OWN_NETWORK = "armvm"
 _ROUTES = Path("/proc/net/route")
-#: Seconds for another process to finish making the network.
+#: Seconds to wait for another process to finish creating the network.
 _PATIENCE = 10.0
-#: How often to look again when another process has taken the same address.
+#: How often to retry if another process has taken the same address.
 _TRIES = 20
 
 
 def ensure(connection: Connection, *, local: bool, progress: Progress) -> None:
-    """Make the network where there is none, and start it.
+    """Create the network if it does not exist, and start it.
 
-    *local* says that this machine's routes are the host's. Raises HostError when no subnet is
-    free, and what libvirt's errors translate to.
+    *local* means that this machine's routes are the host's. Raises HostError if no subnet is
+    free, and the translations of libvirt's errors.
     """
-    with errors(f"making the network {OWN_NETWORK}"):
+    with errors(f"creating the network {OWN_NETWORK}"):
         if _is_active(connection):
             return
         if _find(connection) is None:
@@ -54,10 +54,10 @@ def ensure(connection: Connection, *, local: bool, progress: Progress) -> None:
 
 
 def reserve(connection: Connection, mac: str, name: str) -> str | None:
-    """Keep an address for the machine *name*, and return it; the network must be running.
+    """Reserve an address for the machine *name*, and return it; the network must be running.
 
-    None where the network, changed by its owner, gives no addresses away. Raises HostError when
-    all are taken.
+    None if the network, edited by its owner, lacks DHCP. Raises HostError if all addresses are
+    taken.
     """
     with errors(f"reserving an address for {name}"):
         network = connection.networkLookupByName(OWN_NETWORK)
@@ -68,7 +68,7 @@ def reserve(connection: Connection, mac: str, name: str) -> str | None:
             pool = _addresses(document)
             if not pool:
                 return None
-            # dnsmasq gives a reserved address to nobody while another machine's lease lasts.
+            # While another machine's lease lasts, dnsmasq does not assign a reserved address.
             taken = {one.get("ip") for one in select(document, "ip/dhcp/host")}
             taken |= {lease["ipaddr"] for lease in network.DHCPLeases(None, 0)}
             free = next((str(address) for address in pool if str(address) not in taken), None)
@@ -80,38 +80,38 @@ def reserve(connection: Connection, mac: str, name: str) -> str | None:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, host)
                 return free
             except libvirt.libvirtError as error:
-                # Another process has taken it in between; libvirt has no code of its own for it.
+                # Another process took it in between; libvirt reports no specific error code.
                 if "existing dhcp host entry" not in str(error) or attempt + 1 == _TRIES:
                     raise
     raise HostError(
-        f"the network {OWN_NETWORK} has no free address",
-        hint="remove machines ('armvm list'), or use --network NAME",
+        f"no free address on the network {OWN_NETWORK}",
+        hint="delete machines ('armvm list'), or use --network NAME",
     )
 
 
 def release(connection: Connection, name: str) -> None:
-    """Give a machine's address back; it is no error when it has none."""
-    with errors(f"giving back the address of {name}"):
+    """Release a machine's address; does nothing if it has none."""
+    with errors(f"releasing the address of {name}"):
         network = _find(connection)
         if network is None:
             return
         for old in _entries(parse(network.XMLDesc(0)), None, name):
-            with contextlib.suppress(libvirt.libvirtError):  # another process was faster
+            with contextlib.suppress(libvirt.libvirtError):  # another process released it first
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, old)
 
 
 def rename(connection: Connection, old: str, new: str) -> None:
-    """Keep a machine's address for it under its new name."""
-    with shielded(), errors(f"keeping the address of {new}"):
+    """Keep a machine's reserved address under its new name."""
+    with shielded(), errors(f"renaming the address reservation of {new}"):
         network = _find(connection)
         for entry in [] if network is None else _entries(parse(network.XMLDesc(0)), None, old):
-            # In one step: an address that is free for a moment may be another process's the next.
+            # In one step: another process could take an address that is free for a moment.
             entry.set("name", new)
             _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_MODIFY, entry)
 
 
 def reserved(connection: Connection, name: str) -> str | None:
-    """Return the address that is kept for a machine; None where there is none."""
+    """Return the address reserved for a machine; None if there is none."""
     with errors(f"looking for the address of {name}"):
         network = _find(connection)
         if network is None:
@@ -121,7 +121,7 @@ def reserved(connection: Connection, name: str) -> str | None:
 
 
 def _make(connection: Connection, local: bool) -> None:
-    """Define and start the network on the first subnet that libvirt takes."""
+    """Define and start the network on the first subnet that libvirt accepts."""
     taken = _known_subnets(connection)
     if local:
         with contextlib.suppress(OSError):
@@ -130,7 +130,7 @@ def _make(connection: Connection, local: bool) -> None:
         try:
             network = connection.networkDefineXML(to_text(_definition(subnet)))
         except libvirt.libvirtError:
-            if _soon_active(connection):  # another process has made it
+            if _soon_active(connection):  # another process created it
                 return
             raise
         try:
@@ -142,12 +142,12 @@ def _make(connection: Connection, local: bool) -> None:
                 return
             with contextlib.suppress(libvirt.libvirtError):
                 network.undefine()
-            # libvirt looks at the host's routes, also where we cannot.
+            # libvirt checks the host's routes, even when armvm cannot see them.
             if "already in use" not in str(error):
                 raise
     raise HostError(
-        f"there is no free subnet for the network {OWN_NETWORK}",
-        hint="use --network NAME ('virsh net-list --all' shows them) or --network user",
+        f"no free subnet for the network {OWN_NETWORK}",
+        hint="use --network NAME (list them: virsh net-list --all), or --network user",
     )
 
 
@@ -218,7 +218,7 @@ def _entries(document: etree._Element, mac: str | None, name: str) -> list[etree
 def _drop_stale(
     connection: Connection, network: libvirt.virNetwork, document: etree._Element
 ) -> None:
-    """Give back what machines that were removed by other tools have left."""
+    """Release the addresses of machines that other tools have removed."""
     alive = {domain.name() for domain in connection.listAllDomains(0)}
     for one in select(document, "ip/dhcp/host"):
         if one.get("name") not in alive:

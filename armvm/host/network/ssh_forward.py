@@ -1,7 +1,7 @@
-"""User networking's way in: a port of the host's loopback that leads to the guest's ssh.
+"""ssh access with user networking: a port on the host's loopback that leads to the guest's ssh.
 
-libvirt has no element for it before passt, so QEMU's monitor is asked, after every start. The
-rule lives as long as the QEMU process; the port is remembered in the domain's metadata.
+Before passt, libvirt lacks an element for it, so armvm adds a rule through QEMU's monitor after
+every start. The rule lasts as long as the QEMU process; the domain's metadata keeps the port.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from armvm.base.errors import DomainError
 from armvm.host.connection import Domain, errors
 from armvm.host.xml import parse
 
-#: Below Linux's range for outgoing connections (32768–60999), above what services use.
+#: Below Linux's range for outgoing connections (32768–60999), above the ports of most services.
 PORTS = range(20000, 32000)
 _TRIES = 20
 
 
 def choose_port(taken: Collection[int]) -> int:
-    """Return a port that no other machine has been given."""
+    """Return a port that is not assigned to another machine."""
     return random.choice(sorted(set(PORTS) - set(taken)))  # noqa: S311
 
 
 def ensure_forward(domain: Domain, wanted: int, taken: Collection[int]) -> int:
-    """Make 127.0.0.1:PORT lead to the guest's port 22, and return the port.
+    """Forward 127.0.0.1:PORT to the guest's port 22, and return the port.
 
-    It is *wanted*, unless another program has that port now. An existing rule is kept. Raises
-    DomainError when QEMU takes none.
+    It is *wanted*, unless another program uses that port now. Keeps an existing rule. Raises
+    DomainError if QEMU rejects the rule.
     """
     with errors("setting up the ssh forward"):
         netdev = netdev_of(domain)
@@ -44,7 +44,7 @@ def ensure_forward(domain: Domain, wanted: int, taken: Collection[int]) -> int:
             if not answer:
                 return port
             port = choose_port([*taken, port])
-    raise DomainError(f"QEMU sets up no ssh forward: {answer}")
+    raise DomainError(f"QEMU did not set up the ssh forward: {answer}")
 
 
 def netdev_of(domain: Domain) -> str:
@@ -52,14 +52,14 @@ def netdev_of(domain: Domain) -> str:
     alias = parse(domain.XMLDesc(0)).find("devices/interface[@type='user']/alias")
     if alias is None:
         raise DomainError(
-            f"{domain.name()} has no user networking any more",
-            hint="give its interface back: 'virsh edit' and <interface type='user'>",
+            f"{domain.name()} does not use user networking any more",
+            hint="restore its interface: 'virsh edit' and <interface type='user'>",
         )
     return f"host{alias.get('name')}"
 
 
 def _existing(domain: Domain, netdev: str) -> int | None:
-    """Return the port of a rule that is there, from QEMU's ``info usernet``.
+    """Return the port of an existing rule, from QEMU's ``info usernet``.
 
     Its lines: ``TCP[HOST_FORWARD]  12  127.0.0.1  20022  10.0.2.15  22  0  0``, below a line
     that names the netdev: ``Hub -1 (hostnet0):`` or ``hostnet0:``.
@@ -80,11 +80,11 @@ def forwarded_port(usernet: str, netdev: str) -> int | None:
 
 
 def monitor(domain: Domain, command: str) -> str:
-    """Return what QEMU's monitor answers to a command. Raises DomainError, libvirtError."""
+    """Return the answer of QEMU's monitor to a command. Raises DomainError, libvirtError."""
     flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
     try:
         return str(libvirt_qemu.qemuMonitorCommand(domain, command, flags))
     except libvirt.libvirtError as error:
         if not domain.isActive():
-            raise DomainError(f"{domain.name()} has stopped") from error
+            raise DomainError(f"{domain.name()} is not running") from error
         raise

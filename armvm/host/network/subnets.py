@@ -1,4 +1,4 @@
-"""Which subnet a network can have: one that nothing on the host uses. Pure."""
+"""Find a subnet for a network: one that nothing on the host uses. Pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator
 
 Subnet = ipaddress.IPv4Network
 
-#: Where to look for a free subnet (RFC 1918), and how far apart the candidates are. libvirt's
-#: default network is 192.168.122.0/24. In the larger ranges whole /16 networks are taken.
+#: The ranges to search (RFC 1918), and the distance of candidates. libvirt's default network is
+#: 192.168.122.0/24. In the larger ranges networks often use a whole /16.
 _CANDIDATES = (
     (Subnet("192.168.128.0/17"), 24),
     (Subnet("10.0.0.0/8"), 16),
     (Subnet("172.16.0.0/12"), 16),
 )
-#: A shorter route is a default route: a VPN has two of one bit, or leaves some networks out. A
-#: network of one's own goes before it.
+#: A shorter prefix is a default route: a VPN may use two /1 routes, or leave some networks out. A
+#: directly connected network takes precedence over it.
 _SHORTEST_ROUTE = 8
 
 
 def free_subnets(taken: Iterable[Subnet]) -> Iterator[Subnet]:
-    """Return the /24 networks that overlap none of *taken*, one after another."""
+    """Yield the /24 networks that overlap none of *taken*."""
     taken = list(taken)
     for area, step in _CANDIDATES:
         for part in area.subnets(new_prefix=step):
@@ -30,10 +30,10 @@ def free_subnets(taken: Iterable[Subnet]) -> Iterator[Subnet]:
 
 
 def routes(text: str) -> list[Subnet]:
-    """Return the networks in the text of ``/proc/net/route``, default routes left out.
+    """Return the networks in the text of ``/proc/net/route``, without default routes.
 
     Its columns (proc_net_route in proc(5)): interface, destination, gateway, …, mask as the
-    eighth; addresses are the hexadecimal of a little-endian word.
+    eighth; addresses are little-endian words in hexadecimal.
     """
     found = []
     for line in text.splitlines()[1:]:

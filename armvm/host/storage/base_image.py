@@ -1,9 +1,9 @@
-"""Bases: images in the pool that overlays are backed by. Whole or absent, also between processes.
+"""Bases: images in the pool that back the overlays. Safe with concurrent processes.
 
-Two processes may want the same base at once, and either may be killed at any point. libvirt
-cannot rename a volume, so a base is told whole by its size: an upload goes from the first byte
-to the last. A base that is short is being written (libvirt refuses to delete it), or is the
-rest of a process that died.
+Two processes may need the same base at once, and either may be killed at any point. libvirt
+cannot rename a volume, so armvm recognizes a complete base by its size: an upload goes from the
+first byte to the last. A base that is too small is being written (libvirt refuses to delete it),
+or was left by a process that died.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from armvm.host.connection import Connection, Pool, Volume, errors
 from armvm.host.storage import local_copy, pools, transfer, volumes
 from armvm.host.xml import parse
 
-#: Seconds without growth after which a short base is taken for an abandoned one.
+#: Seconds without growth after which an incomplete base counts as abandoned.
 PATIENCE = 5.0
 
 
@@ -43,15 +43,15 @@ def ensure_base(
 ) -> Volume:
     """Return the base for an image file, uploading it if the pool does not have it.
 
-    Where the pool is on the file's own file system, nothing is copied, see `near`; *lasting* says
-    that nobody writes to the file. Raises StorageError when the pool is full or cannot be written
-    to. An interrupted upload leaves nothing behind.
+    If the pool is on the file's own file system, armvm clones or links the file, see `local_copy`;
+    *lasting* means that the file will not be written to. Raises StorageError if the pool is full
+    or cannot be written. An interrupted upload leaves nothing behind.
     """
     size, name = path.stat().st_size, base_name(digest)
     while True:
         volume = volumes.find_volume(pool, name)
         if volume is None:
-            # A base that was put there by another connection is not in the list yet.
+            # libvirt has not listed a base yet that another connection created.
             pools.check_space(pool, 0)
             volume = volumes.find_volume(pool, name)
         if volume is None:
@@ -61,8 +61,8 @@ def ensure_base(
                     return _seen(pool, name)
                 return _upload(connection, pool, name, path, size, progress)
             continue
-        # An image converted on another host has another size under the same digest; but a base
-        # that machines stand on is whole.
+        # An image converted on another host has another size under the same digest, but a base
+        # that machines use is complete.
         if volumes.physical_size(volume) == size or users_of(pool).get(name):
             return volume
         _wait_or_remove(volume, size, progress, sleep)
@@ -73,7 +73,7 @@ def _upload(
 ) -> Volume:
     ours = False
     try:
-        # Without a signal in between, so that it is known whose the volume is.
+        # No signal may interrupt this, or the volume's creator would be unknown.
         with shielded():
             volume = volumes.create_empty(pool, name)
             ours = True
@@ -88,7 +88,7 @@ def _upload(
 
 
 def _seen(pool: Pool, name: str) -> Volume:
-    """Return a volume that is whole now, once libvirt has seen that it is a qcow2."""
+    """Return a complete volume, after libvirt has recognized its format as qcow2."""
     with errors("reading the storage pool"):
         pools.refresh(pool)
     return volumes.need_volume(pool, name)
@@ -97,7 +97,7 @@ def _seen(pool: Pool, name: str) -> Volume:
 def remove_if_abandoned(
     pool: Pool, digest: str, size: int, *, sleep: Callable[[float], None] = time.sleep
 ) -> list[str]:
-    """Remove a base that is short of *size* bytes and that nobody writes; return its name."""
+    """Remove a base that is smaller than *size* bytes and abandoned; return its name."""
     name = base_name(digest)
     users = users_of(pool)
     volume = volumes.find_volume(pool, name)
@@ -108,7 +108,7 @@ def remove_if_abandoned(
 
 
 def _remove(volume: Volume) -> None:
-    """Remove a volume whose upload was aborted: the daemon may need a moment to close it."""
+    """Remove a volume after an aborted upload: the daemon may need a moment to close it."""
     for _ in range(300):
         with contextlib.suppress(ArmvmError):
             volumes.delete_volume(volume)
@@ -119,7 +119,7 @@ def _remove(volume: Volume) -> None:
 def _wait_or_remove(
     volume: Volume, size: int, progress: Progress, sleep: Callable[[float], None]
 ) -> None:
-    """Wait for another process's upload to end; remove the base when nobody writes it."""
+    """Wait for another process's upload to end; remove the base if it is abandoned."""
     still, before = 0.0, volumes.physical_size(volume)
     with progress.task("another armvm copies the same image; waiting", total=size) as task:
         while still < PATIENCE:
@@ -139,7 +139,7 @@ def _wait_or_remove(
 
 
 def users_of(pool: Pool) -> dict[str, list[str]]:
-    """Return each base's name with the overlays in *pool* that are backed by it."""
+    """Return each base's name with the overlays in *pool* that it backs."""
     backings = _backings(pool)
     users: dict[str, list[str]] = {name: [] for name in backings if _is_base(name)}
     for name, backing in backings.items():
@@ -149,12 +149,12 @@ def users_of(pool: Pool) -> dict[str, list[str]]:
 
 
 def volumes_on(pool: Pool, name: str) -> list[str]:
-    """Return the names of the volumes in *pool* that are backed by the volume *name*."""
+    """Return the names of the volumes in *pool* that the volume *name* backs."""
     return sorted(one for one, backing in _backings(pool).items() if backing == name)
 
 
 def backing_path(volume: Volume) -> str | None:
-    """Return the path of what a volume is backed by; None where it is nothing."""
+    """Return the path of a volume's backing file; None if it has none."""
     with errors(f"reading the volume {volume.name()}"):
         return parse(volume.XMLDesc(0)).findtext("backingStore/path") or None
 
@@ -164,7 +164,7 @@ def _is_base(name: str) -> bool:
 
 
 def _backings(pool: Pool) -> dict[str, str]:
-    """Return each volume's name with the file name of what it is backed by, or an empty text."""
+    """Return each volume's name with the file name of its backing file, or an empty string."""
     found = {}
     with errors("reading the storage pool"):
         pools.refresh(pool)
@@ -172,6 +172,6 @@ def _backings(pool: Pool) -> dict[str, str]:
             try:
                 backing = parse(volume.XMLDesc(0)).findtext("backingStore/path")
             except libvirt.libvirtError:
-                continue  # removed in between
+                continue  # deleted in between
             found[volume.name()] = Path(backing).name if backing else ""
     return found

@@ -1,9 +1,9 @@
-"""Disks copied, and taken off what they stand on, by libvirt: over any connection.
+"""Detach disks from their backing files by libvirt's block jobs, over any connection.
 
-A block job copies what lies between the disk and its new base into the disk, while the guest
-runs; until it has ended the disk stands on all it stood on before, so ending it early (or losing
-the process) changes nothing. A machine that is off is held by a QEMU that never runs an
-instruction of the guest's, and that libvirt ends when this connection closes.
+A block job copies the data between the disk and its new base into the disk, while the guest
+runs. Until it has ended the disk keeps its old chain, so ending it early (or losing the process)
+changes nothing. For a machine that is off, armvm starts a paused QEMU, which never runs the guest
+and which libvirt ends when this connection closes.
 Source: libvirt-domain.html, virDomainBlockRebase, virDomainBlockPull, VIR_DOMAIN_START_AUTODESTROY.
 """
 
@@ -22,11 +22,11 @@ from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Domain, errors
 from armvm.host.xml import at, parse, select, to_text
 
-#: Hears how many bytes of a disk are done, of how many.
+#: Called with the number of bytes done, and the total.
 OnBytes = Callable[[int, int], None]
-#: Seconds between two looks at a block job.
+#: Seconds between two checks of a block job.
 POLL = 0.2
-#: What a guest that never runs can do without. A log would be emptied, a port be in use.
+#: Devices that a paused guest does not need. A log would be emptied, a port be in use.
 _NEEDLESS = (
     "devices/interface | devices/serial | devices/console | devices/channel | devices/graphics"
     " | devices/video | devices/input | devices/rng | devices/sound | devices/audio"
@@ -41,13 +41,13 @@ def snapshots(domain: Domain) -> int:
 
 
 def has_saved_state(domain: Domain) -> bool:
-    """Tell whether a domain that is off has a state saved with it, to go on from."""
+    """Return whether a domain that is off has a saved state to resume from."""
     with errors(f"reading {domain.name()}"):
         return bool(domain.hasManagedSaveImage(0))
 
 
 def source_chain(domain: Domain) -> list[str]:
-    """Return the files that a running domain's first disk consists of, its own first."""
+    """Return the files of a running domain's first disk, the top one first."""
     with errors(f"reading {domain.name()}"):
         element: etree._Element | None = at(parse(domain.XMLDesc(0)), "devices/disk[1]")
     files = []
@@ -61,10 +61,10 @@ def source_chain(domain: Domain) -> list[str]:
 
 @contextmanager
 def held(connection: Connection, domain: Domain) -> Iterator[Domain]:
-    """Give a domain that is off a QEMU that holds its first disk and is never run.
+    """Hold the first disk of a domain that is off in a QEMU that stays paused.
 
-    The domain's definition is not touched, and nothing of its devices is used but the disk.
-    Raises DomainError when it does not start.
+    The domain's definition is unchanged, and no device but the disk is used.
+    Raises DomainError if it does not start.
     """
     with errors(f"reading {domain.name()}"):
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -74,7 +74,7 @@ def held(connection: Connection, domain: Domain) -> Iterator[Domain]:
     start = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
     running: Domain | None = None
     try:
-        # A signal that came meanwhile is raised at the end of the block, inside the outer one.
+        # A signal during the start is raised at the end of the block, inside the outer one.
         with shielded(), errors(f"holding the disk of {domain.name()}"):
             running = connection.createXML(to_text(document), start)
         yield running
@@ -91,12 +91,12 @@ def rebase(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Let a running domain's first disk stand on the file *base* of its chain; None: on nothing.
+    """Rebase a running domain's first disk to the file *base* of its chain; None: to no file.
 
-    *on_bytes* hears how many bytes are done, of how many. Whatever ends it early leaves the disk
-    on its old chain. Raises DomainError.
+    Calls *on_bytes* with the bytes done and the total. If it ends early, the disk keeps its
+    old chain. Raises DomainError.
     """
-    with errors(f"moving the disk of {domain.name()}"):
+    with errors(f"rebasing the disk of {domain.name()}"):
         disk = at(parse(domain.XMLDesc(0)), "devices/disk[1]/target").get("dev", "")
         if base is None:
             domain.blockPull(disk, 0, 0)
@@ -116,6 +116,6 @@ def rebase(
     left = source_chain(domain)
     if left[1:2] != ([base] if base else []):
         raise DomainError(
-            f"the disk of {domain.name()} stands on {', '.join(left[1:]) or 'nothing'} still",
-            hint="the log of its QEMU may say why: /var/log/libvirt/qemu",
+            f"the disk of {domain.name()} is still backed by {', '.join(left[1:]) or 'no file'}",
+            hint="check QEMU's log: /var/log/libvirt/qemu",
         )

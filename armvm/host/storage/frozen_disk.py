@@ -1,8 +1,8 @@
-"""A running machine's disk held still while it is copied: its writes go elsewhere meanwhile.
+"""Freeze a running machine's disk while it is copied: its writes go to an overlay.
 
 libvirt puts an overlay on top of the disk, with the guest's file systems frozen for that moment
-if its agent can; afterwards the overlay is merged back into the disk and dropped. The guest runs
-on throughout. Source: libvirt-domain.html, virDomainSnapshotCreateXML with
+if its agent can; afterwards the overlay is merged back into the disk and dropped. The guest keeps
+running throughout. Source: libvirt-domain.html, virDomainSnapshotCreateXML with
 VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY, and virDomainBlockCommit with
 VIR_DOMAIN_BLOCK_COMMIT_ACTIVE.
 """
@@ -25,15 +25,15 @@ from armvm.host.connection import Domain, Pool, errors
 from armvm.host.storage import pools, volumes
 from armvm.host.xml import at, parse, select, to_text
 
-#: What a disk's changes are called while it is copied. A machine's deletion finds them as a
-#: snapshot's.
+#: The name of the overlay for a disk's writes while it is copied. Deleting the machine finds it by
+#: its snapshot name.
 _MEANWHILE = "snap-.meanwhile"
 _POLL = 0.1
 
 
 @contextmanager
 def standing_still(pool: Pool, domain: Domain) -> Iterator[bool]:
-    """Let nothing be written to a running machine's first disk during the block.
+    """Prevent writes to a running machine's first disk during the block.
 
     Yields whether its file systems were frozen: if not, the disk is as after a power cut. Raises
     DomainError. The machine must be on its own disk.
@@ -44,7 +44,7 @@ def standing_still(pool: Pool, domain: Domain) -> Iterator[bool]:
     path = at(disk, "source").get("file", "")
     meanwhile = str(PurePosixPath(path).with_name(f"{domain.name()}.{_MEANWHILE}.qcow2"))
     leftover = volumes.find_volume(pool, PurePosixPath(meanwhile).name)
-    if leftover is not None:  # what the machine wrote there was merged since
+    if leftover is not None:  # its contents were merged since
         volumes.delete_volume(leftover)
     with shielded():
         frozen = _divert(domain, target, meanwhile)
@@ -61,7 +61,7 @@ def standing_still(pool: Pool, domain: Domain) -> Iterator[bool]:
 
 
 def _divert(domain: Domain, target: str, meanwhile: str) -> bool:
-    """Have a disk's writes go to a new overlay; return whether the guest was frozen for it."""
+    """Redirect a disk's writes to a new overlay; return whether the guest was frozen for it."""
     document = etree.Element("domainsnapshot")
     disks = etree.SubElement(document, "disks")
     with errors(f"reading {domain.name()}"):
@@ -83,20 +83,20 @@ def _divert(domain: Domain, target: str, meanwhile: str) -> bool:
         with contextlib.suppress(libvirt.libvirtError):
             domain.snapshotCreateXML(text, flags | quiesce)
             return True
-    with errors(f"holding the disk of {domain.name()} still"):
+    with errors(f"freezing the disk of {domain.name()}"):
         domain.snapshotCreateXML(text, flags)
     return False
 
 
 def _merge(domain: Domain, target: str, path: str) -> None:
-    """Merge a disk's overlay back into the file *path*, and have the machine write there again."""
+    """Merge a disk's overlay back into the file *path*, and make the machine write there again."""
     flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOCK_COMMIT_SHALLOW
-    with errors(f"merging what {domain.name()} wrote meanwhile"):
+    with errors(f"merging the overlay of {domain.name()}"):
         domain.blockCommit(target, None, None, 0, flags)
         while True:
             job = domain.blockJobInfo(target, 0)
             if not job:
-                raise DomainError(f"what {domain.name()} wrote meanwhile was not merged")
+                raise DomainError(f"the overlay of {domain.name()} was not merged back")
             if job["cur"] == job["end"]:
                 try:
                     domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
@@ -107,4 +107,4 @@ def _merge(domain: Domain, target: str, path: str) -> None:
             time.sleep(_POLL)
         now = at(parse(domain.XMLDesc(0)), "devices/disk[1]/source").get("file")
     if now != path:
-        raise DomainError(f"the disk of {domain.name()} is {now} still")
+        raise DomainError(f"the disk of {domain.name()} is still {now}")

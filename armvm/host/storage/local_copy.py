@@ -1,9 +1,9 @@
-"""A base put into the pool without copying its bytes, where its file lies on the pool's own disk.
+"""Add a base to the pool without copying, if its file is on the pool's file system.
 
 A clone of the file (a reflink: Btrfs, XFS) shares its blocks until one of the two is written to.
-A hard link is the very same file, so it is made only where QEMU runs as the user who owns the
-cache: a system daemon gives a base to QEMU's user, who could then change what the cache vouches
-for.
+A hard link is the same file, so armvm makes one only if QEMU runs as the user who owns the cache:
+a system daemon gives a base to QEMU's user, who could then change the verified file in the
+cache.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FICLONE = 0x40049409
 
 
 def place(connection: Connection, pool: Pool, name: str, path: Path, *, lasting: bool) -> bool:
-    """Let the file *path* be the volume *name* of a pool, whole from its first moment.
+    """Make the file *path* the volume *name* of a pool, complete from the start.
 
-    *lasting* says that nobody writes to the file, so that a hard link may be made of it. Returns
-    False where its bytes have to be copied: another host, another file system, a directory that
-    we may not write to. Raises FileExistsError when there is such a volume.
+    *lasting* means that the file will not be written to, so a hard link is allowed. Returns
+    False if the bytes must be copied: another host, another file system, a directory without
+    write permission. Raises FileExistsError if the volume exists.
     """
     uri = uri_of(connection)
     if not is_local(uri):
@@ -34,13 +34,13 @@ def place(connection: Connection, pool: Pool, name: str, path: Path, *, lasting:
 
 
 def _cloned(path: Path, target: Path) -> bool:
-    """Make *target* a clone of a file; it has no name until it is whole."""
+    """Make *target* a clone of a file; it gets its name only when complete."""
     try:
         with path.open("rb") as source:
             nameless = os.open(target.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.ioctl(nameless, FICLONE, source.fileno())
-                # With a directory named, Python calls linkat(), which follows the link in /proc.
+                # Given a directory, Python calls linkat(), which follows the link in /proc.
                 os.link(f"/proc/self/fd/{nameless}", target, src_dir_fd=nameless)
             finally:
                 os.close(nameless)

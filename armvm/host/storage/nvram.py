@@ -1,7 +1,7 @@
-"""A machine's UEFI variables where libvirt keeps them: in no pool, in a file named by the domain.
+"""A machine's UEFI variables in libvirt's own place: outside any pool, in a file per domain.
 
-libvirt makes the file at the first start, names it by the domain and does not rename it with it.
-A pool that lives as long as it is needed shows it to us, over any connection.
+libvirt creates the file at the first start, names it after the domain and does not rename it.
+A temporary pool makes it accessible over any connection.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from armvm.host.storage.volume_copy import duplicate
 from armvm.host.xml import at, parse, to_text
 
 SYSTEM = PurePosixPath("/var/lib/libvirt/qemu/nvram")
-#: How the pools are called that show it.
+#: The name prefix of these temporary pools.
 _OURS = "armvm-nvram-"
-#: Seconds after which such a pool is taken for a dead process's: a copy takes one or two.
+#: Seconds after which such a pool counts as left over: a copy takes one or two.
 _PATIENCE, _POLL, _TRIES = 30.0, 0.1, 3
 
 
 def place(connection: Connection, document: etree._Element, name: str) -> PurePosixPath | None:
-    """Return where a domain's UEFI variables are if it has any; None where it can have none.
+    """Return the path of a domain's UEFI variables, existing or not; None if it cannot have any.
 
-    Newer libvirts say it in the definition. Otherwise it is their usual place, which of a remote
-    user's own daemon is not known.
+    Newer libvirts put it in the definition. Otherwise it is libvirt's default, which is unknown
+    for a remote user's own daemon.
     """
     if at(document, "os").get("firmware") != "efi" and document.find("os/nvram") is None:
         return None
@@ -52,9 +52,9 @@ def place(connection: Connection, document: etree._Element, name: str) -> PurePo
 def carry(
     connection: Connection, pool: Pool, document: etree._Element, path: PurePosixPath, name: str
 ) -> None:
-    """Copy UEFI variables into *pool* for the machine *name*, and put their place in *document*.
+    """Copy UEFI variables into *pool* for the machine *name*, and set their path in *document*.
 
-    Where there are none yet, libvirt makes some at the next start.
+    If there are none yet, libvirt creates them at the next start.
     """
     with _shown(connection, path) as volume:
         nvram = document.find("os/nvram")
@@ -70,7 +70,7 @@ def carry(
 
 
 def forget(connection: Connection, path: PurePosixPath) -> None:
-    """Remove UEFI variables; it is no error where there are none."""
+    """Remove UEFI variables; does nothing if there are none."""
     with _shown(connection, path) as volume:
         if volume is not None:
             volumes.delete_volume(volume)
@@ -78,7 +78,7 @@ def forget(connection: Connection, path: PurePosixPath) -> None:
 
 @contextmanager
 def _shown(connection: Connection, path: PurePosixPath) -> Iterator[Volume | None]:
-    """Show the file at *path* as a volume; None where there is no such file."""
+    """Yield the file at *path* as a volume; None if it does not exist."""
     made: list[Pool] = []
     try:
         with errors(f"looking for {path.name}"):
@@ -91,10 +91,10 @@ def _shown(connection: Connection, path: PurePosixPath) -> Iterator[Volume | Non
 
 
 def _pool_at(connection: Connection, directory: str, made: list[Pool]) -> Pool | None:
-    """Return a pool that shows a directory; one that had to be made for it is in *made* too.
+    """Return a pool of a directory; if it had to be created, it is also added to *made*.
 
-    None where there is no such directory: no machine with firmware was ever started there.
-    libvirt has one pool for a directory at a time, so that of another armvm is waited for.
+    None if the directory does not exist: no machine with firmware was ever started there.
+    libvirt allows one pool per directory, so this waits for another armvm's pool to go.
     """
     document = etree.Element("pool", type="dir")
     etree.SubElement(document, "name").text = f"{_OURS}{secrets.token_hex(4)}"
@@ -116,20 +116,20 @@ def _pool_at(connection: Connection, directory: str, made: list[Pool]) -> Pool |
             pools.refresh(other)
             return other
         if other is not None and time.monotonic() > end:
-            _drop(other)  # of a process that was killed
+            _drop(other)  # left over by a killed process
         time.sleep(_POLL)
 
 
 def _existing(connection: Connection, directory: str) -> Pool | None:
     for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
-        with contextlib.suppress(libvirt.libvirtError):  # it has gone in between
+        with contextlib.suppress(libvirt.libvirtError):  # removed in between
             if parse(pool.XMLDesc(0)).findtext("target/path") == directory:
                 return pool
     return None
 
 
 def _drop(pool: Pool) -> None:
-    """Forget a pool that was made for a moment; its files stay."""
+    """Undefine a temporary pool; its files stay."""
     for _ in range(_TRIES):
         try:
             pool.destroy()

@@ -1,4 +1,4 @@
-"""Storage pools: armvm's own, those of others, and what is left in them."""
+"""Storage pools: armvm's own and others, and their free space."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from armvm.host.xml import at, parse, to_text
 from armvm.settings.names import shown
 
 DEFAULT_POOL = "armvm"
-#: Seconds to wait for another process's volume to be made: a large one takes a while.
+#: Seconds to wait while another process creates a volume: a large one takes a while.
 REFRESH_PATIENCE = 60.0
 SYSTEM_POOL_PATH = "/var/lib/libvirt/images/armvm"
 
 
 def default_pool_path(facts: HostFacts) -> str:
-    """Return where armvm's own pool is made on a host. Raises StorageError where it is unknown."""
+    """Return the path of armvm's own pool on a host. Raises StorageError if it is unknown."""
     if not facts.session:
         return SYSTEM_POOL_PATH
     if not facts.local:
         raise StorageError(
-            "armvm cannot know a remote user's home directory",
-            hint="make a pool there (virsh pool-define-as …) and name it with --pool",
+            "the home directory of the remote user is unknown",
+            hint="create a pool there (virsh pool-define-as …), and use it with --pool NAME",
         )
     return str(data_dir() / "pool")
 
 
 def find_pool(connection: Connection, name: str) -> Pool | None:
-    """Return a pool, started if it was not; None where there is none of that name."""
+    """Return a pool, and start it if necessary; None if it does not exist."""
     with errors(f"looking for the pool {shown(name)}"):
         try:
             pool = connection.storagePoolLookupByName(name)
@@ -46,35 +46,35 @@ def find_pool(connection: Connection, name: str) -> Pool | None:
             try:
                 pool.create(libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD)
             except libvirt.libvirtError:
-                if not pool.isActive():  # another process may have been faster
+                if not pool.isActive():  # another process may have started it
                     raise
         return pool
 
 
 def need_pool(connection: Connection, name: str, machine: str) -> Pool:
-    """Return the pool that *machine* lies in. Raises StorageError where it is gone."""
+    """Return the pool of *machine*. Raises StorageError if it does not exist."""
     pool = find_pool(connection, name)
     if pool is None:
-        raise StorageError(f"the pool {name} of {machine} is gone")
+        raise StorageError(f"pool {name} of {machine} not found")
     return pool
 
 
 def ensure_pool(connection: Connection, name: str, facts: HostFacts) -> Pool:
-    """Return the pool *name*; armvm's own is made if need be. Raises NotFound for others."""
+    """Return the pool *name*; creates armvm's own pool. Raises NotFound for others."""
     pool = find_pool(connection, name)
     if pool is not None:
         return pool
     if name != DEFAULT_POOL:
         raise NotFound(
-            f"there is no storage pool {shown(name)}",
-            hint="'virsh pool-list --all' shows them; without --pool armvm makes its own",
+            f"storage pool {shown(name)} not found",
+            hint="list the pools: virsh pool-list --all; without --pool armvm creates its own",
         )
     document = etree.Element("pool", type="dir")
     etree.SubElement(document, "name").text = name
     target = etree.SubElement(document, "target")
     etree.SubElement(target, "path").text = default_pool_path(facts)
     etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = "0711"
-    with errors("making the storage pool"):
+    with errors("creating the storage pool"):
         try:
             made = connection.storagePoolDefineXML(to_text(document), 0)
             made.setAutostart(1)
@@ -83,7 +83,7 @@ def ensure_pool(connection: Connection, name: str, facts: HostFacts) -> Pool:
                 raise
     pool = find_pool(connection, name)
     if pool is None:
-        raise StorageError("the storage pool went away while it was made")
+        raise StorageError("the storage pool was removed while it was being created")
     return pool
 
 
@@ -94,9 +94,9 @@ def pool_path(pool: Pool) -> str:
 
 
 def refresh(pool: Pool) -> None:
-    """Let libvirt look at a pool again; a volume that is being made there is waited for.
+    """Make libvirt rescan a pool; waits for a volume that is being created there.
 
-    Raises libvirtError, as what it is part of expects.
+    Raises libvirtError, which the caller translates.
     """
     end = time.monotonic() + REFRESH_PATIENCE
     while True:
@@ -110,13 +110,13 @@ def refresh(pool: Pool) -> None:
 
 
 def check_space(pool: Pool, needed: int) -> None:
-    """Raise StorageError when a pool has less than *needed* bytes left."""
+    """Raise StorageError if a pool has less than *needed* bytes left."""
     with errors("reading the storage pool"):
         refresh(pool)
         available = int(pool.info()[3])
     if available < needed:
         raise StorageError(
-            f"the pool {pool.name()} is full: {size_text(needed)} are needed, "
-            f"{size_text(available)} are left",
-            hint="remove machines or bases ('armvm list', 'armvm image list'), or use --pool NAME",
+            f"the pool {pool.name()} is full: {size_text(needed)} needed, "
+            f"{size_text(available)} available",
+            hint="delete machines or bases ('armvm list', 'armvm image list'), or use --pool NAME",
         )

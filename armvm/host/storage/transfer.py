@@ -1,4 +1,4 @@
-"""A volume's bytes, to and from the host by libvirt's streams: the same near and far."""
+"""Read and write a volume's bytes by libvirt's streams, on local and remote hosts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(connection: Connection, volume: Volume, *, length: int = 0) -> bytes:
 
 
 def download_file(connection: Connection, volume: Volume, path: Path) -> None:
-    """Write all of a volume's bytes to a local file, which is there already."""
+    """Write all of a volume's bytes to an existing local file."""
     with errors(f"reading the volume {volume.name()}"), path.open("wb") as file:
         stream = connection.newStream(0)
         try:
@@ -42,7 +42,7 @@ def download_file(connection: Connection, volume: Volume, path: Path) -> None:
 
 
 def overwrite(connection: Connection, volume: Volume, data: bytes) -> None:
-    """Replace a raw volume's first bytes; what lies behind them stays."""
+    """Replace a raw volume's first bytes; the rest stays."""
     rest = data
 
     def take(count: int) -> bytes:
@@ -56,7 +56,7 @@ def overwrite(connection: Connection, volume: Volume, data: bytes) -> None:
 def upload(
     connection: Connection, volume: Volume, read: Callable[[int], bytes], *, length: int = 0
 ) -> None:
-    """Fill a volume (or its first *length* bytes) with what *read* returns, until it is nothing."""
+    """Fill a volume (or its first *length* bytes) with the results of *read*, until it is empty."""
     with errors(f"writing the volume {volume.name()}"):
         stream = connection.newStream(0)
         try:
@@ -64,7 +64,7 @@ def upload(
             stream.sendAll(lambda _stream, count, _opaque: read(count), None)
             stream.finish()
         except BaseException:
-            # sendAll aborts by itself when its reader raises; a second abort says so.
+            # sendAll aborts by itself if its reader raises; a second abort fails.
             with contextlib.suppress(libvirt.libvirtError):
                 stream.abort()
             raise
@@ -73,7 +73,7 @@ def upload(
 def upload_file(
     connection: Connection, volume: Volume, path: Path, on_bytes: Callable[[int], None]
 ) -> None:
-    """Fill a volume with a local file's bytes; *on_bytes* hears how many are done."""
+    """Fill a volume with a local file's bytes; calls *on_bytes* with the bytes done."""
     done = 0
     with path.open("rb") as file:
 

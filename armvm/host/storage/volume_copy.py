@@ -1,7 +1,7 @@
-"""A volume copied byte by byte: its format, its backing and its inner layout stay as they are.
+"""Copy a volume byte by byte, so that its format, backing file and inner layout stay.
 
-libvirt's own copying (`storage.copy_volume`) reads what a guest would read, and the copy of an
-overlay stands on nothing. Streams carry any volume as it is, near and far.
+libvirt's own copying (`storage.copy_volume`) reads a volume as a guest would, and the copy of an
+overlay loses its backing file. Streams copy any volume unchanged, on local and remote hosts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from armvm.base.errors import StorageError
 from armvm.host.connection import Connection, Pool, Volume, errors
 from armvm.host.storage import pools, volumes
 
-#: Bytes that are carried at a time, and held in memory meanwhile. Pieces of zeros become holes.
+#: Bytes per piece, held in memory during the copy. Pieces of zeros become holes.
 PIECE = 8 << 20
 
 
@@ -29,14 +29,14 @@ def duplicate(
     source: Volume,
     on_bytes: Callable[[int], None] = lambda _done: None,
 ) -> Volume:
-    """Make the volume *name* with the bytes of *source*, which nobody may be writing to.
+    """Create the volume *name* with the bytes of *source*, which must not be written to.
 
-    *on_bytes* hears how many are done. An interruption leaves nothing. Raises StorageError.
+    Calls *on_bytes* with the bytes done. An interruption leaves nothing. Raises StorageError.
     """
     size = volumes.physical_size(source)
     target = volumes.create_hole(pool, name, size)
     try:
-        # Its beginning comes last: what a killed process leaves is no qcow2, and nothing boots it.
+        # The first piece is written last: without it, a leftover is not a bootable qcow2.
         for done, offset in enumerate(reversed(range(0, size, PIECE))):
             length = min(PIECE, size - offset)
             data = _read(connection, source, offset, length)
@@ -49,7 +49,7 @@ def duplicate(
         volumes.delete_volume(target)
         raise
     with errors("reading the storage pool"):
-        pools.refresh(pool)  # lets libvirt see what it is
+        pools.refresh(pool)  # lets libvirt detect its format
     return target
 
 
@@ -62,7 +62,7 @@ def link_or_duplicate(
     *,
     local: bool,
 ) -> Volume:
-    """Give a volume a second name that outlives its first: at once where we may, else as a copy."""
+    """Give a volume a second name that outlives the first: a hard link if possible, else a copy."""
     if local:
         with errors(f"reading the volume {name}"):
             path = source.path()

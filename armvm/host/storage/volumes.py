@@ -1,11 +1,11 @@
 """The volumes in a storage pool: bases, overlays, seeds. Bytes travel through libvirt.
 
 Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, and
-``NAME.serial.log`` with its rotated forms, which virtlogd writes. A golden has its memory
-besides: ``NAME.memory``, and ``NAME.state`` of its devices; a clone ``NAME.nvram`` for its UEFI
+``NAME.serial.log`` with its rotated files, which virtlogd writes. A golden also has its memory in
+``NAME.memory``, and its devices' state in ``NAME.state``; a clone has ``NAME.nvram`` for its UEFI
 variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one with snapshots a
 ``NAME.snap-SNAPSHOT.qcow2`` for each; one that an image is made of ``NAME.image.qcow2``. A base is
-named by the digest of its image: ``base-sha256-<hex>.qcow2``.
+named after its image's digest: ``base-sha256-<hex>.qcow2``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from armvm.host.xml import at, to_text
 
 
 def volume_names(machine: str) -> dict[str, str]:
-    """Return a machine's volume names by what they are."""
+    """Return a machine's volume names by their role."""
     return {
         "overlay": f"{machine}.qcow2",
         "seed": f"{machine}.seed.iso",
@@ -42,13 +42,13 @@ def snapshot_name(machine: str, snapshot: str) -> str:
 
 
 def snapshot_of(volume: str) -> tuple[str, str] | None:
-    """Return machine and name of the snapshot that a volume is by its name; None for another."""
+    """Return machine and name of the snapshot in a volume's name; None if it is not one."""
     machine, dot, snapshot = volume.removesuffix(".qcow2").partition(".snap-")
     return (machine, snapshot) if dot else None
 
 
 def find_volume(pool: Pool, name: str) -> Volume | None:
-    """Return a volume, or None. libvirt's list is what it was at the pool's last refresh."""
+    """Return a volume, or None. libvirt's list dates from the pool's last refresh."""
     with errors(f"looking for the volume {name}"):
         try:
             return pool.storageVolLookupByName(name)
@@ -59,22 +59,22 @@ def find_volume(pool: Pool, name: str) -> Volume | None:
 
 
 def need_volume(pool: Pool, name: str) -> Volume:
-    """Return a volume. Raises StorageError where it is gone."""
+    """Return a volume. Raises StorageError if it does not exist."""
     volume = find_volume(pool, name)
     if volume is None:
-        raise StorageError(f"the pool {pool.name()} has no volume {name} any more")
+        raise StorageError(f"volume {name} not found in the pool {pool.name()}")
     return volume
 
 
 def create_overlay(
     pool: Pool, name: str, base: Volume, capacity: int, *, cluster: int | None = None
 ) -> Volume:
-    """Make a qcow2 volume of *capacity* bytes that holds only what differs from *base*.
+    """Create a qcow2 volume of *capacity* bytes that stores only the difference from *base*.
 
-    *cluster* is the unit in which it grows, in bytes; QEMU's own choice is 64 KiB. (libvirt
-    before 7.4 knows no other.)
+    *cluster* is the unit in which it grows, in bytes; QEMU's default is 64 KiB. (libvirt
+    before 7.4 supports no other.)
     """
-    with errors(f"making the volume {name}"):
+    with errors(f"creating the volume {name}"):
         document = _volume(name, capacity, "qcow2", mode="0600")
         if cluster is not None:
             size = etree.SubElement(at(document, "target"), "clusterSize", unit="bytes")
@@ -88,8 +88,8 @@ def create_overlay(
 def write_volume(
     connection: Connection, pool: Pool, name: str, data: bytes, *, size: int = 0
 ) -> Volume:
-    """Make a raw volume of *data*, and a hole up to *size* bytes, that only its owner can read."""
-    with errors(f"making the volume {name}"):
+    """Create a private raw volume of *data*, and a hole up to *size* bytes."""
+    with errors(f"creating the volume {name}"):
         document = _volume(name, max(size, len(data)), "raw", mode="0600", allocation=len(data))
         volume = pool.createXML(to_text(document), 0)
     try:
@@ -101,9 +101,9 @@ def write_volume(
 
 
 def copy_volume(pool: Pool, name: str, source: Volume, kind: str = "raw") -> Volume:
-    """Make a volume that reads as another; the host does it, and holes stay holes.
+    """Create a volume with another's contents; the host copies it, and holes stay holes.
 
-    A qcow2 stands on nothing then: libvirt (9.0) leaves out a backing store that is asked for.
+    A qcow2 copy lacks a backing file: libvirt (9.0) ignores a requested backing store.
     """
     with errors(f"copying the volume {source.name()}"):
         document = _volume(name, capacity(source), kind, mode="0600")
@@ -111,11 +111,11 @@ def copy_volume(pool: Pool, name: str, source: Volume, kind: str = "raw") -> Vol
 
 
 def create_hole(pool: Pool, name: str, size: int, owner: tuple[int, int] | None = None) -> Volume:
-    """Make a raw volume of *size* bytes, all of them a hole.
+    """Create a raw volume of *size* bytes that is one hole.
 
-    *owner* is the user and group of one that QEMU opens without libvirt's knowing.
+    *owner* is the user and group, for a volume that QEMU opens without libvirt's knowledge.
     """
-    with errors(f"making the volume {name}"):
+    with errors(f"creating the volume {name}"):
         document = _volume(name, size, "raw", mode="0600", allocation=0)
         if owner is not None:
             permissions = at(document, "target/permissions")
@@ -125,8 +125,8 @@ def create_hole(pool: Pool, name: str, size: int, owner: tuple[int, int] | None 
 
 
 def create_empty(pool: Pool, name: str) -> Volume:
-    """Make an empty raw volume, to be filled by an upload."""
-    with errors(f"making the volume {name}"):
+    """Create an empty raw volume, for an upload to fill."""
+    with errors(f"creating the volume {name}"):
         return pool.createXML(to_text(_volume(name, 0, "raw", mode="0644")), 0)
 
 
@@ -149,7 +149,7 @@ def allocation(volume: Volume) -> int:
 
 
 def delete_volume(volume: Volume) -> None:
-    """Remove a volume; one that is gone already is no error."""
+    """Remove a volume; does nothing if it does not exist."""
     with errors("removing a volume"):
         try:
             volume.delete(0)
@@ -159,8 +159,8 @@ def delete_volume(volume: Volume) -> None:
 
 
 def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
-    """Return all volumes of a machine by what follows its name: rotated serial logs and
-    snapshots too.
+    """Return all volumes of a machine by name suffix, including rotated serial logs and
+    snapshots.
     """
     names = volume_names(machine)
     log = names["serial_log"]

@@ -1,4 +1,4 @@
-"""A cache entry: an image file, and the JSON sidecar that says what it is."""
+"""A cache entry: an image file and the JSON sidecar that describes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from armvm.images.model import Verified
 from armvm.images.reference import parse_sha256
 from armvm.settings.system import OperatingSystem
 
-#: The sidecar's format; another number is not read.
+#: The sidecar's format; sidecars with another number are not read.
 FORMAT = 1
 
 
@@ -21,13 +21,13 @@ FORMAT = 1
 class Entry:
     """An image in the cache.
 
-    ``digest`` is of the image as published and ``content`` of the file here (they differ when a
-    raw image was converted, a packed one unpacked), both ``sha256:`` and 64 hex digits;
-    ``published`` is the sha512 of the image as published, where that was promised; ``size`` is
-    the file's, in bytes. ``verified`` and ``signer`` are the strongest that has vouched for the
-    digest yet. ``stored`` and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the
-    recipe's digest, hex) are of images built here; of one that was imported, the latter is its own
-    digest. ``problem`` says why an entry cannot be used; the other fields then say nothing.
+    ``digest`` is of the published image, ``content`` of the file in the cache (they differ if a
+    raw image was converted or a compressed one unpacked), both ``sha256:`` and 64 hex digits.
+    ``published`` is the published sha512, if there was one. ``size`` is the file's, in bytes.
+    ``verified`` and ``signer`` record the strongest verification of the digest so far. ``stored``
+    and ``used`` are in seconds since 1970. ``name`` and ``recipe`` (the recipe's digest, hex)
+    belong to images built here; for an imported image, ``recipe`` is its own digest. ``problem``
+    says why an entry cannot be used; the other fields are then not set.
     """
 
     path: Path
@@ -55,8 +55,8 @@ class Entry:
 
 
 def matches(entry: Entry, text: str) -> bool:
-    """Tell whether *text* names an entry: its reference (with or without the serial), file name,
-    or the beginning of its digest, of 8 hex digits at least.
+    """Return whether *text* names an entry: its reference (with or without the serial), file name,
+    or the first 8 or more hex digits of its digest.
     """
     names = {entry.reference, entry.path.name, entry.path.stem, str(entry.path), entry.digest}
     names.add(entry.published or entry.digest)
@@ -75,7 +75,7 @@ def sidecar_of(image: Path) -> Path:
 
 
 def dump(entry: Entry) -> bytes:
-    """Return an entry as its sidecar's bytes."""
+    """Return an entry as the bytes of its sidecar."""
     system = entry.system
     return json.dumps(
         {
@@ -100,7 +100,7 @@ def dump(entry: Entry) -> bytes:
 
 
 def load(image: Path) -> Entry:
-    """Read the entry of an image. Whatever is wrong with it comes back as its ``problem``."""
+    """Read the entry of an image. Any error is returned as its ``problem``."""
     sidecar = sidecar_of(image)
     try:
         used = sidecar.stat().st_mtime
@@ -109,7 +109,7 @@ def load(image: Path) -> Entry:
         if not image.is_file():
             return Entry(path=image, problem="the image file is missing")
     except FileNotFoundError:
-        return Entry(path=image, problem="nothing says what it is (its .json file is missing)")
+        return Entry(path=image, problem="its .json file is missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         return Entry(path=image, problem=f"its .json file cannot be used: {error!s:.120}")
     return entry
@@ -117,7 +117,7 @@ def load(image: Path) -> Entry:
 
 def _decode(image: Path, data: Any, used: float) -> Entry:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ValueError("not the format expected")
+        raise ValueError("unsupported format")
     system = data["system"]
     return Entry(
         path=image,
@@ -143,7 +143,7 @@ def _decode(image: Path, data: Any, used: float) -> Entry:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text was expected")
+        raise TypeError("expected a string")
     return value
 
 
@@ -153,25 +153,25 @@ def _optional(value: Any) -> str | None:
 
 def _number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("a number was expected")
+        raise ValueError("expected a number")
     return value
 
 
 def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a time was expected")
+        raise ValueError("expected a time")
     return float(value)
 
 
 def _published(value: Any) -> str | None:
-    # Not in the sidecars of armvm 0.1: it came later.
+    # Optional: the sidecars of armvm 0.1 do not have it.
     if value is not None and not is_digest(_text(value)):
-        raise ValueError("a digest was expected")
+        raise ValueError("expected a digest")
     return _optional(value)
 
 
 def _digest(value: Any) -> str:
     digest = parse_sha256(_text(value).removeprefix("sha256:"))
     if digest is None:
-        raise ValueError("a sha256 was expected")
+        raise ValueError("expected a sha256 digest")
     return digest

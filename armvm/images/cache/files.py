@@ -1,4 +1,4 @@
-"""File work that the cache and the local files share: locking, copying, errors in our words."""
+"""File operations for the cache and for local files: locks, copies, error translation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from armvm.base.errors import PermissionDenied, StorageError
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system says about the cache into our errors."""
+    """Translate file system errors in the cache into armvm's errors."""
     try:
         yield
     except PermissionError as error:
         raise PermissionDenied(
-            f"the image cache at {path} cannot be used: {error.strerror}",
-            hint="check who owns it; XDG_CACHE_HOME moves the cache elsewhere",
+            f"the image cache {path} cannot be used: {error.strerror}",
+            hint="check its owner, or set XDG_CACHE_HOME to another directory",
         ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise StorageError(
-            f"the image cache at {path} cannot be used: {error.strerror or error}",
-            hint=("armvm image prune --unused frees room; " if full else "")
-            + "XDG_CACHE_HOME moves the cache elsewhere",
+            f"the image cache {path} cannot be used: {error.strerror or error}",
+            hint=("free space with: armvm image prune --unused; " if full else "")
+            + "XDG_CACHE_HOME sets another directory",
         ) from error
 
 
@@ -41,11 +41,11 @@ def acquire(
     watch: Callable[[], None] | None = None,
     interval: float = 0.2,
 ) -> int:
-    """Return the descriptor of a lock file, locked; it is made if it is not there.
+    """Return the descriptor of a locked lock file; the file is created if necessary.
 
-    *on_wait* is called once if another process holds the lock, and *watch* then every *interval*
-    seconds. The holder may remove the file before it lets go: those who wait then make a new
-    one. Raises OSError.
+    *on_wait* is called once if another process holds the lock, and then *watch* every *interval*
+    seconds. The holder may remove the file before it releases the lock: waiting processes then
+    create a new one. Raises OSError.
     """
     waited = False
     while True:
@@ -60,7 +60,7 @@ def acquire(
                     break
                 watch()
                 time.sleep(interval)
-            # The one before us removed the file when it was done: then this lock is of no file.
+            # If the previous holder removed the file, this lock is on a deleted file.
             if _same_file(descriptor, path):
                 return descriptor
         except BaseException:
@@ -70,7 +70,7 @@ def acquire(
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file if nobody has; return whether it is ours."""
+    """Try to lock an open file; return whether it succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -79,10 +79,10 @@ def try_lock(descriptor: int) -> bool:
 
 
 def copy_file(source: Path, target: Path) -> bool:
-    """Copy a file's bytes to *target*, which is made or emptied, and sync it.
+    """Copy a file's bytes to *target*, which is created or truncated, and sync it.
 
-    Returns whether it shares its blocks with the source (a reflink: Btrfs, XFS), which takes
-    neither time nor room. Raises OSError.
+    Returns whether the copy shares its blocks with the source (a reflink: Btrfs, XFS), which
+    takes neither time nor space. Raises OSError.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with source.open("rb") as reading, os.fdopen(os.open(target, flags, 0o600), "wb") as writing:
@@ -97,7 +97,7 @@ def copy_file(source: Path, target: Path) -> bool:
     return shared
 
 
-#: ioctl_ficlone(2): let a file have another one's blocks until either writes.
+#: ioctl_ficlone(2): make a file share another one's blocks until either is written.
 _FICLONE = 0x40049409
 
 

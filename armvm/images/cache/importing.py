@@ -1,4 +1,4 @@
-"""A file of the user's becomes ``local:NAME``, and an image in the cache a file of the user's."""
+"""Import a file into the cache as ``local:NAME``, and export an image from the cache."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def import_file(
     digest: str | None = None,
     replace: bool = False,
 ) -> Entry:
-    """Copy *file* into the cache as ``local:NAME``; a raw one is converted.
+    """Copy *file* into the cache as ``local:NAME``; a raw image is converted.
 
-    It is looked at as a hostile image: the copy is, since the file may change meanwhile.
-    *digest* (``sha256:HEX``) is what it must have. Raises NotFound, HostileImage, ImageError (for
-    another CPU), DigestMismatch, Conflict when there is an image of that name and *replace* is
-    not given, StorageError, PermissionDenied.
+    The image is treated as hostile. The copy is checked, because the file may change during the
+    import. *digest* (``sha256:HEX``) is the expected one. Raises NotFound, HostileImage,
+    ImageError (for another CPU), DigestMismatch, Conflict if the name exists and *replace* is
+    false, StorageError, PermissionDenied.
     """
     format, size = local_file.look(file)
     refuse_foreign(file.name)
@@ -70,14 +70,14 @@ def import_file(
 
 
 def export_file(entry: Entry, target: Path, *, replace: bool = False) -> bool:
-    """Copy an image of the cache to *target*, whole or not at all.
+    """Copy an image from the cache to *target*. On failure, *target* is not changed.
 
-    Returns whether it shares its blocks with the cache (a reflink). Raises Conflict when the
-    target exists and *replace* is not given, NotFound, StorageError, PermissionDenied.
+    Returns whether the copy shares its blocks with the cache (a reflink). Raises Conflict if the
+    target exists and *replace* is false, NotFound, StorageError, PermissionDenied.
     """
-    taken = Conflict(f"{target} exists already", hint="--force overwrites it")
+    taken = Conflict(f"{target} already exists", hint="overwrite it with --force")
     if target.is_dir():
-        raise Conflict(f"{target} is a directory", hint="name the file to write")
+        raise Conflict(f"{target} is a directory", hint="choose a file in that directory")
     if os.path.lexists(target) and not replace:
         raise taken
     partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.partial")
@@ -85,32 +85,35 @@ def export_file(entry: Entry, target: Path, *, replace: bool = False) -> bool:
         free = shutil.disk_usage(target.parent).free
         if entry.size + RESERVE > free:
             raise StorageError(
-                f"the image needs {size_text(entry.size)}, {target.parent} has {size_text(free)}",
-                hint="name a file on another disk",
+                f"the image needs {size_text(entry.size)}, "
+                f"but {target.parent} has {size_text(free)}",
+                hint="write to another disk",
             )
         shared = copy_file(entry.path, partial)
         partial.chmod(0o666 & ~_umask())
         if replace:
             partial.replace(target)
         else:
-            os.link(partial, target)  # unlike a rename, it overwrites nothing
+            os.link(partial, target)  # unlike rename, fails if the target exists
         return shared
     except FileExistsError:
         raise taken from None
     except FileNotFoundError as error:
-        raise NotFound(f"there is no directory {target.parent}", hint="make it first") from error
+        raise NotFound(
+            f"directory {target.parent} not found", hint="create it first: mkdir -p {target.parent}"
+        ) from error
     except PermissionError as error:
         raise PermissionDenied(
-            f"{target} cannot be written: {error.strerror}", hint="name a place of yours"
+            f"permission denied: cannot write {target}", hint="write to a directory that you own"
         ) from error
     except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _umask() -> int:
-    """Return the process's umask, which cannot be read without setting it."""
+    """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

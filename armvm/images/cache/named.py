@@ -1,4 +1,4 @@
-"""A name of the user's in the cache, ``local:NAME``: one maker at a time, replaced as a whole."""
+"""Named images in the cache, ``local:NAME``: created by one process at a time, then replaced."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from armvm.images.obtain import LOCAL
 
 @contextmanager
 def reserved(cache: Cache, name: str, *, replace: bool, progress: Progress) -> Iterator[str]:
-    """Hold a name while its image is made, and yield the reference; another process waits.
+    """Reserve a name while its image is created, and yield the reference; other processes wait.
 
-    Raises Conflict where there is an image of that name already and *replace* is not given.
+    Raises Conflict if the image exists and *replace* is false.
     """
     reference = f"{LOCAL}{name}"
-    wait = f"another armvm has {reference} in hand: waiting for it"
+    wait = f"waiting for another armvm process that is creating {reference}"
     with cache.lock(reference, on_wait=lambda: progress.say(wait)):
         if not replace and any(entry.name == name for entry in cache.entries()):
             raise Conflict(
-                f"there is an image {reference} already",
-                hint="--force replaces it; machines that were made from it keep their base",
+                f"image {reference} already exists",
+                hint="replace it with --force; existing machines keep their base",
             )
         yield reference
 
 
 def keep_only(cache: Cache, entry: Entry) -> None:
-    """Remove all other images of an entry's name."""
+    """Remove all other images with an entry's name."""
     for other in cache.entries():
         if other.name == entry.name and other.path != entry.path:
             cache.remove(other)

@@ -1,4 +1,4 @@
-"""Taking out of the cache what nobody needs: half-fetched files, entries of no use, old images."""
+"""Remove partial downloads, unusable entries and old images from the cache."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from armvm.images.cache.files import storage_errors, try_lock
 from armvm.images.cache.store import Cache
 
-#: Names that part() and partial() of a Cache give; its lock's is made of the same key.
+#: File names made by Cache.part() and Cache.partial(); the lock's contains the same key.
 _OURS = re.compile(r"\.([0-9a-f]{24})\.(?:part|part\.json|[0-9a-f]{16}\.partial)\Z")
 
-#: Seconds after which a half-fetched file is not waited for any more (a week).
+#: Seconds after which a partial download is no longer kept (a week).
 PART_AGE = 7 * 86400.0
 
 
 def forget_parts(cache: Cache, *, age: float = PART_AGE, dry: bool = False) -> dict[Path, int]:
-    """Remove what was half-written *age* seconds ago or earlier, and nobody writes now.
+    """Remove partial files that are *age* seconds old or older and not being written.
 
-    Returns the files with their sizes in bytes; with *dry*, nothing is removed. Raises
+    Returns the files with their sizes in bytes; with *dry*, removes nothing. Raises
     StorageError, PermissionDenied.
     """
     root = cache.prepare()
@@ -44,7 +44,7 @@ def forget_parts(cache: Cache, *, age: float = PART_AGE, dry: bool = False) -> d
 
 @contextmanager
 def _unless_held(lock: Path) -> Iterator[bool]:
-    """Hold a lock file, and hand over True; False where a process has it."""
+    """Hold a lock file and yield True, or yield False if another process holds it."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         free = try_lock(descriptor)

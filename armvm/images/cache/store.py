@@ -2,13 +2,13 @@
 
 ::
 
-    ROOT/sha256-<64 hex>.qcow2  .json      fetched, or converted from raw; named as published
+    ROOT/sha256-<64 hex>.qcow2  .json      downloaded, or converted from raw; named as published
     ROOT/local/NAME-<12 hex>.qcow2  .json  built here; named by the digest of the recipe
     ROOT/.<key>.<random>.partial           being written; renamed when verified
-    ROOT/.<key>.part  .part.json           being fetched, or left half-fetched; see part.py
-    ROOT/.<key>.lock                       held (flock) while an image is fetched or built
+    ROOT/.<key>.part  .part.json           a partial download; see part.py
+    ROOT/.<key>.lock                       held (flock) while an image is downloaded or built
 
-A file is only in the cache once its sidecar is written. All of it can be fetched or made again.
+A file is in the cache once its sidecar exists. All of the cache can be recreated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from armvm.images.model import ImageSource, Verified
 from armvm.images.reference import public_url
 from armvm.settings.system import OperatingSystem
 
-#: Bytes left free beside an image: sidecars, and the rest of the user's life.
+#: Free bytes to keep beside an image: for sidecars and the user's other files.
 RESERVE = 64 << 20
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}\Z")
@@ -44,16 +44,16 @@ _RECIPE = re.compile(r"[0-9a-f]{12,64}\Z")
 
 
 def free_bytes(directory: Path) -> int:
-    """Return the bytes an ordinary user can still write below *directory*."""
+    """Return the bytes that an ordinary user can still write below *directory*."""
     return shutil.disk_usage(directory).free
 
 
 @dataclass(frozen=True)
 class Cache:
-    """The images below ``root``, a directory of this user's own.
+    """The images below ``root``, a directory of the current user.
 
-    ``free`` and ``clock`` (seconds since 1970) can be substituted. Methods raise StorageError,
-    or PermissionDenied, when the file system refuses.
+    ``free`` and ``clock`` (seconds since 1970) can be replaced in tests. Methods raise
+    StorageError or PermissionDenied if the file system fails.
     """
 
     root: Path
@@ -62,15 +62,15 @@ class Cache:
 
     @classmethod
     def default(cls) -> Cache:
-        """The user's own cache."""
+        """Return the current user's cache."""
         return cls(cache_dir() / "images")
 
     def holds(self, path: Path) -> bool:
-        """Tell whether a file is one of the cache's own, which are replaced but never changed."""
+        """Return whether a file is in the cache. Such files may be replaced but never change."""
         return path.is_relative_to(self.root.absolute())
 
     def prepare(self) -> Path:
-        """Make the directory, enterable by its owner only, and return it as absolute path."""
+        """Create the directory, accessible only to its owner, and return its absolute path."""
         with storage_errors(self.root):
             root = private_dir(self.root.absolute())
             private_dir(root / "local")
@@ -79,9 +79,9 @@ class Cache:
             return root
 
     def find(self, digest: str) -> Entry | None:
-        """Return the image published with a digest if it is here, whole and unchanged.
+        """Return the image published with a digest if it is in the cache, intact and unchanged.
 
-        *digest* is a ``sha256:HEX``, or the ``sha512:HEX`` that was promised when it was fetched.
+        *digest* is ``sha256:HEX``, or the ``sha512:HEX`` that was published for it.
         """
         if not digest.startswith("sha256:"):
             found = [e for e in self.entries() if e.published == digest and not e.problem]
@@ -92,10 +92,10 @@ class Cache:
     def store(
         self, file: Path, *, source: ImageSource, digest: str, content: str | None = None
     ) -> Entry:
-        """Take a verified qcow2 *file* (a partial() of ours) in, under its published *digest*.
+        """Store a verified qcow2 *file* (one of our partial() files) under its published *digest*.
 
-        *content* is the file's own digest where that is another: it was unpacked; "" where it is
-        not known yet, since it was converted. *digest* and *content* are ``sha256:HEX``.
+        *content* is the file's own digest if it differs, because the image was unpacked; "" if it
+        is not known yet, because the image was converted. Both digests are ``sha256:HEX``.
         """
         entry = Entry(
             path=self._path(digest),
@@ -112,7 +112,7 @@ class Cache:
         return self._admit(file, entry)
 
     def vouch(self, entry: Entry, source: ImageSource) -> Entry:
-        """Note that *source* vouches for an entry's digest, if no signature did before."""
+        """Record that *source* verified an entry's digest, unless a signature is recorded."""
         if source.verified is not Verified.SIGNATURE or entry.verified is Verified.SIGNATURE:
             return entry
         done = replace(entry, verified=source.verified, signer=source.signer)
@@ -121,13 +121,13 @@ class Cache:
         return done
 
     def local_path(self, name: str, recipe: str) -> Path:
-        """Return where the image *name*, built by the recipe with that digest, is kept."""
+        """Return the path of the image *name*, built from the recipe with that digest."""
         if not _NAME.match(name) or not _RECIPE.match(recipe):
             raise ValueError(f"not a local image's name and recipe digest: {name!r}, {recipe!r}")
         return self.prepare() / "local" / f"{name}-{recipe[:12]}.qcow2"
 
     def find_local(self, name: str, recipe: str | None = None) -> Entry | None:
-        """Return the image built here as *name* by that recipe (any: the newest), or None."""
+        """Return the image *name* built here from that recipe (None: the newest), or None."""
         found = [e for e in self.entries() if e.name == name and recipe in (None, e.recipe)]
         for entry in sorted(found, key=lambda e: e.stored, reverse=True):
             if sound := self.sound(entry):
@@ -145,13 +145,13 @@ class Cache:
         digest: str = "",
         content: str | None = None,
     ) -> Entry:
-        """Move a built qcow2 *file* in (best a partial() of ours: then it is a mere rename).
+        """Store a built qcow2 *file* (a partial() file is simply renamed).
 
         The caller holds lock(f"local:{name}"), as obtain() does when it calls a builder.
-        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. For a file
-        that was not built, *verified* says what vouches for it; *digest* is what it had where it
-        came from, and *content* the one it has, where they are known. Raises HostileImage when
-        the file is no qcow2 image that stands alone.
+        *recipe* is the digest of all that the build depends on, 12 to 64 hex digits. For an
+        imported file, *verified* records how it was verified, *digest* is the digest at its
+        source, and *content* its own, as far as known. Raises HostileImage if the file is not a
+        standalone qcow2 image.
         """
         target = self.local_path(name, recipe)
         qcow2_tables.check(file, name=f"local:{name}")
@@ -176,7 +176,7 @@ class Cache:
         return stored
 
     def entries(self) -> list[Entry]:
-        """Return all entries, the unusable too (they have a ``problem``), the newest first."""
+        """Return all entries, newest first, including unusable ones (with a ``problem``)."""
         root = self.prepare()
         with storage_errors(root):
             files = [p for d in (root, root / "local") for p in d.iterdir() if p.name[0] != "."]
@@ -189,24 +189,24 @@ class Cache:
         return sorted(map(load, images), key=lambda e: (-e.stored, e.path.name))
 
     def remove(self, entry: Entry) -> None:
-        """Remove an entry's files; those already gone are no error."""
+        """Remove an entry's files; missing files are ignored."""
         with storage_errors(entry.path):
-            entry.sidecar.unlink(missing_ok=True)  # first: without it, the file is not used
+            entry.sidecar.unlink(missing_ok=True)  # first: without it, the image is not used
             entry.path.unlink(missing_ok=True)
 
     def touch(self, entry: Entry) -> None:
-        """Note that an entry was used now: its sidecar's time of change says when."""
+        """Record that an entry was used now, as its sidecar's modification time."""
         with storage_errors(entry.sidecar):
             os.utime(entry.sidecar, (self.clock(), self.clock()))
 
     def check_room(self, size: int) -> None:
-        """Raise StorageError when *size* more bytes do not fit."""
+        """Raise StorageError if *size* more bytes do not fit."""
         root = self.prepare()
         free = self.free(root)
         if size + RESERVE > free:
             raise StorageError(
-                f"the image needs {size_text(size)}, and {root} has {size_text(free)} left",
-                hint="armvm image rm IMAGE frees room; XDG_CACHE_HOME moves the cache elsewhere",
+                f"the image needs {size_text(size)}, but {root} has {size_text(free)}",
+                hint="free space with: armvm image rm IMAGE; XDG_CACHE_HOME sets another directory",
             )
 
     @contextmanager
@@ -217,12 +217,12 @@ class Cache:
         on_wait: Callable[[], None],
         watch: Callable[[], None] | None = None,
     ) -> Iterator[None]:
-        """Hold the lock for *key*, alone among all processes of this user.
+        """Hold the lock for *key*, exclusively among this user's processes.
 
-        *on_wait* is called once if another one holds it, then *watch* again and again. Files
-        that a killed holder left half-written for *key* are removed, so a partial(key) is made
-        under lock(key); a part(key) stays. A process that takes a lock it holds already waits
-        for ever.
+        *on_wait* is called once if another process holds it, then *watch* repeatedly. Partial
+        files that a killed holder left for *key* are removed, so call partial(key) only under
+        lock(key); a part(key) stays. A process that locks the same key twice waits
+        forever.
         """
         path = self.prepare() / f".{_short(key)}.lock"
         with storage_errors(path):
@@ -232,13 +232,13 @@ class Cache:
                 stale.unlink(missing_ok=True)
             yield
         finally:
-            # Before the lock is let go: whoever waits sees that the name is gone, and retries.
+            # Before the lock is released: waiting processes see that the name is gone, and retry.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
     @contextmanager
     def partial(self, key: str) -> Iterator[Path]:
-        """Make an empty private file to write into; it is gone afterwards unless it was stored."""
+        """Create an empty private file to write to; it is removed unless it was stored."""
         path = self.prepare() / f".{_short(key)}.{secrets.token_hex(8)}.partial"
         try:
             with storage_errors(path):
@@ -248,14 +248,14 @@ class Cache:
             path.unlink(missing_ok=True)
 
     def part(self, key: str) -> Part:
-        """Return the place of what is fetched under lock(key)."""
+        """Return the partial download for *key*; the caller holds lock(key)."""
         return Part(self.prepare() / f".{_short(key)}.part")
 
     def _path(self, digest: str) -> Path:
         return self.prepare() / f"{digest.replace(':', '-')}.qcow2"
 
     def _admit(self, file: Path, entry: Entry) -> Entry:
-        """Rename a partial file to its place and describe it."""
+        """Rename a partial file to its final name and write its sidecar."""
         with storage_errors(entry.path):
             content = entry.content or hash_file(file, sync=True)
             status = file.stat()
@@ -268,20 +268,20 @@ class Cache:
                 stored=self.clock(),
                 used=self.clock(),
             )
-            # An older sidecar must not vouch for the new file, should we be killed in between.
+            # If armvm is killed in between, an older sidecar must not describe the new file.
             done.sidecar.unlink(missing_ok=True)
             file.replace(done.path)
             write_atomic(done.sidecar, dump(done))
         return done
 
     def sound(self, entry: Entry) -> Entry | None:
-        """Return the entry if its file is what was stored; one with a new date is hashed again."""
+        """Return the entry if its file is unchanged; a file with a new date is hashed again."""
         if entry.problem:
             return None
         with storage_errors(entry.path):
             try:
                 status = entry.path.stat()
-            except FileNotFoundError:  # removed by another process since
+            except FileNotFoundError:  # another process removed it
                 return None
             if status.st_size != entry.size:
                 return None

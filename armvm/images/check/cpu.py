@@ -1,4 +1,4 @@
-"""Images for other CPUs, told by the boot loaders on their EFI system partition."""
+"""Detect images for other CPUs by the boot loaders on their EFI system partition."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from armvm.images.check.efi import boot_loaders
 from armvm.images.check.formats import DiskFormat, arm64_hint
 from armvm.images.check.guest_disk import GuestDisk, Unreadable, opened
 
-#: The loader that firmware starts on arm64, and those of others with their Debian names.
+#: The boot loader for arm64, and those for other CPUs with their Debian names.
 _LOADER = "BOOTAA64.EFI"
 _LOADERS = {"BOOTX64.EFI": "amd64", "BOOTIA32.EFI": "i386", "BOOTARM.EFI": "armhf"}
 
 
 def refuse_foreign_boot(path: Path, format: DiskFormat, name: str) -> None:
-    """Raise ImageError when a disk has boot loaders for other CPUs, and none for arm64.
+    """Raise ImageError if a disk has boot loaders for other CPUs, but not for arm64.
 
-    A disk on which no loader is found, or that cannot be read here, passes: this is help for
-    those who took the wrong file, not protection. *name* is for messages. Raises HostileImage
-    for a qcow2 that does not stand alone; OSError.
+    A disk without a known loader, or that cannot be read here, passes: this helps users who
+    chose the wrong file; it does not protect. *name* is for messages. Raises HostileImage
+    for a qcow2 that is not standalone; OSError.
     """
     try:
         with opened(path) as file:
@@ -29,7 +29,7 @@ def refuse_foreign_boot(path: Path, format: DiskFormat, name: str) -> None:
     foreign = sorted(loaders & _LOADERS.keys(), reverse=True)
     if foreign and _LOADER not in loaders:
         raise ImageError(
-            f"{name} is an image for {_LOADERS[foreign[0]]}: it boots by {foreign[0]}; "
-            "armvm's machines need arm64 (aarch64)",
+            f"{name} is an image for {_LOADERS[foreign[0]]}: it boots with {foreign[0]}; "
+            "armvm needs arm64 (aarch64)",
             hint=arm64_hint(name),
         )

@@ -1,8 +1,8 @@
-"""Which boot loaders are on a disk's EFI system partitions: enough to tell what CPU it is for.
+"""Find the boot loaders on a disk's EFI system partitions, to detect its CPU.
 
 Sources: the UEFI specification ("GUID Partition Table", "Removable Media Boot Behavior": the
-firmware starts ``\\EFI\\BOOT\\BOOT<arch>.EFI``), and Microsoft's FAT specification, whose short
-names are in every directory entry.
+firmware starts ``\\EFI\\BOOT\\BOOT<arch>.EFI``), and Microsoft's FAT specification: every
+directory entry has a short name.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from armvm.images.check.guest_disk import GuestDisk, Unreadable
 _ESP = uuid.UUID("C12A7328-F81F-11D2-BA4B-00A0C93EC93B").bytes_le
 _ESP_MBR = 0xEF
 _GPT = struct.Struct("<8s64xQII")  # signature, first LBA of the entries, their number and size
-#: Bytes of a sector; sectors of a cluster, reserved ones; FATs; entries of the root directory;
-#: all sectors (small disks), sectors of a FAT (12, 16), all sectors, sectors of a FAT (32).
+#: Bytes per sector; sectors per cluster, reserved sectors; FATs; entries of the root directory;
+#: all sectors (small disks), sectors per FAT (12, 16), all sectors, sectors per FAT (32).
 _BPB = struct.Struct("<HBHBHHxH8xII")
 _MOST_ENTRIES = 256
-#: The longest directory that is read, in clusters.
+#: The longest directory to read, in clusters.
 _MOST_CLUSTERS = 256
 _DIRECTORY, _VOLUME = 0x10, 0x08
 
@@ -29,7 +29,7 @@ _DIRECTORY, _VOLUME = 0x10, 0x08
 def boot_loaders(disk: GuestDisk) -> frozenset[str]:
     """Return the names in ``\\EFI\\BOOT`` of all EFI system partitions, in upper case.
 
-    Empty where there is none. Raises Unreadable where a disk makes no sense; OSError.
+    Empty if there is none. Raises Unreadable for a corrupt disk; OSError.
     """
     found: set[str] = set()
     for start in _system_partitions(disk):
@@ -41,14 +41,14 @@ def boot_loaders(disk: GuestDisk) -> frozenset[str]:
 
 
 def _system_partitions(disk: GuestDisk) -> Iterator[int]:
-    """Yield where, in bytes, the EFI system partitions begin."""
+    """Yield the offsets of the EFI system partitions, in bytes."""
     for sector in (512, 4096):
         if disk.size < 2 * sector:
             continue
         signature, table, count, length = _GPT.unpack(disk.read(sector, _GPT.size))
         if signature == b"EFI PART":
             if not 128 <= length <= 4096:
-                raise Unreadable("a partition table of a strange form")
+                raise Unreadable("unsupported partition table")
             for number in range(min(count, _MOST_ENTRIES)):
                 entry = disk.read(table * sector + number * length, 48)
                 if entry[:16] == _ESP:
@@ -63,8 +63,8 @@ def _system_partitions(disk: GuestDisk) -> Iterator[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Volume:
-    """A FAT file system: offsets on the disk and sizes are in bytes, ``root`` a cluster's number
-    (FAT32) or None, where the root directory is ``root_size`` bytes at ``root_start``.
+    """A FAT file system: offsets on the disk and sizes are in bytes. ``root`` is a cluster number
+    (FAT32), or None if the root directory is ``root_size`` bytes at ``root_start``.
     """
 
     bits: int
@@ -83,7 +83,7 @@ def _volume(disk: GuestDisk, start: int) -> _Volume:
     )
     fat_size = fat16_size or fat32_size
     if sector not in (512, 1024, 2048, 4096) or not per_cluster or not reserved or not fats:
-        raise Unreadable("no FAT")
+        raise Unreadable("not a FAT file system")
     root_start = start + (reserved + fats * fat_size) * sector
     root_size = root_entries * 32
     data = root_start + -(-root_size // sector) * sector
@@ -101,14 +101,14 @@ def _volume(disk: GuestDisk, start: int) -> _Volume:
 
 
 def _entries(disk: GuestDisk, volume: _Volume, first: int | None) -> dict[str, int]:
-    """Return a directory's short names, each with its first cluster; None is the root's."""
+    """Return a directory's short names with their first clusters; *first* None is the root."""
     found: dict[str, int] = {}
     for piece in _pieces(disk, volume, first):
         for at in range(0, len(piece), 32):
             entry = piece[at : at + 32]
             if entry[0] == 0:
                 return found
-            if entry[0] == 0xE5 or entry[11] & _VOLUME:  # deleted; a label, or of a long name
+            if entry[0] == 0xE5 or entry[11] & _VOLUME:  # deleted; a label or part of a long name
                 continue
             stem, suffix = (entry[a:b].decode("latin-1").rstrip() for a, b in ((0, 8), (8, 11)))
             high = struct.unpack_from("<H", entry, 20)[0] if volume.bits == 32 else 0
@@ -118,7 +118,7 @@ def _entries(disk: GuestDisk, volume: _Volume, first: int | None) -> dict[str, i
 
 
 def _pieces(disk: GuestDisk, volume: _Volume, first: int | None) -> Iterator[bytes]:
-    """Yield a directory's bytes, cluster after cluster."""
+    """Yield a directory's bytes, one cluster at a time."""
     if first is None:
         yield disk.read(volume.root_start, volume.root_size)
         return

@@ -1,4 +1,4 @@
-"""Which kind of file an image is, by its first bytes, never by its name."""
+"""Detect the format of an image file by its first bytes, never by its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from armvm.base.errors import HostileImage, ImageError
 from armvm.settings.system import CODENAMES, OperatingSystem
 
-#: Bytes looked at: enough for ISO 9660's descriptor at 32 KiB.
+#: Number of bytes to read: enough for ISO 9660's descriptor at 32 KiB.
 HEAD = 36 * 1024
 
 _NOT_DISKS = (
@@ -32,22 +32,22 @@ _FOREIGN = re.compile(
     re.IGNORECASE,
 )
 _OURS = re.compile(r"arm64|aarch64", re.IGNORECASE)
-#: What the same image's name says on arm64, where it differs by that word alone.
+#: Architecture words in image names, and the word in the name of the arm64 image.
 _WORDS = {"amd64": "arm64", "x86_64": "aarch64", "x86-64": "aarch64"}
 _DISTRO_VERSION = re.compile(r"(ubuntu|debian)-(\d{1,2}(?:\.\d\d)?)(?![0-9])")
 
 
 class DiskFormat(enum.Enum):
-    """A format that armvm makes bases from; the value is QEMU's name for it."""
+    """A format of base images; the value is QEMU's name for it."""
 
     QCOW2 = "qcow2"
     RAW = "raw"
 
 
 def recognise(head: bytes, name: str) -> DiskFormat:
-    """Return the disk format of a file that begins with *head* (its first HEAD bytes).
+    """Return the disk format of a file that starts with *head* (its first HEAD bytes).
 
-    Raises HostileImage, which says what the file is instead. *name* is for messages.
+    Raises HostileImage, with the actual type of the file. *name* is for messages.
     """
     if head.startswith(b"QFI\xfb"):
         return DiskFormat.QCOW2
@@ -59,14 +59,14 @@ def recognise(head: bytes, name: str) -> DiskFormat:
     for offset, magic, kind in _OTHER_DISKS:
         if head[offset : offset + len(magic)] == magic:
             raise HostileImage(
-                f"{name} is a {kind} image, which armvm does not read",
+                f"{name} is a {kind} image, which armvm does not support",
                 hint=f"convert it: qemu-img convert -f {kind} -O qcow2 FILE NEW.qcow2",
             )
-    # Before the MBR: a hybrid ISO carries both, and it is an installer, not a system.
+    # Before the MBR: a hybrid ISO has both, and is an installer.
     if head[32769:32774] == b"CD001":
         raise HostileImage(
-            f"{name} is an ISO image (an installer), not a disk with a system on it",
-            hint="use a cloud image of the distribution for arm64 (qcow2 or raw)",
+            f"{name} is an ISO image (an installer), not a disk image",
+            hint="use the distribution's cloud image for arm64 (qcow2 or raw)",
         )
     if b"EFI PART" in (head[512:520], head[4096:4104]) or _has_partitions(head):
         return DiskFormat.RAW
@@ -77,28 +77,27 @@ def recognise(head: bytes, name: str) -> DiskFormat:
 
 
 def refuse_foreign(file_name: str) -> None:
-    """Raise ImageError when a file's name says that it is for another architecture."""
+    """Raise ImageError if a file's name contains another architecture."""
     found = _FOREIGN.search(file_name)
     if found and not _OURS.search(file_name):
         raise ImageError(
-            f"{file_name} is an image for {found.group(1).lower()}; "
-            "armvm's machines need arm64 (aarch64)",
+            f"{file_name} is an image for {found.group(1).lower()}; armvm needs arm64 (aarch64)",
             hint=arm64_hint(file_name),
         )
 
 
 def arm64_hint(name: str) -> str:
-    """Return a hint at the image for arm64: by its name where that can be told."""
+    """Return a hint for finding the arm64 image, with its probable name if possible."""
     other = _FOREIGN.sub(lambda word: _WORDS.get(word.group(1).lower(), word.group(1)), name)
     if other != name:
-        return f"the one for arm64 is probably {other}"
-    return "take the image with arm64 or aarch64 in its name"
+        return f"the arm64 image is probably {other}"
+    return "use the image with arm64 or aarch64 in its name"
 
 
 def guess_system(file_name: str) -> OperatingSystem | None:
-    """Return the system that a published image's file name tells of, or None.
+    """Return the operating system in a published image's file name, or None.
 
-    Knows ``debian-12-genericcloud-arm64.qcow2``, ``noble-server-cloudimg-arm64.img``,
+    Recognises ``debian-12-genericcloud-arm64.qcow2``, ``noble-server-cloudimg-arm64.img``,
     ``ubuntu-24.04-server-cloudimg-arm64.img`` and local names such as ``debian-12``.
     """
     low = file_name.lower()
@@ -118,7 +117,7 @@ def read_head(path: Path) -> bytes:
 
 
 def _has_partitions(head: bytes) -> bool:
-    """Tell whether there is an MBR with a partition: a FAT boot sector has the magic only."""
+    """Return whether there is an MBR with a partition: FAT boot sectors have the same magic."""
     if head[510:512] != b"\x55\xaa":
         return False
     entries = [head[446 + 16 * n : 462 + 16 * n] for n in range(4)]
@@ -139,4 +138,4 @@ def _describe(head: bytes) -> str:
     sample = head[:512]
     if all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in sample):
         return "text"
-    return "of no known format"
+    return "a file of unknown format"

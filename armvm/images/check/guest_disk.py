@@ -1,7 +1,7 @@
-"""Reading a disk as the guest sees it, from a raw or qcow2 file: a few sectors, not the whole.
+"""Read parts of a disk as the guest sees it, from a raw or qcow2 file.
 
-For looking at a foreign image without any other program, and before one opens it. All numbers in
-the file are hostile: what cannot be read safely, or not at all, is Unreadable, and no more is told.
+This inspects an untrusted image without other programs, and before one opens it. All numbers in
+the file are untrusted: anything that cannot be read safely raises Unreadable.
 Layout: QEMU's docs/interop/qcow2.txt, "Guest data cluster mapping".
 """
 
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from armvm.images.check.formats import DiskFormat
 from armvm.images.check.qcow2 import Qcow2, inspect_file
 
-#: The most that one look at a disk may read, in bytes: partition tables and directories are small.
+#: Maximum bytes to read from one disk: partition tables and directories are small.
 BUDGET = 64 << 20
 
 _OFFSET = (1 << 56) - (1 << 9)  # bits 9 to 55
@@ -25,14 +25,14 @@ _ZERO = 1
 
 
 class Unreadable(Exception):
-    """What was asked for is not on the disk, or in a form that is not read here."""
+    """The requested data is not on the disk, or has an unsupported form."""
 
 
 class GuestDisk:
-    """A disk in an open *file*; read() gives its bytes. ``size`` is in bytes."""
+    """A disk in an open *file*; read() returns its bytes. ``size`` is in bytes."""
 
     def __init__(self, file: BinaryIO, format: DiskFormat, *, budget: int = BUDGET) -> None:
-        """Look at the file. Raises HostileImage for a qcow2 that does not stand alone."""
+        """Detect the size. Raises HostileImage for a qcow2 that is not standalone."""
         self._file, self._left = file, budget
         self._length = os.fstat(file.fileno()).st_size
         self._qcow2: Qcow2 | None = None
@@ -62,7 +62,7 @@ class GuestDisk:
         size = image.cluster_size
         self._spend(size)
         if image.extended:
-            raise Unreadable("subclusters")
+            raise Unreadable("unsupported subclusters")
         first, second = divmod(number, size // 8)
         if first >= image.l1_entries:
             raise Unreadable("beyond the L1 table")
@@ -76,9 +76,9 @@ class GuestDisk:
 
     def _inflated(self, image: Qcow2, entry: int) -> bytes:
         if image.zstd:
-            raise Unreadable("zstd")
+            raise Unreadable("unsupported compression (zstd)")
         size = image.cluster_size
-        # Where the sectors' number begins depends on the cluster's size: 62 - (bits - 8).
+        # The offset's width depends on the cluster size: 62 - (bits - 8).
         split = 62 - (size.bit_length() - 1 - 8)
         offset = entry & ((1 << split) - 1)
         sectors = (entry & (_COMPRESSED - 1)) >> split
@@ -86,7 +86,7 @@ class GuestDisk:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size)
         except zlib.error as error:
-            raise Unreadable("broken compression") from error
+            raise Unreadable("invalid compressed data") from error
         if len(data) != size:
             raise Unreadable("a compressed cluster is too short")
         return data
@@ -95,7 +95,7 @@ class GuestDisk:
         return int(struct.unpack(">Q", self._bytes(offset, 8))[0])
 
     def _bytes(self, offset: int, length: int, *, short: bool = False) -> bytes:
-        """Return bytes of the file; *short*: zeros for what lies behind its end."""
+        """Return bytes of the file; with *short*, zeros after its end."""
         if not 0 <= offset < self._length:
             raise Unreadable("beyond the end of the file")
         data = os.pread(self._file.fileno(), length, offset)
@@ -106,9 +106,9 @@ class GuestDisk:
     def _spend(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
-            raise Unreadable("more than a look at a disk may read")
+            raise Unreadable("read limit exceeded")
 
 
 def opened(path: Path) -> BinaryIO:
-    """Open an image's file, for GuestDisk: no link is followed at its name, nothing is written."""
+    """Open an image file for GuestDisk: read-only, and without following a link."""
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0)

@@ -1,8 +1,8 @@
-"""Reading a qcow2 header, so that QEMU never opens an image that would open other files.
+"""Check a qcow2 header, so that QEMU never opens an image that refers to other files.
 
-Source of the layout and of the limits: QEMU's docs/interop/qcow2.txt. All numbers are
-big-endian. An image may name a backing file or an external data file anywhere on the host;
-both are refused, and so is every feature bit that is not known here.
+Source of the layout and the limits: QEMU's docs/interop/qcow2.txt. All numbers are big-endian.
+An image may name a backing file or an external data file anywhere on the host; armvm rejects
+both, and every unknown feature bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from armvm.base.errors import HostileImage
 
 MAGIC = b"QFI\xfb"
 
-#: The largest guest disk accepted, in bytes (8 TiB).
+#: Maximum size of a guest disk, in bytes (8 TiB).
 MAX_VIRTUAL_SIZE = 8 << 40
 
 # After the magic: version, backing file offset and length, cluster bits, virtual size,
@@ -35,17 +35,17 @@ _MAX_L1_BYTES = 32 << 20  # QCOW_MAX_L1_SIZE
 _MAX_REFCOUNT_BYTES = 8 << 20  # QCOW_MAX_REFTABLE_SIZE
 _MAX_SNAPSHOTS = 65536
 
-#: Makes the error for an image from (why, hint).
+#: Returns the error for an image from (why, hint).
 _Refuse = Callable[..., HostileImage]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Qcow2:
-    """A qcow2 image that stands alone. ``virtual_size`` and ``cluster_size`` are in bytes.
+    """A standalone qcow2 image. ``virtual_size`` and ``cluster_size`` are in bytes.
 
-    Where its first table lies (``l1_offset``, in bytes), how many entries it has, and where the
-    table of its reference counts does; whether its second tables have the extended form, and
-    whether its compressed clusters are zstd. What the tables say, qcow2_tables.py checks.
+    ``l1_offset`` (in bytes) and the number of L1 entries locate the first table, the next fields
+    the refcount table; the last two say whether L2 entries are extended, and whether compressed
+    clusters use zstd. qcow2_tables.py checks the contents of the tables.
     """
 
     version: int
@@ -60,10 +60,10 @@ class Qcow2:
 
 
 def inspect(path: Path, *, name: str | None = None) -> Qcow2:
-    """Check that a file is a qcow2 image that stands alone, and return its sizes.
+    """Check that a file is a standalone qcow2 image, and return its sizes.
 
-    *name* is what messages call it (the path by default). Raises HostileImage otherwise;
-    OSError when the file cannot be read.
+    *name* is used in messages (default: the path). Raises HostileImage otherwise; OSError if the
+    file cannot be read.
     """
     with path.open("rb") as file:
         return inspect_file(file, size=os.fstat(file.fileno()).st_size, name=name or str(path))
@@ -78,7 +78,7 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
     file.seek(0)
     head = file.read(_V2.size + _V3.size + 8)
     if head[:4] != MAGIC:
-        raise refuse("it is no qcow2 image")
+        raise refuse("it is not a qcow2 image")
     if len(head) < _V2.size:
         raise refuse("the file ends inside the qcow2 header")
     (
@@ -86,18 +86,18 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
         l1_offset, refcount_offset, refcount_clusters, snapshots, snapshots_offset,
     ) = _V2.unpack_from(head)  # fmt: skip
     if version not in (2, 3):
-        raise refuse(f"qcow version {version} is not supported")
+        raise refuse(f"unsupported qcow version {version}")
     if backing or backing_length:
         raise refuse(
             "it names a backing file, which QEMU would open on this host",
-            "flatten it where you trust it: qemu-img convert -O qcow2 FILE NEW.qcow2",
+            "flatten it on a host that trusts it: qemu-img convert -O qcow2 FILE NEW.qcow2",
         )
     if encryption:
         raise refuse("it is encrypted")
     if not 9 <= cluster_bits <= 21:
-        raise refuse(f"a cluster size of 2^{cluster_bits} bytes is out of bounds")
+        raise refuse(f"cluster size 2^{cluster_bits} bytes is out of range")
     if not 0 < virtual_size <= MAX_VIRTUAL_SIZE:
-        raise refuse(f"its disk would have {virtual_size} bytes")
+        raise refuse(f"disk size {virtual_size} bytes is out of range")
     cluster = 1 << cluster_bits
     header_length, features = _V2.size, 0
     if version == 3:
@@ -109,10 +109,10 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
     )
     for what, offset, length, most in tables:
         if not length or length > max(most, cluster) or offset % cluster or offset < cluster:
-            raise refuse(f"its {what} makes no sense")
+            raise refuse(f"its {what} is invalid")
         if offset + length > size:
-            raise refuse(f"its {what} lies beyond the end of the file", "fetch or copy it again")
-    # An L2 table fills one cluster, with entries of 8 bytes, or 16 in the extended form.
+            raise refuse(f"its {what} lies beyond the end of the file", "download or copy it again")
+    # An L2 table fills one cluster, with entries of 8 bytes, or 16 if extended.
     extended = bool(features & _EXTENDED_L2)
     covered = l1_entries * (cluster // (16 if extended else 8)) * cluster
     if covered < virtual_size:
@@ -123,10 +123,10 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
         snapshots > _MAX_SNAPSHOTS
         or not cluster <= snapshots_offset < size
         or snapshots_offset % cluster
-        # Each has 40 bytes at least.
+        # Each snapshot has at least 40 bytes.
         or snapshots_offset + snapshots * 40 > size
     ):
-        raise refuse("its snapshot table makes no sense")
+        raise refuse("its snapshot table is invalid")
     return Qcow2(
         version=version,
         virtual_size=virtual_size,
@@ -141,29 +141,29 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
 
 
 def _check_v3(head: bytes, cluster: int, size: int, refuse: _Refuse) -> tuple[int, int]:
-    """Check what version 3 adds to the header; return its length in bytes, and the features."""
+    """Check version 3's additions to the header; return its length in bytes, and the features."""
     if len(head) < _V2.size + _V3.size:
         raise refuse("the file ends inside the qcow2 header")
     incompatible, _compatible, _autoclear, refcount_order, length = _V3.unpack_from(head, _V2.size)
     if incompatible & _EXTERNAL_DATA:
-        raise refuse("it keeps its data in another file, which QEMU would open on this host")
+        raise refuse("it uses an external data file, which QEMU would open on this host")
     if incompatible & _CORRUPT:
-        raise refuse("it is marked as corrupt", "fetch or copy it again")
+        raise refuse("it is marked as corrupt", "download or copy it again")
     if incompatible & ~_KNOWN:
-        raise refuse(f"it needs features that are not known ({incompatible & ~_KNOWN:#x})")
+        raise refuse(f"it needs unknown features ({incompatible & ~_KNOWN:#x})")
     if refcount_order > 6:
-        raise refuse(f"a refcount order of {refcount_order} is out of bounds")
+        raise refuse(f"refcount order {refcount_order} is out of range")
     if length < _V2.size + _V3.size or length % 8 or length > min(cluster, size):
-        raise refuse(f"a header length of {length} bytes makes no sense")
-    # The compression type (0 deflate, 1 zstd) is there only in a header longer than 104 bytes.
+        raise refuse(f"invalid header length of {length} bytes")
+    # Only headers longer than 104 bytes have the compression type (0 deflate, 1 zstd).
     compression = head[104] if length > 104 and len(head) > 104 else 0
     if compression not in (0, 1) or bool(compression) != bool(incompatible & _COMPRESSION):
-        raise refuse(f"its compression type {compression} makes no sense")
+        raise refuse(f"unsupported compression type {compression}")
     return int(length), int(incompatible)
 
 
 def _check_extensions(file: BinaryIO, start: int, end: int, refuse: _Refuse) -> None:
-    """Walk the header extensions, which lie between the header and the first cluster's end."""
+    """Check the header extensions, between the header and the end of the first cluster."""
     while start + _EXTENSION.size <= end:
         file.seek(start)
         packed = file.read(_EXTENSION.size)

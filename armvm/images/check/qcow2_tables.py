@@ -1,8 +1,8 @@
-"""Where a qcow2 image's clusters lie: all in the file, each used once.
+"""Check that a qcow2 image's clusters are all in the file, and each is used once.
 
-A file that was cut short, or was made by somebody hostile, has tables that lead beyond its end or
-into its own header; QEMU reads zeros or tables there. This finds what ``qemu-img check`` calls
-corruptions, reference counts aside, which matter only to who writes. It reads the tables alone.
+The tables of a truncated or hostile file can point beyond its end or into its own header, where
+QEMU would read zeros or tables. This finds what ``qemu-img check`` calls corruptions, except for
+wrong reference counts, which matter only for writing. It reads only the tables.
 Layout: QEMU's docs/interop/qcow2.txt, "Guest data cluster mapping".
 """
 
@@ -20,15 +20,15 @@ from armvm.images.check.qcow2 import Qcow2, inspect_file
 _OFFSET = (1 << 56) - (1 << 9)  # bits 9 to 55
 _COMPRESSED = 1 << 62
 
-#: Bytes of a table that are read at once.
+#: Bytes of a table to read at once.
 _PIECE = 1 << 20
 
 
 def check(path: Path, *, name: str | None = None) -> Qcow2:
-    """Check all of a qcow2 image that can be checked without its data; return its sizes.
+    """Check all of a qcow2 image except its data; return its sizes.
 
-    *name* is what messages call it (the path by default). The work grows with the tables in the
-    file. Raises HostileImage; OSError when the file cannot be read.
+    *name* is used in messages (default: the path). The work grows with the tables in the
+    file. Raises HostileImage; OSError if the file cannot be read.
     """
     shown = name or str(path)
     with path.open("rb", buffering=0) as file:
@@ -39,7 +39,7 @@ def check(path: Path, *, name: str | None = None) -> Qcow2:
 
 
 class _Clusters:
-    """The file's clusters, each marked when something is found to lie in it."""
+    """The file's clusters; each is marked when a use of it is found."""
 
     def __init__(self, descriptor: int, image: Qcow2, size: int, name: str) -> None:
         self._descriptor, self._image, self._size, self._name = descriptor, image, size, name
@@ -53,8 +53,8 @@ class _Clusters:
         self._take("refcount table", image.refcount_offset, image.refcount_bytes)
         for entry in self._entries(image.refcount_offset, image.refcount_bytes):
             self._cluster("a refcount block", entry)
-        # All tables before the first cluster: a cluster in a table is what is wrong then. Each
-        # table is used once, so that the work is bounded by the file.
+        # All tables before the first data cluster, so that a cluster in a table is reported as
+        # the error. Each table is read once, so that the file's size bounds the work.
         for table in self._tables():
             self._cluster("an L2 table", table, whole=True)
         for table in self._tables():
@@ -70,12 +70,12 @@ class _Clusters:
         split = 62 - (cluster.bit_length() - 1 - 8)
         for start in range(0, cluster, _PIECE):
             entries = self._read(table + start, min(_PIECE, cluster - start))
-            # In the extended form, every second number is a bitmap of subclusters.
+            # With extended entries, every second number is a bitmap of subclusters.
             for entry in entries[:: 2 if self._image.extended else 1]:
                 if entry & _COMPRESSED:
                     offset = entry & ((1 << split) - 1)
                     sectors = (entry & (_COMPRESSED - 1)) >> split
-                    # The last of its sectors has a byte of it, at least.
+                    # The last sector contains at least one byte of it.
                     beyond = (offset // 512 + sectors) * 512 >= self._size
                     if offset < cluster or beyond:
                         raise self._refuse("a compressed cluster", offset, beyond=beyond)
@@ -83,7 +83,7 @@ class _Clusters:
                     self._cluster("a cluster", offset)
 
     def _entries(self, offset: int, length: int) -> Iterator[int]:
-        """Yield a table's entries that are not zero."""
+        """Yield a table's non-zero entries."""
         for start in range(0, length, _PIECE):
             yield from filter(None, self._read(offset + start, min(_PIECE, length - start)))
 
@@ -97,7 +97,7 @@ class _Clusters:
         return entries
 
     def _cluster(self, what: str, offset: int, *, whole: bool = False) -> None:
-        """Note that *what* fills the cluster at *offset*; the file's last one may be cut."""
+        """Record that *what* fills the cluster at *offset*; the file's last one may be short."""
         cluster = self._image.cluster_size
         end = offset + (cluster if whole else 1)
         if offset % cluster or end > self._size:
@@ -112,8 +112,8 @@ class _Clusters:
             place, bit = number >> 3, 1 << (number & 7)
             if self._used[place] & bit:
                 raise HostileImage(
-                    f"{self._name} cannot be used: {what} at {offset:#x} lies where the file has "
-                    "something else",
+                    f"{self._name} cannot be used: {what} at {offset:#x} overlaps other parts "
+                    "of the file",
                     hint=_HINT,
                 )
             self._used[place] |= bit
@@ -126,4 +126,4 @@ class _Clusters:
         )
 
 
-_HINT = "fetch or copy it again: it may have been cut short (qemu-img check tells more)"
+_HINT = "download or copy it again: it may be truncated (details: qemu-img check)"

@@ -1,1 +1,1 @@
-"""The distributions' catalogs, one module each, and the two shapes that most of them have."""
+"""The distributions' catalogs, one module each, and the two forms that most of them have."""

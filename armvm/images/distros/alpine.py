@@ -6,9 +6,9 @@ the names, Lima's hack/update-template-alpine.sh for the tree)::
     v3.22/releases/cloud/nocloud_alpine-3.22.1-aarch64-uefi-cloudinit-r0.qcow2
     v3.22/releases/cloud/nocloud_alpine-3.22.1-aarch64-uefi-cloudinit-r0.qcow2.sha512
 
-The directory tells the newest point release; ``3.22.1-r0`` is the serial of the release 3.22.
+The directory lists the newest point release; ``3.22.1-r0`` is the serial of the release 3.22.
 The ``.sha512`` is the digest alone, without a name. ``latest-stable/`` is the newest release.
-Nothing is known here of a key that signs them: what vouches for them is the server's certificate.
+No signing key is known: the images are verified only by the server's TLS certificate.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from armvm.settings.system import OperatingSystem
 
 BASE = "https://dl-cdn.alpinelinux.org/alpine/"
 
-#: The oldest release with such images.
+#: The oldest release with cloud images.
 OLDEST = (3, 19)
 
-#: How many releases are listed unless all are asked for: as many as Alpine supports.
+#: Number of releases to list by default: as many as Alpine supports.
 LISTED = 4
 
 _IMAGE = re.compile(
@@ -49,7 +49,7 @@ _RELEASE = re.compile(r"(\d+\.\d+)(?:\.\d+)?\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class Alpine:
-    """Alpine's images on a server with the tree of dl-cdn's ``alpine/``."""
+    """Alpine's images on a server with the layout of dl-cdn's ``alpine/``."""
 
     base: str = BASE
     name: str = "alpine"
@@ -94,22 +94,22 @@ class Alpine:
         )
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
-        """List the newest releases, each with its newest image; or every image of all."""
+        """List the newest releases, each with its newest image, or every image."""
         offers = []
         versions = self._versions(ask)
         for version in versions if every else versions[:LISTED]:
-            # None: a release that has no cloud images yet.
+            # None: a release without cloud images yet.
             names = directory_if_any(ask, self._place(version))
             serials = sorted(_images(names, version), key=numbers, reverse=True)
             offers += offers_of("alpine", version, serials, every=every)
         return offers
 
     def means(self, release: str, version: str) -> bool:
-        """Releases mean themselves; latest means any."""
+        """A release matches itself; latest matches any."""
         return release in (version, "latest")
 
     def usual(self) -> list[str]:
-        """The releases that people ask for."""
+        """Common releases."""
         return ["alpine:latest", "alpine:3.23", "alpine:3.22"]
 
     def _place(self, version: str) -> str:
@@ -122,13 +122,13 @@ class Alpine:
 
 
 def system_of(name: str) -> OperatingSystem | None:
-    """Return the release that an image's file name tells of; None for another file."""
+    """Return the release in an image's file name; None for other files."""
     match = _IMAGE.match(name)
     return match and OperatingSystem(distro="alpine", version=match[1].rpartition(".")[0])
 
 
 def _images(names: list[str], version: str) -> dict[str, str]:
-    """Return serials (``3.22.1-r0``) with the images' names, of one release."""
+    """Return the serials (``3.22.1-r0``) of a release, with the names of the images."""
     matches = [match for match in map(_IMAGE.match, names) if match]
     return {
         f"{match[1]}-r{match[2]}": match[0]
@@ -138,6 +138,6 @@ def _images(names: list[str], version: str) -> dict[str, str]:
 
 
 def _only(document: bytes, name: str) -> str | None:
-    """Return the digest of a document that has one, for this file or for no name."""
+    """Return the digest in a one-line document, if it has this file's name or none."""
     found = digests(document)
     return found.get(name) or (found.get("") if len(found) == 1 else None)

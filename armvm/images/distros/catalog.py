@@ -1,8 +1,8 @@
-"""What a catalog is: it finds an image by its reference, and lists what there is.
+"""The interface of a catalog: it finds an image by reference, and lists its images.
 
-A catalog reads documents (an index, a directory, a manifest) that say which image is meant and
-who promises its digest; whether that promise is signed is the statement's affair. All documents
-are hostile: whatever they say, no location outside the catalog's own tree comes out of them.
+A catalog reads documents (an index, a directory, a manifest) to find the image and its published
+digest; the statement checks the signature. All documents are untrusted: they can never lead to a
+location outside the catalog's own tree.
 """
 
 from __future__ import annotations
@@ -28,17 +28,15 @@ _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Where an image is, and who promises what its bytes are.
+    """The location of an image, and its published digest.
 
-    ``location`` is its URL, ``name`` its file name in the statement. ``version`` is what the
-    reference is called by from now on (``24.04`` where ``lts`` was asked for); ``serial`` is the
-    image's own, None where nothing tells; ``pinned`` says that it was asked for. ``size`` is in
-    bytes, None where not known.
-    ``digest`` is what the catalog itself says; ``statement`` is the document to be checked
-    (None: there is none, and the catalog's word stands alone), and ``read`` returns the image's
-    digest from that document, where it is not found by ``name``. A catalog whose own documents
-    are the signed ones has checked them already: then ``verified`` and ``signer`` say what
-    vouches for ``digest``.
+    ``location`` is its URL, ``name`` its file name in the statement. ``version`` replaces the
+    release in the reference (``24.04`` for ``lts``). ``serial`` is the image's own, None if
+    unknown; ``pinned`` says that the user asked for it. ``size`` is in bytes, None if unknown.
+    ``digest`` is the catalog's own; ``statement`` is the document to verify (None: only the
+    catalog's digest exists), and ``read`` returns the image's digest from that document if
+    ``name`` does not find it. A catalog whose own documents are signed has verified them
+    already: ``verified`` and ``signer`` then record how ``digest`` was verified.
     """
 
     location: str
@@ -56,32 +54,32 @@ class Found:
     signer: str | None = None
 
     def promised(self, document: bytes) -> str:
-        """Return the digest (``sha256:…``, ``sha512:…``) that the statement's document promises.
+        """Return the digest (``sha256:…``, ``sha512:…``) in the statement's document.
 
-        Raises FetchFailed when it has none for this image, or another than the catalog has.
+        Raises FetchFailed if it has none for this image, or a different one than the catalog.
         """
         digest = self.read(document) if self.read else digests(document).get(self.name)
         if digest is None or not _DIGEST.match(digest):
             raise FetchFailed(
-                f"the checksum document has no digest for {self.name}",
-                hint="try again later: the server may be publishing a new image just now",
+                f"the checksum file does not list {self.name}",
+                hint="try again later: the server may be publishing a new image",
             )
         kind = digest.partition(":")[0]
         if self.digest and self.digest.startswith(kind) and self.digest != digest:
             raise FetchFailed(
-                f"the catalog and the checksum document disagree about {self.name}",
+                f"the catalog and the checksum file have different digests for {self.name}",
                 detail=f"catalog   {self.digest}\nchecksums {digest}",
-                hint="try again later; if it stays so, do not trust this mirror",
+                hint="try again later; if this persists, do not trust this mirror",
             )
         return digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """An image that a catalog has: a line of ``image list --remote``.
+    """An image in a catalog: a line of ``image list --remote``.
 
-    ``reference`` is what to write to get it. ``title`` is for people (a codename), ``size`` is
-    in bytes, None where the catalog does not say.
+    ``reference`` is what the user types to get it. ``title`` is for people (a codename), ``size``
+    is in bytes, None if the catalog does not say.
     """
 
     reference: str
@@ -101,7 +99,7 @@ def offers_of(
     variant: str | None = None,
     title: str = "",
 ) -> list[Offer]:
-    """Return the offers for a release's *serials* (the newest first): the first alone, or all."""
+    """Return the offers for a release's *serials* (newest first): only the first, or all."""
     return [
         Offer(
             reference=catalog_text(
@@ -118,7 +116,7 @@ def offers_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How a catalog asks servers, and what must vouch for what they say (see attest())."""
+    """How a catalog fetches documents, and how they must be verified (see attest())."""
 
     web: Web
     progress: Progress = field(default_factory=Quiet)
@@ -127,29 +125,29 @@ class Asking:
 
 
 class Catalog(Protocol):
-    """A distribution's images, or a user's own."""
+    """A distribution's images, or the user's own."""
 
     @property
     def name(self) -> str:
-        """What stands before the colon of a reference."""
+        """The part of a reference before the colon."""
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The words that may follow ``@``."""
+        """The words allowed after ``@``."""
 
     @property
     def usual_variant(self) -> str | None:
-        """The one of them that is meant without any; None where that has no name."""
+        """The default variant; None if it has no name."""
 
     @property
     def signed(self) -> bool:
-        """Whether a signature vouches for its images: what is asked for unless less is."""
+        """Whether its images are signed; then a signature is required by default."""
 
     def find(self, reference: CatalogReference, ask: Asking) -> Found:
-        """Find the image meant; reads documents, not the image.
+        """Find an image; reads documents, not the image.
 
-        Raises NotFound (which names some that exist), Unreachable, FetchFailed, ConfigError, and
-        what attest() raises.
+        Raises NotFound (with some that exist), Unreachable, FetchFailed, ConfigError, and
+        the errors of attest().
         """
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
@@ -159,44 +157,44 @@ class Catalog(Protocol):
         """
 
     def means(self, release: str, version: str) -> bool:
-        """Tell, without asking a server, whether *release* may stand for *version*."""
+        """Return whether *release* may mean *version*, without asking a server."""
 
     def usual(self) -> list[str]:
-        """Return references worth offering without asking a server."""
+        """Return common references, without asking a server."""
 
 
 def check_variant(catalog: Catalog, reference: CatalogReference) -> str | None:
-    """Return a reference's variant, None for the usual one. Raises ConfigError for another."""
+    """Return a reference's variant, None for the default. Raises ConfigError if unknown."""
     variant = reference.variant
     if variant is not None and variant not in catalog.variants:
         known = ", ".join(f"@{one}" for one in catalog.variants)
         raise ConfigError(
-            f"{catalog.name} has no variant {variant!r}",
-            hint=f"it has {known}" if known else f"write {catalog.name}:{reference.release}",
+            f"unknown variant {variant!r} of {catalog.name}",
+            hint=f"known: {known}" if known else f"write {catalog.name}:{reference.release}",
         )
     return None if variant == catalog.usual_variant else variant
 
 
 def no_such_release(reference: CatalogReference, known: Iterable[str]) -> NoReturn:
-    """Raise NotFound for a release, naming those that are *known* (the newest first)."""
+    """Raise NotFound for a release, with the *known* ones (newest first)."""
     names = [catalog_text(reference.distro, one) for one in known][:6]
     raise NotFound(
-        f"there is no release {reference.release!r} for arm64 in the catalog of {reference.distro}",
-        hint=f"it has: {', '.join(names)}" if names else "armvm image list --remote",
+        f"release {reference.release!r} not found for arm64 in the catalog of {reference.distro}",
+        hint=f"known: {', '.join(names)}" if names else "armvm image list --remote",
     )
 
 
 def no_such_serial(reference: CatalogReference, version: str, known: Iterable[str]) -> NoReturn:
-    """Raise NotFound for a release's serial, naming those that are *known* (the newest first)."""
+    """Raise NotFound for a release's serial, with the *known* ones (newest first)."""
     some = ", ".join(list(known)[:5])
-    asked = f"{version} with the serial {reference.serial}" if reference.serial else version
+    asked = f"{version} with serial {reference.serial}" if reference.serial else version
     variant = f" (@{reference.variant})" if reference.variant else ""
     raise NotFound(
-        f"the catalog of {reference.distro} has no arm64 image of {asked}{variant}",
-        hint=f"it has these serials, among others: {some}" if some else "armvm image list --remote",
+        f"arm64 image of {asked}{variant} not found in the catalog of {reference.distro}",
+        hint=f"available serials include: {some}" if some else "armvm image list --remote",
     )
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the numbers in a version or a serial, for comparing: ``3.20.3-r0`` is 3, 20, 3, 0."""
+    """Return the numbers in a version or serial, for sorting: ``3.20.3-r0`` is 3, 20, 3, 0."""
     return tuple(int(part) for part in re.findall(r"[0-9]{1,15}", text))

@@ -1,7 +1,7 @@
-"""All catalogs there are: those that armvm brings, at their mirrors, and the user's own.
+"""All catalogs: the built-in ones, at their mirrors, and the user's own.
 
-Each distribution's module is loaded when it is asked for: a machine made from a golden or a file
-needs none.
+Each distribution's module is imported on demand: a machine from a golden or a file needs
+none of them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from armvm.settings.system import OperatingSystem
 
 
 def names(config: ImageConfig) -> tuple[str, ...]:
-    """Return the names of all catalogs, in the order in which they are shown."""
+    """Return the names of all catalogs, in display order."""
     return (*DISTROS, *(own.name for own in config.own))
 
 
 def catalog(name: str, config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UBUNTU) -> Catalog:
-    """Return the catalog of that name; *ubuntu_keys* may sign Ubuntu's. KeyError for no name."""
+    """Return a catalog by name; *ubuntu_keys* may sign Ubuntu's. Raises KeyError if unknown."""
     mirror = config.mirrors.get(name)
     if name == "ubuntu":
         from armvm.images.distros import ubuntu
@@ -56,7 +56,7 @@ def _own(own: OwnCatalog) -> Catalog:
 
 
 def system_of(file_name: str) -> OperatingSystem | None:
-    """Return the system that an image's name tells of, where it is named as its makers do."""
+    """Return the operating system in an image's published file name, or None."""
     from armvm.images.distros import alpine, fedora, opensuse
 
     guesses = (formats.guess_system, fedora.system_of, alpine.system_of, opensuse.system_of)

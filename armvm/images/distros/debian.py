@@ -1,15 +1,15 @@
-"""Debian's cloud images: ``@genericcloud`` (the usual), ``@generic``, and both as ``@daily…``.
+"""Debian's cloud images: ``@genericcloud`` (default), ``@generic``, and both as ``@daily…``.
 
 The layout of https://cloud.debian.org/images/cloud/ (its own README, and Lima's
 hack/update-template-debian.sh)::
 
-    bookworm/latest/debian-12-genericcloud-arm64.json         a manifest; says which serial it is
+    bookworm/latest/debian-12-genericcloud-arm64.json         a manifest with the serial
     bookworm/20250814-2204/SHA512SUMS
     bookworm/20250814-2204/debian-12-genericcloud-arm64-20250814-2204.qcow2
     bookworm/daily/20250814-2204/debian-12-genericcloud-arm64-daily-20250814-2204.qcow2
 
-``latest`` changes between two requests; a serial's directory does not, so images are taken from
-there. The checksum files are not signed: what vouches for them is the server's certificate.
+``latest`` can change between two requests; a serial's directory does not, so images are fetched
+from there. The checksum files are not signed; only the server's TLS certificate verifies them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BASE = "https://cloud.debian.org/images/cloud/"
 _CODENAMES = {version: name for name, version in CODENAMES["debian"].items()}
 _SERIAL = re.compile(r"[0-9]{8}-[0-9]{1,6}\Z")
 
-#: variant → the image's kind, and whether it is of the daily tree.
+#: variant → the image's kind, and whether it is in the daily tree.
 _VARIANTS = {
     "genericcloud": ("genericcloud", False),
     "generic": ("generic", False),
@@ -52,16 +52,16 @@ _VARIANTS = {
 }
 _USUAL = "genericcloud"
 
-#: Directories that are asked for at the same time: each serial has one.
+#: Number of directories to fetch in parallel: each serial has one.
 _AT_ONCE = 6
 
-#: The largest manifest, in bytes (50 kB in 2025: it lists the packages).
+#: Maximum size of a manifest, in bytes (50 kB in 2025: it lists the packages).
 MAX_MANIFEST = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Debian:
-    """Debian's images on a server with the tree of cloud.debian.org's ``images/cloud/``."""
+    """Debian's images on a server with the layout of cloud.debian.org's ``images/cloud/``."""
 
     base: str = BASE
     name: str = "debian"
@@ -98,7 +98,7 @@ class Debian:
         )
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
-        """List each release's newest serial; or all images of all serials, the daily ones too."""
+        """List each release's newest serial, or all images of all serials, daily ones included."""
         offers = []
         there = self._codenames(ask)
         for version in sorted(_CODENAMES, key=numbers, reverse=True):
@@ -129,17 +129,17 @@ class Debian:
         return offers
 
     def _images(self, ask: Asking, places: list[str]) -> set[str]:
-        """Return the names of all files in some directories, asked several at a time."""
+        """Return the names of all files in some directories, fetched in parallel."""
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
             found = pool.map(lambda place: directory_if_any(ask, place), places)
             return {name for names in found for name in names}
 
     def means(self, release: str, version: str) -> bool:
-        """Versions and codenames mean themselves."""
+        """Versions and codenames match themselves."""
         return version == CODENAMES["debian"].get(release, release)
 
     def usual(self) -> list[str]:
-        """The releases that people ask for."""
+        """Common releases."""
         return ["debian:13", "debian:12", "debian:trixie", "debian:bookworm", "debian:13@generic"]
 
     def _codenames(self, ask: Asking) -> list[str]:
@@ -148,44 +148,44 @@ class Debian:
         return releases_in(found, self.base, self.name)
 
     def _latest(self, tree: str, stem: str, version: str, ask: Asking) -> str:
-        """Return the serial that ``latest`` is, by its manifest."""
+        """Return the serial of ``latest``, from its manifest."""
         url = f"{tree}latest/{stem}.json"
         try:
             manifest = documents.document(ask.web, url, progress=ask.progress, limit=MAX_MANIFEST)
         except Missing:
-            self._codenames(ask)  # raises where the server is no mirror
+            self._codenames(ask)  # raises if the server is not a mirror
             if _serials(directory_if_any(ask, tree)):
                 raise
-            # A release in the making has daily images only.
+            # A release in development has only daily images.
             raise NotFound(
-                f"there are no such images of Debian {version} for arm64",
+                f"image of Debian {version} for arm64 not found",
                 detail=url,
-                hint=f"perhaps there are daily ones: debian:{version}@daily",
+                hint=f"try the daily images: debian:{version}@daily",
             ) from None
         serial = serial_in(manifest)
         if serial is None:
             raise FetchFailed(
-                "Debian's image manifest does not say which serial it is of",
+                "Debian's image manifest contains no serial",
                 detail=url,
-                hint="name a serial: armvm image list --remote --all shows them",
+                hint="choose a serial from: armvm image list --remote --all",
             )
         return serial
 
 
 def _stem(version: str, variant: str) -> str:
-    """Return how the name of a variant's images begins."""
+    """Return the common start of a variant's image names."""
     kind, daily = _VARIANTS[variant]
     return f"debian-{version}-{kind}-arm64" + ("-daily" if daily else "")
 
 
 def _serials(names: list[str]) -> list[str]:
-    """Return the serials among a directory's names, the newest first."""
+    """Return the serials in a directory's names, newest first."""
     found = [name.rstrip("/") for name in names]
     return sorted(filter(_SERIAL.match, found), key=numbers, reverse=True)
 
 
 def serial_in(manifest: bytes) -> str | None:
-    """Return the serial in a manifest: the label of its first item that has one. None without."""
+    """Return the serial in a manifest: the label of its first item that has one, or None."""
     try:
         document: Any = json_document.load(manifest)
     except ValueError:

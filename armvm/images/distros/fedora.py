@@ -7,10 +7,10 @@ hack/update-template-fedora.sh, and Fedora's releases.json)::
     releases/43/Cloud/aarch64/images/Fedora-Cloud-Base-Generic-43-1.6.aarch64.qcow2
 
 The image's name has changed: ``Fedora-Cloud-Base-39-1.5.aarch64.qcow2``,
-``Fedora-Cloud-Base-Generic.aarch64-40-1.14.qcow2``, since 41 as above. So the directory is asked
-for it. ``1.6`` is the compose, here the serial. A release is on that server while Fedora supports
-it; older ones move to https://archives.fedoraproject.org/pub/archive/fedora/linux/, which can be
-named as a mirror.
+``Fedora-Cloud-Base-Generic.aarch64-40-1.14.qcow2``, since 41 as above. So armvm reads the
+directory. The compose (``1.6``) is used as the serial. The server keeps supported releases;
+older ones move to https://archives.fedoraproject.org/pub/archive/fedora/linux/, which can be
+configured as a mirror.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from armvm.images.trust.pinned import FEDORA
 from armvm.images.trust.statement import Statement
 from armvm.settings.system import OperatingSystem
 
-#: Not download.fedoraproject.org, which sends each request to another mirror.
+#: Not download.fedoraproject.org, which redirects each request to another mirror.
 BASE = "https://dl.fedoraproject.org/pub/fedora/linux/"
 
 _IMAGE = re.compile(
@@ -51,7 +51,7 @@ _VERSION = re.compile(r"\d{2,3}\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class Fedora:
-    """Fedora's images on a server with the tree of ``pub/fedora/linux/``."""
+    """Fedora's images on a server with the layout of ``pub/fedora/linux/``."""
 
     base: str = BASE
     name: str = "fedora"
@@ -84,9 +84,9 @@ class Fedora:
             no_such_serial(reference, version, serials)
         if serial not in sums:
             raise FetchFailed(
-                f"Fedora {version} {serial} has no CHECKSUM file",
+                f"CHECKSUM file of Fedora {version} {serial} not found",
                 detail=place,
-                hint="try again later, or name another serial",
+                hint="try again later, or choose another serial",
             )
         return Found(
             location=place + images[serial],
@@ -99,7 +99,7 @@ class Fedora:
         )
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
-        """List the releases that the server has, with their newest image; or every image."""
+        """List the server's releases with their newest image, or every image."""
         offers = []
         for version in self._versions(ask):
             # None: a release without cloud images for arm64.
@@ -109,18 +109,18 @@ class Fedora:
         return offers
 
     def means(self, release: str, version: str) -> bool:
-        """Versions mean themselves; latest means any."""
+        """Versions match themselves; latest matches any."""
         return release in (version, "latest")
 
     def usual(self) -> list[str]:
-        """The releases that people ask for."""
+        """Common releases."""
         return ["fedora:latest", "fedora:44", "fedora:43"]
 
     def keys_of(self, version: str) -> tuple[Key, ...]:
-        """Return the key of a release; of one that is not pinned, all keys.
+        """Return the key of a release, or all keys if its key is not pinned.
 
-        So a release that is newer than the pins is refused as signed by somebody else, and is
-        not quietly taken for unsigned.
+        So a release newer than the pins is rejected as signed by an unknown key, instead of
+        being accepted as unsigned.
         """
         return (self.keys[version],) if version in self.keys else tuple(self.keys.values())
 
@@ -135,13 +135,13 @@ class Fedora:
 
 
 def system_of(name: str) -> OperatingSystem | None:
-    """Return the release that an image's file name tells of; None for another file."""
+    """Return the release in an image's file name; None for other files."""
     match = _IMAGE.match(name)
     return match and OperatingSystem(distro="fedora", version=match["v1"] or match["v2"])
 
 
 def _images(names: list[str], version: str) -> dict[str, str]:
-    """Return serials with the images' names."""
+    """Return serials with the names of the images."""
     found = {}
     for name in names:
         match = _IMAGE.match(name)

@@ -1,7 +1,7 @@
-"""Reading the directory pages of web servers: which files and folders a directory has.
+"""Read the files and folders of a directory from a web server's index page.
 
 Apache, nginx, lighttpd and openSUSE's MirrorCache all write ``<a href="NAME">`` for a file and
-``<a href="NAME/">`` for a folder; some with ``./`` or the directory's own path before it.
+``<a href="NAME/">`` for a folder; some with ``./`` or the directory's own path in front of it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from armvm.images.fetch import documents
 from armvm.images.fetch.http import Missing
 from armvm.images.reference import CatalogReference
 
-#: The largest directory page, in bytes.
+#: Maximum size of a directory page, in bytes.
 MAX_LISTING = 4 << 20
 
 _HREF = re.compile(rb"""href\s{0,8}=\s{0,8}["']([^"'<>\s]{1,512})["']""", re.IGNORECASE)
-#: A plain name: nothing that would have to be quoted in a URL, or leads anywhere else.
+#: A plain name: needs no quoting in a URL, and does not lead to another directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}/?\Z")
 
 
 def directory(ask: Asking, url: str) -> list[str]:
-    """Return the names in the directory at *url* (with a slash at its end), folders with a slash.
+    """Return the names in the directory *url* (ending in a slash), folders with a slash.
 
-    Names that are not plain are left out. Raises Unreachable and FetchFailed.
+    Names that are not plain are omitted. Raises Unreachable and FetchFailed.
     """
     page = documents.document(ask.web, url, progress=ask.progress, limit=MAX_LISTING, page=True)
     return names(page, urlsplit(url).path)
 
 
 def directory_if_any(ask: Asking, url: str) -> list[str]:
-    """Return directory(), nothing where there is none (404, 410): mirrors need not have all.
+    """Return directory(), or nothing if it does not exist (404, 410): mirrors may be partial.
 
     Raises Unreachable and FetchFailed.
     """
@@ -44,17 +44,17 @@ def directory_if_any(ask: Asking, url: str) -> list[str]:
 
 
 def releases_in(found: list[str], url: str, catalog: str) -> list[str]:
-    """Return the releases *found* in the directory at *url*. Raises FetchFailed if there are none.
+    """Return the releases *found* in the directory *url*. Raises FetchFailed if there are none.
 
-    A page without any is no mirror's.
+    A page without releases is not a mirror's.
     """
     if not found:
-        raise documents.no_catalog(url, f"is not a catalog of {catalog} (a login page?)")
+        raise documents.no_catalog(url, f"is not a catalog of {catalog} (perhaps a login page)")
     return found
 
 
 def names(page: bytes, path: str) -> list[str]:
-    """Return the plain names that a directory page links to; *path* is the directory's own."""
+    """Return the plain names in a directory page's links; *path* is the directory's own."""
     found: dict[str, None] = {}
     for match in _HREF.finditer(page):
         try:
@@ -80,11 +80,11 @@ def of_release(
     known: Callable[[], list[str]],
     images: Callable[[list[str]], Collection[str]],
 ) -> list[str]:
-    """Return directory(), or raise NotFound where there is none because there is no such release.
+    """Return directory(); raise NotFound if the release does not exist.
 
-    *known* lists the releases, the newest first. It is asked only when the directory does not
-    exist, or has none of a release's *images*, and raises FetchFailed when the server is no
-    mirror: servers answer 404 for a release that does not exist, login pages never.
+    *known* lists the releases, newest first. It is called only if the directory does not exist,
+    or has none of a release's *images*, and raises FetchFailed if the server is not a mirror:
+    servers answer 404 for an unknown release, login pages never do.
     """
     try:
         found = directory(ask, url)

@@ -1,14 +1,14 @@
 """openSUSE's Minimal-VM images for clouds: Leap and Tumbleweed.
 
-The layout of https://download.opensuse.org/ (Lima's hack/update-template-opensuse.sh; the names
-and the form of the ``.sha256`` as kubevirt/containerdisks recorded them)::
+The layout of https://download.opensuse.org/ (Lima's hack/update-template-opensuse.sh; names and
+the format of the ``.sha256`` as recorded by kubevirt/containerdisks)::
 
     distribution/leap/16.0/appliances/Leap-16.0-Minimal-VM.aarch64-Cloud-Build18.7.qcow2
     distribution/leap/15.6/appliances/openSUSE-Leap-15.6-Minimal-VM.aarch64-15.6.0-Cloud-Build16.30.qcow2
     ports/aarch64/tumbleweed/appliances/
         openSUSE-Tumbleweed-Minimal-VM.aarch64-1.0.0-Cloud-Snapshot20260207.qcow2
 
-each with a ``.sha256`` and its signature ``.sha256.asc`` beside it, and with a link without build
+Each has a ``.sha256`` and its signature ``.sha256.asc`` beside it, and a link without the build
 number. The build (``18.7``) or snapshot (``20260207``) is the serial.
 """
 
@@ -47,7 +47,7 @@ _LEAP = re.compile(r"\d{2}\.\d\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSuse:
-    """openSUSE's images on a server with the tree of download.opensuse.org."""
+    """openSUSE's images on a server with the layout of download.opensuse.org."""
 
     base: str = BASE
     name: str = "opensuse"
@@ -57,7 +57,7 @@ class OpenSuse:
     keys: tuple[Key, ...] = OPENSUSE
 
     def find(self, reference: CatalogReference, ask: Asking) -> Found:
-        """Find the image of a Leap (``16.0``; ``leap`` is the newest) or of ``tumbleweed``."""
+        """Find an image of Leap (``16.0``; ``leap`` is the newest) or ``tumbleweed``."""
         check_variant(self, reference)
         version = reference.release
         if version in ("leap", "latest"):
@@ -75,7 +75,7 @@ class OpenSuse:
         )
         images = _images(names, version)
         serials = sorted(filter(None, images), key=numbers, reverse=True)
-        # Without any build in the directory, the link that has none in its name.
+        # If the directory has no builds, use the link without one in its name.
         serial = reference.serial or next(iter(serials), "")
         if serial not in images:
             no_such_serial(reference, version, serials)
@@ -96,10 +96,10 @@ class OpenSuse:
         )
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
-        """List Tumbleweed and the Leaps, each with its newest image; or every image."""
+        """List Tumbleweed and the Leap releases with their newest image, or every image."""
         offers = []
         for version in [ROLLING, *self._leaps(ask)]:
-            # None: a Leap without such images for arm64.
+            # None: a Leap release without cloud images for arm64.
             names = directory_if_any(ask, self._place(version))
             images = _images(names, version)
             serials = sorted(filter(None, images), key=numbers, reverse=True)
@@ -110,11 +110,11 @@ class OpenSuse:
         return offers
 
     def means(self, release: str, version: str) -> bool:
-        """Versions mean themselves; leap means any but tumbleweed."""
+        """Versions match themselves; leap matches any but tumbleweed."""
         return release == version or (release in ("leap", "latest") and version != ROLLING)
 
     def usual(self) -> list[str]:
-        """The releases that people ask for."""
+        """Common releases."""
         return ["opensuse:leap", "opensuse:16.0", "opensuse:15.6", "opensuse:tumbleweed"]
 
     def _place(self, version: str) -> str:
@@ -131,25 +131,25 @@ class OpenSuse:
 
 
 def system_of(name: str) -> OperatingSystem | None:
-    """Return the version that an image's file name tells of; None for another file."""
+    """Return the version in an image's file name; None for other files."""
     match = _IMAGE.match(name)
     version = match and match["version"].removeprefix("Leap-").lower()
     return OperatingSystem(distro="opensuse", version=version) if version else None
 
 
 def _images(names: list[str], version: str) -> dict[str, str]:
-    """Return serials with the images' names; "" for the name without a build."""
+    """Return serials with the names of the images; "" for the name without a build."""
     wanted = "Tumbleweed" if version == ROLLING else f"Leap-{version}"
     matches = [match for match in map(_IMAGE.match, names) if match]
     return {match["serial"] or "": match[0] for match in matches if match["version"] == wanted}
 
 
 def digest_in(document: bytes, name: str, version: str, serial: str) -> str | None:
-    """Return the digest that a ``.sha256`` has for the image *name*.
+    """Return the digest of the image *name* in a ``.sha256`` file.
 
-    The checksum file of the link (*serial* is "") may have the name with the build in it.
+    The checksum file of the link (*serial* "") may contain the name with the build.
     """
-    # Leap 15.6's has one space between digest and name, where sha256sum writes two.
+    # Leap 15.6's has one space between digest and name; sha256sum writes two.
     found = digests(re.sub(rb"(?m)^([0-9a-fA-F]{64}) (?=[^ *])", rb"\1  ", document))
     if serial or name in found:
         return found.get(name)

@@ -1,13 +1,13 @@
-"""Simplestreams that are signed: from a server's base URL to an image that Ubuntu vouches for.
+"""Signed simplestreams: from a server's base URL to an image verified by Ubuntu's signature.
 
-Two ways, and both end at a pinned key:
+There are two ways; both end at a pinned key:
 
-1. ``streams/v1/index.sjson`` and the products file it names are clear-signed. All that is used is
-   signed then: release, serial, path and digest.
+1. ``streams/v1/index.sjson`` and the products file it names are clear-signed. Then everything
+   used is signed: release, serial, path and digest.
 2. A mirror without ``.sjson`` files has ``SHA256SUMS`` and ``SHA256SUMS.gpg`` beside each image.
-   The unsigned products file only says where to look; the digest is the signed one, and the file's
-   name must be that of the release and the architecture. Which serial is the newest, a hostile
-   mirror could lie about; with the first way too, by keeping to old files.
+   The unsigned products file only gives the location; the digest is the signed one, and the
+   file's name must match release and architecture. A hostile mirror could hide the newest serial,
+   as it could with the first way by keeping old files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from armvm.settings.verify import Verify
 
 @dataclass(frozen=True, kw_only=True)
 class SignedImage:
-    """An image in a catalog, what vouches for its digest, and whose key it was."""
+    """An image in a catalog, how its digest was verified, and the signer."""
 
     image: CatalogImage
     verified: Verified
@@ -51,9 +51,9 @@ def find(
     content: str = simplestreams.RELEASED,
     arch: str = "arm64",
 ) -> SignedImage:
-    """Find a release's image in the stream *content* below *base* (a URL with a slash at its end).
+    """Find a release's image in the stream *content* below *base* (a URL ending in a slash).
 
-    *pinned* may have signed it. Raises what attest() and simplestreams.select() raise.
+    *pinned* are the accepted keys. Raises what attest() and simplestreams.select() raise.
     """
     if policy in (Verify.DIGEST, Verify.NONE):
         listed = _listed(web, base, policy=policy, keys=keys, pinned=pinned, progress=progress)
@@ -64,8 +64,8 @@ def find(
             web, base, policy=policy, keys=keys, pinned=pinned, progress=progress, content=content
         )
     except FetchFailed as failure:
-        # Not there, or not to be had. A file whose signature does not hold is SignatureInvalid,
-        # and ends it here.
+        # Missing or unreachable. A file with an invalid signature raises SignatureInvalid, which
+        # is not caught here.
         return _by_checksums(
             web, base, release, serial, policy, keys, pinned, progress, arch, failure
         )
@@ -85,8 +85,8 @@ def signed_products(
 ) -> Attested:
     """Return the clear-signed products file that the clear-signed index names.
 
-    Raises what attest() does; SignatureInvalid too when it is of another stream than *content*:
-    one key signs them all, so a daily build could be passed off as a release.
+    Raises what attest() does, and SignatureInvalid if its stream is not *content*: one key signs
+    all streams, so a mirror could pass off a daily build as a release.
     """
 
     def signed(path: str) -> Attested:
@@ -102,14 +102,14 @@ def signed_products(
         found = None
     if found != content:
         raise SignatureInvalid(
-            f"{public_url(base)} has another catalog, {ascii(found)[:80]}, in place of {content}",
+            f"{public_url(base)} has the catalog {ascii(found)[:80]} instead of {content}",
             hint="check the mirror; if it happens again, do not trust it",
         )
     return products
 
 
 def _sjson(path: str) -> str:
-    """Return the clear-signed twin of a ``.json`` path."""
+    """Return the path of the clear-signed version of a ``.json`` file."""
     return path if path.endswith(".sjson") else path.removesuffix(".json") + ".sjson"
 
 
@@ -122,7 +122,7 @@ def _listed(
     pinned: tuple[Key, ...],
     progress: Progress,
 ) -> Attested:
-    """Return the products file of a catalog that nobody checks the signature of, warned of once."""
+    """Return the products file of an unsigned catalog, with one warning."""
     index = documents.document(web, base + simplestreams.INDEX_PATH, progress=progress)
     url = base + simplestreams.products_path(index)
     statement = Statement(url=url, clear=True, keys=pinned, limit=documents.MAX_DOCUMENT)
@@ -152,27 +152,27 @@ def _by_checksums(
     except FetchFailed as error:
         absent = isinstance(failure, Missing) and isinstance(error, Missing)
         raise SignatureInvalid(
-            f"{public_url(base)} has no signature for the image"
+            f"signature for the image not found at {public_url(base)}"
             if absent
-            else f"no signature for the image could be fetched from {public_url(base)}",
+            else f"cannot fetch the signature for the image from {public_url(base)}",
             detail=f"{failure.message}\n{error.message}",
-            hint="check the mirror; --verify digest does without the signature",
+            hint="check the mirror; --verify digest skips the signature",
         ) from error
     if arch not in name or not any(
         word and word in name for word in (image.version, image.codename)
     ):
         raise SignatureInvalid(
-            f"{name} is not the name of an image of {image.version} for {arch}",
-            hint="the catalog is not signed, and names another file: check the mirror",
+            f"{name} is not an image of {image.version} for {arch}, by its name",
+            hint="the unsigned catalog lists another file: check the mirror",
         )
     digest = checksums.digests(sums.document).get(name)
     if digest is None:
         raise SignatureInvalid(
-            f"{public_url(url)} has no digest for {name}", hint="check the mirror"
+            f"digest for {name} not found in {public_url(url)}", hint="check the mirror"
         )
     if digest != image.digest:
         raise SignatureInvalid(
-            f"the catalog has another digest for {name} than the signed {public_url(url)}",
+            f"the digests for {name} in the catalog and the signed {public_url(url)} differ",
             detail=f"catalog {image.digest}\nsigned  {digest}",
             hint="check the mirror; if it happens again, do not trust it",
         )

@@ -1,7 +1,7 @@
-"""Reading simplestreams catalogs: from two JSON documents to one image's path and digest.
+"""Parse simplestreams catalogs: from two JSON documents to an image's path and digest.
 
-Pure: bytes in, data out. Every document comes from the network and is taken for hostile: a
-missing key, a wrong type or a path that leads elsewhere is a FetchFailed, never a traceback.
+Pure: bytes in, data out. All documents come from the network and are untrusted: a missing key, a
+wrong type or a path out of the tree raises FetchFailed, never a traceback.
 The layout (``index:1.0``, ``products:1.0``) is that of https://cloud-images.ubuntu.com/releases/,
 /daily/ and /minimal/releases/.
 """
@@ -21,20 +21,20 @@ from armvm.images.fetch import json_document
 from armvm.images.fetch.download import MAX_IMAGE
 from armvm.images.reference import parse_sha256
 
-#: Where the index lies, relative to a mirror's base.
+#: The index's path, relative to a mirror's base.
 INDEX_PATH = "streams/v1/index.json"
 
-#: The stream preferred where an index lists several.
+#: The preferred stream if an index lists several.
 RELEASED = "com.ubuntu.cloud:released:download"
 
-#: Items that can be booted, the better first: where an old release (16.04) has both, only
-#: uefi1.img has an EFI system partition.
+#: Bootable items, the preferred first: if an old release (16.04) has both, only uefi1.img has an
+#: EFI system partition.
 ITEMS = ("uefi1.img", "disk1.img")
 
 _VERSION = re.compile(r"[0-9]{1,2}\.[0-9]{2}\Z")
 _SERIAL = re.compile(r"[0-9]{8}(?:\.[0-9]{1,4})?\Z")
 _CODENAME = re.compile(r"[a-z0-9.]{1,32}\Z")
-#: The longest list of a release's other names, in characters.
+#: Maximum length of the list of a release's aliases, in characters.
 _ALIASES = 1024
 
 
@@ -43,7 +43,7 @@ class CatalogImage:
     """One image in a catalog.
 
     ``path`` is relative to the catalog's base and safe to append to it; ``digest`` is ``sha256:``
-    and 64 hex digits; ``size`` is in bytes, None where the catalog has none.
+    and 64 hex digits; ``size`` is in bytes, None if the catalog has none.
     """
 
     version: str
@@ -55,9 +55,9 @@ class CatalogImage:
 
 
 def products_path(index: bytes) -> str:
-    """Return the path of the products file that an index names, relative to the base.
+    """Return the path of the products file in an index, relative to the base.
 
-    Raises FetchFailed when the index makes no sense or leads elsewhere.
+    Raises FetchFailed if the index is invalid or leads out of the tree.
     """
     streams = _mapping(_load(index, "index").get("index"), "the catalog's index")
     candidates = [streams.get(RELEASED), *streams.values()]
@@ -66,16 +66,16 @@ def products_path(index: bytes) -> str:
             "image-downloads"
         ):
             return _safe_path(entry.get("path"))
-    raise FetchFailed("the image catalog's index lists no image downloads", hint=_MIRROR_HINT)
+    raise FetchFailed("image downloads not found in the image catalog's index", hint=_MIRROR_HINT)
 
 
 def select(
     products: bytes, *, release: str, serial: str | None = None, arch: str = "arm64"
 ) -> CatalogImage:
-    """Return the newest image of a release, or the one with the *serial* asked for.
+    """Return the newest image of a release, or the one with the *serial*.
 
     *release* is a version (``24.04``), a codename or an alias (``lts``, ``default``). Raises
-    NotFound, which names some that exist, and FetchFailed for a catalog that makes no sense.
+    NotFound, with some that exist, and FetchFailed for an invalid catalog.
     """
     found = []
     known = []
@@ -86,17 +86,17 @@ def select(
     if not found:
         names = [f"{v} ({c})" if c else v for _, v, c in sorted(known, reverse=True)[:6]]
         raise NotFound(
-            f"there is no release {release!r} for {arch} in the image catalog",
-            hint=f"it has: {', '.join(names)}" if names else _MIRROR_HINT,
+            f"release {release!r} not found for {arch} in the image catalog",
+            hint=f"known: {', '.join(names)}" if names else _MIRROR_HINT,
         )
     _, version, codename, product = max(found, key=lambda entry: entry[:2])
     return _image(product, version, codename, serial)
 
 
 def images(products: bytes, *, arch: str = "arm64") -> list[CatalogImage]:
-    """Return all images, the newest release and serial first; nonsense is left out.
+    """Return all images, newest release and serial first; invalid entries are omitted.
 
-    Raises FetchFailed for a document that is no catalog.
+    Raises FetchFailed for a document that is not a catalog.
     """
     found = []
     for version, codename, product in _products(products, arch):
@@ -117,7 +117,7 @@ def _products(document: bytes, arch: str) -> Iterator[tuple[str, str, Mapping[st
 
 
 def _serials(product: Mapping[str, Any], version: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the serials that have an image that can be booted, the newest first."""
+    """Return the serials that have a bootable image, newest first."""
     versions = _mapping(product.get("versions"), f"the catalog's images of {version}")
     usable = []
     for serial, entry in versions.items():
@@ -149,16 +149,14 @@ def _image(
         if wanted in (None, serial):
             return _entry(version, codename, serial, item)
     some = ", ".join(serial for serial, _ in usable[:5])
-    asked = f"{version} with the serial {wanted}" if wanted else version
+    asked = f"{version} with serial {wanted}" if wanted else version
     raise NotFound(
-        f"the image catalog has no image of {asked}",
-        hint=f"it has these serials, among others: {some}" if some else _MIRROR_HINT,
+        f"image of {asked} not found in the image catalog",
+        hint=f"available serials include: {some}" if some else _MIRROR_HINT,
     )
 
 
-_MIRROR_HINT = (
-    "check the URL of the catalog, or of the mirror if one is set: it must have this tree"
-)
+_MIRROR_HINT = "check the URL of the catalog or the mirror"
 
 
 def _load(data: bytes, what: str) -> Mapping[str, Any]:
@@ -175,19 +173,19 @@ def _load(data: bytes, what: str) -> Mapping[str, Any]:
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise FetchFailed(f"{what} cannot be understood (no JSON object)", hint=_MIRROR_HINT)
+        raise FetchFailed(f"{what} is invalid (expected a JSON object)", hint=_MIRROR_HINT)
     return value
 
 
 def _safe_path(value: Any) -> str:
-    """Return a relative path, quoted for a URL. Refuses whatever could lead out of the tree."""
+    """Return a relative path, quoted for a URL. Rejects paths that could leave the tree."""
     if (
         not isinstance(value, str)
         or not 0 < len(value) <= 1024
         or value.startswith("/")
         or any(part in ("", ".", "..") for part in value.split("/"))
         or not value.isprintable()
-        # No backslash, query or fragment; and no percent sign, which could hide a dot or slash.
+        # No backslash, query or fragment, and no percent sign, which could encode a dot or slash.
         or any(c in value for c in "\\?#%")
         or "//" in value
         or ":" in value.split("/")[0]
@@ -198,14 +196,14 @@ def _safe_path(value: Any) -> str:
     try:
         return quote(value, safe="/:~+,=@")
     except UnicodeError as error:
-        raise FetchFailed("the image catalog has a path that is no text") from error
+        raise FetchFailed("the image catalog has an invalid path (expected a string)") from error
 
 
 def _digest(value: Any) -> str:
     digest = parse_sha256(value) if isinstance(value, str) else None
     if digest is None:
         raise FetchFailed(
-            f"the image catalog has no sha256 for the image (but {ascii(value)[:80]})",
+            f"invalid sha256 {ascii(value)[:80]} for the image in the image catalog",
             hint=_MIRROR_HINT,
         )
     return digest
@@ -216,7 +214,7 @@ def _size(value: Any) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_IMAGE:
         raise FetchFailed(
-            f"the image catalog gives the image an absurd size ({ascii(value)[:40]})",
+            f"invalid size {ascii(value)[:40]} for the image in the image catalog",
             hint=_MIRROR_HINT,
         )
     return value

@@ -1,9 +1,9 @@
-"""Catalogs in simplestreams form: Ubuntu's three trees, and any that a user names.
+"""Catalogs in simplestreams format: Ubuntu's three trees, and the user's own.
 
-Ubuntu's (https://cloud-images.ubuntu.com/; simplestreams.py reads the documents): released images
+Ubuntu's (https://cloud-images.ubuntu.com/; simplestreams.py parses the documents): released images
 below ``releases/``, daily ones below ``daily/``, minimal ones below ``minimal/releases/``. Every
-``.json`` has an ``.sjson`` beside it, the same document clear-signed; how Ubuntu's are checked is
-in signed_streams.py.
+``.json`` has an ``.sjson`` beside it, the same document clear-signed; signed_streams.py verifies
+Ubuntu's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from armvm.images.trust.openpgp import Key
 from armvm.images.trust.statement import Statement
 from armvm.settings.system import CODENAMES, OperatingSystem
 
-#: What stands for the tree of the usual images.
+#: The key of the default tree.
 USUAL = ""
 
 
@@ -32,10 +32,10 @@ USUAL = ""
 class Streams:
     """A simplestreams catalog.
 
-    ``trees`` are base URLs by variant (USUAL: the one without ``@``), each with a slash at its
-    end. ``keys`` are who signs it, if anybody does. ``contents`` says what the products file of
-    each variant calls itself; without it (a user's own catalog), the unsigned documents say which
-    image is meant, and the signed one has to promise the same digest for it.
+    ``trees`` are base URLs by variant (USUAL: the one without ``@``), each ending in a slash.
+    ``keys`` may sign it; empty if it is not signed. ``contents`` is the content id in each
+    variant's products file; without it (a user's own catalog), the unsigned documents select the
+    image, and the signed one must have the same digest for it.
     """
 
     name: str
@@ -46,17 +46,17 @@ class Streams:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The trees that have a name."""
+        """The named trees."""
         return tuple(one for one in self.trees if one != USUAL)
 
     @property
     def usual_variant(self) -> str | None:
-        """The usual images have no name."""
+        """None: the default images have no variant."""
         return None
 
     @property
     def signed(self) -> bool:
-        """Whether anybody signs it."""
+        """Whether it has signing keys."""
         return bool(self.keys)
 
     def find(self, reference: CatalogReference, ask: Asking) -> Found:
@@ -126,7 +126,7 @@ class Streams:
         )
 
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
-        """List the newest image of each release; or all, of all trees."""
+        """List the newest image of each release, or all images of all trees."""
         offers = []
         for variant, base in self.trees.items():
             if variant != USUAL and not every:
@@ -137,7 +137,7 @@ class Streams:
             except Missing:
                 if variant == USUAL:
                     raise
-                continue  # mirrors need not have all trees
+                continue  # mirrors may lack trees
             for image in simplestreams.images(products):
                 if every or image.version not in seen:
                     seen.add(image.version)
@@ -159,14 +159,14 @@ class Streams:
         return offers
 
     def means(self, release: str, version: str) -> bool:
-        """Versions and codenames mean themselves; lts and default, any long-term release."""
+        """Versions and codenames match themselves; lts and default match any LTS release."""
         if release in ("lts", "default"):
             year, _, month = version.partition(".")
             return month == "04" and year.isdigit() and int(year) % 2 == 0
         return version == CODENAMES.get(self.distro, {}).get(release, release)
 
     def usual(self) -> list[str]:
-        """The releases and variants that people ask for."""
+        """Common releases and variants."""
         names = [f"{self.name}:{one}" for one in ("26.04", "24.04", "22.04", "lts", "devel@daily")]
         return (
             [*names, *(f"{self.name}:lts@{one}" for one in self.variants)] if self.contents else []
@@ -186,7 +186,7 @@ class Streams:
 
 
 def _digest_in(document: bytes, image: CatalogImage) -> str | None:
-    """Return the digest that a products file has for an image at the same place."""
+    """Return the digest in a products file for an image at the same path."""
     for one in simplestreams.images(document):
         if (one.version, one.serial, one.path) == (image.version, image.serial, image.path):
             return one.digest

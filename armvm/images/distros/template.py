@@ -1,4 +1,4 @@
-"""A user's own catalog: a URL with the version in it, and the file with its checksums."""
+"""A user's own catalog: a URL with the version in it, and a file with checksums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from armvm.settings.system import OperatingSystem
 
 
 def keys_of(own: OwnCatalog) -> tuple[Key, ...]:
-    """Return the keys that may sign for a user's own catalog."""
+    """Return the keys that may sign a user's own catalog."""
     return tuple(
         Key(
             fingerprint=one,
@@ -31,32 +31,32 @@ def keys_of(own: OwnCatalog) -> tuple[Key, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A catalog made of URLs with placeholders. It knows the versions it was told of."""
+    """A catalog of URLs with placeholders. It knows the configured versions."""
 
     own: OwnCatalog
 
     @property
     def name(self) -> str:
-        """What stands before the colon of a reference."""
+        """The part of a reference before the colon."""
         return self.own.name
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """None are known: whatever is asked for goes into the URL, if that has a place for it."""
+        """None are known: any variant is put into the URL, if that has a placeholder."""
         return ()
 
     @property
     def usual_variant(self) -> str | None:
-        """The usual images have no name."""
+        """None: the default images have no variant."""
         return None
 
     @property
     def signed(self) -> bool:
-        """Whether its checksums have a signature."""
+        """Whether its checksums are signed."""
         return self.own.signature is not None
 
     def find(self, reference: CatalogReference, ask: Asking) -> Found:  # noqa: ARG002
-        """Fill the URLs in; asks no server."""
+        """Fill in the URLs, without asking a server."""
         version = reference.release
         if self.own.versions and version not in self.own.versions:
             no_such_release(reference, self.own.versions)
@@ -65,8 +65,12 @@ class Template:
         for what in ("serial", "variant"):
             if bool(getattr(reference, what)) != (f"{{{what}}}" in self.own.url):
                 raise ConfigError(
-                    f"the catalog {self.name} has "
-                    + ("no serials" if getattr(reference, what) else f"one image for each {what}"),
+                    f"the catalog {self.name} supports "
+                    + (
+                        "no serials"
+                        if getattr(reference, what)
+                        else f"only one image for each {what}"
+                    ),
                     hint=f"write {self.name}:VERSION"
                     + ("/SERIAL" if "{serial}" in self.own.url else "")
                     + ("@VARIANT" if "{variant}" in self.own.url else ""),
@@ -91,19 +95,19 @@ class Template:
             read=lambda document: _digest(document, name),
         )
 
-    # ARG002: a catalog is handed what others need.
+    # ARG002: part of the Catalog interface.
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:  # noqa: ARG002
-        """List the versions that the configuration names."""
+        """List the configured versions."""
         return [
             Offer(reference=catalog_text(self.name, one), version=one) for one in self.own.versions
         ]
 
     def means(self, release: str, version: str) -> bool:
-        """Versions mean themselves."""
+        """Versions match themselves."""
         return release == version
 
     def usual(self) -> list[str]:
-        """The versions that the configuration names."""
+        """The configured versions."""
         return [catalog_text(self.name, one) for one in self.own.versions]
 
     def _statement(self, values: Mapping[str, str]) -> Statement | None:
@@ -120,13 +124,13 @@ class Template:
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    # Not str.format: its braces could ask for attributes. The values have no braces themselves.
+    # Not str.format: its braces could access attributes. The values contain no braces.
     for key, value in values.items():
         template = template.replace(f"{{{key}}}", value)
     return template
 
 
 def _digest(document: bytes, name: str) -> str | None:
-    """Return a file's digest; that of the document's only line, where it stands alone."""
+    """Return a file's digest, or that of the only line if it has no name."""
     found = digests(document)
     return found.get(name) or (found.get("") if len(found) == 1 else None)

@@ -1,1 +1,1 @@
-"""Downloads over HTTP, bounded in bytes, memory and time."""
+"""Downloads over HTTP, with limits on bytes, memory and time."""

@@ -1,8 +1,8 @@
-"""Undoing gzip, xz and zstd while a file arrives: bounded in memory, and in what comes out.
+"""Unpack gzip, xz and zstd while a file arrives, with limits on memory and output.
 
-A packed image is told by its first bytes. What comes out is written sparse: blocks of zeros become
-holes. A bomb ends at *limit*, or where the disk's room does, which is looked at on the way, since
-none of the formats says at its beginning, fit to be trusted, how much will come.
+The first bytes show whether an image is packed. The output is sparse: blocks of zeros become
+holes. A decompression bomb stops at *limit*, or when the disk is full. The free space is checked
+on the way, because no format states its unpacked size reliably at the start.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from armvm.base.errors import HostileImage, MissingCapability
 from armvm.base.progress import size_text
 from armvm.images.digest import Hashes
 
-#: The most that may come out of a packed image, in bytes, holes included (64 GiB: Ubuntu's,
-#: Fedora's and Debian's disks have under 6 GiB).
+#: Maximum unpacked size of an image, in bytes, including holes (64 GiB: Ubuntu's, Fedora's and
+#: Debian's disks have under 6 GiB).
 MAX_UNPACKED = 64 << 30
 
-#: More than SPARED bytes come out only of what has a RATIO-th of them: a bomb's work is bounded by
-#: what is sent. Packed disks were seen to grow 4 to 30 times; zeros grow 1,000 times by gzip, 7,000
-#: times by xz.
+#: An output of more than SPARED bytes may be at most RATIO times its input, so that the input
+#: bounds a bomb's work. Packed disks grow 4 to 30 times in practice; zeros grow 1,000 times with
+#: gzip, 7,000 times with xz.
 SPARED = 1 << 30
 RATIO = 256
 
-#: Bytes that may come out of one call.
+#: Maximum output of one call, in bytes.
 _PIECE = 1 << 20
-#: xz may ask for as much memory as its dictionary has; its own presets need 65 MiB at most.
+#: Memory limit for xz, whose dictionary sets its needs; its presets need at most 65 MiB.
 _XZ_MEMORY = 96 << 20
-#: The largest window of zstd: what its own program takes without being asked for more (8 MiB
-#: is what the format's specification, RFC 8878, recommends to support) needs 128 MiB.
+#: Maximum window of zstd: its program's default limit is 128 MiB (RFC 8878 recommends to support
+#: 8 MiB).
 _ZSTD_WINDOW = 32 << 20
-#: zstandard's object takes no limit for what comes out. A block is 4 bytes at least and becomes
-#: 128 KiB at most, so that this many bytes become 16 MiB.
+#: zstandard's object has no output limit. A block has at least 4 bytes and becomes at most
+#: 128 KiB, so that this many bytes become at most 16 MiB.
 _ZSTD_SLICE = 512
 _BLOCK = 64 << 10
 _ZEROS = bytes(_BLOCK)
-#: Bytes written between two looks at the disk's room.
+#: Bytes written between two checks of the free space.
 _ROOM = 64 << 20
 
 
 class Unpacker:
-    """Takes a file's bytes in order, and writes what is in it to *target* if it is packed.
+    """Takes a file's bytes in order, and writes their contents to *target* if they are packed.
 
-    *room* is called with the bytes that come next, and raises when there is no space for them.
+    *room* is called with the number of bytes that follow, and raises if they do not fit.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Unpacker:
         self._whole: Callable[[], bool] = lambda: True
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises HostileImage, MissingCapability (zstd), OSError."""
+        """Process the next bytes. Raises HostileImage, MissingCapability (zstd), OSError."""
         self._fed += len(chunk)
         if self._head is not None:
             self._head += chunk
@@ -85,18 +85,18 @@ class Unpacker:
                 raise self._broken(str(error)) from error
 
     def finish(self) -> str | None:
-        """End; return the ``sha256:HEX`` of what came out, None if the file was not packed."""
+        """Finish; return the ``sha256:HEX`` of the output, or None if the file was not packed."""
         if self._file is None:
             return None
         if not self._whole():
-            raise self._broken("it ends too early")
+            raise self._broken("it is truncated")
         self._file.truncate(self._size)
         os.fsync(self._file.fileno())
         self.close()
         return self._hashes.sha256
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -120,12 +120,12 @@ class Unpacker:
         if self._size + len(piece) > self._limit:
             raise HostileImage(
                 f"{self._name} unpacks to more than {size_text(self._limit)}",
-                hint="no cloud image is that large; do not trust where it comes from",
+                hint="no cloud image is that large; do not trust its source",
             )
         if self._size + len(piece) > max(self._spared, self._fed * RATIO):
             raise HostileImage(
                 f"{self._name} unpacks to more than {RATIO} times its size",
-                hint="no disk image does; do not trust where it comes from",
+                hint="disk images do not; do not trust its source",
             )
         self._hashes.update(piece)
         for start in range(0, len(piece), _BLOCK):
@@ -139,12 +139,13 @@ class Unpacker:
 
     def _broken(self, why: str) -> HostileImage:
         return HostileImage(
-            f"{self._name} cannot be unpacked: {why}", hint="fetch it again, or from elsewhere"
+            f"{self._name} cannot be unpacked: {why}",
+            hint="download it again, or from another server",
         )
 
 
 def write_all(file: BinaryIO, data: bytes, offset: int) -> None:
-    """Write *data* at *offset*, all of it: a disk that fills up takes a piece first."""
+    """Write all of *data* at *offset*, also if the disk accepts only a part at a time."""
     view = memoryview(data)
     while view:
         count = os.pwrite(file.fileno(), view, offset)
@@ -152,7 +153,7 @@ def write_all(file: BinaryIO, data: bytes, offset: int) -> None:
 
 
 class _Streams:
-    """One packed stream after another, as gzip and xz allow; zeros between them are padding."""
+    """Consecutive packed streams, as gzip and xz allow; zeros between them are padding."""
 
     def __init__(self, maker: Callable[[], Any]) -> None:
         self._maker, self._stream = maker, maker()
@@ -176,7 +177,7 @@ class _Streams:
 
 
 class _Gzip:
-    """zlib's object with the interface of lzma's."""
+    """zlib's object with lzma's interface."""
 
     def __init__(self) -> None:
         self._object = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -184,7 +185,7 @@ class _Gzip:
 
     def decompress(self, data: bytes, most: int) -> bytes:
         piece = self._object.decompress(self._object.unconsumed_tail + data, most)
-        # As much as was allowed: zlib may hold more, even where no input is left over.
+        # The limit was reached: zlib may hold more output, even without input left.
         self._more = len(piece) == most
         return piece
 
@@ -210,12 +211,12 @@ def _zstd(name: str) -> Callable[[], Any]:
         import zstandard
     except ImportError as error:
         raise MissingCapability(
-            f"{name} is packed with zstd, which this Python cannot undo",
-            hint="pip install 'armvm[zstd]'   (or fetch it yourself, unzstd it, and use the file)",
+            f"{name} is packed with zstd, which this Python does not support",
+            hint="pip install 'armvm[zstd]'   (or download it, run unzstd, and use the file)",
         ) from error
 
     class Zstd:
-        """zstandard's object with the interface of lzma's."""
+        """zstandard's object with lzma's interface."""
 
         def __init__(self) -> None:
             decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)

@@ -1,6 +1,6 @@
-"""Fetching an image over HTTP into a file, hashed on its way; for documents, see documents.py.
+"""Download an image to a file and hash it on the way; for documents, see documents.py.
 
-An image that was cut off is gone on with: ``Range`` asks for the rest, ``If-Range`` makes a server
+Interrupted downloads are resumed: ``Range`` requests the rest, and ``If-Range`` makes a server
 whose file has changed send all of it (RFC 9110, sections 13.1.5 and 14).
 """
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetched", "check_digest", "download"]
 
-#: The largest image, in bytes (64 GiB; most have under 1 GiB).
+#: Maximum size of an image, in bytes (64 GiB; most have under 1 GiB).
 MAX_IMAGE = 64 << 30
 
-#: Bytes of an image of unknown length between two looks at the disk's room.
+#: Bytes between two checks of the free space, for an image of unknown length.
 _ROOM = 64 << 20
 
-#: After a failure, this many new bytes make it worth to count the tries anew.
+#: Number of new bytes after which the count of attempts restarts.
 WORTH = 1 << 20
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
@@ -42,10 +42,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """What was fetched, as it is published: ``digest`` is its ``sha256:HEX``, ``size`` in bytes.
+    """A finished download, as published: ``digest`` is its ``sha256:HEX``, ``size`` in bytes.
 
-    ``published`` is the digest of the kind that was promised. ``unpacked`` is the sha256 of what
-    was in it, where it was packed (gzip, xz, zstd); None otherwise.
+    ``published`` is the digest of the promised kind. ``unpacked`` is the sha256 of the unpacked
+    image if it was packed (gzip, xz, zstd), else None.
     """
 
     digest: str
@@ -66,15 +66,15 @@ def download(
     size: int | None = None,
     room: Callable[[int], None] = lambda _: None,
 ) -> Fetched:
-    """Bring the body at *url* into *part*, and what it packs into *unpacked*.
+    """Download the body at *url* to *part*, and unpack it to *unpacked* if it is packed.
 
-    *digest* (``sha256:`` or ``sha512:``) and *size* are what was promised, where something was.
-    *room* is called with the number of bytes to come, and raises when there is no space for them.
+    *digest* (``sha256:`` or ``sha512:``) and *size* are the expected ones, if known.
+    *room* is called with the number of bytes that follow, and raises if they do not fit.
 
-    After a failure that may pass (the server's trouble, Ctrl-C, SIGKILL) the part stays, and the
-    next call goes on from there; after any other it is gone. Raises Unreachable, FetchFailed (no
-    such file, cut short, more than promised), DigestMismatch, HostileImage (a bomb, broken
-    packing); OSError when writing fails.
+    After a temporary failure (a server error, Ctrl-C, SIGKILL) the part stays, and the next call
+    resumes there; after any other failure it is removed. Raises Unreachable, FetchFailed (no such
+    file, truncated, too long), DigestMismatch, HostileImage (a bomb, invalid compression);
+    OSError if writing fails.
     """
     name = public_url(url)
     intake = Intake(part, promised=digest, unpacked=unpacked, name=name, room=room)
@@ -84,9 +84,9 @@ def download(
         one.recall()
         taken = one.run()
         if digest is not None and taken.promised != digest and one.pieced:
-            # A date as validator has a grain of a second; what the disk lost at a power cut is
-            # noticed only here. The whole file decides.
-            progress.warn(f"{name}: its pieces do not fit together; starting over")
+            # A date as validator has a resolution of a second, and data lost in a power failure is
+            # noticed only here: the digest of the whole file decides.
+            progress.warn(f"{name}: the resumed download does not match its digest; restarting")
             intake.restart()
             taken = one.run()
         check_digest(taken.promised, digest, name)
@@ -106,12 +106,12 @@ def download(
 
 
 class _MayPass(FetchFailed):
-    """A FetchFailed after which it is worth to try again later."""
+    """A FetchFailed that may be temporary."""
 
 
 @dataclass
 class _Download:
-    """One download; *pieced* tells that its bytes are not all of one answer."""
+    """One download; *pieced* says that its bytes come from several responses."""
 
     web: Web
     url: str
@@ -125,21 +125,21 @@ class _Download:
     pieced: bool = False
 
     def recall(self) -> None:
-        """Take what an earlier process left, if it is fit to be gone on with."""
+        """Load an earlier process's part, if the download can be resumed from it."""
         origin, have, promised = self.part.origin(), self.part.size(), self.digest is not None
         sound = origin is not None and origin.continues(self.url, promised=promised)
         if sound and origin is not None and origin.total is not None:
-            # One that is whole is asked about no more: a digest must say that it is right.
+            # A complete part needs no request: the digest must confirm it.
             sound = have < origin.total + promised and self.size in (None, origin.total)
         if not sound or not have:
             self.intake.restart()
             return
-        with self.progress.task(f"{self.label}: reading what is here", total=have) as task:
+        with self.progress.task(f"{self.label}: reading the partial download", total=have) as task:
             self.intake.recall(have, task.update)
         self.pieced = True
 
     def run(self) -> Taken:
-        """Bring what is missing, however often it takes, and return the digests."""
+        """Download the missing bytes, with retries, and return the digests."""
 
         most = self.intake.size
 
@@ -148,7 +148,7 @@ class _Download:
             try:
                 self._attempt()
             except Transient as failure:
-                # Beyond all that came before: to fetch the same again and again is no progress.
+                # Only new bytes count as progress, not the same ones downloaded again.
                 progressed = self.intake.size - most >= WORTH
                 most = max(most, self.intake.size)
                 error = failure.error
@@ -162,7 +162,7 @@ class _Download:
         return self.intake.finish()
 
     def _attempt(self) -> None:
-        # identity: the digest is of the file as published, so no transfer compression.
+        # identity: the digest is of the published file, so no transfer compression.
         headers = {"Accept-Encoding": "identity"}
         accept = {200}
         verified = self.digest is not None
@@ -172,7 +172,7 @@ class _Download:
             self.intake.restart()
             origin = None
         elif self.intake.size == origin.total:
-            return  # only its digest was still to be looked at
+            return  # only the digest had to be checked
         else:
             headers["Range"] = f"bytes={self.intake.size}-"
             headers["If-Range"] = validator
@@ -183,11 +183,11 @@ class _Download:
             if response.status_code == 200:
                 total = _content_length(response)
                 if self.intake.size:
-                    self.progress.say(f"{public_url(self.url)} is sent from its beginning again")
+                    self.progress.say(f"{public_url(self.url)} restarts from the beginning")
                     self.intake.restart()
             elif origin is not None and (total := _rest(response, self.intake.size, origin)) != -1:
                 self.pieced = True
-            else:  # it has less than it had, or sends another piece than the one asked for
+            else:  # the file is shorter now, or the server sent a different range
                 self.intake.restart()
                 self.part.note.unlink(missing_ok=True)
                 raise Transient(_odd_range(self.url, response.status_code))
@@ -221,11 +221,11 @@ class _Download:
                         task.update(intake.size)
             task.update(intake.size)
             if expected is not None and intake.size != expected:
-                # Without a length of its own, an answer that was cut looks like a whole one.
+                # Without a Content-Length, a truncated response looks complete.
                 raise Transient(_wrong_length(url, intake.size, expected))
 
     def _check_size(self, coming: int) -> None:
-        """Check limit and room for the next bytes of a body whose length nobody has told."""
+        """Check limit and free space for the next bytes of a body of unknown length."""
         size = self.intake.size
         if size + coming > MAX_IMAGE:
             raise _too_large(self.url)
@@ -234,7 +234,7 @@ class _Download:
 
 
 def _rest(response: Response, start: int, origin: Origin) -> int | None:
-    """Return the whole file's size if a 206 has the rest that was asked for; -1 if not."""
+    """Return the whole file's size if a 206 response has the requested rest; -1 if not."""
     found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
     if response.status_code != 206 or found is None or int(found[1]) != start:
         return -1
@@ -248,14 +248,14 @@ def _rest(response: Response, start: int, origin: Origin) -> int | None:
 def _too_large(url: str) -> FetchFailed:
     return FetchFailed(
         f"{public_url(url)} is larger than {size_text(MAX_IMAGE)}",
-        hint="no cloud image is that large: check the URL",
+        hint="cloud images are smaller: check the URL",
     )
 
 
 def _odd_range(url: str, status: int) -> FetchFailed:
     return FetchFailed(
-        f"{public_url(url)} has no rest to go on with (status {status}): starting over",
-        hint="try again; if it happens again, the mirror or a proxy in between is at fault",
+        f"{public_url(url)} cannot resume the download (status {status}): restarting",
+        hint="try again; if this persists, the error is in the mirror or a proxy",
     )
 
 
@@ -265,9 +265,9 @@ def _content_length(response: Response) -> int | None:
 
 
 def _wrong_length(url: str, found: int, expected: int) -> FetchFailed:
-    what = "was cut short" if found < expected else "is longer than promised"
+    what = "is truncated" if found < expected else "is longer than expected"
     return FetchFailed(
         f"{public_url(url)} {what}",
         detail=f"{found} of {expected} bytes" if found < expected else None,
-        hint="try again; if it happens again, the mirror or a proxy in between is at fault",
+        hint="try again; if this persists, the error is in the mirror or a proxy",
     )

@@ -1,7 +1,7 @@
-"""HTTP as the images room uses it: one GET, redirects under control, errors in our words.
+"""HTTP for images: GET with controlled redirects and translated errors.
 
-``requests`` is imported late, since ``armvm --help`` does not need it. Proxy variables and
-``REQUESTS_CA_BUNDLE`` work as its documentation says.
+``requests`` is imported late, because ``armvm --help`` does not need it. Proxy variables and
+``REQUESTS_CA_BUNDLE`` work as in its documentation.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = [
 
 MAX_REDIRECTS = 5
 
-#: Answers worth another try: too many requests, too early a one (openSUSE's mirrors), and a server
-#: in trouble.
+#: Status codes to retry: too many requests, too early (openSUSE's mirrors), and server
+#: errors.
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-#: The hint where a server does what none should.
-_AT_FAULT = "the mirror or a proxy in between is at fault"
+#: The hint for servers that violate the protocol.
+_AT_FAULT = "the error is in the mirror or a proxy"
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
 def new_session() -> Session:
-    """Return a requests session that says who it is."""
+    """Return a requests session with armvm's User-Agent."""
     import requests
 
     from armvm import __version__
@@ -60,15 +60,15 @@ def new_session() -> Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Web:
-    """How servers are asked. Times are in seconds.
+    """Time-outs and retries. Times are in seconds.
 
-    ``read_timeout`` is the longest silence, not the longest download; a document or an image of
-    which fewer than ``slow_rate`` bytes a second came over ``slow_window`` is given up, too, and
-    so is a server whose headers take longer than both. A connection that
-    breaks and an answer of 425, 429 or 5xx are tried ``attempts`` times in all, after ``backoff``,
-    twice that, … seconds, or what the server's Retry-After says, up to ``longest_pause``; once a
-    good piece of an image has come, they count anew. ``session``, ``sleep`` and the clocks can be
-    substituted.
+    ``read_timeout`` limits each silence, not the whole download. A transfer slower than
+    ``slow_rate`` bytes a second over ``slow_window`` is aborted, and so is a server that takes
+    longer than both for its headers. A lost
+    connection and a status of 425, 429 or 5xx are retried: ``attempts`` in all, after ``backoff``,
+    twice that, … seconds, or the server's Retry-After, up to ``longest_pause``. The count
+    restarts once a good piece of an image has arrived. ``session``, ``sleep`` and the clocks can be
+    replaced in tests.
     """
 
     connect_timeout: float = 10.0
@@ -85,7 +85,7 @@ class Web:
 
 
 def retrying(web: Web, action: Callable[[], T], *, warn: Callable[[str], None]) -> T:
-    """Return what *action* returns, called again while it raises Transient; see Web."""
+    """Return the result of *action*, retried while it raises Transient; see Web."""
     attempt = 1
     while True:
         try:
@@ -99,7 +99,7 @@ def retrying(web: Web, action: Callable[[], T], *, warn: Callable[[str], None]) 
             if failure.pause is not None:
                 pause = min(max(pause, failure.pause), web.longest_pause)
             attempt += 1
-            warn(f"{failure.error.message}; trying again in {pause:g} s")
+            warn(f"{failure.error.message}; retrying in {pause:g} s")
             web.sleep(pause)
 
 
@@ -112,11 +112,11 @@ def get(
     headers: dict[str, str] | None = None,
     accept: frozenset[int] = frozenset({200}),
 ) -> Iterator[Response]:
-    """Open *url* and hand over the answer, its body still to be read.
+    """Open *url* and yield the response; its body is not read yet.
 
-    Its status is one of *accept*. *verified* tells that a digest will be checked: only then may
-    a redirect lead from https to http. A user and password in the URL are for its own host, and
-    go to no other. Errors while the body is read are translated too. Raises Transient around
+    Its status is one of *accept*. *verified* says that a digest will be checked: only then may
+    a redirect lead from https to http. A user and password in the URL are sent only to its own
+    host. Errors while the body is read are translated too. Raises Transient around
     Unreachable (connection lost) or FetchFailed (408, 425, 429, 5xx); Unreachable; Missing (404,
     410); FetchFailed.
     """
@@ -131,11 +131,11 @@ def _follow(
     web: Web, session: Session, url: str, verified: bool, headers: dict[str, str]
 ) -> Response:
     timeout = (web.connect_timeout, web.read_timeout)
-    # Without it, requests resolves a redirect even where it is not to follow one: it reads all of
-    # the answer's body, and raises ValueError for some targets.
+    # By default, requests resolves a redirect even if it does not follow it: it reads the whole
+    # body, and raises ValueError for some targets.
     session.get_redirect_target = lambda resp: None  # type: ignore[method-assign] # noqa: ARG005
     for _ in range(MAX_REDIRECTS + 1):
-        # requests would follow by itself; here each hop's scheme is looked at first.
+        # requests would follow redirects itself; armvm checks the scheme of each hop first.
         response = _within(
             max(web.slow_window, web.read_timeout),
             url,
@@ -160,8 +160,8 @@ def _follow(
             )
         if scheme == "http" and urlsplit(before).scheme == "https" and not verified:
             raise FetchFailed(
-                f"{public_url(before)} redirects from https to http, and no digest is known",
-                hint="name an https URL; an image's URL can have #sha256=HEX at its end",
+                f"{public_url(before)} redirects from https to http, without a known digest",
+                hint="use an https URL, or append #sha256=HEX to an image's URL",
             )
     raise FetchFailed(
         f"{public_url(url)} redirects more than {MAX_REDIRECTS} times", hint=_AT_FAULT
@@ -169,10 +169,10 @@ def _follow(
 
 
 def _within(seconds: float, url: str, action: Callable[[], Response]) -> Response:
-    """Return what *action* returns, or raise Transient if it takes longer than *seconds*.
+    """Return the result of *action*; raise Transient if it takes longer than *seconds*.
 
-    requests limits each silence only: a server that sends its headers byte by byte would be
-    waited for without end. What is given up ends with its connection, in a thread of its own.
+    requests limits only each silence: a server could send its headers byte by byte for ever. An
+    aborted request ends with its connection, in a thread of its own.
     """
     answers: queue.SimpleQueue[Response | BaseException] = queue.SimpleQueue()
     given_up = threading.Event()
@@ -180,7 +180,7 @@ def _within(seconds: float, url: str, action: Callable[[], Response]) -> Respons
     def run() -> None:
         try:
             response = action()
-        except BaseException as error:  # raised again by the one who waits
+        except BaseException as error:  # raised again in the waiting thread
             answers.put(error)
             return
         answers.put(response)
@@ -194,7 +194,9 @@ def _within(seconds: float, url: str, action: Callable[[], Response]) -> Respons
         given_up.set()
         host = urlsplit(public_url(url)).netloc
         raise Transient(
-            Unreachable(f"{host} did not answer within {seconds:g} s", hint=UNREACHABLE_HINT)
+            Unreachable(
+                f"timed out after {seconds:g} s: {host} did not answer", hint=UNREACHABLE_HINT
+            )
         ) from None
     if isinstance(answer, BaseException):
         raise answer
@@ -202,14 +204,14 @@ def _within(seconds: float, url: str, action: Callable[[], Response]) -> Respons
 
 
 def _target(url: str, location: str) -> tuple[str, str]:
-    """Return where a redirect leads, and by which scheme. Raises FetchFailed for no URL."""
+    """Return a redirect's target and its scheme. Raises FetchFailed for an invalid URL."""
     try:
         target = urljoin(url, location)
         parts = urlsplit(target)
         parts.hostname, parts.port  # noqa: B018 - each may raise ValueError
     except ValueError as error:
         raise FetchFailed(
-            f"{public_url(url)} redirects to a malformed URL: {ascii(location)[:120]}",
+            f"{public_url(url)} redirects to an invalid URL: {ascii(location)[:120]}",
             hint=_AT_FAULT,
         ) from error
     return target, parts.scheme
@@ -222,10 +224,10 @@ def _check_status(
     if code in accept:
         return
     hint = {
-        401: "the server wants a user and password",
-        403: "the server refuses it; check the URL, and whether a proxy is in the way",
+        401: "the server requires a user and password",
+        403: "the server denies access; check the URL and the proxy",
         404: "check the reference or the URL, and the mirror if one is set",
-        407: "the proxy wants a user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+        407: "the proxy requires a user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
     }.get(code, "try again later")
     error = (Missing if code in (404, 410) else FetchFailed)(
         f"{public_url(url)} answered {code} {response.reason or ''}".rstrip(), hint=hint
@@ -236,7 +238,7 @@ def _check_status(
 
 
 def _retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After asks for: a number, or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds in a Retry-After: a number, or a date (RFC 9110, 10.2.3)."""
     if not value:
         return None
     if value.isascii() and value.isdigit():

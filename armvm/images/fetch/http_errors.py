@@ -1,4 +1,4 @@
-"""What goes wrong between us and a server, in our words: one translator for requests' errors."""
+"""Translate errors of requests and urllib3 into armvm's."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 from armvm.base.errors import ArmvmError, FetchFailed, Unreachable
 from armvm.images.reference import public_url
 
-#: What helps when a server does not answer.
+#: The hint if a server does not answer.
 UNREACHABLE_HINT = (
     "check the network (behind a proxy set HTTPS_PROXY); ARMVM_MIRROR_DISTRO (ARMVM_MIRROR_UBUNTU, "
-    "…) names another server for a distribution; without a network use --image local:debian-12, "
-    "which is built here, or --image PATH for a file you have"
+    "…) sets another server for a distribution; without a network use --image local:debian-12, "
+    "which armvm builds on this host, or --image PATH for a local file"
 )
 
 
 class Transient(Exception):
-    """A failure that may pass; ``error`` is what the user is told when it does not.
+    """A failure that may be temporary; ``error`` is raised if it persists.
 
-    ``pause`` is how long the server asks us to stay away, in seconds. ``progressed`` tells that
-    something worth having arrived before it: then the tries are counted anew.
+    ``pause`` is the server's requested delay, in seconds. ``progressed`` says that useful data
+    arrived before it: the count of attempts then restarts.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Transient(Exception):
 
 
 class Missing(FetchFailed):
-    """The server says that it has no such file (404, 410): the one failure that means absence."""
+    """The server says that the file does not exist (404, 410)."""
 
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn what requests and urllib3 raise into Transient, Unreachable and FetchFailed."""
+    """Translate errors of requests and urllib3 into Transient, Unreachable and FetchFailed."""
     import requests
     import urllib3
 
@@ -48,7 +48,7 @@ def translated(url: str) -> Iterator[None]:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _translate(error, shown) from error
-    except UnicodeError as error:  # a host name that is no IDNA
+    except UnicodeError as error:  # a host name that is not valid IDNA
         raise FetchFailed(
             f"{shown} is not a valid URL, or redirects to one that is not",
             detail=str(error),
@@ -58,8 +58,8 @@ def translated(url: str) -> Iterator[None]:
 
 @contextmanager
 def translated_body(url: str) -> Iterator[None]:
-    """As translated(), while a body arrives: a server that has begun to answer is there, so that
-    everything that ends its answer early is Transient.
+    """Translate errors while a body arrives: the server has started to answer, so everything that
+    ends its answer early is Transient.
     """
     import requests
     import urllib3
@@ -83,13 +83,13 @@ def _translate(error: Exception, shown: str) -> ArmvmError | Transient:
 
     if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return Unreachable(
-            f"{host} has no valid certificate",
+            f"{host} has an invalid certificate",
             detail=_words(error),
             hint="check the clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE",
         )
     if caused_by(requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
         return Unreachable(
-            f"{host} cannot be reached: this Python has no support for SOCKS proxies",
+            f"cannot connect to {host}: this Python has no support for SOCKS proxies",
             hint="pip install 'requests[socks]', or set HTTPS_PROXY to an http:// proxy",
         )
     if caused_by(
@@ -98,43 +98,45 @@ def _translate(error: Exception, shown: str) -> ArmvmError | Transient:
         urllib3.exceptions.ProxySchemeUnsupported,
     ):
         return Unreachable(
-            f"{host} cannot be reached: the proxy's URL is invalid",
+            f"cannot connect to {host}: the proxy's URL is invalid",
             hint="check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY: http://HOST:PORT",
         )
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return Unreachable(
-            f"the proxy did not let us reach {host}", detail=_words(error), hint=UNREACHABLE_HINT
+            f"the proxy refused the connection to {host}",
+            detail=_words(error),
+            hint=UNREACHABLE_HINT,
         )
-    # In urllib3 1.26, a refused connection (NewConnectionError) is a kind of time-out.
+    # In urllib3 1.26, a refused connection (NewConnectionError) is a subclass of its time-out.
     refused = caused_by(urllib3.exceptions.NewConnectionError)
     if not refused and caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
-        return Unreachable(f"{host} did not answer in time", hint=UNREACHABLE_HINT)
+        return Unreachable(f"timed out: {host} did not answer", hint=UNREACHABLE_HINT)
     if caused_by(urllib3.exceptions.IncompleteRead):
-        return FetchFailed(f"{shown} was cut short", detail=_words(error), hint="try again")
+        return FetchFailed(f"{shown} is truncated", detail=_words(error), hint="try again")
     if caused_by(ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
-        lost = Unreachable(f"{host} broke the connection", hint=UNREACHABLE_HINT)
+        lost = Unreachable(f"{host} closed the connection", hint=UNREACHABLE_HINT)
         return Transient(lost)
     if refused or caused_by(requests.ConnectionError):
-        return Unreachable(f"{host} cannot be reached", detail=_words(error), hint=UNREACHABLE_HINT)
+        return Unreachable(f"cannot connect to {host}", detail=_words(error), hint=UNREACHABLE_HINT)
     if caused_by(requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         return FetchFailed(
             f"{shown} is not a valid URL, or redirects to one that is not",
             detail=_words(error),
             hint="check the URL, and the mirror if one is set",
         )
-    return FetchFailed(f"{shown} cannot be fetched", detail=_words(error), hint="try again later")
+    return FetchFailed(f"cannot download {shown}", detail=_words(error), hint="try again later")
 
 
 def _words(error: Exception) -> str:
-    """Return what an error says, without the URL asked for: it can hold a password or a token."""
-    # MaxRetryError's own text begins with the URL; its reason is what happened.
+    """Return an error's text without the requested URL, which can contain a password or token."""
+    # MaxRetryError's own text starts with the URL; its reason is the actual error.
     inner = getattr(error.args[0], "reason", None) if error.args else None
     text = str(inner or error)
     return type(error).__name__ if "://" in text or "url:" in text else text
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it wraps: requests and urllib3 keep causes in ``args`` as well."""
+    """Yield an error and its causes; requests and urllib3 also keep causes in ``args``."""
     seen: set[int] = set()
     pending = [error]
     while pending:

@@ -1,13 +1,13 @@
-"""What has arrived of a file that is being fetched, with what it takes to go on from there.
+"""The partial download of a file, and the data to resume it.
 
 ::
 
-    ROOT/.<key>.part        the first bytes of the file as it is published
-    ROOT/.<key>.part.json   where they come from: size of the whole, and the server's validator
+    ROOT/.<key>.part        the first bytes of the published file
+    ROOT/.<key>.part.json   their origin: total size and the server's validator
 
-Both outlive the process that fetches: after a cut, Ctrl-C or ``kill -9`` the next one goes on.
-Nothing here is trusted: the digest of the whole decides. Whoever writes holds the cache's lock for
-the key; whoever waits for that lock reads sizes only. Sources: RFC 9110, sections 8.8 and 13.1.5.
+Both outlive the process: after a lost connection, Ctrl-C or ``kill -9`` the next one resumes.
+Nothing here is trusted: the digest of the whole file decides. The writer holds the cache's lock
+for the key; waiting processes only read sizes. Sources: RFC 9110, sections 8.8 and 13.1.5.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import BinaryIO
 
 from armvm.base.paths import write_atomic
 
-#: Tells one run of the host's kernel from the next: what was not synced may be lost in between.
+#: Identifies a boot of the host: data that was not synced may be lost across boots.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a part comes from: ``url`` is its sha256 (a URL may hold a password), ``total`` the
-    size of the whole file in bytes, ``etag`` and ``modified`` the server's validators, as sent.
+    """The origin of a part: ``url`` is its sha256 (a URL may hold a password), ``total`` the
+    size of the whole file in bytes, ``etag`` and ``modified`` the server's validators.
     """
 
     url: str
@@ -39,21 +39,21 @@ class Origin:
 
     @classmethod
     def of(cls, url: str, *, total: int | None, etag: str | None, modified: str | None) -> Origin:
-        """Describe what a server begins to send now."""
+        """Describe a response that the server starts to send now."""
         return cls(url=_hex(url), total=total, etag=etag, modified=modified, boot=_boot())
 
     @property
     def validator(self) -> str | None:
-        """What If-Range may carry: a strong ETag, else a date; None where there is neither."""
+        """The value for If-Range: a strong ETag, else a date; None if there is neither."""
         if self.etag is not None and self.etag.startswith('"'):
             return self.etag
         return self.modified
 
     def continues(self, url: str, *, promised: bool) -> bool:
-        """Tell whether the rest of *url* may be asked for.
+        """Return whether the rest of *url* may be requested.
 
-        Where no digest is *promised*, nothing would show a wrong byte afterwards: then only a
-        strong ETag counts, and only while the host has not been started anew.
+        Without a *promised* digest, nothing would detect a wrong byte: then only a strong ETag
+        counts, and only until the host reboots.
         """
         if self.url != _hex(url) or self.validator is None:
             return False
@@ -62,7 +62,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Part:
-    """A half-fetched file at ``path``; it need not exist. Methods raise OSError."""
+    """A partial download at ``path``, which need not exist. Methods raise OSError."""
 
     path: Path
 
@@ -72,14 +72,14 @@ class Part:
         return self.path.with_name(f"{self.path.name}.json")
 
     def size(self) -> int:
-        """Return how many bytes have arrived."""
+        """Return the number of bytes that have arrived."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
             return 0
 
     def origin(self) -> Origin | None:
-        """Return where the bytes come from; None where nothing sound says so."""
+        """Return the origin of the bytes; None if it is unknown or invalid."""
         try:
             known = json.loads(self.note.read_bytes())
             origin = Origin(**known)
@@ -92,16 +92,16 @@ class Part:
         return origin if sound and whole else None
 
     def open(self) -> BinaryIO:
-        """Open the file for reading and writing, unbuffered; it is made, 0600, if need be."""
+        """Open the file for reading and writing, unbuffered; create it (0600) if necessary."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(self.path, flags, 0o600), "r+b", buffering=0)
 
     def describe(self, origin: Origin) -> None:
-        """Write down where the bytes come from. The file is empty then: old bytes are not its."""
+        """Record the origin of the bytes that follow, and empty the file."""
         write_atomic(self.note, json.dumps(asdict(origin)).encode())
 
     def discard(self) -> None:
-        """Remove it; nothing there is no error."""
+        """Remove the file; a missing file is not an error."""
         self.note.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
-"""Where a fetched file's bytes go: onto the disk, through the digests, out of their packing.
+"""Write, hash and unpack a downloaded file in one pass.
 
-All in one pass. Writing is the caller's work; hashing and unpacking are a second thread's, beside
-it: hashlib, zlib and lzma let go of Python's lock while they work.
+The caller's thread writes; a second thread hashes and unpacks. hashlib, zlib and lzma release
+Python's global lock while they work.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from armvm.images.digest import CHUNK, Hashes
 from armvm.images.fetch.decompress import Unpacker, write_all
 from armvm.images.fetch.part import Part
 
-#: Pieces that wait for the second thread; more memory than this times a piece is not taken.
+#: Maximum pieces that wait for the second thread, which bounds the memory.
 _WAITING = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What was taken in: ``sha256`` and ``promised`` are digests of the bytes as they came,
-    ``unpacked`` is the sha256 of what came out of them, None if they were not packed.
+    """Digests of a download: ``sha256`` and ``promised`` of the bytes as received,
+    ``unpacked`` the sha256 of the unpacked bytes, None if they were not packed.
     """
 
     sha256: str
@@ -36,10 +36,10 @@ class Taken:
 
 
 class Intake:
-    """Takes a file in, in order, into a *part*; ``size`` is how many bytes it has taken.
+    """Writes a file, in order, into a *part*; ``size`` is the number of bytes so far.
 
-    *promised* tells which digest is wanted besides the sha256. What is packed is unpacked to
-    *unpacked*, whose *room* is asked for on the way. Used by one thread; close() ends it.
+    *promised* selects the digest besides the sha256. A packed file is unpacked to *unpacked*;
+    *room* is called on the way to check the free space. Used by one thread; close() ends it.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class Intake:
         self._begin()
 
     def recall(self, size: int, told: Callable[[int], None]) -> None:
-        """Take the first *size* bytes of what the part has already; *told* hears how many."""
+        """Read the part's first *size* bytes again; *told* is called with the bytes done."""
         self._file.seek(0)
         while self.size < size and (chunk := self._file.read(min(CHUNK, size - self.size))):
             self._pass_on(chunk)
             told(self.size)
 
     def put(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises what went wrong with these or earlier ones."""
+        """Process the next bytes. Raises errors from these or earlier ones."""
         write_all(self._file, chunk, self.size)
         self._pass_on(chunk)
 
     def restart(self) -> None:
-        """Forget all that was taken; the part is empty then."""
+        """Discard everything so far, including the part's contents."""
         self._stop()
         self._unpacker.close()
         self._file.truncate(0)
         self._begin()
 
     def finish(self) -> Taken:
-        """Wait until all is done, and return the digests. Raises as put() does."""
+        """Wait for the end, and return the digests. Raises as put() does."""
         self._stop()
         if self._failure is not None:
             raise self._failure
@@ -88,7 +88,7 @@ class Intake:
         return Taken(sha256=self._hashes.sha256, promised=self._hashes.promised, unpacked=unpacked)
 
     def close(self) -> None:
-        """End the thread and let go of the files."""
+        """End the thread and close the files."""
         self._stop()
         self._unpacker.close()
         self._file.close()
@@ -123,6 +123,6 @@ class Intake:
         self._queue.put(None)
         self._thread.join()
         self._thread = None
-        with suppress(queue.Empty):  # a second end, where Ctrl-C came between the lines above
+        with suppress(queue.Empty):  # a second end, if Ctrl-C came between the lines above
             while True:
                 self._queue.get_nowait()

@@ -1,1 +1,1 @@
-"""What vouches for an image: pinned keys, signatures, and the digests that they cover."""
+"""Verification of images: pinned keys, signatures, and the digests they cover."""

@@ -1,11 +1,11 @@
-"""Checksum files: which digest a distribution promises for which file.
+"""Parse checksum files: the digests that a distribution publishes for its files.
 
 ::
 
     HEX  NAME      HEX *NAME       GNU coreutils: Ubuntu's SHA256SUMS, Debian's SHA512SUMS,
                                    openSUSE's IMAGE.sha256
     SHA256 (NAME) = HEX            BSD: Fedora's CHECKSUM
-    HEX                            of the one file beside which it lies: its name is ""
+    HEX                            of the file beside it: its name is ""
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _KINDS = {64: "sha256", 128: "sha512"}
 def digests(document: bytes) -> dict[str, str]:
     """Return file names with their digests: ``sha256:`` or ``sha512:`` and lower-case hex.
 
-    Of a name that has both, the sha256. Lines that say something else (comments, sizes, md5) are
-    passed over, and so are names that are no plain file name. Raises FetchFailed for a document
-    that promises two digests of a kind for one name, or none at all.
+    For a name with both, the sha256. Other lines (comments, sizes, md5) are skipped, and so are
+    names that are not plain file names. Raises FetchFailed for a document with two digests of a
+    kind for one name, or with none at all.
     """
     found: dict[tuple[str, str], str] = {}
     for line in io.BytesIO(document):
-        # No digest is shorter, and a file of nothing but line ends has millions of lines.
+        # No digest is shorter, and a file of empty lines has millions of lines.
         entry = _entry(line.decode("utf-8", errors="replace").strip()) if len(line) >= 64 else None
         if entry is None:
             continue
         name, kind, value = entry
         if found.setdefault((name, kind), value) != value:
-            raise FetchFailed(f"a checksum file has two digests for {ascii(name)[:80]}")
+            raise FetchFailed(f"the checksum file has two digests for {ascii(name)[:80]}")
     if not found:
-        raise FetchFailed("a checksum file has no digest in it", hint="check the mirror")
-    # sha512 first, so that a sha256 of the same name takes its place.
+        raise FetchFailed("the checksum file contains no digests", hint="check the mirror")
+    # sha512 first, so that a sha256 of the same name replaces it.
     ordered = sorted(found.items(), key=lambda one: one[0][1], reverse=True)
     return {name: f"{kind}:{value}" for (name, kind), value in ordered}
 
 
 def _entry(line: str) -> tuple[str, str, str] | None:
-    """Return a line's file name, kind of digest, and hex digits; None where it is no such line."""
+    """Return a line's file name, kind of digest, and hex digits; None for other lines."""
     if match := _BSD.fullmatch(line):
         kind, name, value = match[1].lower(), match[2], match[3]
     elif match := _GNU.fullmatch(line):

@@ -1,9 +1,9 @@
-"""Clear-signed documents: text that carries its own signature (RFC 9580, section 7).
+"""Clear-signed documents: text that contains its own signature (RFC 9580, section 7).
 
-The form is taken apart here, strictly, and the signature is then verified as a detached one over
-exactly the text that is handed on. Programs that verify such a document as a whole have been made
-to vouch for one text while another was read: by text before and after, by odd headers, by control
-characters.
+This module splits the document strictly, and the signature is then verified as a detached one
+over exactly the text that armvm uses. Programs that verify such a document as a whole have been
+tricked into verifying one text while another was read: by text before and after, by odd headers,
+by control characters.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
 
-#: The most headers: gpg writes one for each digest that is used.
+#: Maximum number of headers: gpg writes one for each digest algorithm.
 _MAX_HEADERS = 16
 
-#: Bytes of text that are looked at together; a longer line is one piece.
+#: Bytes of text to process together; a longer line is one piece.
 _PIECE = 64 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clear:
-    """A clear-signed document's parts.
+    """The parts of a clear-signed document.
 
-    ``text`` is what it says, lines ended by LF; ``signature`` is the armored signature.
+    ``text`` is the signed text, lines ended by LF; ``signature`` is the armored signature.
     """
 
     text: bytes
@@ -33,19 +33,19 @@ class Clear:
 
     @property
     def signed(self) -> bytes:
-        """What the signature is over: lines joined by CRLF, no end of line after the last."""
+        """The bytes that are signed: lines joined by CRLF, without a final line end."""
         return self.text[:-1].replace(b"\n", b"\r\n")
 
 
 def is_clear(document: bytes) -> bool:
-    """Tell whether a document claims to be clear-signed."""
+    """Return whether a document claims to be clear-signed."""
     return document.startswith(_BEGIN)
 
 
 def split(document: bytes) -> Clear:
-    """Take a clear-signed document apart. Raises ValueError unless it is one, and nothing else.
+    """Split a clear-signed document. Raises ValueError if it is anything else.
 
-    Nothing is verified yet, so it takes no more memory than three documents: it never holds all
+    Nothing is verified yet, so it uses at most the memory of three documents: it never holds all
     lines at once.
     """
     document = document.replace(b"\r\n", b"\n").removesuffix(b"\r")
@@ -57,31 +57,31 @@ def split(document: bytes) -> Clear:
         if not document[start:end].strip():
             break
         if not document.startswith(b"Hash: ", start, end):
-            raise ValueError("it has a header that does not belong there")
+            raise ValueError("it has an unexpected header")
     else:
         raise ValueError("it has too many headers")
     body = end + 1
     found = _signature_line(document, body)
     if found is None:
-        raise ValueError("it has no signature, or is cut short before it")
+        raise ValueError("its signature is missing or truncated")
     if _signature_line(document, found + 1) is not None:
         raise ValueError("it has two signatures")
     signature = document[found:].strip()
     if _END not in signature:
-        raise ValueError("it is cut short: its signature has no end")
+        raise ValueError("it is truncated: the end of its signature is missing")
     if not signature.endswith(_END) or signature.count(b"-----BEGIN") != 1:
-        raise ValueError("it goes on after its signature")
+        raise ValueError("it has text after its signature")
     return Clear(text=_text(document, body, found), signature=signature + b"\n")
 
 
 def _line(document: bytes, start: int) -> tuple[int, int]:
-    """Return where the line that begins at *start* begins and ends, without its line end."""
+    """Return the start and end of the line that starts at *start*, without its line end."""
     end = document.find(b"\n", start)
     return start, len(document) if end < 0 else end
 
 
 def _signature_line(document: bytes, start: int) -> int | None:
-    """Return where the next line that opens a signature begins; None if there is none."""
+    """Return where the next line that opens a signature starts, or None."""
     while (start := document.find(_SIGNATURE, start)) >= 0:
         end = _line(document, start)[1]
         if document[start - 1 : start] == b"\n" and document[start:end].rstrip() == _SIGNATURE:
@@ -91,7 +91,7 @@ def _signature_line(document: bytes, start: int) -> int | None:
 
 
 def _text(document: bytes, start: int, end: int) -> bytes:
-    """Return the lines between two places, unescaped, each ended by LF."""
+    """Return the lines between two positions, unescaped, each ended by LF."""
     text = bytearray()
     while start < end:
         stop = document.find(b"\n", min(start + _PIECE, end - 1), end) + 1 or end
@@ -104,15 +104,15 @@ def _text(document: bytes, start: int, end: int) -> bytes:
 
 
 def _unescaped(piece: bytes) -> bytes:
-    """Return some lines without the marks before dashes and the blanks at the ends.
+    """Return lines without dash escapes and trailing blanks.
 
-    Blanks at the end of lines are not signed, so they are not handed on either.
+    Trailing blanks are not signed, so they are not returned.
     """
     piece = b"\n" + piece
     if piece.count(b"\n-") != piece.count(b"\n- "):
-        raise ValueError("it has a line that begins with a dash and is not marked so")
+        raise ValueError("it has an unescaped line that starts with a dash")
     piece = piece.replace(b"\n- ", b"\n")
-    # Old programs write a blank after each comma; more than a few are somebody's ill will.
+    # Old programs write a blank after each comma; more than a few suggest an attack.
     for _ in range(3):
         piece = piece.replace(b" \n", b"\n")
     if b" \n" in piece or b"\t\n" in piece:

@@ -1,7 +1,7 @@
-"""Where a pinned key's certificate comes from: the system's keyrings, or a key server, once.
+"""Find the certificate of a pinned key: in the system's keyrings, or once on a key server.
 
-A fingerprint says which key is meant, and every copy is held against it, wherever it lay: the key
-server need not be trusted, nor the file in the user's directory.
+The fingerprint identifies the key, and every copy is checked against it: neither the key server
+nor the file in the user's directory has to be trusted.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from armvm.images.trust.pinned import grouped
 from armvm.settings.config_file import top_level
 from armvm.settings.names import shown
 
-#: Key servers, asked in turn. Both hand out user IDs, without which gpgv takes no key;
-#: keys.openpgp.org leaves them out.
+#: Key servers, in order. Both return user IDs, which gpgv requires; keys.openpgp.org omits
+#: them.
 SERVERS = ("https://keyserver.ubuntu.com", "https://pgpkeys.eu")
 
-#: The variable, and the key in config.toml, that names others.
+#: The variable and the key in config.toml for other key servers.
 VARIABLE, SETTING = "ARMVM_KEYSERVER", "keyserver"
 
-#: The longest answer of a key server, in bytes: keys have been flooded with signatures.
+#: Maximum size of a key server's answer, in bytes: keys have been flooded with signatures.
 MAX_ANSWER = 4 << 20
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NAME = re.compile(r"[0-9A-F]{40}(?:[0-9A-F]{24})?\Z")
 
 
-#: What may help when a signature cannot be had or does not hold.
-WEAKER = "--verify digest does without the signature"
+#: The hint if a signature is missing or invalid.
+WEAKER = "--verify digest skips the signature"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """A certificate (binary), and the file it is in."""
+    """A certificate (binary), and the file that contains it."""
 
     path: Path
     data: bytes
@@ -54,10 +54,10 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyStore:
-    """Finds certificates of pinned keys; those it fetches are kept below ``directory``.
+    """Finds certificates of pinned keys, and keeps downloaded ones below ``directory``.
 
     ``servers`` are https URLs. ``http_loopback`` allows plain http to this host itself, where
-    nobody is in between.
+    nobody can intercept it.
     """
 
     directory: Path
@@ -68,9 +68,9 @@ class KeyStore:
     def default(
         cls, environ: Mapping[str, str] = os.environ, files: Sequence[Path] = ()
     ) -> KeyStore:
-        """The user's own, with the key servers that ``ARMVM_KEYSERVER`` or *files* name.
+        """The user's own, with the key servers from ``ARMVM_KEYSERVER`` or *files*.
 
-        Raises ConfigError for what is no list of https URLs.
+        Raises ConfigError for an invalid list of https URLs.
         """
         if environ.get(VARIABLE):
             servers = _servers(environ[VARIABLE].split(), VARIABLE)
@@ -82,10 +82,10 @@ class KeyStore:
         return cls(directory=data_dir() / "keys", servers=servers)
 
     def have(self, key: Key) -> list[Copy]:
-        """Return a key's certificates on this host: the system's, then the one kept.
+        """Return a key's certificates on this host: the system's, then the downloaded one.
 
-        They may differ in how long the key is valid, and in its subkeys. A file that cannot be
-        read, or holds another key, is passed over; see problems().
+        They may differ in expiry date and subkeys. A file that cannot be read, or contains
+        another key, is skipped; see problems().
         """
         copies: list[Copy] = []
         for path in (*map(Path, key.keyrings), self.path(key)):
@@ -95,7 +95,7 @@ class KeyStore:
         return copies
 
     def problems(self, key: Key) -> list[str]:
-        """Return why the files in which the user has said that a key is cannot be used."""
+        """Return why the user's own keyring files cannot be used."""
         looked = [(path, _read(Path(path), key)) for path in key.keyrings if key.own]
         return [
             f"keyring {shown(path, 200)} of the catalog {key.owner} cannot be used: {found}"
@@ -104,10 +104,10 @@ class KeyStore:
         ]
 
     def fetch(self, web: Web, key: Key, progress: Progress) -> bytes:
-        """Return a key's certificate from a key server, and keep it.
+        """Return a key's certificate from a key server, and store it.
 
-        Raises SignatureInvalid when the servers have it not (or answer with another key),
-        Unreachable when none answers, ConfigError for a server that is not asked by https.
+        Raises SignatureInvalid if the servers do not have it (or answer with another key),
+        Unreachable if none answers, ConfigError for a server without https.
         """
         failures: list[ArmvmError] = []
         for server in self.servers:
@@ -120,17 +120,17 @@ class KeyStore:
                 continue
             self._keep(key, found, progress)
             return found
-        # The most telling one: a wrong answer before no such key, and that before no answer.
+        # The most informative error: a wrong answer, then key not found, then no answer.
         order = (SignatureInvalid, FetchFailed, Unreachable)
         ranked = [error for kind in order for error in failures if isinstance(error, kind)]
         worst = ranked[0] if ranked else None
         if worst is None:
-            raise ConfigError("there is no key server to ask", hint=f"{VARIABLE} names one")
+            raise ConfigError("no key server is configured", hint=f"set {VARIABLE}")
         kind = Unreachable if isinstance(worst, Unreachable) else SignatureInvalid
         raise kind(
-            f"the key of {key.owner} cannot be had: {worst.message}",
-            detail=worst.detail or f"wanted {grouped(key.fingerprint)}",
-            hint=f"{where_from(key)}, or name another key server in {VARIABLE}; {WEAKER}",
+            f"cannot get the key of {key.owner}: {worst.message}",
+            detail=worst.detail or f"expected {grouped(key.fingerprint)}",
+            hint=f"{where_from(key)}, or set another key server in {VARIABLE}; {WEAKER}",
         ) from worst
 
     def _keep(self, key: Key, certificate: bytes, progress: Progress) -> None:
@@ -138,13 +138,13 @@ class KeyStore:
         try:
             private_dir(path.parent)
             write_atomic(path, certificate)
-        except OSError as error:  # it was checked all the same: the next run fetches it again
-            progress.warn(f"the key of {key.owner} cannot be kept at {path}: {error.strerror}")
+        except OSError as error:  # it is verified anyway; the next run downloads it again
+            progress.warn(f"cannot store the key of {key.owner} at {path}: {error.strerror}")
         else:
-            progress.say(f"took the key of {key.owner} ({grouped(key.fingerprint)}): {path}")
+            progress.say(f"stored the key of {key.owner} ({grouped(key.fingerprint)}): {path}")
 
     def path(self, key: Key) -> Path:
-        """Return where the certificate of a key is kept."""
+        """Return the path of a stored certificate."""
         if not _NAME.match(key.fingerprint):
             raise ValueError(f"not a fingerprint: {key.fingerprint!r}")
         return self.directory / f"{key.fingerprint}.pgp"
@@ -154,36 +154,36 @@ class KeyStore:
         if parts == "https" or (self.http_loopback and parts == "loopback"):
             return
         raise ConfigError(
-            f"{shown(server)} is no key server that is asked",
-            hint=f"{VARIABLE} names https URLs, such as {SERVERS[0]}",
+            f"invalid key server {shown(server)}",
+            hint=f"use https URLs in {VARIABLE}, for example {SERVERS[0]}",
         )
 
 
 def where_from(key: Key) -> str:
-    """Return how a key's file is had, as the beginning of a hint."""
+    """Return how to get a key's file, as the start of a hint."""
     if key.package:
         return f"install the package that has the key: {key.package}"
-    return "name a file that has the key as keyring = in config.toml"
+    return "set keyring = FILE in config.toml to a file with the key"
 
 
 def _read(path: Path, key: Key) -> bytes | str:
-    """Return a key's certificate in a file, or why there is none."""
+    """Return a key's certificate from a file, or why it cannot be used."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return "it is not a regular file"
         if status.st_size > packets.MAX_KEYS:
-            return f"it has {status.st_size} bytes"
+            return f"it is too large ({status.st_size} bytes)"
         found = _find(packets.certificates(path.read_bytes()), key)
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:
         return f"not a key file: {error}"
-    return found or f"it does not hold the key {grouped(key.fingerprint)}"
+    return found or f"it does not contain the key {grouped(key.fingerprint)}"
 
 
 def _find(certificates: list[packets.Certificate], key: Key) -> bytes | None:
-    """Return a key's certificate out of a key file's."""
+    """Return a key's certificate from the certificates in a file."""
     for certificate in certificates:
         if certificate.fingerprint == key.fingerprint and certificate.named:
             return certificate.data
@@ -196,15 +196,15 @@ def _answer(web: Web, url: str, key: Key, progress: Progress) -> bytes:
     try:
         others = packets.certificates(data)
     except ValueError as error:
-        raise FetchFailed(f"{host} answered with no key ({error})") from error
+        raise FetchFailed(f"{host} answered without a key ({error})") from error
     if (found := _find(others, key)) is not None:
         return found
     if any(other.fingerprint == key.fingerprint for other in others):
-        raise FetchFailed(f"{host} has the key without its user ID, which gpgv does not take")
+        raise FetchFailed(f"{host} has the key without its user ID, which gpgv requires")
     raise SignatureInvalid(
         f"{host} answered with another key",
         detail="\n".join(
-            [f"wanted   {grouped(key.fingerprint)}"]
+            [f"expected {grouped(key.fingerprint)}"]
             + [f"answered {grouped(other.fingerprint)}" for other in others[:5]]
         ),
     )
@@ -212,18 +212,18 @@ def _answer(web: Web, url: str, key: Key, progress: Progress) -> bytes:
 
 def _servers(values: Any, origin: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise ConfigError(f"{origin}: {SETTING} is a URL or a list of URLs")
+        raise ConfigError(f"{origin}: expected a URL or a list of URLs for {SETTING}")
     for one in values:
         if _url(one) != "https":
             raise ConfigError(
-                f"{origin}: {shown(one)} is no https URL of a key server",
-                hint=f"a key server is named like {SERVERS[0]}",
+                f"{origin}: invalid key server {shown(one)}",
+                hint=f"expected an https URL, for example {SERVERS[0]}",
             )
     return tuple(values)
 
 
 def _url(server: str) -> str | None:
-    """Return how a server would be asked: ``https``, ``loopback`` (by http), or None."""
+    """Return the access to a server: ``https``, ``loopback`` (http), or None."""
     try:
         parts = urlsplit(server)
         sound = parts.hostname and parts.port != 0 and server.isprintable() and " " not in server

@@ -1,16 +1,16 @@
-"""Whether a document is signed by a key that armvm trusts: gpgv decides, this module asks it.
+"""Verify signatures by pinned keys, with gpgv.
 
 Why gpgv (of GnuPG) and not a library: its ``--status-fd`` protocol says in fixed words what is
 wrong (another key, an expired or revoked one, changed bytes), where pysequoia 0.1.35 says "no
-valid signatures found" for all of it; and pysequoia takes no key whose own certification uses
-SHA-1, which is to be expected of a key of 2009 such as Ubuntu's, and is harmless where the key's
-fingerprint is pinned. It is a program of its own (one that loops or crashes harms nothing here),
-updated with the system, and small: it neither asks a key server nor uses a home directory. Both
-were tried with real keys; docs/trust.md has the comparison.
+valid signatures found" for all of them; and pysequoia rejects keys whose own certification uses
+SHA-1, as a key of 2009 such as Ubuntu's does, which is harmless if the key's fingerprint is
+pinned. gpgv is a separate program (if it loops or crashes, armvm is unaffected), updated with
+the system, and small: it neither contacts key servers nor uses a home directory. Both were
+tested with real keys; docs/trust.md has the comparison.
 
-What gpgv would be too generous with is decided here: the file must hold signatures only
-(packets), clear-signed text is verified as detached (cleartext), a signature must use SHA-2 or
-SHA-3, and the key must be one of those that are pinned.
+armvm is stricter than gpgv: the file must contain signatures only (packets), clear-signed text
+is verified as detached (cleartext), a signature must use SHA-2 or SHA-3, and the key must be
+pinned.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from armvm.base import process
 from armvm.base.errors import CommandFailed
 from armvm.images.trust import packets
 
-#: Seconds that gpgv may take; it needs some milliseconds.
+#: Time limit for gpgv, in seconds; it needs some milliseconds.
 TIMEOUT = 30.0
 
-#: SHA-256, -384, -512, -224, and SHA3-256 and -512 as OpenPGP numbers them (RFC 9580, 9.5).
+#: SHA-256, -384, -512, -224, and SHA3-256 and -512, by their OpenPGP numbers (RFC 9580, 9.5).
 _STRONG = {"8", "9", "10", "11", "12", "14"}
-#: The class of a signature over text, line ends aside, as ``VALIDSIG`` writes it.
+#: The class of a text signature (line ends ignored) in ``VALIDSIG``.
 _TEXT = "01"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key that is trusted by its fingerprint: that of the primary key, 40 or 64 hex digits.
+    """A trusted key, by the fingerprint of its primary key (40 or 64 hex digits).
 
-    ``keyrings`` are files on systems that ship it, ``package`` says in words which packages do.
-    ``own`` tells that the user has named it, and the files.
+    ``keyrings`` are files on systems that ship it, ``package`` names the packages in words.
+    ``own`` says that the user configured the key and the files.
     """
 
     fingerprint: str
@@ -49,13 +49,13 @@ class Key:
 
 
 class Finding(enum.Enum):
-    """What is found of a signature; of several, the first in this order counts."""
+    """The result for a signature; of several, the first in this order counts."""
 
     GOOD = "good"
-    TAMPERED = "tampered"  #: the document is not the one that was signed
+    TAMPERED = "tampered"  #: the document differs from the signed one
     REVOKED_KEY = "revoked key"
     EXPIRED_KEY = "expired key"
-    WEAK = "weak digest"  #: by a digest that can be forged, such as SHA-1
+    WEAK = "weak digest"  #: with a digest that can be forged, such as SHA-1
     EXPIRED = "expired signature"
     ANOTHER_KEY = "another key"
     NONSENSE = "unreadable"
@@ -63,9 +63,9 @@ class Finding(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was found, and of which key: a pinned key's fingerprint, else the signer's own or id.
+    """A result and its key: a pinned key's fingerprint, else the signer's fingerprint or id.
 
-    ``detail`` is gpgv's own account.
+    ``detail`` is gpgv's output.
     """
 
     finding: Finding
@@ -81,12 +81,12 @@ def examine(
     *,
     text: bool = False,
 ) -> Outcome:
-    """Look at a detached signature, with the *certificates* (binary) that are at hand for *keys*.
+    """Check a detached signature, with the available *certificates* (binary) of *keys*.
 
-    *text* tells that it must be a signature over text, line ends aside. It is GOOD only when a
-    pinned key, or a signing subkey that such a key vouches for, signed exactly *document*.
-    Raises MissingCapability where gpgv is not installed, and OSError when no temporary file can
-    be written.
+    *text* requires a text signature (line ends ignored). The result is GOOD only if a pinned key,
+    or a signing subkey certified by one, signed exactly *document*. Raises MissingCapability if
+    gpgv is not installed, and OSError if a temporary file cannot be
+    written.
     """
     import tempfile
 
@@ -120,7 +120,7 @@ def examine(
 
 
 def _read(status: str, pinned: set[str], text: bool) -> list[Outcome]:
-    """Return an outcome for each signature that gpgv tells of (doc/DETAILS of GnuPG)."""
+    """Return the result of each signature in gpgv's status (doc/DETAILS of GnuPG)."""
     found: list[Outcome] = []
     word = ""
     for line in status.splitlines():
@@ -129,7 +129,7 @@ def _read(status: str, pinned: set[str], text: bool) -> list[Outcome]:
         if not fields:
             continue
         if fields[0] in ("GOODSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG"):
-            word = fields[0]  # VALIDSIG follows, which has the fingerprint
+            word = fields[0]  # VALIDSIG follows, with the fingerprint
         elif fields[0] == "VALIDSIG" and len(fields) >= 11:
             found.append(_valid(word, fields, pinned, text))
             word = ""
@@ -148,7 +148,7 @@ def _read(status: str, pinned: set[str], text: bool) -> list[Outcome]:
 
 
 def _valid(word: str, fields: list[str], pinned: set[str], text: bool) -> Outcome:
-    """Judge a signature whose arithmetic holds: ``VALIDSIG`` says by whom, when and how."""
+    """Judge a cryptographically valid signature: ``VALIDSIG`` has signer, time and algorithm."""
     hash_algorithm, kind, primary = fields[8], fields[9], fields[10]
     if primary not in pinned:
         return Outcome(finding=Finding.ANOTHER_KEY, fingerprint=primary)

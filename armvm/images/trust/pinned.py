@@ -1,6 +1,6 @@
-"""The keys that armvm trusts. They are part of the program: no setting adds or changes one.
+"""The keys that armvm trusts. They are built in: no setting adds or changes one.
 
-A fingerprint is here only if two sources that do not depend on each other have it.
+A fingerprint is listed only if two independent sources confirm it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _UBUNTU_PACKAGE = (
 )
 _KEYS_PACKAGE = "distribution-gpg-keys on Fedora and Debian 13 (Debian 12 has none)"
 
-#: Ubuntu's cloud images. ubuntu-cloudimage-keyring.gpg has these two, in Ubuntu's package
+#: Ubuntu's cloud images. ubuntu-cloudimage-keyring.gpg contains both, in Ubuntu's package
 #: ubuntu-cloudimage-keyring and in Debian 13's ubuntu-keyring; projects that verify SHA256SUMS.gpg
-#: of cloud-images.ubuntu.com pin the same.
+#: of cloud-images.ubuntu.com pin the same keys.
 UBUNTU = (
     Key(
         fingerprint="D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81",
@@ -44,9 +44,9 @@ def _fedora(release: int, fingerprint: str) -> Key:
     )
 
 
-#: Fedora's releases, which sign their CHECKSUM files: a key each. Published at
-#: https://fedoraproject.org/security/; the same stand in files of projects that verify Fedora's
-#: images and packages (gpgv's account of a CHECKSUM file, rpm-ostree's of a deployment, …).
+#: Fedora's releases: one key each, for the CHECKSUM files. Published at
+#: https://fedoraproject.org/security/; confirmed by files in projects that verify Fedora's
+#: images and packages (gpgv's output for a CHECKSUM file, rpm-ostree's for a deployment, …).
 FEDORA = {
     "42": _fedora(42, "B0F4950458F69E1150C6C5EDC8AC4916105EF944"),
     "43": _fedora(43, "C6E7F081CF80E13146676E88829B606631645531"),
@@ -56,8 +56,8 @@ FEDORA = {
     "47": _fedora(47, "B2E766FA50CA6FA2D5ED06FC09D879E09488FB64"),
 }
 
-#: openSUSE's Leap and Tumbleweed (2022), which sign IMAGE.sha256 as IMAGE.sha256.asc. In
-#: repomd.xml.key of Leap 16.0, and named by get.opensuse.org's instructions for verifying.
+#: openSUSE's Leap and Tumbleweed (2022), which sign IMAGE.sha256 as IMAGE.sha256.asc. From
+#: repomd.xml.key of Leap 16.0, and get.opensuse.org's instructions for verification.
 OPENSUSE = (
     Key(
         fingerprint="AD485664E901B867051AB15F35A2F86E29B700A4",
@@ -70,10 +70,10 @@ OPENSUSE = (
     ),
 )
 
-# Not here, since nothing was found that confirms a key: Debian's cloud images (SHA512SUMS without
-# a signature; the keys at debian.org/CD/verify are of installation images) and Alpine's
-# (0482D84022F52DF1C4E7CD43293ACD0907D9495A signs its ISO images and root file systems; whether the
-# cloud images too was not to be confirmed).
+# Not listed, because no source confirms a key: Debian's cloud images (SHA512SUMS is not
+# signed; the keys at debian.org/CD/verify are for installation images) and Alpine's
+# (0482D84022F52DF1C4E7CD43293ACD0907D9495A signs its ISO images and root file systems; no source
+# says whether it signs cloud images too).
 
 ALL = (*UBUNTU, *FEDORA.values(), *OPENSUSE)
 
@@ -81,14 +81,14 @@ _FINGERPRINT = re.compile(r"[0-9A-F]{40}(?:[0-9A-F]{24})?\Z")
 
 
 def owner_of(fingerprint: str) -> str | None:
-    """Return whose pinned key that is; None for one that is not pinned."""
+    """Return the owner of a pinned key; None if it is not pinned."""
     return next((key.owner for key in ALL if key.fingerprint == fingerprint), None)
 
 
 def grouped(fingerprint: str) -> str:
-    """Return a fingerprint in groups of four, as people compare it.
+    """Return a fingerprint in groups of four digits, for comparison.
 
-    What is no fingerprint (metadata can be edited) becomes a question mark.
+    An invalid fingerprint (metadata can be edited) is returned as a question mark.
     """
     if not _FINGERPRINT.match(fingerprint):
         return "?"

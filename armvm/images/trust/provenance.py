@@ -1,4 +1,4 @@
-"""What vouches for an image: in words, and whether it is enough."""
+"""How an image was verified: in words, and whether that is enough."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from armvm.images.model import ImageSource, Verified
 from armvm.images.trust.pinned import grouped, owner_of
 from armvm.settings.verify import Verify
 
-#: What satisfies a policy. A digest that the user gave is no weaker than a signature: he vouches
-#: for it himself; and what is built here comes from packages whose signatures were checked.
+#: What satisfies each policy. A digest from the user is as strong as a signature, because the
+#: user is responsible for it; local builds use packages whose signatures were checked.
 _ENOUGH = {
     Verify.SIGNATURE: {Verified.SIGNATURE, Verified.GIVEN, Verified.BUILT},
     Verify.DIGEST: {Verified.SIGNATURE, Verified.GIVEN, Verified.BUILT, Verified.CATALOG},
@@ -19,26 +19,26 @@ _ENOUGH = {
 
 
 def satisfies(verified: Verified, policy: Verify) -> bool:
-    """Tell whether what vouches for an image is as much as a policy asks for."""
+    """Return whether a verification satisfies a policy."""
     return verified in _ENOUGH[policy]
 
 
 def require(source: ImageSource, policy: Verify | None) -> ImageSource:
-    """Return *source* if what vouches for it is what was asked for. Raises NotVerified."""
+    """Return *source* if its verification satisfies the policy. Raises NotVerified."""
     if policy is None or satisfies(source.verified, policy):
         return source
     found = words(source.verified.value, source.signer)
     raise NotVerified(
-        f"{source.reference} is verified by {found}, and verify = {policy.value} is required",
-        hint="a URL can have #sha256=HEX at its end; for a golden or a cached image, "
-        "have it made or fetched again; or ask for less with --verify",
+        f"{source.reference} is verified by {found}, but verify = {policy.value} is required",
+        hint="append #sha256=HEX to a URL; create a golden again, remove a cached image so that "
+        "it is downloaded again; or allow less with --verify",
     )
 
 
 def words(verified: str, signer: str | None = None) -> str:
-    """Return what vouches for an image as people say it; *verified* is a Verified's value.
+    """Return how an image was verified, in words; *verified* is a Verified's value.
 
-    Both may come from metadata that somebody edited: what is not known is said to be so.
+    Both may come from edited metadata: unknown values are reported as unknown.
     """
     try:
         kind = Verified(verified)
@@ -50,13 +50,13 @@ def words(verified: str, signer: str | None = None) -> str:
         return f"the signature of {whose}"
     return {
         Verified.CATALOG: "a digest in the distribution's catalog, without a signature",
-        Verified.GIVEN: "the digest that was given with it",
-        Verified.BUILT: "a build here, from signed packages",
+        Verified.GIVEN: "the digest given with the reference",
+        Verified.BUILT: "a local build from signed packages",
         Verified.NOTHING: "nothing",
     }[kind]
 
 
 def of_record(image: Mapping[str, str]) -> str:
-    """Return the provenance in the ``image`` element of a domain's metadata, in words."""
+    """Return how an image was verified, from the ``image`` element of a domain's metadata."""
     found = words(image.get("verified", ""), image.get("signer"))
     return f"{found}; tuned here" if image.get("tuned-from") else found

@@ -1,6 +1,6 @@
-"""A distribution's statement, a document that promises digests: fetched, and its signature held.
+"""Download a distribution's statement of digests, and verify its signature.
 
-This is the one place that decides whether a promise is to be believed.
+Only this module decides whether a published digest is trusted.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from armvm.images.trust.openpgp import Finding, Key, Outcome, examine
 from armvm.images.trust.pinned import grouped
 from armvm.settings.verify import Verify
 
-#: What another copy of the keys may change: one that was not here, or one that has a new subkey
-#: or a later date since it was taken.
+#: Results that another copy of the keys may change: a missing key, or one with a new subkey
+#: or a later expiry date.
 _MENDABLE = (Finding.ANOTHER_KEY, Finding.EXPIRED_KEY)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A document in which a distribution promises digests.
+    """A document in which a distribution publishes digests.
 
-    ``signature`` is the URL of its detached signature; ``clear`` tells that it is clear-signed.
-    ``keys`` may have signed it; where there are none, nobody signs. ``limit`` is the most bytes
-    it may have.
+    ``signature`` is the URL of its detached signature; ``clear`` says that it is clear-signed.
+    ``keys`` may have signed it; empty if nobody signs it. ``limit`` is its maximum size in
+    bytes.
     """
 
     url: str
@@ -43,15 +43,15 @@ class Statement:
 
     @property
     def signed(self) -> bool:
-        """Whether its source offers a signature."""
+        """Whether its source publishes a signature."""
         return bool(self.keys) and (self.clear or self.signature is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attested:
-    """A document that may be used: what it says (without a clear signature), what vouches for it.
+    """A document that may be used: its text (without a clear signature), and its verification.
 
-    ``signer`` is the fingerprint of the pinned key, where one signed it.
+    ``signer`` is the fingerprint of the pinned key that signed it, if one did.
     """
 
     document: bytes
@@ -67,22 +67,22 @@ def attest(
     keys: KeyStore,
     progress: Progress,
 ) -> Attested:
-    """Fetch a statement, and its signature where the *policy* wants it, and check it.
+    """Download a statement, and its signature if the *policy* requires it, and check it.
 
-    Where the source signs, only a good signature will do, unless the policy names something
-    weaker; that is warned of. A signature that is missing is an error, never a reason to do
-    without. With Verify.NONE the digests are not to be relied on either.
+    If the source signs, only a good signature is accepted, unless the policy allows something
+    weaker, with a warning. A missing signature is an error; armvm never continues
+    without it. With Verify.NONE, the digests are not to be relied on either.
 
-    Raises SignatureInvalid, NotVerified (a signature is asked for, and the source has none),
-    Unreachable, FetchFailed, MissingCapability (no gpgv).
+    Raises SignatureInvalid, NotVerified (the policy requires a signature and the source has
+    none), Unreachable, FetchFailed, MissingCapability (no gpgv).
     """
     shown = public_url(statement.url)
     body = documents.document(web, statement.url, progress=progress, limit=statement.limit)
     if policy in (Verify.DIGEST, Verify.NONE) or not statement.signed:
         if policy is Verify.SIGNATURE:
             raise NotVerified(
-                f"{shown} is not signed by its distribution, and a signature is asked for",
-                hint="--verify digest takes it: the digest is as good as the connection",
+                f"{shown} is not signed by its distribution, but a signature is required",
+                hint="--verify digest accepts the digest, which is only as safe as the connection",
             )
         text = _text(body, shown) if cleartext.is_clear(body) else body
         if policy is Verify.NONE:
@@ -153,14 +153,14 @@ def _expired(
     failures: list[Unreachable | SignatureInvalid],
     place: Path,
 ) -> SignatureInvalid:
-    """Return the error for a key that has expired in all copies that could be had."""
+    """Return the error for a key that has expired in all available copies."""
     detail = [f"expired in {copy.path}" for copy in copies]
     detail += [f"no newer copy: {failure.message}" for failure in failures]
     if not failures:
-        detail.append("the key server has no newer copy")
+        detail.append("no newer copy on the key server")
     cures = [f"update that file (package {key.package})"] if copies and key.package else []
     if failures:
-        cures.append(f"name a key server that can be reached in {VARIABLE}")
+        cures.append(f"set a reachable key server in {VARIABLE}")
     cures += [f"put the current key at {place}", "check the clock", WEAKER]
     return SignatureInvalid(
         f"the key of {key.owner}, which signed {public_url(statement.url)}, has expired",
@@ -177,10 +177,10 @@ def _with_fetched(
     keys: tuple[Key, ...],
     failures: list[Unreachable | SignatureInvalid],
 ) -> Outcome:
-    """Look again, with the certificates that key servers have now.
+    """Check again, with the current certificates from key servers.
 
-    That a key cannot be had is raised only where it was not here before and may be the signer's;
-    where it was, *failures* hears of it.
+    If a key cannot be downloaded, an error is raised only if it was missing before and may be the
+    signer's; otherwise the error is appended to *failures*.
     """
     failure: Unreachable | SignatureInvalid | None = None
     certificates = dict(known)
@@ -208,9 +208,9 @@ def _refusal(outcome: Outcome, statement: Statement) -> SignatureInvalid:
     owner = next(
         (key.owner for key in statement.keys if key.fingerprint == outcome.fingerprint), owners
     )
-    distrust = "nothing was kept; if it happens again, do not trust the server"
+    distrust = "nothing was kept; if this persists, do not trust the server"
     message, hint = {
-        Finding.TAMPERED: (f"{shown} is not what {owner} signed", distrust),
+        Finding.TAMPERED: (f"{shown} differs from what {owner} signed", distrust),
         Finding.ANOTHER_KEY: (f"{shown} is signed, but not by {owners}", distrust),
         Finding.REVOKED_KEY: (f"the key of {owner}, which signed {shown}, is revoked", distrust),
         Finding.EXPIRED: (f"the signature of {shown} has expired", f"check the clock; {WEAKER}"),
@@ -221,7 +221,7 @@ def _refusal(outcome: Outcome, statement: Statement) -> SignatureInvalid:
     }.get(outcome.finding, (f"the signature of {shown} cannot be read", distrust))
     detail = outcome.detail
     if outcome.finding is Finding.ANOTHER_KEY:
-        # Of a key that is not here, gpgv has the fingerprint or only the id.
+        # For a missing key, gpgv knows the fingerprint or only the id.
         wanted = "\n".join(f"wanted {grouped(key.fingerprint)}" for key in statement.keys)
         detail = f"signed by {outcome.fingerprint or '?'}\n{wanted}"
     return SignatureInvalid(message, detail=detail, hint=hint)
@@ -235,16 +235,16 @@ def _signature(web: Web, statement: Statement, progress: Progress) -> bytes:
         shown = public_url(statement.url)
         absent = isinstance(error, Missing)
         raise SignatureInvalid(
-            f"{shown} has no signature: {error.message}"
+            f"the signature of {shown} was not found: {error.message}"
             if absent
-            else f"the signature of {shown} could not be fetched: {error.message}",
+            else f"cannot download the signature of {shown}: {error.message}",
             hint=f"check the mirror; {WEAKER}",
         ) from error
 
 
 def _split(body: bytes, shown: str) -> cleartext.Clear:
     if not cleartext.is_clear(body):
-        raise SignatureInvalid(f"{shown} has no signature", hint=f"check the mirror; {WEAKER}")
+        raise SignatureInvalid(f"{shown} is not signed", hint=f"check the mirror; {WEAKER}")
     try:
         return cleartext.split(body)
     except ValueError as error:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from armvm.base import process, programs
 from armvm.base.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
+from armvm.base.result import Doc
 from armvm.host.agent import agent
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain.instance import Instance
@@ -24,11 +26,11 @@ TIMEOUT = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A docker context: its name, where it leads, and whether this call made or removed it."""
+    """A machine's docker context."""
 
-    name: str
-    host: str
-    changed: bool
+    context: Annotated[str, Doc("Its name, which is the machine's.")]
+    host: Annotated[str, Doc("Where docker connects to, for example ssh://arm64-01.")]
+    changed: Annotated[bool, Doc("Whether this call made or removed it.")]
 
 
 def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -> Context:
@@ -57,7 +59,7 @@ def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -
         )
     if use:
         process.run([docker, "context", "use", name], timeout=TIMEOUT)
-    return Context(name=name, host=host, changed=known is None)
+    return Context(context=name, host=host, changed=known is None)
 
 
 def lacks_docker(domain: Domain) -> bool:
@@ -81,7 +83,7 @@ def remove(name: str) -> Context:
     if known != host:
         raise Conflict(f"the docker context {name} is not armvm's: it leads to {shown(known)}")
     process.run([docker, "context", "rm", "--force", name], timeout=TIMEOUT)
-    return Context(name=name, host=host, changed=True)
+    return Context(context=name, host=host, changed=True)
 
 
 def _host_of(docker: str, name: str) -> str | None:

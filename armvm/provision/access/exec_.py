@@ -7,9 +7,11 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from armvm.base.errors import CommandFailed, DomainError, NotFound
+from armvm.base.result import Doc, Seconds
 from armvm.base.signals import shielded
 from armvm.guest.agents.command_script import NO_USER, kill_command, script
 from armvm.host.agent import agent
@@ -137,6 +139,26 @@ def _end(run: Run) -> None:
         file.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExecResult:
+    """How a command that the guest agent ran ended."""
+
+    machine: Annotated[str, Doc("The machine.")]
+    command: Annotated[list[str], Doc("The command's words.", minItems=1)]
+    user: Annotated[str, Doc("The guest's user who ran it.")]
+    exit_code: Annotated[
+        int,
+        Doc(
+            "The command's exit code, or 128 + n for signal n; armvm exits with it, too.",
+            minimum=0,
+            maximum=255,
+        ),
+    ]
+    stdout: Annotated[str, Doc("All of it; U+FFFD replaces bytes that are not UTF-8.")]
+    stderr: Annotated[str, Doc("All of it, like stdout.")]
+    seconds: Annotated[Seconds, Doc("How long it took, including the transfer of its output.")]
+
+
 def execute_and_keep(
     domain: Domain,
     command: Sequence[str],
@@ -144,7 +166,7 @@ def execute_and_keep(
     user: str | None,
     timeout: float | None,
     stdin: int | None,
-) -> dict[str, Any]:
+) -> ExecResult:
     """Run a command as `execute` does, and return exit code, output as text, and seconds."""
     begun = time.monotonic()
     parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -157,11 +179,11 @@ def execute_and_keep(
         stdout=parts["stdout"].append,
         stderr=parts["stderr"].append,
     )
-    return {
-        "machine": domain.name(),
-        "command": list(command),
-        "user": user or "root",
-        "exit_code": code,
+    return ExecResult(
+        machine=domain.name(),
+        command=list(command),
+        user=user or "root",
+        exit_code=code,
         **{key: b"".join(those).decode(errors="replace") for key, those in parts.items()},
-        "seconds": round(time.monotonic() - begun, 3),
-    }
+        seconds=round(time.monotonic() - begun, 3),
+    )

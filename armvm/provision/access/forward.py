@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from armvm.base.errors import ConfigError, Conflict, DomainError, NotFound, NotReady
+from armvm.base.result import Doc, MachineName, Port
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Domain, uri_of
 from armvm.host.domain.instance import Instance, instances, set_record
@@ -19,53 +21,118 @@ from armvm.provision.access.ssh import restore_forward
 from armvm.settings.ports import LOOPBACK, PortForward, Protocol, parse_forward
 
 
-def addresses(connection: Connection, domain: Domain, instance: Instance) -> dict[str, Any]:
-    """Return a machine's addresses, and the host's ports that lead to it, as plain values.
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """A port of the host that leads into a machine."""
+
+    forward: Annotated[str, Doc("The forward as written: [ADDRESS:]HOST:GUEST[/udp].")]
+    protocol: Annotated[Protocol, Doc("The protocol of the port.")]
+    listen: Annotated[str, Doc("The IPv4 address at which the host listens.", format="ipv4")]
+    host_port: Annotated[Port, Doc("The host's port.")]
+    guest_port: Annotated[Port, Doc("The guest's port.")]
+    ssh: Annotated[bool, Doc("Whether armvm uses it to reach the guest's ssh.")]
+    active: Annotated[bool, Doc("Whether the host listens now.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfMachine:
+    machine: Annotated[MachineName, Doc("The machine.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineForward(Forward, _OfMachine):
+    """A port of the host that leads into the machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressDetails:
+    """An address of a machine."""
+
+    version: Annotated[int, Doc("4 or 6.", enum=[4, 6])]
+    address: Annotated[str, Doc("The address.")]
+    prefix: Annotated[int, Doc("Length of the network prefix.", minimum=0, maximum=128)]
+    interface: Annotated[
+        str, Doc("The network card: libvirt's name (lease) or the guest's (agent).")
+    ]
+    mac: Annotated[str | None, Doc("MAC address of the card.")]
+    source: Annotated[
+        str, Doc("lease: libvirt's DHCP server; agent: the guest agent.", enum=["lease", "agent"])
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addresses:
+    """Where a machine is reached."""
+
+    name: Annotated[MachineName, Doc("The machine.")]
+    state: Annotated[str, Doc("The domain's state.")]
+    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    mac: Annotated[str | None, Doc("MAC address of its first network card, as defined.")]
+    reachable: Annotated[
+        bool, Doc("Whether the host reaches the addresses; false with user networking.")
+    ]
+    via: Annotated[
+        str | None,
+        Doc("The libvirt host, if it is not this one: addresses and forwards are as it sees them."),
+    ]
+    addresses: Annotated[
+        list[AddressDetails], Doc("Its addresses, IPv4 first; none while it is off.")
+    ]
+    reserved: Annotated[
+        str | None, Doc("The address reserved on armvm's own network; null elsewhere.")
+    ]
+    forwards: Annotated[
+        list[Forward], Doc("With user networking: ports of the host that lead to it.")
+    ]
+
+
+def addresses(connection: Connection, domain: Domain, instance: Instance) -> Addresses:
+    """Return a machine's addresses, and the host's ports that lead to it.
 
     ``reachable`` says whether the host reaches the addresses: not with user networking. ``via`` is
     the host's name where it is another one: nobody but that host may reach them.
     """
     own = instance.network == OWN_NETWORK
-    return {
-        "name": instance.name,
-        "state": instance.state,
-        "network": instance.network or "user",
-        "mac": instance.mac,
-        "reachable": instance.network is not None,
-        "via": host_of(uri_of(connection)),
-        "addresses": [
-            {"version": one.version, **asdict(one)}
+    return Addresses(
+        name=instance.name,
+        state=instance.state,
+        network=instance.network or "user",
+        mac=instance.mac,
+        reachable=instance.network is not None,
+        via=host_of(uri_of(connection)),
+        addresses=[
+            AddressDetails(version=one.version, **vars(one))
             for one in (all_addresses(domain) if instance.running else [])
         ],
-        "reserved": reserved(connection, instance.name) if own else None,
-        "forwards": describe(domain, instance),
-    }
+        reserved=reserved(connection, instance.name) if own else None,
+        forwards=describe(domain, instance),
+    )
 
 
-def reachable(facts: dict[str, Any]) -> list[str]:
+def reachable(facts: Addresses) -> list[str]:
     """Return where a machine is reached, of what `addresses` returned; a line each.
 
     Raises DomainError for a machine that is off, NotReady for one without an address.
     """
-    name = facts["name"]
-    if facts["state"] in ("shut off", "crashed"):
-        kept = f"; {facts['reserved']} is kept for it" if facts["reserved"] else ""
+    name = facts.name
+    if facts.state in ("shut off", "crashed"):
+        kept = f"; {facts.reserved} is kept for it" if facts.reserved else ""
         raise DomainError(
             f"{name} does not run, and has no address{kept}",
             hint=f"start it first: armvm start {name}",
         )
-    if not facts["reachable"]:
-        return [f"{one['listen']}:{one['host_port']}" for one in facts["forwards"] if one["active"]]
-    if not facts["addresses"]:
+    if not facts.reachable:
+        return [f"{one.listen}:{one.host_port}" for one in facts.forwards if one.active]
+    if not facts.addresses:
         raise NotReady(
             f"{name} has no address yet",
             hint=f"armvm wait {name}   waits until it can be logged in to",
         )
-    return [one["address"] for one in facts["addresses"]]
+    return [one.address for one in facts.addresses]
 
 
-def describe(domain: Domain, instance: Instance) -> list[dict[str, Any]]:
-    """Return a machine's forwards as plain values, ssh's first; those that are lost are restored.
+def describe(domain: Domain, instance: Instance) -> list[Forward]:
+    """Return a machine's forwards, ssh's first; those that are lost are restored.
 
     ``active`` says whether the host listens for it just now.
     """
@@ -75,16 +142,25 @@ def describe(domain: Domain, instance: Instance) -> list[dict[str, Any]]:
         instance = restore_forward(domain, instance)
     there = forwards.rules(domain) if instance.running else set()
     return [
-        {
-            "forward": str(rule),
-            "protocol": rule.protocol.value,
-            "listen": rule.listen,
-            "host_port": rule.host,
-            "guest_port": rule.guest,
-            "ssh": own,
-            "active": rule in there,
-        }
+        Forward(
+            forward=str(rule),
+            protocol=rule.protocol,
+            listen=rule.listen,
+            host_port=rule.host,
+            guest_port=rule.guest,
+            ssh=own,
+            active=rule in there,
+        )
         for own, rule in _all(instance)
+    ]
+
+
+def describe_all(machines: Iterable[tuple[Domain, Instance]]) -> list[MachineForward]:
+    """Return `describe` of several machines, each forward with its machine."""
+    return [
+        MachineForward(machine=instance.name, **vars(one))
+        for domain, instance in machines
+        for one in describe(domain, instance)
     ]
 
 

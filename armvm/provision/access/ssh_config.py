@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from armvm.base.paths import private_dir, write_atomic
+from armvm.base.result import Doc
 from armvm.host.connection import Connection, uri_of
 from armvm.host.domain.instance import Instance, instances
 from armvm.provision.access import ssh_options
@@ -26,20 +28,22 @@ _ORIGIN = "# on "
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A machine in the user's ssh: the file that is for it, and what it says."""
+    """A machine in the user's ssh configuration."""
 
-    name: str
-    file: Path
-    text: str
+    name: Annotated[str, Doc("The machine, which is ssh's Host.")]
+    file: Annotated[Path, Doc("The file that --install writes for it.")]
+    ssh_config: Annotated[str, Doc("The file's content: see ssh_config(5).")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of the user's ssh configuration: its path, and whether it was changed."""
+    """Machines in the user's ssh configuration."""
 
-    config: Path
-    changed: bool
-    machines: list[Entry]
+    config: Annotated[Path, Doc("Path of the user's ssh configuration, which need not exist.")]
+    changed: Annotated[
+        bool, Doc("Whether this call added (--install) or removed (--remove) the Include line.")
+    ]
+    machines: Annotated[list[Entry], Doc("The machines shown, installed or removed.")]
 
 
 def show(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
@@ -57,7 +61,7 @@ def install(connection: Connection, names: Sequence[str], home: Path) -> Outcome
     done = show(connection, names, home)
     private_dir(ssh_config_dir())
     for entry in done.machines:
-        write_atomic(entry.file, entry.text.encode())
+        write_atomic(entry.file, entry.ssh_config.encode())
     if not names:
         here = f"{_ORIGIN}{uri_of(connection)}\n"
         for path in _files() - {entry.file for entry in done.machines}:
@@ -107,7 +111,7 @@ def host_block(connection: Connection, instance: Instance) -> str:
 
 def _entry(connection: Connection, instance: Instance) -> Entry:
     text = host_block(connection, instance)
-    return Entry(name=instance.name, file=ssh_config_file(instance.uuid), text=text)
+    return Entry(name=instance.name, file=ssh_config_file(instance.uuid), ssh_config=text)
 
 
 def _files() -> set[Path]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import ConfigError, MissingCapability
+from armvm.base.result import Doc, Hex
 from armvm.usermode.architectures import ARCHITECTURES, NATIVE, Architecture, find, of_header
 from armvm.usermode.binfmt import binfmt_d
 from armvm.usermode.binfmt.handlers import ROOT, Handler, Table, read, shadows
 from armvm.usermode.binfmt.origins import DATABASE, origin
+from armvm.usermode.binfmt.origins import Kind as Origin
 from armvm.usermode.binfmt.registration import FLAGS, line, rule_for
 from armvm.usermode.programs import interpreter
 
@@ -26,13 +29,74 @@ FLAGS_IN_WORDS = {
 NO_FLAG_F = "no F: the interpreter is looked up in the program's own root at each start"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureStatus:
+    """An architecture, and the handler for its programs."""
+
+    name: Annotated[str, Doc("QEMU's name.")]
+    debian: Annotated[str | None, Doc("Debian's name.")]
+    platform: Annotated[str | None, Doc("docker's name.")]
+    native: Annotated[bool, Doc("Whether this host's kernel runs its programs without a handler.")]
+    handler: Annotated[str | None, Doc("The handler for its programs; null: none.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandlerStatus:
+    """A binfmt handler."""
+
+    name: Annotated[str, Doc("Its name, a file in /proc/sys/fs/binfmt_misc.")]
+    architecture: Annotated[
+        str | None, Doc("The architecture of its programs; null: none that armvm knows.")
+    ]
+    enabled: Annotated[bool, Doc("Whether the kernel uses it.")]
+    interpreter: Annotated[str, Doc("The program that it runs, as registered.")]
+    resolved: Annotated[
+        str | None, Doc("That path with links followed; null where it is not there.")
+    ]
+    problem: Annotated[str | None, Doc("Why the interpreter cannot be run by its path.")]
+    static: Annotated[bool | None, Doc("Whether it is linked statically; null: unknown.")]
+    version: Annotated[str | None, Doc("Its version; armvm asks only a qemu-* that root owns.")]
+    flags: Annotated[str, Doc("Its flags.", pattern="^[A-Z]*$")]
+    flags_in_words: Annotated[list[str], Doc("What each flag means, and whether F is missing.")]
+    warnings: Annotated[list[str], Doc("What is dangerous or about to fail.")]
+    offset: Annotated[int, Doc("Where in a file the magic begins.", minimum=0)]
+    magic: Annotated[
+        Hex,
+        Doc("The bytes that a file must have, in hexadecimal; empty: it goes by extension."),
+    ]
+    mask: Annotated[Hex, Doc("Which bits of them count, in hexadecimal; empty: all.")]
+    extension: Annotated[str | None, Doc("The extension that it goes by.")]
+    registered_by: Annotated[Origin, Doc("What registered it, by its traces.")]
+    declared_in: Annotated[str | None, Doc("The file that declares it.")]
+    because: Annotated[str, Doc("The traces.")]
+    shadowed_by: Annotated[str | None, Doc("The later handler that takes its programs.")]
+    shadowed_wholly: Annotated[bool, Doc("Whether that takes all of them.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinfmtStatus:
+    """The host's binfmt handlers."""
+
+    mounted: Annotated[bool, Doc("Whether binfmt_misc is mounted.")]
+    enabled: Annotated[bool, Doc("Whether the kernel uses handlers at all.")]
+    order_certain: Annotated[
+        bool, Doc("Whether the times of registration agree with the handlers' order.")
+    ]
+    architectures: Annotated[
+        list[ArchitectureStatus], Doc("All known architectures, or the requested ones.")
+    ]
+    handlers: Annotated[
+        list[HandlerStatus], Doc("The handlers, latest first: the first enabled match wins.")
+    ]
+
+
 def status(
     names: Sequence[str] = (),
     *,
     root: Path = ROOT,
     directories: Sequence[Path] = binfmt_d.DIRECTORIES,
     database: Path = DATABASE,
-) -> dict[str, Any]:
+) -> BinfmtStatus:
     """Return what is known of the handlers: all, or those of some architectures.
 
     Raises NotFound for an architecture that is none.
@@ -45,15 +109,15 @@ def status(
         for index, one in enumerate(table.handlers)
         if not names or any(one.takes(arch.magic) for arch in chosen)
     ]
-    return {
-        "mounted": table.mounted,
-        "enabled": table.on,
-        "order_certain": table.certain,
-        "architectures": [_architecture(one, table) for one in chosen],
-        "handlers": [
+    return BinfmtStatus(
+        mounted=table.mounted,
+        enabled=table.on,
+        order_certain=table.certain,
+        architectures=[_architecture(one, table) for one in chosen],
+        handlers=[
             _handler(one, table.handlers[:index], declared, database) for index, one in shown
         ],
-    }
+    )
 
 
 def conf(name: str, *, flags: str = FLAGS, program: str | None = None) -> str:
@@ -86,15 +150,15 @@ def architecture_names() -> list[str]:
     return [one.name for one in ARCHITECTURES]
 
 
-def _architecture(architecture: Architecture, table: Table) -> dict[str, Any]:
+def _architecture(architecture: Architecture, table: Table) -> ArchitectureStatus:
     winner = table.winner(architecture.magic) if table.on else None
-    return {
-        "name": architecture.name,
-        "debian": architecture.debian[0] if architecture.debian else None,
-        "platform": architecture.platform,
-        "native": NATIVE.get(platform.machine()) == architecture.name,
-        "handler": winner.name if winner else None,
-    }
+    return ArchitectureStatus(
+        name=architecture.name,
+        debian=architecture.debian[0] if architecture.debian else None,
+        platform=architecture.platform,
+        native=NATIVE.get(platform.machine()) == architecture.name,
+        handler=winner.name if winner else None,
+    )
 
 
 def _handler(
@@ -102,34 +166,34 @@ def _handler(
     newer: Sequence[Handler],
     declared: Sequence[binfmt_d.Declared],
     database: Path,
-) -> dict[str, Any]:
+) -> HandlerStatus:
     program = interpreter.look(handler.interpreter)
     who = origin(handler, declared, database=database, present=program.problem is None)
     shadow = shadows(handler, newer)
     architecture = of_header(handler.magic.ljust(20, b"\0")) or _by_magic(handler)
-    return {
-        "name": handler.name,
-        "architecture": architecture.name if architecture else None,
-        "enabled": handler.enabled,
-        "interpreter": handler.interpreter,
-        "resolved": program.resolved,
-        "problem": program.problem,
-        "static": program.static,
-        "version": program.version,
-        "flags": handler.flags,
-        "flags_in_words": [FLAGS_IN_WORDS[flag] for flag in handler.flags if flag in FLAGS_IN_WORDS]
+    return HandlerStatus(
+        name=handler.name,
+        architecture=architecture.name if architecture else None,
+        enabled=handler.enabled,
+        interpreter=handler.interpreter,
+        resolved=program.resolved,
+        problem=program.problem,
+        static=program.static,
+        version=program.version,
+        flags=handler.flags,
+        flags_in_words=[FLAGS_IN_WORDS[flag] for flag in handler.flags if flag in FLAGS_IN_WORDS]
         + ([] if handler.fixed else [NO_FLAG_F]),
-        "warnings": _warnings(handler, program),
-        "offset": handler.offset,
-        "magic": handler.magic.hex(),
-        "mask": handler.mask.hex(),
-        "extension": handler.extension or None,
-        "registered_by": who.kind.value,
-        "declared_in": who.path,
-        "because": who.why,
-        "shadowed_by": shadow[0].name if shadow else None,
-        "shadowed_wholly": shadow[1] if shadow else False,
-    }
+        warnings=_warnings(handler, program),
+        offset=handler.offset,
+        magic=handler.magic.hex(),
+        mask=handler.mask.hex(),
+        extension=handler.extension or None,
+        registered_by=who.kind,
+        declared_in=who.path,
+        because=who.why,
+        shadowed_by=shadow[0].name if shadow else None,
+        shadowed_wholly=shadow[1] if shadow else False,
+    )
 
 
 def _by_magic(handler: Handler) -> Architecture | None:

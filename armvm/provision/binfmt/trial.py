@@ -1,18 +1,40 @@
-"""What `armvm binfmt test` tells: trials of architectures, as plain facts."""
+"""What `armvm binfmt test` tells: trials of architectures, in fields."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from armvm.base.errors import NotFound
+from armvm.base.result import Doc
 from armvm.usermode.architectures import ARCHITECTURES, NATIVE, Architecture, find
 from armvm.usermode.binfmt import trial
 from armvm.usermode.binfmt.handlers import read
 
 
-def test(names: Sequence[str]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class TrialDetails:
+    """A sample program run in one way."""
+
+    way: Annotated[trial.Way, Doc("How it was run.")]
+    outcome: Annotated[trial.Result, Doc("The result.")]
+    reason: Annotated[str | None, Doc("Why it fails, or could not be tested.")]
+    fix: Annotated[str | None, Doc("How to fix it.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureTrials:
+    """An architecture, and the trials of its handler."""
+
+    architecture: Annotated[str, Doc("QEMU's name.")]
+    native: Annotated[bool, Doc("Whether this host's kernel runs its programs without a handler.")]
+    handler: Annotated[str | None, Doc("The handler for its programs.")]
+    trials: Annotated[list[TrialDetails], Doc("A sample program, run in three ways.")]
+
+
+def test(names: Sequence[str]) -> list[ArchitectureTrials]:
     """Try these architectures, or all that have a handler.
 
     Raises NotFound for a name that is none, or where no name is given and there is no handler.
@@ -28,25 +50,20 @@ def test(names: Sequence[str]) -> list[dict[str, Any]]:
     return [_facts(one) for one in chosen]
 
 
-def all_work(found: Sequence[dict[str, Any]]) -> bool:
+def all_work(found: Sequence[ArchitectureTrials]) -> bool:
     """Tell whether nothing failed of what could be tested."""
-    return all(trial["outcome"] != "fails" for one in found for trial in one["trials"])
+    return all(each.outcome is not trial.Result.FAILS for one in found for each in one.trials)
 
 
-def _facts(architecture: Architecture) -> dict[str, Any]:
+def _facts(architecture: Architecture) -> ArchitectureTrials:
     table = read()
     winner = table.winner(architecture.magic) if table.on else None
-    return {
-        "architecture": architecture.name,
-        "native": NATIVE.get(platform.machine()) == architecture.name,
-        "handler": winner.name if winner else None,
-        "trials": [
-            {
-                "way": one.way.value,
-                "outcome": one.result.value,
-                "reason": one.reason,
-                "fix": one.fix,
-            }
+    return ArchitectureTrials(
+        architecture=architecture.name,
+        native=NATIVE.get(platform.machine()) == architecture.name,
+        handler=winner.name if winner else None,
+        trials=[
+            TrialDetails(way=one.way, outcome=one.result, reason=one.reason, fix=one.fix)
             for one in trial.test(architecture)
         ],
-    }
+    )

@@ -105,10 +105,7 @@ def make_clone(
 def reachable(domain: Domain, instance: Instance, *, timeout: float = PATIENCE) -> Endpoint | None:
     """Wait until a clone has its address, and return where its ssh is; None when it never has.
 
-    With user networking it always has one. Its ssh server listens, and lets armvm's user in: the
-    golden was logged in to the same way (`armvm.provision.golden.prepare`), and the guest has
-    reported the identity that it took on. A login of its own would make an emulated clone half
-    as slow again.
+    With user networking it always has one. Its ssh server listens: the golden was logged in to.
     """
     end = time.monotonic() + timeout
     while True:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import ConfigError, Conflict, HostileImage, NotFound
 from armvm.base.progress import Progress
+from armvm.base.result import Digest, Doc, Size
 from armvm.host.connection import Connection
 from armvm.host.storage import base_image, pools, volumes
 from armvm.images.cache import importing
@@ -20,11 +22,74 @@ from armvm.images.digest import hash_file
 from armvm.images.distros import lts, simplestreams, ubuntu
 from armvm.images.fetch import documents
 from armvm.images.kernel import remove_boot_files
+from armvm.images.model import Verified
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import parse, parse_sha256
 from armvm.provision.image.catalogs import settings
 from armvm.provision.image.local import is_recipe
 from armvm.settings.names import shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemovedFile:
+    """A file or volume that was removed."""
+
+    what: Annotated[
+        str,
+        Doc(
+            "image, base, half-fetched, or unusable: and why.",
+            pattern="^(image|base|half-fetched|unusable: .+)$",
+        ),
+    ]
+    reference: Annotated[str | None, Doc("The image's reference.")]
+    path: Annotated[str, Doc("The file, or the base's volume name.")]
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedImage:
+    """A cached image that was read again."""
+
+    what: Annotated[str, Doc("What it is.", const="image")] = "image"
+    reference: Annotated[str | None, Doc("The image's reference.")]
+    path: Annotated[Path, Doc("The file.")]
+    size: Size
+    status: Annotated[
+        str,
+        Doc(
+            "ok; changed: its digest is not the stored one; hostile; unusable.",
+            enum=["ok", "changed", "hostile", "unusable"],
+        ),
+    ]
+    problem: Annotated[str | None, Doc("What is wrong.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedImage:
+    """The image that is now local:NAME."""
+
+    reference: Annotated[str, Doc("local:NAME.", pattern="^local:")]
+    path: Annotated[Path, Doc("The file in the cache.")]
+    digest: Digest
+    size: Size
+    verified: Annotated[
+        Verified,
+        Doc(
+            "How the image was verified: a pinned key's signature, a digest in the catalog, a "
+            "digest that the user gave, a build on this host, or not at all."
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedImage:
+    """The copy of a cached image."""
+
+    reference: Annotated[str, Doc("The image's reference.")]
+    path: Annotated[Path, Doc("The file that was written.")]
+    digest: Annotated[Digest, Doc("The file's digest.")]
+    size: Size
+    reflink: Annotated[bool, Doc("Whether the copy shares blocks with the cache.")]
 
 
 def lts_references(progress: Progress) -> list[str]:
@@ -47,7 +112,7 @@ def prune(
     connection: Connection | None,
     pool_name: str,
     dry: bool,
-) -> list[dict[str, Any]]:
+) -> list[RemovedFile]:
     """Remove what was half-fetched, entries of no use, and images by age and use.
 
     Images go only if *older_than* (seconds since their last use) or *unused* (no machine or
@@ -57,7 +122,7 @@ def prune(
     """
     cache = Cache.default()
     removed = [
-        {"what": "half-fetched", "reference": None, "path": str(path), "size": size}
+        RemovedFile(what="half-fetched", reference=None, path=str(path), size=size)
         for path, size in forget_parts(cache, age=0.0, dry=dry).items()
     ]
     pool = pools.find_pool(connection, pool_name) if connection is not None else None
@@ -69,7 +134,7 @@ def prune(
         if not entry.problem and (not (unused or older_than is not None) or not old or not free):
             continue
         what = f"unusable: {entry.problem}" if entry.problem else "image"
-        removed.append(_told(what, entry, _size(entry.path)))
+        removed.append(_removed(what, entry, str(entry.path), _size(entry.path)))
         if not dry:
             cache.remove(entry)
             if entry.digest:
@@ -77,13 +142,13 @@ def prune(
         volume = volumes.find_volume(pool, name) if unused and name in users else None
         if volume is not None:
             size = volumes.physical_size(volume)
-            removed.append({**_told("base", entry, size), "path": name})
+            removed.append(_removed("base", entry, name, size))
             if not dry:
                 volumes.delete_volume(volume)
     return removed
 
 
-def verify(references: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+def verify(references: Sequence[str], progress: Progress) -> list[CheckedImage]:
     """Read images in the cache again, all or those that *references* name.
 
     Returns one row for each, with its ``status``: ``ok``, ``changed`` (its digest is another
@@ -96,29 +161,41 @@ def verify(references: Sequence[str], progress: Progress) -> list[dict[str, Any]
         if not any(matches(entry, text) for entry in entries):
             raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
     wanted = [e for e in entries if not references or any(matches(e, t) for t in references)]
-    return [{**_told("image", one, one.size), **_state(one, progress)} for one in wanted]
+    return [_checked(one, progress) for one in wanted]
 
 
-def _state(entry: Entry, progress: Progress) -> dict[str, str | None]:
+def _checked(entry: Entry, progress: Progress) -> CheckedImage:
+    status, problem = _state(entry, progress)
+    return CheckedImage(
+        reference=entry.reference or None,
+        path=entry.path,
+        size=entry.size,
+        status=status,
+        problem=problem,
+    )
+
+
+def _state(entry: Entry, progress: Progress) -> tuple[str, str | None]:
+    """Return the status of an image, and what is wrong with it."""
     if entry.problem:
-        return {"status": "unusable", "problem": entry.problem}
+        return "unusable", entry.problem
     with storage_errors(entry.path):
         try:
             with progress.task(f"reading {entry.path.name}", total=entry.size) as task:
                 found = hash_file(entry.path, told=task.update)
             if found != entry.content:
-                return {"status": "changed", "problem": f"{found}, was {entry.content}"}
+                return "changed", f"{found}, was {entry.content}"
             qcow2_tables.check(entry.path)
         except FileNotFoundError:
-            return {"status": "unusable", "problem": "it was removed in between"}
+            return "unusable", "it was removed in between"
         except HostileImage as error:
-            return {"status": "hostile", "problem": error.message}
-    return {"status": "ok", "problem": None}
+            return "hostile", error.message
+    return "ok", None
 
 
 def import_image(
     file: Path, name: str, *, sha256: str | None, force: bool, progress: Progress
-) -> Entry:
+) -> ImportedImage:
     """Copy a file into the cache as ``local:NAME``; see import_file().
 
     A name that armvm has a recipe for is refused, always: ``local:debian-12`` promises an image
@@ -135,15 +212,22 @@ def import_image(
         raise ConfigError(f"{shown(sha256)} is no sha256", hint="it has 64 hex digits")
     cache = Cache.default()
     path = file.expanduser().absolute()
-    return importing.import_file(
+    entry = importing.import_file(
         path, name, cache=cache, progress=progress, digest=digest, replace=force
+    )
+    return ImportedImage(
+        reference=entry.reference,
+        path=entry.path,
+        digest=entry.digest,
+        size=entry.size,
+        verified=entry.verified,
     )
 
 
-def export_image(reference: str, target: Path, *, force: bool) -> tuple[Entry, Path, bool]:
+def export_image(reference: str, target: Path, *, force: bool) -> ExportedImage:
     """Copy a cached image to a file; of several with that reference, the newest.
 
-    Returns its entry, the file, and whether they share blocks. Raises NotFound, Conflict,
+    Raises NotFound, Conflict,
     StorageError, PermissionDenied.
     """
     cache = Cache.default()
@@ -155,12 +239,18 @@ def export_image(reference: str, target: Path, *, force: bool) -> tuple[Entry, P
             hint="armvm image pull fetches it; armvm image list shows what there is",
         )
     target = target.expanduser().absolute()
-    return sound, target, importing.export_file(sound, target, replace=force)
+    shared = importing.export_file(sound, target, replace=force)
+    return ExportedImage(
+        reference=sound.reference,
+        path=target,
+        digest=sound.content,
+        size=sound.size,
+        reflink=shared,
+    )
 
 
-def _told(what: str, entry: Entry, size: int) -> dict[str, Any]:
-    reference = entry.reference or None
-    return {"what": what, "reference": reference, "path": str(entry.path), "size": size}
+def _removed(what: str, entry: Entry, path: str, size: int) -> RemovedFile:
+    return RemovedFile(what=what, reference=entry.reference or None, path=path, size=size)
 
 
 def _size(path: Path) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
 
 from armvm.base.errors import Conflict, NotFound, PermissionDenied, StorageError
 from armvm.base.progress import Progress
+from armvm.base.result import Digest, Doc, Size
 from armvm.host.connection import Connection
 from armvm.host.storage import base_image, pools, volumes
 from armvm.images import obtain as obtaining
@@ -14,7 +16,7 @@ from armvm.images.cache.entry import matches
 from armvm.images.cache.store import Cache
 from armvm.images.check.qcow2 import inspect
 from armvm.images.kernel import remove_boot_files
-from armvm.images.model import Image, ImageSource
+from armvm.images.model import Image, ImageSource, Verified
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import CatalogReference, LocalReference, parse
 from armvm.images.resolve import resolve
@@ -23,6 +25,54 @@ from armvm.provision.image.catalogs import settings
 from armvm.settings.names import shown
 from armvm.settings.system import OperatingSystem
 from armvm.settings.verify import Verify
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedImage:
+    """An image in the cache."""
+
+    reference: Annotated[str | None, Doc("The image's reference.")]
+    serial: Annotated[str | None, Doc("The catalog's version of the image.")]
+    system: Annotated[str | None, Doc("The distribution and its version.")]
+    digest: Digest | None
+    size: Annotated[Size, Doc("Bytes on disk.")]
+    verified: Annotated[
+        Verified,
+        Doc(
+            "How the image was verified: a pinned key's signature, a digest in the catalog, a "
+            "digest that the user gave, a build on this host, or not at all."
+        ),
+    ]
+    signer: Annotated[str | None, Doc("Fingerprint of the key that signed it.")]
+    provenance: Annotated[str | None, Doc("How the image was verified, in words.")]
+    stored: Annotated[float | None, Doc("When it was stored, in seconds since 1970.")]
+    used: Annotated[float | None, Doc("When it was last used, in seconds since 1970.")]
+    path: Annotated[Path, Doc("The file.")]
+    problem: Annotated[str | None, Doc("Why it cannot be used.")]
+    used_by: Annotated[
+        list[str] | None, Doc("Machines and goldens that use it; null: libvirt did not answer.")
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulledImage:
+    """An image that is now in the cache, or on this host."""
+
+    reference: Annotated[str, Doc("The image's reference.")]
+    serial: Annotated[str | None, Doc("The catalog's version of the image.")]
+    path: Annotated[Path, Doc("The file.")]
+    digest: Digest
+    size: Annotated[Size, Doc("Bytes on disk.")]
+    virtual_size: Annotated[Size, Doc("Size of the disk in bytes.")]
+    verified: Annotated[
+        Verified,
+        Doc(
+            "How the image was verified: a pinned key's signature, a digest in the catalog, a "
+            "digest that the user gave, a build on this host, or not at all."
+        ),
+    ]
+    signer: Annotated[str | None, Doc("Fingerprint of the key that signed it.")]
+    provenance: Annotated[str, Doc("How the image was verified, in words.")]
 
 
 def locate(reference: str, progress: Progress, verify: Verify | None = None) -> ImageSource:
@@ -116,23 +166,40 @@ def words_for(source: ImageSource) -> str:
     return words(source.verified.value, source.signer)
 
 
-def cached() -> list[dict[str, Any]]:
-    """Return what is in the image cache, the newest first, as plain values."""
+def describe_pulled(image: Image) -> PulledImage:
+    """Return what ``image pull`` tells about an image."""
+    source = image.source
+    return PulledImage(
+        reference=source.reference,
+        serial=source.serial,
+        path=image.path,
+        digest=image.digest,
+        size=image.size,
+        virtual_size=image.virtual_size,
+        verified=source.verified,
+        signer=source.signer,
+        provenance=words_for(source),
+    )
+
+
+def cached() -> list[CachedImage]:
+    """Return what is in the image cache, newest first; who uses it is left open."""
     return [
-        {
-            "reference": entry.reference,
-            "serial": entry.serial,
-            "system": str(entry.system) if entry.system else None,
-            "digest": entry.digest,
-            "size": entry.size,
-            "verified": entry.verified.value,
-            "signer": entry.signer,
-            "provenance": None if entry.problem else words(entry.verified.value, entry.signer),
-            "stored": entry.stored,
-            "used": entry.used,
-            "path": str(entry.path),
-            "problem": entry.problem,
-        }
+        CachedImage(
+            reference=entry.reference,
+            serial=entry.serial,
+            system=str(entry.system) if entry.system else None,
+            digest=entry.digest,
+            size=entry.size,
+            verified=entry.verified,
+            signer=entry.signer,
+            provenance=None if entry.problem else words(entry.verified.value, entry.signer),
+            stored=entry.stored,
+            used=entry.used,
+            path=entry.path,
+            problem=entry.problem,
+            used_by=None,
+        )
         for entry in Cache.default().entries()
     ]
 

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from armvm.base.errors import ArmvmError, NotFound
 from armvm.base.progress import Progress, Quiet
+from armvm.base.result import Doc
 from armvm.host.connection import Connection
 from armvm.images.cache.store import Cache
 from armvm.images.distros.catalog import Catalog, Offer
 from armvm.images.resolve import Settings
 from armvm.provision.image.catalogs import settings
-from armvm.provision.image.find import bases, cached
+from armvm.provision.image.find import CachedImage, bases, cached
 from armvm.provision.image.local import usual_references
 from armvm.settings.names import shown
 
 
+@dataclass(frozen=True, kw_only=True)
+class CatalogOffer:
+    """An image that a catalog offers."""
+
+    catalog: Annotated[str, Doc("The catalog's name.")]
+    reference: Annotated[str, Doc("The reference to give to --image.")]
+    version: Annotated[str, Doc("The release.")]
+    serial: Annotated[str | None, Doc("The catalog's version of the image.")]
+    variant: Annotated[str | None, Doc("The variant.")]
+    title: Annotated[str, Doc("The release's code name or title.")]
+    size: Annotated[int | None, Doc("Bytes to download.")]
+    cached: Annotated[bool, Doc("Whether it is in the cache.")]
+
+
 def in_cache(
     names: Sequence[str], connection: Connection | None, pool_name: str
-) -> list[dict[str, Any]]:
-    """Return what is cached of the catalogs *names* (all, where none is named), as plain values.
+) -> list[CachedImage]:
+    """Return what is cached of the catalogs *names*, or of all if none is named.
 
     Newest first. ``used_by`` lists the machines and goldens that stand on the image's base in
     the pool; it is None without a connection, since nothing is known then.
@@ -30,9 +45,9 @@ def in_cache(
     users = bases(connection, pool_name) if connection is not None else None
     found = []
     for one in cached():
-        if names and str(one["reference"]).partition(":")[0] not in names:
+        if names and str(one.reference).partition(":")[0] not in names:
             continue
-        found.append({**one, "used_by": used_by(str(one["digest"]), users)})
+        found.append(replace(one, used_by=used_by(str(one.digest), users)))
     return found
 
 
@@ -54,8 +69,8 @@ def on_offer(
     every: bool = False,
     wanted: Settings | None = None,
     cache: Cache | None = None,
-) -> list[dict[str, Any]]:
-    """Return what the catalogs *names* (all, where none is named) offer, as plain values.
+) -> list[CatalogOffer]:
+    """Return what the catalogs *names* offer, or all catalogs if none is named.
 
     The newest image of each release, or *every* serial and variant. The catalogs are asked at
     the same time; one that does not answer is told in a line. Raises NotFound for a name that is
@@ -81,7 +96,7 @@ def on_offer(
         raise errors[0][1]
     here = _cached_images(cache or Cache.default())
     return [
-        {"catalog": name, **asdict(offer), "cached": _mark(name, offer) in here}
+        CatalogOffer(catalog=name, **vars(offer), cached=_mark(name, offer) in here)
         for name, answer in answers.items()
         if not isinstance(answer, Exception)
         for offer in answer
@@ -136,5 +151,5 @@ def known_references() -> list[str]:
     Asks no server.
     """
     usual = [text for one in settings().catalogs().values() for text in one.usual()]
-    here = [str(one["reference"]) for one in cached() if one["reference"]]
+    here = [one.reference for one in cached() if one.reference]
     return [*dict.fromkeys([*usual, *usual_references(), *here])]

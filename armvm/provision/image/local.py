@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from armvm.base.errors import ConfigError, Conflict, UsageError
 from armvm.base.progress import Progress
+from armvm.base.result import Doc, Seconds
 from armvm.images.cache.entry import Entry
 from armvm.images.cache.importing import export_file
 from armvm.images.cache.named import keep_only
@@ -23,11 +25,42 @@ from armvm.provision.image.recipe import Recipe
 from armvm.provision.image.recipe_input import check_mirror
 from armvm.provision.image.workspace import check_output
 from armvm.settings.names import shown
+from armvm.settings.size import GIB
 from armvm.usermode.rootfs.distros import Kernel
 
 #: How the variable begins that names another package archive to build from; the distribution
 #: follows. (ARMVM_MIRROR_DEBIAN names one of images.)
 MIRROR_VARIABLE = "ARMVM_ARCHIVE_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImage:
+    """The image that was built, or was already cached."""
+
+    reference: Annotated[
+        str | None,
+        Doc(
+            "The reference to give to --image, such as local:debian-13+docker.io; null: --output "
+            "wrote it to a file.",
+            pattern="^local:[a-z0-9][a-z0-9.+-]{0,62}$",
+        ),
+    ]
+    name: Annotated[str | None, Doc("The reference without local:.")]
+    path: Annotated[Path, Doc("Absolute path of the qcow2 file.", pattern="^/")]
+    recipe: Annotated[
+        str,
+        Doc(
+            "sha256 of everything that determines the build except the package archive, in "
+            "hexadecimal.",
+            pattern="^[0-9a-f]{64}$",
+        ),
+    ]
+    packages: Annotated[
+        list[str], Doc("The requested packages beyond those of every image, sorted.")
+    ]
+    kernel: Annotated[Kernel, Doc("Which of the distribution's kernels is installed.")]
+    size: Annotated[int, Doc("Size of the image's disk in bytes.", minimum=GIB)]
+    seconds: Annotated[Seconds, Doc("How long the build took; 0: the image was cached.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +74,19 @@ class Built:
     reference: str | None
     recipe: Recipe
     seconds: float
+
+    def described(self) -> BuiltImage:
+        """Return what ``image build`` tells about it."""
+        return BuiltImage(
+            reference=self.reference,
+            name=(self.reference or "").removeprefix(LOCAL) or None,
+            path=self.path,
+            recipe=self.recipe.digest,
+            packages=list(self.recipe.extra),
+            kernel=self.recipe.kernel,
+            size=self.recipe.size,
+            seconds=round(self.seconds, 1),
+        )
 
 
 def usual_references() -> list[str]:

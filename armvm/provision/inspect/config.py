@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from armvm.base.errors import NotFound
+from armvm.base.result import Doc
 from armvm.host import connection
 from armvm.host.storage import pools
 from armvm.images.trust import keyring
@@ -34,16 +35,22 @@ MEANING: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A setting in force. ``origin`` is a variable, a file, ``preset NAME`` or ``built-in``."""
+    """A setting that is in force without flags."""
 
-    key: str
-    value: Any
-    origin: str
-    file: str | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return dict(vars(self))
+    key: Annotated[str, Doc("Its name: cpus, warm, mirrors.debian, images.NAME.")]
+    value: Annotated[
+        Any,
+        Doc(
+            "Its value; null: armvm chooses. Sizes: mem in MiB, disk in bytes.",
+            type=["string", "integer", "boolean", "null", "array"],
+            items={"type": "string"},
+        ),
+    ]
+    origin: Annotated[
+        str,
+        Doc("Its origin: a variable, a file, preset NAME, the command line, or built-in."),
+    ]
+    file: Annotated[str | None, Doc("The file that sets it.")] = None
 
 
 def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None) -> list[Value]:

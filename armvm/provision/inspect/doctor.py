@@ -9,9 +9,11 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from armvm.base import programs
 from armvm.base.errors import ArmvmError, HostError
+from armvm.base.result import Doc
 from armvm.host import confinement, facts, systemd_units
 from armvm.host import connection as connecting
 from armvm.host.domain import shared_directories
@@ -32,16 +34,13 @@ _BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One requirement. ``needed`` ones must be met; others are for one purpose only.
+    """A requirement of armvm's, checked on this host."""
 
-    ``found`` says what there is, ``fix`` is the command that mends it.
-    """
-
-    name: str
-    ok: bool
-    needed: bool
-    found: str
-    fix: str | None = None
+    name: Annotated[str, Doc("What armvm looks for.")]
+    ok: Annotated[bool, Doc("Whether it was found.")]
+    needed: Annotated[bool, Doc("false: one feature alone needs it.")]
+    found: Annotated[str, Doc("What was found.")]
+    fix: Annotated[str | None, Doc("The command that fixes it.")] = None
 
 
 def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:

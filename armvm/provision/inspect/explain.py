@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import NotFound
+from armvm.base.result import Doc
 from armvm.guest.cloudinit.explained import keys
 from armvm.guest.cloudinit.seed import read_seed
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain import explained_xml
+from armvm.host.domain.explained_xml import Fact
 from armvm.host.domain.instance import Instance
 from armvm.host.facts import Accelerator
 from armvm.host.storage import pools, transfer, volumes
 from armvm.provision.access.ssh import endpoint
-from armvm.provision.inspect.pages import Page, Section, read_page
+from armvm.provision.inspect.pages import Page, Section, Source, read_page
 from armvm.provision.manage.machines import portable_xml
 
 NOT_OURS = "Not armvm's: by libvirt when the machine was defined, or by another tool."
@@ -26,34 +28,37 @@ SCRIPT = "Your own user-data, passed on as it is; armvm's own follows it, or is 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Something explained. ``line`` is what a machine has there, None in a general page.
+    """Something explained."""
 
-    ``depth`` is how far within others it is, ``items`` are its attributes.
-    """
-
-    heading: str
-    line: str | None
-    depth: int
-    times: int
-    text: list[str]
-    items: dict[str, str]
-    source: dict[str, str] | None
+    heading: Annotated[
+        str,
+        Doc("Heading of its section: an XPath, a key or a title. Empty: armvm did not write it."),
+    ]
+    line: Annotated[str | None, Doc("What the machine has there; null in a general page.")]
+    depth: Annotated[int, Doc("Depth of nesting.", minimum=0)]
+    times: Annotated[int, Doc("How many equal ones follow one another.", minimum=1)]
+    text: Annotated[list[str], Doc("What it is for, in paragraphs.")]
+    items: Annotated[
+        dict[str, Annotated[str, Doc("An explanation.")]], Doc("Its attributes, explained.")
+    ]
+    source: Annotated[Source | None, Doc("Where it is documented; null: nowhere.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A page: of one machine, with values, or in general."""
+    """A page about a topic, in general or for one machine."""
 
-    topic: str
-    machine: str | None
-    title: str
-    text: list[str]
-    values: dict[str, Any]
-    parts: list[Part]
-
-    def facts(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self)
+    topic: Annotated[
+        str, Doc("What is explained.", enum=["cpu", "firmware", "network", "seed", "xml"])
+    ]
+    machine: Annotated[str | None, Doc("The machine; null: the general page.")]
+    title: Annotated[str, Doc("The page's title.")]
+    text: Annotated[list[str], Doc("The introduction, in paragraphs.")]
+    values: Annotated[
+        dict[str, Annotated[Fact, Doc("A fact.")]],
+        Doc("Facts about the machine, by name: for firmware, cpu and network."),
+    ]
+    parts: Annotated[list[Part], Doc("The explained parts, in order.")]
 
 
 def explain(topic: str) -> Explanation:
@@ -126,12 +131,12 @@ def _part(
         times=times,
         text=list(section.paragraphs),
         items=items,
-        source=asdict(section.source) if section.source else None,
+        source=section.source,
     )
 
 
 def _told(
-    page: Page, instance: Instance | None, values: dict[str, Any], parts: list[Part]
+    page: Page, instance: Instance | None, values: dict[str, Fact], parts: list[Part]
 ) -> Explanation:
     return Explanation(
         topic=page.topic,
@@ -156,7 +161,7 @@ def _seed(connection: Connection, instance: Instance) -> dict[str, bytes]:
 
 def _values(
     topic: str, connection: Connection, domain: Domain, instance: Instance
-) -> dict[str, Any]:
+) -> dict[str, Fact]:
     if topic == "firmware":
         return explained_xml.boot_facts(domain)
     if topic == "cpu":
@@ -170,7 +175,7 @@ def _values(
     }
 
 
-def _kinds(values: dict[str, Any], instance: Instance) -> set[str]:
+def _kinds(values: dict[str, Fact], instance: Instance) -> set[str]:
     """Return the words for ``when:`` that hold for a machine."""
     return {
         "kernel" if values.get("kernel") else "efi",

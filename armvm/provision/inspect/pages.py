@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from armvm.base.errors import NotFound
 from armvm.base.paths import resources
+from armvm.base.result import Doc
 from armvm.settings.names import shown
 
 _ITEM = re.compile(r"- `@([^`]+)`: ")
@@ -23,10 +25,10 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where something is documented by those whose it is."""
+    """The documentation of its authors."""
 
-    title: str
-    address: str
+    title: Annotated[str, Doc("Its title.")]
+    address: Annotated[str, Doc("Its URL, or a file of armvm's source.")]
 
 
 @dataclass(frozen=True, kw_only=True)

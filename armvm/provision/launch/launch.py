@@ -23,7 +23,7 @@ from armvm.provision.machine import create
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan, with_source
-from armvm.provision.monitor import boot_history
+from armvm.provision.monitor import boot_history, login_check
 from armvm.provision.monitor.wait import Ready, wait_ready
 from armvm.settings.machine import Machine
 from armvm.settings.verify import Verify
@@ -208,6 +208,10 @@ def _from_golden(
     if wait or instance.network is None:
         with _removed_when_interrupted(where, instance.name, progress):
             found = reachable(domain, instance)
+            if found is not None and wait and not disposable and not clone.runs_in_background(plan):
+                login_check.assert_lets_in(
+                    domain, instance, found, log=str, progress=progress, session=False
+                )
     seconds = time.monotonic() - begun
     if found is not None:
         stages = {Stage.STARTED: 0.0, Stage.SSH: seconds, Stage.READY: seconds}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, TypedDict
 
 from armvm.base.errors import ImageError, MissingCapability
 from armvm.base.progress import Progress
+from armvm.base.result import Doc
 from armvm.host.connection import Connection, Pool
 from armvm.host.domain.domain_xml import DirectKernel
 from armvm.host.domain.metadata import Record
@@ -78,11 +79,20 @@ def write_kernel(connection: Connection, pool: Pool, machine: str, files: BootFi
         volumes.write_volume(connection, pool, names[what], path.read_bytes())
 
 
-def traded(record: Record) -> dict[str, Any] | None:
+class Tradeoffs(TypedDict, total=False):
+    """What --fast changed, in words."""
+
+    disk: Annotated[str, Doc("How the disk is cached.")]
+    kernel: Annotated[str, Doc("Which kernel is loaded from outside the disk.")]
+    units: Annotated[str, Doc("Which file systems are not mounted at boot.")]
+    network: Annotated[str, Doc("How the network is configured.")]
+
+
+def traded(record: Record) -> Tradeoffs | None:
     """Return in words what a fast machine has traded; None for any other."""
     if not record.fast:
         return None
-    words = {}
+    words: Tradeoffs = {}
     if "cache" in record.fast:
         words["disk"] = (
             f"cache={record.fast['cache']}: never flushed, a crash of the host may ruin it"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import ConfigError, MissingCapability
+from armvm.base.result import AcceleratorName, Cpus, Doc, Fingerprint, MachineName, MemoryMib
 from armvm.guest.identity import Identity, fingerprint
 from armvm.host.connection import bad_value
 from armvm.host.domain.domain_xml import DomainSpec, build
-from armvm.host.domain.metadata import Record
+from armvm.host.domain.metadata import Record, SourceDigest
 from armvm.host.facts import Accelerator, HostFacts, cpu_is_64_bit
 from armvm.host.network.own_network import OWN_NETWORK
 from armvm.host.network.ssh_forward import choose_port
@@ -24,6 +25,38 @@ from armvm.settings.machine import USER_NETWORK, Machine
 from armvm.settings.names import check_user_name
 from armvm.settings.size import size_label
 from armvm.settings.system import FALLBACK_USER
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedImage:
+    """The image that would be used."""
+
+    reference: Annotated[str, Doc("Its reference.")]
+    serial: Annotated[str | None, Doc("The catalog's version of the image.")]
+    digest: SourceDigest | None
+    size: Annotated[int | None, Doc("The file's size in bytes.")]
+    provenance: Annotated[str, Doc("How the image was verified, in words.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedMachine:
+    """What armvm would create (--dry-run)."""
+
+    name: MachineName
+    connection: Annotated[str, Doc("The libvirt URI.")]
+    accelerator: AcceleratorName
+    cpu: Annotated[str, Doc("The CPU's model or mode.")]
+    cpus: Cpus
+    memory_mib: MemoryMib
+    disk: Annotated[int, Doc("Size of the root disk in bytes.")]
+    image: PlannedImage
+    user: Annotated[str, Doc("The guest's user.")]
+    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    fast: Annotated[bool, Doc("Whether --fast was given.")]
+    pool: Annotated[str, Doc("The storage pool.")]
+    volumes: Annotated[list[str], Doc("Paths of the volumes that would be made.")]
+    host_key: Fingerprint
+    warnings: Annotated[list[str], Doc("Warnings.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,33 +76,33 @@ class CreatePlan:
         """The domain XML that will be defined."""
         return to_text(build(self.spec, self.record))
 
-    def summary(self) -> dict[str, Any]:
-        """Return the plan as plain values, for ``--dry-run``; nothing secret is in it."""
+    def summary(self) -> PlannedMachine:
+        """Return the plan for ``--dry-run``; nothing secret is in it."""
         from armvm.images.trust.provenance import words
 
-        return {
-            "name": self.machine.name,
-            "connection": self.uri,
-            "accelerator": self.spec.accelerator.name.lower(),
-            "cpu": self.spec.cpu_model,
-            "cpus": self.machine.cpus,
-            "memory_mib": self.machine.memory_mib,
-            "disk": self.machine.disk,
-            "image": {
-                "reference": self.source.reference,
-                "serial": self.source.serial,
-                "digest": self.source.digest,
-                "size": self.source.size,
-                "provenance": words(self.source.verified.value, self.source.signer),
-            },
-            "user": self.record.user,
-            "network": self.spec.network or USER_NETWORK,
-            "fast": self.machine.fast,
-            "pool": self.record.pool,
-            "volumes": [self.spec.overlay, self.spec.seed, self.spec.serial_log],
-            "host_key": fingerprint(self.identity.host_key.public),
-            "warnings": list(self.warnings),
-        }
+        return PlannedMachine(
+            name=self.machine.name,
+            connection=self.uri,
+            accelerator=self.spec.accelerator.name.lower(),
+            cpu=self.spec.cpu_model,
+            cpus=self.machine.cpus,
+            memory_mib=self.machine.memory_mib,
+            disk=self.machine.disk,
+            image=PlannedImage(
+                reference=self.source.reference,
+                serial=self.source.serial,
+                digest=self.source.digest,
+                size=self.source.size,
+                provenance=words(self.source.verified.value, self.source.signer),
+            ),
+            user=self.record.user,
+            network=self.spec.network or USER_NETWORK,
+            fast=self.machine.fast,
+            pool=self.record.pool,
+            volumes=[self.spec.overlay, self.spec.seed, self.spec.serial_log],
+            host_key=fingerprint(self.identity.host_key.public),
+            warnings=list(self.warnings),
+        )
 
 
 def plan(
@@ -129,7 +162,7 @@ def plan(
         instance_id=identity.instance_id,
         pool=pool,
         image=_image_record(source),
-        settings=machine.summary(),
+        settings=dict(machine.summary()),
         forward=choose_port(taken_ports) if network is None else None,
         fast={"cache": "unsafe"} if machine.fast else {},
     )

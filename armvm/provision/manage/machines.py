@@ -2,25 +2,170 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypedDict, cast
 
 from armvm.base.errors import NotFound
 from armvm.base.progress import Progress
+from armvm.base.result import (
+    AcceleratorName,
+    Cpus,
+    Doc,
+    Fingerprint,
+    MacAddress,
+    MachineName,
+    MemoryMib,
+    Port,
+    UtcTime,
+    Uuid,
+)
+from armvm.guest.boot.serial import Stage
 from armvm.guest.identity import fingerprint
 from armvm.host.agent import agent
 from armvm.host.connection import Connection, Domain, not_running
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import portable
-from armvm.host.domain.instance import Instance, find_domain, inactive_xml, instances, observe
+from armvm.host.domain.instance import (
+    STATES,
+    Instance,
+    find_domain,
+    inactive_xml,
+    instances,
+    observe,
+)
+from armvm.host.domain.metadata import ImageRecord
 from armvm.host.facts import Accelerator
 from armvm.host.network import forwards, networks
 from armvm.images.trust.provenance import of_record
 from armvm.provision.access.ssh import endpoint, restore_forward
-from armvm.provision.machine.fast import traded
+from armvm.provision.machine.fast import Tradeoffs, traded
 from armvm.provision.machine.unfinished import is_left_behind
+from armvm.settings.machine import Settings
 
 #: Seconds a guest has to shut down under KVM; emulation gets ten times that.
 STOP_TIMEOUT = 60.0
+
+_STATES = [*STATES.values(), "unfinished"]
+State = Annotated[
+    str,
+    Doc(
+        "libvirt's state of the domain; unfinished: an armvm that was killed left it.",
+        enum=_STATES,
+    ),
+]
+ListedState = Annotated[
+    State,
+    Doc(
+        "libvirt's state of the domain; creating: armvm is making it now; unfinished: an armvm "
+        "that was killed left it.",
+        enum=[*_STATES, "creating"],
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """Where to log in by ssh."""
+
+    host: Annotated[str, Doc("Host name or address.")]
+    port: Annotated[Port, Doc("A TCP port.")]
+    via: Annotated[str | None, Doc("The libvirt host to jump through; null: none.")]
+    user: Annotated[str, Doc("The guest's user.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineDetails:
+    """Everything that armvm knows about a machine."""
+
+    name: MachineName
+    state: State
+    uuid: Annotated[Uuid, Doc("The domain's UUID.")]
+    cpus: Cpus
+    memory_mib: MemoryMib
+    cpu: Annotated[str, Doc("The CPU's model, or libvirt's mode: host-passthrough, maximum.")]
+    accelerator: Annotated[AcceleratorName, Doc("kvm: the host's own CPU; tcg: emulated.")]
+    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    mac: MacAddress | None
+    ssh: Annotated[Login | None, Doc("Where to log in by ssh; null: not known, or off.")]
+    user: Annotated[str, Doc("The guest's user.")]
+    host_key: Annotated[Fingerprint | None, Doc("Fingerprint of the ssh host key that armvm made.")]
+    instance_id: Annotated[str, Doc("cloud-init's instance-id.")]
+    image: ImageRecord
+    provenance: Annotated[str, Doc("How the image was verified, in words.")]
+    pool: Annotated[str, Doc("The storage pool of its volumes.")]
+    overlay: Annotated[str | None, Doc("Path of the root disk.")]
+    seed: Annotated[str | None, Doc("Path of the NoCloud seed.")]
+    serial_log: Annotated[str | None, Doc("Path of the serial console's log.")]
+    autostart: Annotated[bool, Doc("Whether libvirt starts it with the host.")]
+    golden: Annotated[str | None, Doc("The golden that it was made from.")]
+    fast: Annotated[Tradeoffs | None, Doc("What --fast changed, in words; null without it.")]
+    created: Annotated[UtcTime, Doc("When it was made, in UTC.")]
+    armvm_version: Annotated[str, Doc("The version of armvm that made it.")]
+    settings: Settings
+
+
+Stages = TypedDict(
+    "Stages",
+    {
+        "started": Annotated[float, Doc("libvirt started it.")],
+        "firmware": Annotated[float, Doc("The UEFI firmware prints.")],
+        "kernel": Annotated[float, Doc("The kernel prints.")],
+        "systemd": Annotated[float, Doc("systemd runs.")],
+        "cloud-init": Annotated[float, Doc("cloud-init runs.")],
+        "ssh": Annotated[float, Doc("ssh answers.")],
+        "ready": Annotated[float, Doc("cloud-init has finished and a login works.")],
+    },
+    total=False,
+)
+Stages.__doc__ = "When each stage of the boot began, in seconds after the start."
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatedMachine(MachineDetails):
+    """A new machine: what `armvm show` prints, and how long it took."""
+
+    ready_seconds: Annotated[
+        float | None, Doc("Seconds until it was ready; null: armvm did not wait.")
+    ]
+    stages: Annotated[
+        Stages | None,
+        Doc("When each stage of the boot began, in seconds; null: armvm did not wait."),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestIdentity:
+    """The guest's own report of its identity (--identity); null: it has no such thing."""
+
+    hostname: Annotated[str, Doc("The kernel's host name.")]
+    hostname_file: Annotated[str | None, Doc("The content of /etc/hostname.")]
+    machine_id: Annotated[str | None, Doc("systemd's machine-id.")]
+    dbus_id: Annotated[str | None, Doc("D-Bus's machine id.")]
+    boot_id: Annotated[str | None, Doc("The kernel's boot id.")]
+    instance_id: Annotated[str | None, Doc("cloud-init's instance-id.")]
+    host_key: Annotated[str | None, Doc("The public ssh host key.")]
+    system_uuid: Annotated[str | None, Doc("The UUID in the SMBIOS tables.")]
+    mac: Annotated[list[MacAddress], Doc("MAC addresses of its network cards.")]
+    random: Annotated[
+        str, Doc("16 bytes of getrandom(2), in hexadecimal.", pattern="^[0-9a-f]{32}$")
+    ]
+    random_uuid: Annotated[str | None, Doc("A random UUID from the kernel.")]
+    time: Annotated[float, Doc("The guest's clock, in seconds since 1970.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedMachine:
+    """A machine as `armvm list` shows it."""
+
+    name: MachineName
+    state: ListedState
+    cpus: Cpus
+    memory_mib: MemoryMib
+    image: Annotated[str, Doc("The requested image reference.")]
+    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    ssh: Annotated[str | None, Doc("HOST:PORT to log in at; null: not known, or off.")]
+    via: Annotated[str | None, Doc("The libvirt host to jump through; null: none.")]
 
 
 def start(
@@ -58,7 +203,7 @@ def portable_xml(connection: Connection, name: str) -> str:
     return portable(inactive_xml(domain))
 
 
-def overviews(connection: Connection) -> list[dict[str, Any]]:
+def overviews(connection: Connection) -> list[ListedMachine]:
     """Return a line for ``list`` for every machine, by name."""
     found = []
     for one in instances(connection):
@@ -70,42 +215,57 @@ def overviews(connection: Connection) -> list[dict[str, Any]]:
     return found
 
 
-def describe(domain: Domain, instance: Instance) -> dict[str, Any]:
-    """Return all that is known of a machine as plain values, for ``show`` and ``--json``."""
+def describe(domain: Domain, instance: Instance) -> MachineDetails:
+    """Return everything that is known about a machine, for ``show`` and ``--json``."""
     record = instance.record
     where = endpoint(domain, instance) if instance.running else None
-    return {
-        "name": instance.name,
-        "state": _state(instance),
-        "uuid": instance.uuid,
-        "cpus": instance.cpus,
-        "memory_mib": instance.memory_mib,
-        "cpu": instance.cpu,
-        "accelerator": Accelerator(instance.accelerator).name.lower(),
-        "network": instance.network or "user",
-        "mac": instance.mac,
-        "ssh": None
+    return MachineDetails(
+        name=instance.name,
+        state=_state(instance),
+        uuid=instance.uuid,
+        cpus=instance.cpus,
+        memory_mib=instance.memory_mib,
+        cpu=instance.cpu,
+        accelerator=Accelerator(instance.accelerator).name.lower(),
+        network=instance.network or "user",
+        mac=instance.mac,
+        ssh=None
         if where is None
-        else {"host": where.host, "port": where.port, "via": where.via, "user": record.user},
-        "user": record.user,
-        "host_key": fingerprint(record.host_key) if record.host_key else None,
-        "instance_id": record.instance_id,
-        "image": record.image,
-        "provenance": of_record(record.image),
-        "pool": record.pool,
-        "overlay": instance.overlay,
-        "seed": instance.seed,
-        "serial_log": instance.serial_log,
-        "autostart": instance.autostart,
-        "golden": record.golden,
-        "fast": traded(record),
-        "created": record.created,
-        "armvm_version": record.version,
-        "settings": record.settings,
-    }
+        else Login(host=where.host, port=where.port, via=where.via, user=record.user),
+        user=record.user,
+        host_key=fingerprint(record.host_key) if record.host_key else None,
+        instance_id=record.instance_id,
+        image=cast("ImageRecord", record.image),
+        provenance=of_record(record.image),
+        pool=record.pool,
+        overlay=instance.overlay,
+        seed=instance.seed,
+        serial_log=instance.serial_log,
+        autostart=instance.autostart,
+        golden=record.golden,
+        fast=traded(record),
+        created=record.created,
+        armvm_version=record.version,
+        settings=cast("Settings", record.settings),
+    )
 
 
-def identity(domain: Domain, instance: Instance) -> dict[str, Any]:
+def describe_created(
+    domain: Domain, instance: Instance, seconds: float | None, seen: Mapping[Stage, float] | None
+) -> CreatedMachine:
+    """Return `describe` of a new machine with the seconds it took until it was ready.
+
+    *seen* has the second at which each stage began; both are None if armvm did not wait.
+    """
+    stages = None if seen is None else {one.value: round(at, 1) for one, at in seen.items()}
+    return CreatedMachine(
+        **vars(describe(domain, instance)),
+        ready_seconds=None if seconds is None else round(seconds, 1),
+        stages=cast("Stages | None", stages),
+    )
+
+
+def identity(domain: Domain, instance: Instance) -> GuestIdentity:
     """Ask a running guest who it is, through its agent.
 
     Raises DomainError when it does not run or no agent answers, CommandFailed when the guest has
@@ -116,7 +276,9 @@ def identity(domain: Domain, instance: Instance) -> dict[str, Any]:
     if not instance.running:
         raise not_running(instance.name)
     pid = agent.start_process(domain, clone_identity.guest_command("facts"))
-    return clone_identity.read_facts(agent.outcome(domain, pid, timeout=STOP_TIMEOUT))
+    told = clone_identity.read_facts(agent.outcome(domain, pid, timeout=STOP_TIMEOUT))
+    values: dict[str, Any] = {one.name: told.get(one.name) for one in fields(GuestIdentity)}
+    return GuestIdentity(**values)
 
 
 def _state(instance: Instance, *, creating: bool = False) -> str:
@@ -126,16 +288,16 @@ def _state(instance: Instance, *, creating: bool = False) -> str:
     return "creating" if creating and instance.record.creator else instance.state
 
 
-def overview(domain: Domain | None, instance: Instance) -> dict[str, Any]:
+def overview(domain: Domain | None, instance: Instance) -> ListedMachine:
     """Return a machine's line in ``list``; without its domain, no address is looked up."""
     where = endpoint(domain, instance) if domain is not None and instance.running else None
-    return {
-        "name": instance.name,
-        "state": _state(instance, creating=True),
-        "cpus": instance.cpus,
-        "memory_mib": instance.memory_mib,
-        "image": instance.record.image.get("reference", ""),
-        "network": instance.network or "user",
-        "ssh": None if where is None else f"{where.host}:{where.port}",
-        "via": None if where is None else where.via,
-    }
+    return ListedMachine(
+        name=instance.name,
+        state=_state(instance, creating=True),
+        cpus=instance.cpus,
+        memory_mib=instance.memory_mib,
+        image=instance.record.image.get("reference", ""),
+        network=instance.network or "user",
+        ssh=None if where is None else f"{where.host}:{where.port}",
+        via=None if where is None else where.via,
+    )

@@ -8,9 +8,9 @@ import os
 import pwd
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import (
     ArmvmError,
@@ -22,6 +22,7 @@ from armvm.base.errors import (
     UsageError,
 )
 from armvm.base.progress import Progress
+from armvm.base.result import Doc, MachineName
 from armvm.base.signals import shielded
 from armvm.guest.agents import mount_script
 from armvm.host.agent import agent
@@ -37,6 +38,21 @@ from armvm.settings.user_path import given_path
 
 #: Seconds that the guest's part may take under KVM, and the boot of a restart.
 GUEST_TIMEOUT, BOOT_TIMEOUT = 30.0, 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountedDirectory:
+    """A directory of the host in a machine."""
+
+    machine: Annotated[MachineName, Doc("The machine.")]
+    source: Annotated[str, Doc("The directory on the libvirt host.")]
+    target: Annotated[str, Doc("The directory in the guest.")]
+    tag: Annotated[
+        str,
+        Doc("Its virtiofs tag in the guest.", pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,34}$"),
+    ]
+    read_only: Annotated[bool, Doc("Whether the guest mounts it read-only.")]
+    attached: Annotated[bool, Doc("Whether the running machine has the device.")]
 
 
 def read_place(text: str) -> tuple[str, str]:
@@ -179,8 +195,8 @@ def umount(domain: Domain, instance: Instance, target: str, progress: Progress) 
     return share
 
 
-def listed(machines_: Sequence[tuple[Domain, Instance]]) -> list[dict[str, Any]]:
-    """Return all shares of some machines as plain values."""
+def listed(machines_: Sequence[tuple[Domain, Instance]]) -> list[MountedDirectory]:
+    """Return all shares of some machines."""
     rows = []
     for domain, instance in machines_:
         live = host_shares.tags(domain, live=True) if instance.running else set()
@@ -189,16 +205,16 @@ def listed(machines_: Sequence[tuple[Domain, Instance]]) -> list[dict[str, Any]]
     return rows
 
 
-def describe(instance: Instance, share: Share, *, attached: bool) -> dict[str, Any]:
-    """Return a share as plain values; *attached*: the running machine has it."""
-    return {
-        "machine": instance.name,
-        "source": share.source,
-        "target": share.target,
-        "tag": share.tag,
-        "read_only": share.read_only,
-        "attached": attached,
-    }
+def describe(instance: Instance, share: Share, *, attached: bool) -> MountedDirectory:
+    """Return what is known about a share; *attached*: the running machine has it."""
+    return MountedDirectory(
+        machine=instance.name,
+        source=share.source,
+        target=share.target,
+        tag=share.tag,
+        read_only=share.read_only,
+        attached=attached,
+    )
 
 
 def _mount_by_restart(

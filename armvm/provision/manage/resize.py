@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import ArmvmError, ConfigError, StorageError, UsageError
 from armvm.base.progress import Progress
+from armvm.base.result import Doc
 from armvm.guest.agents.grow_script import grow_command, read_growth
 from armvm.host import facts
 from armvm.host.agent import agent
@@ -25,6 +26,20 @@ _GROW_TIMEOUT = 60.0
 NEXT_START = "takes effect at the next start (stop, then start; a restart is not enough)"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A changed setting of a machine."""
+
+    what: Annotated[str, Doc("What was changed.", enum=["disk", "memory_mib", "cpus"])]
+    before: Annotated[int, Doc("The old value: bytes, MiB or a number of vCPUs.", minimum=0)]
+    after: Annotated[int, Doc("The new value, in the same unit.", minimum=1)]
+    in_effect: Annotated[
+        bool,
+        Doc("Whether it applies now; memory and vCPUs of a stopped machine apply at its start."),
+    ]
+    note: Annotated[str, Doc("What the guest did, or what is left to do.")]
+
+
 def resize(
     connection: Connection,
     domain: Domain,
@@ -34,7 +49,7 @@ def resize(
     memory_mib: int | None,
     cpus: int | None,
     progress: Progress,
-) -> list[dict[str, Any]]:
+) -> list[Change]:
     """Change what is not None (*disk* in bytes), and return for each what came of it.
 
     Everything is checked before anything is changed. Raises UsageError for nothing to do,
@@ -102,7 +117,7 @@ def _check_rest(connection: Connection, memory_mib: int | None, cpus: int | None
         raise ConfigError(f"{cpus} vCPUs cannot be had here", hint=f"--cpus takes 1 to {most}")
 
 
-def _grow(domain: Domain, instance: Instance, volume: Volume, size: int) -> dict[str, Any]:
+def _grow(domain: Domain, instance: Instance, volume: Volume, size: int) -> Change:
     before = volumes.capacity(volume)
     if instance.running:
         if size > before:
@@ -112,7 +127,7 @@ def _grow(domain: Domain, instance: Instance, volume: Volume, size: int) -> dict
         if size > before:
             resizing.grow_volume(volume, size)
         note = "cloud-init grows the root file system at the next boot"
-    return {"what": "disk", "before": before, "after": size, "in_effect": True, "note": note}
+    return Change(what="disk", before=before, after=size, in_effect=True, note=note)
 
 
 def _grow_in_guest(domain: Domain, instance: Instance) -> str:
@@ -132,19 +147,17 @@ def _grow_in_guest(domain: Domain, instance: Instance) -> str:
     return f"the root file system grew from {sizes[0]} to {sizes[1]}"
 
 
-def _told(
-    what: str, before: int, after: int, instance: Instance, why: str | None
-) -> dict[str, Any]:
+def _told(what: str, before: int, after: int, instance: Instance, why: str | None) -> Change:
     if not instance.running:
         note = "takes effect when it is started"
     elif why is None:
         note = "in effect now"
     else:
         note = f"{NEXT_START}: {why}"
-    return {
-        "what": what,
-        "before": before,
-        "after": after,
-        "in_effect": instance.running and why is None,
-        "note": note,
-    }
+    return Change(
+        what=what,
+        before=before,
+        after=after,
+        in_effect=instance.running and why is None,
+        note=note,
+    )

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from armvm.base.errors import Conflict, NotFound, StorageError
 from armvm.base.progress import Progress
+from armvm.base.result import Doc, Size, UtcTime
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain.instance import Instance, observe, set_record
@@ -30,6 +31,24 @@ from armvm.settings.names import check_snapshot_name, next_name
 
 #: What a machine did while its disk was copied.
 OFF, FROZEN, RUNNING = "off", "frozen", "running"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotDetails:
+    """A snapshot of a machine's disk."""
+
+    name: Annotated[str, Doc("Its name.")]
+    created: Annotated[UtcTime, Doc("When it was taken, in UTC.")]
+    state: Annotated[
+        str,
+        Doc(
+            "off: the machine was off; frozen: it ran, with its file systems frozen; running: as "
+            "after a power cut.",
+            enum=[OFF, FROZEN, RUNNING],
+        ),
+    ]
+    disk: Annotated[Size | None, Doc("Size of the disk in bytes; null: the volume is gone.")]
+    size: Annotated[Size | None, Doc("Bytes on the host; null: the volume is gone.")]
 
 
 def create(
@@ -79,21 +98,21 @@ def create(
     return made
 
 
-def describe(connection: Connection, instance: Instance) -> list[dict[str, Any]]:
-    """Return a machine's snapshots as plain values, the oldest first; sizes are in bytes."""
+def describe(connection: Connection, instance: Instance) -> list[SnapshotDetails]:
+    """Return a machine's snapshots, oldest first."""
     pool = pools.need_pool(connection, instance.record.pool, instance.name)
     pools.check_space(pool, 0)  # libvirt reads the sizes again
     found = []
     for one in instance.record.snapshots:
         volume = volumes.find_volume(pool, volumes.snapshot_name(instance.name, one.name))
         found.append(
-            {
-                "name": one.name,
-                "created": one.created,
-                "state": one.state,
-                "disk": None if volume is None else volumes.capacity(volume),
-                "size": None if volume is None else volumes.allocation(volume),
-            }
+            SnapshotDetails(
+                name=one.name,
+                created=one.created,
+                state=one.state,
+                disk=None if volume is None else volumes.capacity(volume),
+                size=None if volume is None else volumes.allocation(volume),
+            )
         )
     return found
 

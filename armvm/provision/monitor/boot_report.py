@@ -7,12 +7,13 @@ very boot: `armvm.provision.monitor.boot_history` has the time at which QEMU sta
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import DomainError, MissingCapability, NotFound, NotReady, PermissionDenied
 from armvm.base.progress import Progress
+from armvm.base.result import Doc, Seconds
 from armvm.guest.boot import serial
 from armvm.guest.boot.report import SCRIPT, Account, read_account
 from armvm.guest.boot.report import Span as Span  # also for those who show a report
@@ -38,21 +39,36 @@ _BEFORE = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A boot. Its spans' seconds count from QEMU's start, or from the kernel's (``origin``).
+    """Where the time of a machine's latest boot went."""
 
-    ``golden`` is the golden whose boot it is, where the machine is a clone that has not booted
-    itself; ``clone_seconds`` how long making the clone took, where this host remembers.
-    """
-
-    machine: str
-    origin: str
-    kernel_started: str | None
-    seconds: float
-    golden: str | None
-    clone_seconds: float | None
-    sources: tuple[str, ...]
-    notes: tuple[str, ...]
-    spans: tuple[Span, ...]
+    machine: Annotated[str, Doc("The machine.")]
+    origin: Annotated[
+        str,
+        Doc(
+            "What seconds count from: QEMU's start, or the start of the guest's kernel if armvm "
+            "did not wait for this boot.",
+            enum=["start", "kernel"],
+        ),
+    ]
+    kernel_started: Annotated[
+        str | None,
+        Doc("When the guest's kernel started, by its clock, in UTC; null: from the serial log."),
+    ]
+    seconds: Annotated[Seconds, Doc("The end of the last span.")]
+    golden: Annotated[
+        str | None, Doc("The golden whose boot this is, for a clone that has not booted itself.")
+    ]
+    clone_seconds: Annotated[
+        float | None, Doc("How long making the clone took; null: not a clone, or not known here.")
+    ]
+    sources: Annotated[
+        tuple[
+            Annotated[str, Doc("A source.", enum=["guest agent", "serial log", "this host"])], ...
+        ],
+        Doc("The sources of the times.", minItems=1),
+    ]
+    notes: Annotated[tuple[str, ...], Doc("What to know when reading it.")]
+    spans: Annotated[tuple[Span, ...], Doc("What took time, by its start.", minItems=1)]
 
     @property
     def title(self) -> str:
@@ -61,21 +77,17 @@ class Report:
         since = "QEMU's start" if self.origin == "start" else "its kernel's start"
         return f"boot of {whose}: {self.seconds:.1f} s since {since}"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as ``--json`` prints it; seconds to the millisecond."""
-        spans = [
-            {**asdict(one), "start": round(one.start, 3), "seconds": round(one.seconds, 3)}
-            for one in self.spans
-        ]
-        rounded = None if self.clone_seconds is None else round(self.clone_seconds, 3)
-        return {
-            **asdict(self),
-            "seconds": round(self.seconds, 3),
-            "clone_seconds": rounded,
-            "sources": list(self.sources),
-            "notes": list(self.notes),
-            "spans": spans,
-        }
+    def rounded(self) -> Report:
+        """Return the report as ``--json`` prints it: with seconds rounded to milliseconds."""
+        return replace(
+            self,
+            seconds=round(self.seconds, 3),
+            clone_seconds=None if self.clone_seconds is None else round(self.clone_seconds, 3),
+            spans=tuple(
+                replace(one, start=round(one.start, 3), seconds=round(one.seconds, 3))
+                for one in self.spans
+            ),
+        )
 
 
 def shown_spans(report: Report, top: int) -> list[Span]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 from armvm.base.errors import NotFound, NotReady
+from armvm.base.result import Doc, UtcTime, Uuid
 from armvm.host import connection as connecting
 from armvm.host.connection import Connection
 from armvm.host.console.stream import start_event_loop
@@ -15,6 +18,29 @@ from armvm.host.domain.instance import find_domain, instances, observe
 
 #: Seconds for which libvirt is waited at a time.
 _PATIENCE = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventDetails:
+    """What happened to a machine."""
+
+    time: Annotated[UtcTime, Doc("When armvm received it, in UTC.")]
+    name: Annotated[str, Doc("The machine.")]
+    uuid: Annotated[Uuid, Doc("Its UUID.")]
+    event: Annotated[
+        str,
+        Doc(
+            "libvirt's word for it: defined, undefined, started, suspended, resumed, stopped, "
+            "shutdown, pmsuspended, crashed; or rebooted."
+        ),
+    ]
+    detail: Annotated[str, Doc("libvirt's word for the reason; may be empty.")]
+
+
+def describe(event: Event) -> EventDetails:
+    """Return an event as ``events --json`` prints it."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.time))
+    return EventDetails(**{**vars(event), "time": when})
 
 
 def connect(uri: str | None) -> Connection:

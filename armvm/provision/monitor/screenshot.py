@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from armvm.base.errors import NotFound, PermissionDenied
+from armvm.base.result import Doc
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain.screenshot import size_of, take
 
 
-def screenshot(
-    connection: Connection, domain: Domain, path: Path, *, screen: int
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Screenshot:
+    """A picture of a machine's screen."""
+
+    machine: Annotated[str, Doc("The machine.")]
+    file: Annotated[Path, Doc("Path of the PNG file, as given.")]
+    screen: Annotated[int, Doc("Number of the screen.", minimum=0)]
+    width: Annotated[int, Doc("Width in pixels.", minimum=1)]
+    height: Annotated[int, Doc("Height in pixels.", minimum=1)]
+
+
+def screenshot(connection: Connection, domain: Domain, path: Path, *, screen: int) -> Screenshot:
     """Write what a machine's screen shows to *path* as PNG, and return what was written.
 
     Raises NotFound for a directory that is not there, PermissionDenied, and what `take` raises.
@@ -25,10 +36,4 @@ def screenshot(
     except OSError as error:
         raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
     width, height = size_of(picture)
-    return {
-        "machine": domain.name(),
-        "file": str(path),
-        "screen": screen,
-        "width": width,
-        "height": height,
-    }
+    return Screenshot(machine=domain.name(), file=path, screen=screen, width=width, height=height)

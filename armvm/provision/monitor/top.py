@@ -4,13 +4,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
+from armvm.base.result import Cpus, Doc, MachineName, MemoryMib, Size
 from armvm.host.connection import Connection, not_running
 from armvm.host.domain.instance import Instance, instances
 from armvm.host.domain.stats import Sample, samples
 
-__all__ = ["not_running", "usage", "usages"]
+__all__ = ["Usage", "not_running", "usage", "usages"]
+
+
+Rate = Annotated[int, Doc("Bytes a second.", minimum=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a running machine used between two samples."""
+
+    name: Annotated[MachineName, Doc("The machine.")]
+    state: Annotated[str, Doc("The domain's state.")]
+    cpus: Annotated[Cpus, Doc("Number of vCPUs, as defined.")]
+    cpu_percent: Annotated[
+        float | None,
+        Doc("Host CPU usage in percent of one CPU; null: it has just started.", minimum=0),
+    ]
+    memory_mib: Annotated[MemoryMib, Doc("Memory in MiB, as defined.")]
+    resident: Annotated[
+        Size | None,
+        Doc("Host memory of its QEMU in bytes; each clone counts what clones share."),
+    ]
+    disk_read: Annotated[Rate | None, Doc("Read from its disks, in bytes a second; null: unknown.")]
+    disk_write: Annotated[
+        Rate | None, Doc("Written to its disks, in bytes a second; null: unknown.")
+    ]
+    net_receive: Annotated[
+        Rate | None, Doc("Received by its network cards, in bytes a second; null: unknown.")
+    ]
+    net_send: Annotated[
+        Rate | None, Doc("Sent by its network cards, in bytes a second; null: unknown.")
+    ]
 
 
 def usages(
@@ -19,7 +52,7 @@ def usages(
     only: Collection[str] | None = None,
     *,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Usage]]:
     """Yield, each *interval* seconds, what each running machine used since the look before.
 
     With *only*, those with these UUIDs.
@@ -32,12 +65,12 @@ def usages(
         sleep(interval)
         machines, now = _look(connection, only)
         rows = [usage(machines[uuid], before.get(uuid), one) for uuid, one in now.items()]
-        yield sorted(rows, key=lambda row: (-(row["cpu_percent"] or 0.0), row["name"]))
+        yield sorted(rows, key=lambda row: (-(row.cpu_percent or 0.0), row.name))
         before = now
 
 
-def usage(instance: Instance, before: Sample | None, now: Sample) -> dict[str, Any]:
-    """Return what a machine used between two samples, as plain values."""
+def usage(instance: Instance, before: Sample | None, now: Sample) -> Usage:
+    """Return what a machine used between two samples."""
 
     def rate(what: Callable[[Sample], float | None]) -> float | None:
         earlier, later = None if before is None else what(before), what(now)
@@ -53,15 +86,15 @@ def usage(instance: Instance, before: Sample | None, now: Sample) -> dict[str, A
         "net_receive": rate(lambda one: one.net_received),
         "net_send": rate(lambda one: one.net_sent),
     }
-    return {
-        "name": instance.name,
-        "state": instance.state,
-        "cpus": instance.cpus,
-        "cpu_percent": None if cpu is None else round(100 * cpu, 1),
-        "memory_mib": instance.memory_mib,
-        "resident": now.resident,
+    return Usage(
+        name=instance.name,
+        state=instance.state,
+        cpus=instance.cpus,
+        cpu_percent=None if cpu is None else round(100 * cpu, 1),
+        memory_mib=instance.memory_mib,
+        resident=now.resident,
         **{key: None if value is None else round(value) for key, value in rates.items()},
-    }
+    )
 
 
 def _look(

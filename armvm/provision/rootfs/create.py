@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from armvm.base.errors import ConfigError
 from armvm.base.progress import Progress
+from armvm.base.result import Doc, Seconds
 from armvm.provision.image import local, recipe, workspace
 from armvm.provision.image.recipe import Recipe
 from armvm.provision.rootfs import place as places
@@ -31,6 +33,32 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RootFileSystem:
+    """The root file system that was made."""
+
+    path: Annotated[Path, Doc("Absolute path of the directory.", pattern="^/")]
+    distro: Annotated[str, Doc("The distribution.", enum=["debian", "ubuntu"])]
+    version: Annotated[str, Doc("The distribution's version, such as 12 or 24.04.")]
+    arch: Annotated[Arch, Doc("The architecture of its programs, by Debian's name.")]
+    variant: Annotated[
+        Variant | None,
+        Doc("Its set of packages; null: bootable, with the packages of `armvm image build`."),
+    ]
+    bootable: Annotated[bool, Doc("Whether `armvm rootfs to-image` can make an image of it.")]
+    packages: Annotated[
+        list[str], Doc("The requested packages beyond those of the variant, sorted.")
+    ]
+    owner: Annotated[
+        int,
+        Doc(
+            "The host's user id of its root: 0, or the first of the user's in /etc/subuid.",
+            minimum=0,
+        ),
+    ]
+    seconds: Annotated[Seconds, Doc("How long it took.")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Created:
     """A root file system that was made: where, of what, and whose its files are.
 
@@ -41,6 +69,21 @@ class Created:
     wanted: Wanted
     owner: int
     seconds: float
+
+    def described(self) -> RootFileSystem:
+        """Return what ``rootfs create`` tells about it."""
+        asked = self.wanted
+        return RootFileSystem(
+            path=self.path,
+            distro=asked.recipe.distro,
+            version=asked.recipe.version,
+            arch=asked.arch,
+            variant=None if asked.bootable else asked.variant,
+            bootable=asked.bootable,
+            packages=list(asked.recipe.extra),
+            owner=self.owner,
+            seconds=round(self.seconds, 1),
+        )
 
 
 def wanted(

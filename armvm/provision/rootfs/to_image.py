@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from armvm.base import process
 from armvm.base.errors import BuildFailed, CommandFailed, ConfigError, UsageError
 from armvm.base.progress import Progress, size_text
+from armvm.base.result import Doc, Seconds
 from armvm.images import disk
 from armvm.images.cache.named import keep_only, reserved
 from armvm.images.cache.store import Cache
@@ -24,16 +26,20 @@ from armvm.usermode.rootfs.build import Mode
 
 @dataclass(frozen=True, kw_only=True)
 class Imaged:
-    """The image: its file, its reference (None outside the cache), its digest (``sha256:…``).
+    """The image that was made of a root file system."""
 
-    ``size`` is the disk's as a guest sees it, in bytes; ``seconds`` is how long it all took.
-    """
-
-    path: Path
-    reference: str | None
-    digest: str
-    size: int
-    seconds: float
+    reference: Annotated[
+        str | None,
+        Doc(
+            "The reference to give to --image, such as local:mine; null: --output wrote it to a "
+            "file.",
+            pattern="^local:[a-z0-9][a-z0-9.+-]{0,62}$",
+        ),
+    ]
+    path: Annotated[Path, Doc("Absolute path of the qcow2 file.", pattern="^/")]
+    digest: Annotated[str, Doc("The file's sha256.", pattern="^sha256:[0-9a-f]{64}$")]
+    size: Annotated[int, Doc("Size of the image's disk in bytes.", minimum=GIB)]
+    seconds: Annotated[Seconds, Doc("How long it took.")]
 
 
 def to_image(

@@ -1,7 +1,7 @@
-"""Whether this host runs aarch64 programs, and if not, a handler that makes it: for image builds.
+"""Make sure that this host runs aarch64 programs, for image builds.
 
-What else there is to know of handlers is in `handlers` (what the kernel shows), `registration`
-(its line) and `registrar` (handlers that last, for `armvm binfmt register`).
+See `handlers` for the kernel's view, `registration` for the line of a handler, and `register` for
+permanent handlers (`armvm binfmt register`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ AARCH64 = architectures.find("aarch64")
 
 
 def aarch64_handler(root: Path = ROOT) -> Handler | None:
-    """Return the handler for aarch64 programs: the one that takes them, else a disabled one."""
+    """Return the enabled handler for aarch64 programs, else a disabled one."""
     table = read(root)
     found = table.takers(AARCH64.magic)
     return table.winner(AARCH64.magic) or (found[0] if found else None)
 
 
 def is_native(machine: str | None = None) -> bool:
-    """Tell whether a host (this one by default) runs aarch64 programs by itself."""
+    """Return whether a host (default: this one) runs aarch64 programs natively."""
     return (machine or platform.machine()) in ("aarch64", "arm64")
 
 
@@ -43,13 +43,13 @@ def ensure_handler(
     uid: int | None = None,
     find: Callable[[architectures.Architecture], Path] = interpreter.find,
 ) -> Handler | None:
-    """See to it that aarch64 programs run here, also in another root file system.
+    """Make sure that aarch64 programs run here, also in another root file system.
 
-    Returns the handler that does it, or None on an aarch64 host, which needs none. As root,
-    binfmt_misc is mounted and a handler registered (until the next boot) where that is missing; a
-    handler that is enabled is never replaced, a disabled one is enabled. Raises MissingCapability
-    with the command that mends it for an ordinary user, for a handler without flag F, and where
-    there is no interpreter.
+    Returns the handler, or None on an aarch64 host, which needs none. As root, mounts binfmt_misc
+    and registers a handler (until the next boot) if one is missing; enables a disabled handler,
+    and never replaces an enabled one. Raises MissingCapability, with the command to run, for an
+    ordinary user, for a handler without flag F, and if there is no
+    interpreter.
     """
     if is_native(machine):
         return None
@@ -59,10 +59,10 @@ def ensure_handler(
         if handler.fixed:
             return handler
         raise MissingCapability(
-            f"the binfmt handler {handler.name} has no flag F, so it works in no other root "
-            "file system",
+            f"the binfmt handler {handler.name} lacks flag F, so it does not work in other root "
+            "file systems",
             detail=f"interpreter {handler.interpreter}, flags {handler.flags or 'none'}",
-            hint=f"remove it (as root: echo -1 > {root / handler.name}), then try again",
+            hint=f"remove it (as root: echo -1 > {root / handler.name}), then retry",
         )
     if handler is not None:
         if not privileged:
@@ -75,7 +75,7 @@ def ensure_handler(
         program = find(AARCH64)
         if interpreter.look(str(program), version=False).static is False:
             raise MissingCapability(
-                f"{program} is dynamically linked: it runs ARM64 programs in no other root",
+                f"{program} is dynamically linked, so it does not work in other root file systems",
                 hint=str(interpreter.missing(AARCH64.name).hint),
             )
         text = line(rule_for(AARCH64, str(program)))
@@ -93,14 +93,14 @@ def ensure_handler(
     handler = aarch64_handler(root)
     if handler is None or not handler.enabled:
         raise MissingCapability(
-            "the kernel took the binfmt handler for ARM64 programs, but does not show it",
-            hint=f"look at {root}",
+            "the kernel accepted the binfmt handler for ARM64 programs, but does not list it",
+            hint=f"check {root}",
         )
     return handler
 
 
 def _commands(root: Path, line: str) -> str:
-    """Return the shell commands that mount binfmt_misc where needed, and register."""
+    """Return the shell commands that mount binfmt_misc if necessary, and register."""
     register = root / "register"
     return (
         f"[ -e {register} ] || mount -t binfmt_misc binfmt_misc {root}; "

@@ -1,8 +1,8 @@
-"""The files that register handlers at boot: binfmt.d(5).
+"""Read the files that register handlers at boot: binfmt.d(5).
 
-systemd-binfmt reads ``*.conf`` from four directories; a file hides those of the same name in
-directories after its own, and what remains is done in the order of the files' names. (A link to
-/dev/null is an empty file, so it only hides.) A name registered twice is registered anew.
+systemd-binfmt reads ``*.conf`` from four directories; a file hides files of the same name in
+later directories, and the rest is processed in the order of file names. (A link to /dev/null is
+an empty file, so it only hides.) If a name is registered twice, the last one replaces the first.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ DIRECTORIES = (
     Path("/usr/local/lib/binfmt.d"),
     Path("/usr/lib/binfmt.d"),
 )
-#: More than any such file has, in bytes.
+#: Maximum file size, in bytes; real files are smaller.
 LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """A rule that a file declares; *text* is its line."""
+    """A rule in a file; *text* is its line."""
 
     path: Path
     text: str
@@ -44,7 +44,7 @@ def declared(directories: Sequence[Path] = DIRECTORIES) -> tuple[Declared, ...]:
 
 
 def rules_of(path: Path) -> Iterator[Declared]:
-    """Yield the rules of one file; nothing where it cannot be read."""
+    """Yield the rules of a file; nothing if it cannot be read."""
     for text in lines_of(path):
         if text.strip() and text.strip()[0] not in "#;":
             rule = parse_line(text.strip())
@@ -53,7 +53,7 @@ def rules_of(path: Path) -> Iterator[Declared]:
 
 
 def lines_of(path: Path) -> list[str]:
-    """Return a file's lines; none where it is not there, no file, or far too large."""
+    """Return a file's lines; none if it is missing, not a file, or too large."""
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return []

@@ -1,9 +1,9 @@
-"""What bears on whether the kernel runs a program: `armvm binfmt explain`.
+"""Collect what decides whether the kernel runs a program: `armvm binfmt explain`.
 
-Order of things, by fs/exec.c: the file must be a regular one that may be executed, on a file
-system that is not mounted noexec. Then each binary format is asked in turn; binfmt_misc comes
-before ELF and scripts, so a handler can take the host's own programs too. Nobody wanting it is
-ENOEXEC, "Exec format error", which shells answer by running the file as a script.
+The order in fs/exec.c: the file must be a regular, executable file on a file system that is not
+mounted noexec. Then the kernel tries each binary format; binfmt_misc comes before ELF and
+scripts, so a handler can also match the host's own programs. If no format matches, the result is
+ENOEXEC, "Exec format error", and shells then run the file as a script.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from armvm.usermode.programs.elf import Elf
 from armvm.usermode.programs.interpreter import Program
 from armvm.usermode.programs.libraries import Wanted
 
-#: How many bytes of a file the kernel gives to those who decide (BINPRM_BUF_SIZE).
+#: Number of bytes that the kernel passes to the binary formats (BINPRM_BUF_SIZE).
 HEADER = 256
 
 
 class Outcome(str, Enum):
-    """What comes of execve."""
+    """The result of execve."""
 
     RUNS = "runs"
     FAILS = "fails"
@@ -39,7 +39,7 @@ class Outcome(str, Enum):
 
 
 class Kind(str, Enum):
-    """What a file is."""
+    """The kind of a file."""
 
     ELF = "elf"
     SCRIPT = "script"
@@ -50,10 +50,10 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What is known of a file and what will happen; *header* is its first 256 bytes.
+    """The facts about a file and the predicted result; *header* is its first 256 bytes.
 
-    *candidates* are the handlers of its architecture, taken or not, the latest first, and
-    *program* the interpreter of the one that takes it. *prefix* is the sysroot that was asked for.
+    *candidates* are the handlers for its architecture, matching or not, latest first, and
+    *program* the interpreter of the matching one. *prefix* is the sysroot from the user.
     """
 
     path: Path
@@ -83,11 +83,11 @@ def examine(
     machine: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Explanation:
-    """Look at the file at *path* on a host (this one: ``uname -m``) with these handlers.
+    """Examine the file at *path* on a host (default: ``uname -m``) with these handlers.
 
-    What comes of it is left to `armvm.usermode.binfmt.outcome`.
+    `armvm.usermode.binfmt.outcome` predicts the result.
 
-    Raises NotFound where there is none, PermissionDenied where it cannot be read.
+    Raises NotFound if it does not exist, PermissionDenied if it cannot be read.
     """
     header = _header(path)
     found = elf.read(path) if header[:4] == b"\x7fELF" else None
@@ -125,46 +125,47 @@ def examine(
 
 
 def command(path: Path) -> str:
-    """Return a file as a shell's command line calls it."""
+    """Return a file as written on a shell's command line."""
     text = str(path)
     return shlex.quote(text if "/" in text else f"./{text}")
 
 
 def mode_problem(path: Path) -> str | None:
-    """Return why the kernel would not even look into a file, if so."""
+    """Return why the kernel would reject a file without reading it, or None."""
     try:
         found = path.stat()
         flags = os.statvfs(path).f_flag
     except OSError as error:
         return error.strerror
     if not stat.S_ISREG(found.st_mode):
-        return "it is no regular file"
+        return "it is not a regular file"
     if not found.st_mode & 0o111:
-        return "no one may execute it (chmod +x)"
+        return "it is not executable (chmod +x)"
     if flags & os.ST_NOEXEC:
         return "its file system is mounted noexec"
     return None
 
 
 def _header(path: Path) -> bytes:
-    """Return a file's first bytes. A pipe or device is not opened: it might never answer."""
+    """Return a file's first bytes. Pipes and devices are not opened: they might block."""
     try:
         if path.is_dir():
-            raise NotFound(f"{path} is a directory", hint="name a program in it")
+            raise NotFound(f"{path} is a directory", hint="give the path of a program in it")
         if not path.is_file():
-            what = "no regular file" if path.exists() else "not there"
-            raise NotFound(f"{path} is {what}", hint="name a program's file")
-        # Some files of /proc are regular by their mode, and answer only when there is news.
+            what = "not a regular file" if path.exists() else "not found"
+            raise NotFound(f"file {path}: {what}", hint="give the path of a program")
+        # Some files in /proc have the mode of regular files, and block until there is news.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             return file.read(HEADER) or b""
     except PermissionError as error:
         raise PermissionDenied(
-            f"{path} cannot be read", hint=f"sudo armvm binfmt explain {shlex.quote(str(path))}"
+            f"permission denied: cannot read {path}",
+            hint=f"sudo armvm binfmt explain {shlex.quote(str(path))}",
         ) from error
     except (OSError, ValueError) as error:
         raise NotFound(
-            f"{str(path)!r} cannot be read: {error}", hint="name a program's file"
+            f"cannot read {str(path)!r}: {error}", hint="give the path of a program"
         ) from error
 
 
@@ -179,10 +180,10 @@ def _kind(header: bytes, found: Elf | None, script: str | None) -> Kind:
 
 
 def _script(header: bytes) -> str | None:
-    """Return the interpreter that a script's first line names: "" where it names none."""
+    """Return the interpreter in a script's first line, "" if the line has none."""
     if header[:2] != b"#!":
         return None
-    # Blanks end the name for the kernel, nothing else: a CR before the line's end belongs to it.
+    # For the kernel, only blanks end the name: a CR before the line's end is part of it.
     first = header[2:].split(b"\n", 1)[0].strip(b" \t").replace(b"\t", b" ").split(b" ")[0]
     return first.split(b"\0")[0].decode(errors="replace")
 
@@ -190,6 +191,6 @@ def _script(header: bytes) -> str | None:
 def _candidates(
     header: bytes, architecture: Architecture | None, table: Table
 ) -> tuple[Handler, ...]:
-    """Return the handlers that bear on a file: those that take it, or are meant for its like."""
+    """Return the handlers relevant to a file: those that match it or its architecture."""
     names = {f"qemu-{architecture.name}", f"armvm-{architecture.name}"} if architecture else set()
     return tuple(one for one in table.handlers if one.takes(header) or one.name in names)

@@ -1,14 +1,14 @@
-"""What the kernel's binfmt_misc shows: its handlers, and which of them takes a program.
+"""Read the kernel's binfmt_misc: its handlers, and which of them matches a program.
 
-The files are described in the kernel's Documentation/admin-guide/binfmt-misc.rst. Which handler
-wins where several match is not: fs/binfmt_misc.c puts a new one at the head of its list
-(``list_add``) and takes the first enabled match, so the latest registered wins.
+The files are described in the kernel's Documentation/admin-guide/binfmt-misc.rst. It does not say
+which of several matching handlers wins: fs/binfmt_misc.c inserts a new one at the head of its list
+(``list_add``) and uses the first enabled match, so the latest registered wins.
 
-The order of registration can be read from the directory: binfmt_misc lists its files by the
-kernel's common ``dcache_readdir``, the newest first. Seen on 6.18, with handlers registered from
-several CPUs in turn. Inode numbers do not tell it (each CPU hands out its own range), times are
-too coarse alone (ticks of 1-4 ms, and clocks are set back), but they must not speak against it:
-where they do, an answer is marked as uncertain.
+The order of the directory is the order of registration: binfmt_misc lists its files with the
+kernel's common ``dcache_readdir``, newest first. Verified on 6.18, with handlers registered from
+several CPUs in turn. Inode numbers do not show it (each CPU has its own range), and times alone
+are too coarse (ticks of 1-4 ms, clocks can be set back). If times contradict the order, an answer
+is marked as uncertain.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-#: Where the kernel's file system of handlers is mounted.
+#: The mount point of binfmt_misc.
 ROOT = Path("/proc/sys/fs/binfmt_misc")
-#: Its files that are no handlers.
+#: Its files that are not handlers.
 CONTROLS = ("register", "status")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
-    """A registered handler, as its file in binfmt_misc shows it.
+    """A registered handler, as shown by its file in binfmt_misc.
 
-    *registered* is when it was registered, in nanoseconds since 1970, where known.
+    *registered* is the time of registration, in nanoseconds since 1970, if known.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Handler:
 
     @property
     def full_mask(self) -> bytes:
-        """The mask, which the kernel leaves out where every bit counts."""
+        """The mask; the kernel omits it if every bit counts."""
         return self.mask or b"\xff" * len(self.magic)
 
     def takes(self, header: bytes) -> bool:
-        """Tell whether a program that begins with *header* is this handler's."""
+        """Return whether this handler matches a program that starts with *header*."""
         part = header[self.offset : self.offset + len(self.magic)]
         if not self.magic or len(part) < len(self.magic):
             return False
@@ -61,7 +61,7 @@ class Handler:
         )
 
     def bits(self) -> dict[int, tuple[int, int]]:
-        """Return the bytes of a file that it looks at: position to (value, mask)."""
+        """Return the bytes of a file that it checks: position to (value, mask)."""
         return {
             self.offset + index: (value & mask, mask)
             for index, (value, mask) in enumerate(zip(self.magic, self.full_mask, strict=True))
@@ -71,9 +71,9 @@ class Handler:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """All handlers, the latest registered first.
+    """All handlers, latest registered first.
 
-    *mounted* tells whether binfmt_misc is there at all, *on* whether the kernel uses it (its
+    *mounted* says whether binfmt_misc is mounted, *on* whether the kernel uses it (its
     ``status``), *certain* whether times of registration agree with the order.
     """
 
@@ -83,20 +83,20 @@ class Table:
     certain: bool = True
 
     def winner(self, header: bytes) -> Handler | None:
-        """Return the handler that the kernel gives a program with this header to; None if none."""
+        """Return the handler that the kernel uses for a program with this header, or None."""
         return next((one for one in self.handlers if one.enabled and one.takes(header)), None)
 
     def takers(self, header: bytes) -> tuple[Handler, ...]:
-        """Return all handlers for a header, enabled or not, the latest first."""
+        """Return all handlers that match a header, enabled or not, latest first."""
         return tuple(one for one in self.handlers if one.takes(header))
 
     def named(self, name: str) -> Handler | None:
-        """Return the handler of that name."""
+        """Return the handler with a name, or None."""
         return next((one for one in self.handlers if one.name == name), None)
 
 
 def parse(name: str, text: str, *, registered: int | None = None) -> Handler:
-    """Return the handler that the kernel describes with *text*; what cannot be read is empty."""
+    """Return the handler that the kernel describes with *text*; unreadable fields are empty."""
     fields: dict[str, str] = {}
     for line in text.splitlines()[1:]:
         key, _, value = line.partition(" ")
@@ -117,7 +117,7 @@ def parse(name: str, text: str, *, registered: int | None = None) -> Handler:
 
 
 def read(root: Path = ROOT) -> Table:
-    """Return what is registered; an empty table where binfmt_misc is not mounted at *root*."""
+    """Return the registered handlers; an empty table if *root* is not binfmt_misc."""
     if not (root / "register").exists():
         return Table(mounted=False, on=False, handlers=())
     found = tuple(handlers(root))
@@ -131,20 +131,21 @@ def read(root: Path = ROOT) -> Table:
 
 
 def handlers(root: Path = ROOT) -> Iterator[Handler]:
-    """Yield what is registered, the latest first; nothing where *root* is no directory."""
+    """Yield the registered handlers, latest first; nothing if *root* is not a directory."""
     if not root.is_dir():
         return
     for path in root.iterdir():
         if path.name not in CONTROLS:
             text = _text(path)
-            if text:  # else it was removed meanwhile
+            if text:  # else it was just removed
                 yield parse(path.name, text, registered=_time(path))
 
 
 def shadows(handler: Handler, newer: Sequence[Handler]) -> tuple[Handler, bool] | None:
-    """Return the first of the *newer* handlers that takes programs of *handler*'s.
+    """Return the first of the *newer* handlers that matches programs of *handler*.
 
-    With it, whether it takes them all. None where there is none, or *handler* goes by extension.
+    Also returns whether it matches all of them. None if there is none, or *handler* matches by
+    extension.
     """
     for one in newer:
         if one.enabled and one.magic and handler.magic:

@@ -1,11 +1,11 @@
-"""Who registered a handler, as far as its traces tell.
+"""Guess who registered a handler, from the traces that exist.
 
-The kernel keeps no record of it. What is left are files that declare the same (binfmt.d(5),
-binfmt-support's database) and the habits of the images that register from a container: path of
-the interpreter, flags, length of the magic. Those were taken from what users of each posted:
-tonistiigi/binfmt (POCF or OCF, /usr/bin/qemu-ARCH; issue 246 there), docker/binfmt before it
+The kernel keeps no record. The traces are files with the same rule (binfmt.d(5), binfmt-support's
+database) and the habits of images that register from a container: path of the interpreter,
+flags, length of the magic. The habits come from reports by users of each:
+tonistiigi/binfmt (POCF or OCF, /usr/bin/qemu-ARCH; its issue 246), docker/binfmt before it
 (OCF, 19 bytes of magic), multiarch/qemu-user-static (/usr/bin/qemu-ARCH-static, F with ``-p
-yes``, OCF with ``--credential yes``), qus (/qus/bin, F; issue 25 there).
+yes``, OCF with ``--credential yes``), qus (/qus/bin, F; its issue 25).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from armvm.usermode.binfmt import binfmt_d
 from armvm.usermode.binfmt.binfmt_d import Declared
 from armvm.usermode.binfmt.handlers import Handler
 
-#: Where binfmt-support keeps what was installed with it: a file a handler.
+#: The database of binfmt-support: one file per handler.
 DATABASE = Path("/var/lib/binfmts")
-#: What it registers where a handler has a detector.
+#: The interpreter that it registers if a handler has a detector.
 DETECTORS = "/usr/lib/binfmt-support/run-detectors"
 
 
 class Kind(str, Enum):
-    """What registered a handler."""
+    """The program that registered a handler."""
 
     BINFMT_D = "binfmt.d"
     BINFMT_SUPPORT = "binfmt-support"
@@ -39,7 +39,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Who registered a handler: *path* is the file that declares it, *why* what that rests on."""
+    """Who registered a handler: *path* is the file with its rule, *why* the evidence."""
 
     kind: Kind
     path: str | None
@@ -53,13 +53,13 @@ def origin(
     database: Path = DATABASE,
     present: bool | None = None,
 ) -> Origin:
-    """Return who registered *handler*. *declared* is what binfmt.d declares, in order.
+    """Return who registered *handler*. *declared* are the rules of binfmt.d, in order.
 
-    *present* tells whether its interpreter is on this host (looked up where it is None).
+    *present* says whether its interpreter is on this host (None: look it up).
     """
     same = [one for one in declared if one.rule.is_handler(handler)]
     if same:
-        return Origin(kind=Kind.BINFMT_D, path=str(same[-1].path), why="the file declares the same")
+        return Origin(kind=Kind.BINFMT_D, path=str(same[-1].path), why="the file has the same rule")
     support = _support(handler, database)
     if support is not None:
         return support
@@ -68,24 +68,26 @@ def origin(
         return container
     named = [one for one in declared if one.rule.name == handler.name]
     if named:
-        why = f"{named[-1].path} declares this name, but not this interpreter, flags or magic"
+        why = f"{named[-1].path} has this name, but another interpreter, flags or magic"
         return Origin(kind=Kind.UNKNOWN, path=None, why=why)
-    return Origin(kind=Kind.UNKNOWN, path=None, why="no file declares it, and no habit is known")
+    return Origin(
+        kind=Kind.UNKNOWN, path=None, why="no file has this rule, and it matches no known tool"
+    )
 
 
 def _support(handler: Handler, database: Path) -> Origin | None:
-    """Tell whether update-binfmts(8) did it.
+    """Return update-binfmts(8) as the origin if it registered the handler, else None.
 
-    Its file has a line each for package, type, offset, magic or extension, mask, interpreter,
-    detector, and the three flags (seen with binfmt-support 2.2.2).
+    Its file has one line each for package, type, offset, magic or extension, mask, interpreter,
+    detector, and the three flags (as of binfmt-support 2.2.2).
     """
     path = database / handler.name
     lines = binfmt_d.lines_of(path)
     if handler.interpreter == DETECTORS:
-        why = "the interpreter is its program that asks detectors"
+        why = "the interpreter is its detector program"
         return Origin(kind=Kind.BINFMT_SUPPORT, path=str(path) if lines else None, why=why)
     if handler.interpreter in lines[:8]:
-        return Origin(kind=Kind.BINFMT_SUPPORT, path=str(path), why="its database has it")
+        return Origin(kind=Kind.BINFMT_SUPPORT, path=str(path), why="its database contains it")
     return None
 
 
@@ -95,7 +97,7 @@ def _container(handler: Handler, *, present: bool | None) -> Origin | None:
         return Origin(kind=Kind.QUS, path=None, why="its interpreters are in /qus")
     if present is None:
         present = Path(interpreter).exists()
-    gone = "" if present else ", and this host has no such file"
+    gone = "" if present else ", which does not exist on this host"
     if re.fullmatch(r"/usr/bin/qemu-[a-z0-9_]+", interpreter) and "F" in flags:
         if "C" in flags or not present:
             why = f"flags {flags} and an interpreter {interpreter} without -static{gone}"

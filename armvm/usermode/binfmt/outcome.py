@@ -1,4 +1,4 @@
-"""What will happen to a program, in words, and what mends it; the facts are `execution`'s."""
+"""Predict in words what happens to a program, and the fix; `execution` collects the facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from armvm.usermode.binfmt.execution import (
 )
 from armvm.usermode.binfmt.handlers import Table
 
-#: How far scripts of scripts are followed; the kernel gives up after as many (ELOOP).
+#: Maximum depth of scripts whose interpreters are scripts; the kernel's limit (ELOOP).
 DEPTH = 4
 _NOEXEC = 'execve fails with ENOEXEC ("Exec format error")'
 
@@ -32,9 +32,9 @@ def explain(
     environment: Mapping[str, str] | None = None,
     depth: int = DEPTH,
 ) -> Explanation:
-    """Explain the file at *path* on a host (this one: ``uname -m``) with these handlers.
+    """Explain the file at *path* on a host (default: ``uname -m``) with these handlers.
 
-    Raises NotFound where there is no such file, PermissionDenied where it cannot be read.
+    Raises NotFound if it does not exist, PermissionDenied if it cannot be read.
     """
     found = examine(path, table, sysroot=sysroot, machine=machine, environment=environment)
     name = found.script
@@ -51,12 +51,12 @@ def explain(
 
 
 def _judged(found: Explanation, table: Table) -> Explanation:
-    """Return the explanation with its outcome, what happens, and the fix."""
+    """Return the explanation with its outcome, the predicted events, and the fix."""
     problem = mode_problem(found.path)
     if problem is not None:
         happens = f'execve fails with EACCES ("Permission denied"): {problem}'
         if found.winner is None and found.kind not in (Kind.ELF, Kind.SCRIPT):
-            happens += "; and it is no program: neither ELF nor a script with a '#!' line"
+            happens += "; also, it is not a program: neither ELF nor a script with a '#!' line"
             return _ends(found, happens, None)
         return replace(found, outcome=Outcome.FAILS, happens=happens, fix=_mode_fix(found, problem))
     if found.winner is not None:
@@ -68,9 +68,11 @@ def _judged(found: Explanation, table: Table) -> Explanation:
     if found.kind is Kind.EMPTY:
         return _ends(found, _NOEXEC + "; shells run it as an empty script", None)
     if found.kind is Kind.TEXT:
-        happens = f"{_NOEXEC}: it has no '#!' line; shells run it as a script of theirs"
-        return _ends(found, happens, "put '#!/bin/sh', or the like, in its first line")
-    return _ends(found, f"{_NOEXEC}: it is neither ELF nor a script, and no handler takes it", None)
+        happens = f"{_NOEXEC}: it lacks a '#!' line; shells run it as their own script"
+        return _ends(found, happens, "put '#!/bin/sh', or another interpreter, in its first line")
+    return _ends(
+        found, f"{_NOEXEC}: it is neither ELF nor a script, and no handler matches it", None
+    )
 
 
 def _handled(found: Explanation) -> Explanation:
@@ -79,7 +81,7 @@ def _handled(found: Explanation) -> Explanation:
     fix = (
         f"armvm binfmt register {found.architecture.name} --replace"
         if (found.architecture)
-        else "register the handler anew, with an interpreter that is there"
+        else "register the handler again, with an existing interpreter"
     )
     if program.problem is not None and not winner.fixed:
         error = (
@@ -90,43 +92,43 @@ def _handled(found: Explanation) -> Explanation:
             )
         )
         happens = (
-            f"the handler {winner.name} takes it, but its interpreter {winner.interpreter} cannot "
-            f"be run ({program.problem}): execve fails with {error}"
+            f"the handler {winner.name} matches it, but its interpreter {winner.interpreter} "
+            f"cannot run ({program.problem}): execve fails with {error}"
         )
         return replace(found, outcome=Outcome.FAILS, happens=happens, fix=fix)
     runs = f"the kernel starts {winner.interpreter} (handler {winner.name}) with it"
     if program.problem is not None:
-        runs += ", from the file that it opened at registration: the path has none any more"
+        runs += ", from the file opened at registration (the path no longer exists)"
     if found.prefix is not None and found.elf is not None and found.elf.loader is not None:
         call = f"QEMU_LD_PREFIX={shlex.quote(found.prefix)} {command(found.path)}"
         runs = f"run as {call}, {runs}"
     if not winner.fixed:
-        runs += "; in a chroot or container that has no such file it fails with ENOENT (no flag F)"
+        runs += "; in a chroot or container without that file it fails with ENOENT (no flag F)"
     return _loading(found, runs)
 
 
 def _loading(found: Explanation, runs: str) -> Explanation:
-    """Judge what comes after execve: the loader and the libraries."""
+    """Predict what happens after execve: the loader and the libraries."""
     elf = found.elf
     if elf is None:
         return replace(found, outcome=Outcome.RUNS, happens=runs)
     if elf.problems or not elf.segments:
-        why = "; ".join(elf.problems) or "it has nothing to load"
+        why = "; ".join(elf.problems) or "it contains no segments to load"
         return replace(
             found,
             outcome=Outcome.LIKELY_FAILS,
             happens=f"{runs}, but the file is damaged: {why}",
-            fix="get the file again",
+            fix="replace the file by an intact copy",
         )
     missing = [one for one in found.libraries if one.path is None]
     if found.loader is not None and found.loader.path is None:
         name = found.loader.name
         end = (
             f"{runs}; it then ends with \"Could not open '{name}': No such file or directory\": "
-            "the loader is not there"
+            "the loader was not found"
             if not found.native
             else 'execve fails with ENOENT ("No such file or directory"): the loader '
-            f"{name} is not there"
+            f"{name} was not found"
         )
         outcome = Outcome.FAILS if found.native else Outcome.LIKELY_FAILS
         return replace(found, outcome=outcome, happens=end, fix=_library_fix(found))
@@ -135,7 +137,7 @@ def _loading(found: Explanation, runs: str) -> Explanation:
         return replace(
             found,
             outcome=Outcome.LIKELY_FAILS,
-            happens=f"{runs}; its loader then misses {names}",
+            happens=f"{runs}; its loader then does not find {names}",
             fix=_library_fix(found),
         )
     if elf.type == 3 and elf.static and elf.needed:
@@ -149,11 +151,11 @@ def _library_fix(found: Explanation) -> str | None:
     elsewhere = next((one.elsewhere for one in wanted if one.elsewhere), None)
     program = command(found.path)
     if found.architecture is None or found.native:
-        return "install the packages that have the missing files"
+        return "install the packages with the missing files"
     if elsewhere:
         return f"QEMU_LD_PREFIX={shlex.quote(elsewhere)} {program}"
     debian = found.architecture.debian[0] if found.architecture.debian else None
-    fix = f"QEMU_LD_PREFIX=DIR {program}, where DIR is a root of {found.architecture.name}"
+    fix = f"QEMU_LD_PREFIX=DIR {program}, where DIR has the root of {found.architecture.name}"
     if debian:
         fix += f"; Debian: dpkg --add-architecture {debian} && apt-get update && "
         fix += f"apt-get install libc6:{debian}"
@@ -163,16 +165,16 @@ def _library_fix(found: Explanation) -> str | None:
 def _script(found: Explanation) -> Explanation:
     name = found.script or ""
     if not name:
-        return _ends(found, f"{_NOEXEC}: its '#!' line names no interpreter", "name one in it")
+        return _ends(found, f"{_NOEXEC}: its '#!' line lacks an interpreter", "add one")
     if found.inner is None:
-        why = "is not there" if name.startswith("/") else "is no absolute path"
+        why = "does not exist" if name.startswith("/") else "is not an absolute path"
         happens = (
-            f'execve fails with ENOENT ("No such file or directory"): {name}, which its first '
-            f"line names, {why}"
+            f'execve fails with ENOENT ("No such file or directory"): {name}, from its first '
+            f"line, {why}"
         )
-        fix = f"install {name}, or name another in the first line"
+        fix = f"install {name}, or change the first line"
         if name.endswith("\r"):
-            fix = "its lines end in CR LF; the interpreter's name then ends in CR: convert them"
+            fix = "convert its line ends from CR LF to LF: the interpreter's name ends in CR"
         return replace(found, outcome=Outcome.FAILS, happens=happens, fix=fix)
     happens = f"the kernel starts {name} with it: {found.inner.happens}"
     return replace(found, outcome=found.inner.outcome, happens=happens, fix=found.inner.fix)
@@ -182,13 +184,15 @@ def _elf(found: Explanation, table: Table) -> Explanation:
     elf = found.elf
     assert elf is not None  # noqa: S101 - the caller's condition
     if elf.type not in (2, 3):
-        return _ends(found, f"{_NOEXEC}: an ELF file of type {elf.type_name} is no program", None)
+        return _ends(
+            found, f"{_NOEXEC}: an ELF file of type {elf.type_name} is not a program", None
+        )
     if found.native:
-        return _loading(found, "the kernel runs it itself")
-    what = f"this kernel runs no programs for {elf.machine_name} by itself, and"
+        return _loading(found, "the kernel runs it natively")
+    what = f"this kernel does not run programs for {elf.machine_name} natively, and"
     if found.architecture is None:
-        fix = "run it with the qemu-ARCH of its machine" if elf.machine else None
-        return _ends(found, f"{_NOEXEC}: {what} no handler takes it", fix)
+        fix = "run it with qemu-ARCH for its machine" if elf.machine else None
+        return _ends(found, f"{_NOEXEC}: {what} no handler matches it", fix)
     name = found.architecture.name
     fix = f"sudo armvm binfmt register {name}, or: qemu-{name}-static FILE"
     off = next((one for one in found.candidates if not one.enabled), None)
@@ -196,11 +200,11 @@ def _elf(found: Explanation, table: Table) -> Explanation:
         return _ends(found, f"{_NOEXEC}: {what} binfmt_misc is not mounted", fix)
     if not table.on:
         fix = "sudo sh -c 'echo 1 > /proc/sys/fs/binfmt_misc/status'"
-        return _ends(found, f"{_NOEXEC}: {what} binfmt_misc is switched off", fix)
+        return _ends(found, f"{_NOEXEC}: {what} binfmt_misc is disabled", fix)
     if off is not None:
         fix = f"sudo sh -c 'echo 1 > /proc/sys/fs/binfmt_misc/{off.name}'"
         return _ends(found, f"{_NOEXEC}: {what} the handler {off.name} is disabled", fix)
-    return _ends(found, f"{_NOEXEC}: {what} no handler takes it", fix)
+    return _ends(found, f"{_NOEXEC}: {what} no handler matches it", fix)
 
 
 def _mode_fix(found: Explanation, problem: str) -> str | None:

@@ -1,6 +1,6 @@
 """What armvm registered for an architecture: kept in the file that registers it at boot.
 
-A handler of armvm's lasts as long as its file in /etc/binfmt.d, and that file is the only record:
+A handler from armvm lasts as long as its file in /etc/binfmt.d, and that file is the only record:
 its line is what is registered now. Of other tools' handlers nothing has to be kept, since
 armvm never removes one: it registers its own beside it, and the kernel takes the latest. So what
 was there is there again, in the same order, once armvm's is gone; also a handler whose
@@ -30,7 +30,7 @@ MARK = "# armvm binfmt register"
 
 @dataclass(frozen=True, kw_only=True)
 class Own:
-    """A file of armvm's: *text* is its line, *rule* what that registers."""
+    """A file that armvm wrote: *text* is its line, *rule* what that registers."""
 
     path: Path
     text: str
@@ -38,13 +38,13 @@ class Own:
 
 
 def names(architecture: Architecture) -> tuple[tuple[str, str], ...]:
-    """Return what an architecture's handler can be called, each with its file's name."""
+    """Return the possible names of an architecture's handler, each with its file's name."""
     common, own = f"qemu-{architecture.name}", f"armvm-{architecture.name}"
     return (common, f"{common}.conf"), (own, f"zz-{own}.conf")
 
 
 def read(architecture: Architecture, directory: Path) -> Own | None:
-    """Return armvm's file for an architecture; None where there is none."""
+    """Return armvm's file for an architecture, or None."""
     for name, file in names(architecture):
         path = directory / file
         lines = lines_of(path)
@@ -72,8 +72,8 @@ def write(own: Own, architecture: Architecture) -> None:
         own.path.chmod(0o644)  # whatever the umask is
     except OSError as error:
         raise PermissionDenied(
-            f"{own.path} cannot be written: {error.strerror}",
-            hint="it registers the handler at boot; is the file system read-only?",
+            f"cannot write {own.path}: {error.strerror}",
+            hint="it registers the handler at boot; check whether the file system is read-only",
         ) from error
 
 
@@ -83,5 +83,5 @@ def remove(own: Own) -> None:
         own.path.unlink(missing_ok=True)
     except OSError as error:
         raise PermissionDenied(
-            f"{own.path} cannot be removed: {error.strerror}", hint=f"sudo rm {own.path}"
+            f"cannot remove {own.path}: {error.strerror}", hint=f"sudo rm {own.path}"
         ) from error

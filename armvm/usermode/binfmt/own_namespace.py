@@ -15,7 +15,7 @@ FAILED = 125
 
 
 def mount(kind: str, target: str) -> None:
-    """Mount a file system that has no device (mount(2)). Raises OSError."""
+    """Mount a file system without a device (mount(2)). Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(kind.encode(), os.fsencode(target), kind.encode(), 0, None) != 0:
         raise OSError(ctypes.get_errno(), f"mount {kind}")

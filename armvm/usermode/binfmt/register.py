@@ -1,4 +1,4 @@
-"""Register armvm's own binfmt handlers and remove them: `armvm binfmt register|unregister`.
+"""Register armvm's handlers, and remove them: `armvm binfmt register|unregister`.
 
 `armvm.usermode.binfmt.own_file` says how other tools' handlers stay untouched. Two things
 are changed, in this order: the kernel's table (which judges the line) and the file in
@@ -25,10 +25,10 @@ from armvm.usermode.binfmt.request import Wish, rule_of
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What came of it: the handler that now takes the architecture's programs, if any.
+    """The result: the handler that now matches the architecture's programs, if any.
 
-    *changed* is false where everything was so already; *over* are handlers of others that match
-    too and wait behind it.
+    *changed* is false if nothing had to be done; *over* are other tools' handlers that also match
+    and have lower precedence.
     """
 
     architecture: str
@@ -41,7 +41,7 @@ class Done:
 def register(
     architecture: Architecture, wish: Wish, progress: Progress, places: Places | None = None
 ) -> Done:
-    """Register a handler of armvm's for an architecture, now and at every boot.
+    """Register an armvm handler for an architecture, now and at every boot.
 
     Where an enabled handler does the same already, nothing is changed. Raises Conflict where
     another tool's handler, or its file, has the architecture and the wish is not to go before it.
@@ -92,7 +92,7 @@ def unregister(architecture: Architecture, places: Places | None = None) -> Done
 
 
 def _nobody_elses(architecture: Architecture, table: Table, at: Places, own: Own | None) -> None:
-    """Raise Conflict where others have this architecture: a handler, on or off, or a file."""
+    """Raise Conflict if another tool has a handler (enabled or not) or a file for this."""
     others = [
         one
         for one in table.handlers
@@ -104,21 +104,21 @@ def _nobody_elses(architecture: Architecture, table: Table, at: Places, own: Own
         first = others[0]
         state = "" if first.enabled else ", which is disabled"
         raise Conflict(
-            f"{architecture.name} programs have a handler that is not armvm's: {first.name}{state}",
+            f"another tool's handler for {architecture.name} already exists: {first.name}{state}",
             detail=f"interpreter {first.interpreter}, flags {first.flags or 'none'}",
-            hint=f"{command} puts armvm's before it until armvm binfmt unregister"
+            hint=f"{command} gives armvm's precedence until armvm binfmt unregister"
             + ("" if first.enabled else f"; or enable it: echo 1 > {at.root / first.name}"),
         )
     path = at.etc / f"qemu-{architecture.name}.conf"
     if path.exists() and own is None:
         raise Conflict(
-            f"{path} is there and not armvm's, so it is somebody's wish for the next boot",
-            hint=f"{command} puts armvm's after it, which then goes before",
+            f"{path} already exists: another tool's file for the next boot",
+            hint=f"{command} adds armvm's file after it, which then takes precedence",
         )
 
 
 def _name(architecture: Architecture, table: Table, at: Places, own: Own | None) -> tuple[str, str]:
-    """Return what the handler and its file are called."""
+    """Return the names of the handler and its file."""
     if own is not None:
         return own.rule.name, own.path.name
     common, second = own_file.names(architecture)

@@ -1,4 +1,4 @@
-"""One handler of armvm's in the place of another, in the kernel's table: wholly, or not at all."""
+"""Replace an armvm handler in the kernel; on failure, restore the previous one."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Places:
 
 
 def mounted(at: Places) -> Table:
-    """Return what is registered, binfmt_misc mounted if it was not. Raises MissingCapability."""
+    """Return the registered handlers; mounts binfmt_misc if necessary. Raises MissingCapability."""
     if not (at.root / "register").exists():
         kernel.mount(at.root)
     return handlers.read(at.root)
 
 
 def taken(own: Own, table: Table) -> bool:
-    """Tell whether the handler of armvm's name is not the one that armvm registered."""
+    """Return whether the handler with armvm's name is not the one that armvm registered."""
     live = table.named(own.rule.name)
     return live is not None and not own.rule.is_handler(live)
 
 
 def untouched(own: Own, table: Table) -> None:
-    """Raise Conflict where somebody else has registered armvm's handler anew."""
+    """Raise Conflict if another program has changed armvm's handler."""
     live = table.named(own.rule.name)
     if live is not None and taken(own, table):
         raise Conflict(
@@ -50,16 +50,16 @@ def untouched(own: Own, table: Table) -> None:
 
 
 def remove(own: Own, table: Table, at: Places) -> None:
-    """Remove armvm's own handler from the kernel; where it is not armvm's any more, Conflict."""
+    """Remove armvm's own handler from the kernel; raises Conflict if it was changed."""
     untouched(own, table)
     if table.named(own.rule.name) is not None:
         kernel.control(at.root, own.rule.name, "-1")
 
 
 def swap(own: Own | None, rule: Rule, table: Table, at: Places, keep: Callable[[], None]) -> None:
-    """Register a rule in the place of armvm's handler, then *keep* it; undo it where either fails.
+    """Register a rule in place of armvm's handler, then *keep* it; undo it if either fails.
 
-    A handler of the name ``armvm-ARCH`` that no file of armvm's knows is what one of those left.
+    A handler named ``armvm-ARCH`` without an armvm file is a leftover of such a failure.
     """
     live = table.named(rule.name)
     if live is not None and (own is not None or rule.name.startswith("armvm-")):
@@ -79,10 +79,10 @@ def swap(own: Own | None, rule: Rule, table: Table, at: Places, keep: Callable[[
 
 
 def shown(rule: Rule, at: Places) -> None:
-    """Check that the kernel shows what it took."""
+    """Check that the kernel lists the rule as registered."""
     found = handlers.read(at.root).named(rule.name)
     if found is None or not rule.is_handler(found):
         raise MissingCapability(
-            f"the kernel took the handler {rule.name}, but does not show it so",
-            hint=f"look at {at.root / rule.name}",
+            f"the kernel accepted the handler {rule.name}, but lists it differently",
+            hint=f"check {at.root / rule.name}",
         )

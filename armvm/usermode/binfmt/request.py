@@ -1,4 +1,4 @@
-"""What is asked to be registered, and whether its interpreter can do it."""
+"""A request to register a handler, and whether its interpreter can be used."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from armvm.usermode.programs import interpreter
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What to register: *program* None is the best that is installed.
+    """A handler to register: *program* None is the best one installed.
 
-    *over* lets it go before another tool's handler, *dynamic* lets a dynamic interpreter have F.
+    *over* allows it to precede another tool's handler, *dynamic* a dynamic interpreter with F.
     """
 
     program: Path | None = None
@@ -29,17 +29,17 @@ class Wish:
 def rule_of(
     architecture: Architecture, wish: Wish, progress: Progress, *, machine: str | None = None
 ) -> Rule:
-    """Return the rule that a wish comes to, its interpreter looked at.
+    """Return the rule for a request, after checking its interpreter.
 
     *machine* is the host's (``uname -m``). Raises Conflict for the host's own architecture,
-    NotFound and MissingCapability for an interpreter that cannot do it, ConfigError for
-    what the kernel would refuse.
+    NotFound and MissingCapability for an interpreter that cannot be used, ConfigError for a
+    rule that the kernel would reject.
     """
     if NATIVE.get(machine or platform.machine()) == architecture.name:
         raise Conflict(
-            f"this host runs {architecture.name} programs by itself",
-            detail="a handler would take them all, its own interpreter too, and then none ran",
-            hint="register another architecture; armvm binfmt status shows which are native",
+            f"this host runs {architecture.name} programs natively",
+            detail="a handler would match even its own interpreter, and no program would run",
+            hint="register another architecture; armvm binfmt status lists the native ones",
         )
     path = wish.program or interpreter.find(architecture)
     rule = rule_for(architecture, str(path), flags=wish.flags)
@@ -48,20 +48,20 @@ def rule_of(
     if found.problem is not None:
         raise NotFound(
             f"the interpreter {path} cannot be used: {found.problem}",
-            hint="--interpreter FILE takes the path of a qemu-ARCH that can be executed",
+            hint="use --interpreter FILE with an executable qemu-ARCH",
         )
     if found.static is False and "F" in wish.flags and not wish.dynamic:
         raise MissingCapability(
-            f"{path} is dynamically linked, so flag F would not make it work in other roots",
-            detail=f"in a chroot or a container the kernel looks there for its loader "
-            f"{found.loader} and then it for its libraries; none of them is there",
-            hint="take a static one (package qemu-user-static), or say --dynamic if it is for "
-            "this root alone",
+            f"{path} is dynamically linked: it does not work in other roots, even with flag F",
+            detail=f"in a chroot or a container, the kernel looks there for its loader "
+            f"{found.loader}, and the loader for its libraries; they do not exist there",
+            hint="use a static one (package qemu-user-static), or --dynamic if you need it only in "
+            "this root file system",
         )
     if interpreter.architecture_of(path) == architecture:
         raise MissingCapability(
-            f"{path} is itself a program for {architecture.name}, so it cannot run any",
-            hint=f"take a qemu-{architecture.name} of this host's own architecture",
+            f"{path} is itself a program for {architecture.name}, so it cannot be its interpreter",
+            hint=f"use a qemu-{architecture.name} built for this host's architecture",
         )
     loose = interpreter.others_can_write(path)
     if loose is not None:

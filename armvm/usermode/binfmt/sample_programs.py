@@ -1,8 +1,8 @@
-"""The smallest program of each architecture: writes ``ok`` and a newline, and ends with 0.
+"""Build a minimal program for each architecture: it writes ``ok`` and a newline, and exits 0.
 
-Made here from a few instructions, so that `armvm binfmt test` needs no compiler and no package.
-The ELF file is one segment: header, program header, code, text. Numbers of system calls are those
-of the kernel's arch/*/kernel/syscalls; each program was seen to run under qemu-user 7.2.
+They are built from a few instructions, so that `armvm binfmt test` needs no compiler and no
+package. The ELF file is one segment: header, program header, code, text. System call numbers are
+from the kernel's arch/*/kernel/syscalls; each program was tested under qemu-user 7.2.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import struct
 
 from armvm.usermode.architectures import Architecture
 
-#: What a program writes to standard output.
+#: The output of each program.
 SAYS = b"ok\n"
-#: Where a program is loaded: above every architecture's lowest address, aligned to 64 KiB pages.
+#: Load address: above every architecture's lowest address, aligned to 64 KiB pages.
 _BASE = 0x400000
 #: e_flags: EABI version 5 for arm; ABI 2 for ppc64le (no function descriptors).
 _FLAGS = {"arm": 0x05000000, "armeb": 0x05000000, "ppc64le": 2}

@@ -1,9 +1,9 @@
-"""Whether handlers work, tried: a tiny program run in the three ways that fail differently.
+"""Test handlers: run a minimal program in three ways that fail for different reasons.
 
-Directly: is there a handler, is it on, can its interpreter be run? In a chroot that holds nothing
-but the program, as in a container: was the interpreter opened at registration (flag F), and is
-it static? In a mount namespace of its own where the interpreter's directory is hidden: the same
-of a path that is not there any more, where the rest of the root still is.
+Directly: is there an enabled handler, and does its interpreter run? In a chroot that contains only
+the program, as in a container: was the interpreter opened at registration (flag F), and is it
+static? In a mount namespace that hides the interpreter's directory: the same for a missing path,
+while the rest of the root file system is there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Result(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One way, what came of it, and where it does not work why, and what mends it."""
+    """One way, its result and, if it failed, the reason and the fix."""
 
     way: Way
     result: Result
@@ -145,7 +145,7 @@ def explained(
             return f"{told}: {reason}", _fix(architecture)
         where = "inside the chroot" if way is Way.CHROOT else "where the program runs"
         reason = (
-            f"the handler {winner.name} has no flag F, so the kernel looks for "
+            f"the handler {winner.name} lacks flag F, so the kernel looks for "
             f"{winner.interpreter} {where}, and it is not there"
         )
         return f"{told}: {reason}", _fix(architecture)
@@ -171,7 +171,7 @@ def _nobody(architecture: Architecture, table: Table) -> str:
     off = [one.name for one in table.takers(architecture.magic)]
     if off:
         return f"the handler {off[0]} is disabled"
-    return f"there is no handler for {architecture.name} programs"
+    return f"no handler is registered for {architecture.name} programs"
 
 
 def _nobody_fix(architecture: Architecture, table: Table) -> str:
@@ -189,5 +189,5 @@ def _fix(architecture: Architecture) -> str:
 
 def _no_namespace(winner: Handler | None) -> str:
     if winner is None:
-        return "without a handler there is no interpreter to hide"
+        return "no handler, so no interpreter to hide"
     return f"the directory of {winner.interpreter} cannot be hidden alone"

@@ -1,10 +1,10 @@
-"""What an ELF file says of itself: its machine, static or dynamic, its loader and libraries.
+"""Parse ELF files: machine, static or dynamic, loader and libraries.
 
 Only the header, the program headers and the dynamic section are read (System V ABI, chapters 4
-and 5), with `struct` and within limits: these files are anybody's. pyelftools was tried for it
-(0.33): of 500 mutated programs it left 41 with a UnicodeDecodeError or an OverflowError instead
-of its own error, so it would have to be fenced in, for four structures of fixed layout. What is
-wrong with a file is told in `Elf.problems`; nothing here raises for a file's content.
+and 5), with `struct` and with limits, because the files are untrusted. pyelftools (0.33) was
+tested instead: for 41 of 500 mutated programs it raised a UnicodeDecodeError or an OverflowError
+instead of its own error, so all calls would need a guard, for four structures of fixed layout.
+`Elf.problems` lists the errors in a file; its contents never raise an exception here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-#: Limits, far above real programs': program headers, bytes of a dynamic section, of a string.
+#: Limits, far above real programs: program headers, bytes of a dynamic section, of a string.
 HEADERS, DYNAMIC, STRING, LIBRARIES = 256, 64 << 10, 4096, 512
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 1, 5, 15, 29
 
 TYPES = {0: "none", 1: "relocatable", 2: "executable", 3: "shared object", 4: "core dump"}
-#: Names of machines that people meet; the table of all is in the ABI's supplement.
+#: Names of common machines; the ABI's supplement lists all.
 MACHINES = {
     2: "SPARC",
     3: "x86 (i386)",
@@ -43,10 +43,10 @@ MACHINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Elf:
-    """An ELF file. *bits* and *little* are None where its header has nonsense there.
+    """An ELF file. *bits* and *little* are None if invalid in its header.
 
-    *loader* is PT_INTERP, *needed* and *runpath* are of its dynamic section (names as they stand
-    there, decoded with replacements); *segments* counts what is loaded.
+    *loader* is PT_INTERP; *needed* and *runpath* come from its dynamic section (names as in the
+    file, decoded with replacements); *segments* counts the loadable ones.
     """
 
     bits: int | None
@@ -63,7 +63,7 @@ class Elf:
 
     @property
     def type_name(self) -> str:
-        """The type in words; an executable that may lie anywhere is a shared object by its type."""
+        """The type in words; position-independent executables are shared objects by type."""
         if self.type == 3 and self.loader:
             return "position-independent executable"
         return TYPES.get(self.type, f"unknown ({self.type})")
@@ -80,21 +80,21 @@ class Elf:
 
 
 def read(path: Path) -> Elf | None:
-    """Return what the file at *path* says of itself; None where it is no ELF file.
+    """Return the contents of the ELF file at *path*, or None if it is not ELF.
 
-    Raises OSError where it cannot be opened.
+    Raises OSError if it cannot be opened.
     """
     with path.open("rb") as file:
         return parse(file)
 
 
 def parse(file: BinaryIO) -> Elf | None:
-    """Return what an open file says of itself; None where it is no ELF file."""
+    """Return the contents of an open ELF file, or None if it is not ELF."""
     header = _at(file, 0, 64)
     if header[:4] != b"\x7fELF":
         return None
     if len(header) < 20:
-        return Elf(bits=None, little=None, abi=0, type=0, machine=0, problems=("it is cut short",))
+        return Elf(bits=None, little=None, abi=0, type=0, machine=0, problems=("it is truncated",))
     bits, little = {1: 32, 2: 64}.get(header[4]), {1: True, 2: False}.get(header[5])
     order = "<" if little in (True, None) else ">"
     kind, machine = struct.unpack_from(order + "HH", header, 16)
@@ -115,7 +115,7 @@ def parse(file: BinaryIO) -> Elf | None:
     try:
         return _whole(file, header, plain, order)
     except struct.error:
-        return replace(plain, problems=("it is cut short: its headers are not all there",))
+        return replace(plain, problems=("it is truncated: its headers are incomplete",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,19 +127,19 @@ class _Segment:
 
 
 def _whole(file: BinaryIO, header: bytes, plain: Elf, order: str) -> Elf:
-    """Add what the program headers and the dynamic section tell."""
+    """Add the contents of the program headers and the dynamic section."""
     wide = plain.bits == 64
     start = struct.unpack_from(order + ("Q" if wide else "I"), header, 32 if wide else 28)[0]
     entry, count = struct.unpack_from(order + "HH", header, 54 if wide else 42)
     size = 56 if wide else 32
     problems: list[str] = []
     if count > HEADERS:
-        problems.append(f"it claims {count} program headers; the first {HEADERS} are read")
+        problems.append(f"it has {count} program headers; only the first {HEADERS} are read")
     if count and entry != size:
         return replace(plain, problems=(f"its program headers have {entry} bytes, not {size}",))
     raw = _at(file, start, size * min(count, HEADERS))
     if len(raw) < size * min(count, HEADERS):
-        problems.append("it is cut short: its program headers are not all there")
+        problems.append("it is truncated: its program headers are incomplete")
     layout = struct.Struct(order + ("IIQQQQ" if wide else "IIIII"))
     segments = []
     for at in range(0, len(raw) - size + 1, size):
@@ -153,7 +153,7 @@ def _whole(file: BinaryIO, header: bytes, plain: Elf, order: str) -> Elf:
         if one.kind == PT_INTERP and loader is None:
             loader = _text(_at(file, one.offset, min(one.size, STRING)))
             if not loader:
-                problems.append("the name of its loader is empty or beyond its end")
+                problems.append("the name of its loader is empty or beyond the end of the file")
     dynamic = next((one for one in segments if one.kind == PT_DYNAMIC), None)
     needed, runpath = _dynamic(file, dynamic, segments, order, wide) if dynamic else ((), ())
     return replace(
@@ -170,7 +170,7 @@ def _whole(file: BinaryIO, header: bytes, plain: Elf, order: str) -> Elf:
 def _dynamic(
     file: BinaryIO, section: _Segment, segments: list[_Segment], order: str, wide: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the libraries that a dynamic section wants, and its own directories for them."""
+    """Return the libraries in a dynamic section, and its own directories for them."""
     pair = struct.Struct(order + ("qQ" if wide else "iI"))
     raw = _at(file, section.offset, min(section.size, DYNAMIC))
     entries = []
@@ -202,11 +202,11 @@ def _dynamic(
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Read *size* bytes at *offset*; fewer, or none, where the file has no more."""
+    """Read *size* bytes at *offset*; fewer, or none, at the end of the file."""
     try:
         file.seek(offset)
         return file.read(size)
-    except (OSError, OverflowError, ValueError):  # an offset beyond what a file can have
+    except (OSError, OverflowError, ValueError):  # an offset beyond the maximum
         return b""
 
 

@@ -1,4 +1,4 @@
-"""One foreign program, run by QEMU's user mode now: no machine, no binfmt handler, no root."""
+"""Run a foreign program with QEMU's user mode: no machine, no binfmt handler, no root."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from armvm.settings.names import shown
 from armvm.usermode import architectures
 from armvm.usermode.programs import elf, interpreter
 
-#: (e_machine, bits, little endian) of an ELF header, and what QEMU calls the architecture: those
-#: that have handlers, and those that only run. The machines' numbers are the ELF specification's.
+#: (e_machine, bits, little endian) of an ELF header, and QEMU's name of the architecture, with and
+#: without a handler in armvm. The machine numbers are from the ELF specification.
 ARCHITECTURES: Mapping[tuple[int, int, bool], str] = {
     **{(one.machine, one.bits, one.little): one.name for one in architectures.ARCHITECTURES},
     (183, 64, False): "aarch64_be",
@@ -34,18 +34,18 @@ ARCHITECTURES: Mapping[tuple[int, int, bool], str] = {
     (3, 32, True): "i386",
 }
 
-#: Where Debian's and Fedora's cross compilers keep the libraries of an architecture.
+#: Directories of Debian's and Fedora's cross compilers for an architecture's libraries.
 SYSROOTS: Mapping[str, tuple[str, ...]] = {
     one.name: tuple(f"/usr/{triplet}{end}" for triplet in one.triplets for end in ("", "/sys-root"))
     for one in architectures.ARCHITECTURES
 }
 
-#: Debian's names of the architectures that `armvm rootfs create` makes.
+#: Debian's names of the architectures supported by `armvm rootfs create`.
 DEBIAN: Mapping[str, str] = {"aarch64": "arm64", "arm": "armhf"}
 
-#: "max" has every feature that QEMU knows. Its pointer authentication is, by default, the
-#: architected cipher, which takes most of the time of programs built for it (Debian 13's);
-#: implementation-defined, a QEMU property since 6.0, it is as quick as any other instruction.
+#: "max" has every feature of QEMU. Its default pointer authentication is the architected cipher,
+#: which takes most of the time of programs built for it (Debian 13's); the implementation-defined
+#: one, a QEMU property since 6.0, is as fast as any other instruction.
 MAX = "max"
 QUICK = "max,pauth-impdef=on"
 
@@ -62,7 +62,7 @@ class Program:
 
 
 def architecture_of(header: bytes) -> str | None:
-    """Return QEMU's name of the architecture that an ELF *header* names; None for anything else."""
+    """Return QEMU's name of the architecture in an ELF *header*; None for anything else."""
     if len(header) < 20 or header[:4] != b"\x7fELF" or header[4] not in (1, 2):
         return None
     little = header[5] == 1
@@ -71,47 +71,47 @@ def architecture_of(header: bytes) -> str | None:
 
 
 def look(path: Path) -> Program:
-    """Read what kind of program *path* is.
+    """Return the properties of the program *path*.
 
-    Raises NotFound, PermissionDenied, ConfigError for a file that is no program of a known
+    Raises NotFound, PermissionDenied, ConfigError for a file that is not a program of a known
     architecture.
     """
     try:
         with path.open("rb") as file:
             if not path.is_file():
-                raise ConfigError(f"{path} is no file", hint="name a program")
+                raise ConfigError(f"{path} is not a file", hint="give the path of a program")
             header = file.read(64)
             architecture = architecture_of(header)
             if architecture is None:
                 script = " (a script: emulate its interpreter)" if header[:2] == b"#!" else ""
                 raise ConfigError(
-                    f"{path} is no program for a processor that QEMU's user mode has{script}",
-                    hint="file PROGRAM tells what a file is",
+                    f"{path} is not a program that QEMU's user mode supports{script}",
+                    hint="show the type of a file with: file PROGRAM",
                 )
             found = elf.parse(file)
             loader = found.loader if found is not None else None
             if not os.access(path, os.X_OK):
                 raise PermissionDenied(
-                    f"{path} may not be executed", hint=f"chmod +x {shlex.quote(str(path))}"
+                    f"{path} is not executable", hint=f"chmod +x {shlex.quote(str(path))}"
                 )
             return Program(path=path, architecture=architecture, loader=loader)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no program {shown(str(path))}", hint="name its path") from error
+        raise NotFound(f"program {shown(str(path))} not found", hint="give its path") from error
     except PermissionError as error:
         raise PermissionDenied(
-            f"{path} cannot be read: {error.strerror}", hint="chmod +r it, or run this as its owner"
+            f"cannot read {path}: {error.strerror}", hint="chmod +r it, or run this as its owner"
         ) from error
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(
-            f"{shown(str(path))} cannot be read: {error}",
-            hint="if its header is damaged, get it anew",
+            f"cannot read {shown(str(path))}: {error}",
+            hint="if its header is damaged, replace it by an intact copy",
         ) from error
 
 
 def qemu_for(architecture: str, path: str | None = None) -> str:
-    """Return QEMU's user-mode program for an architecture: the static one if there is one.
+    """Return QEMU's user-mode program for an architecture, a static one if possible.
 
-    It is looked for in the directories of *path*, programs.search_path() by default. Raises
+    Searches the directories of *path*, programs.search_path() by default. Raises
     MissingCapability.
     """
     where = programs.search_path() if path is None else path
@@ -123,28 +123,28 @@ def qemu_for(architecture: str, path: str | None = None) -> str:
 
 
 def takes_quick_cpu(qemu: str) -> bool:
-    """Tell whether a QEMU for aarch64 has implementation-defined pointer authentication.
+    """Return whether a QEMU for aarch64 has implementation-defined pointer authentication.
 
-    It is asked, since distributions patch: an unknown property is said before anything else.
+    QEMU itself is asked, because distributions patch it; it reports an unknown property first.
     """
     done = process.run([qemu, "/", "/"], env={"QEMU_CPU": QUICK}, check=False, timeout=60)
     return b"pauth-impdef" not in done.stderr and b"CPU model" not in done.stderr
 
 
 def cpu_for(architecture: str, qemu: str) -> str | None:
-    """Return the processor to emulate; None leaves it to QEMU, whose default then is the best."""
+    """Return the processor to emulate; None for QEMU's default, if that is the best."""
     if architecture != "aarch64":
         return MAX if architecture == "arm" else None
     return QUICK if takes_quick_cpu(qemu) else MAX
 
 
 def check_cpu(model: str) -> str:
-    """Return *model* if it can be one of QEMU's processors, else raise ConfigError."""
+    """Return *model* if it is a valid name for a processor, else raise ConfigError."""
     if _CPU.match(model):
         return model
     raise ConfigError(
-        f"{shown(model)} cannot be a processor's name",
-        hint="cortex-a57, or max,sve=off; qemu-aarch64-static -cpu help lists them",
+        f"invalid processor name {shown(model)}",
+        hint="examples: cortex-a57, max,sve=off; list them with: qemu-aarch64-static -cpu help",
     )
 
 
@@ -159,12 +159,12 @@ def command(
     machine: str | None = None,
     path: str | None = None,
 ) -> list[str | Path]:
-    """Return the command line that runs a *program*; *name* is what it finds in argv[0].
+    """Return the command line that runs a *program*; *name* is its argv[0].
 
-    *sysroot* is where a dynamic program's loader and libraries are. *has* tells whether a root
-    file system has a file. *machine* is the host's (as uname -m says), *path* where QEMU is looked
-    for. Raises ConfigError for a program that needs no emulation, MissingCapability without QEMU
-    or where the loader is missing.
+    *sysroot* contains a dynamic program's loader and libraries. *has* says whether a root file
+    system has a file. *machine* is the host's (uname -m), *path* the search path for QEMU.
+    Raises ConfigError for a program that needs no emulation, MissingCapability without QEMU
+    or if the loader is missing.
     """
     if program.architecture == (machine or platform.machine()):
         raise ConfigError(
@@ -184,7 +184,7 @@ def command(
 
 
 def check_loader(program: Program, sysroot: Path | None, has: Callable[[Path, str], bool]) -> None:
-    """Raise MissingCapability where a dynamic program would not find its loader."""
+    """Raise MissingCapability if a dynamic program would not find its loader."""
     loader = program.loader
     if loader is None or (sysroot is not None and has(sysroot, loader)):
         return
@@ -197,10 +197,11 @@ def check_loader(program: Program, sysroot: Path | None, has: Callable[[Path, st
         if has(Path(where), loader)
     ]
     if debian:
-        ways.append("--image debian:12, which fetches them")
+        ways.append("use --image debian:12, which provides them")
         ways.append(f"armvm rootfs create DIR --image debian:12 --arch {debian}, then --sysroot")
-    where = f"{sysroot} has no such file" if sysroot else "there is none here"
+    where = f"not found in {sysroot}" if sysroot else "not found on this host"
     raise MissingCapability(
-        f"{program.path.name} is dynamic, and wants the loader {shown(loader)}: {where}",
-        hint="; or ".join(ways) or f"--sysroot DIR with the libraries of {program.architecture}",
+        f"{program.path.name} is dynamic and requires the loader {shown(loader)}: {where}",
+        hint="; or ".join(ways)
+        or f"use --sysroot DIR with the libraries of {program.architecture}",
     )

@@ -1,4 +1,4 @@
-"""The programs that handlers run: where they are, whether static, of which version."""
+"""Find the interpreters of handlers: path, static or dynamic, version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from armvm.base.errors import ArmvmError, MissingCapability
 from armvm.usermode.architectures import Architecture, of_header
 from armvm.usermode.programs import elf
 
-#: What kernels run without a handler: ``uname -m`` to (class, machine) of ELF.
+#: Programs that a kernel runs without a handler: ``uname -m`` to (class, machine) of ELF.
 OWN = {
     "x86_64": ((64, 62), (32, 3)),
     "aarch64": ((64, 183),),
@@ -23,24 +23,24 @@ OWN = {
     "ppc64le": ((64, 21),),
     "s390x": ((64, 22),),
 }
-#: Directories of interpreters under QEMU's own name.
+#: Directories of interpreters with QEMU's own names.
 BINARIES = Path("/usr/bin")
-#: Debian's links, by whose names QEMU knows that the handler has flag P.
+#: Debian's links; by their names QEMU knows that the handler has flag P.
 DEBIAN = Path("/usr/libexec/qemu-binfmt")
-#: The package of static interpreters; others provide it since Debian 13.
+#: The package of static interpreters; other packages provide it since Debian 13.
 APT_PACKAGE = "qemu-user-static"
-#: Seconds that an interpreter has to tell its version.
+#: Time limit in seconds for an interpreter to print its version.
 PATIENCE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """An interpreter as it is found on this host now.
+    """An interpreter on this host, as it is now.
 
-    *resolved* is its path with links followed, *static* and *version* are None where unknown.
-    *changed* is when the file was last changed or put there (ctime), in nanoseconds since 1970.
-    *problem* says why it cannot be run by this path. (A handler with flag F keeps the file that
-    it opened, also when the path has none any more.)
+    *resolved* is its path with links resolved, *static* and *version* are None if unknown.
+    *changed* is the time of the file's last change or installation (ctime), in nanoseconds since
+    1970. *problem* says why it cannot run by this path. (A handler with flag F keeps the file
+    that it opened, even if the path no longer exists.)
     """
 
     path: str
@@ -53,18 +53,18 @@ class Program:
 
 
 def look(path: str, *, version: bool = True) -> Program:
-    """Return what is known of the interpreter at *path*; its *version* by running it.
+    """Return the properties of the interpreter at *path*; its *version* by running it.
 
-    It is run only where that is safe for root too: a regular file of root's that nobody else can
-    write, called qemu-SOMETHING (others take ``--version`` for a program to start).
+    It is run only if that is safe for root too: a regular file owned by root, writable by nobody
+    else, named qemu-SOMETHING (other programs might run a program called ``--version``).
     """
     resolved = os.path.realpath(path)
     try:
         if not Path(resolved).is_file():
-            gone = "it is no file" if Path(resolved).exists() else "it is not there"
+            gone = "it is not a file" if Path(resolved).exists() else "it does not exist"
             return _unusable(path, None, gone)
         if not os.access(resolved, os.X_OK):
-            return _unusable(path, resolved, "it may not be executed")
+            return _unusable(path, resolved, "it is not executable")
         found = elf.read(Path(resolved))
         changed = Path(resolved).stat().st_ctime_ns
     except (OSError, ValueError) as error:
@@ -81,7 +81,7 @@ def look(path: str, *, version: bool = True) -> Program:
 
 
 def is_ours(path: Path, machine: str | None = None) -> bool:
-    """Tell whether a host's kernel (this one's: ``uname -m``) runs a file: its ELF, or a script."""
+    """Return whether a kernel (default: ``uname -m``) runs a file natively: ELF or script."""
     try:
         found = elf.read(path)
         if found is None:
@@ -93,7 +93,7 @@ def is_ours(path: Path, machine: str | None = None) -> bool:
 
 
 def architecture_of(path: Path) -> Architecture | None:
-    """Return the foreign architecture that an interpreter is itself for, which is a mistake."""
+    """Return the foreign architecture that an interpreter itself is built for, a mistake."""
     try:
         with path.open("rb") as file:
             return of_header(file.read(20))
@@ -102,9 +102,9 @@ def architecture_of(path: Path) -> Architecture | None:
 
 
 def find(architecture: Architecture, *, debian: Path = DEBIAN, binaries: Path = BINARIES) -> Path:
-    """Return the best interpreter that is installed: a static one, by the name that suits P.
+    """Return the best installed interpreter: a static one, with the name that suits flag P.
 
-    Raises MissingCapability, which names the package.
+    Raises MissingCapability, with the package.
     """
     places = [debian / f"{architecture.name}-binfmt-P"]
     places += [binaries / name for name in names(architecture.name)]
@@ -115,26 +115,26 @@ def find(architecture: Architecture, *, debian: Path = DEBIAN, binaries: Path = 
 
 
 def names(architecture: str) -> tuple[str, str]:
-    """Return QEMU's names for the interpreter of an architecture, the better one first.
+    """Return QEMU's names of the interpreter for an architecture, the preferred one first.
 
-    Without ``-static`` it is dynamic in Debian 12 and static since Debian 13 and in Alpine; a
-    package ``qemu-user-static``, and the name with it, is gone in what follows Debian 13.
+    Without ``-static``, it is dynamic in Debian 12 and static in Debian 13 and Alpine; Debian
+    after 13 has neither the package ``qemu-user-static`` nor that name.
     """
     return f"qemu-{architecture}-static", f"qemu-{architecture}"
 
 
 def missing(architecture: str) -> MissingCapability:
-    """Return the error for an architecture that has no interpreter here."""
+    """Return the error for an architecture without an interpreter on this host."""
     return MissingCapability(
-        f"there is no qemu-{architecture}, which runs {architecture} programs on this host",
+        f"qemu-{architecture} not found; it runs {architecture} programs on this host",
         hint=f"apt-get install {APT_PACKAGE} (or: dnf install {APT_PACKAGE}-{architecture})",
     )
 
 
 def others_can_write(path: Path) -> Path | None:
-    """Return what of a path (the file, or a directory above it) others than root can change.
+    """Return the part of a path (the file or a parent directory) that non-root users can change.
 
-    What root's handler runs is run by everybody, root too: who can change it is root.
+    Everybody runs root's handlers, root too: whoever can change the interpreter becomes root.
     """
     real = Path(os.path.realpath(path))
     for part in (real, *real.parents):

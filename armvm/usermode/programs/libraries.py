@@ -1,10 +1,10 @@
-"""Where a program's loader and libraries are looked for, and whether they are there.
+"""Find a program's loader and libraries, as QEMU and the loader would.
 
 QEMU looks a path up below its prefix first (``-L``, QEMU_LD_PREFIX; built in: /etc/qemu-binfmt/ARCH
-at Debian, /usr/gnemul/qemu-ARCH upstream), then as it stands. The loader, run inside QEMU, asks
-for libraries the same way: the program's own directories, then the usual ones (ld.so(8)). What
-Debian's cross packages put under /usr/TRIPLET is found only if that is made the prefix.
-Only what the program names itself is looked for, not what its libraries want in turn, and
+in Debian, /usr/gnemul/qemu-ARCH upstream), then as given. The loader, run inside QEMU, looks for
+libraries the same way: in the program's own directories, then in the default ones (ld.so(8)).
+Libraries of Debian's cross packages, under /usr/TRIPLET, are found only if that is the prefix.
+Only the program's direct dependencies are checked, not those of its libraries, and
 /etc/ld.so.cache is not read.
 """
 
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from armvm.usermode.architectures import Architecture
 
-#: Directories that every loader looks into; with a triplet's below the first two.
+#: Default directories of every loader; the first two also with a triplet.
 USUAL = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/lib32", "/usr/lib32", "/usr/local/lib")
 _CONFIGURED = "/etc/qemu-binfmt", "/usr/gnemul"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A file that a program wants: *path* is where it is found, *elsewhere* where it could be.
+    """A file that a program needs: *path* is where it was found, *elsewhere* where it could be.
 
-    *elsewhere* is a directory that would have to be the prefix.
+    *elsewhere* is a directory that would have to become the prefix.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where to look: *prefixes* in order (the last is ""), *possible* are other prefixes."""
+    """Where to search: *prefixes* in order (the last is ""), *possible* are other prefixes."""
 
     prefixes: tuple[str, ...]
     triplets: tuple[str, ...]
@@ -50,9 +50,9 @@ def places(
     sysroot: str | None,
     triplets: Sequence[str] = (),
 ) -> Places:
-    """Return where to look for a program of an architecture; None: this host's own.
+    """Return where to search for a program of an architecture; None: this host's own.
 
-    Directories above the program are possible prefixes too: it may lie in its own root.
+    Parent directories of the program are possible prefixes too: it may be in its own root.
     """
     if architecture is None:
         return Places(prefixes=(sysroot or "",), triplets=tuple(triplets))
@@ -72,14 +72,14 @@ def places(
 
 
 def find_loader(loader: str, at: Places, header: bytes) -> Wanted:
-    """Look for a loader, PT_INTERP, whose file begins like *header* (same class and machine)."""
+    """Find a loader (PT_INTERP) whose file has the class and machine of *header*."""
     return _find(loader, [loader], at, header)
 
 
 def find_library(
     name: str, runpath: Sequence[str], program: Path, at: Places, header: bytes
 ) -> Wanted:
-    """Look for a library, DT_NEEDED, as the loader does."""
+    """Find a library (DT_NEEDED), as the loader would."""
     if "/" in name:
         return _find(name, [name], at, header)
     origin = os.path.dirname(os.path.realpath(program))  # noqa: PTH120
@@ -104,7 +104,7 @@ def _find(name: str, paths: Sequence[str], at: Places, header: bytes) -> Wanted:
 
 
 def _alike(path: str, header: bytes) -> bool:
-    """Tell whether a file is ELF of the same class, byte order and machine."""
+    """Return whether a file is ELF of the same class, byte order and machine."""
     try:
         if not os.path.isfile(path):  # noqa: PTH113 - a hostile path can hold NUL
             return False

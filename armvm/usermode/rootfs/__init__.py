@@ -1,1 +1,1 @@
-"""Root file systems: built, entered, inspected."""
+"""Root file systems: create, enter, inspect."""

@@ -1,6 +1,6 @@
-"""A plain root file system of a distribution, for arm64 or armhf: to be entered, not booted.
+"""Create a distribution's root file system, for arm64 or armhf: to enter, not to boot.
 
-mmdebstrap makes it, or debootstrap in its two stages, where only that is installed.
+Uses mmdebstrap, or debootstrap in its two stages if only that is installed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Arch(enum.Enum):
 
     @property
     def qemu(self) -> str:
-        """What QEMU calls it."""
+        """QEMU's name of the architecture."""
         return {"arm64": "aarch64", "armhf": "arm"}[self.value]
 
 
 class Variant(enum.Enum):
-    """Which packages there are besides those asked for; both tools know these names."""
+    """The packages besides those that the user names; both tools know these variants."""
 
     MINBASE = "minbase"  #: the essential ones, and apt
     BUILDD = "buildd"  #: and build-essential
@@ -41,40 +41,40 @@ class Variant(enum.Enum):
 
 
 class Tool(enum.Enum):
-    """What makes root file systems."""
+    """The tools that create root file systems."""
 
     MMDEBSTRAP = "mmdebstrap"
     DEBOOTSTRAP = "debootstrap"
 
     @classmethod
     def here(cls, mode: Mode, path: str | None = None) -> Tool:
-        """Return the better one of those installed, in the directories of *path*.
+        """Return the preferred installed tool, in the directories of *path*.
 
-        Raises MissingCapability where there is none that works in *mode*.
+        Raises MissingCapability if none works in *mode*.
         """
         where = programs.search_path() if path is None else path
         if shutil.which("mmdebstrap", path=where):
             return cls.MMDEBSTRAP
         if mode is Mode.ROOT and shutil.which("debootstrap", path=where):
             return cls.DEBOOTSTRAP
-        why = "" if mode is Mode.ROOT else " (debootstrap would need root)"
+        why = "" if mode is Mode.ROOT else " (debootstrap requires root)"
         raise MissingCapability(
-            f"root file systems are made by mmdebstrap, which is not installed{why}",
+            f"mmdebstrap, which creates root file systems, is not installed{why}",
             hint="apt-get install mmdebstrap   (or: dnf install mmdebstrap)",
         )
 
 
-#: The usual archive of a distribution whose entry leaves it to mmdebstrap.
+#: The default archive of a distribution whose entry leaves it to mmdebstrap.
 DEBIAN_MIRROR = "http://deb.debian.org/debian"
 
-#: Runs before anything is configured: mmdebstrap looks for the other packages after the minutes
-#: that the essential ones take.
+#: Checks the package names before the essential packages are configured, which takes minutes;
+#: mmdebstrap would look for the other packages only after that.
 _LOOK_UP = (
     'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq -o Debug::NoLocking=1 --simulate install '
     "$ARMVM_PACKAGES >/dev/null"
 )
 
-#: What is told of mmdebstrap's and debootstrap's lines, and how.
+#: Lines of mmdebstrap and debootstrap that are reported, and their words.
 _PHASES = (
     ("I: running apt-get update", "reading package lists"),
     ("I: Retrieving ", "fetching packages"),
@@ -91,9 +91,9 @@ _PHASES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A root file system to be made, of a *distro*'s *suite* and *packages* besides the variant's.
+    """A root file system to create: a *distro*'s *suite*, and *packages* besides the variant's.
 
-    *mirror* and *keyring* None mean the distribution's own; *mode* is as in rootfs.make().
+    *mirror* and *keyring* None mean the distribution's own; *mode* is as in build.make().
     """
 
     distro: Distro
@@ -108,9 +108,9 @@ class Order:
 
 
 def commands(root: Path, order: Order) -> list[list[str | Path]]:
-    """Return the command lines that make the root file system *root*, one after the other.
+    """Return the command lines that create the root file system *root*, in order.
 
-    Mounts happen in a namespace of their own: whatever ends a command takes them along.
+    Mounts are made in a separate namespace, so that they end with the command.
     """
     alone = ("unshare", "--mount", "--propagation", "private") if order.mode is Mode.ROOT else ()
     make_it = _debootstrap if order.tool is Tool.DEBOOTSTRAP else _mmdebstrap
@@ -132,8 +132,8 @@ def _debootstrap(root: Path, order: Order) -> Iterator[list[str | Path]]:
 
 def _mmdebstrap(root: Path, order: Order) -> Iterator[list[str | Path]]:
     distro, packages = order.distro, ",".join(order.packages)
-    # Debian's own keys are found by mmdebstrap. A keyring given so is not named in the root's
-    # sources.list: there its own vouch for the archive.
+    # mmdebstrap finds Debian's own keys. A keyring given like this does not appear in the root's
+    # sources.list: there, its own keys verify the archive.
     named = order.keyring or distro.own_keyring
     yield [
         *("mmdebstrap", f"--mode={order.mode.value}", f"--variant={order.variant.value}"),
@@ -146,13 +146,15 @@ def _mmdebstrap(root: Path, order: Order) -> Iterator[list[str | Path]]:
 
 
 def make(root: Path, order: Order, *, temporary: Path, on_phase: Callable[[str], None]) -> None:
-    """Make the root file system in the new directory *root*; *temporary* is for the tools' files.
+    """Create the root file system in the new directory *root*; *temporary* is for the tools.
 
-    What a failure leaves is the caller's to remove. Raises NotFound for a package that there is
-    not, BuildFailed with the end of the log.
+    The caller removes the leftovers of a failure. Raises NotFound for an unknown package,
+    BuildFailed with the end of the log.
     """
     if order.tool is Tool.DEBOOTSTRAP and order.mode is not Mode.ROOT:
-        raise ConfigError("debootstrap needs root", hint="apt-get install mmdebstrap")
+        raise ConfigError(
+            "debootstrap requires root", hint="run it as root, or: apt-get install mmdebstrap"
+        )
     log: deque[str] = deque(maxlen=3000)
 
     def on_line(line: str) -> None:
@@ -164,7 +166,7 @@ def make(root: Path, order: Order, *, temporary: Path, on_phase: Callable[[str],
 
     environment = {"TMPDIR": str(temporary), "ARMVM_PACKAGES": " ".join(order.packages)}
     if order.arch is Arch.ARM64 and "QEMU_CPU" not in os.environ:
-        # Without pointer authentication, which is slow to emulate; hooks/10-unpack.sh says more.
+        # Without pointer authentication, which is slow to emulate; see hooks/10-unpack.sh.
         environment["QEMU_CPU"] = "cortex-a57"
     for argv in commands(root, order):
         done = process.run(argv, env=environment, check=False, on_line=on_line)

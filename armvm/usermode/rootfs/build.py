@@ -1,7 +1,7 @@
-"""An arm64 root file system, made by mmdebstrap and the shell scripts in ``hooks/``.
+"""Create an arm64 root file system with mmdebstrap and the shell scripts in ``hooks/``.
 
-mmdebstrap brings the package sources with their keys, a clean start, mounts, and namespaces for
-ordinary users; the scripts do the rest inside its extract hook (``hooks/10-unpack.sh`` says why).
+mmdebstrap provides the package sources with their keys, a clean start, mounts, and namespaces for
+ordinary users; the scripts do the rest in its extract hook (``hooks/10-unpack.sh`` says why).
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from armvm.usermode.binfmt import aarch64
 from armvm.usermode.rootfs import build_log
 from armvm.usermode.rootfs.distros import Distro, sources
 
-#: What marks the lines with which the scripts tell how far they are.
+#: The prefix of the scripts' progress lines.
 PHASE = "armvm-phase: "
 
 
 class Mode(enum.Enum):
     """How mmdebstrap becomes root in the new root file system."""
 
-    ROOT = "root"  #: it is root
+    ROOT = "root"  #: run as root
     UNSHARE = "unshare"  #: in a user namespace, with the ids of /etc/subuid
 
     @classmethod
     def here(cls) -> Mode:
-        """Return the mode for whoever runs this process."""
+        """Return the mode for the user of this process."""
         return cls.ROOT if os.geteuid() == 0 else cls.UNSHARE
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """What to put before a command that must see the files with their owners."""
+        """The command prefix for commands that must see the files with their owners."""
         return () if self is Mode.ROOT else ("mmdebstrap", "--unshare-helper")
 
 
 def scripts(own: str | None = None) -> str:
-    """Return the text of the shell scripts that run in mmdebstrap's extract hook.
+    """Return the text of the shell scripts for mmdebstrap's extract hook.
 
-    *own* names the directory with those of one distribution alone, put among the others by name.
+    *own* is the directory with a distribution's own scripts, sorted among the others by name.
     """
     hooks = Path(__file__).with_name("hooks")
     files = [*hooks.glob("*.sh"), *(hooks.glob(f"{own}/*.sh") if own else ())]
@@ -51,7 +51,7 @@ def scripts(own: str | None = None) -> str:
 
 
 def settings(own: str | None = None) -> str:
-    """Return the text of those of scripts() that make installed packages a cloud image."""
+    """Return the scripts that turn the installed packages into a cloud image."""
     hooks = Path(__file__).with_name("hooks")
     files = [*hooks.glob("4*.sh"), *(hooks.glob(f"{own}/4*.sh") if own else ())]
     return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
@@ -66,10 +66,10 @@ def command(
     keyring: Path | None = None,
     mode: Mode,
 ) -> list[str | Path]:
-    """Return the command line that makes the root file system *root*; see make()."""
+    """Return the command line that creates the root file system *root*; see make()."""
     return [
-        # mmdebstrap as root mounts in the namespace it is in: in one of its own, whatever ends
-        # the build takes the mounts along.
+        # As root, mmdebstrap mounts in the current namespace: in a separate one, the mounts end
+        # with the build, however that ends.
         *(("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()),
         "mmdebstrap",
         f"--mode={mode.value}",
@@ -96,20 +96,20 @@ def make(
     on_phase: Callable[[str], None],
     on_size: Callable[[int], None],
 ) -> None:
-    """Make the root file system of a *distro*'s *suite* in the new directory *root*.
+    """Create the root file system of a *distro*'s *suite* in the new directory *root*.
 
-    *mirror* is an archive's URL; None is the usual one. Debian's usual one has its updates and
-    security fixes too. *keyring* must vouch for it, the distribution's own by default. *on_size*
-    is told how many bytes the packages will take, before they are fetched; what it raises ends
-    the build. In mode UNSHARE the path must be open to the ids of the user namespace, as
-    *temporary*, a directory for temporary files (the one around *root* by default). Raises
-    NotFound for a package that there is not, BuildFailed with the end of the log, and
-    MissingCapability when a program is not there.
+    *mirror* is an archive's URL, or None for the default. Debian's default includes updates and
+    security fixes. *keyring* must verify the archive (default: the distribution's own). *on_size*
+    is called with the number of bytes that the packages will take, before the download; an
+    exception from it ends the build. In mode UNSHARE, the ids of the user namespace must have
+    access to *root* and to *temporary*, a directory for temporary files (default: the parent of
+    *root*). Raises NotFound for an unknown package, BuildFailed with the end of the log, and
+    MissingCapability if a program is not installed.
     """
     programs.find("mmdebstrap")
     argv = command(root, distro=distro, suite=suite, mirror=mirror, keyring=keyring, mode=mode)
     log: deque[str] = deque(maxlen=3000)
-    # mmdebstrap quotes a failed hook in full.
+    # mmdebstrap prints a failed hook in full.
     own_lines = set(scripts(distro.scripts).splitlines())
 
     def on_line(line: str) -> None:
@@ -124,7 +124,7 @@ def make(
         "ARMVM_PACKAGES": " ".join(packages),
         "ARMVM_PYTHONS": " ".join(_pythons()),
         "ARMVM_EMULATED": "no" if aarch64.is_native() else "yes",
-        # The caller's is a path that the namespace's ids may not be able to enter.
+        # The caller's TMPDIR may be inaccessible to the namespace's ids.
         "TMPDIR": str(temporary or root.parent),
     }
     done = process.run(argv, env=environment, check=False, on_line=on_line)
@@ -133,18 +133,18 @@ def make(
 
 
 def remove(root: Path, *, mode: Mode) -> None:
-    """Remove a root file system, whole or half-made; a path that is not there is well."""
+    """Remove a complete or partial root file system; a missing path is not an error."""
     if root.exists():
-        # The directory itself is in one of the caller's, where the namespace may not remove it.
+        # The directory itself is in the caller's, where the namespace may not remove it.
         process.run([*mode.inside, "find", root, "-xdev", "-mindepth", "1", "-delete"])
         root.rmdir()
 
 
 def _pythons() -> list[str]:
-    """Return interpreters that may have the guest's version; the scripts ask each of them."""
+    """Return interpreters that may have the guest's version; the scripts try each of them."""
     names = ["python3", *(f"python3.{minor}" for minor in range(9, 20))]
     found = [shutil.which(name, path=programs.search_path()) for name in names]
-    # Those of the system too, for a virtual environment or pyenv may hide them, or lie where a
-    # user namespace cannot go.
+    # The system's too: a virtual environment or pyenv may hide them, or be inaccessible to a user
+    # namespace.
     found += [shutil.which(name, path="/usr/bin") for name in names]
     return list(dict.fromkeys(path for path in [*found, sys.executable] if path))

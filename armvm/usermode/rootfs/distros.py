@@ -1,6 +1,6 @@
-"""The distributions whose images can be built: their packages, archives and keys, as data.
+"""The distributions whose images armvm can build: packages, archives and keys.
 
-Debian's was built and booted. Ubuntu's is what its packages and archive are documented to be:
+Debian's was built and booted. Ubuntu's follows the documentation of its packages and archive:
 names of packages and files from Ubuntu 24.04 (shim-signed 1.58, grub-efi-arm64-signed 1.202),
 suites and components of ports.ubuntu.com, where Ubuntu keeps arm64.
 """
@@ -14,22 +14,22 @@ from pathlib import Path
 
 
 class Kernel(enum.Enum):
-    """Which of a distribution's kernels an image has."""
+    """The kernel of an image."""
 
-    CLOUD = "cloud"  #: drivers of virtual machines only
+    CLOUD = "cloud"  #: only drivers of virtual machines
     GENERIC = "generic"  #: all drivers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distro:
-    """What building an image of a distribution needs to know.
+    """Properties of a distribution that a build needs.
 
-    ``packages`` are what every image has besides its kernel. ``keyring`` is the file that
-    vouches for the archive, brought by the package ``keyring_package``. ``mirror`` is the archive
-    used where none is named; None leaves it to mmdebstrap, which knows Debian's with all its
-    suites. ``pockets`` are appended to the suite's name, ``scripts`` name the directory in
-    ``hooks/`` with what is this distribution's alone. With ``own_keyring``, another file may
-    vouch for the archive while it is built from. ``lookup`` is where people look for packages.
+    ``packages`` are in every image, besides its kernel. ``keyring`` is the file that verifies
+    the archive, from the package ``keyring_package``. ``mirror`` is the default
+    archive; None leaves it to mmdebstrap, which knows Debian's with all its
+    suites. ``pockets`` are appended to the suite's name, ``scripts`` is the directory in
+    ``hooks/`` with this distribution's own scripts. With ``own_keyring``, another file may
+    verify the archive during the build. ``lookup`` is the web site for package searches.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Distro:
 
 
 def _packages(keyring: str) -> tuple[str, ...]:
-    """Return what every image has: boots by UEFI with or without Secure Boot, is configured by
-    cloud-init, is logged in to by ssh, and has what a person expects to find.
+    """Return the packages of every image: it boots by UEFI with or without Secure Boot, uses
+    cloud-init and ssh, and has common command-line tools.
     """
     return (
         # boot
@@ -78,7 +78,7 @@ UBUNTU = Distro(
     name="ubuntu",
     title="Ubuntu",
     packages=_packages("ubuntu-keyring"),
-    # The first is the second without the drivers of linux-modules-extra; its cloud images' own.
+    # The first is the second without the drivers of linux-modules-extra, as in cloud images.
     kernels={Kernel.CLOUD: "linux-image-virtual", Kernel.GENERIC: "linux-image-generic"},
     keyring=Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
     keyring_package="ubuntu-keyring",
@@ -98,10 +98,10 @@ DISTROS: Mapping[str, Distro] = {one.name: one for one in (DEBIAN, UBUNTU)}
 def sources(
     distro: Distro, suite: str, mirror: str | None, keyring: Path | None = None
 ) -> list[str]:
-    """Return the lines for sources.list, or URLs, that mmdebstrap takes after its target.
+    """Return the lines for sources.list, or URLs, for mmdebstrap's arguments after its target.
 
-    Nothing leaves the choice to mmdebstrap. A line names the *keyring* (the distribution's own
-    by default) that must vouch for the archive.
+    Empty: mmdebstrap's default. A line names the *keyring* (default: the distribution's own) that
+    must verify the archive.
     """
     if not distro.own_keyring:
         return [mirror] if mirror else []
@@ -112,9 +112,9 @@ def sources(
 
 
 def archives(distro: Distro, suite: str, mirror: str | None) -> list[str]:
-    """Return mmdebstrap's archives for any architecture; none stands for Debian's usual one.
+    """Return mmdebstrap's archives for any architecture; empty means Debian's default.
 
-    They name no keyring, unlike sources(): the root file system's own is meant.
+    They name no keyring, unlike sources(): the root file system's own keys apply.
     """
     if distro.mirror is None:
         return [mirror] if mirror else []

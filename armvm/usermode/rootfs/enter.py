@@ -1,4 +1,4 @@
-"""Entering a root file system: whose ids, which environment, and can its programs run here."""
+"""Prepare to enter a root file system: ids, environment, and whether its programs run here."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from armvm.usermode.programs import emulate
 from armvm.usermode.rootfs import tree
 from armvm.usermode.rootfs.requirements import range_of
 
-#: PATH in the root file system, as Debian's login gives root.
+#: PATH in the root file system, as Debian's login sets it for root.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: Variables of the caller's that mean the same in there.
+#: The caller's variables that have the same meaning inside.
 PASSED = ("TERM", "COLORTERM", "NO_COLOR", "http_proxy", "https_proxy", "no_proxy")
 
-#: From here on, ids are lent to user namespaces (subuid(5)): a tree of theirs is an ordinary
-#: user's, also when root looks at it.
+#: Ids from here on are lent to user namespaces (subuid(5)): a tree with such an owner is an
+#: ordinary user's, even if root enters it.
 FIRST_LENT = 65536
 
-#: How the helper is started: with the standard library and armvm alone.
+#: Starts the helper, with only the standard library and armvm.
 _START = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
     "from armvm.usermode.rootfs.enter_program import main; main()"
 )
 _PACKAGES = Path(__file__).resolve().parents[3]
 
-#: A line of a user namespace's map (user_namespaces(7)): id inside, id outside, how many.
+#: A line of a user namespace's map (user_namespaces(7)): first id inside, outside, count.
 Lines = list[tuple[int, int, int]]
 
 
@@ -50,47 +50,51 @@ class Ids:
 
 
 def check_root(root: Path) -> Path:
-    """Return the real path of a directory with a root file system in it.
+    """Return the real path of a directory that contains a root file system.
 
-    Raises NotFound, ConfigError for something else, PermissionDenied.
+    Raises NotFound, ConfigError for anything else, PermissionDenied.
     """
     try:
         real = root.expanduser().resolve(strict=True)
         if not real.is_dir():
-            raise ConfigError(f"{root} is no directory", hint="armvm rootfs create DIR makes one")
+            raise ConfigError(
+                f"{root} is not a directory", hint="create one: armvm rootfs create DIR"
+            )
         if not os.access(real, os.X_OK):
-            raise PermissionDenied(f"{root} cannot be entered by this user", hint="run it as root")
+            raise PermissionDenied(f"permission denied: cannot enter {root}", hint="run it as root")
     except FileNotFoundError as error:
         raise NotFound(
-            f"there is no directory {root}", hint="armvm rootfs create DIR makes one"
+            f"directory {root} not found", hint="create it: armvm rootfs create DIR"
         ) from error
     except PermissionError as error:
         raise PermissionDenied(
-            f"{root} cannot be looked at: {error.strerror}", hint="run it as root"
+            f"cannot read {root}: {error.strerror}", hint="run it as root"
         ) from error
     except (OSError, RuntimeError) as error:
-        raise ConfigError(f"{root} cannot be entered: {error}", hint="name a directory") from error
+        raise ConfigError(
+            f"cannot enter {root}: {error}", hint="give the path of a directory"
+        ) from error
     if real == Path("/"):
-        raise ConfigError("/ is this host's own root file system", hint="name another directory")
+        raise ConfigError("/ is this host's own root file system", hint="use another directory")
     return real
 
 
 def architecture(root: Path) -> str:
-    """Return QEMU's name of the architecture of *root*; raises ConfigError where it is unclear."""
+    """Return QEMU's name of the architecture of *root*; raises ConfigError if it is unclear."""
     found = tree.architecture(root)
     if found is None:
         raise ConfigError(
-            f"{root} has no program in it whose architecture could be read",
-            hint=f"a root file system has {', '.join('/' + one for one in tree.PROGRAMS)}",
+            f"cannot detect the architecture of {root}: no known program found",
+            hint=f"expected one of: {', '.join('/' + one for one in tree.PROGRAMS)}",
         )
     return found
 
 
 def ensure_runs(name: str, *, root: Path = handlers.ROOT, machine: str | None = None) -> None:
-    """See to it that programs of an architecture run in another root file system.
+    """Make sure that programs of an architecture run in another root file system.
 
-    For aarch64 a handler is registered where one is missing and that may be done; *root* is
-    binfmt_misc, *machine* the host's own architecture. Raises MissingCapability.
+    For aarch64, registers a missing handler if this user may; *root* is binfmt_misc, *machine*
+    the host's own architecture. Raises MissingCapability.
     """
     host = machine or platform.machine()
     own = {name} if name == host else set()
@@ -104,11 +108,11 @@ def ensure_runs(name: str, *, root: Path = handlers.ROOT, machine: str | None = 
     if winner is not None and winner.fixed:
         return
     if winner is None and host == "aarch64" and name == "arm":
-        return  # most such processors run these programs themselves; the kernel will tell
+        return  # most such processors run these programs; the kernel reports an error otherwise
     if winner is not None:
         raise MissingCapability(
-            f"the binfmt handler {winner.name} has no flag F, so it works in no other root file "
-            "system",
+            f"the binfmt handler {winner.name} lacks flag F, so it does not work in other root "
+            "file systems",
             hint=f"armvm binfmt register {name} --replace",
         )
     raise MissingCapability(
@@ -117,7 +121,7 @@ def ensure_runs(name: str, *, root: Path = handlers.ROOT, machine: str | None = 
 
 
 def header_of(name: str) -> bytes:
-    """Return how a program of an architecture begins: an ELF header's first 20 bytes."""
+    """Return the first 20 bytes of an architecture's programs: an ELF header."""
     machine, bits, little = next(
         key for key, value in emulate.ARCHITECTURES.items() if value == name
     )
@@ -127,13 +131,13 @@ def header_of(name: str) -> bytes:
 
 
 def ids_for(root: Path, *, uid: int | None = None, etc: Path = Path("/etc")) -> Ids | None:
-    """Return the ids of the user namespace in which *root*'s owner is root; None: none is needed.
+    """Return the ids of the user namespace in which *root*'s owner is root, or None.
 
-    mmdebstrap gives an ordinary user's files the ids that /etc/subuid lends him; files may also
-    be his own. Root needs no namespace for root's trees; an ordinary user's he enters with that
-    user's ids, so that what runs in there is not the host's root. *uid* is this process's, *etc*
-    is where subuid and subgid are. Raises PermissionDenied for a tree of somebody else's,
-    MissingCapability without ids.
+    For an ordinary user, mmdebstrap gives files the ids that /etc/subuid lends to the user; files
+    may also belong to the user. Root needs no namespace for root's trees; it enters an ordinary
+    user's tree with that user's ids, so that programs inside are not the host's root. *uid* is
+    this process's, *etc* is the directory of subuid and subgid. Raises PermissionDenied for
+    another user's tree, MissingCapability without ids.
     """
     status = root.stat()
     me = os.geteuid() if uid is None else uid
@@ -146,14 +150,14 @@ def ids_for(root: Path, *, uid: int | None = None, etc: Path = Path("/etc")) -> 
         name = pwd.getpwuid(me).pw_name
     except KeyError:
         raise MissingCapability(
-            f"uid {me} has no name here, and so no ids in {etc / 'subuid'}", hint="run it as root"
+            f"uid {me} has no user name, and so no ids in {etc / 'subuid'}", hint="run it as root"
         ) from None
     lent = [range_of(etc / file, name) for file in ("subuid", "subgid")]
     if lent[0] is None or lent[1] is None:
         raise MissingCapability(
-            f"{name} has no ids of his own in {etc / 'subuid'} and {etc / 'subgid'}",
+            f"user {name} has no ids in {etc / 'subuid'} and {etc / 'subgid'}",
             hint=f"sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 {name}"
-            "   (free ones; or enter as root)",
+            "   (if these ids are free; or enter as root)",
         )
     (first, count), (first_group, groups) = lent[0], lent[1]
     if status.st_uid == first:
@@ -165,15 +169,15 @@ def ids_for(root: Path, *, uid: int | None = None, etc: Path = Path("/etc")) -> 
         )
     owner = "root" if status.st_uid == 0 else f"uid {status.st_uid}"
     raise PermissionDenied(
-        f"{root} belongs to {owner}, neither to you nor to the ids lent to you",
-        hint="enter it as root (sudo), or make one of your own: armvm rootfs create",
+        f"{root} belongs to {owner}, not to you or your subordinate ids",
+        hint="enter it as root (sudo), or create your own: armvm rootfs create",
     )
 
 
 def environment(
     root: Path, name: str, caller: Mapping[str, str], machine: str | None = None
 ) -> dict[str, str]:
-    """Return the environment of a command in *root*, whose architecture is called *name*."""
+    """Return the environment of a command in *root* of the architecture *name*."""
     passed = {key: caller[key] for key in PASSED if key in caller}
     if "TERM" not in passed:
         passed["TERM"] = "dumb"
@@ -181,7 +185,7 @@ def environment(
     if "QEMU_CPU" in caller:
         own["QEMU_CPU"] = caller["QEMU_CPU"]
     elif name == "aarch64" and not aarch64.is_native(machine):
-        # QEMU for arm does not know the property, and would run nothing.
+        # QEMU for arm does not know the property, and would not start.
         mixed = tree.foreign_architectures(root) & {"armhf", "armel"}
         if not mixed and _handler_is_quick():
             own["QEMU_CPU"] = emulate.QUICK
@@ -193,7 +197,7 @@ def _handler_is_quick() -> bool:
     try:
         return handler is not None and emulate.takes_quick_cpu(handler.interpreter)
     except MissingCapability:
-        return False  # gone; flag F keeps it running
+        return False  # removed; flag F keeps it usable
 
 
 def shell(root: Path) -> list[str]:
@@ -211,14 +215,14 @@ def command(
 ) -> list[str | Path]:
     """Return the command line that runs *words* in *root*; see armvm.usermode.rootfs.enter_program.
 
-    With *network*, the host's resolv.conf is lent. Raises MissingCapability without newuidmap.
+    With *network*, the host's resolv.conf is mounted. Raises MissingCapability without newuidmap.
     """
     resolv = "/etc/resolv.conf" if network else None
     return [*_helper(ids, root=str(root), environment=dict(environment), resolv=resolv), *words]
 
 
 def as_owner(root: Path) -> tuple[str, ...]:
-    """Return what to put before a command of the host's that must see *root* as its owner does.
+    """Return the prefix for host commands that must see *root* as its owner does.
 
     Raises what ids_for() raises.
     """
@@ -227,7 +231,7 @@ def as_owner(root: Path) -> tuple[str, ...]:
 
 
 def _helper(ids: Ids | None, **request: Any) -> tuple[str, ...]:
-    """Return the command line that runs what follows it as *request* says."""
+    """Return the helper's command line with *request*; the command to run follows it."""
     if ids is not None:
         request |= {"ids": {"uid": ids.uid, "gid": ids.gid}, "direct": ids.direct}
         if not ids.direct:
@@ -238,7 +242,7 @@ def _helper(ids: Ids | None, **request: Any) -> tuple[str, ...]:
 
 
 def prepared(root: Path, words: Sequence[str], *, network: bool = True) -> list[str | Path]:
-    """Return the command line that runs *words* in *root*, once its programs can run here.
+    """Return the command line that runs *words* in *root*, after making sure that they can run.
 
     Raises what check_root(), architecture(), ensure_runs() and ids_for() raise.
     """

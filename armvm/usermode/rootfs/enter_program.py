@@ -1,19 +1,19 @@
-"""The program that `armvm rootfs enter` starts: a command in another root file system.
+"""The program that `armvm rootfs enter` starts: it runs a command in a root file system.
 
-It is a process of its own, since it gives up the host's files half-way;
-`armvm.usermode.rootfs.enter` writes its request. No shell and no mount(8): mounts go to places in
-the root file system, and only who has left the host's root behind cannot be led back there by a
-link. So it
+It is a separate process, because it gives up the host's files half-way;
+`armvm.usermode.rootfs.enter` writes its request. There is no shell and no mount(8): mounts go to
+places in the root file system, and only a process that has left the host's root cannot be led
+back there by a link. The steps:
 
-1. takes namespaces of its own: mounts, processes, host name, System V IPC; for ordinary users,
-   and for trees of theirs, a user namespace with the ids of /etc/subuid;
-2. opens what it needs of the host (device files, /sys, resolv.conf) as mounts that are nowhere
-   yet, and read-only;
-3. makes the root file system its root by pivot_root(2), and mounts things below it: every name
-   is now one in there (both are in `armvm.usermode.rootfs.mounts`);
-4. starts the command (one of the host's, without 2 and 3, where the request names no root), and
-   waits as process 1 of the namespace. When that ends, the kernel ends all that the command has
-   left running, and the mounts are gone with the last of them.
+1. Create namespaces: mounts, processes, host name, System V IPC; for ordinary users,
+   and for their trees, a user namespace with the ids of /etc/subuid.
+2. Open what it needs of the host (device files, /sys, resolv.conf) as detached, read-only
+   mounts.
+3. Make the root file system its root by pivot_root(2), and mount things below it: every name
+   is now one inside (both are in `armvm.usermode.rootfs.mounts`).
+4. Start the command (a host command, without 2 and 3, if the request has no root), and wait as
+   process 1 of the namespace. When it ends, the kernel ends all remaining processes of the
+   command, and the mounts go with the last of them.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ HOST_ERROR, NOT_RUNNABLE, NO_SUCH_COMMAND = 6, 126, 127
 
 
 def die_with_parent() -> None:
-    """Let the kernel end this process when the one that started it ends."""
+    """Make the kernel end this process when its parent ends."""
     C.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def exit_code(status: int) -> int:
-    """Return the exit code that a shell gives for wait(2)'s *status*."""
+    """Return a shell's exit code for wait(2)'s *status*."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def run(command: list[str], environment: dict[str, str]) -> NoReturn:
-    """Become the command. Ends with 127 where there is none of that name, 126 if it cannot run."""
+    """Become the command. Exits with 127 if it is not found, 126 if it cannot run."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError, KeyError):
@@ -60,17 +60,17 @@ def run(command: list[str], environment: dict[str, str]) -> NoReturn:
         try:
             os.execve(name, command, environment)  # noqa: S606
         except (FileNotFoundError, NotADirectoryError) as error:
-            # A program is there, and its loader is not, is said in the same way.
+            # ENOENT also means that the program exists, but its loader does not.
             worst = worst or (error if os.path.exists(name) else None)
         except OSError as error:
             worst = error
     if worst is None:
-        say(f"there is no program {command[0]!r} in the root file system")
+        say(f"program {command[0]!r} not found in the root file system")
         os._exit(NO_SUCH_COMMAND)
     why = "its loader is missing" if worst.errno == errno.ENOENT else worst.strerror
-    say(f"{command[0]!r} cannot be run: {why}")
+    say(f"cannot run {command[0]!r}: {why}")
     if worst.errno == errno.ENOEXEC:
-        say("hint: no binfmt handler takes it: armvm binfmt status", mark="")
+        say("hint: no binfmt handler matches it; see armvm binfmt status", mark="")
     os._exit(NOT_RUNNABLE)
 
 
@@ -90,7 +90,7 @@ def first(request: dict[str, Any]) -> NoReturn:
 
 
 def lend_ids(pid: int, request: dict[str, Any]) -> None:
-    """Give the user namespace of process *pid* its ids. Raises Failed."""
+    """Map the ids of the user namespace of process *pid*. Raises Failed."""
     for kind in ("uid", "gid"):
         lines = request["ids"][kind]
         if request["direct"]:
@@ -101,26 +101,27 @@ def lend_ids(pid: int, request: dict[str, Any]) -> None:
         child = os.posix_spawn(words[0], words, os.environ)
         if os.waitpid(child, 0)[1] != 0:
             raise Failed(
-                f"new{kind}map lends no ids to a user namespace",
-                f"look at /etc/sub{kind}; newuidmap and newgidmap must be setuid root",
+                f"new{kind}map cannot map ids of a user namespace",
+                f"check /etc/sub{kind}; newuidmap and newgidmap must be setuid root",
             )
 
 
 def namespaces(request: dict[str, Any]) -> None:
-    """Take namespaces, and in a user namespace become its root, once ids were lent."""
+    """Create namespaces, and become root of the user namespace once ids are mapped."""
     flags = NEWNS | NEWPID | NEWUTS | NEWIPC | (NEWUSER if request["ids"] else 0)
     try:
         call("unshare", C.unshare(flags))
     except OSError as error:
-        who = "an ordinary user may have no namespace of his own here"
+        who = "no namespaces for ordinary users on this host"
         raise Failed(
-            f"{who if request['ids'] else 'root may have no namespace here'} ({error.strerror})",
-            "run it as root, outside a container; armvm doctor knows what forbids it",
+            f"{who if request['ids'] else 'no namespaces for root on this host'} "
+            f"({error.strerror})",
+            "run it as root, outside a container; armvm doctor shows the cause",
         ) from error
 
 
 def middle(request: dict[str, Any], ready: int, go: int) -> NoReturn:
-    """Take the namespaces, and wait for process 1 in them."""
+    """Create the namespaces, and wait for process 1 in them."""
     die_with_parent()
     namespaces(request)
     os.write(ready, b"1")
@@ -130,7 +131,7 @@ def middle(request: dict[str, Any], ready: int, go: int) -> NoReturn:
         os.setresgid(0, 0, 0)
         os.setgroups([])
         os.setresuid(0, 0, 0)
-    die_with_parent()  # a change of ids forgets it
+    die_with_parent()  # a change of ids clears it
     child = os.fork()
     if child == 0:
         guarded(first, request)
@@ -138,23 +139,23 @@ def middle(request: dict[str, Any], ready: int, go: int) -> NoReturn:
 
 
 def guarded(function: Any, *arguments: Any) -> NoReturn:
-    """Call a function that does not return; end with one clear error if it raises one."""
+    """Call a function that does not return; exit with one clear error if it raises one."""
     try:
         function(*arguments)
     except Failed as error:
         say(str(error))
         say(f"hint: {error.hint}", mark="")
     except OSError as error:
-        say(f"the root file system cannot be entered: {error.strerror or error}")
-        closed = "every directory around it must be open (o+x) to the ids of /etc/subuid"
-        other = "this needs Linux 5.12, and a directory that may be mounted from"
+        say(f"cannot enter the root file system: {error.strerror or error}")
+        closed = "every parent directory must be accessible (o+x) to the ids of /etc/subuid"
+        other = "this requires Linux 5.12, and a directory that can be mounted"
         say(f"hint: {closed if error.errno == errno.EACCES else other}", mark="")
     os._exit(HOST_ERROR)
 
 
 def outer(request: dict[str, Any]) -> NoReturn:
-    """Start the process that takes the namespaces, lend it ids, and pass its exit code on."""
-    # For the terminal's keys, which the command gets too.
+    """Start the process that creates the namespaces, map its ids, and pass its exit code on."""
+    # For the terminal's keys, which the command receives too.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     die_with_parent()
@@ -175,8 +176,8 @@ def outer(request: dict[str, Any]) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Do what the request, the program's first argument, says with the command after it."""
+    """Execute the request, the program's first argument, with the command after it."""
     request = {**json.loads(sys.argv[1]), "command": sys.argv[2:]}
-    # From here on nothing is imported: later it would come from the other root file system.
+    # No imports from here on: they would come from the other root file system.
     sys.path.clear()
     guarded(outer, request)

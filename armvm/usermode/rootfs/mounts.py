@@ -1,7 +1,7 @@
-"""The mounts of the root that `armvm.usermode.rootfs.enter_program` enters, by system calls.
+"""Mount the root that `armvm.usermode.rootfs.enter_program` enters, by system calls.
 
-Only the standard library is used, and nothing is imported late: half-way, the files are another
-root file system's. Linux 5.12 is needed: open_tree(2), move_mount(2), mount_setattr(2).
+Only the standard library is used, and nothing is imported late: half-way, the files belong to
+the other root file system. Requires Linux 5.12: open_tree(2), move_mount(2), mount_setattr(2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
 FROM_EMPTY, TO_EMPTY = 0x4, 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 
-#: System calls without a function in older C libraries. The newer ones have one number everywhere.
+#: System calls that older C libraries do not have. The newer ones have one number everywhere.
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 SYS_PIVOT_ROOT = {
     "x86_64": 155,
@@ -34,7 +34,7 @@ C = ctypes.CDLL(None, use_errno=True)
 
 
 class Failed(Exception):
-    """What cannot be done, and what to do about it."""
+    """A failure, and what to do about it."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Failed(Exception):
 
 
 def call(what: str, result: int) -> int:
-    """Return a C function's *result*; raises OSError, which says *what* failed, for -1."""
+    """Return a C function's *result*; raises OSError, with *what* failed, for -1."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -56,20 +56,20 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
 
 
 def open_tree(descriptor: int, path: str, flags: int) -> int:
-    """Return a descriptor of a copy of the mount at *path*, attached nowhere. Raises OSError."""
+    """Return a descriptor of a detached copy of the mount at *path*. Raises OSError."""
     name = os.fsencode(path)
     return call(f"open_tree {path}", C.syscall(SYS_OPEN_TREE, descriptor, name, OPEN_TREE | flags))
 
 
 def move_mount(tree: int, descriptor: int, path: str) -> None:
-    """Attach a mount that open_tree() gave. Raises OSError."""
+    """Attach a mount from open_tree(). Raises OSError."""
     flags = FROM_EMPTY | (0 if path else TO_EMPTY)
     name = os.fsencode(path)
     call(f"mount {path}", C.syscall(SYS_MOVE_MOUNT, tree, b"", descriptor, name, flags))
 
 
 def lent(path: str, flags: int = 0) -> int:
-    """Return a read-only copy of the mount at *path*, with *flags* of all below it too.
+    """Return a read-only copy of the mount at *path*, also with *flags* for all below it.
 
     Raises OSError, also before Linux 5.12, which cannot make it read-only.
     """
@@ -86,9 +86,9 @@ def say(text: str, mark: str = "armvm: ") -> None:
 
 
 def directory(path: str) -> None:
-    """See to it that *path* is a directory to mount on; one that is missing is made.
+    """Make sure that *path* is a directory to mount on; create it if it is missing.
 
-    Raises Failed for a link or a file in its place.
+    Raises Failed if it is a link or a file.
     """
     try:
         kind = os.lstat(path).st_mode
@@ -103,13 +103,13 @@ def directory(path: str) -> None:
 
 
 class Host:
-    """What the new root gets of the host, opened before the host's root is left."""
+    """What the new root uses of the host, opened before it leaves the host's root."""
 
     def __init__(self, resolv: str | None) -> None:
         places = {name: f"/dev/{name}" for name in DEVICES}
-        with contextlib.suppress(OSError):  # a terminal without a name here, as in a container
+        with contextlib.suppress(OSError):  # a terminal without a name, as in a container
             places |= {"console": os.ttyname(0)}
-        # All read-only: a device takes what is written to it, but its owner and mode stay.
+        # All read-only: devices stay writable, but their owner and mode cannot change.
         self.devices = {name: lent(path) for name, path in places.items()}
         self.sys = lent("/sys", AT_RECURSIVE)
         self.resolv: int | None = None
@@ -118,9 +118,9 @@ class Host:
 
 
 def enter_root(path: str) -> None:
-    """Make the directory *path* this process's root, with the host's still mounted over it.
+    """Make the directory *path* this process's root, with the host's still mounted on it.
 
-    Afterwards absolute names are the new root's, and ``.`` is the host's root, until leave().
+    After that, absolute names are in the new root, and ``.`` is the host's root, until leave().
     """
     root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = open_tree(root, "", AT_EMPTY_PATH | AT_RECURSIVE)
@@ -128,20 +128,20 @@ def enter_root(path: str) -> None:
     os.fchdir(tree)
     number = SYS_PIVOT_ROOT.get(platform.machine())
     if number is None:
-        raise OSError(errno.ENOSYS, f"pivot_root is not known for {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"unsupported machine for pivot_root: {platform.machine()}")
     call("pivot_root", C.syscall(number, b".", b"."))
     os.close(tree)
     os.close(root)
 
 
 def leave() -> None:
-    """Unmount the host's root; nothing of it can be reached from here any more."""
+    """Unmount the host's root; it cannot be reached after that."""
     call("umount", C.umount2(b".", MNT_DETACH))
     os.chdir("/")
 
 
 def mount_dev(host: Host) -> None:
-    """Make /dev: the harmless devices, terminals of its own, shared memory. No disk is there."""
+    """Create /dev: the harmless devices, its own terminals, shared memory, no disks."""
     mount("tmpfs", "/dev", "tmpfs", MS_NOSUID, "mode=755,size=1m")
     for name, tree in host.devices.items():
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -162,14 +162,14 @@ def mount_dev(host: Host) -> None:
 
 
 def lend_resolv(tree: int) -> None:
-    """Put the host's resolv.conf where the new root's is, through links that stay in there.
+    """Mount the host's resolv.conf over the new root's, following links only inside it.
 
-    What it hides is a file of that name, or a link's missing target in /run, and nothing else.
+    It only hides a file of that name, or creates a link's missing target in /run.
     """
     place = os.path.realpath("/etc/resolv.conf")
     usual = os.path.basename(place) in ("resolv.conf", "stub-resolv.conf")
     if not usual or not os.path.isdir("/etc"):
-        say("warning: /etc/resolv.conf leads elsewhere there: names are not looked up")
+        say("warning: no name resolution: /etc/resolv.conf there leads elsewhere")
         return
     try:
         if not os.path.lexists(place):
@@ -178,7 +178,7 @@ def lend_resolv(tree: int) -> None:
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o644))
         move_mount(tree, AT_FDCWD, place)
     except OSError as error:
-        say(f"warning: no resolv.conf there ({error.strerror}): names are not looked up")
+        say(f"warning: no name resolution: no resolv.conf there ({error.strerror})")
 
 
 def prepare(root: str, resolv: str | None) -> None:
@@ -188,7 +188,7 @@ def prepare(root: str, resolv: str | None) -> None:
     enter_root(root)
     for path in ("/proc", "/dev", "/sys", "/run"):
         directory(path)
-    # Before the host's is gone: a user namespace may mount what it can see already.
+    # Before the host's is unmounted: a user namespace may only mount what it can already see.
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     leave()
     mount_dev(host)

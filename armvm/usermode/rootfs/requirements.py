@@ -1,9 +1,9 @@
-"""What a build needs of its host, looked at before it begins, so that no minutes are lost.
+"""Check a build's requirements on the host before it starts.
 
 An ordinary user's build is root in a user namespace, with ids lent by /etc/subuid and
-/etc/subgid (subuid(5)) through newuidmap. Whether that works is tried; where it does not, the
-places that are known to forbid it are read: the kernel's sysctls user.max_user_namespaces,
-Debian's kernel.unprivileged_userns_clone and Ubuntu's
+/etc/subgid (subuid(5)) through newuidmap. armvm tries whether that works; if it does not, it reads
+the known causes: the kernel's sysctls user.max_user_namespaces, Debian's
+kernel.unprivileged_userns_clone and Ubuntu's
 kernel.apparmor_restrict_unprivileged_userns.
 """
 
@@ -21,30 +21,30 @@ from armvm.usermode.binfmt import aarch64
 from armvm.usermode.rootfs.build import Mode
 from armvm.usermode.rootfs.distros import Distro
 
-#: What every build runs.
+#: The programs of every build.
 PROGRAMS = (
     *("mmdebstrap", "apt-get", "dpkg", "dpkg-deb", "gpgv", "sfdisk"),
     *("mke2fs", "mformat", "mmd", "mcopy", "qemu-img"),
 )
 
-#: How many ids a user namespace needs: those of Debian's policy, up to nobody's.
+#: Number of ids that a user namespace needs: those of Debian's policy, up to nobody's.
 IDS = 65536
 
-#: Ids that useradd gives away from here on (login.defs: SUB_UID_MIN).
+#: The first id that useradd assigns (login.defs: SUB_UID_MIN).
 _FIRST_ID = 100000
 
 _NO_NAMESPACE = (
-    "only root can build images here: this kernel gives ordinary users no user namespace"
+    "only root can build images here: this kernel does not allow user namespaces for ordinary users"
 )
 
 
 def check(
     mode: Mode, distro: Distro, directory: Path, *, user: str | None = None, keyring: Path | None
 ) -> None:
-    """Raise MissingCapability unless a build can begin; its hint is what mends it.
+    """Raise MissingCapability, with the fix as hint, unless a build can start.
 
-    *directory* is where the root file system will be. *user* is who builds (this process's, by
-    default). *keyring* must vouch for the archive, the *distro*'s own if none is given.
+    *directory* is where the root file system will be. *user* is the builder (default: this
+    process's). *keyring* must verify the archive (default: the *distro*'s own).
     """
     check_tools(PROGRAMS, mode)
     check_keyring(distro, keyring)
@@ -53,19 +53,19 @@ def check(
 
 
 def check_tools(tools: Sequence[str], mode: Mode) -> None:
-    """Raise MissingCapability unless *tools* are here, and those that *mode* needs."""
+    """Raise MissingCapability unless *tools*, and those that *mode* needs, are installed."""
     wanted = [*tools, *(("unshare",) if mode is Mode.ROOT else ("newuidmap", "newgidmap"))]
     check_programs(wanted + ([] if aarch64.is_native() else ["arch-test"]))
 
 
 def check_keyring(distro: Distro, keyring: Path | None) -> None:
-    """Raise NotFound, MissingCapability unless there are keys that vouch for the archive."""
+    """Raise NotFound, MissingCapability unless the keys that verify the archive exist."""
     if keyring is not None and not keyring.is_file():
-        raise NotFound(f"there is no file {keyring} with the keys of {distro.title}'s archive")
+        raise NotFound(f"file {keyring} with the keys of {distro.title}'s archive not found")
     if keyring is None and not distro.keyring.is_file():
-        by_file = f", or --keyring FILE: {distro.keyring} out of that package"
+        by_file = f", or use --keyring FILE with {distro.keyring} from that package"
         raise MissingCapability(
-            f"the keys of {distro.title}'s archive are not here: no {distro.keyring}",
+            f"the keys of {distro.title}'s archive are not installed: {distro.keyring} not found",
             hint=f"apt-get install {distro.keyring_package}"
             + (by_file if distro.own_keyring else ""),
         )
@@ -81,9 +81,9 @@ def check_place(mode: Mode, directory: Path, *, user: str | None = None) -> None
 
 
 def check_programs(tools: Sequence[str], path: str | None = None) -> None:
-    """Raise MissingCapability that names all *tools* that are missing, and their packages.
+    """Raise MissingCapability with all missing *tools* and their packages.
 
-    They are looked for in the directories of *path*, programs.search_path() by default.
+    Searches the directories of *path*, programs.search_path() by default.
     """
     path = programs.search_path() if path is None else path
     missing = [name for name in tools if shutil.which(name, path=path) is None]
@@ -91,24 +91,24 @@ def check_programs(tools: Sequence[str], path: str | None = None) -> None:
         both = [programs.PACKAGES.get(name, (name, name)) for name in missing]
         apt, dnf = (" ".join(dict.fromkeys(names)) for names in zip(*both, strict=True))
         raise MissingCapability(
-            f"building an image needs {', '.join(missing)}, not installed here",
+            f"required to build an image, but not installed: {', '.join(missing)}",
             hint=f"apt-get install {apt}   (or: dnf install {dnf})",
         )
 
 
 def check_file_system(directory: Path) -> None:
-    """Raise MissingCapability where programs below *directory* could not be run."""
+    """Raise MissingCapability if programs below *directory* could not run."""
     flags = os.statvfs(directory).f_flag
     for flag, name in ((os.ST_NOEXEC, "noexec"), (os.ST_NODEV, "nodev")):
         if flags & flag:
             raise MissingCapability(
-                f"{directory} is mounted {name}, so no root file system can be made there",
-                hint=f"mount -o remount,{name.removeprefix('no')} it, or build elsewhere",
+                f"{directory} is mounted {name}, so armvm cannot create a root file system there",
+                hint=f"remount it with -o remount,{name.removeprefix('no')}, or build elsewhere",
             )
 
 
 def check_namespace(user: str, *, etc: Path = Path("/etc"), proc: Path = Path("/proc")) -> None:
-    """Raise MissingCapability unless *user* can be root in a user namespace of his own."""
+    """Raise MissingCapability unless *user* can be root in a user namespace."""
     missing = [
         f"{option} {_free_range(file)}"
         for file, option in ((etc / "subuid", "--add-subuids"), (etc / "subgid", "--add-subgids"))
@@ -116,8 +116,8 @@ def check_namespace(user: str, *, etc: Path = Path("/etc"), proc: Path = Path("/
     ]
     if missing:
         raise MissingCapability(
-            f"{user} has no {IDS} ids of his own in {etc / 'subuid'} and {etc / 'subgid'}, which a "
-            "build by an ordinary user needs",
+            f"user {user} needs {IDS} ids in {etc / 'subuid'} and {etc / 'subgid'} to build "
+            "without root",
             hint=f"sudo usermod {' '.join(missing)} {user}   (or build as root)",
         )
     closed = closed_by(proc)
@@ -128,15 +128,15 @@ def check_namespace(user: str, *, etc: Path = Path("/etc"), proc: Path = Path("/
 
 
 def lent(file: Path, user: str) -> int:
-    """Return how many ids *file* (of subuid(5)'s form) lends to *user*, by his name."""
+    """Return how many ids *file* (in subuid(5)'s format) lends to *user*, by name."""
     found = range_of(file, user)
     return 0 if found is None else found[1]
 
 
 def range_of(file: Path, user: str) -> tuple[int, int] | None:
-    """Return the first id and the number of ids that *file* lends to *user*; None if it does not.
+    """Return the first id and the number of ids that *file* lends to *user*, or None.
 
-    As mmdebstrap reads it: the first line of that name.
+    Uses the first line with that name, as mmdebstrap does.
     """
     for name, first, count in _ranges(file):
         if name == user:
@@ -145,7 +145,7 @@ def range_of(file: Path, user: str) -> tuple[int, int] | None:
 
 
 def closed_by(proc: Path) -> list[tuple[str, str]]:
-    """Return the sysctls that may close user namespaces, each with the command that opens them."""
+    """Return the sysctls that may forbid user namespaces, each with the command to allow them."""
     found = []
     for name, bad, good in (
         ("user.max_user_namespaces", "0", "15000"),
@@ -155,14 +155,14 @@ def closed_by(proc: Path) -> list[tuple[str, str]]:
         try:
             value = (proc / "sys" / name.replace(".", "/")).read_text().strip()
         except OSError:
-            continue  # not this kernel's
+            continue  # not in this kernel
         if value == bad:
             found.append((f"{name} is {bad}", f"sudo sysctl -w {name}={good}"))
     return found
 
 
 def explained(log: str, closed: Sequence[tuple[str, str]]) -> MissingCapability:
-    """Return the error for a user namespace that could not be had, as mmdebstrap's *log* says."""
+    """Return the error for a user namespace that could not be created, from mmdebstrap's *log*."""
     if closed:
         return MissingCapability(
             f"{_NO_NAMESPACE} ({'; '.join(what for what, _ in closed)})",
@@ -171,33 +171,33 @@ def explained(log: str, closed: Sequence[tuple[str, str]]) -> MissingCapability:
         )
     if "newuidmap" in log or "newgidmap" in log:
         return MissingCapability(
-            "newuidmap may not lend ids to a user namespace",
+            "newuidmap cannot map ids of a user namespace",
             detail=log,
-            hint="it must belong to root, be setuid (chmod u+s /usr/bin/newuidmap "
-            "/usr/bin/newgidmap) and lie on a file system without nosuid; in a container it may "
-            "be forbidden all the same. Or build as root",
+            hint="newuidmap must belong to root, be setuid (chmod u+s /usr/bin/newuidmap "
+            "/usr/bin/newgidmap) and be on a file system without nosuid; containers may "
+            "still forbid it. Or build as root",
         )
     return MissingCapability(
         _NO_NAMESPACE,
         detail=log,
-        hint="in a container its seccomp profile forbids it by default; build as root, or outside",
+        hint="containers forbid it by default (seccomp); build as root, or outside the container",
     )
 
 
 def _check_mounts() -> None:
-    """Raise MissingCapability where root may not mount: in most containers."""
+    """Raise MissingCapability if root may not mount, as in most containers."""
     try:
         process.run(["unshare", "--mount", "--propagation", "private", "true"])
     except CommandFailed as error:
         raise MissingCapability(
-            "root may not mount anything here, as in a container without privileges",
+            "root cannot mount here, as in an unprivileged container",
             detail=error.detail,
             hint="build outside the container, or give it CAP_SYS_ADMIN (docker run --privileged)",
         ) from error
 
 
 def _ranges(file: Path) -> list[tuple[str, int, int]]:
-    """Return the lines of a file of subuid(5)'s form: name, first id, count."""
+    """Return the lines of a file in subuid(5)'s format: name, first id, count."""
     try:
         lines = file.read_text().splitlines()
     except OSError:
@@ -211,6 +211,6 @@ def _ranges(file: Path) -> list[tuple[str, int, int]]:
 
 
 def _free_range(file: Path) -> str:
-    """Return a range of ids that *file* lends to nobody yet: ``165536-231071``."""
+    """Return a range of ids that *file* does not lend to anybody: ``165536-231071``."""
     start = max([_FIRST_ID, *(first + count for _, first, count in _ranges(file))])
     return f"{start}-{start + IDS - 1}"

@@ -1,7 +1,7 @@
-"""Looking into a root file system from outside, without being led out of it.
+"""Read a root file system from outside, without following links out of it.
 
-A link in it means a place in it, whatever it says: ``/etc/passwd`` is the root file system's own,
-and ``..`` at the top leads nowhere. Nothing is opened that is no plain file.
+Links are resolved inside it: ``/etc/passwd`` is the root file system's own, and ``..`` at the top
+stays there. Only regular files are opened.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 from armvm.base.errors import PermissionDenied
 from armvm.usermode.programs.emulate import architecture_of
 
-#: How many links one name may go through: the kernel's limit (path_resolution(7)).
+#: Maximum number of links in one name: the kernel's limit (path_resolution(7)).
 MAX_LINKS = 40
 
-#: The most bytes that are read of a file.
+#: Maximum number of bytes to read from a file.
 MAX_READ = 1 << 20
 
-#: Programs by which the architecture of a root file system is known, and its shell.
+#: Programs that show the architecture of a root file system, and its shell.
 PROGRAMS = ("usr/bin/dpkg", "bin/sh", "usr/bin/env", "bin/busybox", "sbin/init")
 
 
 def find(root: Path, name: str) -> Path | None:
-    """Return where the file *name* of the root file system *root* really lies; None if nowhere.
+    """Return the real path of the file *name* of the root file system *root*, or None.
 
-    The path returned has no link in it below *root*. Raises PermissionDenied where this user may
-    not look.
+    The path has no links below *root*. Raises PermissionDenied if this user may not read a
+    directory.
     """
     here: list[str] = []
     todo = [part for part in reversed(name.split("/")) if part not in ("", ".")]
@@ -52,8 +52,8 @@ def find(root: Path, name: str) -> Path | None:
         path.lstat()
     except PermissionError as error:
         raise PermissionDenied(
-            f"{error.filename} cannot be looked at: {error.strerror}",
-            hint="run this as the user who made the root file system, or as root",
+            f"cannot read {error.filename}: {error.strerror}",
+            hint="run this as the user who created the root file system, or as root",
         ) from error
     except (OSError, ValueError):
         return None
@@ -61,7 +61,7 @@ def find(root: Path, name: str) -> Path | None:
 
 
 def read(root: Path, name: str, limit: int = MAX_READ) -> bytes | None:
-    """Return the first *limit* bytes of a plain file in *root*; None where there is no such file.
+    """Return the first *limit* bytes of a regular file in *root*; None if it does not exist.
 
     Raises PermissionDenied.
     """
@@ -69,21 +69,21 @@ def read(root: Path, name: str, limit: int = MAX_READ) -> bytes | None:
     if path is None or not stat.S_ISREG(path.lstat().st_mode):
         return None
     try:
-        # Nothing that has taken the file's place since can lead elsewhere, or make this wait.
+        # If the file was replaced since, the new one cannot lead elsewhere or block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             return file.read(limit)
     except PermissionError as error:
         raise PermissionDenied(
-            f"{path} cannot be read: {error.strerror}",
-            hint="run this as the user who made the root file system, or as root",
+            f"cannot read {path}: {error.strerror}",
+            hint="run this as the user who created the root file system, or as root",
         ) from error
     except OSError:
         return None
 
 
 def architecture(root: Path) -> str | None:
-    """Return the architecture of a root file system's programs, as QEMU calls it; None if unknown.
+    """Return QEMU's name of the architecture of a root file system's programs, or None.
 
     Raises PermissionDenied.
     """
@@ -107,9 +107,9 @@ def os_release(root: Path) -> dict[str, str]:
 
 
 def foreign_architectures(root: Path) -> set[str]:
-    """Return the architectures that a root file system's dpkg takes packages of, its own too.
+    """Return the architectures whose packages a root file system's dpkg accepts.
 
-    Empty where dpkg was never told (its file exists only then), or is not there.
+    Empty if none was configured (its file exists only then), or dpkg is not installed.
     """
     data = read(root, "var/lib/dpkg/arch", 4096) or b""
     return {line.strip() for line in data.decode(errors="replace").splitlines() if line.strip()}
