@@ -223,7 +223,7 @@ def test_a_seed_from_files_and_variables(tmp_path: Path) -> None:
     config.write_text('[machine]\nusr = "x"\n')
     done = run("seed", "-o", output, home=tmp_path).failed(3)
     assert str(config) in done.err
-    assert "config.toml:2: [machine] usr: unknown" in done.err
+    assert "config.toml: [machine] usr: unknown" in done.err
     config.write_text("[machine\n")
     assert "line 1" in run("seed", "-o", output, home=tmp_path).failed(3).err
 
