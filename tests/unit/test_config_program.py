@@ -124,9 +124,9 @@ def test_the_paths(file: Path, run: Run) -> None:
     ("text", "where"),
     [
         ("[machine]\ncpus = 1\nmem = 1\n", ": mem: "),
-        ("warm = 'never'\nverify = 'x'\n", ": 'x' is no value for verify"),
-        ("warm = 'x'\n", ": 'x' is no value for warm"),
-        ("keyserver = 'ftp://x'\n", ": 'ftp://x' is no https URL of a key server"),
+        ("warm = 'never'\nverify = 'x'\n", ": invalid verify value 'x'"),
+        ("warm = 'x'\n", ": invalid warm value 'x'"),
+        ("keyserver = 'ftp://x'\n", ": invalid key server 'ftp://x'"),
         ("[mirrors]\nbeos = 'https://x'\n", ": [mirrors] beos"),
         ("[machine]\nnetwork = ''\n", ": network: "),
     ],

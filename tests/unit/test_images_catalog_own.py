@@ -199,9 +199,9 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[mirrors]\n\nubuntu = 3", ": [mirrors] ubuntu"),
         ('[mirrors]\nubuntu = "ftp://x/"', ": [mirrors] ubuntu"),
         ('[mirrors]\nubuntu = "https://x/?token=1"', ": [mirrors] ubuntu"),
-        ('mirrors = "https://x/"', ": [mirrors]: a table"),
-        ("images = 3", ": [images]: a table"),
-        ("[images]\nx = 3", "[images.x]: a table"),
+        ('mirrors = "https://x/"', ": [mirrors]: expected a table"),
+        ("images = 3", ": [images]: expected a table"),
+        ("[images]\nx = 3", "[images.x]: expected a table"),
         ('[images.ubuntu]\nurl = "https://x/"', ": [images.ubuntu]"),
         ('[images.https]\nurl = "https://x/"', ": [images.https]"),
         ('[images."a b"]\nurl = "https://x/"', ": [images.a b]"),
@@ -221,15 +221,15 @@ def written(tmp_path: Path, text: str) -> Path:
         ('[images.a]\nurl = "https://x/{version}"\ndistro = "Be OS"', ": [images.a] distro"),
         (
             f'[images.a]\nurl = "https://x/{{version}}"\nfingerprint = "{FINGERPRINT}"',
-            ": [images.a] fingerprint: signature",
+            ": [images.a] fingerprint: requires signature",
         ),
         (
             '[images.a]\nurl = "https://x/{version}"\nfingerprint = "0x1234"',
-            ": [images.a] fingerprint: 40",
+            ": [images.a] fingerprint: expected 40",
         ),
         (
             '[images.a]\nurl = "https://x/{version}"\nsignature = "clear"',
-            ": [images.a] signature: checksums",
+            ": [images.a] signature: requires checksums",
         ),
         ('[images.a]\ntype = "simplestreams"\nurl = "x"', ": [images.a] url"),
         (
