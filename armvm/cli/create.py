@@ -30,6 +30,7 @@ from armvm.cli.options import (
     VerifyImage,
     with_machine_options,
 )
+from armvm.cli.request import machine_of
 
 if TYPE_CHECKING:
     from armvm.provision.launch.launch import Created
@@ -130,7 +131,7 @@ def create(
         tell_leftovers(where.connection, prefix, progress)
     else:
         names = [options.name]
-    machine = options.machine(names[0], base.settings)
+    machine = machine_of(options, names[0], base.settings)
     planned = plans(where, machine, names, progress, base.golden)
     if print_xml:
         sys.stdout.write(next(planned).xml)

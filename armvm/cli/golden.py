@@ -33,6 +33,7 @@ from armvm.cli.options import (
     VerifyImage,
     with_machine_options,
 )
+from armvm.cli.request import machine_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -112,7 +113,7 @@ def create(
         from armvm.provision.golden.from_machine import create_from, find_original, settings_of
 
         original = find_original(where, machine_name)
-        machine = options.machine(name, (f"the machine {machine_name}", settings_of(original)))
+        machine = machine_of(options, name, (f"the machine {machine_name}", settings_of(original)))
         made = create_from(
             where,
             machine,
@@ -122,7 +123,7 @@ def create(
             save_image=save_image,
         )
     else:
-        machine = options.machine(name)
+        machine = machine_of(options, name)
         made = create_golden(
             where,
             machine,

@@ -12,8 +12,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from armvm.cli import complete
-from armvm.cli.request import machine_of
-from armvm.settings.machine import Machine
 from armvm.settings.table import SETTINGS
 from armvm.settings.user_path import given_path
 
@@ -209,13 +207,6 @@ class MachineOptions:
             help="Give the user a password too: asked for, or read from standard input.",
         ),
     ] = False
-
-    def machine(self, name: str, base: tuple[str, dict[str, Any]] | None = None) -> Machine:
-        """Return the machine called *name* that the options and the configuration describe.
-
-        *base* is a name and settings that only the command line beats: a golden's, a machine's.
-        """
-        return machine_of(vars(self), name, base)
 
 
 FromGolden = Annotated[

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from armvm.settings.machine import Machine
 
+if TYPE_CHECKING:
+    from armvm.cli.options import MachineOptions
+
 
 def machine_of(
-    chosen: dict[str, Any],
+    options: MachineOptions,
     name: str,
     base: tuple[str, dict[str, Any]] | None = None,
 ) -> Machine:
-    """Make the Machine *name* from flags, environment, configuration files, preset, built-ins."""
+    """Make the Machine *name* from flags, environment, configuration files, preset, built-ins.
+
+    *base* is a name and settings that only the command line beats: a golden's, or a machine's.
+    """
     from armvm.base.paths import config_files
     from armvm.provision.machine.credentials import login_keys
     from armvm.provision.machine.user_data import read_files
@@ -24,6 +30,7 @@ def machine_of(
     from armvm.settings.presets import preset_layer
     from armvm.settings.table import SETTINGS
 
+    chosen = vars(options)
     _check_standard_input(chosen)
     if chosen["name"] is not None:
         check_new_name(chosen["name"])

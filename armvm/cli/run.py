@@ -20,6 +20,7 @@ from armvm.cli.options import (
     VerifyImage,
     with_machine_options,
 )
+from armvm.cli.request import machine_of
 
 _EXAMPLES = """Examples:
 
@@ -108,7 +109,7 @@ def run(
         read_mounts(mount or [], exclude or [], git=git),
     )
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
-    machine = options.machine(options.name or fresh_name(), base.settings)
+    machine = machine_of(options, options.name or fresh_name(), base.settings)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     code = run_once(
         base.where,

@@ -9,6 +9,7 @@ import typer
 
 from armvm.cli.context import print_json
 from armvm.cli.options import Json, MachineOptions, with_machine_options
+from armvm.cli.request import machine_of
 from armvm.settings.user_path import given_path
 
 
@@ -51,9 +52,9 @@ def seed(
     name = options.name or "arm64-01"
     if str(output) == "-":
         stdout = standard_output("a seed", json=json)
-        stdout.write(make_seed(options.machine(name)))
+        stdout.write(make_seed(machine_of(options, name)))
         return
-    facts = write_seed(options.machine(name), output, force=force)
+    facts = write_seed(machine_of(options, name), output, force=force)
     if json:
         print_json(facts)
     else:

@@ -10,6 +10,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import open_host, open_where, progress_for
 from armvm.cli.options import Connect, MachineOptions, PoolName, with_machine_options
+from armvm.cli.request import machine_of
 
 
 def register(app: typer.Typer) -> None:
@@ -52,5 +53,5 @@ def xml(
     from armvm.provision.launch.launch import decide
 
     where = open_where(connect, pool)
-    wanted = options.machine(options.name or free_name(where.connection))
+    wanted = machine_of(options, options.name or free_name(where.connection))
     sys.stdout.write(decide(where, wanted, progress_for(True)).xml)
