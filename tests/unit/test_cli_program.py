@@ -117,7 +117,7 @@ def test_progress_suits_the_stream() -> None:
         (["seed", "-o", "s", "--mem", "3"], 3, "3 MiB is no memory size"),
         (["seed", "-o", "s", "--disk", "-1"], 3, "no size for --disk"),
         (["seed", "-o", "s", "--user", "root"], 3, "has an account or a group called root"),
-        (["seed", "-o", "s", "--user-data", "/etc"], 3, "no user-data"),
+        (["seed", "-o", "s", "--user-data", "/etc"], 3, "invalid user-data"),
         (["seed", "-o", "s", "--user-data", "/etc/hostname"], 3, "unsupported format"),
         (["seed", "-o", "s", "--user-data", "/none"], 4, "no file '/none'"),
         (["seed", "-o", "s", "--ssh-key", "/none"], 4, "ssh key '/none' not found"),
