@@ -119,7 +119,7 @@ def test_progress_suits_the_stream() -> None:
         (["seed", "-o", "s", "--user", "root"], 3, "has an account or a group called root"),
         (["seed", "-o", "s", "--user-data", "/etc"], 3, "invalid user-data"),
         (["seed", "-o", "s", "--user-data", "/etc/hostname"], 3, "unsupported format"),
-        (["seed", "-o", "s", "--user-data", "/none"], 4, "no file '/none'"),
+        (["seed", "-o", "s", "--user-data", "/none"], 4, "file '/none' not found"),
         (["seed", "-o", "s", "--ssh-key", "/none"], 4, "ssh key '/none' not found"),
         (["seed", "-o", "s", "--preset", "none"], 4, "no preset 'none'"),
         (["seed", "-o", "/none/s"], 4, "no directory /none"),
