@@ -1,1 +1,1 @@
-"""The front door: parses, calls one use case, renders. Libvirt and friends are imported late."""
+"""The command line: parses, calls one use case, prints. Imports slow modules late."""

@@ -15,7 +15,7 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # Plain text: rich takes longer to import than everything else that --help needs.
+    # Plain text: importing rich takes longer than the rest of --help.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     epilog="Start with: armvm create --name arm64-01 --cpus 2 --mem 4096 — then: armvm console",
@@ -34,11 +34,9 @@ def root(
         bool,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback when something fails.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
 ) -> None:
     """A real ARM64 Linux machine on any libvirt host, ready to log in to, from one command.
 
-    What it leaves behind is plain libvirt: virsh and virt-manager own it as well as armvm does.
+    The machines are ordinary libvirt domains: virsh and virt-manager can manage them too.
     """

@@ -1,7 +1,7 @@
 """Completion of words with a colon in bash, such as ``ubuntu:24.04``.
 
-bash takes a colon for the end of a word (COMP_WORDBREAKS): it asks about ``24``, as the third of
-``ubuntu``, ``:`` and ``24``, and puts what it is answered after the colon. typer does not know.
+bash splits words at colons (COMP_WORDBREAKS): it completes ``24`` as the third word of ``ubuntu``,
+``:`` and ``24``, and inserts the answer after the colon. typer does not handle this.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 
 @contextlib.contextmanager
 def colons(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
-    """Where bash asks to complete a word with colons, ask for all of it and answer with its end."""
+    """Let the block complete the whole word with its colons; print what follows the last colon."""
     before = rejoin(environ)
     if not before:
         yield
@@ -29,9 +29,10 @@ def colons(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
 
 
 def rejoin(environ: MutableMapping[str, str]) -> str:
-    """Put words that bash took apart at colons together again, where bash asks to complete.
+    """Join the words that bash split at colons; return the current word up to its last colon.
 
-    Returns what stands before the last colon of the word in question, with the colon.
+    Changes COMP_WORDS and COMP_CWORD in *environ*. Returns an empty string if there is nothing to
+    join.
     """
     words = environ.get("COMP_WORDS", "").split("\n")
     current = environ.get("COMP_CWORD", "")
@@ -45,7 +46,7 @@ def rejoin(environ: MutableMapping[str, str]) -> str:
 
 
 def _together(words: Sequence[str], current: int) -> tuple[list[str], int | None]:
-    """Return the words as they were typed, and the place of number *current* among them."""
+    """Return the words as typed, and the index of word *current* among them."""
     whole: list[str] = []
     place = None
     glued = False

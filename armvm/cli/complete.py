@@ -1,4 +1,4 @@
-"""Shell completion from live data. What cannot be looked up completes to nothing, silently."""
+"""Shell completion from live data. A failed lookup completes to nothing, without a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _silently(look: Callable[[], list[str]], incomplete: str) -> list[str]:
 
 
 def machines(incomplete: str) -> list[str]:
-    """Complete machines' names."""
+    """Complete the names of machines."""
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
@@ -27,12 +27,12 @@ def machines(incomplete: str) -> list[str]:
 
 
 def machine_paths(incomplete: str) -> list[str]:
-    """Complete machines' names with a colon, as `armvm cp` takes them; a path completes itself."""
+    """Complete the names of machines with a colon, for `armvm cp`; the shell completes paths."""
     return [] if "/" in incomplete else [f"{name}:" for name in machines(incomplete)]
 
 
 def goldens(incomplete: str) -> list[str]:
-    """Complete goldens' names."""
+    """Complete the names of goldens."""
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
@@ -44,7 +44,7 @@ def goldens(incomplete: str) -> list[str]:
 
 
 def networks(incomplete: str) -> list[str]:
-    """Complete networks' names, and the word for user networking."""
+    """Complete the names of networks, and ``user``."""
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
@@ -56,7 +56,7 @@ def networks(incomplete: str) -> list[str]:
 
 
 def images(incomplete: str) -> list[str]:
-    """Complete image references: the catalogs' usual ones, and what is cached."""
+    """Complete image references: those of the catalogs and those in the cache."""
 
     def look() -> list[str]:
         from armvm.provision.image.list_ import known_references
@@ -67,21 +67,21 @@ def images(incomplete: str) -> list[str]:
 
 
 def presets(incomplete: str) -> list[str]:
-    """Complete presets' names."""
+    """Complete the names of presets."""
     from armvm.settings.presets import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 def verify(incomplete: str) -> list[str]:
-    """Complete what may have to vouch for an image."""
+    """Complete the levels of image verification."""
     from armvm.settings.verify import Verify
 
     return [one.value for one in Verify if one.value.startswith(incomplete)]
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Complete the names of the images that can be built."""
+    """Complete the names of images that armvm can build."""
     from armvm.provision.image.local import usual_references
 
     names = [one.removeprefix("local:") for one in usual_references()]
@@ -89,21 +89,21 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def kernels(incomplete: str) -> list[str]:
-    """Complete the kernels that a built image can have."""
+    """Complete the kernels for images that armvm builds."""
     from armvm.provision.image.local import kernels as known
 
     return [name for name in known() if name.startswith(incomplete)]
 
 
 def topics(incomplete: str) -> list[str]:
-    """Complete what can be explained."""
+    """Complete the topics of `armvm explain`."""
     from armvm.provision.inspect.pages import topics as all_topics
 
     return [one for one in all_topics() if one.startswith(incomplete)]
 
 
 def snapshots(incomplete: str) -> list[str]:
-    """Complete the names of snapshots, whichever machine's they are."""
+    """Complete the names of all machines' snapshots."""
 
     def look() -> list[str]:
         from armvm.cli.context import open_host
@@ -115,7 +115,7 @@ def snapshots(incomplete: str) -> list[str]:
 
 
 def architectures(incomplete: str) -> list[str]:
-    """Complete the architectures that there are binfmt handlers for."""
+    """Complete the architectures with binfmt handlers."""
     from armvm.provision.binfmt.status import architecture_names
 
     return [name for name in architecture_names() if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""``console``: a machine's serial line on this terminal."""
+"""``console``: a machine's serial console on this terminal."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def console(
     name: OptionalName = None,
     connect: Connect = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Take the console over from somebody else.")
+        bool, typer.Option("--force", help="Disconnect another user of the console.")
     ] = False,
     reattach: Annotated[
         bool,
         typer.Option(
             "--reattach/--no-reattach",
-            help="When the machine stops, wait until it starts again, or end. Default: reattach.",
+            help="When the machine stops, wait until it starts again, or exit. Default: reattach.",
             show_default=False,
         ),
     ] = True,
@@ -40,19 +40,19 @@ def console(
             metavar="N",
             min=0,
             max=10_000,
-            help="How much of what it said before to show, from its serial log; 0 for nothing. "
-            "Default: the last screenful.",
+            help="Show the last N lines of the serial log first; 0 shows none. "
+            "Default: one screenful.",
         ),
     ] = None,
 ) -> None:
-    """Open a machine's serial console. Ctrl-] leaves; it goes on running.
+    """Open a machine's serial console. Ctrl-] leaves it; the machine keeps running.
 
-    The guest is told this terminal's size, and each new one, by its guest agent; without one,
-    type 'stty rows R cols C' there.
+    The guest agent sets the terminal size in the guest, also when you resize the window. If the
+    guest has no agent, type 'stty rows R cols C' there.
 
-    A pipe is passed through: after its end, the console is left once the guest has been silent
-    for two seconds. The exit code is 0 when you leave, 5 when somebody else has the console or
-    takes it over, 10 when the machine does not run or stops before a pipe was sent to its end.
+    Input from a pipe is sent to the guest. At its end, armvm waits until the guest has been silent
+    for two seconds, and exits. The exit code is 0 when you leave the console, 5 if another user has
+    it or takes it over, and 10 if the machine is not running or stops before all input is sent.
     """
     from armvm.provision.access.console import Terms, open_console
 
@@ -67,5 +67,5 @@ def console(
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """Return a stream's file descriptor; None where Python found it closed at its start."""
+    """Return a stream's file descriptor; None if it was closed when Python started."""
     return None if stream is None else stream.fileno()

@@ -1,4 +1,4 @@
-"""``emulate``: one foreign program now."""
+"""``emulate``: runs a program for another architecture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel="Without a machine",
         options_metavar="[OPTIONS]",
-        # What follows the program's name is the program's.
+        # Options after the program's name belong to the program.
         context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
         epilog="Examples:\n\n  armvm emulate ./hello-arm64\n\n"
         "  armvm emulate --image debian:12 ./hello-dynamic input.txt\n\n"
@@ -29,17 +29,17 @@ def register(app: typer.Typer) -> None:
 def emulate(
     program: Annotated[
         str,
-        typer.Argument(metavar="BINARY", help="A program: a file, or one in the sysroot."),
+        typer.Argument(metavar="BINARY", help="Program to run: a file, or one in the sysroot."),
     ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its own arguments.")
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the program.")
     ] = None,
     sysroot: Annotated[
         Path | None,
         typer.Option(
             "--sysroot",
             metavar="DIR",
-            help="Where its loader and libraries are.",
+            help="Directory with its loader and libraries.",
             parser=given_path,
         ),
     ] = None,
@@ -49,8 +49,8 @@ def emulate(
             "--image",
             "-i",
             metavar="REF",
-            help="debian:12, ubuntu:24.04, local:debian-12+libcurl4: fetch the libraries of that, "
-            "once.",
+            help="Download libraries of this image once and use them (examples: debian:12, "
+            "ubuntu:24.04, local:debian-12+libcurl4).",
             autocompletion=complete.recipes,
         ),
     ] = None,
@@ -59,23 +59,26 @@ def emulate(
         typer.Option(
             "--cpu",
             metavar="MODEL",
-            help="QEMU's processor. Default: max, with pointer authentication that costs little.",
+            help="QEMU's CPU model. Default: max, with fast pointer authentication.",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run one program for another processor by QEMU's user mode: no machine, no root.
+    """Run one program for another architecture in QEMU user mode, without a machine or root.
 
-    Its architecture is read from its header, and the right qemu-ARCH is started for it. Options
-    for armvm stand before BINARY, all after it is the program's. Input, output and exit code are
-    its own (128 + n for signal n). A dynamic program needs libraries: --sysroot or --image. Other
-    foreign programs that it starts need a binfmt handler.
+    armvm reads the architecture from the program's header and starts the matching qemu-ARCH. Put
+    armvm's options before BINARY; everything after it goes to the program. Input, output and exit
+    code are the program's (128 + n for signal n). A dynamically linked program needs libraries:
+    --sysroot or --image. Other foreign programs that it starts need a binfmt handler.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.rootfs.emulate import emulate as run
 
     if sysroot is not None and image is not None:
-        raise UsageError("--sysroot and --image both say where libraries are", hint="leave one out")
+        raise UsageError(
+            "--sysroot and --image cannot be used together",
+            hint="leave one out: both choose the libraries",
+        )
     code = run(
         program,
         arguments or [],

@@ -1,7 +1,7 @@
-"""A command group that loads a command's module when it is called for, and no others.
+"""A command group that imports only the module of the command that runs.
 
-typer builds the whole tree for each call, also for one that prints a line of help: a third of
-the time that this takes. What is asked for here is what typer's own group would hold.
+typer builds the whole command tree for each call, which takes a third of the time of a call that
+prints one line of help. The commands built here equal those that typer's own group would hold.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ COMMANDS = tuple(
     config doctor
     """.split()
 )
-#: The commands whose module in armvm.cli has another name than the command.
+#: The commands whose module in armvm.cli has a different name.
 _MODULES: Mapping[str, str] = {"exec": "exec_", "list": "list_", "umount": "mount"}
 
 
-#: What other tools call our commands, in armvm and in its groups: understood, and in no list.
+#: Names that other tools use for our commands, in armvm and its groups: accepted, but not listed.
 ALIASES: Mapping[str, str] = {
     "ls": "list",
     "ps": "list",
@@ -41,19 +41,19 @@ ALIASES: Mapping[str, str] = {
 
 
 def plain_name(name: str, there: Container[str]) -> str:
-    """Return what a command is called here, of those that are *there*."""
+    """Return the name in *there* of a command that may be called by another tool's name."""
     return name if name in there else ALIASES.get(name, name)
 
 
-#: The heading of the groups among them that bring none; a command brings its own.
+#: The help heading of groups that set none. Commands set their own.
 GROUPS = "Images and goldens"
-#: Help as plain text, and tracebacks left alone, as in `armvm.cli.app`.
+#: Plain help and plain tracebacks, as in `armvm.cli.app`.
 _PLAIN: Mapping[str, Any] = {"pretty_exceptions_short": False, "rich_markup_mode": None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A command's line in the help: the heading it stands under, and what it does."""
+    """A command's line in the help: its heading, and what the command does."""
 
     name: str
     heading: str
@@ -61,10 +61,10 @@ class Summary:
 
 
 class WholeGroup(TyperGroup):
-    """A group whose help has the first paragraph of each command's, whole: click's cuts it."""
+    """A group whose help shows the whole first paragraph of each command; click truncates it."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, also by another tool's name for it; None where there is none."""
+        """Return a command by its name or alias; None if there is none."""
         return super().get_command(ctx, plain_name(cmd_name, self.commands))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -75,14 +75,14 @@ class WholeGroup(TyperGroup):
 
 
 class LazyGroup(TyperGroup):
-    """The group of `COMMANDS`. Its ``commands`` hold only what was asked for."""
+    """The group of `COMMANDS`. Its ``commands`` holds only those that were requested."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        """Return the commands' names, in the order of the help."""
+        """Return the names of the commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Return a command, built now if it was not yet; None where there is none."""
+        """Return a command, and build it on first use; None if there is none."""
         cmd_name = plain_name(cmd_name, COMMANDS)
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             found = _registered(cmd_name)
@@ -96,7 +96,7 @@ class LazyGroup(TyperGroup):
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that *args* begin with; for a wrong name, the alike are named."""
+        """Return the command that *args* begin with; the error for another suggests names."""
         if args and plain_name(args[0], COMMANDS) not in COMMANDS:
             for name in COMMANDS:
                 self.get_command(ctx, name)
@@ -113,7 +113,7 @@ class LazyGroup(TyperGroup):
 
 
 def summaries() -> Iterator[Summary]:
-    """Yield every command's line in the help; none of them is built."""
+    """Yield every command's line in the help, without building the commands."""
     for name in COMMANDS:
         found = _registered(name)
         if isinstance(found, CommandInfo):
@@ -129,7 +129,7 @@ def _first(text: str | None) -> str:
 
 
 def _registered(name: str) -> CommandInfo | typer.Typer:
-    """Return what a command's module has to say of it: the command, or a group of its own."""
+    """Return the command or group that a command's module registers."""
     module = import_module(f"armvm.cli.{_MODULES.get(name, name.replace('-', '_'))}")
     if not hasattr(module, "register"):
         group: typer.Typer = module.app
@@ -139,4 +139,4 @@ def _registered(name: str) -> CommandInfo | typer.Typer:
     for info in shelf.registered_commands:
         if (info.name or get_command_name(info.callback.__name__)) == name:  # type: ignore[union-attr]
             return info
-    raise LookupError(f"{module.__name__} registers no command {name}")
+    raise LookupError(f"{module.__name__} does not register the command {name}")

@@ -1,4 +1,4 @@
-"""``run``: one command in a machine that exists for it alone."""
+"""``run``: runs a command in a temporary machine."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(
             "-v",
             metavar="DIR[:GUESTDIR][:ro]",
             help="Copy a directory into the machine (default: to ~/NAME), run the command in it, "
-            "and copy what was changed back; with :ro, nothing comes back. Can be repeated.",
+            "and copy changed files back; :ro copies nothing back. Can be repeated.",
         ),
     ] = None,
     exclude: Annotated[
@@ -64,12 +64,16 @@ def run(
         typer.Option(
             "--exclude",
             metavar="PATTERN",
-            help="Copy nothing that matches, neither there nor back: '*.o', build/, docs/api. "
-            "Can be repeated.",
+            help="Do not copy matching files in either direction (examples: '*.o', build/, "
+            "docs/api). Can be repeated.",
         ),
     ] = None,
-    git: Annotated[bool, typer.Option("--git", help="Copy .git there too (never back).")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the machine afterwards.")] = False,
+    git: Annotated[
+        bool, typer.Option("--git", help="Also copy .git there; it is never copied back.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Do not remove the machine afterwards.")
+    ] = False,
     rm: Annotated[bool, typer.Option("--rm", hidden=True)] = False,
     publish: Annotated[list[str] | None, typer.Option("--publish", "-p", hidden=True)] = None,
     connect: Connect = None,
@@ -77,19 +81,19 @@ def run(
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run a command (what follows --; without one, a shell) in a machine made for it alone.
+    """Run a command in a temporary machine. Put the command after --; the default is a shell.
 
-    The exit code is the command's (128 + n for signal n; 255: ssh itself failed); its input and
-    output are yours. When the command ends, run does: processes that it leaves behind are not
-    waited for. The machine is removed afterwards, also after Ctrl-C or SIGTERM; one whose armvm was
-    killed is removed by the next run.
+    The exit code is the command's (128 + n for signal n; 255 if ssh failed). The command uses your
+    input and output. armvm exits when the command exits, and does not wait for processes that the
+    command leaves in the background. It then removes the machine, also after Ctrl-C or SIGTERM. If
+    armvm is killed, the next run removes the machine.
 
-    --mount copies by tar over ssh: before the command, and the new and changed files back after
-    it, whatever its exit code. Copied are files, folders and symbolic links, but for what
-    --exclude names and .git: with --git it goes there, and never comes back, since git runs what
-    its hooks and settings say. What cannot be copied is named. Files are replaced one by one, each
-    whole; nothing is removed here, and a file that was changed here meanwhile stays, with the
-    machine's beside it.
+    --mount copies a directory with tar over ssh before the command. After it, armvm copies new and
+    changed files back, whatever the exit code. It copies files, directories and symbolic links,
+    except .git and whatever --exclude matches. --git copies .git there, but never back, because git
+    would run its hooks and settings here. armvm warns about files that it cannot copy. It replaces
+    each file in one step and removes none here. If you changed a file here while the command ran,
+    armvm keeps yours and writes the machine's beside it.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.launch.run import check_environment, fresh_name
@@ -97,11 +101,12 @@ def run(
     from armvm.provision.launch.run_mount import read_mounts
 
     if rm and keep:
-        raise UsageError("--rm and --keep exclude each other", hint="--rm is what run does anyway")
+        raise UsageError("--rm and --keep cannot be used together", hint="--rm is the default")
     if publish:
         raise UsageError(
-            "run has no -p: no port leads to a machine that lives for one command",
-            hint="armvm create --name NAME, then: armvm forward add NAME HOST:GUEST",
+            "--publish cannot be used with run: its machine is temporary",
+            hint="use a machine that stays: armvm create --name NAME, then: armvm forward add "
+            "NAME HOST:GUEST",
         )
     wish = wish_for(golden, cold)
     variables, mounts = (

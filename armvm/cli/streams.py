@@ -1,4 +1,4 @@
-"""Standard output as it may be: without some characters, full, or closed."""
+"""Standard streams that are closed, full, or cannot encode some characters."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from armvm.base.errors import OutputFailed
 
 
 class _Output(io.BufferedWriter):
-    """Standard output's buffer; an error in writing it cannot be taken for any other.
+    """Standard output's buffer. Its write errors are distinct from all others.
 
-    The file below is Python's own: a signal that comes in just after a write must not leave in
-    the buffer what was written.
+    The file below is Python's own, so that a signal just after a write cannot leave written data
+    in the buffer.
     """
 
     def write(self, data: Any) -> int:
-        """Write bytes. Raises OutputFailed, or BrokenPipeError when the reader has left."""
+        """Write bytes. Raises OutputFailed, or BrokenPipeError if the reader closed the pipe."""
         with _told():
             return super().write(data)
 
     def flush(self) -> None:
-        """Write what is left. Raises as `write` does."""
+        """Write the buffered bytes. Raises the same errors as `write`."""
         with _told():
             super().flush()
 
 
 class _Trouble(io.BufferedWriter):
-    """Standard error's buffer: where it cannot be written, nobody can be told, and work goes on."""
+    """Standard error's buffer. Ignores write errors, which cannot be reported; work continues."""
 
     def write(self, data: Any) -> int:
-        """Write bytes as far as they can be written."""
+        """Write bytes; discard them if they cannot be written."""
         try:
             return super().write(data)
         except OSError:
             return self._lost(len(data))
 
     def flush(self) -> None:
-        """Write what is left as far as it can be written."""
+        """Write the buffered bytes; discard them if they cannot be written."""
         try:
             super().flush()
         except OSError:
             self._lost(0)
 
     def _lost(self, count: int) -> int:
-        """Send what is still to be written nowhere, from now on."""
+        """Redirect the stream to /dev/null and return *count*."""
         _nowhere(self.fileno())
         super().flush()
         return count
@@ -63,13 +63,13 @@ def _told() -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputFailed(
-            f"standard output cannot be written: {error.strerror}",
-            hint="the command may have done its work: look before you run it again",
+            f"cannot write to standard output: {error.strerror}",
+            hint="the command may have succeeded: check before you run it again",
         ) from error
 
 
 def prepare() -> None:
-    """Make the standard streams such that every command can use them."""
+    """Replace the standard streams with ones that every command can use."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         _occupy(number, mode)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
@@ -82,13 +82,13 @@ def prepare() -> None:
     sys.stdout = io.TextIOWrapper(
         _Output(io.FileIO(1, "w", closefd=False)),
         encoding=sys.stdout.encoding if sys.stdout else None,
-        errors="replace",  # a character that the terminal lacks is no reason to fail
+        errors="replace",  # do not fail on a character that the terminal lacks
         line_buffering=os.isatty(1),
     )
 
 
 def discard() -> None:
-    """Send what is still to be written nowhere, so that Python's end has no error to tell."""
+    """Discard unwritten output, so that Python reports no error when it exits."""
     _nowhere(1)
     with contextlib.suppress(Exception):
         sys.stdout.flush()
@@ -107,7 +107,7 @@ def output(data: bytes) -> None:
 
 
 def trouble(data: bytes) -> None:
-    """Write all of *data* to standard error now, as far as that takes it."""
+    """Write all of *data* to standard error now; ignore errors."""
     with contextlib.suppress(OSError):
         _write(2, data)
 
@@ -116,14 +116,14 @@ def _write(number: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(number, data) :]
-        except BlockingIOError:  # a program that has the same file may have made it so, as ssh does
+        except BlockingIOError:  # ssh, for one, makes the file that it shares non-blocking
             select.select([], [number], [])
 
 
 def _occupy(number: int, mode: int) -> None:
-    """Open a descriptor that is closed, or the next file would get it and all that is printed.
+    """Open a closed descriptor, so that no other file gets its number and the printed output.
 
-    Standard output is opened for reading: to write it fails, as when it was closed.
+    Standard output is opened for reading, so that writing to it fails as for a closed one.
     """
     try:
         os.fstat(number)

@@ -1,4 +1,4 @@
-"""``xml``: the domain XML of a machine."""
+"""``xml``: prints the domain XML of a machine."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def xml(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="A machine that exists; without it, the options describe a new one.",
+            help="Existing machine. Without it, the options describe a new machine.",
             autocompletion=complete.machines,
         ),
     ] = None,
     connect: Connect = None,
     pool: PoolName = None,
 ) -> None:
-    """Print a machine's own XML, portable to other hosts, or that of one that does not exist yet.
+    """Print the domain XML of a machine, or of a new one that the options describe.
 
-    Portable means: without the emulator's and the firmware's paths, which every host resolves
-    for itself when the XML is defined.
+    The XML is portable: it has no emulator and firmware paths, because each host adds its own when
+    the XML is defined.
     """
     if machine is not None:
         from armvm.provision.manage.machines import portable_xml

@@ -1,1 +1,1 @@
-"""The use cases: what is decided (plan), and the only code that changes a host (apply)."""
+"""The use cases: they plan what to do, and are the only code that changes a host."""

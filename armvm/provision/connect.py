@@ -1,6 +1,6 @@
-"""The way to a host, for the command line: a connection, its facts, and the names on it.
+"""Connections to a host, its facts, and the names of its objects, for the command line.
 
-What makes machines is imported late: `armvm ssh` and completion come by here too.
+Code that creates machines is imported late, to keep `armvm ssh` and completion fast.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def connect(uri: str | None) -> Connection:
-    """Open a connection; None means the one that is used without ``--connect``."""
+    """Open a connection; None means the default, as without ``--connect``."""
     return connecting.connect(uri)
 
 
 def where(uri: str | None, pool: str | None, verify: Verify | None = None) -> Where:
-    """Open a connection and look at its host, for commands that make machines."""
+    """Open a connection and gather its host's facts, for commands that create machines."""
     from armvm.host import facts
     from armvm.provision.machine.create import Where
 
@@ -37,7 +37,7 @@ def where(uri: str | None, pool: str | None, verify: Verify | None = None) -> Wh
 
 
 def pool_name(asked: str | None) -> str:
-    """Return the pool asked for, or armvm's own. Raises ConfigError for what can be no name."""
+    """Return the requested pool, or armvm's own. Raises ConfigError for an invalid name."""
     from armvm.host.storage import pools
 
     return check_object_name("pool", asked) if asked else pools.DEFAULT_POOL
@@ -56,7 +56,7 @@ def network_names(connection: Connection) -> list[str]:
 
 
 def free_name(connection: Connection) -> str:
-    """Return the first of ``arm64-01``, ``arm64-02``, … that no domain has."""
+    """Return the first unused name of ``arm64-01``, ``arm64-02``, …."""
     return next_name(instance.domain_names(connection))
 
 

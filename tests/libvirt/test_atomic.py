@@ -220,5 +220,5 @@ def test_what_cannot_be_undone_is_told_and_the_rest_is_undone(
     planned = world.plan(name, image, memory_mib=15 << 20)
     with pytest.raises(DomainError):
         apply(world.where(Stubborn()), planned, start=True, progress=reporter)
-    assert [text for text in reporter.said if "could not be undone" in text]
+    assert [text for text in reporter.said if "cleanup failed" in text]
     assert world.traces(name) == []

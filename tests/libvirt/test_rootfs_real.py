@@ -400,11 +400,11 @@ def test_an_ordinary_users_failure_leaves_nothing(
     assert "no package 'no-such-thing-here'" in refused.failed(4).err
     assert not [one for one in ordinary_user.home.iterdir() if "made" in one.name]
     refused = ordinary_user.armvm("rootfs", "create", "/tmp/armvm-made").failed(7)
-    assert "not yours" in refused.err
+    assert "belongs to another user" in refused.err
     ordinary_user.home.chmod(0o700)
     try:
         refused = ordinary_user.armvm("rootfs", "create", "made").failed(7)
-        assert "closed to others" in refused.err
+        assert "closed to other users" in refused.err
     finally:
         ordinary_user.home.chmod(0o755)
 

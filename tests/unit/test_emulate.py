@@ -193,7 +193,7 @@ def test_exit_codes_and_input_are_passed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nothing-here"], 4, "there is no program 'nothing-here'"),
+        (["nothing-here"], 4, "program 'nothing-here' not found"),
         (["/etc/passwd"], 3, "is not a program that QEMU's user mode supports"),
         (["/tmp"], 3, "/tmp"),
         (["--sysroot", "/nowhere", "x"], 4, "there is no directory /nowhere"),

@@ -65,7 +65,7 @@ def test_a_step_that_fails_is_told_and_the_others_are_taken(failure: Exception) 
         undo.add(lambda: done.append("c"))
         raise ZeroDivisionError
     assert done == ["c", "a"]
-    assert out.getvalue() == f"warning: could not be undone: {failure}\n"
+    assert out.getvalue() == f"warning: cleanup failed: {failure}\n"
 
 
 def test_an_interrupt_is_a_reason_to_undo(interruptible: None) -> None:

@@ -140,7 +140,7 @@ def test_a_place_is_empty_or_not_there(tmp_path: Path) -> None:
             place(path, Mode.ROOT)
     with pytest.raises(Conflict):
         place(Path("/"), Mode.ROOT)
-    with pytest.raises(Conflict, match="mounted"):
+    with pytest.raises(Conflict, match="mount point"):
         place(Path("/proc"), Mode.ROOT)
 
 
@@ -148,12 +148,12 @@ def test_an_ordinary_users_ids_must_get_there(tmp_path: Path) -> None:
     open_place = tmp_path / "open"
     open_place.mkdir(mode=0o755)
     open_place.chmod(0o750)
-    with pytest.raises(PermissionDenied, match="closed to others") as caught:
+    with pytest.raises(PermissionDenied, match="closed to other users") as caught:
         rootfs_place.free_place(open_place / "x", Mode.UNSHARE)
     assert "o+x" in str(caught.value.hint)
     if os.geteuid() == 0:
         os.chown(open_place, 12345, 12345)
-        with pytest.raises(PermissionDenied, match="not yours"):
+        with pytest.raises(PermissionDenied, match="belongs to another user"):
             rootfs_place.free_place(open_place / "x", Mode.UNSHARE)
 
 

@@ -87,7 +87,7 @@ def test_a_machine_id_would_be_every_machines(root: Path) -> None:
     (root / "etc/machine-id").write_text("uninitialized\n")
     assert not bootable.lacks(root)
     (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
-    assert "all machines would be one" in bootable.lacks(root).settings[0]
+    assert "all machines would share it" in bootable.lacks(root).settings[0]
 
 
 def test_another_kernel_does_too_and_none_is_named(root: Path) -> None:

@@ -301,7 +301,7 @@ def test_a_path_that_ssh_cannot_name_is_refused(
     guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / odd))
-    with pytest.raises(ConfigError, match="ssh cannot name the path") as caught:
+    with pytest.raises(ConfigError, match="ssh cannot use the path") as caught:
         guest.ssh()
     assert "XDG_CACHE_HOME" in str(caught.value.hint)
 

@@ -38,7 +38,7 @@ def test_characters_that_the_terminal_lacks_are_replaced(encoding: str) -> None:
 def test_output_that_cannot_be_written_is_told(redirection: str, why: str) -> None:
     done = shell(redirection, "--version")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"armvm: standard output cannot be written: {why}\n")
+    assert done.stderr.startswith(f"armvm: cannot write to standard output: {why}\n")
     assert "bug" not in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -1,1 +1,1 @@
-"""Ways into a machine: ssh, cp, console, exec, forwarded ports."""
+"""Access to a machine: ssh, cp, console, exec, forwarded ports."""

@@ -1,6 +1,6 @@
-"""A command under way in a guest: what its script says, and its streams, piece by piece.
+"""A running command in a guest: the reports of its script, and its streams in pieces.
 
-The other end is `armvm.guest.agents.command_script`, which has the names of the files.
+The other end is `armvm.guest.agents.command_script`, which documents the files.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from dataclasses import dataclass, field
 from armvm.host.agent.agent_file import CHUNK, GuestFile, open_file, put
 from armvm.host.connection import Domain
 
-#: How many pieces of input may wait in the guest.
+#: Maximum number of pieces of input that wait in the guest.
 AHEAD = 2
 
-#: Takes some bytes of a stream.
+#: Receives some bytes of a stream.
 Sink = Callable[[bytes], object]
 
 
 @dataclass(kw_only=True)
 class Stream:
-    """One of the command's outputs, as far as it has come."""
+    """One of the command's outputs, and how much of it was read."""
 
     name: str
     sink: Sink
     file: GuestFile
     piece: int = 0
-    ready: int = 0  # the last piece that is said to be there
+    ready: int = 0  # the last piece that the script reported
     ended: bool = False
     lost: bool = False
 
 
 @dataclass(kw_only=True)
 class Run:
-    """A command under way in a guest."""
+    """A running command in a guest."""
 
     domain: Domain
     directory: str
@@ -50,7 +50,7 @@ class Run:
     rest: bytes = field(default=b"")
 
     def hear(self) -> bool:
-        """Read what the script says; tell whether it said anything."""
+        """Read the script's reports; return whether there were any."""
         data = self.status.read()
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
@@ -69,20 +69,20 @@ class Run:
         return bool(data)
 
     def drain(self, stream: Stream) -> bool:
-        """Hand on what has come of a stream; tell whether it was anything."""
+        """Pass new data of a stream to its sink; return whether there was any."""
         behind = stream.ready > stream.piece
         data = stream.file.read()
         if data:
             stream.sink(data)
-        elif behind:  # this piece was whole before it was read to its end
+        elif behind:  # the script had completed this piece before it was read to its end
             stream.file.close()
-            put(self.domain, self._path(stream), b"")  # what it held is room again
+            put(self.domain, self._path(stream), b"")  # free its space in the guest
             stream.piece += 1
             stream.file = open_file(self.domain, self._path(stream), "r")
         return bool(data) or behind
 
     def feed(self, source: int) -> bool:
-        """Send what there is of the input, if the guest has room; tell whether it was anything."""
+        """Send available input if the guest has room; return whether anything was sent."""
         if self.closed or self.sent - self.taken >= AHEAD:
             return False
         if not select.select([source], [], [], 0)[0]:

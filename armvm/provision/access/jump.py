@@ -1,11 +1,11 @@
-"""The way to a remote libvirt's machines: through its host, by the ssh that libvirt itself uses.
+"""Reaches a remote libvirt's machines through its host, with the ssh that libvirt itself uses.
 
-The machines are on networks of that host's, and the ports that lead to them on its loopback:
-nobody else reaches either. ``ssh -W`` has the host connect there. Source of the parameters of a
-URI: libvirt.org/uri.html, "ssh transport", "libssh transport".
+The machines are on that host's networks, and the ports that lead to them on its loopback. Other
+hosts reach neither. ``ssh -W`` makes the host connect to them. Source of the URI parameters:
+libvirt.org/uri.html, "ssh transport", "libssh transport".
 
-One connection to the host serves all that goes there (``ControlMaster``). It is opened when it is
-first needed and ends by itself; whatever is wrong with it, the host is connected to without it.
+All uses share one connection to the host (``ControlMaster``). It is opened on first use and closes
+by itself. If it fails, ssh connects to the host without it.
 """
 
 from __future__ import annotations
@@ -28,55 +28,55 @@ from armvm.host.connection import is_local
 from armvm.provision.access import ssh_options
 from armvm.settings.names import shown
 
-#: Seconds that the shared connection outlives its last use.
+#: Seconds that the shared connection stays open after its last use.
 PERSIST = 60
-#: Seconds until the host must have answered, and until a shared connection proves that it lives.
+#: Timeouts in seconds: for the host to answer, and for the check of a shared connection.
 CONNECT_TIMEOUT, ALIVE_TIMEOUT = 15, 5.0
-#: Bytes of a socket's path: sun_path in unix(7) without its last zero, and without what ssh adds to
-#: the name at first (mux.c, muxserver_listen).
+#: Maximum length of a socket's path in bytes: sun_path in unix(7) without its final zero, minus the
+#: suffix of ssh's temporary name (mux.c, muxserver_listen).
 LONGEST = 107 - 17
-#: What is wrong with a host whose sshd forwards nothing.
-PROHIBITED = "its sshd connects nobody any further (AllowTcpForwarding)"
+#: The error of a host whose sshd does not forward connections.
+PROHIBITED = "its sshd does not forward connections (AllowTcpForwarding)"
 _TRANSPORTS = ("ssh", "libssh", "libssh2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jump:
-    """A remote libvirt's host, and how ssh gets there: its program and options."""
+    """A remote libvirt's host, and the ssh program and options to reach it."""
 
     host: str
     program: str = "ssh"
     options: tuple[str, ...] = ()
 
     def command(self, *words: str) -> list[str]:
-        """Return the command that connects to the host with *words* as more options."""
+        """Return the command that connects to the host with *words* as additional options."""
         return [self.program, *self.options, *words, "--", self.host]
 
     def through(self, host: str, port: int) -> list[str]:
-        """Return the command that connects standard input and output to a port seen from there."""
+        """Return the command that connects standard input and output to a port on that side."""
         target = f"[{host}]" if ":" in host else host
         return self.own(*_shared(self), "-W", f"{target}:{port}")
 
     def own(self, *words: str) -> list[str]:
-        """Return `command` where armvm runs it, whatever the user's files say of sessions."""
+        """Return `command` for armvm's own use, with session options fixed against user files."""
         return self.command(*words, *ssh_options.words(ssh_options.JUMP))
 
 
 def jump_of(uri: str) -> Jump | None:
-    """Return the way through a remote libvirt's host; None where it is no ssh's.
+    """Return the jump through a remote libvirt's host; None if the URI does not use ssh.
 
-    Raises UsageError for a host that cannot be one's name.
+    Raises UsageError for an invalid host or user name.
     """
     parts = urlsplit(uri)
     transport = parts.scheme.partition("+")[2]
     if transport not in _TRANSPORTS or not parts.hostname:
         return None
-    # ssh takes none of them for an option, but the user's own configuration may call other programs
-    # with it.
+    # ssh itself does not read them as options, but the user's configuration may pass them to other
+    # programs.
     user = unquote(parts.username or "")
     for word in (parts.hostname, user):
         if word.startswith("-") or not word.isprintable() or any(c in word for c in " '\"`$;&|<>"):
-            raise UsageError(f"{shown(word)} is not a valid host or user name")
+            raise UsageError(f"invalid host or user name {shown(word)} in the libvirt URI")
     query = dict(parse_qsl(parts.query))
     return Jump(
         host=parts.hostname,
@@ -91,7 +91,7 @@ def jump_of(uri: str) -> Jump | None:
 
 
 def trouble(jump: Jump) -> str | None:
-    """Return why the host cannot be used as a jump, in ssh's words; None where it can."""
+    """Return why the host cannot be used as a jump, in ssh's words; None if it can."""
     options = ("BatchMode=yes", f"ConnectTimeout={CONNECT_TIMEOUT}", "LogLevel=INFO")
     words = [word for option in options for word in ("-o", option)]
     try:
@@ -102,7 +102,8 @@ def trouble(jump: Jump) -> str | None:
     said = done.stderr.decode(errors="replace").strip()
     if "administratively prohibited" in said:
         return PROHIBITED
-    # Nobody need listen at that port: the host has tried. A password may be asked for elsewhere.
+    # Nothing needs to listen on that port: it is enough that the host tried. Other calls may ask
+    # for a password.
     tried = done.returncode == 0 or "open failed" in said
     if tried or ("Permission denied" in said and _shared(jump)):
         return None
@@ -110,47 +111,47 @@ def trouble(jump: Jump) -> str | None:
 
 
 def host_of(uri: str) -> str | None:
-    """Return the name of a remote libvirt's host, as far as a URI tells it; None for this one."""
+    """Return the host name in a remote libvirt's URI, else its scheme; None for this host."""
     parts = urlsplit(uri)
     return None if is_local(uri) else parts.hostname or parts.scheme
 
 
 def need_way(uri: str, name: str) -> None:
-    """Raise MissingCapability where a machine with user networking is not reached from here.
+    """Raise MissingCapability if a machine with user networking cannot be reached from here.
 
-    Only its host's loopback leads to it, and only ssh gets there.
+    It is reachable only on its host's loopback, and only ssh gets there.
     """
     if is_local(uri) or jump_of(uri) is not None:
         return
     raise MissingCapability(
-        f"{name} has user networking: only {host_of(uri)} itself reaches it, and "
-        f"{urlsplit(uri).scheme} leads to libvirt alone",
-        hint=f"connect by ssh: {ssh_uri(uri)}; or use 'armvm exec' and 'armvm console': they "
-        "work without a network",
+        f"{name} has user networking: it can be reached only from {host_of(uri)}, and a "
+        f"{urlsplit(uri).scheme} connection carries only libvirt",
+        hint=f"connect by ssh: {ssh_uri(uri)}; or use 'armvm exec' and 'armvm console', which "
+        "need no network",
     )
 
 
 def need_jump(uri: str, name: str) -> None:
-    """Raise MissingCapability where a remote host leads nobody on to its machines.
+    """Raise MissingCapability if a remote host does not forward connections to its machines.
 
-    Other trouble may pass: libvirt was reached a moment ago.
+    Other errors are ignored as temporary: libvirt was reached a moment ago.
     """
     jump = jump_of(uri)
     if jump is not None and trouble(jump) == PROHIBITED:
         raise MissingCapability(
             f"{name} cannot be reached through {jump.host}: {PROHIBITED}",
-            hint="'armvm exec' and 'armvm console' work over libvirt's connection; 'armvm doctor' "
-            "checks this way",
+            hint="allow forwarding in its sshd_config and check with 'armvm doctor', or use "
+            "'armvm exec' and 'armvm console', which use libvirt's connection",
         )
 
 
 def other_way(uri: str) -> str | None:
-    """Return what to do where a remote libvirt is reached, but not by ssh; None elsewhere."""
+    """Return advice for a remote libvirt that is reached without ssh; None for all others."""
     if is_local(uri) or jump_of(uri) is not None:
         return None
     return (
-        f"{urlsplit(uri).scheme} leads to libvirt alone, and a machine behind its host's NAT is "
-        f"not reached from here: connect by ssh ({ssh_uri(uri)})"
+        f"{urlsplit(uri).scheme} carries only libvirt, and machines behind the host's NAT cannot "
+        f"be reached from here: connect by ssh ({ssh_uri(uri)})"
     )
 
 
@@ -161,7 +162,7 @@ def ssh_uri(uri: str) -> str:
 
 
 def _options(transport: str, query: dict[str, str]) -> Iterator[str]:
-    """Yield what ssh is told by options, of what a URI says of host keys and ways to log in."""
+    """Yield the ssh options for a URI's parameters on host keys and authentication."""
     if _is_set(query.get("no_verify")) or query.get("known_hosts_verify") == "ignore":
         yield "StrictHostKeyChecking=no"
     if transport == "ssh":
@@ -182,9 +183,9 @@ def _is_set(value: str | None) -> bool:
 
 
 def _shared(jump: Jump) -> list[str]:
-    """Return the options that use the shared connection to the host, which is opened if need be.
+    """Return the options that use the shared connection to the host; opens it on first use.
 
-    Empty where there can be none: ssh then connects by itself, and says what is wrong.
+    Empty if the connection cannot be shared: ssh then connects directly and reports the error.
     """
     with contextlib.suppress(OSError, ArmvmError):
         path = socket_of(jump)
@@ -196,9 +197,9 @@ def _shared(jump: Jump) -> list[str]:
 
 
 def socket_of(jump: Jump, directory: Path | None = None) -> Path | None:
-    """Return where the socket of the shared connection is; None where none can be.
+    """Return the path of the shared connection's socket; None if it cannot have one.
 
-    Its directory (below *directory*) is made: nobody else may enter it.
+    Creates its directory below *directory*, which only this user may enter.
     """
     parent = private_dir((directory or runtime_dir()) / "armvm")
     status = parent.lstat()
@@ -206,20 +207,20 @@ def socket_of(jump: Jump, directory: Path | None = None) -> Path | None:
         return None
     told = "\0".join((jump.program, *jump.options, jump.host))
     path = parent / f"ssh-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-    # ssh expands ${NAME} in it, and knows no way to write that otherwise.
+    # ssh expands ${NAME} in the path, and has no way to escape it.
     return path if len(os.fsencode(path)) <= LONGEST and "$" not in str(path) else None
 
 
 def _by(path: Path) -> list[str]:
-    """Return the options that use a shared connection by its socket, and never make one."""
+    """Return the options that use a shared connection's socket, but never create one."""
     return ["-S", str(path).replace("%", "%%"), "-o", "ControlMaster=no"]
 
 
 def _is_alive(jump: Jump, path: Path) -> bool:
-    """Tell whether the shared connection stands; one that is of no use is removed.
+    """Return whether the shared connection works; removes the socket of a broken one.
 
-    Its process answers also where the host is gone. So the host is asked for a connection: it is
-    of no interest whether it can be had, but that there is an answer.
+    Its process answers even if the host is unreachable. So this also asks the host for a
+    connection: any answer is enough, even a refusal.
     """
     if not path.exists():
         return False
@@ -231,12 +232,12 @@ def _is_alive(jump: Jump, path: Path) -> bool:
             return True
         path.unlink(missing_ok=True)
     except ArmvmError:
-        path.unlink(missing_ok=True)  # its process ends when its host is known to be gone
+        path.unlink(missing_ok=True)  # its process ends once it finds the host unreachable
     return False
 
 
 def _open(jump: Jump, path: Path) -> bool:
-    """Open the shared connection; it may ask for a password. Tell whether it stands."""
+    """Open the shared connection, which may ask for a password; return whether it is open."""
     words = jump.own(
         *("-f", "-N", "-M", "-S", str(path).replace("%", "%%")),
         *("-o", f"ControlPersist={PERSIST}", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}"),
@@ -248,7 +249,7 @@ def _open(jump: Jump, path: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep others from opening the same connection. Two would leave one that nobody finds."""
+    """Lock the connection during the block. Opening it twice would leave one without a socket."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

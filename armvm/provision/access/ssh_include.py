@@ -1,7 +1,7 @@
-"""A line at the top of a configuration file that is the user's: added once, and taken out whole.
+"""Adds one line at the top of a user's configuration file, and removes it again.
 
-All else in the file stays as it is, byte for byte; so do its mode, its owner, and a symbolic
-link that it is reached by.
+The rest of the file stays the same byte for byte, and so do its mode, its owner and a symbolic
+link that leads to it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from armvm.base.paths import private_dir
 
 
 def include(path: Path, line: str) -> bool:
-    """Put *line* at the top of a file, which is made if need be; tell whether it was not there."""
+    """Add *line* at the top of a file, which may not exist yet; return whether it was missing."""
     before = _read(path)
     if line.encode() in (before or b"").splitlines():
         return False
     try:
         private_dir(path.parent)
     except OSError as error:
-        raise _refused(path, "written", error) from error
+        raise _refused(path, "write", error) from error
     _replace(path, line.encode() + b"\n" + (before or b""))
     return True
 
 
 def exclude(path: Path, line: str) -> bool:
-    """Take *line* out of a file; tell whether it was there. A file that is then empty goes."""
+    """Remove *line* from a file, and the file if it is then empty; return whether it was there."""
     before = _read(path)
     if before is None:
         return False
@@ -53,7 +53,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file anew where it really lies, so that nobody sees half of it."""
+    """Replace a file, or the target of a symbolic link, in one step."""
     real = Path(os.path.realpath(path))
     partial = real.with_name(f".{real.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -70,12 +70,12 @@ def _replace(path: Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise _refused(path, "written", error) from error
+        raise _refused(path, "write", error) from error
 
 
 def _refused(path: Path, what: str, error: OSError) -> PermissionDenied:
     return PermissionDenied(
-        f"{path} cannot be {what}",
+        f"cannot {what} {path}",
         detail=str(error),
-        hint="without it: armvm ssh-config NAME > FILE, then ssh -F FILE NAME",
+        hint="to work without this file: armvm ssh-config NAME > FILE, then ssh -F FILE NAME",
     )

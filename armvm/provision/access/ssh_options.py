@@ -1,20 +1,19 @@
-"""What ssh is told of a machine, so that no ssh_config(5) file changes what armvm depends on.
+"""The ssh options for machines. They override ssh_config(5) files where armvm depends on a value.
 
-ssh takes the first value that it gets for an option: those of its command line come before the
-user's ~/.ssh/config and the host's /etc/ssh/ssh_config. So every option that decides which machine
-is reached, by which way and key, whose host key is accepted and what runs there has its value
-here, also where that is ssh's default.
+ssh uses the first value that it reads for an option, and reads its command line before the user's
+~/.ssh/config and the host's /etc/ssh/ssh_config. So this file sets every option that decides which
+machine ssh reaches, by which route and key, which host key it accepts and what runs there, even if
+the value is ssh's default.
 
-The user's files may still set the rest: keys that armvm does not have (IdentityFile,
-CertificateFile, IdentityAgent, IdentitiesOnly, PKCS11Provider, where the machine does not have
-armvm's own key), the algorithms of the connection (Ciphers, MACs, KexAlgorithms, Compression,
-RekeyLimit), how it is kept alive and treated on its way (ServerAlive…, TCPKeepAlive, IPQoS), and
-a session's comfort (SendEnv, SetEnv, EscapeChar, NumberOfPasswordPrompts). For hosts in the user's
-own ssh (`armvm ssh-config`) also what the user's ssh may want there: forwards, agent and X11, a
-shared connection, BatchMode, LogLevel's details.
+The user's files may set all other options: keys that armvm does not have (IdentityFile,
+CertificateFile, IdentityAgent, IdentitiesOnly, PKCS11Provider, if the machine does not use armvm's
+own key), algorithms (Ciphers, MACs, KexAlgorithms, Compression, RekeyLimit), keepalive and traffic
+class (ServerAlive…, TCPKeepAlive, IPQoS), and session settings (SendEnv, SetEnv, EscapeChar,
+NumberOfPasswordPrompts). For hosts in the user's own ssh configuration (`armvm ssh-config`), they
+may also set forwards, agent and X11 forwarding, a shared connection, BatchMode and LogLevel.
 
-Options that appear several times add up in ssh: forwards are cleared; an identity that comes from
-a file is tried after armvm's own.
+Some options accumulate in ssh: forwards are therefore cleared, and ssh tries identities from a file
+after armvm's own.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from armvm.settings.names import shown
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-#: What runs, and what may come between it and its input and output.
+#: Decides what runs, and what handles its input and output.
 SESSION = {
     "RemoteCommand": "none",
     "RequestTTY": "auto",
@@ -40,8 +39,8 @@ SESSION = {
     "PermitLocalCommand": "no",
     "Tunnel": "no",
 }
-#: How a machine is reached, and that it is the one: its only host key is made by armvm. A guest
-#: that is emulated and busy sends its banner late.
+#: Decides how ssh reaches a machine and verifies it: armvm generates its only host key. The long
+#: timeout is for busy emulated guests, which send their banner late.
 MACHINE = {
     **SESSION,
     "CanonicalizeHostname": "no",
@@ -62,7 +61,7 @@ MACHINE = {
     "KbdInteractiveAuthentication": "yes",
     "PasswordAuthentication": "yes",
 }
-#: What holds besides where armvm itself runs ssh.
+#: Additional options for ssh calls that armvm itself makes.
 OWN = {
     "AddressFamily": "any",
     "ConnectionAttempts": "1",
@@ -73,14 +72,14 @@ OWN = {
     "ForwardAgent": "no",
     "ForwardX11": "no",
 }
-#: What holds where armvm's own key is let in: it alone is tried, whatever an agent has.
+#: Options for machines that accept armvm's own key: ssh tries only that, and no agent's keys.
 OWN_KEY = {
     "IdentitiesOnly": "yes",
     "AddKeysToAgent": "no",
     "PKCS11Provider": "none",
     "PubkeyAcceptedKeyTypes": "+ssh-ed25519",
 }
-#: The way to a host that is the user's own: all that leads there is the user's to set.
+#: Options for a libvirt host: the user's configuration decides how ssh reaches it.
 JUMP = {
     **{key: value for key, value in SESSION.items() if key != "SessionType"},
     "RequestTTY": "no",
@@ -92,48 +91,49 @@ JUMP = {
 
 
 def words(options: Mapping[str, str]) -> list[str]:
-    """Return options as words of ssh's command line. Those that an older ssh lacks are ignored."""
+    """Return options as words for ssh's command line. An older ssh ignores unknown ones."""
     told = {"IgnoreUnknown": "*", **options}
     return [word for key, value in told.items() for word in ("-o", f"{key}={value}")]
 
 
 def quoted(path: Path | str) -> str:
-    """Return a path as ssh reads one back, in a file or after ``-o``. Raises ConfigError.
+    """Return a path quoted for ssh, in a file or after ``-o``. Raises ConfigError.
 
     Source: OpenSSH's argv_split (quotes and backslashes), then TOKENS and ENVIRONMENT VARIABLES
-    in ssh_config(5): a % is doubled, and nothing stands for ``${``.
+    in ssh_config(5): a % is doubled, and ``${`` cannot be escaped.
     """
     text = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps "..", and ssh may run elsewhere
     if _CONTROL.search(text) or "${" in text:
         raise ConfigError(
-            f"ssh cannot name the path {shown(text)}",
-            hint="XDG_CACHE_HOME and XDG_DATA_HOME move armvm's files elsewhere",
+            f"ssh cannot use the path {shown(text)}: it has a control character or '${{'",
+            hint="move armvm's files: set XDG_CACHE_HOME and XDG_DATA_HOME",
         )
     escaped = re.sub(r'(["\\])', r"\\\1", text.replace("%", "%%"))
     return f'"{escaped}"'
 
 
 def pattern(directory: Path) -> str:
-    """Return what ``Include`` is told of a directory's files. Raises ConfigError.
+    """Return the ``Include`` pattern for a directory's files. Raises ConfigError.
 
-    It is a pattern of glob(7). Only newer versions of ssh expand tokens and variables in it, and
-    each version reads quotes and backslashes by its own rules: these are matched, not written.
+    It is a glob(7) pattern. Only newer versions of ssh expand tokens and variables in it, and
+    versions differ in how they read quotes and backslashes. So wildcards match those characters.
     """
     text = os.path.abspath(directory)  # noqa: PTH100
     if _CONTROL.search(text):
         raise ConfigError(
-            f"ssh cannot name the path {shown(text)}", hint="XDG_DATA_HOME moves it elsewhere"
+            f"ssh cannot use the path {shown(text)}: it has a control character",
+            hint="move armvm's files: set XDG_DATA_HOME",
         )
-    # [%%] is one % for every version: the one that expands tokens makes it [%].
+    # [%%] matches one % in every version: those that expand tokens read it as [%].
     odd = {"%": "[%%]", '"': "?", "\\": "?", "$": "[$]"}
     escaped = "".join(odd.get(one) or (f"[{one}]" if one in "*?[" else one) for one in text)
     return f'"{escaped}/*.conf"'
 
 
 def understood(options: Mapping[str, str]) -> dict[str, str]:
-    """Return the options that this host's ssh knows. What it does not know, no file can set.
+    """Return the options that this host's ssh supports. No file can set the others either.
 
-    In a file, one unknown option would end every call of ssh.
+    One unknown option in a file would make every ssh call fail.
     """
     if _knows(options):
         return dict(options)
@@ -141,18 +141,18 @@ def understood(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def proxy_command(command: Sequence[str]) -> str:
-    """Return a command as ssh's ProxyCommand takes it, which hands it to the user's shell.
+    """Return a command escaped for ssh's ProxyCommand, which passes it to the user's shell.
 
-    Backslashes, no quotes: ssh counts quotes by rules of its own before (OpenSSH's argv_split).
+    It uses backslashes, because ssh first parses quotes by its own rules (OpenSSH's argv_split).
     """
     line = " ".join(re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", word) or "''" for word in command)
-    return line.replace("%", "%%")  # one begins a word of ssh's own
+    return line.replace("%", "%%")  # a single % begins one of ssh's tokens
 
 
 def _knows(options: Mapping[str, str]) -> bool:
     told = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     try:
         done = process.run(["ssh", "-F", "none", "-G", *told, "--", "x"], check=False, timeout=30)
-    except ArmvmError:  # without ssh here, the file may be for another host's
+    except ArmvmError:  # this host has no ssh; the file may be for another host
         return True
     return done.returncode == 0

@@ -1,1 +1,1 @@
-"""The use cases of ``armvm binfmt``."""
+"""The implementation of ``armvm binfmt``."""

@@ -1,1 +1,1 @@
-"""Goldens: made, chosen, cloned, deleted."""
+"""Creates, selects, clones and deletes goldens."""

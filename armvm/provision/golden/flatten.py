@@ -1,9 +1,9 @@
-"""Making clones independent of their golden, so that it can be deleted.
+"""Makes clones independent of their golden, so that it can be deleted.
 
-Each clone's disk is moved onto what the golden's disk stands on itself. A clone that runs goes
-on running; what it has of the golden's memory it keeps until it stops, also when the file's name
-is gone. A failure or an interruption leaves each clone on its old disk or on its new one, which
-read the same, and the golden where it was.
+Each clone's disk is rebased onto the backing file of the golden's disk. A running clone keeps
+running. It maps the golden's memory until it stops, even after the file is deleted. After a failure
+or an interruption, each clone has its old or its new backing file, which read the same, and the
+golden is unchanged.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from armvm.provision.machine.unfinished import assert_whole
 
 
 def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
-    """Take all clones off the disk of the golden *name*, and return their names.
+    """Make all clones independent of the golden *name*, and return their names.
 
-    Raises NotFound, Conflict for a clone that cannot be moved (nothing is begun then), and
-    StorageError when the pool has not enough space.
+    Raises NotFound, Conflict if a clone cannot be moved (then none is changed), and StorageError
+    if the pool does not have enough space.
     """
     golden = find_golden(connection, name)
     pool = pools.find_pool(connection, golden.mark.record.pool)
@@ -37,13 +37,13 @@ def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
         pools.check_space(pool, volumes.allocation(overlay) * len(clones))
     base = None if overlay is None else backing_path(overlay)
     for instance in clones:
-        with progress.task(f"moving the disk of {instance.name} off {name}") as task:
+        with progress.task(f"detaching the disk of {instance.name} from {name}") as task:
 
             def tell(done: int, end: int) -> None:
                 task.update(text=f"{100 * done // end if end else 0}%")
 
             _move(connection, find_domain(connection, instance.name), base, tell)
-    pools.check_space(pool, 0)  # libvirt reads the headers again
+    pools.check_space(pool, 0)  # makes libvirt reread the headers
     return [instance.name for instance in clones]
 
 
@@ -58,7 +58,7 @@ def _move(
 
 
 def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance]:
-    """Return the machines whose disks stand on a golden's; raise Conflict if one cannot move."""
+    """Return the machines whose disks use a golden's. Raises Conflict if one cannot move."""
     machines = {one.overlay: one for one in instances(connection)}
     directory = pools.pool_path(pool)
     found = []
@@ -67,21 +67,24 @@ def _clones(connection: Connection, pool: Pool, golden: Golden) -> list[Instance
         if taken := volumes.snapshot_of(volume):
             owner, snapshot = taken
             raise Conflict(
-                f"the snapshot {snapshot} of {owner} stands on {golden.name}",
-                hint=f"armvm snapshot delete {owner} {snapshot}   comes first",
+                f"snapshot {snapshot} of {owner} uses the disk of {golden.name}",
+                hint=f"delete it first: armvm snapshot delete {owner} {snapshot}",
             )
         if instance is None:
             raise Conflict(
-                f"the volume {volume} stands on {golden.name}, and is no machine's disk as it is",
-                hint="a machine's external snapshot, or a rest: merge it (virsh blockcommit), or "
-                f"remove it ({shlex.join(['virsh', 'vol-delete', '--pool', pool.name(), volume])})",
+                f"volume {volume} uses the disk of {golden.name}, but no machine uses it as its "
+                "current disk",
+                hint="if it belongs to an external snapshot, merge it (virsh blockcommit); if it "
+                "is left over, remove it: "
+                f"{shlex.join(['virsh', 'vol-delete', '--pool', pool.name(), volume])}",
             )
         if instance.record.creator is not None and not instance.running:
             assert_whole(instance)
         if _has_snapshots(connection, instance):
             raise Conflict(
-                f"{instance.name} has snapshots, which stand on {golden.name} too",
-                hint=f"virsh snapshot-list {instance.name}, and snapshot-delete, come first",
+                f"{instance.name} has snapshots that also use the disk of {golden.name}",
+                hint=f"delete them first: virsh snapshot-list {instance.name}, then virsh "
+                f"snapshot-delete {instance.name} SNAPSHOT",
             )
         found.append(instance)
     return found
@@ -91,4 +94,4 @@ def _has_snapshots(connection: Connection, instance: Instance) -> bool:
     try:
         return block_copy.snapshots(find_domain(connection, instance.name)) > 0
     except NotFound:
-        return False  # removed in between
+        return False  # the machine was removed just now

@@ -1,1 +1,1 @@
-"""Images: found, listed, built, removed."""
+"""Finds, lists, builds and removes images."""

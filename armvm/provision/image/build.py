@@ -1,4 +1,4 @@
-"""Build a cloud image on this host: usermode makes the files, images the disk."""
+"""Builds a cloud image on this host: `armvm.usermode` makes the files, `armvm.images` the disk."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def build_image(
     mode: build.Mode | None = None,
     keyring: Path | None = None,
 ) -> None:
-    """Build *recipe* into the qcow2 file *output*, which is there in full or not at all.
+    """Build *recipe* into the qcow2 file *output*.
 
-    As an ordinary user the build happens in a user namespace (*mode* says otherwise). A *private*
-    output is the cache's: root builds beside it. *keyring* must vouch for the package archive,
-    the distribution's own by default. Raises MissingCapability when this host cannot build, before
-    anything is done; NotFound for a package that there is not; ConfigError when the packages do
-    not fit on the disk; BuildFailed with the log's end, StorageError when there is no room for it.
-    Any failure, Ctrl-C too, leaves nothing behind; what a kill leaves, the next build removes.
+    An ordinary user builds in a user namespace, unless *mode* is given. A *private* output belongs
+    to the cache: root builds beside it. *keyring* has the keys that must sign the package archive,
+    by default the distribution's. Raises MissingCapability if this host cannot build, before
+    anything is done; NotFound for an unknown package; ConfigError if the packages do not fit on the
+    disk; BuildFailed with the end of the log; StorageError if there is not enough space. On
+    failure and Ctrl-C nothing is left behind. After a kill, the next build cleans up.
     """
     mode = mode or build.Mode.here()
     output = output.absolute()
@@ -68,7 +68,7 @@ def build_image(
             task.update(text="moving into place")
             permissions = 0o644 if private else 0o666 & ~workspace.umask()
             workspace.place(image, output, mode=permissions)
-    where = "" if private else f" at {output}"  # the cache has another name for it
+    where = "" if private else f" at {output}"  # users name cached images by reference
     progress.say(f"built {recipe.title}: {size_text(output.stat().st_size)}{where}")
 
 
@@ -77,28 +77,28 @@ def _check_size(recipe: Recipe, unpacked: int, work: Path) -> None:
     needed = disk.size_for(unpacked)
     if needed > recipe.size:
         raise too_small(recipe, needed)
-    # The files, the disk of them, and that as qcow2.
+    # Space for the files, the raw disk and the qcow2 file.
     workspace.check_space(work, max(3 * unpacked, 2 * GIB))
 
 
 def too_small(recipe: Recipe, needed: int) -> ConfigError:
-    """Return the error for a recipe whose packages want a disk of *needed* bytes."""
+    """Return the error for a recipe whose packages need a disk of *needed* bytes."""
     return ConfigError(
-        f"the packages of {recipe.title} do not fit on {size_label(recipe.size)}",
-        hint=f"--size {size_label(needed)} would do",
+        f"the packages of {recipe.title} do not fit on a disk of {size_label(recipe.size)}",
+        hint=f"use a larger one: --size {size_label(needed)}",
     )
 
 
 def _explained(recipe: Recipe, error: CommandFailed, work: Path) -> ArmvmError:
-    """Return the error for a disk that could not be made: too small, or something else."""
+    """Return the error for a failure to make the disk: too small, or another cause."""
     full = ("Could not allocate", "No space left", "ENOSPC", "Filesystem too small")
     if any(sign in (error.detail or "") for sign in full) and _has_room(work):
-        # apt's own figure was too low: how much more it takes, nobody has said.
+        # apt's estimate was too low, and nothing reports the real size. So this doubles it.
         return too_small(recipe, disk.size_for(recipe.size))
     return BuildFailed(
-        f"the disk of {recipe.title} could not be made: {error.message}",
+        f"cannot make the disk of {recipe.title}: {error.message}",
         detail=error.detail,
-        hint="see whether the file system is full",
+        hint="check whether the file system is full",
     )
 
 

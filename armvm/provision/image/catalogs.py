@@ -1,4 +1,4 @@
-"""Where images come from, as environment and configuration files say."""
+"""The sources of images, from the environment and configuration files."""
 
 from __future__ import annotations
 

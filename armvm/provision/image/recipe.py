@@ -1,7 +1,7 @@
-"""What image to build, as data: a recipe, its name on the command line, and its digest.
+"""A recipe: what image to build, its name on the command line, and its digest.
 
-A name is the recipe: ``debian-13`` is the plain one, and every choice beyond it is in the name
-too, always in the same order, so that one name never means two images::
+The name spells out the recipe. ``debian-13`` is the plain one. Every other choice is part of the
+name, always in the same order, so that a name never means two images::
 
     debian-13[-generic][-SIZE][+PACKAGE]…        debian-13-generic-8g+docker.io+git
 """
@@ -31,13 +31,13 @@ from armvm.settings.system import CODENAMES, OperatingSystem
 from armvm.usermode.rootfs import build
 from armvm.usermode.rootfs.distros import DISTROS, Distro, Kernel
 
-#: Raised when the same recipe must give another image although no text it uses has changed.
+#: Increase this if a recipe must give a different image although none of its texts changed.
 FORMAT = 1
 
-#: The versions that can be built of each distribution.
+#: The versions of each distribution that armvm can build.
 VERSIONS = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
 
-#: The longest name of an image in the cache, in characters.
+#: Maximum length of an image's name in the cache, in characters.
 MAX_NAME = 63
 
 _NAME = re.compile(
@@ -50,8 +50,8 @@ _NAME = re.compile(
 class Recipe:
     """What to build: a *distro*'s *version*, its *kernel*, *extra* packages, a disk's *size*.
 
-    *extra* are packages beyond those that every image has, sorted. *size* is in bytes. *mirror* is
-    the URL of a package archive, or None for the usual one. made() checks what comes from outside.
+    *extra* has the packages, sorted, beyond those of every image. *size* is in bytes. *mirror* is
+    the URL of a package archive, or None for the default. made() validates user input.
     """
 
     distro: str = "debian"
@@ -63,12 +63,12 @@ class Recipe:
 
     @property
     def making(self) -> Distro:
-        """How images of the distribution are made."""
+        """The build settings of the distribution."""
         return DISTROS[self.distro]
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """All packages that are asked for; apt adds what they depend on."""
+        """All packages to install; apt adds their dependencies."""
         return (self.making.kernels[self.kernel], *self.making.packages, *self.extra)
 
     @property
@@ -79,12 +79,12 @@ class Recipe:
 
     @property
     def plain(self) -> str:
-        """The name of the recipe with nothing of one's own: ``debian-12``."""
+        """The name of the recipe without additional choices: ``debian-12``."""
         return f"{self.distro}-{self.version}"
 
     @property
     def name(self) -> str | None:
-        """The name that is this recipe; None if it would be too long, or not to be read back."""
+        """The name of this recipe; None if it would be too long or ambiguous."""
         words = [self.plain]
         words += ["generic"] if self.kernel is Kernel.GENERIC else []
         words += [size_label(self.size).lower()] if self.size != USUAL_SIZE else []
@@ -94,19 +94,19 @@ class Recipe:
 
     @property
     def title(self) -> str:
-        """What the image is called in messages."""
+        """The name of the image in messages."""
         return f"local:{self.name or self.plain + '+…'}"
 
     @property
     def system(self) -> OperatingSystem:
-        """The operating system that the image holds."""
+        """The operating system of the image."""
         return OperatingSystem(distro=self.distro, version=self.version)
 
     @property
     def digest(self) -> str:
-        """The sha256 (64 hex digits) of all that decides what is built, except the archive.
+        """The sha256 (64 hex digits) of everything that determines the image, except the archive.
 
-        Two builds of one digest differ by what the distribution has published in between.
+        Two builds with the same digest differ only in what the distribution published in between.
         """
         own = {} if self.distro == "debian" else {"distro": self.distro}
         content = {
@@ -124,7 +124,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-#: The recipes with nothing of one's own.
+#: The recipes without additional choices.
 PLAIN = {
     f"{distro}-{version}": Recipe(distro=distro, version=version)
     for distro, versions in VERSIONS.items()
@@ -140,11 +140,11 @@ def made(
     size: str | None = None,
     mirror: str | None = None,
 ) -> Recipe:
-    """Return the recipe for what the command line says.
+    """Return the recipe that the command line describes.
 
-    *name* is a recipe's (``debian-13``, also with ``local:`` before it) or ``debian:13``,
-    ``ubuntu:noble``; the others come on top of it. Raises ConfigError for what cannot be meant,
-    NotFound for a name without a recipe.
+    *name* is a recipe's name (``debian-13``, ``local:debian-13``) or a reference such as
+    ``debian:13`` or ``ubuntu:noble``. The other arguments modify that recipe. Raises ConfigError
+    for invalid arguments, NotFound for a name without a recipe.
     """
     start = named(_spelled(name))
     wanted = replace(
@@ -157,28 +157,30 @@ def made(
 
 
 def named(name: str) -> Recipe:
-    """Return the recipe that *name* is. Raises NotFound, with the proper name of one misspelt."""
+    """Return the recipe with the name *name*. Raises NotFound, and suggests the canonical name."""
     found = read(name)
     if found is None or found.plain not in PLAIN:
         raise NotFound(
-            f"there is no recipe for {shown(name)}", hint="recipes: " + ", ".join(sorted(PLAIN))
+            f"recipe {shown(name)} not found", hint="known recipes: " + ", ".join(sorted(PLAIN))
         )
     if found.name != name:
         raise NotFound(
-            f"there is no recipe for {shown(name)}",
-            hint=f"it is called {found.name or 'otherwise'}",
+            f"recipe {shown(name)} not found",
+            hint=f"use its canonical name: {found.name}"
+            if found.name
+            else f"name fewer packages: a name has at most {MAX_NAME} characters",
         )
     return found
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether *name* is a recipe's, so that no other image may be called that."""
+    """Return whether *name* belongs to a recipe, so that no other image may have it."""
     found = read(name)
     return found is not None and found.plain in PLAIN
 
 
 def read(name: str) -> Recipe | None:
-    """Return the recipe that a name of the form above spells out; None for any other name."""
+    """Return the recipe that a name in the form above describes; None for any other name."""
     match = _NAME.match(name)
     if match is None or match["distro"] not in VERSIONS:
         return None
@@ -198,13 +200,13 @@ def read(name: str) -> Recipe | None:
 
 
 def _with_packages(bare: Recipe, packages: set[str]) -> Recipe:
-    """Return a recipe with those of *packages* that it does not have anyhow, in one order."""
+    """Return a recipe with *packages* added, sorted and without those that it already has."""
     without = replace(bare, extra=())
     return replace(without, extra=tuple(sorted(packages - {*without.packages})))
 
 
 def _spelled(name: str) -> str:
-    """Return a recipe's name for what people write: ``debian:13``, ``ubuntu:noble``."""
+    """Return a recipe's name for user input such as ``debian:13`` or ``ubuntu:noble``."""
     distro, colon, release = name.removeprefix("local:").partition(":")
     if not colon:
         return distro

@@ -1,4 +1,4 @@
-"""Where an image is built, and how what was built gets to its place; nothing is left of either."""
+"""Temporary directories to build images in, and moving the result into place; cleans up after."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from armvm.base.errors import ArmvmError, Conflict, NotFound, PermissionDenied, 
 from armvm.base.progress import size_text
 from armvm.usermode.rootfs import build
 
-#: What a build takes beside its output while it runs: files, raw disk, qcow2 [measured: 2.0].
+#: Bytes that a build uses in addition to its output: files, raw disk, qcow2 [measured: 2.0 GiB].
 SPACE = 3 << 30
 
-#: How the directories of builds begin: what a killed one left is found by it.
+#: Prefix of the builds' directories. It finds those that killed builds left behind.
 PREFIX = ".armvm-build-"
 
-#: Where ordinary users build: the ids of a user namespace cannot enter a private home directory.
+#: Where ordinary users build, because a user namespace's ids cannot enter a private home directory.
 SHARED = Path("/var/tmp")  # noqa: S108
 
 
 def parent_of(output: Path, mode: build.Mode, *, beside: bool) -> Path:
-    """Return where *output* is built: *beside* it if root asks for that, else in SHARED."""
+    """Return the directory to build *output* in: its own for root with *beside*, else SHARED."""
     return output.parent if mode is build.Mode.ROOT and beside else SHARED
 
 
 @contextlib.contextmanager
 def workspace(parent: Path, mode: build.Mode, *, needed: int = SPACE) -> Iterator[Path]:
-    """Make a directory in *parent* to build in, with *needed* bytes, and remove it in the end.
+    """Yield a new directory in *parent* with *needed* bytes of free space, and remove it at exit.
 
-    Directories that killed builds of this user left there are removed first. Raises StorageError,
+    First removes directories that this user's killed builds left behind. Raises StorageError,
     PermissionDenied.
     """
     try:
@@ -45,12 +45,12 @@ def workspace(parent: Path, mode: build.Mode, *, needed: int = SPACE) -> Iterato
         work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except PermissionError as error:
         raise PermissionDenied(
-            f"cannot write to {error.filename or parent}",
-            hint="choose a directory of your own",
+            f"permission denied: cannot write {error.filename or parent}",
+            hint="choose a directory that you can write",
         ) from error
     with _held(work):
         try:
-            # Only passing through, for the namespace's root; names inside are no secret.
+            # The namespace's root must be able to enter it. The names inside are not secret.
             work.chmod(0o711 if mode is build.Mode.ROOT else 0o755)
             yield work
         finally:
@@ -58,10 +58,9 @@ def workspace(parent: Path, mode: build.Mode, *, needed: int = SPACE) -> Iterato
 
 
 def sweep(parent: Path, mode: build.Mode) -> list[Path]:
-    """Remove what builds of this user left in *parent* when they were killed; return what it was.
+    """Remove the directories that this user's killed builds left in *parent*, and return them.
 
-    A build that still runs holds its directory (flock), which is left alone then. What cannot be
-    removed is left for the next time.
+    Skips those of running builds, which hold a lock (flock), and those that it cannot remove.
     """
     removed = []
     for work in sorted(parent.glob(f"{PREFIX}*")):
@@ -77,38 +76,40 @@ def sweep(parent: Path, mode: build.Mode) -> list[Path]:
 
 
 def check_space(directory: Path, needed: int = SPACE) -> None:
-    """Raise StorageError when *directory* has no room for *needed* bytes."""
+    """Raise StorageError if *directory* has less than *needed* bytes of free space."""
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise StorageError(
-            f"a build needs {size_text(needed)} in {directory}, which has {size_text(free)} left",
-            hint="make room there, or let XDG_CACHE_HOME point to a larger disk"
+            f"the build needs {size_text(needed)} in {directory}, but only {size_text(free)} is "
+            "free",
+            hint="free some space there, or set XDG_CACHE_HOME to a directory on a larger disk"
             if directory != SHARED
-            else "make room there",
+            else "free some space there",
         )
 
 
 def check_output(output: Path, *, force: bool) -> None:
-    """See to it that the file *output* can be written, before anything is built.
+    """Check that the file *output* can be written, before anything is built.
 
-    Raises Conflict when it exists and *force* is not given, NotFound, PermissionDenied.
+    Raises Conflict if it exists and *force* is not given, NotFound, PermissionDenied.
     """
     if output.is_dir():
-        raise Conflict(f"{output} is a directory", hint="name the file to write")
+        raise Conflict(f"{output} is a directory", hint="give the path of a file")
     if os.path.lexists(output) and not force:
-        raise Conflict(f"{output} exists already", hint="--force overwrites it")
+        raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     if not output.parent.is_dir():
-        raise NotFound(f"there is no directory {output.parent}", hint="make it first")
+        raise NotFound(f"directory {output.parent} not found", hint="create it first")
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise PermissionDenied(
-            f"cannot write to {output.parent}", hint="choose a directory of your own"
+            f"permission denied: cannot write {output.parent}",
+            hint="choose a directory that you can write",
         )
 
 
 def place(image: Path, output: Path, *, mode: int) -> None:
-    """Move the finished *image* to *output* in one step, from another file system too.
+    """Move the finished *image* to *output* in one step, also from another file system.
 
-    *mode* are its permissions. What a killed move left beside *output* is removed. Raises
+    *mode* sets its permissions. Removes what killed moves left beside *output*. Raises
     StorageError, PermissionDenied.
     """
     partial = output.with_name(f".{output.name[:200]}.{os.getpid()}.armvm-partial")
@@ -123,7 +124,7 @@ def place(image: Path, output: Path, *, mode: int) -> None:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # O_EXCL: nobody else's file or link is written through.
+            # "x" (O_EXCL) never writes through somebody else's file or link.
             with image.open("rb") as source, partial.open("xb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
                 os.fsync(target.fileno())
@@ -131,12 +132,12 @@ def place(image: Path, output: Path, *, mode: int) -> None:
             partial.replace(output)
     except PermissionError as error:
         raise PermissionDenied(
-            f"{output} cannot be written: {error.strerror}",
-            hint="choose a directory of your own",
+            f"permission denied: cannot write {output}",
+            hint="choose a directory that you can write",
         ) from error
     except OSError as error:
         raise StorageError(
-            f"{output} cannot be written: {error.strerror or error}", hint="make room there"
+            f"cannot write {output}: {error.strerror or error}", hint="free some space there"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -146,7 +147,7 @@ def place(image: Path, output: Path, *, mode: int) -> None:
 def lent(keyring: Path, work: Path) -> Path:
     """Return a copy of a keyring in *work* that the ids of a user namespace can read."""
     data = keyring.read_bytes()
-    # apt tells the two forms apart by the name.
+    # apt distinguishes the two formats by the file name.
     copy = work / f"keyring.{'asc' if data.startswith(b'-----BEGIN') else 'gpg'}"
     copy.write_bytes(data)
     copy.chmod(0o644)
@@ -154,7 +155,7 @@ def lent(keyring: Path, work: Path) -> Path:
 
 
 def umask() -> int:
-    """Return the process's umask, which cannot be read without setting it."""
+    """Return the process's umask. Python can read it only by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -162,7 +163,7 @@ def umask() -> int:
 
 @contextlib.contextmanager
 def _held(work: Path) -> Iterator[None]:
-    """Hold a build's directory; raises BlockingIOError where another process holds it."""
+    """Lock a build's directory. Raises BlockingIOError if another process holds the lock."""
     descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,5 +179,5 @@ def _remove(work: Path, mode: build.Mode) -> None:
 
 
 def _escaped(name: str) -> str:
-    """Return a name for a glob pattern that finds it alone."""
+    """Return a glob pattern that matches only this name."""
     return re.sub(r"([*?[])", r"[\1]", name)

@@ -1,1 +1,1 @@
-"""``doctor``, ``explain`` and ``config``."""
+"""The implementation of ``doctor``, ``explain`` and ``config``."""

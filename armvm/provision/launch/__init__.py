@@ -1,1 +1,1 @@
-"""From a request to a machine that is ready: ``create``, ``run``, ``golden create``."""
+"""Creates machines and waits until they are ready: ``create``, ``run``, ``golden create``."""

@@ -19,7 +19,7 @@ def create(
     progress: Progress,
     save_image: bool = False,
 ) -> Golden:
-    """Boot *machine*, settle it, and save it as a golden. Raises what baking raises."""
+    """Boot *machine*, wait until it is idle, and save it as a golden. Raises bake()'s errors."""
     wanted = golden_machine(machine)
     source = images.locate(wanted.image, progress, where.verify)
     plan = make_plan(where, wanted, source)

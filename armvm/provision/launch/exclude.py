@@ -1,4 +1,4 @@
-"""Which files of a directory stay where they are, by patterns."""
+"""Patterns for the files of a directory that are not copied."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ GIT = ".git"
 
 @dataclass(frozen=True, kw_only=True)
 class Exclude:
-    """Patterns as a shell's. One with a slash (but for its end) is for the path, others for names.
+    """Shell patterns. A pattern with a slash before its end matches paths, any other names.
 
-    One that ends with a slash is for directories alone. With a directory, all in it is excluded.
+    A pattern with a final slash matches only directories. An excluded directory excludes its
+    contents.
     """
 
     patterns: tuple[str, ...] = ()
 
     def matches(self, path: str, *, directory: bool) -> bool:
-        """Tell whether a path, relative and without ``.`` and ``..``, is excluded."""
+        """Return whether a path is excluded. It is relative, without ``.`` and ``..``."""
         if any(_fits(path, pattern, directory) for pattern in self.patterns):
             return True
         parent = posixpath.dirname(path)
@@ -31,12 +32,13 @@ class Exclude:
 
 
 def read_exclude(patterns: Sequence[str]) -> Exclude:
-    """Return what the patterns exclude. Raises ConfigError for one that can match nothing."""
+    """Return the patterns as an Exclude. Raises ConfigError for one that can never match."""
     for pattern in patterns:
         parts = pattern.strip("/").split("/")
         if "\0" in pattern or any(part in ("", ".", "..") for part in parts):
             raise ConfigError(
-                f"{shown(pattern)} excludes nothing", hint="write it like '*.o', build/ or docs/api"
+                f"invalid pattern {shown(pattern)} for --exclude",
+                hint="examples: '*.o', build/, docs/api",
             )
     return Exclude(patterns=tuple(patterns))
 

@@ -1,4 +1,4 @@
-"""A host directory as a tar archive for a guest."""
+"""Packs a host directory into a tar archive for a guest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import IO
 
 from armvm.provision.launch.exclude import Exclude
 
-#: A file as it was seen: inode, size in bytes, time of change of its contents in nanoseconds.
+#: A file's state: inode, size in bytes, modification time in nanoseconds.
 Stamp = tuple[int, int, int]
-#: What is no file, folder or link, by its type in stat(2) and by its letter in find(1).
+#: Types other than file, directory and link: by stat(2) type, and by find(1) letter.
 _KINDS = {stat.S_IFIFO: "p", stat.S_IFSOCK: "s", stat.S_IFBLK: "b", stat.S_IFCHR: "c"}
 SPECIAL = {"p": "a FIFO", "s": "a socket", "b": "a block device", "c": "a character device"}
 _BLOCK = tarfile.BLOCKSIZE
@@ -24,10 +24,10 @@ _BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What became of a directory's entries, by their paths in it.
+    """The results for a directory's entries, by their paths in it.
 
-    ``stamps`` has the files and links that were packed, ``skipped`` why others were not;
-    ``excluded`` those that were not to be.
+    ``stamps`` has the packed files and links, ``skipped`` the reason for each entry that cannot be
+    packed, ``excluded`` the entries that a pattern excludes.
     """
 
     stamps: dict[str, Stamp] = field(default_factory=dict)
@@ -41,10 +41,10 @@ def stamp(status: os.stat_result) -> Stamp:
 
 
 def pack(directory: Path, out: IO[bytes], exclude: Exclude | None = None) -> Packed:
-    """Write *directory*'s files, folders and symbolic links to *out* as a tar archive.
+    """Write the files, directories and symbolic links in *directory* to *out* as a tar archive.
 
-    Sockets, FIFOs and devices are left out, and so is who owns what. Of a file with holes, only
-    what is between them is written. Raises OSError for what cannot be read.
+    Leaves out sockets, FIFOs, devices, all owners, and the holes of sparse files. Raises OSError if
+    a file cannot be read.
     """
     packed = Packed()
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -56,7 +56,7 @@ def pack(directory: Path, out: IO[bytes], exclude: Exclude | None = None) -> Pac
             info = archive.gettarinfo(directory / path, f"./{path}")
             if info is None:
                 continue
-            if info.islnk():  # a second name of a file: a file of its own there
+            if info.islnk():  # the guest gets hard links as separate files
                 info.type, info.linkname, info.size = tarfile.REGTYPE, "", found.st_size
             info.uid = info.gid = 0
             info.uname = info.gname = ""
@@ -89,16 +89,16 @@ def _walk(
 
 
 def _add_file(archive: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes]) -> None:
-    """Add a file; one with holes in GNU's format 1.0 for sparse files, which tarfile reads only.
+    """Add a file, a sparse one in GNU's sparse format 1.0, which tarfile can read but not write.
 
-    Source: GNU tar's manual, "Storing Sparse Files": the map of the pieces comes first, as
-    decimal numbers, a line each, filled up to a block.
+    Source: GNU tar's manual, "Storing Sparse Files": the map of the pieces comes first, as decimal
+    numbers, one per line, padded to a block.
     """
     pieces = list(_pieces(file.fileno(), info.size))
     if sum(length for _, length in pieces) == info.size:
         archive.addfile(info, file)
         return
-    pieces.append((info.size, 0))  # where the last hole ends: so says GNU's tar too
+    pieces.append((info.size, 0))  # the end of the last hole, as GNU tar writes it
     numbers = [len(pieces), *(number for piece in pieces for number in piece)]
     head = "".join(f"{number}\n" for number in numbers).encode()
     head += b"\0" * (-len(head) % _BLOCK)
@@ -115,21 +115,21 @@ def _add_file(archive: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes]) 
 
 
 class _Pieces:
-    """A map and the pieces of a file that it names, as one thing to read."""
+    """A readable stream of a sparse file's map and then its pieces."""
 
     def __init__(self, head: bytes, file: IO[bytes], pieces: list[tuple[int, int]]) -> None:
         self._rest, self._file, self._pieces = head, file, list(pieces)
         self._left = 0
 
     def read(self, size: int) -> bytes:
-        """Return *size* bytes; fewer at the end alone."""
+        """Return *size* bytes, fewer only at the end."""
         while len(self._rest) < size and (self._left or self._pieces):
             if not self._left:
                 at, self._left = self._pieces.pop(0)
                 self._file.seek(at)
             data = self._file.read(min(self._left, size))
             if not data:
-                break  # it has become shorter
+                break  # the file was truncated while it was read
             self._left -= len(data)
             self._rest += data
         part, self._rest = self._rest[:size], self._rest[size:]
@@ -137,7 +137,7 @@ class _Pieces:
 
 
 def _pieces(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield offset and length of what is between a file's holes; all of it where none are told."""
+    """Yield offset and length of each data piece of a file; one piece if holes are unsupported."""
     at = 0
     while at < size:
         try:

@@ -1,8 +1,8 @@
-"""Host directories in a throw-away machine: copied there before its command, and back after it.
+"""Copies host directories into a temporary machine before its command, and back after it.
 
-No file system is shared. Debian's cloud kernel, for one, has neither 9p nor virtiofs
-(``# CONFIG_NET_9P is not set``), and a clone has the devices of its golden. tar and ssh are in
-every guest.
+It does not share a file system: Debian's cloud kernel, for one, has no 9p
+(``# CONFIG_NET_9P is not set``) and no virtiofs, and a clone has only its golden's devices. tar and
+ssh exist in every guest.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from armvm.provision.launch.unpack import WrittenBack, write_back
 from armvm.settings.names import shown
 from armvm.settings.user_path import given_path
 
-#: A guest's file as `find` tells of it: its type, and all that changes when it does.
+#: A guest's files by path, from `find`: type, and a state that changes whenever the file changes.
 Listing = Mapping[str, tuple[str, str]]
 
-#: What the command made by sudo may be root's alone: read as root, where that can be had.
+#: Only root may be able to read what the command created with sudo. So use sudo where it works.
 _AS_ROOT = "r=; if sudo -n true 2>/dev/null; then r='sudo -n'; fi"
-#: Lists a directory: type, then time of change, size, inode and path, each entry ended by NUL. The
-#: type of a folder that cannot be read is D.
+#: Lists a directory: type, then ctime, size, inode and path, each entry terminated by NUL. The
+#: type of an unreadable directory is D.
 _FIND = (
     "$r find . -mindepth 1 "
     r"\( -type d \( ! -readable -o ! -executable \) -printf 'D %C@:%s:%i %P\0' -prune \) "
-    r"-o -printf '%y %C@:%s:%i %P\0' || [ $? -eq 1 ]"  # 1: something was gone meanwhile
+    r"-o -printf '%y %C@:%s:%i %P\0' || [ $? -eq 1 ]"  # 1: a file was removed during the listing
 )
 _TAKE = f"""set -e
 [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || {{
@@ -46,11 +46,11 @@ cd -- "$1"
 tar -x -p --no-same-owner --warning=no-timestamp -f -
 {_AS_ROOT}
 {_FIND}"""
-#: A directory that is gone holds nothing.
+#: Prints nothing for a directory that no longer exists.
 _LIST = f"""[ -d "$1" ] || exit 0
 {_AS_ROOT}
 cd -- "$1" && {_FIND}"""
-#: tar's exit code 1: a file was changed while it was read, by what the command left behind.
+#: tar exits with 1 if a process that the command left running changed a file during the read.
 _GIVE = f"""{_AS_ROOT}
 cd -- "$1" || exit
 $r tar -c --format=posix --sparse --ignore-failed-read --no-recursion --hard-dereference \\
@@ -61,7 +61,7 @@ code=$?
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A host directory, and where it lies in the guest: below the user's home, unless it has /."""
+    """A host directory and its path in the guest, relative to the user's home or absolute."""
 
     directory: Path
     guest: str
@@ -71,7 +71,7 @@ class Mount:
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """A directory that was copied into a guest: how its files looked, here and there."""
+    """A directory that was copied into a guest, with the state of its files on both sides."""
 
     mount: Mount
     here: Mapping[str, Stamp]
@@ -85,14 +85,16 @@ def read_mount(text: str, exclude: Exclude | None = None) -> Mount:
     if read_only:
         words.pop()
     if len(words) > 2 or "\0" in text:
-        raise ConfigError(f"{shown(text)} is no mount", hint="write it like src:/srv/src or src:ro")
+        raise ConfigError(f"invalid mount {shown(text)} (examples: src, src:/srv/src, src:ro)")
     directory = given_path(words[0], "directory")
     if not directory.is_dir():
-        raise NotFound(f"there is no directory {shown(words[0])}")
+        raise NotFound(f"directory {shown(words[0])} not found")
     directory = directory.resolve()
     guest = (words[1] if len(words) > 1 else directory.name).removeprefix("~/")
     if not guest:
-        raise ConfigError(f"{shown(text)} does not say where it goes", hint="write it like /:host")
+        raise ConfigError(
+            f"invalid mount {shown(text)}: the guest directory is required", hint="example: /:host"
+        )
     return Mount(
         directory=directory,
         guest=guest if guest.startswith("/") else f"./{guest}",
@@ -104,23 +106,25 @@ def read_mount(text: str, exclude: Exclude | None = None) -> Mount:
 def read_mounts(
     texts: Sequence[str], patterns: Sequence[str] = (), *, git: bool = False
 ) -> list[Mount]:
-    """Read all of a command line's mounts, of which *patterns* are excluded, and ``.git``.
+    """Return all mounts of a command line, which exclude *patterns* and ``.git``.
 
-    With *git*, that is copied there too. Raises ConfigError where two share a place.
+    With *git*, ``.git`` is copied into the guest too. Raises ConfigError if two mounts have the
+    same guest directory.
     """
     if patterns and not texts:
-        raise ConfigError("--exclude without a --mount excludes nothing")
+        raise ConfigError("--exclude requires --mount")
     exclude = read_exclude([*patterns, *([] if git else [GIT])])
     mounts = [read_mount(text, exclude) for text in texts]
     if len({mount.guest for mount in mounts}) < len(mounts):
         raise ConfigError(
-            "two mounts have the same place in the guest", hint="name one: --mount DIR:GUESTDIR"
+            "two mounts have the same guest directory",
+            hint="choose another for one of them: --mount DIR:GUESTDIR",
         )
     return mounts
 
 
 def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) -> Carried:
-    """Copy a directory into a guest; say what was not. Raises StorageError, CommandFailed."""
+    """Copy a directory into a guest; warn of skipped files. Raises StorageError, CommandFailed."""
     done: list[Packed] = []
 
     def feed(out: IO[bytes]) -> None:
@@ -131,8 +135,8 @@ def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) 
             listing = process.stream(_command(instance, where, _TAKE, mount), feed, _all)
         except OSError as error:
             raise StorageError(
-                f"{shown(error.filename or str(mount.directory))} cannot be read: {error.strerror}",
-                hint="--exclude PATTERN leaves it out",
+                f"cannot read {shown(error.filename or str(mount.directory))}: {error.strerror}",
+                hint="to skip it: --exclude PATTERN",
             ) from error
     (packed,) = done
     for path, kind in packed.skipped.items():
@@ -143,9 +147,9 @@ def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) 
 
 
 def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progress) -> None:
-    """Write back what the guest has changed in a directory; say what could not be.
+    """Write back the files that the guest changed in a directory; warn about those that failed.
 
-    Nothing is removed here: what the guest removed stays. Raises CommandFailed, StorageError.
+    Removes nothing here, even if the guest removed it. Raises CommandFailed, StorageError.
     """
     mount = carried.mount
     if mount.read_only:
@@ -178,43 +182,43 @@ def _fetch_files(
         return process.stream(_command(instance, where, _GIVE, carried.mount), feed, drain)
     except tarfile.TarError as error:
         raise CommandFailed(
-            f"what {instance.name} sent back broke off", detail=str(error)
+            f"{instance.name} sent an incomplete archive", detail=str(error)
         ) from error
     except ValueError as error:  # tarfile's, of numbers in a header
         raise CommandFailed(
-            f"{instance.name} sent an invalid archive back", detail=str(error)
+            f"{instance.name} sent an invalid archive", detail=str(error)
         ) from error
     except OSError as error:
-        raise StorageError(f"{directory} cannot be written: {error.strerror}") from error
+        raise StorageError(f"cannot write {directory}: {error.strerror}") from error
 
 
 def _tell(report: WrittenBack, mount: Mount, progress: Progress) -> None:
     if report.written:
         progress.say(f"{len(report.written)} changed files written to {mount.directory}")
     for path, name in report.aside.items():
-        progress.warn(f"{shown(path)} was changed here too; the machine's is {shown(name)}")
+        progress.warn(f"{shown(path)} was changed here too; the machine's version is {shown(name)}")
     for path, reason in report.refused.items():
         progress.warn(f"{shown(path)} was not written: {reason}")
 
 
 def read_listing(data: bytes) -> Listing:
-    """Return what a guest's `find` printed: type and state by path. Raises CommandFailed."""
+    """Return the types and states by path from a guest's `find`. Raises CommandFailed."""
     listing: dict[str, tuple[str, str]] = {}
     for entry in data.decode(errors="surrogateescape").split("\0")[:-1]:
         kind, _, rest = entry.partition(" ")
         state, _, path = rest.partition(" ")
         if not path:
-            raise CommandFailed("the guest's list of files cannot be read", detail=entry[:200])
+            raise CommandFailed("the guest sent an invalid list of files", detail=entry[:200])
         listing[path] = (kind, state)
     return listing
 
 
 def changed(before: Listing, now: Listing, exclude: Exclude) -> tuple[list[str], dict[str, str]]:
-    """Return the paths of new and changed files and links and of new folders, to be fetched.
+    """Return the paths to fetch, and the reason for each other new path that is not fetched.
 
-    And why other new things are not. The time of change that is compared is the one that programs
-    cannot set (ctime). What is excluded is neither; nor is a ``.git``, whose hooks and settings
-    the user's own git would run here.
+    It fetches new and changed files and links, and new directories. It compares ctime, which
+    programs cannot set. Excluded paths are in neither result, nor is ``.git``, because the user's
+    git would run its hooks and settings here.
     """
     asked: list[str] = []
     left: dict[str, str] = {}
@@ -233,7 +237,7 @@ def changed(before: Listing, now: Listing, exclude: Exclude) -> tuple[list[str],
 
 
 def _not_a_file(kind: str) -> str:
-    return f"it is {SPECIAL.get(kind, 'neither a file nor a folder')}"
+    return f"it is {SPECIAL.get(kind, 'neither a file nor a directory')}"
 
 
 def _command(instance: Instance, where: Endpoint, script: str, mount: Mount) -> list[str]:

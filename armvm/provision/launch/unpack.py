@@ -1,7 +1,7 @@
-"""What comes back from a guest as an archive, written into a directory without losing any.
+"""Unpacks a guest's archive into a host directory without overwriting local changes.
 
-It is a guest's word: nothing of it is written outside the directory, through a symbolic link, or
-over a file that was changed here meanwhile.
+The archive is untrusted: nothing is written outside the directory, through a symbolic link, or over
+a file that changed here since it was sent.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenBack:
-    """What became of the files that came back, by their paths in the directory.
+    """The results for the returned files, by their paths in the directory.
 
-    ``aside`` maps those that were changed here meanwhile to the names they were written under;
-    ``refused`` maps what was not written to the reason.
+    ``aside`` maps files that were also changed here to the names of the guest's versions;
+    ``refused`` maps files that were not written to the reason.
     """
 
     written: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class WrittenBack:
 
 
 class _Refused(Exception):
-    """Something that a guest sent and that is not written; its text says why."""
+    """An archive member that is not written; the text is the reason."""
 
 
 def write_back(
@@ -49,12 +49,12 @@ def write_back(
     sent: Mapping[str, Stamp],
     label: str,
 ) -> WrittenBack:
-    """Write what a guest's tar *archive* holds into *directory*, each file at once or not at all.
+    """Write the files of a guest's tar *archive* into *directory*, each in one step.
 
-    Only paths in *asked* are taken; those that do not come are refused. A file that is no longer
-    what was *sent* stays, and the guest's is written beside it, as ``NAME.from-LABEL``. Nothing is
-    ever removed. Raises OSError when this host cannot write, tarfile.TarError or ValueError for an
-    archive that breaks off or makes no sense.
+    Writes only paths in *asked*, and reports missing ones as refused. Keeps a file that differs
+    from what was *sent*, and writes the guest's version beside it as ``NAME.from-LABEL``. Removes
+    nothing. Raises OSError if this host cannot write, tarfile.TarError or ValueError if the archive
+    is incomplete or invalid.
     """
     report = WrittenBack()
     missing = dict.fromkeys(asked)
@@ -66,13 +66,13 @@ def write_back(
                 missing.pop(path, None)
                 try:
                     if path not in asked:
-                        raise _Refused("nobody asked for it")
+                        raise _Refused("it was not requested")
                     _write(root, path, members, member, sent.get(path), report, label)
                 except _Refused as reason:
                     report.refused[path] = str(reason)
     finally:
         os.close(root)
-    report.refused.update((path, "the machine could not read it") for path in missing)
+    report.refused.update((path, "the machine cannot read it") for path in missing)
     return report
 
 
@@ -87,13 +87,13 @@ def _write(
 ) -> None:
     *folders, name = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in (*folders, name)):
-        raise _Refused("its name leads elsewhere")
+        raise _Refused("its path is invalid")
     with _folder(root, [*folders, name] if member.isdir() else folders) as folder:
         if member.isdir():
             return
         there = _look(folder, name)
         if there is not None and stat.S_ISDIR(there.st_mode):
-            raise _Refused("a folder of that name is here")
+            raise _Refused("a directory with that name exists here")
         target = name
         if there is not None and stamp_of(there) != stamp:
             target = report.aside[path] = f"{name}.from-{label}"
@@ -105,7 +105,7 @@ def _write(
                 _check_link(path, member.linkname)
                 os.symlink(member.linkname, temporary, dir_fd=folder)
             else:
-                raise _Refused("it is neither a file nor a folder")
+                raise _Refused("it is neither a file nor a directory")
             os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             report.aside.pop(path, None)
@@ -118,7 +118,7 @@ def _write(
 
 @contextlib.contextmanager
 def _folder(root: int, parts: list[str]) -> Iterator[int]:
-    """Open a folder below *root*, made where it is missing, through no symbolic link."""
+    """Open a directory below *root* without following symbolic links; creates missing ones."""
     at = os.dup(root)
     try:
         for part in parts:
@@ -127,7 +127,7 @@ def _folder(root: int, parts: list[str]) -> Iterator[int]:
             try:
                 below = os.open(part, _FOLDER, dir_fd=at)
             except OSError as error:
-                raise _Refused(f"{part} is no folder here") from error
+                raise _Refused(f"{part} is not a directory here") from error
             os.close(at)
             at = below
         yield at
@@ -142,7 +142,7 @@ def _write_file(
     member: tarfile.TarInfo,
     there: os.stat_result | None,
 ) -> None:
-    """Write a file's bytes, owned as the one it replaces, or as its folder."""
+    """Write a file's bytes. It gets the owner of the file that it replaces, or of its directory."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
         source: Any = members.extractfile(member)
@@ -152,16 +152,16 @@ def _write_file(
             shutil.copyfileobj(source, file)
         file.flush()
         owner = there or os.fstat(folder)
-        with contextlib.suppress(PermissionError):  # not root: it is ours
+        with contextlib.suppress(PermissionError):  # not root: the file stays ours
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         os.fchmod(file.fileno(), member.mode & 0o777)
-        with contextlib.suppress(ValueError, OverflowError):  # no moment that there can be
+        with contextlib.suppress(ValueError, OverflowError):  # ignore an impossible time
             moment = int(member.mtime * 10**9)
             os.utime(file.fileno(), ns=(moment, moment))
 
 
 def _pieces(member: tarfile.TarInfo) -> list[tuple[int, int]]:
-    """Return offset and length of what is between a file's holes. Raises _Refused for nonsense."""
+    """Return offset and length of a file's data pieces. Raises _Refused for an invalid map."""
     told: Any = member.sparse or ()
     pieces: list[tuple[int, int]] = [piece for piece in told if piece[1]]
     end = 0
@@ -175,7 +175,7 @@ def _pieces(member: tarfile.TarInfo) -> list[tuple[int, int]]:
 
 
 def _write_pieces(file: IO[bytes], source: Any, pieces: list[tuple[int, int]], size: int) -> None:
-    """Write a file with holes. *source* is tarfile's raw file, which seeks in any archive."""
+    """Write a sparse file. *source* is tarfile's raw file, which can seek in any archive."""
     for at, length in pieces:
         source.seek(at)
         file.seek(at)
@@ -187,12 +187,12 @@ def _write_pieces(file: IO[bytes], source: Any, pieces: list[tuple[int, int]], s
 
 
 def _check_link(path: str, target: str) -> None:
-    """Refuse a symbolic link that leads nowhere, or out of the directory."""
+    """Refuse a symbolic link with an invalid target or one outside the directory."""
     if not target or "\0" in target:
-        raise _Refused("it is a symbolic link to nothing")
+        raise _Refused("it is a symbolic link with an invalid target")
     end = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     if target.startswith("/") or end == ".." or end.startswith("../"):
-        raise _Refused("it is a symbolic link that leads out of the directory")
+        raise _Refused("it is a symbolic link to a path outside the directory")
 
 
 def _look(folder: int, name: str) -> os.stat_result | None:

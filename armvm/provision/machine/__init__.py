@@ -1,1 +1,1 @@
-"""Creating and deleting one machine."""
+"""Creates and deletes a machine."""

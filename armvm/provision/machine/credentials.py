@@ -1,4 +1,4 @@
-"""Who may log in to a new machine, as a use case over guest's credentials."""
+"""Selects the login credentials of a new machine; `armvm.guest.cloudinit` reads and makes them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from armvm.guest.cloudinit import credentials
 
 
 def login_keys(files: Sequence[Path]) -> tuple[tuple[str, ...], bool]:
-    """Return the public keys that may log in, and whether armvm's own key is the one among them.
+    """Return the public keys that may log in, and whether they are armvm's own key.
 
-    They are those in *files*, else the caller's in the home where ssh looks for their private
-    halves, else armvm's own, made on first use.
+    Uses the keys in *files*, else the caller's keys in the home directory that ssh uses, else
+    armvm's own key, which is created on first use.
     """
     keys = credentials.read_public_keys(files) or credentials.callers_keys(ssh_home())
     if keys:
@@ -22,5 +22,5 @@ def login_keys(files: Sequence[Path]) -> tuple[tuple[str, ...], bool]:
 
 
 def hash_password(password: str) -> str:
-    """Return a password's hash, fit for the seed. Raises ConfigError for one that cannot be."""
+    """Return a password's hash for the seed. Raises ConfigError for an invalid password."""
     return credentials.hash_password(password)

@@ -1,7 +1,7 @@
-"""The ssh host key of each machine, as known-hosts files for ssh.
+"""Known-hosts files with the ssh host key of each machine.
 
-armvm makes the host key itself and keeps its public half in the domain's metadata, so that ssh
-can be strict from the first connection. The files can be written again at any time.
+armvm generates the host key and stores its public half in the domain's metadata, so that ssh
+verifies it from the first connection on. The files can be recreated at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _file(uuid: str) -> Path:
 
 
 def host_alias(instance: Instance) -> str:
-    """Return the name under which ssh looks the key up: addresses change, UUIDs do not."""
+    """Return the name that ssh looks the key up by: addresses change, UUIDs do not."""
     return f"armvm-{instance.uuid}"
 
 
@@ -30,12 +30,12 @@ def write_known_host(instance: Instance) -> Path:
 
 
 def ssh_config_dir() -> Path:
-    """Return the directory of the files that the user's ssh configuration may include."""
+    """Return the directory of the files that the user's ssh configuration can include."""
     return data_dir() / "ssh"
 
 
 def ssh_config_file(uuid: str) -> Path:
-    """Return where a machine's part of the user's ssh configuration lies, if it has one."""
+    """Return the path of a machine's part of the user's ssh configuration, which may not exist."""
     return ssh_config_dir() / f"{uuid}.conf"
 
 

@@ -1,4 +1,4 @@
-"""A machine's place on its libvirt network: the network runs, and an address is kept for it."""
+"""Connects a machine to its libvirt network: starts the network and reserves an address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from armvm.provision.machine.undo import Undo
 
 
 def check(connection: Connection, spec: DomainSpec) -> None:
-    """Raise NotFound when a machine's network does not exist; armvm's own is made when needed."""
+    """Raise NotFound if a machine's network does not exist. armvm creates its own on demand."""
     if spec.network not in (None, own_network.OWN_NETWORK):
         networks.check_network(connection, spec.network)
 
@@ -25,9 +25,9 @@ def join(
     *,
     start: bool = True,
 ) -> None:
-    """Have a machine's network running, and on armvm's own an address kept for the machine.
+    """Start a machine's network and, on armvm's own, reserve an address for the machine.
 
-    Another's network is left as it is for a machine that does not *start* now.
+    Does not start another network if the machine does not *start* now.
     """
     if spec.network is None:
         return
@@ -41,6 +41,6 @@ def join(
 
 
 def leave(connection: Connection, name: str, network_name: str | None) -> None:
-    """Give back what `join` kept for a machine."""
+    """Release the address that `join` reserved for a machine."""
     if network_name == own_network.OWN_NETWORK:
         own_network.release(connection, name)

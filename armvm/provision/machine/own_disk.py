@@ -1,4 +1,4 @@
-"""Whose a disk is: the machine's whose name it bears, which is needed to copy or rename it."""
+"""Checks that a disk belongs to the machine in its name, before copying or renaming it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from armvm.host.storage.pools import pool_path
 
 
 def assert_own_disk(instance: Instance) -> None:
-    """Raise Conflict for a machine on an overlay of another tool's, or of a killed snapshot's."""
+    """Raise Conflict if a machine's overlay comes from another tool or an interrupted snapshot."""
     disk = PurePosixPath(instance.overlay or "").name
     if disk == volumes.volume_names(instance.name)["overlay"]:
         return
     raise Conflict(
-        f"{instance.name} writes to {disk}: an external snapshot, the disk of a name that it had "
-        "before, or what a killed armvm left",
-        hint="merge a snapshot into its own disk, while the machine runs: "
-        f"virsh blockcommit {instance.name} vda --active --pivot; after another tool's rename, "
-        f"while it is off: virsh domrename {instance.name} {disk.removesuffix('.qcow2')}",
+        f"{instance.name} uses the disk {disk} instead of its own: it has an external snapshot, "
+        "another tool renamed it, or armvm was interrupted",
+        hint="merge a snapshot while the machine is running: "
+        f"virsh blockcommit {instance.name} vda --active --pivot; undo another tool's rename while "
+        f"it is off: virsh domrename {instance.name} {disk.removesuffix('.qcow2')}",
     )
 
 
 def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
-    """Raise Conflict when the volumes called *name* are not free to be removed.
+    """Raise Conflict if another machine uses one of the volumes named after *name*.
 
-    They are what is left of a dead machine, unless another one's disk is among them: after
-    ``virsh domrename``, which moves no files, or a rename of armvm's that was killed.
+    Otherwise they are left over from a removed machine, and may be removed. Another machine uses
+    them after ``virsh domrename``, which moves no files, or an interrupted `armvm rename`.
     """
     overlay = volumes.volume_names(name)["overlay"]
     if volumes.find_volume(pool, overlay) is None:
@@ -38,7 +38,7 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
     for one in instances(connection):
         if one.name != name and one.overlay == path:
             raise Conflict(
-                f"{overlay} is the disk of {one.name}, which was called {name} once",
-                hint=f"choose another name; or give that one its own back, while it is off: "
+                f"{overlay} is the disk of {one.name}, which was renamed from {name}",
+                hint="choose another name, or undo the rename while that machine is off: "
                 f"virsh domrename {one.name} {name}",
             )

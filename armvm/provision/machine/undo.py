@@ -1,4 +1,4 @@
-"""Undoing what a use case did when it ends early."""
+"""Reverts the steps of a use case that fails."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from armvm.base.signals import shielded
 
 
 class Undo:
-    """What to take back unless the block comes to its end: the last first.
+    """Steps that run, last first, if the block raises.
 
-    A step that fails does not keep the others from being taken; it is told as a warning.
+    A step that fails prints a warning, and the others still run.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -21,7 +21,7 @@ class Undo:
         self._steps: list[Callable[[], Any]] = []
 
     def add(self, step: Callable[[], Any]) -> None:
-        """Remember how to take back what is about to be done."""
+        """Register how to revert what the caller does next."""
         self._steps.append(step)
 
     def __enter__(self) -> Undo:
@@ -39,5 +39,5 @@ class Undo:
             for step in reversed(self._steps):
                 try:
                     step()
-                except Exception as failure:  # a bug in one step must not keep the rest
-                    self._progress.warn(f"could not be undone: {failure}")
+                except Exception as failure:  # a bug in one step must not prevent the others
+                    self._progress.warn(f"cleanup failed: {failure}")

@@ -1,7 +1,7 @@
-"""Knowing whether the process that was making a machine still lives.
+"""Detects machines whose creating process was killed.
 
-A machine under way carries its maker in its metadata. A maker that was killed cannot clean up;
-whoever meets its leftovers next does.
+Until a machine is complete, its metadata names the creating process. If that process is killed, the
+next command that finds the leftovers removes them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from armvm.host.domain.metadata import Creator
 
 
 def myself() -> Creator:
-    """Return this process, in a form that no later process can be taken for."""
+    """Return this process as a Creator, which no later process can equal."""
     pid = os.getpid()
     return Creator(host=_place(), pid=pid, started=_started(pid) or 0)
 
 
 def is_dead(creator: Creator) -> bool:
-    """Tell whether a maker is known to be dead; one on another host may be alive."""
+    """Return whether a creator is known to be dead. One on another host may be alive."""
     if creator.host == _place():
         return _started(creator.pid) != creator.started
     machine, boot, _ = _place().split("/", 2)
@@ -30,31 +30,31 @@ def is_dead(creator: Creator) -> bool:
 
 
 def is_left_behind(instance: Instance) -> bool:
-    """Tell whether a machine is what a killed process has left: not finished, or not removed."""
+    """Return whether a killed process left a machine behind, unfinished or partly removed."""
     return instance.record.creator is not None and is_dead(instance.record.creator)
 
 
 def assert_whole(instance: Instance) -> None:
-    """Raise Conflict, with the cure, for a machine that is being made or was left behind."""
+    """Raise Conflict for a machine that is being created or was left behind; hints at the cure."""
     creator = instance.record.creator
     if creator is None:
         return
     name = instance.name
     if is_dead(creator):
         raise Conflict(
-            f"{name} is what an interrupted armvm left behind",
-            hint=f"armvm delete {name}   removes it; then it can be created again",
+            f"{name} is incomplete: it was left behind by an interrupted armvm",
+            hint=f"remove it, then create it again: armvm delete {name}",
         )
     raise Conflict(
-        f"{name} is being created just now, by process {creator.pid}",
-        hint="wait until it is done, or end that process",
+        f"{name} is being created by process {creator.pid}",
+        hint=f"wait until it is ready, or stop that process: kill {creator.pid}",
     )
 
 
 def _place() -> str:
-    """Return what process ids mean something in: this boot of this host, this PID namespace.
+    """Return the scope of process ids: this host, its current boot, and this PID namespace.
 
-    The host's part is empty where it has no machine-id(5).
+    The host's part is empty if it has no machine-id(5).
     """
     try:
         machine = Path("/etc/machine-id").read_text().strip()
@@ -66,10 +66,10 @@ def _place() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None where there is none.
+    """Return when a process started, in clock ticks since boot; None if it does not exist.
 
-    Source: proc(5), /proc/PID/stat, field 22. The command in field 2 may hold anything, so the
-    fields are counted from its closing parenthesis. A zombie has ended: it does nothing more.
+    Source: proc(5), /proc/PID/stat, field 22. The command in field 2 may contain any character, so
+    fields are counted from its closing parenthesis. A zombie counts as ended.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Reading the files that --user-data names."""
+"""Reads the files of --user-data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from armvm.settings.names import shown
 
 
 def read_files(paths: Sequence[Path]) -> str | None:
-    """Return what all the files say, together; ``-`` is standard input.
+    """Return the merged contents of all the files; ``-`` is standard input.
 
     Raises NotFound, PermissionDenied, ConfigError.
     """
@@ -28,15 +28,16 @@ def _read(path: Path) -> str:
             return decode(file.read(MAX_BYTES))
     except FileNotFoundError as error:
         raise NotFound(
-            f"there is no file {shown(str(path))} for --user-data",
-            hint="name one that is there; it begins with #cloud-config",
+            f"file {shown(str(path))} not found for --user-data",
+            hint="give the path of a cloud-config file; it begins with #cloud-config",
         ) from error
     except PermissionError as error:
         raise PermissionDenied(
-            f"{path} cannot be read", hint="let this user read it, or name another file"
+            f"permission denied: cannot read {path}",
+            hint="make it readable for this user, or use another file",
         ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{shown(str(path))} is no user-data: {error}",
-            hint="cloud-init's user-data is UTF-8 text that begins with #cloud-config",
+            f"invalid user-data {shown(str(path))}: {error}",
+            hint="cloud-init user-data is UTF-8 text that begins with #cloud-config",
         ) from error

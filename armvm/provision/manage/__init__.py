@@ -1,1 +1,1 @@
-"""Changes to a machine that exists: power, size, name, disks, mounts."""
+"""Changes existing machines: power, size, name, disks, mounts."""

@@ -1,8 +1,8 @@
-"""Another machine like one that is off: its disk as it is, and an identity of its own.
+"""Clones a machine that is off: copies its disk and gives the clone its own identity.
 
-As in `create`, the definition comes first: its name is the lock. The disk's overlay is copied, and
-stands on the same base. The seed has a new instance-id, so that cloud-init takes the copy for a
-machine that it has never seen.
+As in `create`, the domain is defined first, because its name is the lock. The disk's overlay is
+copied and keeps the same base. The seed has a new instance-id, so that cloud-init treats the clone
+as a new machine.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from armvm.settings.names import check_new_name
 
 
 def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
-    """Make the machine *new*, which is off, as a copy of *source*; return its domain.
+    """Create the machine *new* as a copy of *source*, leave it off, and return its domain.
 
-    The source is not touched. Any failure leaves nothing. Raises NotFound, Conflict for a source
-    that runs or a name that is taken, StorageError.
+    Does not change the source. On failure nothing is left behind. Raises NotFound, Conflict if the
+    source is running or the name already exists, StorageError.
     """
     check_new_name(new)
     connection = where.connection
@@ -93,7 +93,7 @@ def _record(connection: Connection, original: Instance, identity: Identity) -> R
         instance_id=identity.instance_id,
         forward=choose_port(ports) if original.network is None else None,
         snapshots=(),
-        ports=(),  # the host listens at each for one machine only
+        ports=(),  # the host can forward a port to only one machine
     )
 
 

@@ -1,1 +1,1 @@
-"""Watching machines: boot progress, logs, events, resource usage."""
+"""Monitors machines: boot progress, logs, events, resource usage."""

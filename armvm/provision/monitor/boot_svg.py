@@ -1,4 +1,4 @@
-"""A boot's timeline as an SVG picture: a bar a span, seconds along the top."""
+"""Draws a boot's timeline as SVG: one bar per span, seconds along the top."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from armvm.guest.boot.report import Span
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _COLOURS = {"stage": "#2a7f9e", "unit": "#4d9a4a", "module": "#5b6fc7", "mark": "#b0409a"}
-#: Pixels: a line's height, the room for names, the bars' width, the margin.
+#: Pixels: height of a row, width of the names, width of the bars, margin.
 _ROW, _NAMES, _BARS, _MARGIN = 20, 330, 800, 20
 _HEAD = 56
 
@@ -18,7 +18,7 @@ _HEAD = 56
 def picture(title: str, spans: Sequence[Span], seconds: float) -> bytes:
     """Return an SVG document that shows *spans* on a scale of *seconds*.
 
-    What begins before 0 (a firmware's own account) shifts the scale to its left.
+    Spans that begin before 0 (the firmware's own times) extend the scale to the left.
     """
     first = min([0.0, *(span.start for span in spans)])
     scale = _Scale(first, max(seconds - first, 0.001))
@@ -50,7 +50,7 @@ class _Scale:
         self._first, self._length = first, length
 
     def x(self, second: float) -> float:
-        """Return where a second is, in pixels."""
+        """Return the x coordinate of a time, in pixels."""
         return round(_MARGIN + _NAMES + _BARS * (second - self._first) / self._length, 1)
 
 
@@ -72,7 +72,7 @@ def _row(root: etree._Element, span: Span, scale: _Scale, top: int) -> None:
 
 
 def _ticks(seconds: float) -> list[int]:
-    """Return round numbers of seconds, about ten of them or fewer."""
+    """Return round numbers of seconds, about ten or fewer."""
     steps = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 3600)
     step = next((step for step in steps if seconds / step <= 10), 10 * 3600)
     return list(range(0, int(seconds) + 1, step))
@@ -83,6 +83,6 @@ def _add(
 ) -> etree._Element:
     names = {key.replace("_", "-"): str(value) for key, value in attributes.items()}
     element = etree.SubElement(parent, tag, attrib=names)
-    # XML has no control characters at all, escaped or not.
+    # XML does not allow control characters, escaped or not.
     element.text = None if text is None else "".join(c for c in text if c.isprintable())
     return element

@@ -1,1 +1,1 @@
-"""The use cases of ``armvm rootfs`` and ``armvm emulate``."""
+"""The implementation of ``armvm rootfs`` and ``armvm emulate``."""

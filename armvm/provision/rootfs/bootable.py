@@ -1,4 +1,4 @@
-"""Can a root file system boot as a machine of armvm's, and what it lacks where it cannot."""
+"""Checks whether a root file system can boot as a machine, and installs what it lacks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from armvm.settings.system import OperatingSystem
 from armvm.usermode.rootfs import build, build_log, tree
 from armvm.usermode.rootfs.distros import DISTROS, Distro, Kernel
 
-#: What a machine needs of a root file system besides a kernel: it boots by UEFI, cloud-init
-#: configures it, and it is logged in to. What else `image build` installs is for people.
+#: The packages that a machine needs in addition to a kernel: to boot with UEFI, for cloud-init, and
+#: to log in. `image build` installs more, for convenience.
 NEEDED = (
     *("initramfs-tools", "zstd", "systemd-sysv", "udev", "kmod"),
     *("grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed", "e2fsprogs"),
@@ -23,14 +23,14 @@ NEEDED = (
     *("dbus", "libpam-systemd", "iproute2", "openssh-server", "sudo", "python3"),
 )
 
-#: The most that is read of dpkg's list of packages, in bytes.
+#: Maximum size to read of dpkg's package list, in bytes.
 MAX_STATUS = 64 << 20
 
-#: A machine-id that is none yet (machine-id(5)); another one would be every machine's.
+#: Contents of an unset machine-id(5). Machines from the same root would all share a set one.
 BLANK = (b"", b"uninitialized")
 
-#: Runs in the root file system by its own shell, with the packages to install as arguments. It
-#: has the environment that the scripts in usermode/rootfs/hooks expect, but is inside already.
+#: Runs in the shell of the root file system, with the packages to install as arguments. It sets the
+#: environment that the scripts in usermode/rootfs/hooks expect, and replaces their chroot.
 _BEGIN = """\
 set -eu
 root=
@@ -40,8 +40,8 @@ chroot() { shift; if command -v "$1" >/dev/null; then "$@"; fi; }
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true
 mkdir -p /etc/systemd/system
 """
-#: The settings are there while packages are configured, so that the initramfs is a small one; but
-#: no grub.cfg, which would have the kernel's package call update-grub, in vain without a disk.
+#: The settings exist before packages are configured, so that the initramfs is small. There is no
+#: grub.cfg, because the kernel package would then run update-grub, which fails without a disk.
 _INSTALL = """
 rm -f /boot/grub/grub.cfg
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
@@ -63,7 +63,7 @@ done
 """
 
 
-#: How apt's and dpkg's lines begin that tell how far they are, and what is told.
+#: Prefixes of progress lines from apt and dpkg, and the text that armvm shows for each.
 _STEPS = {
     "Unpacking ": "unpacking packages",
     "Setting up ": "configuring packages",
@@ -73,7 +73,7 @@ _STEPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lacks:
-    """What a root file system lacks: *packages* to be installed, and *settings*, in words."""
+    """What a root file system lacks: *packages* to install, and *settings* as messages."""
 
     packages: tuple[str, ...]
     settings: tuple[str, ...]
@@ -83,19 +83,19 @@ class Lacks:
 
 
 def distro_of(root: Path) -> Distro:
-    """Return the distribution of a root file system. Raises ConfigError for one not known here."""
+    """Return the distribution of a root file system. Raises ConfigError for an unsupported one."""
     name = tree.os_release(root).get("ID", "")
     if name not in DISTROS:
         known = " and ".join(one.title for one in DISTROS.values())
         raise ConfigError(
-            f"{root} is no root file system of {known}, as its /etc/os-release says",
-            hint="images of others come from 'armvm image pull'",
+            f"unsupported root file system {root}: its /etc/os-release is not that of {known}",
+            hint="for other distributions, use a ready image: armvm image pull REF",
         )
     return DISTROS[name]
 
 
 def lacks(root: Path) -> Lacks:
-    """Return what *root* lacks to boot. Raises ConfigError for another distribution."""
+    """Return what *root* lacks to boot. Raises ConfigError for an unsupported distribution."""
     distro = distro_of(root)
     there = installed(root)
     missing = [one for one in NEEDED if one not in there]
@@ -104,17 +104,17 @@ def lacks(root: Path) -> Lacks:
     settings = []
     for name in ("vmlinuz", "initrd.img", *disk.BOOT_FILES[distro.name].files):
         if tree.find(root, name) is None:
-            settings.append(f"there is no /{name}")
+            settings.append(f"/{name} not found")
     for name in ("etc/fstab", "boot/grub/grub.cfg"):
         if disk.ROOT_LABEL.encode() not in (tree.read(root, name) or b""):
-            settings.append(f"/{name} does not name the file system {disk.ROOT_LABEL}")
+            settings.append(f"/{name} does not use the file system label {disk.ROOT_LABEL}")
     if (tree.read(root, "etc/machine-id", 64) or b"").strip() not in BLANK:
-        settings.append("/etc/machine-id is set, so that all machines would be one")
+        settings.append("/etc/machine-id is set: all machines would share it")
     return Lacks(packages=tuple(missing), settings=tuple(settings))
 
 
 def installed(root: Path) -> set[str]:
-    """Return the names of the packages that dpkg has installed in *root*."""
+    """Return the names of the packages installed in *root*, from dpkg's list."""
     found = set()
     name = ""
     for line in (tree.read(root, "var/lib/dpkg/status", MAX_STATUS) or b"").splitlines():
@@ -126,16 +126,16 @@ def installed(root: Path) -> set[str]:
 
 
 def _kernels(root: Path) -> bool:
-    """Tell whether there is a kernel of any kind."""
+    """Return whether *root* has a kernel of any kind."""
     boot = tree.find(root, "boot")
     return boot is not None and boot.is_dir() and any(boot.glob("vmlinuz-*"))
 
 
 def make_ready(root: Path, *, install: bool, progress: Progress) -> OperatingSystem:
-    """See to it that *root* can boot; return the system that it holds.
+    """Ensure that *root* can boot; return its operating system.
 
-    With *install*, what it lacks is installed and set up. Raises ConfigError that names it
-    otherwise, BuildFailed with the end of the log when installing fails.
+    With *install*, installs and configures what it lacks; otherwise raises ConfigError with the
+    list. Raises BuildFailed with the end of the log if the installation fails.
     """
     missing = lacks(root)
     if missing and install:
@@ -148,18 +148,18 @@ def make_ready(root: Path, *, install: bool, progress: Progress) -> OperatingSys
 
 
 def cannot_boot(root: Path, missing: Lacks) -> ConfigError:
-    """Return the error that says what *root* lacks."""
+    """Return the error that lists what *root* lacks."""
     told = [f"not installed: {' '.join(missing.packages)}"] if missing.packages else []
     return ConfigError(
         f"{root} cannot boot yet",
         detail="\n".join([*told, *missing.settings]),
-        hint="--install-missing installs what is missing, and sets it up (packages alone: armvm "
+        hint="install and configure what is missing: --install-missing (only packages: armvm "
         f"rootfs enter {root} -- apt-get install --no-install-recommends …)",
     )
 
 
 def _install(root: Path, missing: Lacks, progress: Progress) -> None:
-    """Install and set up what is missing, in *root*. Raises BuildFailed."""
+    """Install and configure in *root* what is missing. Raises BuildFailed."""
     settings = build.settings(distro_of(root).scripts)
     log: deque[str] = deque(maxlen=3000)
     with progress.task(f"making {root} bootable") as task:
@@ -178,14 +178,15 @@ def _install(root: Path, missing: Lacks, progress: Progress) -> None:
             done = enter.run(root, words, on_line=on_line, network=network)
             if done.returncode != 0:
                 raise BuildFailed(
-                    f"{root} could not be made bootable",
+                    f"cannot make {root} bootable",
                     detail="\n".join(build_log.extract(list(log))),
-                    hint="the lines above say why; the same command goes on where it was",
+                    hint="fix the errors above, then run the same command again: it continues "
+                    "where it stopped",
                 )
 
         task.update(text="preparing")
         if missing.packages:
             run(_INSTALL, *missing.packages, network=True)
-        task.update(text="setting it up")
-        # Without the host's resolv.conf, which would hide the file that becomes a link.
+        task.update(text="configuring")
+        # network=False: the host's resolv.conf would hide the file that becomes a link.
         run(_FINISH, network=False)

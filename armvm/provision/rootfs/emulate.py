@@ -1,4 +1,4 @@
-"""``emulate``: one foreign program now, with libraries from a sysroot where it needs some."""
+"""``emulate``: runs a program for another architecture, with libraries from a sysroot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from armvm.usermode.programs import emulate as emulating
 from armvm.usermode.programs.emulate import Program
 from armvm.usermode.rootfs import enter, tree
 
-#: Where a program named without a directory is looked for in a sysroot.
+#: Directories in a sysroot to search for a program that is given without a path.
 BINS = ("usr/local/bin", "usr/bin", "bin", "usr/local/sbin", "usr/sbin", "sbin")
 
 
@@ -28,11 +28,11 @@ def emulate(
     cpu: str | None = None,
     progress: Progress,
 ) -> int:
-    """Run the program *name* under QEMU's user mode, and return its exit code.
+    """Run the program *name* in QEMU user mode, and return its exit code.
 
-    It is a file here, or else one in *sysroot*, the root file system with its libraries; *image*
-    names a distribution whose libraries are fetched once, and kept. Raises NotFound, ConfigError,
-    MissingCapability without QEMU or the program's loader, and what sysroots.obtain() raises.
+    It is a file on this host, or else in *sysroot*, the root file system with its libraries.
+    *image* names a distribution whose libraries are downloaded once. Raises NotFound, ConfigError,
+    MissingCapability without QEMU or the program's loader, and the errors of sysroots.obtain().
     """
     where = enter.check_root(sysroot) if sysroot is not None else None
     program = _here(name)
@@ -45,21 +45,21 @@ def emulate(
 
 
 def _here(name: str) -> Program | None:
-    """Return the program that is a file of that name on this host; None where there is none."""
+    """Return the program in the file *name* on this host; None if the file does not exist."""
     path = given_path(name, "program")
     try:
         there = path.exists()
-    except (OSError, ValueError):  # too long a name, or one with a NUL
+    except (OSError, ValueError):  # the name is too long or contains a NUL
         there = False
     return emulating.look(path.absolute()) if there else None
 
 
 def _within(sysroot: Path | None, name: str) -> Path:
-    """Return where a program is in *sysroot*. Raises NotFound."""
+    """Return the path of a program in *sysroot*. Raises NotFound."""
     if sysroot is None:
         raise NotFound(
-            f"there is no program {shown(name)}",
-            hint="name its path, or with --sysroot or --image a program that is in there",
+            f"program {shown(name)} not found",
+            hint="give its path; or use --sysroot or --image to run a program from there",
         )
     candidates = [name] if "/" in name else [f"{where}/{name}" for where in BINS]
     for candidate in candidates:
@@ -67,7 +67,7 @@ def _within(sysroot: Path | None, name: str) -> Path:
         if found is not None and found.is_file():
             return found
     raise NotFound(
-        f"there is no program {shown(name)}, neither here nor in {sysroot}", hint="name its path"
+        f"program {shown(name)} not found on this host or in {sysroot}", hint="give its path"
     )
 
 

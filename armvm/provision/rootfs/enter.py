@@ -1,4 +1,4 @@
-"""``rootfs enter``: a command in a root file system, on the caller's terminal or for us."""
+"""``rootfs enter``: runs a command in a root file system, on the terminal or for armvm itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from armvm.usermode.rootfs import enter as entering
 
 
 def enter(root: Path, words: Sequence[str]) -> int:
-    """Run a command in *root* (a login shell without one), and return its exit code.
+    """Run a command in *root*, by default a login shell, and return its exit code.
 
     Raises NotFound, ConfigError for a directory without programs, PermissionDenied for one that
-    is neither this user's nor of his ids, MissingCapability when its programs cannot run here.
+    belongs to neither this user nor the user's subordinate ids, and MissingCapability if its
+    programs cannot run here.
     """
     return process.passthrough(entering.prepared(entering.check_root(root), words))
 
@@ -25,9 +26,9 @@ def run(
     on_line: Callable[[str], None],
     network: bool = True,
 ) -> process.Completed:
-    """Run a command in *root* to its end, however it ends; its lines go to *on_line*.
+    """Run a command in *root* and return its result, also on failure; *on_line* gets its lines.
 
-    Raises as enter() does.
+    Raises the same errors as enter().
     """
     argv = entering.prepared(entering.check_root(root), words, network=network)
     return process.run(argv, check=False, on_line=on_line)

@@ -1,4 +1,4 @@
-"""Where a root file system is made: beside its place, into which it comes whole or not at all."""
+"""Builds a root file system beside its target path, and renames it when it is complete."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from armvm.base.errors import (
 from armvm.usermode.rootfs import build
 from armvm.usermode.rootfs.build import Mode
 
-#: How the name of a directory ends that is being made; what a killed run left is found by it.
+#: Suffix of directories under construction. It finds those that killed runs left behind.
 SUFFIX = ".armvm-partial"
 
 
 def removal(path: Path) -> str:
-    """Return how an ordinary user removes a root file system again, in words."""
+    """Return a message with the command by which an ordinary user removes a root file system."""
     name = shlex.quote(str(path))
     return (
         f"to remove it: mmdebstrap --unshare-helper find {name} -mindepth 1 -delete; rmdir {name}"
@@ -34,49 +34,57 @@ def removal(path: Path) -> str:
 
 
 def free_place(directory: Path, mode: Mode) -> Path:
-    """Return the real path at which a root file system can be made.
+    """Return the real path of *directory*, if a root file system can be created there.
 
-    Raises Conflict when something is there, NotFound without a directory around it, and
-    PermissionDenied where this user could not make it, or not remove it again.
+    Raises Conflict if the path is in use, NotFound if its parent does not exist, and
+    PermissionDenied if this user cannot create it or could not remove it again.
     """
     place = directory.expanduser().absolute()
     if os.path.lexists(place):
         if place.is_symlink() or not place.is_dir():
-            raise Conflict(f"{place} exists, and is no directory", hint="name another one")
+            raise Conflict(
+                f"{place} already exists and is not a directory", hint="choose another path"
+            )
         if place.is_mount():
-            raise Conflict(f"{place} is where something is mounted", hint="name one below it")
+            raise Conflict(f"{place} is a mount point", hint="choose a directory below it")
         try:
             if any(place.iterdir()):
-                raise Conflict(f"{place} is not empty", hint="name another one, or remove it")
+                raise Conflict(f"{place} is not empty", hint="choose another one, or remove it")
         except PermissionError as error:
             raise PermissionDenied(
-                f"{place} cannot be looked at", hint="name a directory of your own"
+                f"permission denied: cannot read {place}",
+                hint="choose a directory that you can read and write",
             ) from error
     parent = place.parent.resolve()
     if place.name in ("", ".."):
-        raise ConfigError(f"{directory} is no name for a directory", hint="name one to be made")
+        raise ConfigError(
+            f"invalid directory '{directory}'", hint="give the path of a new or empty directory"
+        )
     if not parent.is_dir():
-        raise NotFound(f"there is no directory {place.parent}", hint="make it first")
+        raise NotFound(f"directory {place.parent} not found", hint="create it first")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise PermissionDenied(f"cannot write to {parent}", hint="choose a directory of your own")
+        raise PermissionDenied(
+            f"permission denied: cannot write {parent}",
+            hint="choose a directory that you can write",
+        )
     if mode is Mode.UNSHARE:
         _check_open(parent)
     return parent / place.name
 
 
 def _check_open(parent: Path) -> None:
-    """Raise PermissionDenied where the ids of a user namespace cannot go, or files would stay."""
+    """Raise PermissionDenied if a namespace's ids cannot enter, or the user cannot remove files."""
     if parent.stat().st_uid != os.geteuid():
         raise PermissionDenied(
-            f"{parent} is not yours: you could not remove what is made there",
-            hint=f"mkdir {shlex.quote(f'{parent}/{_user()}')}, and make it in there",
+            f"{parent} belongs to another user: you could not remove the root file system again",
+            hint=f"use a directory of your own: mkdir {shlex.quote(f'{parent}/{_user()}')}",
         )
     for one in (parent, *parent.parents):
         if not one.stat().st_mode & 0o001:
             raise PermissionDenied(
-                f"{one} is closed to others, and so to the ids that /etc/subuid lends you",
+                f"{one} is closed to other users, and so to your subordinate ids (/etc/subuid)",
                 hint=f"chmod o+x {shlex.quote(str(one))}, "
-                f"or make it elsewhere: mkdir /var/tmp/{_user()}",
+                f"or use another directory: mkdir /var/tmp/{_user()}",
             )
 
 
@@ -86,7 +94,7 @@ def _user() -> str:
 
 @contextlib.contextmanager
 def partial(target: Path, mode: Mode) -> Iterator[Path]:
-    """Yield a path beside *target* to make it at; what is still there in the end is removed."""
+    """Yield a new directory beside *target* to build in; remove it at exit if it still exists."""
     stem = target.name[:150]
     for stale in target.parent.glob(f".*{SUFFIX}"):
         left = re.match(rf"\.{re.escape(stem)}\.([0-9]{{1,9}}){re.escape(SUFFIX)}\Z", stale.name)
@@ -95,10 +103,10 @@ def partial(target: Path, mode: Mode) -> Iterator[Path]:
                 build.remove(stale, mode=mode)
     path = target.parent / f".{stem}.{os.getpid()}{SUFFIX}"
     try:
-        path.mkdir(mode=0o755)  # new: nobody has put a link there
+        path.mkdir(mode=0o755)  # fails if the path exists, also as a link
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be made: {error.strerror}", hint="choose another directory"
+            f"cannot create {path}: {error.strerror}", hint="choose another directory"
         ) from error
     try:
         yield path
@@ -108,11 +116,11 @@ def partial(target: Path, mode: Mode) -> Iterator[Path]:
 
 
 def into_place(partial: Path, target: Path) -> None:
-    """Give what was made its name, over an empty directory too. Raises StorageError."""
+    """Rename the finished directory to *target*, which may be an empty one. Raises StorageError."""
     try:
         partial.rename(target)
     except OSError as error:
         raise StorageError(
-            f"{target} cannot be put in place: {error.strerror}",
-            hint="something has come to be there meanwhile; name another directory",
+            f"cannot rename the root file system to {target}: {error.strerror}",
+            hint="another program may have written there; choose another directory",
         ) from error

@@ -1,7 +1,7 @@
-"""Libraries for `armvm emulate --image`: a distribution's packages, unpacked once and kept.
+"""Libraries for `armvm emulate --image`: a distribution's packages, unpacked once and cached.
 
-Nothing is configured, so no foreign program runs, and root and binfmt handlers are not needed.
-The files belong to the user, who may remove the directory as any other.
+The packages are not configured. So no foreign program runs, and neither root nor binfmt handlers
+are needed. The files belong to the user, who can remove the directory like any other.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from armvm.usermode.rootfs import build_log, requirements
 from armvm.usermode.rootfs.build import Mode
 from armvm.usermode.rootfs.distros import archives
 
-#: What is in it: what every Debian has, and the libraries that most programs are linked with.
-#: (A pattern stands alone: mmdebstrap splits no option that begins with one.)
+#: Its packages: Debian's essential ones, and the libraries that most programs are linked with.
+#: (The pattern needs an option of its own: mmdebstrap does not split one that begins with it.)
 PATTERN = "?essential"
 PACKAGES = ("libstdc++6", "libgcc-s1", "libgomp1", "libatomic1", "zlib1g")
 
-#: Bytes that must be free while it is made: the archive, and its files.
+#: Free space in bytes that making it requires, for the archive and its files.
 SPACE = 1 << 30
 
 
 def obtain(image: str, architecture: str, progress: Progress) -> Path:
     """Return the directory with the libraries of *image* for a QEMU *architecture*.
 
-    It is made where it is not cached. *image* is debian:12, local:debian-12+libcurl4, …. Raises
-    ConfigError for an architecture that the distribution is not made for here, NotFound for an
-    image without a recipe, MissingCapability, BuildFailed, StorageError.
+    Makes it if it is not cached. *image* is debian:12, local:debian-12+libcurl4, …. Raises
+    ConfigError for an unsupported architecture, NotFound for an image without a recipe,
+    MissingCapability, BuildFailed, StorageError.
     """
     arch = DEBIAN.get(architecture)
     if arch is None:
         raise ConfigError(
-            f"--image has libraries for arm64 and armhf, not for {architecture}",
-            hint="--sysroot DIR names those of your own",
+            f"unsupported architecture {architecture} for --image; known: arm64, armhf",
+            hint="use your own libraries: --sysroot DIR",
         )
     wanted = local.with_archive(recipe.made(image))
     content = json.dumps(
@@ -69,7 +69,7 @@ def command(wanted: Recipe, arch: str, archive: Path, mode: Mode) -> list[str | 
     return [
         *(("unshare", "--mount", "--propagation", "private") if mode is Mode.ROOT else ()),
         *("mmdebstrap", f"--mode={mode.value}", "--variant=extract", f"--arch={arch}"),
-        # No program of it is run.
+        # skip=check/qemu: the unpacked programs do not run.
         *("--format=tar", "--skip=check/qemu"),
         *(f"--include={PATTERN}", f"--include={','.join((*PACKAGES, *wanted.extra))}"),
         *((f"--keyring={making.keyring}",) if making.own_keyring else ()),
@@ -79,16 +79,16 @@ def command(wanted: Recipe, arch: str, archive: Path, mode: Mode) -> list[str | 
 
 
 def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
-    """Make the directory *target*, whole or not at all."""
+    """Make the directory *target*; on failure nothing is left behind."""
     mode = Mode.here()
     title = f"{wanted.making.title} {wanted.version} for {arch}"
     partial = target.with_name(f".{target.name}.partial")
-    with progress.task(f"fetching the libraries of {title}") as task:
+    with progress.task(f"downloading the libraries of {title}") as task:
         requirements.check_tools(("mmdebstrap", "apt-get", "dpkg", "gpgv", "tar"), mode)
         requirements.check_keyring(wanted.making, None)
         requirements.check_place(mode, workspace.SHARED)
         with workspace.workspace(workspace.SHARED, mode, needed=SPACE) as work:
-            task.update(text="fetching packages")
+            task.update(text="downloading packages")
             archive, log = work / "root.tar", list[str]()
             done = process.run(
                 command(wanted, arch, archive, mode),
@@ -111,4 +111,4 @@ def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    progress.say(f"the libraries of {title} are kept in {os.fspath(target)}")
+    progress.say(f"cached the libraries of {title} in {os.fspath(target)}")

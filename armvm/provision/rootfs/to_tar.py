@@ -1,4 +1,4 @@
-"""``rootfs to-tar``: a root file system as an archive that ``docker import`` takes."""
+"""``rootfs to-tar``: writes a root file system as an archive for ``docker import``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from armvm.base.progress import Progress
 from armvm.provision.image import workspace
 from armvm.usermode.rootfs import enter
 
-#: How GNU tar writes it: POSIX's form, which has no limits and keeps extended attributes, with
-#: nothing in it that differs from run to run. Access times and tar's process id would.
+#: GNU tar's options: the POSIX format, which has no size limits and keeps extended attributes,
+#: without access times and tar's process id, which would differ from run to run.
 OPTIONS = (
     *("--create", "--format=posix", "--pax-option=delete=atime,delete=ctime"),
     "--pax-option=exthdr.name=%d/PaxHeaders/%f",
@@ -23,12 +23,12 @@ OPTIONS = (
 
 
 def to_tar(root: Path, output: Path | None, *, force: bool, progress: Progress) -> int:
-    """Write *root* as a tar archive to the file *output*, or to standard output without one.
+    """Write *root* as a tar archive to *output*, or to standard output; return its size in bytes.
 
-    Owners are numbers as the root file system's own root sees them; extended attributes are
-    kept; sockets and device files are left out, and so is what is mounted below *root*. The order
-    of the files is always the same. Returns the archive's bytes. Raises what enter.check_root()
-    raises, Conflict for a file that is there and no *force*, CommandFailed, PermissionDenied.
+    Owners are the numeric ids that root inside *root* sees. The archive keeps extended attributes
+    and leaves out sockets, device files and file systems mounted below *root*. The order of the
+    files is always the same. Raises the errors of enter.check_root(), Conflict if the file exists
+    and *force* is not given, CommandFailed, PermissionDenied.
     """
     real = enter.check_root(root)
     inside = enter.as_owner(real)
@@ -59,7 +59,7 @@ def to_tar(root: Path, output: Path | None, *, force: bool, progress: Progress) 
 
 
 def listing(root: Path, inside: Sequence[str]) -> list[str | Path]:
-    """Return the command that lists what goes into the archive, each name ended by a NUL."""
+    """Return the command that lists the archive's files, each name terminated by a NUL."""
     return [
         *inside,
         *("find", str(root), "-xdev", "-mindepth", "1"),
@@ -68,7 +68,7 @@ def listing(root: Path, inside: Sequence[str]) -> list[str | Path]:
 
 
 def _copied(data: IO[bytes], target: IO[bytes]) -> int:
-    """Copy a stream to its end; return its bytes."""
+    """Copy a stream to its end; return its size in bytes."""
     size = 0
     while part := data.read(1 << 20):
         target.write(part)
