@@ -228,7 +228,7 @@ def test_a_directory_of_the_host_is_mounted_for_good(machine: str, tmp_path: Pat
     busy = spawn("exec", machine, "--", "sh", "-c", "cd /mnt/second; echo in; sleep 60")
     assert busy.stdout is not None
     assert busy.stdout.readline() == "in\n"
-    assert "uses" in armvm("umount", f"{machine}:/mnt/second").failed(5).err
+    assert "in use" in armvm("umount", f"{machine}:/mnt/second").failed(5).err
     busy.send_signal(signal.SIGTERM)
     busy.communicate(timeout=60)
     for target in ("/mnt/second", "/mnt/first one"):

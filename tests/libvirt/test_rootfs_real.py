@@ -437,4 +437,4 @@ def test_armhf() -> None:
     assert "armvm binfmt register arm" in without.stderr
     unfixed = run_with_handlers([line("arm", "O")], [*program, "enter", place, "--", "true"])
     assert "lacks flag F" in unfixed.stderr
-    assert "boot arm64 alone" in armvm("rootfs", "to-image", place, "--as", "x").failed(3).err
+    assert "only boot arm64" in armvm("rootfs", "to-image", place, "--as", "x").failed(3).err

@@ -148,7 +148,7 @@ def test_a_name_never_means_another_recipe(run: Run, cache: Cache, tmp_path: Pat
         assert "name of another recipe" in run("build", "debian:12", "--as", name).failed(5).err
     file = qcow2_image(tmp_path / "mine.qcow2")
     for name in ("debian-13+git", "debian-13-8g", "ubuntu-24.04"):
-        assert "image build makes" in run("import", file, "--as", name).failed(5).err
+        assert "reserved for armvm image build" in run("import", file, "--as", name).failed(5).err
     run("import", file, "--as", "tools").failed(5)
 
 

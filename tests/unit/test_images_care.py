@@ -77,13 +77,16 @@ def test_a_raw_file_and_a_digest(tmp_path: Path, run: Run, cache: Cache) -> None
     assert run("pull", "local:raw", "--json").ok().json["virtual_size"] == raw.stat().st_size
     for file in (raw, qcow2_image(tmp_path / "a.qcow2")):
         assert "promised" in run("import", file, "--as", "x", "--sha256", "0" * 64).failed(8).err
-    assert "no sha256" in run("import", raw, "--as", "x", "--sha256", "abc").failed(3).err
+    assert "invalid sha256" in run("import", raw, "--as", "x", "--sha256", "abc").failed(3).err
     assert len(cache.entries()) == 1
 
 
 def test_names_that_are_taken(tmp_path: Path, run: Run, cache: Cache) -> None:
     first, second = (qcow2_image(tmp_path / f"{n}.qcow2", payload=1000) for n in "ab")
-    assert "armvm image build makes" in run("import", first, "--as", "debian-12").failed(5).err
+    assert (
+        "is reserved for armvm image build"
+        in run("import", first, "--as", "debian-12").failed(5).err
+    )
     assert run("import", first, "--as", "debian-12", "--force").failed(5)
     for name in ("../x", "", "A", "a/b", "a\nb"):
         run("import", first, "--as", name).failed(3)
@@ -134,7 +137,10 @@ def test_export(tmp_path: Path, run: Run, cache: Cache) -> None:
     with entry.path.open("r+b") as damaged:
         damaged.seek(90_000)
         damaged.write(b"damage")
-    assert "no sound image" in run("export", "local:mine", tmp_path / "y").failed(4).err
+    assert (
+        "not found, or its file cannot be used"
+        in run("export", "local:mine", tmp_path / "y").failed(4).err
+    )
 
 
 # --- verify ---------------------------------------------------------------------------------

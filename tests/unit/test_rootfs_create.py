@@ -100,9 +100,9 @@ def test_what_is_wanted() -> None:
     ("options", "said"),
     [
         ({"arch": "amd64"}, "amd64"),
-        ({"arch": "--help"}, "no architecture"),
-        ({"variant": "huge"}, "no variant"),
-        ({"bootable": True, "arch": "armhf"}, "only arm64"),
+        ({"arch": "--help"}, "unsupported architecture"),
+        ({"variant": "huge"}, "unknown variant"),
+        ({"bootable": True, "arch": "armhf"}, "requires arm64"),
         ({"bootable": True, "variant": "buildd"}, "--bootable"),
         ({"packages": ("-remove",)}, "package"),
         ({"packages": ("a,b",)}, "package"),

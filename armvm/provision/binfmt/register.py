@@ -21,8 +21,8 @@ def wish(
     """Return what is asked for. Raises UsageError for one interpreter for several architectures."""
     if program is not None and len(names) > 1:
         raise UsageError(
-            "an interpreter runs the programs of one architecture",
-            hint="register each with its own --interpreter",
+            "--interpreter applies to one architecture, but several were given",
+            hint="register each architecture with its own --interpreter",
         )
     return Wish(
         program=program.absolute() if program else None,
@@ -36,7 +36,7 @@ def register(names: Sequence[str], wanted: Wish, progress: Progress) -> list[str
     """Register handlers, and return a line on each."""
     if "C" in wanted.flags:
         progress.warn(
-            "flag C: a user who brings a setuid program of this architecture is root here"
+            "flag C: any user with a setuid program of this architecture can become root here"
         )
     return _each(names, lambda one: registrar.register(one, wanted, progress), _registered)
 
@@ -60,13 +60,13 @@ def _registered(done: Done) -> str:
     assert handler is not None  # noqa: S101 - registered a moment ago
     text = f"{done.architecture}: {handler.name} runs {handler.interpreter}"
     if not done.changed:
-        return f"{text} already; nothing is changed" + ("" if done.path else " (not armvm's)")
-    waiting = f"; {', '.join(done.over)} waits behind it" if done.over else ""
-    return f"{text}, also after a boot by {done.path}{waiting}"
+        return f"{text} already; nothing changed" + ("" if done.path else " (not armvm's handler)")
+    waiting = f" (takes precedence over {', '.join(done.over)})" if done.over else ""
+    return f"{text}{waiting}; {done.path} registers it at boot"
 
 
 def _left(done: Done) -> str:
     handler = done.handler
     if handler is None:
-        return f"{done.architecture}: no handler is left"
+        return f"{done.architecture}: no handler remains"
     return f"{done.architecture}: {handler.name} runs {handler.interpreter}"

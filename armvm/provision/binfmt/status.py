@@ -20,8 +20,8 @@ from armvm.usermode.programs import interpreter
 
 #: What each flag means, and what it brings.
 FLAGS_IN_WORDS = {
-    "P": "P: the program's argv[0] is kept",
-    "O": "O: the program is handed over as an open file, so it need not be readable",
+    "P": "P: the program keeps its argv[0]",
+    "O": "O: the interpreter gets the program as an open file, so it need not be readable",
     "C": "C: the interpreter runs with the program's credentials: "
     "any setuid program of that architecture makes QEMU run as root",
     "F": "F: the interpreter was opened at registration, so it works in chroots and containers",
@@ -140,7 +140,8 @@ def flags_of(text: str) -> str:
     flags = text.upper().replace(",", "")
     if set(flags) - set(FLAGS_IN_WORDS):
         raise ConfigError(
-            f"{text!r} are no flags of a binfmt handler", hint=f"some of P, O, C and F: {FLAGS}"
+            f"invalid handler flags {text!r}",
+            hint=f"use some of P, O, C and F, for example {FLAGS}",
         )
     return flags
 
@@ -205,24 +206,24 @@ def _warnings(handler: Handler, program: interpreter.Program) -> list[str]:
     found = []
     if "C" in handler.flags:
         found.append(
-            "flag C: a user who brings a setuid program of this architecture is root "
+            "flag C: any user with a setuid program of this architecture can become root "
             "(Debian dropped it in 2025)"
         )
     if program.problem and handler.fixed:
         found.append(
-            f"its interpreter's path cannot be used any more ({program.problem}); flag F keeps "
-            "the file that was opened, until a reboot"
+            f"the interpreter's path cannot be used any more ({program.problem}); flag F keeps "
+            "the opened file in use until the next boot"
         )
     elif program.problem:
-        found.append(f"its interpreter cannot be used: {program.problem}")
+        found.append(f"the interpreter cannot be used: {program.problem}")
     elif handler.fixed and (program.changed or 0) > (handler.registered or program.changed or 0):
         found.append(
-            "the file at its path is newer than the registration (an upgrade?); flag F keeps the "
-            "older one in use until it is registered anew"
+            "the interpreter's file is newer than the registration (an upgrade?); flag F keeps the "
+            "old one in use until the handler is registered again"
         )
     if handler.fixed and program.static is False:
         found.append(
-            "flag F with a dynamic interpreter: in other roots its loader "
-            f"{program.loader} is missing"
+            "flag F with a dynamic interpreter: its loader "
+            f"{program.loader} does not exist in other roots"
         )
     return found

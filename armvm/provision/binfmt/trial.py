@@ -45,7 +45,8 @@ def test(names: Sequence[str]) -> list[ArchitectureTrials]:
     ]
     if not chosen:
         raise NotFound(
-            "there is no handler to test", hint="sudo armvm binfmt register aarch64 makes one"
+            "no binfmt handler is registered",
+            hint="register one: sudo armvm binfmt register aarch64",
         )
     return [_facts(one) for one in chosen]
 

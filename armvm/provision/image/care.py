@@ -159,7 +159,9 @@ def verify(references: Sequence[str], progress: Progress) -> list[CheckedImage]:
     entries = cache.entries()
     for text in references:
         if not any(matches(entry, text) for entry in entries):
-            raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
+            raise NotFound(
+                f"image {shown(text)} not found", hint="list the images: armvm image list"
+            )
     wanted = [e for e in entries if not references or any(matches(e, t) for t in references)]
     return [_checked(one, progress) for one in wanted]
 
@@ -187,7 +189,7 @@ def _state(entry: Entry, progress: Progress) -> tuple[str, str | None]:
                 return "changed", f"{found}, was {entry.content}"
             qcow2_tables.check(entry.path)
         except FileNotFoundError:
-            return "unusable", "it was removed in between"
+            return "unusable", "the image was removed during the check"
         except HostileImage as error:
             return "hostile", error.message
     return "ok", None
@@ -205,11 +207,11 @@ def import_image(
     parse(f"{LOCAL}{name}")
     if is_recipe(name):
         raise Conflict(
-            f"{LOCAL}{name} is what armvm image build makes", hint="import it under another name"
+            f"{LOCAL}{name} is reserved for armvm image build", hint="choose another name"
         )
     digest = parse_sha256(sha256.removeprefix("sha256:")) if sha256 else None
     if sha256 and digest is None:
-        raise ConfigError(f"{shown(sha256)} is no sha256", hint="it has 64 hex digits")
+        raise ConfigError(f"invalid sha256 {shown(sha256)}", hint="expected 64 hex digits")
     cache = Cache.default()
     path = file.expanduser().absolute()
     entry = importing.import_file(
@@ -235,8 +237,8 @@ def export_image(reference: str, target: Path, *, force: bool) -> ExportedImage:
     sound = cache.sound(found[0]) if found else None
     if sound is None:
         raise NotFound(
-            f"there is no sound image {shown(reference)} here",
-            hint="armvm image pull fetches it; armvm image list shows what there is",
+            f"image {shown(reference)} not found, or its file cannot be used",
+            hint="download it: armvm image pull; list the images: armvm image list",
         )
     target = target.expanduser().absolute()
     shared = importing.export_file(sound, target, replace=force)

@@ -113,8 +113,8 @@ def _imported(source: FromImage, name: str) -> FromImage:
 
         recipes = ", ".join(one.removeprefix(LOCAL) for one in usual_references())
         raise NotFound(
-            f"there is no image {source.reference}, and no recipe for {shown(name)}",
-            hint=f"armvm image import FILE --as {name}; recipes: {recipes}",
+            f"image {source.reference} not found, and {shown(name)} is not a recipe",
+            hint=f"import it: armvm image import FILE --as {name}; recipes: {recipes}",
         )
     size = inspect(entry.path).virtual_size
     return replace(
@@ -231,10 +231,10 @@ def remove(text: str, connection: Connection | None, pool_name: str) -> list[str
         if users[name]:
             raise Conflict(
                 f"{shown(text)} is in use by " + ", ".join(users[name]),
-                hint="delete these machines first",
+                hint="delete these machines and goldens first",
             )
     if not entries and not wanted & set(users):
-        raise NotFound(f"there is no image {shown(text)} here", hint="armvm image list")
+        raise NotFound(f"image {shown(text)} not found", hint="list the images: armvm image list")
     for entry in entries:
         cache.remove(entry)
         if entry.digest:

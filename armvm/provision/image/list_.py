@@ -79,9 +79,7 @@ def on_offer(
     catalogs = (wanted or settings()).catalogs()
     for name in names:
         if name not in catalogs:
-            raise NotFound(
-                f"there is no catalog {shown(name)}", hint="catalogs: " + ", ".join(catalogs)
-            )
+            raise NotFound(f"unknown catalog {shown(name)}", hint="known: " + ", ".join(catalogs))
     asked = {name: one for name, one in catalogs.items() if not names or name in names}
     with progress.task("asking " + ", ".join(asked)):
         answers = _ask(asked, wanted or settings(), every)

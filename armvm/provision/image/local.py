@@ -155,14 +155,15 @@ def build_local(
     if keyring is not None:
         if not wanted.making.own_keyring:
             raise ConfigError(
-                f"--keyring is not for {wanted.making.title}",
-                hint=f"apt-get install {wanted.making.keyring_package} brings its keys",
+                f"--keyring cannot be used with {wanted.making.title}",
+                hint=f"install its keys: apt-get install {wanted.making.keyring_package}",
             )
         keyring = keyring.expanduser().absolute()
     if output is not None:
         if name is not None:
             raise UsageError(
-                "--as names an image in the cache, --output a file", hint="leave one of them out"
+                "--as and --output cannot be used together",
+                hint="--as stores the image in the cache, --output writes a file",
             )
         output = output.expanduser().absolute()
         check_output(output, force=force)
@@ -174,7 +175,7 @@ def build_local(
         return Built(path=output, reference=None, recipe=wanted, seconds=time.monotonic() - start)
     chosen = _chosen_name(wanted, name)
     reference = f"{LOCAL}{chosen}"
-    wait = f"another armvm is building {reference}: waiting for it"
+    wait = f"waiting for another armvm process that is building {reference}"
     with cache.lock(reference, on_wait=lambda: progress.say(wait)):
         entry = None if force else _cached(cache, chosen, wanted)
         if entry is not None:
@@ -196,8 +197,8 @@ def _chosen_name(wanted: Recipe, name: str | None) -> str:
     if name is None:
         if wanted.name is None:
             raise UsageError(
-                "no name can be made of these packages: name the image with --as",
-                hint="armvm image build … --as tools   (it is local:tools then)",
+                "--as NAME is required: these packages do not fit in a name",
+                hint="example: armvm image build … --as tools   (creates local:tools)",
             )
         return wanted.name
     return own_name(name, wanted.name)
@@ -211,9 +212,7 @@ def own_name(name: str, recipe: str | None = None) -> str:
     name = name.removeprefix(LOCAL)
     parse(f"{LOCAL}{name}")
     if is_recipe(name) and name != recipe:
-        raise Conflict(
-            f"{LOCAL}{name} is the name of another recipe", hint="call this image otherwise"
-        )
+        raise Conflict(f"{LOCAL}{name} is the name of another recipe", hint="choose another name")
     return name
 
 
@@ -222,9 +221,9 @@ def _cached(cache: Cache, name: str, wanted: Recipe) -> Entry | None:
     entry = cache.find_local(name, wanted.digest)
     if entry is None and not is_recipe(name) and any(e.name == name for e in cache.entries()):
         raise Conflict(
-            f"{shown(LOCAL + name)} is another image: of another recipe, of another version of "
-            "armvm, or imported",
-            hint="--force builds this one in its place; machines made from it keep their base",
+            f"{shown(LOCAL + name)} already exists: imported, or built from another recipe or by "
+            "another version of armvm",
+            hint="replace it with --force; existing machines keep their base",
         )
     return entry
 

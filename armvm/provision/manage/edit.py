@@ -43,20 +43,20 @@ def take(connection: Connection, domain: Domain, before: str, path: Path) -> boo
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        raise ConfigError(f"cannot read {path}: {error}") from error
     if text.strip() == before.strip():
         return False
     _check(domain, text)
     if inactive_xml(domain) != before:
         raise Conflict(
-            f"somebody else has changed {domain.name()} meanwhile",
-            hint="look at what it is now: armvm xml, and edit that",
+            f"{domain.name()} was changed by someone else during the edit",
+            hint=f"edit the current definition: armvm edit {domain.name()}",
         )
     try:
         lifecycle.define(connection, text, domain.name())
     except ArmvmError as error:
         raise ConfigError(
-            "libvirt does not take it", detail=error.detail or error.message, hint=error.hint
+            "libvirt rejected the definition", detail=error.detail or error.message, hint=error.hint
         ) from error
     return True
 
@@ -65,16 +65,16 @@ def _check(domain: Domain, text: str) -> None:
     try:
         document = parse(text)
     except etree.XMLSyntaxError as error:
-        raise ConfigError("it is no XML", detail=str(error.msg)) from error
+        raise ConfigError("invalid XML", detail=str(error.msg)) from error
     name, uuid = domain.name(), domain.UUIDString()
     if document.tag != "domain" or (document.findtext("uuid") or "").strip() != uuid:
         raise ConfigError(
-            "it defines another machine: the UUID is not the same",
-            hint=f"<uuid>{uuid}</uuid> stays as it is; armvm clone makes another machine",
+            "the definition has another UUID, so it is for another machine",
+            hint=f"keep <uuid>{uuid}</uuid>; to create a second machine use armvm clone",
         )
     if (document.findtext("name") or "").strip() != name:
         raise ConfigError(
-            "it defines a machine of another name",
-            hint=f"armvm rename {name} NEW   renames it, with its files",
+            "the definition has another name",
+            hint=f"rename the machine and its files with: armvm rename {name} NEW",
         )
     reading(document)

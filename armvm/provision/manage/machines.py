@@ -180,11 +180,11 @@ def start(machine: Handle, progress: Progress) -> Instance:
     started = restore_forward(machine.again(), others).instance
     if started.record.forward != machine.record.forward:
         progress.say(
-            f"port {machine.record.forward} is taken; ssh is at port {started.record.forward} now"
+            f"port {machine.record.forward} is in use; ssh now uses port {started.record.forward}"
         )
     if started.network is None and started.record.ports:
         for rule in forwards.restore(machine.domain, started.record.ports):
-            progress.warn(f"the forward {rule} cannot be had: its port is taken on the host")
+            progress.warn(f"cannot forward {rule}: its port is in use on the host")
     return started
 
 

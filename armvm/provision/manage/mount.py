@@ -59,7 +59,9 @@ def read_place(text: str) -> tuple[str, str]:
     """Return machine and guest directory of ``NAME:GUESTDIR``. Raises UsageError, ConfigError."""
     name, colon, target = text.partition(":")
     if not colon or not name or "/" in name:
-        raise UsageError(f"{shown(text)} names no directory in a machine", hint="NAME:/mnt/src")
+        raise UsageError(
+            f"invalid place {shown(text)}", hint="use NAME:DIR, for example web:/mnt/src"
+        )
     return name, mount_script.check_target(target)
 
 
@@ -71,14 +73,14 @@ def wanted_share(
     if is_local(uri_of(connection)):
         path = str(given_path(source, "directory").resolve())
         if not Path(path).is_dir():
-            raise NotFound(f"there is no directory {shown(source)}")
+            raise NotFound(f"directory {shown(source)} not found")
     elif not path.startswith("/"):
         raise UsageError(
-            "a directory of another host needs its whole path",
-            hint="the directory is the libvirt host's, not this one's",
+            "a directory on a remote libvirt host requires an absolute path",
+            hint="armvm mounts a directory of the libvirt host, not of this one",
         )
     if not path.isprintable():
-        raise UsageError(f"a directory called {shown(path)} cannot be shared")
+        raise UsageError(f"{shown(path)} cannot be mounted: its path has unprintable characters")
     named = tag or f"armvm-{hashlib.sha256(target.encode()).hexdigest()[:12]}"
     return Share(source=path, target=target, tag=mount_script.check_tag(named), read_only=read_only)
 
@@ -100,11 +102,14 @@ def mount(
     for one in host_shares.shares(machine.domain):
         if one.target == share.target:
             raise Conflict(
-                f"{share.target} in {machine.name} is {one.source} already",
-                hint=f"armvm umount {machine.name}:{one.target}",
+                f"{one.source} is already mounted at {share.target} in {machine.name}",
+                hint=f"unmount it first: armvm umount {machine.name}:{one.target}",
             )
     if share.tag in host_shares.tags(machine.domain, live=False):
-        raise Conflict(f"{machine.name} has a share with the tag {share.tag}", hint="--tag")
+        raise Conflict(
+            f"tag {share.tag} of {machine.name} already exists",
+            hint="choose another one with --tag",
+        )
     host_shares.check(machine.connection)
     mapped = _is_mapped(machine.connection, machine.instance, allow_root)
     agent.ensure_answers(machine.domain)
@@ -113,10 +118,10 @@ def mount(
     shared = host_shares.has_shared_memory(machine.domain)
     if not (shared and host_shares.has_free_port(machine.domain)):
         if not restart:
-            why = "it has no port free" if shared else "its memory is not shared with the host"
+            why = "its PCIe ports are in use" if shared else "its memory is not shared memory"
             raise DomainError(
-                f"{machine.name} has to be restarted once: {why}",
-                hint="--restart does it now; after that, directories come and go while it runs",
+                f"{machine.name} requires a restart to mount a directory: {why}",
+                hint="restart it now with --restart; later mounts work while it runs",
             )
         _mount_by_restart(machine, share, progress)
         return True
@@ -143,16 +148,16 @@ def _is_mapped(connection: Connection, instance: Instance, allow_root: bool) -> 
         # Another host's user is mapped by the libvirt there.
         if not is_local(uri) or os.geteuid() != 0:
             return is_local(uri)
-        where = "a session of root's"
+        where = "a session of root"
     else:
         where = uri
     if not allow_root:
         raise MissingCapability(
-            f"root in {instance.name} would be root in this directory of the host: what it writes "
-            "there is the host's root's, setuid programs too",
-            detail=f"in {where} virtiofsd runs as root, and maps no users",
-            hint="--allow-root mounts it all the same; in qemu:///session (libvirt 10) nobody in "
-            "the guest is root here; 'armvm cp -r' copies",
+            f"root in {instance.name} would have root's access to this directory of the host, and "
+            "could create setuid programs of root there",
+            detail=f"in {where} virtiofsd runs as root and does not map users",
+            hint="mount it anyway with --allow-root; or use qemu:///session (libvirt 10), where "
+            "nobody in the guest is root on the host; or copy files with: armvm cp -r",
         )
     return False
 
@@ -165,7 +170,7 @@ def _ids(machine: Handle) -> IdMap:
     words = ["/bin/sh", "-c", 'id -u "$0" && id -g "$0"', machine.record.user]
     told = agent.output(machine.domain, words).split()
     if len(told) != 2 or not all(one.isdecimal() for one in told):
-        raise CommandFailed(f"{machine.name} does not know its user {machine.record.user}")
+        raise CommandFailed(f"user {machine.record.user} not found in {machine.name}")
     return id_map(pwd.getpwuid(os.getuid()), *map(int, told))
 
 
@@ -177,19 +182,19 @@ def umount(machine: Handle, target: str, progress: Progress) -> Share:
     found = [one for one in host_shares.shares(machine.domain) if one.target == target]
     if not found:
         raise NotFound(
-            f"{machine.name} has no directory of the host at {shown(target)}",
-            hint=f"armvm mount --list {machine.name}",
+            f"mount {shown(target)} not found in {machine.name}",
+            hint=f"list its mounts: armvm mount --list {machine.name}",
         )
     share = found[0]
     if machine.running:
         agent.ensure_answers(machine.domain)
         _in_guest(machine, mount_script.remove(share.tag, share.target))
     else:
-        progress.say("it is off: its /etc/fstab keeps a line, which does no harm")
+        progress.say("the machine is off, so its /etc/fstab keeps the line, which is harmless")
     with shielded():
         gone = host_shares.detach(machine.domain, share)
     if not gone:
-        progress.warn("it is unmounted; the guest lets go of the device when it is off")
+        progress.warn("unmounted; the guest keeps the device until it is stopped")
     return share
 
 
@@ -249,7 +254,7 @@ def _put_back(machine: Handle, share: Share, before: str | None, progress: Progr
         if not now.running:
             machines.start(now, progress)
     except ArmvmError as error:
-        progress.warn(f"{machine.name} is off now, and could not be started: {error.message}")
+        progress.warn(f"{machine.name} is off now; cannot start it: {error.message}")
 
 
 def _until_it_answers(machine: Handle) -> None:
@@ -257,7 +262,7 @@ def _until_it_answers(machine: Handle) -> None:
 
     def answers() -> bool:
         if not machine.again().running:
-            raise DomainError(f"{machine.name} stopped while it was waited for")
+            raise DomainError(f"{machine.name} stopped while armvm waited for its guest agent")
         with contextlib.suppress(DomainError):
             return agent.connected(machine.domain) and agent.succeeds(machine.domain, ["/bin/true"])
         return False
@@ -267,8 +272,8 @@ def _until_it_answers(machine: Handle) -> None:
         timeout=BOOT_TIMEOUT * machine.patience,
         interval=2,
         late=lambda: CommandFailed(
-            f"{machine.name} does not come up again",
-            hint=f"armvm logs {machine.name}   says how far it came",
+            f"timed out after {BOOT_TIMEOUT * machine.patience:.0f} s: {machine.name} did not boot",
+            hint=f"see its log: armvm logs {machine.name}",
         ),
     )
 
@@ -284,22 +289,25 @@ def _in_guest(machine: Handle, script: bytes) -> None:
         lambda: agent.ended(machine.domain, pid),
         timeout=GUEST_TIMEOUT * machine.patience,
         interval=agent.POLL,
-        late=lambda: CommandFailed(f"{machine.name} does not come to an end with mounting"),
+        late=lambda: CommandFailed(
+            f"timed out after {GUEST_TIMEOUT * machine.patience:.0f} s: mounting in {machine.name}"
+        ),
     )
     if code == mount_script.NO_VIRTIOFS:
         raise MissingCapability(
-            f"the kernel of {machine.name} has no virtiofs", hint="'armvm cp -r' copies"
+            f"the kernel of {machine.name} does not support virtiofs",
+            hint="copy files with: armvm cp -r",
         )
     if code == mount_script.TAKEN:
-        raise Conflict(f"something else is mounted there in {machine.name}")
+        raise Conflict(f"another file system is mounted there in {machine.name}")
     if code == mount_script.BUSY:
         raise Conflict(
-            f"{machine.name} uses the directory",
-            hint=f"armvm exec {machine.name} -- fuser -vm DIR   says who",
+            f"the directory is in use in {machine.name}",
+            hint=f"show its users: armvm exec {machine.name} -- fuser -vm DIR",
         )
     if code != 0:
         raise CommandFailed(
-            f"{machine.name} could not change its mounts",
-            detail=f"the shell in it ended with {code}",
-            hint=f"armvm exec {machine.name} -- journalctl -n 20",
+            f"cannot change the mounts in {machine.name}",
+            detail=f"the shell there failed with exit code {code}",
+            hint=f"see its journal: armvm exec {machine.name} -- journalctl -n 20",
         )

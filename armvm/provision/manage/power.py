@@ -87,8 +87,8 @@ def restart(
     paused = machine.instance.state == _PAUSED
     if paused and not force:
         raise DomainError(
-            f"{machine.name} is suspended, and hears nothing",
-            hint=f"armvm resume {machine.name}   first, or --force",
+            f"{machine.name} is suspended",
+            hint=f"resume it first: armvm resume {machine.name}; or reset it with --force",
         )
     limit = STOP_TIMEOUT * machine.patience if timeout is None else timeout
     with (
@@ -118,7 +118,7 @@ def resume(machine: Handle, progress: Progress) -> None:
     lifecycle.resume(machine.domain)
     behind = power.set_clock(machine.domain)
     if behind is None:
-        progress.warn("no guest agent answers: the guest's clock is behind until it asks for time")
+        progress.warn("no guest agent answers: the guest's clock is behind until the guest sets it")
     elif abs(behind) > CLOCK_TOLERANCE:
         progress.warn(f"the guest's clock is {behind:.0f} s behind")
 
@@ -127,7 +127,7 @@ def autostart(connection: Connection, domain: Domain, *, on: bool) -> str:
     """Have a machine start with the host, or no longer; return what that means in words."""
     power.set_autostart(domain, on=on)
     if not on:
-        return f"{domain.name()} no longer starts by itself"
+        return f"{domain.name()} no longer starts automatically"
     if is_session(uri_of(connection)):
-        return f"{domain.name()} starts with your libvirt daemon: when you use it after a login"
+        return f"{domain.name()} starts with your libvirt daemon, at its first use after a login"
     return f"{domain.name()} starts with the host's libvirt daemon"

@@ -92,17 +92,17 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
 
 def _assert_may(machine: Handle, new: str) -> None:
     assert_whole(machine.instance)
-    machine.require_off(", and a machine is renamed while it is off")
+    machine.require_off(": only a stopped machine can be renamed")
     assert_own_disk(machine.instance)
     if domain_exists(machine.connection, new):
-        raise Conflict(f"there is a machine called {new} already", hint="choose another name")
+        raise Conflict(f"{new} already exists", hint="choose another name")
     if snapshots(machine.domain):
         raise Conflict(
-            f"{machine.name} has snapshots of libvirt's, which name its files",
-            hint=f"virsh snapshot-list {machine.name}, and snapshot-delete, come first",
+            f"{machine.name} has libvirt snapshots, which refer to its files by name",
+            hint=f"delete them first; list them with: virsh snapshot-list {machine.name}",
         )
     if has_saved_state(machine.domain):
         raise Conflict(
-            f"{machine.name} has a saved state, which knows its files by name",
-            hint=f"start it, or drop the state: virsh managedsave-remove {machine.name}",
+            f"{machine.name} has a saved state, which refers to its files by name",
+            hint=f"start it, or remove the state: virsh managedsave-remove {machine.name}",
         )

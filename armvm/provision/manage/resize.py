@@ -37,7 +37,7 @@ class Change:
         bool,
         Doc("Whether it applies now; memory and vCPUs of a stopped machine apply at its start."),
     ]
-    note: Annotated[str, Doc("What the guest did, or what is left to do.")]
+    note: Annotated[str, Doc("What the guest did, or still has to do.")]
 
 
 def resize(
@@ -54,7 +54,9 @@ def resize(
     ConfigError for what cannot be, Conflict for a machine that is being made.
     """
     if disk is memory_mib is cpus is None:
-        raise UsageError("nothing is to be changed", hint="--disk, --mem and --cpus say what")
+        raise UsageError(
+            "--disk, --mem or --cpus is required", hint="example: armvm resize NAME --mem 4G"
+        )
     assert_whole(machine.instance)
     volume = None
     if disk is not None:
@@ -86,35 +88,37 @@ def _disk_of(connection: Connection, instance: Instance) -> Volume:
     pool = pools.find_pool(connection, instance.record.pool)
     volume = volumes.find_volume(pool, Path(instance.overlay or "").name) if pool else None
     if volume is None:
-        raise StorageError(f"the disk of {instance.name} is not in the pool {instance.record.pool}")
+        raise StorageError(f"disk of {instance.name} not found in the pool {instance.record.pool}")
     return volume
 
 
 def _check_disk(instance: Instance, now: int, wanted: int) -> None:
     if wanted < now:
         raise ConfigError(
-            f"the disk of {instance.name} has {size_label(now)}, and disks only grow: what lies "
-            f"behind {size_label(wanted)} would be cut off, file systems and partition table too",
-            hint="create a machine with a smaller disk, and copy what is needed",
+            f"cannot shrink the disk of {instance.name} from {size_label(now)} to "
+            f"{size_label(wanted)}: partitions and data beyond that size would be lost",
+            hint="create a machine with a smaller disk and copy your files there",
         )
     if wanted > MAX_DISK:
         raise ConfigError(
-            f"a disk of {size_label(wanted)} cannot be had",
-            hint=f"--disk takes up to {size_label(MAX_DISK)}",
+            f"a disk of {size_label(wanted)} is out of range "
+            f"({size_label(now)} to {size_label(MAX_DISK)})",
+            hint="examples for --disk: 20G, 1T",
         )
 
 
 def _check_rest(connection: Connection, memory_mib: int | None, cpus: int | None) -> None:
     if memory_mib is not None and not MIN_MEMORY_MIB <= memory_mib <= MAX_MEMORY_MIB:
         raise ConfigError(
-            f"{memory_mib} MiB is no memory size for a machine",
-            hint=f"--mem takes {MIN_MEMORY_MIB} MiB or more, for example 2048 or 4G",
+            f"{memory_mib} MiB of memory is out of range "
+            f"({MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} MiB)",
+            hint="examples for --mem: 2048, 4G",
         )
     if cpus is None:
         return
     most = min(MAX_CPUS, facts.observe(connection).max_cpus)
     if not 1 <= cpus <= most:
-        raise ConfigError(f"{cpus} vCPUs cannot be had here", hint=f"--cpus takes 1 to {most}")
+        raise ConfigError(f"{cpus} vCPUs is out of range (1 to {most} on this host)")
 
 
 def _grow(machine: Handle, volume: Volume, size: int) -> Change:
@@ -132,9 +136,9 @@ def _grow(machine: Handle, volume: Volume, size: int) -> Change:
 
 def _grow_in_guest(machine: Handle) -> str:
     """Grow the root file system of a running guest; return what came of it in words."""
-    later = "; cloud-init tries it at the next boot"
+    later = "; cloud-init tries again at the next boot"
     if not agent.connected(machine.domain):
-        return f"no guest agent answers: the root file system is as it was{later}"
+        return f"no guest agent answers: the root file system did not grow{later}"
     timeout = _GROW_TIMEOUT * machine.patience
     try:
         grown = read_growth(agent.output(machine.domain, grow_command(), timeout=timeout))
@@ -142,14 +146,14 @@ def _grow_in_guest(machine: Handle) -> str:
         why = (error.detail or error.message).splitlines()[-1]
         return f"the root file system did not grow: {why}{later}"
     if grown is None:
-        return f"the guest does not say whether its root file system grew{later}"
+        return f"the guest did not report whether its root file system grew{later}"
     sizes = [f"{count / (1 << 30):.1f} GiB" for count in grown]
     return f"the root file system grew from {sizes[0]} to {sizes[1]}"
 
 
 def _told(what: str, before: int, after: int, instance: Instance, why: str | None) -> Change:
     if not instance.running:
-        note = "takes effect when it is started"
+        note = "takes effect at the next start"
     elif why is None:
         note = "in effect now"
     else:

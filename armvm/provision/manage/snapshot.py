@@ -68,8 +68,9 @@ def create(
     name = check_snapshot_name(name or next_name(taken, "snap"))
     if name in taken:
         raise Conflict(
-            f"{machine.name} has a snapshot {name} already",
-            hint=f"armvm snapshot delete {machine.name} {name}, or choose another name",
+            f"snapshot {name} of {machine.name} already exists",
+            hint="choose another name, or delete it first: "
+            f"armvm snapshot delete {machine.name} {name}",
         )
     pool = pools.need_pool(machine.connection, machine.record.pool, machine.name)
     disk = volumes.need_volume(pool, volumes.volume_names(machine.name)["overlay"])
@@ -122,14 +123,14 @@ def revert(machine: Handle, name: str, progress: Progress) -> None:
     No signal ends it half-way. Raises NotFound, Conflict for a machine that runs, StorageError.
     """
     find(machine.instance, name)
-    machine.require_off(", and a disk is put back while it is off")
+    machine.require_off(": only a stopped machine can be reverted")
     assert_own_disk(machine.instance)
     pool = pools.need_pool(machine.connection, machine.record.pool, machine.name)
     kept = volumes.find_volume(pool, volumes.snapshot_name(machine.name, name))
     if kept is None:
         raise StorageError(
-            f"the snapshot {name} of {machine.name} is gone from the pool",
-            hint=f"armvm snapshot delete {machine.name} {name}   forgets it",
+            f"the volume of snapshot {name} of {machine.name} not found in the pool",
+            hint=f"remove its record: armvm snapshot delete {machine.name} {name}",
         )
     disk = volumes.volume_names(machine.name)["overlay"]
     old = volumes.find_volume(pool, disk)
@@ -166,6 +167,6 @@ def find(instance: Instance, name: str) -> Snapshot:
             return one
     known = ", ".join(one.name for one in instance.record.snapshots) or "none"
     raise NotFound(
-        f"{instance.name} has no snapshot {check_snapshot_name(name)}",
-        hint=f"it has: {known}. Those of virsh are virsh's: virsh snapshot-list {instance.name}",
+        f"snapshot {check_snapshot_name(name)} of {instance.name} not found",
+        hint=f"known: {known}; list virsh's own snapshots: virsh snapshot-list {instance.name}",
     )

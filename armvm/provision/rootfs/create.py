@@ -100,22 +100,24 @@ def wanted(
         chosen = Arch(arch)
     except ValueError:
         raise ConfigError(
-            f"{shown(arch)} is no architecture for this", hint="--arch arm64 or --arch armhf"
+            f"unsupported architecture {shown(arch)}", hint="use --arch arm64 or --arch armhf"
         ) from None
     try:
         kind = Variant(variant or Variant.MINBASE.value)
     except ValueError:
         known = ", ".join(one.value for one in Variant)
-        raise ConfigError(f"{shown(variant or '')} is no variant", hint=f"one of {known}") from None
+        raise ConfigError(
+            f"unknown variant {shown(variant or '')}", hint=f"known: {known}"
+        ) from None
     if bootable and chosen is not Arch.ARM64:
         raise ConfigError(
-            "only arm64 can be booted: armvm's machines have no 32-bit ARM processor",
-            hint="leave out --bootable: programs for armhf run by 'rootfs enter'",
+            "--bootable requires arm64: armvm's machines do not run 32-bit ARM systems",
+            hint="omit --bootable; 'armvm rootfs enter' runs armhf programs",
         )
     if bootable and variant is not None:
         raise ConfigError(
-            "--bootable has the packages of 'image build', and takes no --variant",
-            hint="--package NAME adds more",
+            "--bootable and --variant cannot be used together",
+            hint="--bootable installs the packages of 'armvm image build'; add more with --package",
         )
     made = recipe.made(image, packages=packages, mirror=mirror)
     return Wanted(recipe=local.with_archive(made), arch=chosen, variant=kind, bootable=bootable)

@@ -63,8 +63,8 @@ def to_image(
     start = time.monotonic()
     if (as_name is None) == (output is None):
         raise UsageError(
-            "where is the image to be?",
-            hint="--as NAME keeps it as local:NAME, --output FILE writes a file",
+            "either --as or --output is required",
+            hint="--as NAME stores it as local:NAME, --output FILE writes a file",
         )
     wanted = None if size is None else parse_image_size(size)
     real = enter.check_root(root)
@@ -103,8 +103,8 @@ def refuse_other_processors(root: Path) -> None:
     name = enter.architecture(root)
     if name != "aarch64":
         raise ConfigError(
-            f"{root} is for {name}: armvm's machines boot arm64 alone",
-            hint="a root file system for armhf can be entered, or run in a container of a machine",
+            f"unsupported architecture {name} of {root}: armvm's machines only boot arm64",
+            hint="run its programs with: armvm rootfs enter; or in a container in a machine",
         )
 
 
@@ -123,8 +123,8 @@ def _write(
         size = wanted or max(USUAL_SIZE, needed)
         if needed > size:
             raise ConfigError(
-                f"the files of {root} do not fit on {size_label(size)}",
-                hint=f"--size {-(-needed // MIB)}M would do",
+                f"the files of {root} do not fit on a disk of {size_label(size)}",
+                hint=f"use --size {-(-needed // MIB)}M or more",
             )
         with workspace.workspace(parent, mode, needed=2 * used + GIB) as work:
             image = work / "disk.qcow2"
@@ -139,9 +139,9 @@ def _write(
                 )
             except CommandFailed as error:
                 raise BuildFailed(
-                    f"the disk of {root} could not be made: {error.message}",
+                    f"cannot create the disk of {root}: {error.message}",
                     detail=error.detail,
-                    hint="see whether the file system is full; a larger --size may do",
+                    hint="check whether the host's file system is full, or try a larger --size",
                 ) from error
             task.update(text="hashing")
             digest = hash_file(image)
