@@ -1,4 +1,4 @@
-"""``binfmt status|explain|conf|register|unregister|revert|reset|test``."""
+"""``binfmt status|explain|conf|register|unregister|test``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import agreed, print_json, progress_for
+from armvm.cli.context import print_json, progress_for
 from armvm.cli.options import Json, Quiet
 from armvm.settings.user_path import given_path
 
@@ -118,12 +118,10 @@ def conf(arch: Arch, flags: Flags = None, interpreter: Interpreter = None) -> No
 @app.command(
     "register",
     epilog="Examples:\n\n  sudo armvm binfmt register aarch64 arm\n\n"
-    "  sudo armvm binfmt register aarch64 --interpreter /opt/qemu-10/bin/qemu-aarch64 --replace\n\n"
-    "  armvm binfmt register aarch64 --user -- ./hello",
+    "  sudo armvm binfmt register aarch64 --interpreter /opt/qemu-10/bin/qemu-aarch64 --replace",
 )
 def register_(
     arches: Arches,
-    context: typer.Context,
     interpreter: Interpreter = None,
     flags: Flags = None,
     replace: Annotated[
@@ -142,37 +140,18 @@ def register_(
             "that have its libraries.",
         ),
     ] = False,
-    user: Annotated[
-        bool,
-        typer.Option(
-            "--user",
-            help="Without root: in a user namespace of your own, for the command after --, or "
-            "a shell. Nothing is registered on the host.",
-        ),
-    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Register handlers, now and at every boot (/etc/binfmt.d), as root.
 
     The latest handler that matches wins. Another tool's is never removed: where there is one,
     armvm's is registered only with --replace, and before it.
-
-    With --user (Linux 6.7 or newer) the host is left alone. You are root by name in the
-    namespace, and its handlers are these alone: all that are registered on the host are hidden in
-    it.
     """
-    from armvm.base.errors import UsageError
     from armvm.provision.binfmt import register
 
-    command = list(context.obj or [])
     wanted = register.wish(
         arches, program=interpreter, flags=flags, replace=replace, dynamic=dynamic
     )
-    if user:
-        shell = os.environ.get("SHELL") or "/bin/sh"
-        raise typer.Exit(register.run_in_own(arches, wanted, command, shell))
-    if command:
-        raise UsageError("a command goes with --user", hint="without it, handlers are the host's")
     for text in register.register(arches, wanted, progress_for(quiet)):
         print(text)
 
@@ -183,37 +162,6 @@ def unregister(arches: Arches) -> None:
     from armvm.provision.binfmt.register import unregister as change
 
     for text in change(arches):
-        print(text)
-
-
-@app.command(epilog="Example: sudo armvm binfmt revert aarch64")
-def revert(arches: Arches) -> None:
-    """Go back one step: from a newer interpreter to the one that armvm had registered before.
-
-    From the first that armvm registered, to what was there before armvm.
-    """
-    from armvm.provision.binfmt.register import revert as change
-
-    for text in change(arches):
-        print(text)
-
-
-@app.command(epilog="Example: sudo armvm binfmt reset --yes")
-def reset(
-    arches: SomeArches = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove all handlers of these architectures, and register what binfmt.d(5) declares.
-
-    Also those of other tools: a container's are gone for good, binfmt-support's come back with
-    update-binfmts --enable or at the next boot. armvm's own are gone with their files.
-    """
-    from armvm.provision.binfmt.register import reset as change
-
-    question = "Remove all handlers of these architectures, of other tools too?"
-    if not agreed(yes, question, "this removes handlers of other tools too"):
-        return
-    for text in change(arches or []):
         print(text)
 
 

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from armvm.base.errors import ArmvmError
 from armvm.cli import complete
-from armvm.cli.context import print_json, print_rows
+from armvm.cli.context import edit_again, print_json, print_rows
 from armvm.cli.options import Json
 from armvm.settings.user_path import given_path
 
@@ -103,17 +102,10 @@ def edit() -> None:
     what is wrong and where, and can edit on; the draft is kept if you do not.
     """
     from armvm.base.paths import config_files
-    from armvm.cli.main import report
     from armvm.provision.inspect.config_edit import edit as edit_file
 
-    def again(error: ArmvmError) -> bool:
-        if not sys.stdin.isatty():
-            return False
-        report(error, as_json=False)
-        return typer.confirm("Edit again?", default=True, err=True)
-
     mine = config_files()[0]
-    print(f"{mine} is changed" if edit_file(mine, again) else f"{mine} is as it was")
+    print(f"{mine} is changed" if edit_file(mine, edit_again) else f"{mine} is as it was")
 
 
 def _text(key: str, value: object) -> str:

@@ -15,6 +15,7 @@ from armvm.base.progress import Live, Plain, Progress, Quiet, size_text
 from armvm.base.result import as_json
 
 if TYPE_CHECKING:
+    from armvm.base.errors import ArmvmError
     from armvm.provision.golden.choose import Warm
     from armvm.provision.machine.create import Where
     from armvm.provision.machine.pick import Handle
@@ -135,6 +136,18 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
         return True
     print("nothing is changed", file=sys.stderr)
     return False
+
+
+def edit_again(error: ArmvmError) -> bool:
+    """Print an error, and ask whether to go back to the editor; no if nobody can answer."""
+    import typer
+
+    from armvm.cli.main import report
+
+    if not sys.stdin.isatty():
+        return False
+    report(error, as_json=False)
+    return typer.confirm("Edit again?", default=True, err=True)
 
 
 def each(machines: Sequence[Handle], work: Callable[[Handle], None], progress: Progress) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import typer
 
-from armvm.base.errors import ArmvmError
-from armvm.cli.context import open_host
+from armvm.cli.context import edit_again, open_host
 from armvm.cli.options import Connect, OptionalName
 
 
@@ -28,40 +24,14 @@ def edit(name: OptionalName = None, connect: Connect = None) -> None:
     effect at the next start.
     """
     from armvm.provision.machine.pick import pick
-    from armvm.provision.manage.edit import begin, run_editor, take
+    from armvm.provision.manage.edit import edit as edit_definition
 
     connection = open_host(connect)
     machine = pick(connection, name)
-    path = begin(machine.domain)
-    before = path.read_text()
-    while True:
-        try:
-            run_editor(path)
-            changed = take(connection, machine.domain, before, path)
-            break
-        except ArmvmError as error:
-            if not _again(error, path):
-                if path.read_text() == before:
-                    path.unlink()
-                else:
-                    error.hint = f"what you wrote is in {path}" + (
-                        f"; {error.hint}" if error.hint else ""
-                    )
-                raise
-    path.unlink()
+    changed = edit_definition(connection, machine.domain, edit_again)
     if not changed:
         print(f"{machine.name} is as it was")
     elif machine.running:
         print(f"{machine.name} is changed from its next start on: stop it, then start it")
     else:
         print(f"{machine.name} is changed")
-
-
-def _again(error: ArmvmError, path: Path) -> bool:
-    """Show an error, and ask whether to go back to the editor; not where nobody can answer."""
-    from armvm.cli.main import report
-
-    if not sys.stdin.isatty():
-        return False
-    report(error, as_json=False)
-    return typer.confirm(f"Edit {path} again?", default=True, err=True)

@@ -124,13 +124,10 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """Take off what follows ``--`` in ``armvm ssh|shell|run|exec … -- CMD…``: none of it is ours.
 
-    Also in ``armvm binfmt register … -- CMD…`` and ``armvm rootfs enter … -- CMD…``.
+    Also in ``armvm rootfs enter … -- CMD…``.
     """
     verbs = [word for word in words if not word.startswith("-")]
-    ends = verbs[:1] in (["ssh"], ["shell"], ["run"], ["exec"]) or verbs[:2] in (
-        ["binfmt", "register"],
-        ["rootfs", "enter"],
-    )
+    ends = verbs[:1] in (["ssh"], ["shell"], ["run"], ["exec"]) or verbs[:2] == ["rootfs", "enter"]
     if not ends or "--" not in words:
         return words, []
     at = words.index("--")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from armvm.cli import complete
+from armvm.settings.table import SETTINGS
 from armvm.settings.user_path import given_path
 
 Connect = Annotated[
@@ -88,16 +89,16 @@ class MachineOptions:
         str | None,
         typer.Option("--name", "-n", metavar="NAME", help="Default: the next free arm64-NN."),
     ] = None
-    cpus: Annotated[str | None, typer.Option("--cpus", metavar="N", help="vCPUs. Default: 2.")] = (
-        None
-    )
+    cpus: Annotated[
+        str | None, typer.Option("--cpus", metavar="N", help=SETTINGS["cpus"].option_help)
+    ] = None
     mem: Annotated[
         str | None,
-        typer.Option("--mem", metavar="SIZE", help="Memory in MiB, or like 4G. Default: 2048."),
+        typer.Option("--mem", metavar="SIZE", help=SETTINGS["mem"].option_help),
     ] = None
     disk: Annotated[
         str | None,
-        typer.Option("--disk", metavar="SIZE", help="Disk in GiB, or like 20G. Default: 10G."),
+        typer.Option("--disk", metavar="SIZE", help=SETTINGS["disk"].option_help),
     ] = None
     image: Annotated[
         str | None,
@@ -105,16 +106,13 @@ class MachineOptions:
             "--image",
             "-i",
             metavar="REF",
-            help="ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file, or a "
-            "URL with #sha256=…. Default: ubuntu:24.04.",
+            help=SETTINGS["image"].option_help,
             autocompletion=complete.images,
         ),
     ] = None
     user: Annotated[
         str | None,
-        typer.Option(
-            "--user", metavar="NAME", help="The guest's user. Default: ubuntu, debian, …."
-        ),
+        typer.Option("--user", metavar="NAME", help=SETTINGS["user"].option_help),
     ] = None
     ssh_key: Annotated[
         list[Path] | None,
@@ -131,8 +129,7 @@ class MachineOptions:
         typer.Option(
             "--network",
             metavar="NAME|user",
-            help="A libvirt network, or QEMU's user networking. "
-            "Default: armvm, a NAT network of its own; in qemu:///session: user.",
+            help=SETTINGS["network"].option_help,
             autocompletion=complete.networks,
         ),
     ] = None
@@ -151,7 +148,7 @@ class MachineOptions:
         typer.Option(
             "--cpu",
             metavar="MODEL",
-            help="A CPU model. Default: cortex-a57; with KVM: host-passthrough.",
+            help=SETTINGS["cpu"].option_help,
         ),
     ] = None
     preset: Annotated[
@@ -168,44 +165,38 @@ class MachineOptions:
     headless: Annotated[
         bool | None,
         typer.Option(
-            "--headless/--graphics", help="Without or with video and input.", show_default=False
+            SETTINGS["headless"].flags, help=SETTINGS["headless"].option_help, show_default=False
         ),
     ] = None
     autologin: Annotated[
         bool | None,
         typer.Option(
-            "--autologin/--no-autologin",
-            help="Whether the console logs in by itself. Default: autologin.",
+            SETTINGS["autologin"].flags,
+            help=SETTINGS["autologin"].option_help,
             show_default=False,
         ),
     ] = None
     motd: Annotated[
         bool | None,
         typer.Option(
-            "--motd/--no-motd",
-            help="Whether a login runs the scripts that make the message of the day; without "
-            "them it is quicker. Default: motd.",
+            SETTINGS["motd"].flags,
+            help=SETTINGS["motd"].option_help,
             show_default=False,
         ),
     ] = None
     fast: Annotated[
         bool | None,
         typer.Option(
-            "--fast/--no-fast",
-            help="Boot quicker, for machines that can be made again: the disk is not flushed "
-            "(cache=unsafe: a crash of the host may ruin it), and the kernel is the image's, "
-            "loaded from outside (one that the guest installs later is not booted), with little "
-            "mounted early, and on Debian the network set up without netplan. Default: no-fast.",
+            SETTINGS["fast"].flags,
+            help=SETTINGS["fast"].option_help,
             show_default=False,
         ),
     ] = None
     tuned: Annotated[
         bool | None,
         typer.Option(
-            "--tuned/--no-tuned",
-            help="Make it from a tuned form of its image: the preset's packages installed, package "
-            "lists fetched, snapd and the timers of automatic upgrades off. The first time, that "
-            "form is made by a boot of its own, and kept. Default: no-tuned.",
+            SETTINGS["tuned"].flags,
+            help=SETTINGS["tuned"].option_help,
             show_default=False,
         ),
     ] = None

@@ -25,15 +25,16 @@ def machine_of(
     from armvm.provision.machine.credentials import login_keys
     from armvm.provision.machine.user_data import read_files
     from armvm.settings.config_file import file_layer
-    from armvm.settings.layers import KEYS, Layer, environment_layer, resolve
+    from armvm.settings.layers import Layer, environment_layer, resolve
     from armvm.settings.names import check_new_name
     from armvm.settings.presets import preset_layer
+    from armvm.settings.table import SETTINGS
 
     chosen = vars(options)
     _check_standard_input(chosen)
     if chosen["name"] is not None:
         check_new_name(chosen["name"])
-    flags = Layer(origin="the command line", values={key: chosen[key] for key in KEYS})
+    flags = Layer(origin="the command line", values={key: chosen[key] for key in SETTINGS})
     below = dict(base[1]) if base else {}
     # What the preset of a golden installs is in the machine, whatever is asked for besides.
     its_preset = below.pop("preset", None)
@@ -41,27 +42,11 @@ def machine_of(
     bases = [Layer(origin=base[0], values=below)] if base else []
     files = [file_layer(path) for path in config_files()]
     preset = preset_layer(preset_name)
-    values = {
-        key: setting.value
-        for key, setting in resolve(
-            [flags, *bases, environment_layer(os.environ), *files, preset]
-        ).items()
-    }
+    found = resolve([flags, *bases, environment_layer(os.environ), *files, preset])
     keys, own_key = login_keys(chosen["ssh_key"] or [])
     return Machine(
         name=name,
-        cpus=values["cpus"],
-        memory_mib=values["mem"],
-        disk=values["disk"],
-        image=values["image"],
-        user=values["user"],
-        network=values["network"],
-        cpu_model=values["cpu"],
-        headless=values["headless"],
-        autologin=values["autologin"],
-        motd=values["motd"],
-        fast=values["fast"],
-        tuned=values["tuned"],
+        **{one.field: found[key].value for key, one in SETTINGS.items()},
         ssh_keys=keys,
         own_key=own_key,
         user_data=read_files(chosen["user_data"] or ()),

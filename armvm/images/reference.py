@@ -27,9 +27,6 @@ from armvm.base.errors import ConfigError
 #: Distributions with a built-in catalog. The user's own catalogs are added to these.
 CATALOGS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
 
-#: Prefixes with another meaning, which cannot name a catalog.
-RESERVED = (*CATALOGS, "local", "http", "https", "file")
-
 #: Valid forms; the hint of every error about a reference.
 HINT = (
     "use ubuntu:24.04, debian:12, fedora:43, alpine:3.22, opensuse:tumbleweed (with /SERIAL or "
@@ -127,11 +124,6 @@ def parse(text: str, *, cwd: Path | None = None, catalogs: Collection[str] = CAT
 def is_serial(text: str) -> bool:
     """Return whether *text* looks like a serial: ``20260911``, ``20250316-2053``, ``1.14``."""
     return _SERIAL.match(text) is not None
-
-
-def is_release(text: str) -> bool:
-    """Return whether *text* looks like a release: ``24.04``, ``noble``."""
-    return _RELEASE.match(text) is not None
 
 
 def catalog_text(

@@ -91,7 +91,7 @@ def mirror_variable(distro: str) -> str:
 def image_config(environ: Mapping[str, str], files: Sequence[Path] = ()) -> ImageConfig:
     """Read mirrors from ``ARMVM_MIRROR_*`` and *files*, catalogs from *files*; the first wins.
 
-    Raises ConfigError with file, line and key, and PermissionDenied.
+    Raises ConfigError with file and key, and PermissionDenied.
     """
     mirrors: dict[str, str] = {}
     for distro in DISTROS:
@@ -229,7 +229,7 @@ class _Reader:
         return str(value)
 
     def _where(self, table: _Table, key: str) -> str:
-        return f"{self.file.place(*table, key)}: [{'.'.join(table)}] {key}"
+        return f"{self.file.place}: [{'.'.join(table)}] {key}"
 
     def _refuse(
         self, table: _Table, key: str | None, why: str, known: Collection[str] = ()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 from armvm.base.errors import ConfigError
 from armvm.base.result import Cpus, Doc, MemoryMib
 from armvm.settings.names import check_new_name, check_object_name, check_user_name, shown
 from armvm.settings.size import GIB, MIB, TIB, size_label
+from armvm.settings.table import SETTINGS
 
 #: The value of ``--network`` for QEMU's user networking, instead of a network's name.
 USER_NETWORK = "user"
-
-DEFAULT_IMAGE = "ubuntu:24.04"
 
 #: Maximum number of vCPUs of QEMU's ``virt`` machine with GICv3.
 MAX_CPUS = 512
@@ -58,20 +57,20 @@ class Machine:
     """
 
     name: str
-    cpus: int = 2
-    memory_mib: int = 2048
-    disk: int = 10 * GIB
-    image: str = DEFAULT_IMAGE
-    user: str | None = None
+    cpus: int = SETTINGS["cpus"].default
+    memory_mib: int = SETTINGS["mem"].default
+    disk: int = SETTINGS["disk"].default
+    image: str = SETTINGS["image"].default
+    user: str | None = SETTINGS["user"].default
     ssh_keys: tuple[str, ...] = ()
     own_key: bool = False
-    network: str | None = None
-    cpu_model: str | None = None
-    headless: bool = False
-    autologin: bool = True
-    motd: bool = True
-    fast: bool = False
-    tuned: bool = False
+    network: str | None = SETTINGS["network"].default
+    cpu_model: str | None = SETTINGS["cpu"].default
+    headless: bool = SETTINGS["headless"].default
+    autologin: bool = SETTINGS["autologin"].default
+    motd: bool = SETTINGS["motd"].default
+    fast: bool = SETTINGS["fast"].default
+    tuned: bool = SETTINGS["tuned"].default
     password_hash: str | None = None
     user_data: str | None = None
     preset: str = "default"
@@ -103,16 +102,13 @@ class Machine:
 
     def summary(self) -> Settings:
         """Return the plain values for the domain's metadata, without secrets."""
+        kept = {one.field: getattr(self, one.field) for one in SETTINGS.values() if one.kept}
+        return cast("Settings", {**kept, "preset": self.preset})
+
+    def shape(self) -> dict[str, Any]:
+        """Return the settings that a golden must share with its clones."""
         return {
-            "cpus": self.cpus,
-            "memory_mib": self.memory_mib,
-            "disk": self.disk,
-            "network": self.network,
-            "cpu_model": self.cpu_model,
-            "headless": self.headless,
-            "autologin": self.autologin,
-            "motd": self.motd,
-            "fast": self.fast,
-            "tuned": self.tuned,
-            "preset": self.preset,
+            one.field: value
+            for one in SETTINGS.values()
+            if one.in_shape(value := getattr(self, one.field))
         }

@@ -127,7 +127,7 @@ def test_an_arm64_host_needs_none(tmp_path: Path) -> None:
 
 def test_a_handler_that_works_in_no_other_root_is_said_to_be_so(root: Path) -> None:
     (root / "qemu-aarch64").write_text(DEBIAN.replace("POF", "PO"))
-    with pytest.raises(MissingCapability, match="no flag F") as caught:
+    with pytest.raises(MissingCapability, match="lacks flag F") as caught:
         aarch64.ensure_handler(root, machine="x86_64", uid=0)
     assert f"echo -1 > {root}/qemu-aarch64" in (caught.value.hint or "")
 

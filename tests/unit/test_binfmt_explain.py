@@ -96,7 +96,7 @@ def test_without_a_handler_it_is_an_exec_format_error_with_its_fix(program: Path
     ("table", "why", "fix"),
     [
         (Table(mounted=False, on=False, handlers=()), "not mounted", "register aarch64"),
-        (Table(mounted=True, on=False, handlers=(HANDLER,)), "switched off", "/status"),
+        (Table(mounted=True, on=False, handlers=(HANDLER,)), "binfmt_misc is disabled", "/status"),
         (
             Table(
                 mounted=True,

@@ -113,15 +113,15 @@ def test_progress_suits_the_stream() -> None:
         (["list", "--connect", "nonsense"], 2, "invalid connection URI"),
         (["seed", "-o", "s", "--name", "../m"], 3, "invalid machine name '../m'"),
         (["seed", "-o", "s", "--cpus", "0"], 3, "0 vCPUs is out of range"),
-        (["seed", "-o", "s", "--cpus", "many"], 3, "the command line: 'many'"),
-        (["seed", "-o", "s", "--mem", "3"], 3, "3 MiB is no memory size"),
-        (["seed", "-o", "s", "--disk", "-1"], 3, "no size for --disk"),
-        (["seed", "-o", "s", "--user", "root"], 3, "has an account or a group called root"),
+        (["seed", "-o", "s", "--cpus", "many"], 3, "the command line: invalid cpus 'many'"),
+        (["seed", "-o", "s", "--mem", "3"], 3, "3 MiB of memory is out of range"),
+        (["seed", "-o", "s", "--disk", "-1"], 3, "invalid size '-1' for --disk"),
+        (["seed", "-o", "s", "--user", "root"], 3, "user root already exists in the guest"),
         (["seed", "-o", "s", "--user-data", "/etc"], 3, "no user-data"),
         (["seed", "-o", "s", "--user-data", "/etc/hostname"], 3, "unsupported format"),
         (["seed", "-o", "s", "--user-data", "/none"], 4, "no file '/none'"),
         (["seed", "-o", "s", "--ssh-key", "/none"], 4, "ssh key '/none' not found"),
-        (["seed", "-o", "s", "--preset", "none"], 4, "no preset 'none'"),
+        (["seed", "-o", "s", "--preset", "none"], 4, "preset 'none' not found"),
         (["seed", "-o", "/none/s"], 4, "no directory /none"),
         (["show", "none", "-c", TEST_URI], 4, "machine 'none' not found"),
         (["ssh", "none", "-c", TEST_URI, "--", "true"], 4, "machine 'none' not found"),
@@ -223,7 +223,7 @@ def test_a_seed_from_files_and_variables(tmp_path: Path) -> None:
     config.write_text('[machine]\nusr = "x"\n')
     done = run("seed", "-o", output, home=tmp_path).failed(3)
     assert str(config) in done.err
-    assert "config.toml:2: [machine] usr: unknown" in done.err
+    assert "config.toml: [machine] usr: unknown" in done.err
     config.write_text("[machine\n")
     assert "line 1" in run("seed", "-o", output, home=tmp_path).failed(3).err
 

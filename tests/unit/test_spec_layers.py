@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armvm.base.errors import ConfigError
-from armvm.settings.layers import KEYS, Layer, Setting, environment_layer, resolve
+from armvm.settings.layers import Layer, Resolved, environment_layer, resolve
+from armvm.settings.table import SETTINGS
 
 PLACES = (
     "the command line",
@@ -31,15 +32,15 @@ def test_the_first_place_that_has_a_value_decides(strongest: int) -> None:
         layer(place, cpus=str(10 + number)) if number >= strongest else layer(place)
         for number, place in enumerate(PLACES)
     ]
-    assert resolve(layers)["cpus"] == Setting(value=10 + strongest, origin=PLACES[strongest])
+    assert resolve(layers)["cpus"] == Resolved(value=10 + strongest, origin=PLACES[strongest])
 
 
 def test_a_place_within_a_layer_is_told_rather_than_the_layer() -> None:
-    file = Layer(origin="c.toml", values={"cpus": 3, "mem": 512}, places={"cpus": "c.toml:2"})
+    file = Layer(origin="c.toml", values={"cpus": 3, "mem": 512}, places={"cpus": "c.toml [x]"})
     settings = resolve([environment_layer({"ARMVM_USER": "alice"}), file])
     assert [settings[key].origin for key in ("user", "cpus", "mem")] == [
         "ARMVM_USER",
-        "c.toml:2",
+        "c.toml [x]",
         "c.toml",
     ]
 
@@ -48,14 +49,14 @@ def test_a_place_within_a_layer_is_told_rather_than_the_layer() -> None:
     ("key", "value"), [("cpus", 0), ("mem", "1M"), ("disk", "1M"), ("cpu", "a b"), ("user", "root")]
 )
 def test_what_no_machine_can_have_is_told_with_its_place(key: str, value: Any) -> None:
-    file = Layer(origin="c.toml", values={key: value}, places={key: "c.toml:7"})
-    with pytest.raises(ConfigError, match=r"^c.toml:7: "):
+    file = Layer(origin="c.toml", values={key: value}, check=True)
+    with pytest.raises(ConfigError, match=rf"^c.toml: {key}: "):
         resolve([file])
 
 
 def test_without_layers_every_value_is_the_built_in_one() -> None:
     settings = resolve([])
-    assert settings.keys() == KEYS.keys()
+    assert settings.keys() == SETTINGS.keys()
     assert {one.origin for one in settings.values()} == {"built-in"}
     assert settings["cpus"].value == 2
     assert settings["mem"].value == 2048
@@ -73,8 +74,8 @@ def test_none_is_no_value_but_false_and_zero_are() -> None:
 
 
 def test_the_environment_knows_every_key() -> None:
-    environ = {f"ARMVM_{key.upper()}": "1" for key in KEYS}
-    assert environment_layer(environ).values == dict.fromkeys(KEYS, "1")
+    environ = {f"ARMVM_{key.upper()}": "1" for key in SETTINGS}
+    assert environment_layer(environ).values == dict.fromkeys(SETTINGS, "1")
 
 
 def test_empty_and_foreign_variables_are_none() -> None:
@@ -149,7 +150,7 @@ def test_an_unknown_key_names_its_place_even_where_nothing_uses_it() -> None:
     assert "cpus" in caught.value.hint
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KEYS)), st.one_of(st.text(), st.integers())))
+@given(st.dictionaries(st.sampled_from(sorted(SETTINGS)), st.one_of(st.text(), st.integers())))
 def test_any_values_resolve_or_are_a_config_error(values: dict[str, Any]) -> None:
     try:
         settings = resolve([Layer(origin="file", values=values)])

@@ -121,7 +121,7 @@ def test_accounts_that_exist_already_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\n", "\x1b[0m", "x" * 256])
 def test_an_impossible_network_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="name of a network"):
+    with pytest.raises(ConfigError, match="invalid network name"):
         check_object_name("network", name)
 
 

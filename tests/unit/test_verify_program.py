@@ -79,7 +79,7 @@ def test_the_configuration_decides_too(server: ImageServer, tmp_path: Path) -> N
     done = pull(server, tmp_path, "pull", "ubuntu:24.04", ARMVM_KEYSERVER="http://x").failed(3)
     assert "ARMVM_KEYSERVER" in done.err
     done = armvm("create", "--dry-run", env={"XDG_CONFIG_HOME": str(tmp_path / "config")}).failed(3)
-    assert "config.toml:2: [machine] verify: belongs above [machine]" in done.err
+    assert "config.toml: [machine] verify: belongs above [machine]" in done.err
     config.write_text('verify = "sometimes"\n')
     done = pull(server, tmp_path, "pull", "ubuntu:24.04").failed(3)
     assert "invalid verify value" in done.err

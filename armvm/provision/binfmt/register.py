@@ -1,19 +1,18 @@
-"""What `armvm binfmt register`, `unregister`, `revert` and `reset` do."""
+"""What `armvm binfmt register` and `unregister` do."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from armvm.base.errors import UsageError
 from armvm.base.progress import Progress
 from armvm.provision.binfmt.status import flags_of
-from armvm.usermode.architectures import ARCHITECTURES, Architecture, find
+from armvm.usermode.architectures import Architecture, find
 from armvm.usermode.binfmt import register as registrar
 from armvm.usermode.binfmt.register import Done
 from armvm.usermode.binfmt.registration import FLAGS
-from armvm.usermode.binfmt.request import Wish, line_of
+from armvm.usermode.binfmt.request import Wish
 
 
 def wish(
@@ -45,30 +44,6 @@ def register(names: Sequence[str], wanted: Wish, progress: Progress) -> list[str
 def unregister(names: Sequence[str]) -> list[str]:
     """Take armvm's handlers back, and return a line on each."""
     return _each(names, registrar.unregister, _left)
-
-
-def revert(names: Sequence[str]) -> list[str]:
-    """Go back to the handlers of before, and return a line on each."""
-    return _each(names, registrar.revert, _left)
-
-
-def reset(names: Sequence[str]) -> list[str]:
-    """Make the handlers as after a boot; of all architectures where none is named."""
-    wanted = names or [one.name for one in ARCHITECTURES]
-    return _each(wanted, registrar.reset, _left)
-
-
-def run_in_own(names: Sequence[str], wanted: Wish, command: Sequence[str], shell: str) -> int:
-    """Run a command (*shell* where none is given) where these handlers are registered for it.
-
-    Returns its exit code. Raises MissingCapability on kernels before 6.7.
-    """
-    from armvm.base.progress import Quiet
-    from armvm.usermode.binfmt import private_namespace
-
-    chosen = [find(name) for name in names]
-    lines = [line_of(one, wanted, Quiet()) for one in chosen]
-    return private_namespace.run(lines, list(command) or shlex.split(shell))
 
 
 def _each(

@@ -14,7 +14,7 @@ from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan
 from armvm.settings.machine import USER_NETWORK, Machine
-from armvm.settings.size import size_label
+from armvm.settings.table import SETTINGS
 from armvm.settings.warm import Policy
 
 
@@ -91,21 +91,19 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 
     Its preset is among them, which is no setting: what it installs is there already.
     """
-    shape = golden.mark.shape
+    shape, record = golden.mark.shape, golden.mark.record
     return {
-        "image": golden.mark.record.image.get("reference"),
-        "cpus": shape["cpus"],
-        "mem": shape["memory_mib"],
-        "disk": size_label(shape["disk"]),
-        "cpu": golden.mark.record.settings.get("cpu_model"),
+        **{
+            key: one.write(shape.get(one.field, one.default))
+            for key, one in SETTINGS.items()
+            if one.shape is not None
+        },
+        "image": record.image.get("reference"),
+        "cpu": record.settings.get("cpu_model"),
         "user": shape["user"],
         "network": golden.network or USER_NETWORK,
-        "headless": shape["headless"],
-        "autologin": shape["autologin"],
-        "motd": shape.get("motd", True),
-        "fast": shape.get("fast", False),
-        "tuned": golden.mark.record.settings.get("tuned", False),
-        "preset": golden.mark.record.settings.get("preset"),
+        "tuned": record.settings.get("tuned", False),
+        "preset": record.settings.get("preset"),
     }
 
 

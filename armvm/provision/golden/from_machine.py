@@ -26,6 +26,7 @@ from armvm.provision.machine.create import Where, make_plan
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.machine import USER_NETWORK, Machine
 from armvm.settings.size import size_label
+from armvm.settings.table import SETTINGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +58,14 @@ def settings_of(original: Original) -> dict[str, Any]:
     """Return a machine's settings as a layer, for a golden to be made from it."""
     instance, settings = original.instance, original.instance.record.settings
     return {
+        **{key: settings.get(one.field) for key, one in SETTINGS.items() if one.kept},
         "image": reference_to(instance.name),
         "cpus": instance.cpus,
         "mem": instance.memory_mib,
         "disk": size_label(original.capacity),
-        "cpu": settings.get("cpu_model"),
         "user": instance.record.user,
         "network": instance.network or USER_NETWORK,
-        "headless": settings.get("headless"),
-        "autologin": settings.get("autologin"),
-        "motd": settings.get("motd"),
+        "fast": False,  # no golden can be
         "tuned": False,  # its disk is what it is
     }
 

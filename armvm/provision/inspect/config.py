@@ -16,9 +16,10 @@ from armvm.provision.image.local import MIRROR_VARIABLE
 from armvm.settings import verify, warm
 from armvm.settings.catalogs import DISTROS, image_config, mirror_variable
 from armvm.settings.config_file import ConfigFile, file_layer, read_config
-from armvm.settings.layers import KEYS, environment_layer, resolve
+from armvm.settings.layers import environment_layer, resolve
 from armvm.settings.names import shown
 from armvm.settings.presets import preset_layer
+from armvm.settings.table import SETTINGS, Setting
 from armvm.settings.urls import without_login
 
 BUILT_IN = "built-in"
@@ -26,14 +27,10 @@ PRESET_VARIABLE, POOL_VARIABLE = "ARMVM_PRESET", "ARMVM_POOL"
 
 #: What a value of None means, for people.
 MEANING: Mapping[str, str] = {
-    "user": "the distribution's own: ubuntu, debian, …",
-    "network": "armvm; in qemu:///session: user",
-    "cpu": "cortex-a57; with KVM: host-passthrough",
+    **{key: one.default_text for key, one in SETTINGS.items() if one.default is None},
     "verify": "the strongest that the image's source offers",
     "archive.debian": "mmdebstrap's own choice",
 }
-
-_EXAMPLES = {"user": "alice", "network": "default", "cpu": "cortex-a72"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +48,9 @@ class Value:
     ]
     origin: Annotated[
         str,
-        Doc("Its origin: a variable, FILE:LINE, preset NAME, the command line, or built-in."),
+        Doc("Its origin: a variable, a file, preset NAME, the command line, or built-in."),
     ]
     file: Annotated[str | None, Doc("The file that sets it.")] = None
-    line: Annotated[int | None, Doc("The line in that file.", minimum=1)] = None
 
 
 def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None) -> list[Value]:
@@ -91,20 +87,18 @@ def example() -> str:
     lines += ['# warm = "use"          # auto, use or never: when goldens are made and used']
     lines += ['# verify = "signature"  # or digest, none: what must vouch for an image', ""]
     lines += ["[machine]"]
-    for key, (_, built_in) in KEYS.items():
-        lines.append(f"# {key} = {_toml(key, built_in)}")
+    lines += [f"# {key} = {_toml(setting)}" for key, setting in SETTINGS.items()]
     lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
     return "\n".join(lines)
 
 
-def _toml(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if key == "disk":
-        return f'"{value >> 30}G"'
-    if value is None:
-        return f'"{_EXAMPLES[key]}"  # without it: {MEANING[key]}'
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def _toml(setting: Setting) -> str:
+    if setting.default is None:
+        return f'"{setting.example}"  # without it: {setting.default_text}'
+    if isinstance(setting.default, bool):
+        return str(setting.default).lower()
+    text = setting.write(setting.default)
+    return text if text.isdigit() else f'"{text}"'
 
 
 def _host(environ: Mapping[str, str], preset: str | None) -> Iterator[Value]:
@@ -124,7 +118,7 @@ def _machine(
     layers = [file_layer(path) for path in paths]
     settings = resolve([environment_layer(environ), *layers, preset_layer(preset)])
     for key, setting in settings.items():
-        yield _placed(key, setting.value, setting.origin, files, ("machine", key))
+        yield _placed(key, setting.value, setting.origin, files)
 
 
 def _images(
@@ -157,18 +151,12 @@ def _from(
     """Return a value with its origin: the variable, the first file that has the key, or none."""
     if environ.get(variable):
         return Value(key=key, value=value, origin=variable)
-    keys = tuple(key.split("."))
     for file in files:
-        if file.has(*keys):
-            return _placed(key, value, file.place(*keys), [file], keys)
+        if file.has(*key.split(".")):
+            return _placed(key, value, file.place, [file])
     return Value(key=key, value=value, origin=BUILT_IN)
 
 
-def _placed(
-    key: str, value: Any, origin: str, files: Sequence[ConfigFile], keys: tuple[str, ...]
-) -> Value:
-    for file in files:
-        if origin == file.place(*keys):
-            line = file.line(*keys)
-            return Value(key=key, value=value, origin=origin, file=str(file.path), line=line)
-    return Value(key=key, value=value, origin=origin)
+def _placed(key: str, value: Any, origin: str, files: Sequence[ConfigFile]) -> Value:
+    path = next((str(file.path) for file in files if origin == file.place), None)
+    return Value(key=key, value=value, origin=origin, file=path)

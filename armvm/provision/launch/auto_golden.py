@@ -28,13 +28,10 @@ from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.unfinished import is_dead
 from armvm.settings import verify
-from armvm.settings.layers import KEYS
 from armvm.settings.machine import Machine
-from armvm.settings.size import size_label
+from armvm.settings.table import SETTINGS
 
 PREFIX = "warm-"
-#: Settings that are called otherwise in a Machine.
-_FIELDS = {"mem": "memory_mib", "cpu": "cpu_model"}
 
 
 def bake_after(
@@ -72,12 +69,11 @@ def golden_name(shape: dict[str, Any], ground: dict[str, Any]) -> str:
 
 def settings_of(machine: Machine) -> dict[str, str]:
     """Return a machine's settings as the ``ARMVM_*`` variables that make the same machine."""
-    found = {}
-    for key in KEYS:
-        value = getattr(machine, _FIELDS.get(key, key))
-        if value is not None:
-            text = size_label(value) if key == "disk" else str(value)
-            found[f"ARMVM_{key.upper()}"] = text
+    found = {
+        one.variable: one.write(value)
+        for one in SETTINGS.values()
+        if (value := getattr(machine, one.field)) is not None
+    }
     return {**found, "ARMVM_PRESET": machine.preset}
 
 

@@ -1,46 +1,36 @@
-"""Editing a machine's definition: what is written is looked at before libvirt takes it."""
+"""Edit a machine's definition; it is checked before libvirt gets it."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from lxml import etree
 
-from armvm.base import process, programs
-from armvm.base.errors import ArmvmError, CommandFailed, ConfigError, Conflict
+from armvm.base import editor
+from armvm.base.errors import ArmvmError, ConfigError, Conflict
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain import lifecycle
 from armvm.host.domain.instance import inactive_xml, reading
 from armvm.host.xml import parse
-from armvm.settings.names import shown
-
-#: What Debian's editor(1) and POSIX offer where nothing is chosen.
-_USUAL = ("editor", "vi")
 
 
-def begin(domain: Domain) -> Path:
-    """Write a machine's definition to a file that only its owner can read, and return its path."""
-    descriptor, path = tempfile.mkstemp(prefix=f"armvm-{domain.name()}-", suffix=".xml")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(inactive_xml(domain))
-    return Path(path)
+def edit(connection: Connection, domain: Domain, again: Callable[[ArmvmError], bool]) -> bool:
+    """Let the user edit a machine's definition, and return whether it changed.
 
-
-def run_editor(path: Path) -> None:
-    """Open a file in the user's editor: $VISUAL, else $EDITOR. Raises CommandFailed."""
-    chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    try:
-        words = shlex.split(chosen) if chosen else [_usual()]
-    except ValueError as error:
-        raise ConfigError(f"$VISUAL or $EDITOR is {shown(str(chosen))}: {error}") from error
-    code = process.passthrough([*words, path])
-    if code != 0:
-        raise CommandFailed(
-            f"the editor {words[0]} ended with {code}", hint="$VISUAL or $EDITOR chooses another"
-        )
+    *again* is asked with each error whether to edit on. The draft is a file that only its owner
+    can read. Raises what `take` does, and the editor's errors.
+    """
+    before = inactive_xml(domain)
+    descriptor, name = tempfile.mkstemp(prefix=f"armvm-{domain.name()}-", suffix=".xml")
+    draft = Path(name)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(before)
+    return editor.edit(
+        draft, before.encode(), lambda: take(connection, domain, before, draft), again
+    )
 
 
 def take(connection: Connection, domain: Domain, before: str, path: Path) -> bool:
@@ -88,12 +78,3 @@ def _check(domain: Domain, text: str) -> None:
             hint=f"armvm rename {name} NEW   renames it, with its files",
         )
     reading(document)
-
-
-def _usual() -> str:
-    for one in _USUAL[:-1]:
-        try:
-            return programs.find(one)
-        except ArmvmError:
-            continue
-    return _USUAL[-1]

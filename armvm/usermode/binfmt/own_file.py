@@ -1,8 +1,7 @@
 """What armvm registered for an architecture: kept in the file that registers it at boot.
 
 A handler from armvm lasts as long as its file in /etc/binfmt.d, and that file is the only record:
-its line is what is registered now, the lines marked ``# before:`` are those it had before, the
-oldest first, for `armvm binfmt revert`. Of other tools' handlers nothing has to be kept, since
+its line is what is registered now. Of other tools' handlers nothing has to be kept, since
 armvm never removes one: it registers its own beside it, and the kernel takes the latest. So what
 was there is there again, in the same order, once armvm's is gone; also a handler whose
 interpreter was deleted (flag F: it lives in the kernel alone and could never be registered again).
@@ -23,21 +22,19 @@ from armvm.base.errors import PermissionDenied
 from armvm.base.paths import write_atomic
 from armvm.usermode.architectures import Architecture
 from armvm.usermode.binfmt.binfmt_d import lines_of, rules_of
-from armvm.usermode.binfmt.registration import Rule, parse_line
+from armvm.usermode.binfmt.registration import Rule
 
-#: What an own file begins with, and what marks earlier lines.
+#: What an own file begins with.
 MARK = "# armvm binfmt register"
-BEFORE = "# before: "
 
 
 @dataclass(frozen=True, kw_only=True)
 class Own:
-    """A file that armvm wrote: *text* is its line, *before* are the lines that it had before."""
+    """A file that armvm wrote: *text* is its line, *rule* what that registers."""
 
     path: Path
     text: str
     rule: Rule
-    before: tuple[str, ...] = ()
 
 
 def names(architecture: Architecture) -> tuple[tuple[str, str], ...]:
@@ -55,12 +52,7 @@ def read(architecture: Architecture, directory: Path) -> Own | None:
             continue
         found = next((one for one in rules_of(path) if one.rule.name == name), None)
         if found is not None:
-            before = tuple(
-                one.removeprefix(BEFORE)
-                for one in lines
-                if one.startswith(BEFORE) and parse_line(one.removeprefix(BEFORE)) is not None
-            )
-            return Own(path=path, text=found.text, rule=found.rule, before=before)
+            return Own(path=path, text=found.text, rule=found.rule)
     return None
 
 
@@ -70,7 +62,6 @@ def write(own: Own, architecture: Architecture) -> None:
         [
             f"{MARK} {architecture.name}: made by armvm, and its record.",
             f"# armvm binfmt unregister {architecture.name} takes it back.",
-            *(BEFORE + one for one in own.before),
             own.text,
             "",
         ]

@@ -1,10 +1,8 @@
 """Run in a namespace of its own by armvm, as a file of its own: it mounts, then starts a program.
 
-``own_namespace.py [--hide DIR] [--root DIR] [--line LINE]... -- PROGRAM [ARGS…]``: mounts an empty
-file system over DIR, changes the root, registers binfmt handlers in a binfmt_misc mounted for
-them, in this order, and becomes PROGRAM. What fails is told on standard error as one line
-``armvm: STEP ERRNO``, and the exit code is 125. It imports nothing of armvm's: Python runs it
-isolated.
+``own_namespace.py [--hide DIR] [--root DIR] -- PROGRAM [ARGS…]``: mounts an empty file system over
+DIR, changes the root, and becomes PROGRAM. On failure it prints one line ``armvm: STEP ERRNO`` to
+standard error and exits with code 125. It imports nothing of armvm's: Python runs it isolated.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import ctypes
 import os
 import sys
 
-ROOT = "/proc/sys/fs/binfmt_misc"
 FAILED = 125
 
 
@@ -29,7 +26,6 @@ def main(words: list[str]) -> int:
     at = words.index("--")
     options, command = words[:at], words[at + 1 :]
     pairs = list(zip(options[::2], options[1::2]))  # noqa: B905 - Python 3.9 has no strict
-    lines = [value for option, value in pairs if option == "--line"]
     step = "start"
     try:
         for option, value in pairs:
@@ -40,14 +36,6 @@ def main(words: list[str]) -> int:
                 step = "chroot"
                 os.chroot(value)
                 os.chdir("/")
-        if lines:
-            step = "mount"
-            mount("binfmt_misc", ROOT)
-        for line in lines:
-            step = "register"
-            descriptor = os.open(ROOT + "/register", os.O_WRONLY)
-            os.write(descriptor, line.encode())
-            os.close(descriptor)
         step = "execute"
         sys.stdout.flush()
         os.execvp(command[0], command)  # noqa: S606 - becoming the program is the purpose

@@ -1,4 +1,4 @@
-"""Register armvm's handlers, and remove them: `armvm binfmt register` and its kin.
+"""Register armvm's handlers, and remove them: `armvm binfmt register|unregister`.
 
 `armvm.usermode.binfmt.own_file` says how other tools' handlers stay untouched. Two things
 are changed, in this order: the kernel's table (which judges the line) and the file in
@@ -11,17 +11,16 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from armvm.base.errors import ArmvmError, Conflict, NotFound, PermissionDenied
+from armvm.base.errors import Conflict, NotFound, PermissionDenied
 from armvm.base.progress import Progress
 from armvm.usermode.architectures import Architecture
-from armvm.usermode.binfmt import binfmt_d, handlers, kernel, own_file
+from armvm.usermode.binfmt import handlers, own_file
 from armvm.usermode.binfmt import replace as exchange
 from armvm.usermode.binfmt.handlers import Handler, Table
 from armvm.usermode.binfmt.own_file import Own
-from armvm.usermode.binfmt.registration import line, parse_line
+from armvm.usermode.binfmt.registration import line
 from armvm.usermode.binfmt.replace import Places
 from armvm.usermode.binfmt.request import Wish, rule_of
-from armvm.usermode.programs import interpreter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ def register(
     another tool's handler, or its file, has the architecture and the wish is not to go before it.
     """
     at = places or Places()
-    _need_root(architecture, at)
+    _need_root(at)
     rule = rule_of(architecture, wish, progress)
     table = exchange.mounted(at)
     if not table.on:
@@ -70,11 +69,10 @@ def register(
     name, file = _name(architecture, table, at, own)
     rule = replace(rule, name=name)
     text = line(rule)
-    before = () if own is None else own.before if own.text == text else (*own.before, own.text)
 
     def keep() -> None:
         exchange.shown(rule, at)
-        own_file.write(Own(path=at.etc / file, text=text, rule=rule, before=before), architecture)
+        own_file.write(Own(path=at.etc / file, text=text, rule=rule), architecture)
 
     exchange.swap(own, rule, table, at, keep)
     return _done(architecture, at, changed=True)
@@ -87,71 +85,9 @@ def unregister(architecture: Architecture, places: Places | None = None) -> Done
     """
     at = places or Places()
     own = _own(architecture, at)
-    _need_root(architecture, at)
+    _need_root(at)
     exchange.remove(own, handlers.read(at.root), at)
     own_file.remove(own)
-    return _done(architecture, at, changed=True)
-
-
-def revert(architecture: Architecture, places: Places | None = None) -> Done:
-    """Go back to what armvm had registered before; from the first, to before armvm.
-
-    Raises NotFound where armvm registered nothing, Conflict where it has changed since or the
-    interpreter of then is gone.
-    """
-    at = places or Places()
-    own = _own(architecture, at)
-    if not own.before:
-        return unregister(architecture, at)
-    _need_root(architecture, at)
-    text = own.before[-1]
-    rule = parse_line(text)
-    if rule is None or rule.name != own.rule.name:
-        raise Conflict(f"{own.path} has been changed", hint=f"look at it: {text!r}")
-    found = interpreter.look(rule.interpreter, version=False)
-    if found.problem is not None:
-        raise Conflict(
-            f"the interpreter of before, {rule.interpreter}, cannot be used: {found.problem}",
-            hint=f"armvm binfmt unregister {architecture.name} goes back to before armvm",
-        )
-    table = exchange.mounted(at)
-    exchange.untouched(own, table)
-    earlier = replace(own, text=text, rule=rule, before=own.before[:-1])
-    exchange.swap(own, rule, table, at, lambda: own_file.write(earlier, architecture))
-    return _done(architecture, at, changed=True)
-
-
-def reset(architecture: Architecture, places: Places | None = None) -> Done:
-    """Make an architecture's handlers what a boot would make them, without armvm's.
-
-    All handlers for it are removed, whoever registered them; then those that binfmt.d(5) declares
-    are registered, in its order. What a container or binfmt-support registered is gone.
-    """
-    at = places or Places()
-    _need_root(architecture, at)
-    table = exchange.mounted(at)
-    while (own := own_file.read(architecture, at.etc)) is not None:
-        own_file.remove(own)
-    for one in table.takers(architecture.magic):
-        kernel.control(at.root, one.name, "-1")
-    trouble: ArmvmError | None = None
-    for declared in binfmt_d.declared(at.boot):
-        made = Handler(
-            name=declared.rule.name,
-            enabled=True,
-            interpreter="",
-            flags="",
-            offset=declared.rule.offset,
-            magic=declared.rule.magic,
-            mask=declared.rule.mask,
-        )
-        if made.takes(architecture.magic):
-            try:
-                kernel.register(at.root, declared.text)
-            except ArmvmError as error:
-                trouble = error
-    if trouble is not None:
-        raise trouble
     return _done(architecture, at, changed=True)
 
 
@@ -195,8 +131,7 @@ def _own(architecture: Architecture, at: Places) -> Own:
     if own is None:
         raise NotFound(
             f"armvm has registered no handler for {architecture.name}",
-            hint=f"armvm binfmt status {architecture.name} shows who did; "
-            f"armvm binfmt reset {architecture.name} makes it as after a boot",
+            hint=f"armvm binfmt status {architecture.name} shows who did",
         )
     return own
 
@@ -215,10 +150,9 @@ def _done(architecture: Architecture, at: Places, *, changed: bool) -> Done:
     )
 
 
-def _need_root(architecture: Architecture, at: Places) -> None:
+def _need_root(at: Places) -> None:
     if (os.geteuid() if at.uid is None else at.uid) != 0:
         raise PermissionDenied(
             "only root can change this host's binfmt handlers",
-            hint=f"run it with sudo; or armvm binfmt register {architecture.name} --user, which "
-            "registers it in a user namespace of your own (Linux 6.7)",
+            hint="run it with sudo; armvm emulate FILE runs one program without a handler",
         )

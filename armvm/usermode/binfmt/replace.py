@@ -15,14 +15,13 @@ from armvm.usermode.binfmt.registration import Rule, line
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where things are: binfmt_misc, the directory written to, and all that are read at boot.
+    """Where things are: binfmt_misc and the directory that is read at boot.
 
-    *uid* is who asks; None is this process's own.
+    *uid* is the user who asks; None is this process's own.
     """
 
     root: Path = handlers.ROOT
     etc: Path = binfmt_d.ETC
-    boot: tuple[Path, ...] = binfmt_d.DIRECTORIES
     uid: int | None = None
 
 
@@ -46,7 +45,7 @@ def untouched(own: Own, table: Table) -> None:
         raise Conflict(
             f"the handler {live.name} is not as armvm registered it; somebody else did since",
             detail=f"interpreter {live.interpreter}, flags {live.flags or 'none'}",
-            hint=f"rm {own.path} leaves it to them; armvm binfmt reset takes out both",
+            hint=f"rm {own.path} leaves it to them",
         )
 
 

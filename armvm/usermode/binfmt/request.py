@@ -70,8 +70,3 @@ def rule_of(
             "programs run as, root's too"
         )
     return rule
-
-
-def line_of(architecture: Architecture, wish: Wish, progress: Progress) -> str:
-    """Return the line that a wish comes to; raises as `rule_of` does."""
-    return line(rule_of(architecture, wish, progress))

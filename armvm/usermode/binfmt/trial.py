@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +21,14 @@ from pathlib import Path
 from armvm.base import process
 from armvm.base.errors import ArmvmError
 from armvm.usermode.architectures import Architecture
-from armvm.usermode.binfmt import handlers, private_namespace, sample_programs
+from armvm.usermode.binfmt import handlers, own_namespace, sample_programs
 from armvm.usermode.binfmt.handlers import Handler, Table
 from armvm.usermode.programs import interpreter
 
 #: Seconds that a program of 150 bytes may take, also on a host that is busy.
 PATIENCE = 60.0
+#: A namespace in which the caller is root by name, with mounts of its own.
+UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 class Way(str, Enum):
@@ -75,24 +79,22 @@ def _try(way: Way, architecture: Architecture, program: Path, table: Table) -> T
     unshared: Sequence[str] = ()
     if way is Way.CHROOT:
         options, wanted = ["--root", program.parent], "/ok"
-        unshared = () if os.geteuid() == 0 else (*private_namespace.UNSHARE, "--")
+        unshared = () if os.geteuid() == 0 else (*UNSHARE, "--")
     elif way is Way.NAMESPACE:
         hidden = Path(winner.interpreter).parent if winner else None
         if hidden is None or hidden == Path("/") or program.is_relative_to(hidden):
             return Trial(way=way, result=Result.UNTESTED, reason=_no_namespace(winner))
         options = ["--hide", hidden] if hidden.is_dir() else []
         root = os.geteuid() == 0
-        unshared = ("unshare", "--mount", "--") if root else (*private_namespace.UNSHARE, "--")
+        unshared = ("unshare", "--mount", "--") if root else (*UNSHARE, "--")
     try:
-        done = process.run(
-            [*unshared, *private_namespace.helper(options, [wanted])], check=False, timeout=PATIENCE
-        )
+        done = process.run([*unshared, *_helper(options, wanted)], check=False, timeout=PATIENCE)
     except ArmvmError as error:
         return Trial(way=way, result=Result.FAILS, reason=error.message, fix=error.hint)
     if done.returncode == 0 and done.stdout == sample_programs.SAYS:
         return Trial(way=way, result=Result.WORKS)
     said = done.stderr.decode(errors="replace").strip()
-    failed = private_namespace.failure(said)
+    failed = _failure(said)
     if failed is None and unshared and said.startswith("unshare:"):
         return Trial(way=way, result=Result.UNTESTED, reason=said.splitlines()[0])
     if failed is None:
@@ -106,6 +108,17 @@ def _try(way: Way, architecture: Architecture, program: Path, table: Table) -> T
         return Trial(way=way, result=Result.UNTESTED, reason=reason)
     reason, fix = explained(way, number, architecture, table, program)
     return Trial(way=way, result=Result.FAILS, reason=reason, fix=fix)
+
+
+def _helper(options: Sequence[str | Path], program: str | Path) -> list[str | Path]:
+    """Return the words that run `own_namespace` with a program, in whatever namespace."""
+    return [sys.executable, "-I", "-S", own_namespace.__file__, *options, "--", program]
+
+
+def _failure(text: str) -> tuple[str, int] | None:
+    """Return the step that `own_namespace` failed at and its errno, as its standard error tells."""
+    hit = re.search(r"^armvm: ([a-z]+) ([0-9]+)$", text, re.MULTILINE)
+    return (hit[1], int(hit[2])) if hit else None
 
 
 def explained(
