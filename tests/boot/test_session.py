@@ -136,7 +136,7 @@ def test_a_golden_of_it(user: OrdinaryUser) -> None:
     subprocess.run(["pkill", "-TERM", "-u", user.name, "-x", "libvirtd"], check=True)
     words = ("create", "--from", "gold", "--name", COPY)
     done = user.armvm(*words, timeout=CLONE_TIMEOUT).ok()
-    assert "made from the golden gold" in done.err
+    assert "created from golden gold" in done.err
     assert ssh(user, "hostname; ls", COPY).split() == [COPY, "kept", "tree"]
     user.armvm("golden", "delete", "--yes", "gold").failed(5)
 

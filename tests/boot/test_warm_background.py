@@ -101,7 +101,7 @@ def well(saved: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]
 
 @pytest.mark.slow
 def test_user_data_is_applied_before_create_ends(saved: str, well: Made) -> None:
-    assert f"made from the golden {saved}" in well.said
+    assert f"created from golden {saved}" in well.said
     assert well.clone["golden"] == saved
     assert well.clone["stages"]["ssh"] < well.clone["stages"]["ready"]
     out = armvm("ssh", well.clone["name"], "--", TOLD).ok().out.splitlines()
@@ -132,7 +132,7 @@ def test_nothing_runs_twice_when_it_boots(well: Made) -> None:
 
 def test_a_password_is_part_of_the_identity(golden: str, name: str) -> None:
     made = armvm("create", "--from", golden, "--name", name, "--password", stdin="hunter2\n").ok()
-    assert "made from the golden" in made.err
+    assert "created from golden" in made.err
     out = armvm("ssh", name, "--", "sudo getent shadow debian; cloud-init status").ok().out
     assert out.startswith("debian:$2b$")
     assert "status: done" in out
@@ -144,8 +144,8 @@ def test_user_data_too_large_for_the_golden_boots_cold(
     (tmp_path / "large").write_text("#!/bin/sh\n#" + "€" * 900_000, encoding="utf-8")
     words = ("create", "--from", golden, "--name", name, "--user-data", tmp_path / "large")
     done = armvm(*words, "--no-wait").ok()
-    assert "it has room for a seed of 2.0 MiB" in done.err
-    assert "booting cold" in done.err
+    assert "its seed volume holds 2.0 MiB" in done.err
+    assert "falling back to a cold boot" in done.err
     assert armvm("show", name, "--json").ok().json["golden"] is None
 
 

@@ -84,7 +84,7 @@ def test_a_remote_connection_makes_clones_too(
     tunnel.chmod(0o755)
     far = ("--connect", f"qemu+ext:///system?command={tunnel}")
     done = armvm("create", "--from", saved, "--name", name, *far, timeout=CLONE_TIMEOUT).ok()
-    assert "made from the golden" in done.err
+    assert "created from golden" in done.err
     assert armvm("ssh", name, "--", "hostname").ok().out.strip() == name
 
 
@@ -99,7 +99,7 @@ def test_a_save_image_of_an_unknown_version_boots_cold_and_says_so(saved: str, n
     try:
         write(3)
         done = clone(saved, name, "--no-wait").ok()
-        (line,) = [one for one in done.err.splitlines() if "booting cold" in one]
+        (line,) = [one for one in done.err.splitlines() if "falling back to a cold boot" in one]
         assert "version 3" in line
         armvm("golden", "verify", saved).failed(6)
     finally:

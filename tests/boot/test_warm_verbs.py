@@ -158,7 +158,7 @@ def test_a_golden_of_a_machine_in_system_mode(story: Story) -> None:
             timeout=BOOT_TIMEOUT + 300,
         ).ok()
         done = armvm("create", "--from", golden, "--name", copy, timeout=CLONE_TIMEOUT).ok()
-        assert f"made from the golden {golden}" in done.err
+        assert f"created from golden {golden}" in done.err
         assert ssh(copy, "hostname") == copy
         assert armvm("show", copy, "--json").ok().json["image"]["reference"] == (
             f"machine:{story.cold}"

@@ -177,7 +177,7 @@ def without_the_rule_a_golden_falls_back_and_says_why() -> None:
     )  # fmt: skip
     show(told)
     assert "AppArmor denies QEMU access to its memory file" in told
-    assert "booting it for a save image instead" in told
+    assert "falling back to a save image" in told
     assert confinement.allowing(pools.SYSTEM_POOL_PATH) in " ".join(told.split())
     assert "denied" not in run("virsh", "list", "--all", "--name").split()
     show(run("journalctl", "-k", "-g", r"DENIED.*\.memory", "-o", "cat", "-n", "2"))

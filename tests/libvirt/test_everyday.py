@@ -228,7 +228,7 @@ def test_several_machines_by_patterns(world: World, image: Path, name: str) -> N
         stopped = world.armvm("stop", "--force", fit, names[0]).ok().out
         assert stopped == "".join(f"{one} is off\n" for one in names)
         for verb in ("stop", "start", "restart", "top", "delete"):
-            assert "no machine fits" in world.armvm(verb, f"{name}-x*").failed(4).err, verb
+            assert "no machine matches" in world.armvm(verb, f"{name}-x*").failed(4).err, verb
         world.armvm("stop", "--all", names[0]).failed(2)
         world.armvm("delete", "--yes").failed(2)
         assert names[1] in world.armvm("delete", fit).failed(2).err, "nobody can be asked"

@@ -58,7 +58,7 @@ def test_which_machines_are_refused(world: World, image: Path, name: str) -> Non
     domain.destroy()
     for words in (("--disk", "20G"), ("--image", str(image))):
         with_other = world.armvm("golden", "create", f"{name}-g", "--from", name, *words)
-        assert "leave --disk and --image out" in with_other.failed(5).err
+        assert "leave out --disk and --image" in with_other.failed(5).err
     (world.directory / f"{name}.qcow2").unlink()
     virsh("pool-refresh", world.pool)
     with pytest.raises(StorageError):

@@ -126,7 +126,7 @@ def test_a_throw_away_machine_with_files(lab: OtherHost, golden: str, tmp_path: 
     )
     assert (done.code, done.out) == (4, "from here"), done.err
     assert (tmp_path / "src/out").read_text() == "changed\n"
-    assert "booting cold" not in done.err
+    assert "falling back to a cold boot" not in done.err
 
 
 def test_verbs_of_a_machine_that_is_off(lab: OtherHost, held: str) -> None:

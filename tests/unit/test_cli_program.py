@@ -126,7 +126,7 @@ def test_progress_suits_the_stream() -> None:
         (["show", "none", "-c", TEST_URI], 4, "machine 'none' not found"),
         (["ssh", "none", "-c", TEST_URI, "--", "true"], 4, "machine 'none' not found"),
         (["show", "test", "-c", TEST_URI], 4, "was not created by armvm"),
-        (["show", "-c", TEST_URI], 4, "there is no machine yet"),
+        (["show", "-c", TEST_URI], 4, "no machines found"),
         (["delete", "-y", "test", "-c", TEST_URI], 4, "was not created by armvm"),
         (["delete", "m", "-c", TEST_URI], 4, "machine 'm' not found"),
         (["create", "-c", TEST_URI, "--image", "/none"], 6, "ARM64"),

@@ -99,7 +99,7 @@ def test_the_network_goes_with_the_connection() -> None:
 
 
 def test_a_session_has_no_networks() -> None:
-    with pytest.raises(ConfigError, match="qemu:///session has no networks"):
+    with pytest.raises(ConfigError, match="qemu:///session supports user networking only"):
         planned(SESSION, network="default")
     assert planned(SESSION, network="user").spec.network is None
 
@@ -114,14 +114,14 @@ def test_user_networking_gets_a_port_nobody_has() -> None:
 def test_the_most_cpus_are_the_hosts() -> None:
     few = replace(TCG, max_cpus=8)
     assert planned(few, cpus=8).spec.cpus == 8
-    with pytest.raises(ConfigError, match="9 vCPUs are more") as caught:
+    with pytest.raises(ConfigError, match=r"9 vCPUs .* out of range \(1 to 8 on") as caught:
         planned(few, cpus=9)
     assert caught.value.hint is not None
-    assert "1 to 8" in caught.value.hint
+    assert "--cpus 8" in caught.value.hint
 
 
 def test_a_host_without_firmware_cannot() -> None:
-    with pytest.raises(MissingCapability, match="no UEFI firmware") as caught:
+    with pytest.raises(MissingCapability, match=r"UEFI firmware .* not found") as caught:
         planned(replace(TCG, efi=False))
     assert caught.value.hint is not None
     assert "qemu-efi-aarch64" in caught.value.hint
@@ -207,7 +207,7 @@ def test_warnings() -> None:
     (many,) = planned(cpus=TCG.online_cpus + 1).warnings
     assert f"more than the host's {TCG.online_cpus} CPUs" in many
     (closed,) = planned(ssh_keys=()).warnings
-    assert "only the console" in closed
+    assert "only with armvm console" in closed
     assert planned(ssh_keys=(), password_hash="$2b$").warnings == ()
     url = "https://images.example/noble.img"
     unverified = replace(SOURCE, reference=url, digest=None, verified=Verified.NOTHING)
@@ -228,6 +228,6 @@ def test_a_plan_does_not_depend_on_when_its_xml_is_asked_for() -> None:
 
 def test_a_disk_that_is_smaller_than_a_known_image_is_refused_by_the_plan() -> None:
     known = replace(SOURCE, virtual_size=64 << 30)
-    with pytest.raises(ConfigError, match="smaller than the image's own"):
+    with pytest.raises(ConfigError, match="smaller than the image's disk"):
         planned(source=known, disk=10 << 30)
     assert planned(source=known, disk=64 << 30).machine.disk == 64 << 30

@@ -342,7 +342,7 @@ def test_a_cure_that_is_known_is_told_with_the_other_way() -> None:
 
     with_fallback(memory.COW, attempt, Plain(said))
     assert "(AppArmor denies QEMU access to its memory file)" in said.getvalue()
-    assert "make the golden again after: sudo cure\n" in said.getvalue()
+    assert "create the golden again after: sudo cure\n" in said.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_memory_and_state_go_with_a_machines_volumes() -> None:
 
 def test_differences_are_told_in_words() -> None:
     assert differences(SHAPE, SHAPE) == []
-    assert differences({**SHAPE, "cpus": 4}, SHAPE) == ["cpus 2, wanted 4"]
+    assert differences({**SHAPE, "cpus": 4}, SHAPE) == ["cpus 2 (requested: 4)"]
 
 
 def test_a_goldens_settings_are_a_layer_that_gives_its_shape() -> None:

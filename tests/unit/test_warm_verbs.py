@@ -161,7 +161,7 @@ def test_where_none_is_baked(
 def test_a_machines_disk_is_no_image_that_could_be_booted() -> None:
     source = from_machine("web-01", uuid="0-0", now="2026", system="debian 12")
     assert (source.reference, source.digest) == ("machine:web-01", "machine:0-0 2026")
-    error = no_image("the golden web is of no use", source)
+    error = no_image("golden web cannot be used", source)
     assert isinstance(error, Conflict)
     assert error.hint is not None
     assert error.hint.endswith("golden create --from web-01")

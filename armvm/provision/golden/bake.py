@@ -1,4 +1,4 @@
-"""Goldens as use cases: baking one, and what holds a golden and a wanted machine together."""
+"""Bake a golden, and compute what a golden and a requested machine must have in common."""
 
 from __future__ import annotations
 
@@ -45,42 +45,42 @@ from armvm.settings.system import OperatingSystem
 
 
 def golden_machine(machine: Machine) -> Machine:
-    """Return the machine to bake: *machine*, but only armvm's own key may log in.
+    """Return the machine to bake: *machine*, with armvm's own key as the only one that may log in.
 
-    A clone gets its own keys, and the rehearsals need one that we have. Raises ConfigError for
-    what would be in every clone without having been asked for there: user-data, a password.
+    Each clone gets its own keys, and the rehearsals need a key that armvm has. Raises ConfigError
+    for --fast, and for user-data and a password, which every clone would inherit.
     """
     if machine.fast:
         raise ConfigError(
-            "a golden cannot be fast: its clones return to firmware and their own kernels",
-            hint="leave --fast out (or --no-fast): a clone boots nothing in its first run",
+            "--fast cannot be used for a golden: its clones boot by firmware and their own kernel",
+            hint="leave out --fast (or use --no-fast); a new clone does not boot at all",
         )
     if machine.user_data is not None or machine.password_hash is not None:
         raise ConfigError(
-            "a golden takes no --user-data and no --password: every clone would have them",
-            hint="give them to the machine: armvm create --user-data FILE",
+            "--user-data and --password cannot be used for a golden: every clone would get them",
+            hint="use them for a machine: armvm create --user-data FILE",
         )
     return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
 
 
 def check_system(system: OperatingSystem | None) -> None:
-    """Raise MissingCapability for a guest that cannot be settled: that is done with systemd."""
+    """Raise MissingCapability for a system without systemd, which settling a guest requires."""
     if system is not None and system.family is not None and not system.family.systemd:
         raise MissingCapability(
-            f"{system} cannot be a golden: it has no systemd, by which goldens are settled",
-            hint="boot each machine cold: armvm create, without --from",
+            f"goldens of {system} are unsupported: armvm prepares a golden with systemd",
+            hint="create machines from the image: armvm create, without --from",
         )
 
 
 def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
-    """Return what must be equal in a golden and a machine to be made from it."""
+    """Return the settings that a golden and a machine created from it must share."""
     machine, spec = plan.machine, plan.spec
     installed = documents_of(machine.preset)
     return {
         "image": digest,
         **machine.shape(),
         "cpu": spec.cpu_model,
-        # Only if there are any: older goldens, whose shape lacks the key, still fit.
+        # Only if there are any, so that older goldens, whose shape lacks the key, still fit.
         **({"presets": list(installed)} if installed else {}),
         "user": plan.record.user,
         "network": "user" if spec.network is None else "libvirt",
@@ -89,12 +89,12 @@ def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
 
 
 def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
-    """Return what must still be the same on the host for a golden to be of use.
+    """Return the properties of the host that must not change while a golden is used.
 
-    QEMU and the firmware are told by their files' size and time of change: asking QEMU for its
-    version takes longer than the file system. Files of a remote host cannot be looked at: what
-    was not stamped then, or cannot be now, is no change, and the clone's QEMU is asked before it
-    goes on (clone.make_clone).
+    QEMU and the firmware are identified by the size and modification time of their files, because
+    asking QEMU for its version takes longer. Files on a remote host cannot be read. A property
+    missing on either side does not count as a change; in that case clone.make_clone asks the
+    clone's QEMU for its version before it resumes the clone.
     """
     ground = {"machine type": facts.machine_type, "libvirt": facts.libvirt_version}
     if facts.local:
@@ -104,14 +104,14 @@ def ground_of(facts: HostFacts, loader: str) -> dict[str, Any]:
 
 def _stamp(path: str) -> str:
     try:
-        status = os.stat(path)  # noqa: PTH116 - follows links, which is what QEMU does
+        status = os.stat(path)  # noqa: PTH116 - follows links, as QEMU does
     except OSError as error:
         return f"{path}: {error.strerror}"
     return f"{path}, {status.st_size} bytes, changed {status.st_mtime_ns}"
 
 
 def loader_in(golden: Golden) -> str:
-    """Return the path of the firmware that a golden was booted by."""
+    """Return the path of the firmware that booted a golden."""
     return golden.definition.findtext("os/loader") or ""
 
 
@@ -127,10 +127,10 @@ def bake(
 ) -> Golden:
     """Boot a machine as planned, settle it, and save it with its memory as a golden.
 
-    *save_image* takes that route also where the memory could be shared.
+    With *save_image*, it uses a save image even if the memory could be shared.
 
-    Takes one cold boot and some seconds. Raises MissingCapability where this host or guest
-    cannot have goldens, and what creating and waiting raise; nothing is left behind then.
+    This takes one cold boot and some seconds. Raises MissingCapability if the host or guest does
+    not support goldens, and the errors of creating and waiting. On failure nothing is left behind.
     """
     check_system(plan.source.system)
     first = memory.SAVE_IMAGE if save_image else memory.best(local=where.facts.local)
@@ -142,21 +142,21 @@ def bake(
 
 
 def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progress) -> Golden:
-    """Return the golden that *attempt* makes by the route *first*, else by the save image.
+    """Return the golden that *attempt* makes by the route *first*, or else by the save image.
 
-    The other route takes another boot. libvirt could save the guest that is there, but a save
-    image names the memory of its machine, and no clone's definition has memory of that name.
+    The second attempt boots again. libvirt could save the running guest, but a save image contains
+    the name of the machine's memory, and a clone's definition has no memory of that name.
     """
     try:
         return attempt(first)
     except memory.Refused as refused:
         reason = ": ".join(text for text in (refused.message, refused.detail) if text)
         progress.warn(
-            f"its memory cannot be shared here ({reason}): booting it for a save image instead; "
-            "--save-image does so at once"
+            f"falling back to a save image, with another boot: the golden's memory cannot be "
+            f"shared here ({reason}); to skip this attempt, use --save-image"
         )
         if refused.hint is not None:
-            progress.say(f"to share it, make the golden again after: {refused.hint}")
+            progress.say(f"to share the memory, create the golden again after: {refused.hint}")
     return attempt(memory.SAVE_IMAGE)
 
 
@@ -169,7 +169,7 @@ def _bake(
     progress: Progress,
     disk: MakeDisk | None,
 ) -> Golden:
-    """Bake by one route. Raises memory.Refused where the memory cannot be shared."""
+    """Bake by one route. Raises memory.Refused if the memory cannot be shared."""
     names = volumes.volume_names(plan.machine.name)
     memory_file = str(Path(plan.spec.overlay).with_name(names["memory"]))
     plan = replace(plan, spec=replace(plan.spec, memory_file=memory_file, memory_route=route))
@@ -226,7 +226,7 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
 
 
 def _freeze(pool: Pool, name: str) -> None:
-    """Take the right to write from a golden's disk, where we may."""
+    """Make a golden's disk read-only, if this user may change its mode."""
     volume = volumes.find_volume(pool, name)
     if volume is not None:
         with contextlib.suppress(OSError):
@@ -234,9 +234,9 @@ def _freeze(pool: Pool, name: str) -> None:
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Return what differs between two shapes or grounds, in words."""
+    """Return the differences between two shapes or grounds, in words."""
     return [
-        f"{key} {found.get(key)}, wanted {value}"
+        f"{key} {found.get(key)} (requested: {value})"
         for key, value in wanted.items()
         if found.get(key) != value
     ]

@@ -1,4 +1,4 @@
-"""Which golden a new machine is made from, if any: the choice, and the one line that tells it."""
+"""Choose the golden for a new machine, or explain in one line why none can be used."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from armvm.settings.warm import Policy
 
 @dataclass(frozen=True, kw_only=True)
 class Warm:
-    """What the user says about goldens: one by name, none, or (the default) any that fits.
+    """The user's choice of golden: one by name, none, or (the default) any that fits.
 
-    ``bake`` says that one is to be made after a cold boot that found none.
+    With ``bake``, a golden is baked after a cold boot for which none was found.
     """
 
     asked: str | None = None
@@ -31,13 +31,13 @@ class Warm:
 
     def __post_init__(self) -> None:
         if self.asked is not None and self.cold:
-            raise UsageError("--from asks for a golden, --cold refuses one: give one of them")
+            raise UsageError("--from and --cold cannot be used together")
 
 
 def wish_for(asked: str | None, *, cold: bool, policy: Policy) -> Warm:
-    """Return what the command line and the configuration say together.
+    """Return the choice that follows from the command line and the configuration.
 
-    Raises UsageError when ``--from`` and ``--cold`` are both given.
+    Raises UsageError if ``--from`` and ``--cold`` are both given.
     """
     unasked = policy is Policy.NEVER and asked is None
     return Warm(asked=asked, cold=cold or unasked, bake=policy is Policy.AUTO)
@@ -46,10 +46,10 @@ def wish_for(asked: str | None, *, cold: bool, policy: Policy) -> Warm:
 def choose(
     where: Where, plan: CreatePlan, digest: str, warm: Warm, progress: Progress
 ) -> Golden | None:
-    """Return the golden to use, or None for a cold boot; why it is cold is said in one line.
+    """Return the golden to use, or None for a cold boot; print in one line why it is cold.
 
-    Nothing is said where no golden was asked for and none has this shape. Raises NotFound when
-    the one asked for does not exist.
+    Prints nothing if no golden was requested and none has this shape. Raises NotFound if the
+    requested golden does not exist, and Conflict if it cannot be used and was made from a machine.
     """
     if warm.cold:
         return None
@@ -63,33 +63,34 @@ def choose(
         reason = _why_not(where, golden, wanted)
         if reason is None:
             return golden
-        reasons.append(f"the golden {golden.name} is of no use: {reason}")
+        reasons.append(f"golden {golden.name} cannot be used: {reason}")
         source = source_in(golden)
         if isinstance(source, FromMachine):
             raise no_image(reasons[0], source)
     if reasons:
-        progress.say(f"{reasons[0]}; booting cold")
+        progress.say(f"falling back to a cold boot: {reasons[0]}")
     return None
 
 
 def no_image(reason: str, source: FromMachine) -> Conflict:
-    """Return the error for a golden made from a machine, where a cold boot would be the answer."""
+    """Return the error for a golden made from a machine: a cold boot cannot replace it."""
     return Conflict(
-        f"{reason}; and {source.reference} is no image that could be booted instead",
-        hint=f"make it again: armvm golden create --from {source.machine}",
+        f"{reason}; it was made from machine {source.machine}, so armvm cannot boot an image "
+        "instead",
+        hint=f"create the golden again: armvm golden create --from {source.machine}",
     )
 
 
 def source_of(golden: Golden, machine: Machine) -> FromGolden | FromMachine | None:
-    """Return what a golden was made from; None where *machine* is to have another image."""
+    """Return the source of a golden; None if *machine* uses another image."""
     source = source_in(golden)
     return source if source.reference == machine.image else None
 
 
 def settings_of(golden: Golden) -> dict[str, Any]:
-    """Return a golden's shape as a layer of settings, for a machine to be made from it.
+    """Return a golden's shape as a layer of settings, for creating a machine from it.
 
-    Its preset is among them, which is no setting: what it installs is there already.
+    The layer includes the preset, although it is not a setting: its packages are installed already.
     """
     shape, record = golden.mark.shape, golden.mark.record
     return {
@@ -108,7 +109,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 
 
 def fits(where: Where, golden: Golden) -> str | None:
-    """Return what has changed on the host since a golden was made; None where nothing has."""
+    """Return which properties of the host changed since a golden was made; None if none did."""
     now = ground_of(where.facts, loader_in(golden))
     then = golden.mark.ground
     changed = [key for key, value in now.items() if key in then and then[key] != value]
@@ -116,9 +117,9 @@ def fits(where: Where, golden: Golden) -> str | None:
 
 
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
-    """Return the goldens of a shape, shared memory first, then the newest.
+    """Return the goldens of a shape: shared memory first, then the newest.
 
-    One that only the kind of network keeps from being used is told of.
+    The kind of network is ignored here, so that armvm can report it as the reason for a cold boot.
     """
     alike = [
         golden
@@ -143,9 +144,9 @@ def _why_not(where: Where, golden: Golden, wanted: dict[str, Any]) -> str | None
 
 
 def in_use(golden: Golden, users: list[str]) -> Conflict:
-    """Return the error for a golden that machines stand on."""
+    """Return the error for a golden whose disk is the backing file of other disks."""
     return Conflict(
         f"{golden.name} is in use by " + ", ".join(users),
-        hint="their disks hold only what differs from the golden's: delete these machines first, "
-        f"or let them go on without it: armvm golden delete --flatten {golden.name}",
+        hint="delete these machines first, or copy the golden's data to their disks: "
+        f"armvm golden delete --flatten {golden.name}",
     )

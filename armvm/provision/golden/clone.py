@@ -1,7 +1,7 @@
-"""Making a machine from a golden: it is running, itself and reachable in a second or two.
+"""Create a machine from a golden: running, with its own identity, in a second or two.
 
-As in `create`, the ordinary definition comes first: its name is the lock, and it is what the
-clone returns to when it stops. The golden's memory belongs to its first run alone.
+As in `create`, the ordinary definition comes first. Its name serves as the lock, and the clone
+uses it after its first stop. Only the first run uses the golden's memory.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import myself
 
-#: Seconds that a clone may take for its new identity. It takes tenths; a host with a clone on
-#: every CPU is slow.
+#: Timeout in seconds for a clone to take its new identity. It usually takes tenths of a second,
+#: but a host with a clone on every CPU is slow.
 PATIENCE = 60.0
-#: The unit in which a clone's disk grows, in bytes. A clone writes little in many places (its
-#: identity): with QEMU's 64 KiB each costs four times as much.
+#: Cluster size of a clone's disk, in bytes. A clone writes its identity in many small pieces; with
+#: QEMU's default of 64 KiB each piece takes four times as much space.
 CLUSTER = 16 << 10
-#: Seconds between two looks for a clone's address, and for its kernel to refuse a connection.
+#: Seconds between two checks for a clone's address, and timeout of each connection attempt.
 _POLL, _CONNECT = 0.03, 0.25
 
 
 def make_clone(
     where: Where, plan: CreatePlan, golden: Golden, progress: Progress, *, disposable: bool = False
 ) -> Domain:
-    """Make the machine that *plan* describes from *golden*, running, and return its domain.
+    """Create and start the machine that *plan* describes from *golden*; return its domain.
 
-    Its identity was read back, and the way to its ssh is open. Any failure leaves nothing of it
-    behind. A *disposable* one keeps its maker's name in the metadata, so that it can be told when
-    its maker is dead.
+    The clone's identity has been verified and its ssh port is open. On failure nothing is left
+    behind. A *disposable* clone keeps its creator in the metadata, so that a later armvm can see
+    whether that process is dead.
 
-    Raises Conflict for a taken name; DomainError, StorageError, NotReady, CommandFailed when it
-    cannot be made this way.
+    Raises Conflict for a taken name, and DomainError, StorageError, NotReady or CommandFailed if
+    cloning fails.
     """
     connection, machine, spec = where.connection, plan.machine, plan.spec
     record = replace(
@@ -72,7 +72,7 @@ def make_clone(
     begun = replace(record, creator=myself())
     flash = None if disposable else nvram_size(golden)
     if flash is not None:
-        # Made here as a hole, which the state fills; libvirt would copy its template first.
+        # A sparse file, which the saved state fills; libvirt would first copy its template.
         names = volumes.volume_names(machine.name)
         spec = replace(spec, nvram=str(PurePosixPath(spec.overlay).with_name(names["nvram"])))
     with Undo(progress) as undo:
@@ -90,11 +90,11 @@ def make_clone(
         route = memory.route(golden.mark.route)
         clone = route.load(connection, pool, golden.name, element)
         if not where.facts.local or "QEMU" not in golden.mark.ground:
-            _check_qemu(clone, golden)  # its file was not compared
+            _check_qemu(clone, golden)  # its file could not be compared
         lifecycle.resume(clone)
         mac = None if spec.network is None else (golden.mac, spec.mac)
         _take_identity(connection, clone, plan, mac, progress)
-        # Only now can anybody reach it. Its ssh server listens: the golden was logged in to.
+        # The network is connected only now. The ssh server listens already, as in the golden.
         if spec.network is not None:
             set_link(clone, up=True)
         if record.forward is not None:
@@ -104,9 +104,10 @@ def make_clone(
 
 
 def reachable(machine: Handle, *, timeout: float = PATIENCE) -> Endpoint | None:
-    """Wait until a clone has its address, and return where its ssh is; None when it never has.
+    """Wait until a clone has its address; return its ssh endpoint, or None after *timeout*.
 
-    With user networking it always has one. Its ssh server listens: the golden was logged in to.
+    With user networking the address is known at once. The ssh server listens already, because
+    armvm logged in to the golden.
     """
 
     def up() -> Endpoint | None:
@@ -117,7 +118,7 @@ def reachable(machine: Handle, *, timeout: float = PATIENCE) -> Endpoint | None:
 
 
 def _is_up(where: Endpoint) -> bool:
-    """Tell whether a clone has its address; through a jump only its ssh server can be asked."""
+    """Return whether a clone has its address; through a jump host, whether its ssh answers."""
     return is_up(where.host, _CONNECT) if where.jump is None else answers(where)
 
 
@@ -135,7 +136,7 @@ def seed_of(plan: CreatePlan) -> bytes:
 
 
 def runs_in_background(plan: CreatePlan) -> bool:
-    """Tell whether a clone as planned needs a run of cloud-init: it has user-data of its own."""
+    """Return whether the planned clone runs cloud-init, because it has its own user-data."""
     return plan.machine.user_data is not None
 
 
@@ -148,12 +149,12 @@ def _make_volumes(connection: Connection, pool: Pool, plan: CreatePlan, golden: 
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
     volumes.delete_machine_volumes(pool, machine.name)
     theirs = volumes.volume_names(golden.name)
-    # The guest has the size of its golden's seed in mind until it boots again.
+    # The guest caches the size of the golden's seed until it boots again.
     size = volumes.physical_size(volumes.need_volume(pool, theirs["seed"]))
     seed = seed_of(plan)
     if len(seed) > size:
         room, needed = size_text(size), size_text(len(seed))
-        raise DomainError(f"it has room for a seed of {room}, and {needed} are needed")
+        raise DomainError(f"its seed volume holds {room}, but {needed} is required")
     volumes.write_volume(connection, pool, names["seed"], seed, size=size)
     below = volumes.need_volume(pool, theirs["overlay"])
     volumes.create_overlay(pool, names["overlay"], below, machine.disk, cluster=CLUSTER)
@@ -162,7 +163,7 @@ def _make_volumes(connection: Connection, pool: Pool, plan: CreatePlan, golden: 
 def _check_qemu(clone: Domain, golden: Golden) -> None:
     version, before = memory.qemu_version(clone), golden.mark.ground.get("QEMU version")
     if before is not None and version != before:
-        raise DomainError(f"it was made by QEMU {before}, this is {version}")
+        raise DomainError(f"it was made with QEMU {before}, but this host has QEMU {version}")
 
 
 def _take_identity(
@@ -172,7 +173,7 @@ def _take_identity(
     mac: tuple[str, str] | None,
     progress: Progress,
 ) -> None:
-    """Give a clone that has just been resumed its identity, and see that it has taken it."""
+    """Give a clone that was just resumed its identity, and verify that it took it."""
     with channel.talk(connection, clone, timeout=PATIENCE) as ask:
         order = clone_identity.make_order(
             plan.machine.name,

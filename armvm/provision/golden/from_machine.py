@@ -1,8 +1,8 @@
-"""A golden from a machine that exists: what is installed there is in every clone.
+"""Create a golden from an existing machine, so that every clone has its installed software.
 
-The machine's disk is copied, and the copy booted with a seed of its own, so that cloud-init sets
-up user, keys and host key as for any golden. The machine is not touched. No image is the golden's
-equal: its shape names the machine and the moment, so only ``--from`` finds it.
+armvm copies the machine's disk and boots the copy with a new seed, so that cloud-init sets up
+user, keys and host key as for any golden. The machine itself is unchanged. The golden corresponds
+to no image: its shape contains the machine and the time, so only ``--from`` selects it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from armvm.settings.table import SETTINGS
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """The machine to make a golden from, and its disk's volume; ``capacity`` is in bytes."""
+    """The machine to make a golden from, and the volume of its disk (``capacity`` in bytes)."""
 
     instance: Instance
     volume: Volume
@@ -41,7 +41,8 @@ class Original:
 def find_original(where: Where, name: str) -> Original:
     """Return the machine called *name* with its disk.
 
-    Raises NotFound, Conflict while it runs or is being made, StorageError without its disk.
+    Raises NotFound, Conflict if it runs or is still being created, and StorageError if its disk is
+    missing.
     """
     machine = find_machine(where.connection, name)
     instance = machine.instance
@@ -50,12 +51,12 @@ def find_original(where: Where, name: str) -> Original:
     pool = pools.find_pool(where.connection, instance.record.pool)
     volume = volumes.find_volume(pool, Path(instance.overlay or "").name) if pool else None
     if volume is None:
-        raise StorageError(f"the disk of {name} is not in the pool {instance.record.pool}")
+        raise StorageError(f"the disk of {name} was not found in pool {instance.record.pool}")
     return Original(instance=instance, volume=volume, capacity=volumes.capacity(volume))
 
 
 def settings_of(original: Original) -> dict[str, Any]:
-    """Return a machine's settings as a layer, for a golden to be made from it."""
+    """Return a machine's settings as a layer, for creating a golden from it."""
     instance, settings = original.instance, original.instance.record.settings
     return {
         **{key: settings.get(one.field) for key, one in SETTINGS.items() if one.kept},
@@ -65,8 +66,8 @@ def settings_of(original: Original) -> dict[str, Any]:
         "disk": size_label(original.capacity),
         "user": instance.record.user,
         "network": instance.network or USER_NETWORK,
-        "fast": False,  # no golden can be
-        "tuned": False,  # its disk is what it is
+        "fast": False,  # unsupported for goldens
+        "tuned": False,  # the disk is copied unchanged
     }
 
 
@@ -81,14 +82,14 @@ def create_from(
 ) -> Golden:
     """Boot a copy of *original*'s disk as *machine*, settle it, and save it as a golden.
 
-    Raises Conflict when another disk or image is asked for, and what baking raises.
+    Raises Conflict if another disk or image is requested, and the errors of baking.
     """
     instance = original.instance
     wanted = golden_machine(machine)
     if wanted.disk != original.capacity or wanted.image != reference_to(instance.name):
         raise Conflict(
-            f"a golden from {instance.name} has its disk, as it is",
-            hint="leave --disk and --image out",
+            f"--disk and --image cannot be used: the golden copies the disk of {instance.name}",
+            hint="leave out --disk and --image",
         )
     image = _image(original)
     plan = make_plan(where, wanted, image.source)
@@ -109,7 +110,7 @@ def create_from(
 
 
 def _image(original: Original) -> Image:
-    """Return what stands for the image of such a golden; there is no file of it."""
+    """Return a placeholder for the golden's image, without a file."""
     instance = original.instance
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     system = instance.record.image.get("system", "")

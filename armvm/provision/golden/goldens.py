@@ -1,4 +1,4 @@
-"""Everyday verbs over goldens: list, show, verify, delete."""
+"""List, show, verify and delete goldens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Known(TypedDict):
     memory_mib: MemoryMib
     disk: Annotated[int, Doc("Size of the root disk in bytes.")]
     cpu: Annotated[str, Doc("The CPU's model or mode.")]
-    headless: Annotated[bool, Doc("Whether it has no video and input devices.")]
+    headless: Annotated[bool, Doc("Whether it lacks video and input devices.")]
     autologin: Annotated[bool, Doc("Whether the console logs in automatically.")]
     user: Annotated[str, Doc("The guest's user.")]
     network: Annotated[str, Doc("The kind of network.", enum=["user", "libvirt"])]
@@ -47,14 +47,14 @@ class _Known(TypedDict):
 
 
 class Shape(_Known, total=False):
-    """What a machine must ask for to be made from the golden."""
+    """The settings that a machine must have to be created from the golden."""
 
-    motd: Annotated[bool, Doc("false: no message of the day.")]
+    motd: Annotated[bool, Doc("false: the message of the day is off.")]
     fast: Annotated[bool, Doc("true: made with --fast.")]
     presets: Annotated[list[str], Doc("The presets whose packages are installed.")]
 
 
-#: How many bytes each volume takes; None for one that does not exist.
+#: Bytes that each volume takes; None if the volume does not exist.
 Volumes = Annotated[
     dict[str, Annotated[int | None, Doc("Bytes; null: the volume does not exist.")]],
     Doc("Bytes that each volume takes on the host's disk."),
@@ -69,9 +69,7 @@ class GoldenDetails:
     created: Annotated[UtcTime, Doc("When it was made, in UTC.")]
     fits: Annotated[bool, Doc("Whether machines can be made from it on this host now.")]
     why_not: Annotated[str | None, Doc("Why it cannot be used.")]
-    clones: Annotated[
-        list[str], Doc("The disks of its clones, whose backing file is its own disk.")
-    ]
+    clones: Annotated[list[str], Doc("The disks of its clones: overlays on the golden's disk.")]
     image: ImageRecord
     provenance: Annotated[str, Doc("How the image was verified, in words.")]
     route: Annotated[
@@ -81,7 +79,7 @@ class GoldenDetails:
     shape: Shape
     ground: Annotated[
         dict[str, Annotated[str, Doc("A version, or a file with its size and modification time.")]],
-        Doc("What must not change on the host: libvirt, QEMU, machine type, firmware."),
+        Doc("What must stay the same on the host: libvirt, QEMU, machine type and firmware."),
     ]
     host_key: Fingerprint | None
     volumes: Volumes
@@ -89,7 +87,7 @@ class GoldenDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifiedGolden:
-    """A golden that is intact and can be used; any other is an error."""
+    """A golden that is intact and can be used. Any other golden is an error."""
 
     name: Annotated[MachineName, Doc("The golden's name.")]
     whole: Annotated[bool, Doc("Every part exists and is unchanged.", const=True)] = True
@@ -103,7 +101,7 @@ def find(where: Where, name: str) -> Golden:
 
 
 def assert_there(connection: Connection, name: str) -> None:
-    """Raise NotFound where there is no golden of this name."""
+    """Raise NotFound if no golden has this name."""
     find_golden(connection, name)
 
 
@@ -118,7 +116,7 @@ def names(connection: Connection) -> list[str]:
 
 
 def describe(where: Where, golden: Golden) -> GoldenDetails:
-    """Return everything that is known about a golden."""
+    """Return the details of a golden."""
     mark = golden.mark
     pool = pools.find_pool(where.connection, mark.record.pool)
     reason = fits(where, golden)
@@ -146,28 +144,28 @@ def descriptions(where: Where) -> list[GoldenDetails]:
 
 
 def users_of(pool: Pool, golden: Golden) -> list[str]:
-    """Return the volumes that stand on a golden's disk: of clones, and of their snapshots."""
+    """Return the volumes whose backing file is a golden's disk: clones and their snapshots."""
     return volumes_on(pool, Path(golden.overlay).name)
 
 
 def _user(volume: str) -> str:
-    """Return what a volume on a golden's disk is, for people."""
+    """Return a readable name for a volume that uses a golden's disk."""
     taken = volumes.snapshot_of(volume)
-    return f"the snapshot {taken[1]} of {taken[0]}" if taken else volume.removesuffix(".qcow2")
+    return f"snapshot {taken[1]} of {taken[0]}" if taken else volume.removesuffix(".qcow2")
 
 
 def verify(where: Where, name: str) -> VerifiedGolden:
-    """Look whether a golden is whole and still of use here; return what was looked at.
+    """Verify that a golden is intact and can be used on this host.
 
-    Raises StorageError when a part is missing or changed, Conflict when the host has changed
-    since it was made.
+    Raises StorageError if a part is missing or changed, and Conflict if the host changed since the
+    golden was made.
     """
     golden = find_golden(where.connection, name)
     pool = pools.need_pool(where.connection, golden.mark.record.pool, name)
-    again = f"armvm golden delete {name}, and make it again"
+    again = f"delete it and create it again: armvm golden delete {name}"
     for what, volume_name in _parts(golden).items():
         if volumes.find_volume(pool, volume_name) is None:
-            raise StorageError(f"the {what} of {name} is gone: {volume_name}", hint=again)
+            raise StorageError(f"the {what} of golden {name} is missing: {volume_name}", hint=again)
     wrong = memory.route(golden.mark.route).check(
         where.connection, pool, name, golden.definition, golden.mark.state_digest
     )
@@ -175,14 +173,14 @@ def verify(where: Where, name: str) -> VerifiedGolden:
         raise StorageError(wrong, hint=again)
     reason = fits(where, golden)
     if reason is not None:
-        raise Conflict(f"{name} is whole, but of no use: {reason}", hint=again)
+        raise Conflict(f"golden {name} is intact but cannot be used here: {reason}", hint=again)
     return VerifiedGolden(name=name, volumes=_sizes(pool, golden))
 
 
 def delete(connection: Connection, name: str) -> list[str]:
     """Remove a golden with its volumes and return their names.
 
-    Raises NotFound, and Conflict while machines stand on its disk.
+    Raises NotFound, and Conflict if machines use its disk as their backing file.
     """
     golden = find_golden(connection, name)
     pool = pools.find_pool(connection, golden.mark.record.pool)
@@ -190,7 +188,7 @@ def delete(connection: Connection, name: str) -> list[str]:
     if users:
         raise in_use(golden, [_user(volume) for volume in users])
     with shielded():
-        # The volumes first: while the domain is there, the next delete finds what is left.
+        # The volumes first: as long as the domain exists, another delete can finish the work.
         removed = volumes.delete_machine_volumes(pool, name) if pool else []
         try:
             lifecycle.undefine(find_domain(connection, name))

@@ -1,4 +1,4 @@
-"""Making a booted machine fit to be saved as a golden: quiet, small, warm, and waiting."""
+"""Prepare a booted machine to be saved as a golden: idle, small, with warm caches."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from armvm.host.network.link import set_link, wait_without_address
 from armvm.provision.access.ssh import endpoint, run_in_guest
 from armvm.provision.machine.plan import CreatePlan
 
-#: Logins before the memory is saved: the first ones read what later ones find in memory.
+#: Logins before the memory is saved. They fill the caches that later logins use.
 REHEARSALS = 3
-#: Seconds until the last session's end and the kernel's own housekeeping are over.
+#: Seconds for the last session to end and the kernel's background work to finish.
 SETTLING = 2.0
-#: Seconds for each step of settling: emulated, and an fstrim may take a while.
+#: Seconds for each step of settling. fstrim takes a while in an emulated guest.
 STEP_TIMEOUT = 300.0
 
 
 def settle(domain: Domain, plan: CreatePlan) -> None:
-    """Stop a machine's timers, free what is unused, rehearse, and leave it waiting for an order.
+    """Stop timers, free unused space, rehearse a clone's first steps and start the clone agent.
 
-    Raises DomainError, CommandFailed, NotReady when the guest cannot do it.
+    Raises DomainError, CommandFailed or NotReady if a step fails in the guest.
     """
     listing = "systemctl list-units --type=timer --state=active --plain --no-legend"
     lines = agent.output(domain, ["/usr/bin/env", *listing.split()]).splitlines()
@@ -36,7 +36,7 @@ def settle(domain: Domain, plan: CreatePlan) -> None:
         agent.output(domain, ["/usr/bin/env", "systemctl", "stop", *timers], timeout=STEP_TIMEOUT)
     agent.output(domain, ["/bin/mkdir", "-m", "0700", "-p", clone_agent_tools.DIRECTORY])
     agent.write_file(domain, clone_agent.TIMERS, "\n".join(timers).encode())
-    # A login waits for its user's service manager: two seconds, unless it runs already.
+    # A login waits two seconds for the user's service manager, unless it runs already.
     agent.succeeds(domain, ["/usr/bin/env", "loginctl", "enable-linger", plan.record.user])
     agent.succeeds(domain, ["/usr/bin/env", "fstrim", "-a"], timeout=STEP_TIMEOUT)
     agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
@@ -47,7 +47,9 @@ def settle(domain: Domain, plan: CreatePlan) -> None:
         lambda: channel.is_open(domain),
         timeout=STEP_TIMEOUT,
         interval=0.5,
-        late=lambda: NotReady(f"{domain.name()} does not wait for an order"),
+        late=lambda: NotReady(
+            f"timed out after {STEP_TIMEOUT:g} s: the clone agent in {domain.name()} did not start"
+        ),
     )
     if plan.spec.network is not None:
         set_link(domain, up=False)
@@ -57,7 +59,7 @@ def settle(domain: Domain, plan: CreatePlan) -> None:
 
 
 def _rehearse(domain: Domain, plan: CreatePlan) -> None:
-    """Do once in the golden what every clone does first, so that it is found in memory."""
+    """Do the first steps of a clone once in the golden, so that its caches hold the files."""
     order = clone_identity.make_order(
         plan.machine.name,
         plan.identity,
@@ -70,7 +72,7 @@ def _rehearse(domain: Domain, plan: CreatePlan) -> None:
     where = endpoint(machine)
     for _ in range(REHEARSALS):
         if where is None or run_in_guest(machine.instance, where, "true") is None:
-            raise DomainError(f"{domain.name()} lets nobody log in")
+            raise DomainError(f"cannot log in to {domain.name()}")
 
 
 def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a golden's machines are made from: the image it was booted from, or a machine's own disk.
+"""The source of a golden and its clones: an image, or the disk of a machine.
 
 A new machine's source is one of ``FromImage | FromGolden | FromMachine``.
 """
@@ -18,16 +18,16 @@ _MACHINE = "machine:"
 
 @dataclass(frozen=True, kw_only=True)
 class FromGolden(ImageSource):
-    """The image that a golden was booted from. Its base is in the pool: it is not fetched."""
+    """The image that a golden was booted from. Its base is in the pool, so nothing is fetched."""
 
     digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromMachine(ImageSource):
-    """The disk of *machine* when a golden was made from it. No image has the same contents.
+    """The disk of *machine* at the time a golden was made from it. It corresponds to no image.
 
-    ``digest`` names the machine and the time.
+    ``digest`` contains the machine's UUID and the time.
     """
 
     digest: str
@@ -35,7 +35,7 @@ class FromMachine(ImageSource):
 
 
 def reference_to(machine: str) -> str:
-    """Return what stands for an image reference where a machine's disk is the image."""
+    """Return the image reference of a golden that is made from a machine's disk."""
     return _MACHINE + machine
 
 
@@ -50,7 +50,7 @@ def from_machine(machine: str, *, uuid: str, now: str, system: str) -> FromMachi
 
 
 def source_in(golden: Golden) -> FromGolden | FromMachine:
-    """Return what a golden was made from."""
+    """Return the source of a golden."""
     image, digest = golden.mark.record.image, str(golden.mark.shape["image"])
     reference, system = image.get("reference", ""), _system(image.get("system", ""))
     if digest.startswith(_MACHINE):

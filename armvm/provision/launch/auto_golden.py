@@ -1,8 +1,9 @@
-"""A golden after the first cold create of a shape (``warm = "auto"``), baked in the background.
+"""Bake a golden in the background after the first cold create of a shape (``warm = "auto"``).
 
-The bake is an ``armvm golden create`` of its own, which outlives this process. The golden's name
-is made from what makes it fit, so that two creates mean the same one, and defining it decides
-between two bakes. One that was killed is removed by the next of its name.
+The bake is a separate ``armvm golden create`` that outlives this process. The golden's name is a
+hash of its shape and ground, so two creates of the same shape choose the same name. libvirt
+defines a name only once, so only one of two bakes continues. If a bake is killed, the next one of
+that name removes its leftovers.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ PREFIX = "warm-"
 def bake_after(
     where: Where, plan: CreatePlan, created: Created, wish: Warm, progress: Progress
 ) -> str | None:
-    """Begin to bake a golden like the machine just made; return its name, None for none.
+    """Start baking a golden like the machine just made; return its name, or None.
 
-    None is baked where none would be of use: after a clone, with user-data or a
-    password, with ``--cold``, ``--from`` or ``--no-wait``. A failure is told, and is no error:
-    the machine is there.
+    Nothing is baked if the machine is a clone or fast, or has user-data or a password, or if
+    ``--cold``, ``--from`` or ``--no-wait`` was given. A failure only prints a warning, because the
+    machine itself was created.
     """
     if not wish.bake or wish.cold or wish.asked is not None or created.ready is None:
         return None
@@ -57,18 +58,18 @@ def bake_after(
     try:
         return _begin(where, plan, created, progress)
     except (ArmvmError, OSError) as error:
-        progress.warn(f"no golden is baked: {error}")
+        progress.warn(f"cannot bake a golden in the background: {error}")
         return None
 
 
 def golden_name(shape: dict[str, Any], ground: dict[str, Any]) -> str:
-    """Return the name of the golden that has this shape on this ground: ``warm-1a2b3c4d``."""
+    """Return the golden's name for a shape and a ground, such as ``warm-1a2b3c4d``."""
     text = json.dumps([shape, ground], sort_keys=True)
     return PREFIX + hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def settings_of(machine: Machine) -> dict[str, str]:
-    """Return a machine's settings as the ``ARMVM_*`` variables that make the same machine."""
+    """Return a machine's settings as ``ARMVM_*`` variables."""
     found = {
         one.variable: one.write(value)
         for one in SETTINGS.values()
@@ -95,7 +96,7 @@ def _begin(where: Where, plan: CreatePlan, created: Created, progress: Progress)
     if where.verify is not None:
         environment[verify.VARIABLE] = where.verify.value
     process.detach([sys.executable, "-m", "armvm", *words], log, env=environment)
-    progress.say(f"baking the golden {name} in the background, for the next of its kind: {log}")
+    progress.say(f"baking golden {name} in the background for later machines; log: {log}")
     return name
 
 
@@ -110,9 +111,9 @@ def _is_being_baked(where: Where, name: str) -> bool:
 def _remove_stale(
     where: Where, found: list[Golden], shape: dict[str, Any], progress: Progress
 ) -> None:
-    """Remove the goldens baked here that the one to be baked replaces, unless they have clones.
+    """Remove automatic goldens of this shape that no longer fit the host.
 
-    They have its shape, but the host has changed since.
+    Those with clones are kept.
     """
     for golden in found:
         if not golden.name.startswith(PREFIX) or golden.mark.shape != shape:
@@ -121,5 +122,5 @@ def _remove_stale(
         reason = fits(where, golden)
         if reason is None or (pool is not None and users_of(pool, golden)):
             continue
-        progress.say(f"removing the golden {golden.name}: {reason}")
+        progress.say(f"removing golden {golden.name}: {reason}")
         delete_golden(where.connection, golden.name)

@@ -1,4 +1,4 @@
-"""From a Machine to an Instance that can be logged in to: the whole of ``armvm create``."""
+"""``armvm create``: from a Machine to an Instance that accepts logins."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from armvm.settings.verify import Verify
 
 @dataclass(frozen=True, kw_only=True)
 class Created:
-    """A machine that was made; ``ready`` is None where it is not, or was not waited for.
+    """A machine that was created; ``ready`` is None if it is not ready or armvm did not wait.
 
-    ``seconds`` is how long making it took, where that counts as a part of its start.
+    ``seconds`` is the time that creating it took, if that counts as part of its start.
     """
 
     instance: Instance
@@ -44,14 +44,14 @@ class Created:
 
 
 def locate_image(reference: str, progress: Progress, verify: Verify | None = None) -> FromImage:
-    """Find an image. What fetches and builds images is not loaded for a clone of a golden."""
+    """Return the source of an image. The import is late: clones need no image code."""
     from armvm.provision.image import find
 
     return find.locate(reference, progress, verify)
 
 
 def obtain_image(source: FromImage, progress: Progress) -> Image:
-    """Return an image's file, fetched or built if need be."""
+    """Return an image's file; fetch or build it if necessary."""
     from armvm.provision.image import find
 
     return find.obtain(source, progress)
@@ -60,14 +60,14 @@ def obtain_image(source: FromImage, progress: Progress) -> Image:
 def with_image(
     where: Where, plan: CreatePlan, *, timeout: float | None, progress: Progress
 ) -> tuple[CreatePlan, Image]:
-    """Return a planned machine's image, in the form that it is to have, and the plan for it.
+    """Return a planned machine's image, tuned if requested, and the plan for it.
 
-    The image of a golden that cannot be used is located first. Raises Conflict where a machine's
-    disk is the source: there is no image of it.
+    If the source is a golden, locates the image that the golden was made from. Raises Conflict if
+    the golden was made from a machine, because then no image exists.
     """
     source = plan.source
     if isinstance(source, FromMachine):
-        raise choose.no_image("it cannot be made from its golden", source)
+        raise choose.no_image("the golden cannot be used", source)
     if not isinstance(source, FromImage):
         source = locate_image(plan.machine.image, progress, where.verify)
         plan = with_source(plan, source)
@@ -83,14 +83,14 @@ def with_image(
 def find_source(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None
 ) -> FromImage | FromGolden | FromMachine:
-    """Find the source of a machine: that of the golden asked for, or what its reference means.
+    """Return a machine's source: that of the requested golden, or else its image reference.
 
-    Raises NotVerified when what vouched for the golden's image is less than is asked for now.
+    Raises NotVerified if the golden's image was verified less strictly than required now.
     """
     source = choose.source_of(golden, machine) if golden is not None else None
     if golden is None or source is None:
         return locate_image(machine.image, progress, where.verify)
-    # One made from a machine has a disk of the user's own: nothing was fetched.
+    # A golden made from a machine has a disk of the user's own: no image was downloaded.
     if where.verify is not None and not isinstance(source, FromMachine):
         from armvm.images.trust.provenance import require
 
@@ -101,9 +101,9 @@ def find_source(
 def decide(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None = None
 ) -> CreatePlan:
-    """Find the image and plan the machine; nothing is done yet.
+    """Find the image and plan the machine, without creating anything.
 
-    An image that *golden* was made from is not looked up again: its base is in the pool.
+    The image of *golden* is not looked up again: its base is in the pool.
     """
     source = find_source(where, machine, progress, golden)
     plan = create.make_plan(where, machine, source)
@@ -123,12 +123,12 @@ def launch(
     wish: Warm | None = None,
     disposable: bool = False,
 ) -> Created:
-    """Make the machine: from a golden that fits, else from its image by a cold boot.
+    """Create the machine: from a golden that fits, or else by a cold boot of its image.
 
-    A failure or an interruption while it is made leaves nothing behind; so does an interruption
-    while it is waited for. A machine that is whole but not ready in time (NotReady), or whose
-    cloud-init ended in error (CommandFailed), stays for the user to look at. A *disposable* one
-    is to end with this process, and keeps its mark.
+    Nothing is left behind if creating fails or is interrupted, or if waiting is interrupted. A
+    complete machine that is not ready in time (NotReady), or whose cloud-init fails
+    (CommandFailed), is kept so that the user can examine it. A *disposable* machine keeps the mark
+    of this process, so that it can be removed if the process is killed.
     """
     image: Image | None = None
     if start:
@@ -142,7 +142,8 @@ def launch(
             return _when_ready(where, made, timeout, progress, stays) if wait else made
     elif wish is not None and wish.asked is not None:
         progress.say(
-            "a clone begins in the middle of its golden's run: --no-start makes a cold one"
+            "a clone of a golden starts when it is created: with --no-start, armvm creates the "
+            "machine from the image"
         )
     if image is None:
         plan, image = with_image(where, plan, timeout=timeout, progress=progress)
@@ -154,10 +155,10 @@ def launch(
 
 
 def _digest_of(plan: CreatePlan) -> str | None:
-    """Return the digest by which goldens are chosen; None where the image must be obtained first.
+    """Return the digest used to choose a golden; None if the image must be obtained first.
 
-    Goldens bear their image's sha256. Some catalogs promise a sha512 only, and a tuned image has
-    a digest of its own.
+    Goldens record the sha256 of their image. Some catalogs publish only a sha512, and a tuned
+    image has a different digest.
     """
     digest = plan.source.digest
     if isinstance(plan.source, FromImage):
@@ -169,7 +170,7 @@ def _digest_of(plan: CreatePlan) -> str | None:
 def _when_ready(
     where: Where, made: Created, timeout: float | None, progress: Progress, stays: bool
 ) -> Created:
-    """Wait for a machine that is not ready yet; an interruption removes it."""
+    """Wait for a machine that is not ready yet; remove it if interrupted."""
     if made.ready is not None:
         return made
     name = made.instance.name
@@ -182,14 +183,14 @@ def _when_ready(
 
 @contextlib.contextmanager
 def _removed_when_interrupted(where: Where, name: str, progress: Progress) -> Iterator[None]:
-    """Remove a whole machine when its wait is interrupted; it stays after an error."""
+    """Remove a complete machine if waiting for it is interrupted; keep it after an error."""
     try:
         yield
     except Exception:
-        raise  # the machine is whole: it stays
+        raise  # the machine is complete: keep it
     except BaseException:  # Ctrl-C, SIGTERM
         progress.say(f"interrupted: removing {name}")
-        with contextlib.suppress(NotFound):  # somebody else was faster
+        with contextlib.suppress(NotFound):  # another process removed it
             delete_domain(find_machine(where.connection, name))
         raise
 
@@ -203,7 +204,7 @@ def _from_golden(
     disposable: bool,
     wait: bool,
 ) -> Created | None:
-    """Make the machine from a golden; None where there is none of use, or it did not work."""
+    """Create the machine from a golden; return None if no golden fits or cloning fails."""
     golden = choose.choose(where, plan, digest, wish, progress)
     if golden is None:
         return None
@@ -211,11 +212,11 @@ def _from_golden(
     try:
         domain = clone.make_clone(where, plan, golden, progress, disposable=disposable)
     except Conflict:
-        raise  # the name is taken: a cold boot would not get it either
+        raise  # the name is taken: a cold boot would fail too
     except ArmvmError as error:
         directory = str(PurePosixPath(golden.overlay).parent)
         cause, cure = confinement.explain(error, directory, where.facts)
-        progress.say(f"the golden {golden.name} is of no use: {cause}; booting cold")
+        progress.say(f"falling back to a cold boot: golden {golden.name} cannot be used: {cause}")
         if cure is not None:
             progress.say(f"to use it: {cure}")
         return None
@@ -233,10 +234,13 @@ def _from_golden(
         stages = {Stage.STARTED: 0.0, Stage.SSH: seconds, Stage.READY: seconds}
         made = boot_history.LearntBoot(at=time.time() - seconds, uuid=instance.uuid, stages=stages)
         boot_history.learn(f"clone of {golden.name}", made)
-    progress.say(f"made from the golden {golden.name} (--cold boots instead)")
+    progress.say(f"created from golden {golden.name} (use --cold to boot the image instead)")
     in_background = clone.runs_in_background(plan)
     if in_background:
-        progress.say(f"armvm ssh {instance.name}   works now; cloud-init goes on with --user-data")
+        progress.say(
+            f"cloud-init is still applying --user-data; you can log in now: armvm ssh "
+            f"{instance.name}"
+        )
     if in_background or found is None:
         return Created(instance=instance, ready=None, seconds=seconds)
     return Created(

@@ -1,9 +1,9 @@
-"""Several machines in one call, made one after another.
+"""Create several machines in one call, one after another.
 
-Clones take the CPUs for a second or two each: two at once take as long as both in turn, so they
-are made in turn. Cold machines are started in turn too and waited for together, but only so many
-as the host has CPUs: an emulated boot keeps 1.4 of them busy (measured on two: one in 111 s, two
-together in 163 s), and all at once would let every one time out.
+A clone keeps the CPUs busy for a second or two. Two clones at once take as long as two in turn,
+so armvm creates them in turn. It also starts cold machines in turn but waits for several at once,
+at most as many as the host has CPUs: an emulated boot keeps 1.4 CPUs busy (measured on two CPUs:
+one boot in 111 s, two together in 163 s). If all booted at once, all would time out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from armvm.settings.names import check_machine_name, next_name
 
 @dataclass(frozen=True, kw_only=True)
 class _Booting:
-    """A machine that was started cold: the plan it was made by, and when (monotonic seconds)."""
+    """A machine that is booting cold: its plan and its start time (monotonic seconds)."""
 
     plan: CreatePlan
     instance: Instance
@@ -42,9 +42,9 @@ class _Booting:
 
 
 def free_names(connection: Connection, prefix: str, count: int) -> list[str]:
-    """Return the first *count* of ``PREFIX-01``, ``PREFIX-02``, … that no domain has.
+    """Return the first *count* unused names of ``PREFIX-01``, ``PREFIX-02``, ….
 
-    Raises ConfigError for a prefix that can begin no machine's name.
+    Raises ConfigError for an invalid prefix.
     """
     taken = set(domain_names(connection))
     found: list[str] = []
@@ -56,12 +56,11 @@ def free_names(connection: Connection, prefix: str, count: int) -> list[str]:
 
 
 def tell_leftovers(connection: Connection, prefix: str, progress: Progress) -> None:
-    """Say which machines ``PREFIX-NN`` are what a killed create left: their names stay taken."""
+    """Warn about machines ``PREFIX-NN`` that a killed create left, as they occupy names."""
     for one in instances(connection):
         if re.fullmatch(rf"{re.escape(prefix)}-[0-9]+", one.name) and is_left_behind(one):
             progress.warn(
-                f"{one.name} is what an interrupted armvm left behind: "
-                f"armvm delete {one.name}   removes it"
+                f"an interrupted armvm left {one.name} behind; delete it: armvm delete {one.name}"
             )
 
 
@@ -72,11 +71,11 @@ def plans(
     progress: Progress,
     golden: Golden | None = None,
 ) -> Iterator[CreatePlan]:
-    """Plan a machine like *machine* under each of *names*, each when its turn comes.
+    """Yield a plan for *machine* under each of *names*, made when it is requested.
 
-    The image is looked up once; what is told of one plan holds for all, and is told once.
+    The image is looked up once, and each warning is printed once.
     """
-    for name in names:  # before an image host is asked, and waited for
+    for name in names:  # before the network is used
         check_name(where.connection, name)
     source = find_source(where, machine, progress, golden)
     told: set[str] = set()
@@ -100,11 +99,11 @@ def launch_all(
     wish: Warm,
     tell: Callable[[CreatePlan, Created], None],
 ) -> None:
-    """Make the machines, and *tell* of each once it is whole and, with *wait*, ready.
+    """Create the machines; call *tell* for each once it is complete and, with *wait*, ready.
 
-    The first failure ends it, and is raised: no further machine is begun, those that were are
-    still waited for, and whatever is whole stays. An interruption removes the machines under way
-    (being made, or being waited for), and no others.
+    After the first failure no further machine is created. Machines that are already booting are
+    still waited for, complete machines are kept, and the failure is raised at the end. An
+    interruption removes only the machines that are being created or waited for.
     """
     booting: deque[_Booting] = deque()
     slots = where.facts.online_cpus
@@ -131,14 +130,14 @@ def launch_all(
         while booting:
             _finish(where, booting, timeout, progress, tell, failures)
     except Exception:
-        raise  # they are whole: they stay
+        raise  # the machines are complete: keep them
     except BaseException:  # Ctrl-C, SIGTERM
         for one in booting:
             progress.say(f"interrupted: removing {one.instance.name}")
             try:
                 delete_domain(find_machine(where.connection, one.instance.name))
-            except ArmvmError as error:  # the others must go all the same
-                progress.warn(f"could not be removed: {error.message}")
+            except ArmvmError as error:  # remove the others all the same
+                progress.warn(f"cannot remove {one.instance.name}: {error.message}")
         raise
     for other in failures[1:]:
         progress.warn(other.message)
@@ -149,7 +148,7 @@ def launch_all(
 def _until_failure(
     planned: Iterator[CreatePlan], failures: list[ArmvmError]
 ) -> Iterator[CreatePlan]:
-    """Pass plans on; planning that fails ends them, and is a failure like any other."""
+    """Yield the plans; if planning fails, record the failure and stop."""
     try:
         yield from planned
     except ArmvmError as error:
@@ -164,9 +163,9 @@ def _finish(
     tell: Callable[[CreatePlan, Created], None],
     failures: list[ArmvmError],
 ) -> None:
-    """Wait for the machine that was started first, and take it off the queue.
+    """Wait for the machine that was started first, and remove it from the queue.
 
-    Its time has run since it was started, also while others were waited for.
+    Its timeout counts from its start and includes the time spent waiting for other machines.
     """
     first = booting[0]
     name = first.instance.name
@@ -177,7 +176,7 @@ def _finish(
         ready = wait_ready(
             where.connection, name, timeout=max(1.0, limit - waited), progress=progress
         )
-    except ArmvmError as error:  # not ready in time, or cloud-init failed: it is whole, and stays
+    except ArmvmError as error:  # not ready in time, or cloud-init failed: keep it
         failures.append(error)
     booting.popleft()
     if ready is None:

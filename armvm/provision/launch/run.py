@@ -1,4 +1,4 @@
-"""A machine that exists for one command: made, used, removed, whatever happens in between."""
+"""``armvm run``: create a machine for one command and remove it in every case."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ from armvm.settings.machine import Machine
 from armvm.settings.names import shown
 
 _PREFIX = "run-"
-_GOLDEN_HINT = "from a golden it takes seconds: armvm golden create ci, then armvm run --from ci"
-#: Take what the command writes to standard output and standard error, as it comes.
+_GOLDEN_HINT = "a golden starts in seconds: armvm golden create ci, then armvm run --from ci"
+#: Functions that receive the command's standard output and standard error as they arrive.
 Outputs = tuple[Callable[[bytes], object], Callable[[bytes], object]]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
 def fresh_name() -> str:
-    """Return a name for a throw-away machine."""
+    """Return a random name for a temporary machine."""
     return f"{_PREFIX}{secrets.token_hex(4)}"
 
 
 def check_environment(variables: Sequence[str]) -> list[str]:
-    """Return ``K=V`` settings as they are. Raises ConfigError for what is none."""
+    """Return the ``K=V`` variables as a list. Raises ConfigError for an invalid one."""
     for one in variables:
         if not _VARIABLE.fullmatch(one) or "\0" in one:
-            raise ConfigError(f"{shown(one)} sets no variable", hint="write it like CC=gcc")
+            raise ConfigError(
+                f"invalid environment variable {shown(one)}",
+                hint="use NAME=VALUE, for example CC=gcc",
+            )
     return list(variables)
 
 
@@ -56,16 +59,16 @@ def run(
     timeout: float | None,
     progress: Progress,
 ) -> int:
-    """Make *machine*, run *command* in it (a login shell where it is empty), remove it.
+    """Create *machine*, run *command* in it (a login shell if empty), and remove it.
 
-    *mounts* are copied there first, and what was changed in them back; the command runs in the
-    first one's directory. Returns what `run_in` does; without *outputs*, the command has a
-    terminal. With *keep*, a machine that was made stays.
+    *mounts* are copied to the guest first, and their changes are copied back at the end. The
+    command runs in the directory of the first one. Returns the exit code as `run_in` does. Without
+    *outputs*, the command has a terminal. With *keep*, the machine is not removed.
     """
     connection = where.connection
     sweep(connection, progress, _PREFIX)
     plan = decide(where, machine, progress, golden)
-    # This process's mark stays on the machine: should we be killed, the next run removes it.
+    # The machine keeps this process's mark. If we are killed, the next run removes it.
     try:
         created = launch(
             where,
@@ -78,7 +81,7 @@ def run(
             disposable=not keep,
         )
         if not created.instance.record.golden and not wish.cold:
-            progress.say(f"that was a cold boot; {_GOLDEN_HINT}")
+            progress.say(f"this was a cold boot; {_GOLDEN_HINT}")
         domain = find_domain(connection, machine.name)
         endpoint = reach(Handle(connection=connection, domain=domain, instance=created.instance))
         carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]
@@ -100,17 +103,19 @@ def run(
 def _fetch(
     instance: Instance, where: Endpoint, carried: Carried, code: int, progress: Progress
 ) -> None:
-    """Write back a directory's changes. After a command that failed, its exit code counts."""
+    """Copy a directory's changes back. If the command failed too, only warn about an error."""
     try:
         fetch(instance, where, carried, progress)
     except ArmvmError as error:
         if code == 0:
             raise
-        progress.warn(f"the changes in {carried.mount.directory} were lost: {error.message}")
+        progress.warn(
+            f"the guest's changes to {carried.mount.directory} were lost: {error.message}"
+        )
 
 
 def guest_words(command: Sequence[str], variables: Sequence[str]) -> list[str]:
-    """Return the words to be run in the guest: the command's, or those of a login shell."""
+    """Return the words to run in the guest: the command, or a login shell if it is empty."""
     words = list(command) or ["sh", "-c", 'exec "$SHELL" -l']
     return ["env", *variables, *words] if variables else words
 
@@ -125,9 +130,10 @@ def run_in(
 ) -> int:
     """Run a command in a guest by ssh, in *directory* or the user's home; return its exit code.
 
-    128 + n where signal n ended it; 255 where ssh failed (or the command gave that). The command's
-    end is the call's: a process that it leaves behind, with its outputs in hand, is not waited for.
-    Without *outputs*, the command has a terminal: the caller's own; without *words*, it is a login.
+    The code is 128 + n if signal n ended the command, and 255 if ssh failed (or the command
+    returned 255). The call returns when the command ends, even if a background process still holds
+    its outputs. Without *outputs*, the command uses the caller's terminal. Without *words*, it is
+    a login.
     """
     if outputs is None:
         lines = [run_line(words, directory=directory)] if words else []

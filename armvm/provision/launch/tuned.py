@@ -1,8 +1,8 @@
-"""A tuned image: an image, and what every boot of it would do again, done once.
+"""Tuned images: images on which the work of every first boot is already done.
 
-The image is booted with the packages of the preset, what is in its way is switched off, all that
-was the machine's own is removed, and its disk becomes an image in the cache: kept by the digest of
-what it was made from and of how.
+armvm boots the image with the packages of the preset, disables services that slow down the boot
+and removes everything specific to that machine. The disk becomes an image in the cache. Its key is
+the digest of the original image and of the recipe.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from armvm.provision.machine.temporary import remove, sweep
 from armvm.provision.monitor.wait import wait_ready
 from armvm.settings.machine import MIN_DISK, Machine
 
-#: Raised when the same recipe must give another image although no text it uses has changed.
+#: Increased when the same recipe must give a different image although its texts are unchanged.
 FORMAT = 1
-#: How the names of the machines begin that are booted for it.
+#: Prefix for the names of the machines that are booted for tuning.
 PREFIX = "tune-"
-#: What packages of a preset may take on the disk, in bytes.
+#: Space on the disk for the packages of a preset, in bytes.
 ROOM = 4 << 30
-#: Seconds from the order to the power-off under KVM; emulation gets ten times that.
+#: Seconds from the start of tuning to the power-off under KVM; ten times that if emulated.
 FINISH_TIMEOUT = 60.0
 
 
 def tuned(
     where: Where, plan: CreatePlan, image: Image, *, timeout: float | None, progress: Progress
 ) -> Image:
-    """Return the tuned form of *image* for the machine of *plan*: cached, or made now by a boot.
+    """Return the tuned form of *image* for the machine of *plan*, from the cache or by a boot.
 
-    *timeout* is in seconds, for that boot and the packages. Raises what creating and waiting
-    raise, BuildFailed when the guest could not be tuned; no machine is left behind.
+    *timeout* is in seconds and covers that boot and the packages. Raises BuildFailed if the guest
+    cannot be tuned, and the errors of creating and waiting. No machine is left behind.
     """
     cache, digest = Cache.default(), recipe_digest(plan, image)
     name = tune.image_name(plan.source.reference, documents_of(plan.machine.preset))
-    wait = f"another armvm is tuning {plan.source.reference}: waiting for it"
+    wait = f"waiting: another armvm process is tuning {plan.source.reference}"
     with cache.lock(f"{LOCAL}{name}", on_wait=lambda: progress.say(wait)):
         entry = cache.find_local(name, digest)
         if entry is None:
-            progress.say(f"tuning {plan.source.reference}: it is booted once, for all later boots")
+            progress.say(f"tuning {plan.source.reference}: this boots it once")
             with cache.partial(f"{LOCAL}{name}") as partial:
                 _make(where, plan, image, partial, timeout, progress)
                 verified = plan.source.verified
@@ -84,7 +84,7 @@ def tuned(
 
 
 def recipe_digest(plan: CreatePlan, image: Image) -> str:
-    """Return the sha256 (64 hex digits) of all that decides what a tuned image is."""
+    """Return the sha256 (64 hex digits) of everything that determines a tuned image."""
     content = {
         "format": FORMAT,
         "image": image.digest,
@@ -97,7 +97,7 @@ def recipe_digest(plan: CreatePlan, image: Image) -> str:
 
 
 def _disk(plan: CreatePlan, image: Image) -> int:
-    """Return the size of the tuned disk in bytes: no larger than need be, for it cannot shrink."""
+    """Return the size of the tuned disk in bytes. It is small because a disk cannot shrink."""
     packages = packages_of(plan.machine.preset, plan.source.system)
     return max(image.virtual_size, MIN_DISK) + (ROOM if packages else 0)
 
@@ -110,7 +110,7 @@ def _make(
     timeout: float | None,
     progress: Progress,
 ) -> None:
-    """Boot the image as a machine of its own, tune that, and write its disk to *target*."""
+    """Boot the image as a temporary machine, tune it, and write its disk to *target*."""
     connection, wanted = where.connection, plan.machine
     sweep(connection, progress, PREFIX)
     machine = Machine(
@@ -140,14 +140,14 @@ def _make(
             argv = ssh_command(ready.instance, ready.endpoint, [tune.COMMAND], batch=True)
             process.run(argv, input=tune.script().encode(), timeout=patience)
             _await_off(where, domain, patience)
-            task.update(text="taking its disk")
+            task.update(text="copying its disk")
             _take(where, machine.name, target)
     finally:
         remove(connection, machine.name, uuid=made.identity.uuid)
 
 
 def _await_off(where: Where, domain: Domain, timeout: float) -> None:
-    """Return when the guest has tuned itself and is off. Raises BuildFailed, NotReady."""
+    """Wait until the guest has tuned itself and is off. Raises BuildFailed, NotReady."""
     instance, log = observe(domain), ""
     local = is_local(uri_of(where.connection))
 
@@ -157,9 +157,9 @@ def _await_off(where: Where, domain: Domain, timeout: float) -> None:
         log = serial.clean(read_tail(where.connection, instance.serial_log, local=local))
         if tune.FAILED in log or (not active and tune.DONE not in log):
             raise BuildFailed(
-                f"{instance.name} could not be tuned",
+                f"{instance.name} cannot be tuned",
                 detail=serial.tail(log),
-                hint="the image may be one that armvm does not know: boot it without --tuned",
+                hint="armvm may not support tuning this image: boot it without --tuned",
             )
         return not active
 
@@ -168,13 +168,14 @@ def _await_off(where: Where, domain: Domain, timeout: float) -> None:
         timeout=timeout,
         interval=0.5,
         late=lambda: NotReady(
-            f"{instance.name} was not tuned within {timeout:g} s", detail=serial.tail(log)
+            f"timed out after {timeout:g} s: {instance.name} is still being tuned",
+            detail=serial.tail(log),
         ),
     )
 
 
 def _take(where: Where, name: str, target: Path) -> None:
-    """Write a machine's disk, which stands on nothing then, to a local file."""
+    """Write a machine's disk, without a backing file, to a local file."""
     pool = pools.need_pool(where.connection, where.pool, name)
     names = volumes.volume_names(name)
     overlay = volumes.need_volume(pool, names["overlay"])

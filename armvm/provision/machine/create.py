@@ -1,8 +1,8 @@
-"""Creating a machine: the one use case that writes the most, and undoes itself on failure.
+"""Create a machine, and undo everything on failure.
 
-The domain is defined first. libvirt gives a name to one domain only, so defining is what
-decides between two creates of one name; the loser has touched nothing. A machine under way
-carries its maker in its metadata until it is whole.
+The domain is defined first. libvirt allows each name only once, so of two creates with the same
+name only one can define its domain, and the other fails before it changes anything. Until the
+machine is complete, its metadata names the process that creates it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from armvm.provision.machine.unfinished import is_left_behind, myself
 from armvm.settings.machine import Machine
 from armvm.settings.verify import Verify
 
-#: Makes the volume of a given name in a pool: a machine's overlay.
+#: Creates a machine's overlay as a volume of the given name in a pool.
 MakeDisk = Callable[[Pool, str], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where machines are made: an open connection, its facts, and a pool's name.
+    """Where machines are created: an open connection, the facts of its host, and a pool's name.
 
-    ``verify`` is the weakest that may vouch for an image brought there, None for the strongest
-    that its source offers.
+    ``verify`` is the minimum verification for images; None requires the strongest that an image's
+    source offers.
     """
 
     connection: Connection
@@ -60,7 +60,10 @@ class Where:
 
 
 def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan:
-    """Look at the host and decide. Raises what planning raises, Conflict for a taken name."""
+    """Return the plan for a machine on this host.
+
+    Raises the errors of planning, and Conflict for a taken name.
+    """
     connection, facts = where.connection, where.facts
     existing = pools.find_pool(connection, where.pool)
     if existing is None and where.pool != pools.DEFAULT_POOL:
@@ -79,7 +82,7 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
     )
     network.check(connection, decided.spec)
     check_name(connection, machine.name)
-    # Bad user-data is told now, not after the image was fetched.
+    # Report invalid user-data now, before the image is fetched.
     compose(machine, decided.identity, decided.record.user, system=source.system)
     return decided
 
@@ -94,14 +97,14 @@ def apply(
     whole: bool = True,
     disk: MakeDisk | None = None,
 ) -> Domain:
-    """Make the machine; any failure leaves nothing of it behind.
+    """Create the machine and return its domain; on failure nothing is left behind.
 
-    *disk* makes its overlay from something else than *image*'s file, which then need not exist.
+    With *disk*, that function creates the overlay, and *image*'s file need not exist.
 
-    *whole* false leaves its maker's name in the metadata: the caller has more to do, and should
-    the process be killed before, the next one removes what it left.
+    If *whole* is false, the metadata keeps naming this process, because the caller has more to do.
+    If the process is then killed, a later armvm removes the machine.
 
-    Raises Conflict, StorageError, DomainError and what libvirt's errors translate to.
+    Raises Conflict, StorageError, DomainError and the translations of libvirt's errors.
     """
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine, image.virtual_size)
@@ -140,7 +143,7 @@ def _make_volumes(
 ) -> None:
     connection = where.connection
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
-    # The name is ours since the domain is defined: volumes of that name are a dead machine's.
+    # The domain is defined, so the name is ours. Volumes of that name belong to a dead machine.
     volumes.delete_machine_volumes(pool, machine.name)
     documents = compose(machine, plan.identity, plan.record.user, system=plan.source.system)
     golden = plan.spec.memory_file is not None
@@ -149,7 +152,7 @@ def _make_volumes(
     if disk is not None:
         disk(pool, names["overlay"])
     else:
-        from armvm.images.cache.store import Cache  # a clone of a golden needs none of it
+        from armvm.images.cache.store import Cache  # not needed for a clone of a golden
 
         base = ensure_base(
             *(connection, pool, image.digest, image.path),
@@ -164,7 +167,7 @@ def _make_volumes(
 
 
 def check_name(connection: Connection, name: str) -> None:
-    """Raise Conflict when *name* is taken by more than a dead process's leftovers."""
+    """Raise Conflict if *name* is taken, unless by the leftovers of a dead process."""
     try:
         domain = find_domain(connection, name)
     except NotFound:
@@ -181,14 +184,14 @@ def _is_leftover(domain: Domain) -> bool:
 
 
 def remove_leftovers(connection: Connection, name: str, progress: Progress) -> None:
-    """Remove what a killed create of the same name has left."""
+    """Remove what a killed create of the same name left behind."""
     try:
         domain = find_domain(connection, name)
         if not _is_leftover(domain):
             return
         progress.say(f"removing what an interrupted create of {name} left behind")
-        # The volumes stay: another create may have been faster here, and made its own by now.
-        # Whoever defines the domain removes those of a dead machine.
+        # Keep the volumes: another create may have defined the domain and created its own by now.
+        # The create that defines the domain removes the volumes of a dead machine.
         forget_domain(observed(connection, domain))
     except NotFound:
         return  # no leftovers, or another process was faster

@@ -1,4 +1,4 @@
-"""Removing a machine with all that belongs to it: domain, NVRAM, volumes, known host key."""
+"""Remove a machine with its domain, NVRAM, volumes and known host key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from armvm.provision.machine.unfinished import assert_whole, is_left_behind
 
 
 def assert_there(connection: Connection, name: str, *, pool_name: str) -> None:
-    """Raise NotFound where `delete` would find nothing to remove."""
+    """Raise NotFound if `delete` would find nothing to remove."""
     try:
         observe(find_domain(connection, name))
     except NotFound:
@@ -29,8 +29,8 @@ def assert_there(connection: Connection, name: str, *, pool_name: str) -> None:
 def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
     """Remove a machine, running or not, and return the names of the volumes removed.
 
-    Where there is no such domain, volumes that a killed create left under its name are removed.
-    Raises NotFound when there is nothing of that name, or a domain that armvm did not make.
+    If no such domain exists, removes the volumes that a killed create left under its name. Raises
+    NotFound if nothing has that name, or if the domain was not created by armvm.
     """
     try:
         machine = find_machine(connection, name)
@@ -49,10 +49,10 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
 
 
 def delete_domain(machine: Handle) -> list[str]:
-    """Remove a domain that `observe` found to be ours. Returns the names of its volumes."""
+    """Remove a domain that armvm created, and return the names of its volumes."""
     with shielded():
         lifecycle.destroy(machine.domain)
-        # The volumes first: while the domain is there, the next delete finds what is left.
+        # The volumes first: as long as the domain exists, another delete can finish the work.
         pool = pools.find_pool(machine.connection, machine.record.pool)
         removed = volumes.delete_machine_volumes(pool, machine.name) if pool else []
         removed += _remove_half_base(pool, machine.instance) if pool else []
@@ -63,7 +63,7 @@ def delete_domain(machine: Handle) -> list[str]:
 
 
 def forget_domain(machine: Handle) -> None:
-    """Remove a domain with its NVRAM, and leave its volumes to whoever has the name next."""
+    """Remove a domain with its NVRAM, but keep its volumes: the next create handles them."""
     with shielded():
         lifecycle.destroy(machine.domain)
         lifecycle.undefine(machine.domain)

@@ -1,4 +1,4 @@
-"""Fast machines: what ``--fast`` trades, and the kernel that they are given from outside."""
+"""Fast machines: what ``--fast`` changes, and the kernel that QEMU loads for them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from armvm.images.kernel import BootFiles, boot_files
 from armvm.images.model import Image
 from armvm.provision.machine.plan import CreatePlan
 
-#: What a boot mounts and loads early although few need it: a process each. Masked, they do not
-#: start even when asked for; mount(8), modprobe(8) and the kernel itself still do the same.
-#: Source of the word: kernel-command-line(7).
+#: Units that start early although few guests need them; each costs a process. If masked, they do
+#: not start even on request, but mount(8), modprobe(8) and the kernel still do the same.
+#: Source of the option: kernel-command-line(7).
 UNITS = (
     "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "modprobe@configfs.service", "modprobe@dm_mod.service",
     "modprobe@drm.service", "modprobe@efi_pstore.service", "modprobe@fuse.service",
     "modprobe@loop.service",
 )  # fmt: skip
-#: The network from the command line: systemd's network generator and networkd do what otherwise
-#: cloud-init has netplan do, a Python of its own. Only where networkd is what cloud-init would
-#: use in the end, and no initramfs takes the word for itself.
+#: Network configuration on the command line. systemd's network generator and networkd do the work
+#: for which cloud-init would start netplan, another Python program. Used only if cloud-init would
+#: use networkd too and the initramfs does not interpret these options itself.
 NETWORK = ("ip=dhcp", "network-config=disabled")
 _NETWORKD = ("debian",)
 
@@ -37,16 +37,16 @@ _NETWORKD = ("debian",)
 def with_kernel(
     plan: CreatePlan, image: Image, progress: Progress
 ) -> tuple[CreatePlan, BootFiles | None]:
-    """Return the plan of a fast machine with the image's own kernel in it, and that kernel.
+    """Return a fast machine's plan with the image's kernel added, and that kernel.
 
-    Where none can be had from the image, a line says why, and the firmware boots the machine.
+    If the image's kernel cannot be used, prints why; the firmware then boots the machine.
     """
     if not plan.machine.fast:
         return plan, None
     try:
         files = boot_files(image, cache=Cache.default())
     except (ImageError, MissingCapability) as error:
-        progress.say(f"--fast: booting by firmware, since {error.message}")
+        progress.say(f"--fast: falling back to booting by firmware: {error.message}")
         return plan, None
     directory = PurePosixPath(plan.spec.overlay).parent
     names = volumes.volume_names(plan.machine.name)
@@ -73,7 +73,7 @@ def _masks() -> list[str]:
 
 
 def write_kernel(connection: Connection, pool: Pool, machine: str, files: BootFiles) -> None:
-    """Put a kernel and its initrd into the pool, as volumes of the machine."""
+    """Write a kernel and its initrd to the pool, as volumes of the machine."""
     names = volumes.volume_names(machine)
     for what, path in (("kernel", files.kernel), ("initrd", files.initrd)):
         volumes.write_volume(connection, pool, names[what], path.read_bytes())
@@ -83,29 +83,30 @@ class Tradeoffs(TypedDict, total=False):
     """What --fast changed, in words."""
 
     disk: Annotated[str, Doc("How the disk is cached.")]
-    kernel: Annotated[str, Doc("Which kernel is loaded from outside the disk.")]
+    kernel: Annotated[str, Doc("Which kernel QEMU loads, instead of one from the disk.")]
     units: Annotated[str, Doc("Which file systems are not mounted at boot.")]
     network: Annotated[str, Doc("How the network is configured.")]
 
 
 def traded(record: Record) -> Tradeoffs | None:
-    """Return in words what a fast machine has traded; None for any other."""
+    """Return in words what --fast changed in a machine; None for other machines."""
     if not record.fast:
         return None
     words: Tradeoffs = {}
     if "cache" in record.fast:
         words["disk"] = (
-            f"cache={record.fast['cache']}: never flushed, a crash of the host may ruin it"
+            f"cache={record.fast['cache']}: never flushed; a crash of the host may corrupt it"
         )
     if "kernel" in record.fast:
         words["kernel"] = (
-            f"{record.fast['kernel']} from the image, loaded from outside: one that the guest "
+            f"{record.fast['kernel']} from the image, loaded by QEMU; a kernel that the guest "
             "installs later is not booted"
         )
     if "units" in record.fast:
         words["units"] = (
-            "huge pages, message queues, debugfs and tracefs are not mounted, but can be by hand"
+            "huge pages, message queues, debugfs and tracefs are not mounted at boot; mount(8) "
+            "still works"
         )
     if "network" in record.fast:
-        words["network"] = "DHCP by the kernel's command line: netplan has no configuration"
+        words["network"] = "DHCP from the kernel's command line; netplan is not configured"
     return words

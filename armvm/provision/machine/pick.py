@@ -1,4 +1,4 @@
-"""Which machine is meant. Apart from the verbs: `armvm ssh` needs nothing else of theirs."""
+"""Find the machines that a command names. Kept small, because `armvm ssh` needs only this."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from armvm.base.errors import ConfigError, Conflict, NotFound, UsageError
 from armvm.host.connection import Connection
-from armvm.host.domain.handle import Handle as Handle  # also for those who pick
+from armvm.host.domain.handle import Handle as Handle  # re-exported for callers of pick
 from armvm.host.domain.handle import find_machine
 from armvm.host.domain.instance import Instance, find_domain, instances
 from armvm.provision.machine.unfinished import assert_whole, is_left_behind
@@ -18,10 +18,11 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 def pick(connection: Connection, name: str | None, *, unfinished: bool = False) -> Handle:
-    """Return the machine called *name*, or the only one there is.
+    """Return the machine called *name*, or the only machine if *name* is None.
 
-    Raises NotFound, ConfigError when a name is needed to tell machines apart, and Conflict for one
-    that is off and being made, or that a killed create left behind; with *unfinished*, not that.
+    Raises NotFound, and ConfigError if a name is required because there are several machines.
+    Unless *unfinished*, raises Conflict for a machine that is off and either still being created
+    or left behind by a killed create.
     """
     machine = _pick(connection, name)
     if not unfinished and not machine.running:
@@ -39,13 +40,14 @@ def pick_many(
 ) -> list[Handle]:
     """Return the machines that *names* and patterns (``*``, ``?``, ``[…]``) mean, each once.
 
-    With *every*, all; without both, the only one there is. Of those that nobody named, the ones
-    that are being made, and unless *unfinished* those that a killed create left, are left out and
-    *said*. Raises UsageError for names and *every* together, NotFound for what fits no machine, and
-    what `pick` raises.
+    With *every*, returns all machines; without names and *every*, the only machine. Among machines
+    that were not named individually, those still being created are skipped, and unless
+    *unfinished* also those that a killed create left; each is reported to *said*. Raises
+    UsageError for names together with *every*, NotFound for a pattern without a match, and the
+    errors of `pick`.
     """
     if every and names:
-        raise UsageError("either names or --all")
+        raise UsageError("names and --all cannot be used together")
     if not names and not every:
         return [pick(connection, None, unfinished=unfinished)]
     there = everything(connection)
@@ -57,7 +59,7 @@ def pick_many(
         fitting = [one for one in there if fnmatchcase(one.name, pattern)]
         if not fitting and not every:
             raise NotFound(
-                f"no machine fits {shown(pattern)}", hint="'armvm list' shows what there is"
+                f"no machine matches {shown(pattern)}", hint="list the machines: armvm list"
             )
         for machine in fitting:
             try:
@@ -65,12 +67,12 @@ def pick_many(
                     assert_whole(machine.instance)
                 found.setdefault(machine.name, machine)
             except Conflict as error:
-                said(f"{error.message}: it is left out")
+                said(f"{error.message}; skipping it")
     return list(found.values())
 
 
 def is_pattern(name: str) -> bool:
-    """Tell whether a name is a pattern of names: no machine's has such characters."""
+    """Return whether a name is a pattern. Names of machines never contain its characters."""
     return _GLOB.search(name) is not None
 
 
@@ -79,11 +81,11 @@ def _pick(connection: Connection, name: str | None) -> Handle:
         return find_machine(connection, name)
     found = instances(connection)
     if not found:
-        raise NotFound("there is no machine yet", hint="armvm create   makes one")
+        raise NotFound("no machines found", hint="create one: armvm create")
     if len(found) > 1:
         raise ConfigError(
-            "there is more than one machine; which one?",
-            hint="name one of " + ", ".join(instance.name for instance in found),
+            "NAME is required: there are several machines",
+            hint="choose one of " + ", ".join(instance.name for instance in found),
         )
     return _handle(connection, found[0])
 
@@ -93,7 +95,7 @@ def pick_uuid(connection: Connection, uuid: str) -> Handle:
     for instance in instances(connection):
         if instance.uuid == uuid:
             return _handle(connection, instance)
-    raise NotFound(f"there is no machine with the UUID {shown(uuid)}")
+    raise NotFound(f"machine with UUID {shown(uuid)} not found")
 
 
 def everything(connection: Connection) -> list[Handle]:

@@ -1,4 +1,4 @@
-"""Deciding everything about a new machine, without doing anything. Pure policy.
+"""Decide everything about a new machine, without changing anything.
 
 ``Machine + ImageSource + HostFacts → CreatePlan``; ``--dry-run`` stops here.
 """
@@ -29,7 +29,7 @@ from armvm.settings.system import FALLBACK_USER
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedImage:
-    """The image that would be used."""
+    """The image that armvm would use."""
 
     reference: Annotated[str, Doc("Its reference.")]
     serial: Annotated[str | None, Doc("The catalog's version of the image.")]
@@ -54,14 +54,14 @@ class PlannedMachine:
     network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
     fast: Annotated[bool, Doc("Whether --fast was given.")]
     pool: Annotated[str, Doc("The storage pool.")]
-    volumes: Annotated[list[str], Doc("Paths of the volumes that would be made.")]
+    volumes: Annotated[list[str], Doc("Paths of the volumes that armvm would create.")]
     host_key: Fingerprint
     warnings: Annotated[list[str], Doc("Warnings.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CreatePlan:
-    """A new machine, decided. ``warnings`` are for the user; nothing has been done yet."""
+    """All decisions about a new machine. ``warnings`` are for the user."""
 
     machine: Machine
     identity: Identity
@@ -77,7 +77,7 @@ class CreatePlan:
         return to_text(build(self.spec, self.record))
 
     def summary(self) -> PlannedMachine:
-        """Return the plan for ``--dry-run``; nothing secret is in it."""
+        """Return the plan for ``--dry-run``, without secrets."""
         from armvm.images.trust.provenance import words
 
         return PlannedMachine(
@@ -119,18 +119,18 @@ def plan(
 ) -> CreatePlan:
     """Return the plan for *machine* on the host that *facts* describe.
 
-    *now* is an ISO 8601 time, *version* armvm's own. Raises ConfigError for what this host does
-    not take, MissingCapability for what it lacks.
+    *now* is an ISO 8601 time, *version* the version of armvm. Raises ConfigError for a value that
+    this host does not support, and MissingCapability if the host lacks something.
     """
     if not facts.efi:
         raise MissingCapability(
-            "this host has no UEFI firmware for ARM64 machines",
-            hint="on the host: apt-get install qemu-efi-aarch64   (or: dnf install edk2-aarch64)",
+            "UEFI firmware for ARM64 machines not found on the host",
+            hint="install it there: apt-get install qemu-efi-aarch64, or dnf install edk2-aarch64",
         )
     if machine.cpus > facts.max_cpus:
         raise ConfigError(
-            f"{machine.cpus} vCPUs are more than this host's machine type takes",
-            hint=f"--cpus takes 1 to {facts.max_cpus} here",
+            f"{machine.cpus} vCPUs is out of range (1 to {facts.max_cpus} on this host)",
+            hint=f"use --cpus {facts.max_cpus} or less",
         )
     if source.virtual_size is not None:
         check_disk(machine, source.virtual_size)
@@ -178,25 +178,25 @@ def plan(
 
 
 def with_source(plan: CreatePlan, source: ImageSource) -> CreatePlan:
-    """Return a plan for the same machine from another image, which its record then names."""
+    """Return the plan with another image, in its record too."""
     record = replace(plan.record, image=_image_record(source))
     return replace(plan, source=source, record=record)
 
 
 def user_of(machine: Machine, source: ImageSource) -> str:
-    """Return the guest's user: the one asked for, else the distribution's own."""
+    """Return the guest's user: the requested one, or the distribution's default."""
     if machine.user is not None:
         return machine.user
     return check_user_name(source.system.default_user if source.system else FALLBACK_USER)
 
 
 def check_disk(machine: Machine, virtual_size: int) -> None:
-    """Raise ConfigError when the image's disk (in bytes) does not fit the machine's."""
+    """Raise ConfigError if the image's disk (in bytes) is larger than the machine's."""
     if machine.disk < virtual_size:
         needed = -(-virtual_size // (1 << 30))
         raise ConfigError(
-            f"a disk of {size_label(machine.disk)} is smaller than the image's own",
-            hint=f"--disk {needed}G is the least for this image",
+            f"a disk of {size_label(machine.disk)} is smaller than the image's disk",
+            hint=f"use --disk {needed}G or more",
         )
 
 
@@ -208,8 +208,9 @@ def _network(machine: Machine, facts: HostFacts) -> str | None:
         return None
     if facts.session:
         raise ConfigError(
-            f"qemu:///session has no networks of its own, so not {machine.network}",
-            hint="leave --network out, or use --connect qemu:///system",
+            f"network {machine.network} cannot be used: qemu:///session supports user networking "
+            "only",
+            hint="leave out --network, or use --connect qemu:///system",
         )
     return machine.network
 
@@ -224,12 +225,12 @@ def _cpu(machine: Machine, facts: HostFacts) -> str:
         if facts.accelerator is Accelerator.TCG:
             raise ConfigError(
                 "host-passthrough needs KVM on an ARM64 host; this guest is emulated",
-                hint="leave --cpu out, or take one of the emulator's, such as cortex-a72",
+                hint="leave out --cpu, or use one of the emulator's models, such as cortex-a72",
             )
         return model
     if model not in facts.cpu_models or not cpu_is_64_bit(model):
         known = sorted(name for name in facts.cpu_models if cpu_is_64_bit(name) and name != "max")
-        raise bad_value("the CPU model", model, "--cpu takes " + ", ".join([*known, "max"]))
+        raise bad_value("the CPU model", model, "known --cpu models: " + ", ".join([*known, "max"]))
     return model
 
 
@@ -243,7 +244,7 @@ def _image_record(source: ImageSource) -> dict[str, str]:
         "signer": source.signer,
         "tuned_from": source.tuned_from,
     }
-    # XML takes no lone surrogates, which is what odd bytes in a path look like.
+    # XML does not allow lone surrogates, which stand for undecodable bytes in a path.
     return {
         key: value.encode(errors="replace").decode()
         for key, value in values.items()
@@ -253,7 +254,7 @@ def _image_record(source: ImageSource) -> dict[str, str]:
 
 def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[str]:
     found = []
-    # (What a catalog's statement lacks was told when it was read.)
+    # Missing verification of a catalog was reported when the catalog was read.
     if source.verified is Verified.NOTHING and "://" in source.reference:
         found.append(f"{source.reference} is not verified: add #sha256=HEX to the URL")
     if machine.memory_mib > facts.memory_mib:
@@ -262,9 +263,9 @@ def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[s
         )
     if machine.cpus > facts.online_cpus:
         found.append(
-            f"{machine.cpus} vCPUs are more than the host's {facts.online_cpus} CPUs: they make "
-            "nothing faster"
+            f"{machine.cpus} vCPUs is more than the host's {facts.online_cpus} CPUs: the extra "
+            "vCPUs do not make the guest faster"
         )
     if not machine.ssh_keys and machine.password_hash is None:
-        found.append("no ssh key and no password: only the console can log in")
+        found.append("no ssh key and no password: you can log in only with armvm console")
     return found

@@ -1,4 +1,4 @@
-"""Writing a seed to a file, for people who only want that."""
+"""Write a cloud-init seed to a file (``armvm seed``)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from armvm.settings.machine import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenSeed:
-    """A seed that was written."""
+    """A seed that was written to a file."""
 
     path: Annotated[Path, Doc("The ISO file.")]
     label: Annotated[str, Doc("The volume's label.", const="cidata")] = "cidata"
@@ -36,22 +36,22 @@ class WrittenSeed:
 
 
 def write_seed(machine: Machine, output: Path, *, force: bool) -> WrittenSeed:
-    """Write the seed of *machine*, readable by its owner only, and return its facts.
+    """Write the seed of *machine* to a file that only its owner can read; return the details.
 
-    Raises Conflict when the file exists and *force* is not given, PermissionDenied or
-    StorageError when it cannot be written.
+    Raises Conflict if the file exists and *force* is false, and NotFound, PermissionDenied or
+    StorageError if it cannot be written.
     """
     data, identity, user = _seed(machine)
     if os.path.lexists(output) and not force:
-        raise Conflict(f"{output} exists already", hint="--force overwrites it")
+        raise Conflict(f"{output} already exists", hint="overwrite it with --force")
     try:
         write_atomic(output, data)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no directory {output.parent}") from error
+        raise NotFound(f"directory {output.parent} not found") from error
     except PermissionError as error:
-        raise PermissionDenied(f"{output} cannot be written: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot write {output}") from error
     except OSError as error:
-        raise StorageError(f"{output} cannot be written: {error.strerror}") from error
+        raise StorageError(f"cannot write {output}: {error.strerror}") from error
     return WrittenSeed(
         path=output,
         size=len(data),

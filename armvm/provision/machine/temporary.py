@@ -1,4 +1,4 @@
-"""Machines that exist for one command only: what removes them, also those of killed processes."""
+"""Remove temporary machines, including those that killed processes left behind."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from armvm.provision.machine.unfinished import is_left_behind
 
 
 def remove(connection: Connection, name: str, *, uuid: str) -> None:
-    """Remove a throw-away machine; one that is gone already, or was never made, is no error.
+    """Remove a temporary machine; do nothing if it does not exist.
 
-    Nor is another machine that has taken the name meanwhile: it has another *uuid*, and stays.
+    A machine with the same name but another *uuid* is kept.
     """
     try:
         machine = find_machine(connection, name)
@@ -25,7 +25,7 @@ def remove(connection: Connection, name: str, *, uuid: str) -> None:
 
 
 def sweep(connection: Connection, progress: Progress, prefix: str) -> None:
-    """Remove the machines of killed processes whose names begin with *prefix*."""
+    """Remove machines of killed processes whose names begin with *prefix*."""
     for instance in instances(connection):
         if instance.name.startswith(prefix) and is_left_behind(instance):
             progress.say(f"removing {instance.name}, which an interrupted armvm left behind")

@@ -72,7 +72,7 @@ def test_a_golden_whose_memory_is_shared(place: Place, image: Path) -> None:
 def test_a_clone_whose_memory_is_shared(place: Place, image: Path) -> None:
     name, golden = called(place, "a"), need(place, "cow")
     done = place.armvm("create", "--from", golden, "--name", name, timeout=300).ok()
-    assert "made from the golden" in done.err
+    assert "created from golden" in done.err
     assert guest(place, name, "hostname; uname -m").split() == [name, "aarch64"]
 
 
@@ -81,7 +81,7 @@ def test_a_command_in_a_machine_of_its_own(place: Place, image: Path) -> None:
     golden = need(place, "cow")
     done = place.armvm("run", "--from", golden, "--", "uname", "-m", timeout=300).ok()
     assert done.out.strip() == "aarch64"
-    assert "made from the golden" in done.err
+    assert "created from golden" in done.err
 
 
 @pytest.mark.feature("`exec`")
@@ -185,11 +185,11 @@ def test_a_golden_in_a_save_image(place: Place, image: Path) -> None:
 def test_clones_of_a_save_image(place: Place, image: Path) -> None:
     name, golden = called(place, "b"), need(place, "save")
     done = place.armvm("create", "--from", golden, "--name", name, timeout=300).ok()
-    assert "made from the golden" in done.err
+    assert "created from golden" in done.err
     assert guest(place, name, "hostname; uname -m").split() == [name, "aarch64"]
     once = place.armvm("run", "--from", golden, "--", "uname", "-m", timeout=300).ok()
     assert once.out.strip() == "aarch64"
-    assert "made from the golden" in once.err
+    assert "created from golden" in once.err
 
 
 @pytest.mark.feature("`delete`, `golden delete`")
