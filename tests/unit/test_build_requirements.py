@@ -80,7 +80,7 @@ def test_an_archive_without_keys_is_refused(tmp_path: Path) -> None:
     keyless = replace(UBUNTU, keyring=tmp_path / "no.gpg")
     with pytest.raises(MissingCapability, match="Ubuntu's archive") as caught:
         requirements.check(build.Mode.here(), keyless, tmp_path, keyring=None)
-    assert "apt-get install ubuntu-keyring, or --keyring" in (caught.value.hint or "")
+    assert "apt-get install ubuntu-keyring, or use --keyring" in (caught.value.hint or "")
     with pytest.raises(NotFound, match=r"mine\.gpg"):
         requirements.check(build.Mode.here(), UBUNTU, tmp_path, keyring=tmp_path / "mine.gpg")
 

@@ -196,7 +196,7 @@ def test_exit_codes_and_input_are_passed(tmp_path: Path) -> None:
         (["nothing-here"], 4, "program 'nothing-here' not found"),
         (["/etc/passwd"], 3, "is not a program that QEMU's user mode supports"),
         (["/tmp"], 3, "/tmp"),
-        (["--sysroot", "/nowhere", "x"], 4, "there is no directory /nowhere"),
+        (["--sysroot", "/nowhere", "x"], 4, "directory /nowhere not found"),
         (["--sysroot", "/", "x"], 3, "own root file system"),
         (["--sysroot", "/usr", "--image", "debian:12", "x"], 2, "leave one out"),
         (["--image", "debian:99", "x"], 4, "debian-99"),

@@ -240,7 +240,7 @@ def test_text_without_a_known_first_line_is_refused(text: str) -> None:
         ("a: 'x\n", "line "),
         ("? [a, b]\n: c\n", "line 2"),
         ("a: 1\n---\nb: 2\n", "line 3"),
-        ("a: 1\nb: \x01\n", "line 3: 0x01"),
+        ("a: 1\nb: \x01\n", "line 3: invalid character 0x01"),
         ("a: 2024-13-45\n", ""),
         ("a: !!int 'x'\n", ""),
         ("a: " + "[" * 5000 + "\n", ""),

@@ -94,7 +94,7 @@ TROUBLE = {
     "403": (Fault(status=403), "answered 403"),
     "500": (Fault(status=500), "answered 500"),
     "425": (Fault(status=425), "answered 425"),
-    "redirect": (Fault(status=302, location="http://[::1/x"), "malformed URL"),
+    "redirect": (Fault(status=302, location="http://[::1/x"), "invalid URL"),
     "scheme": (Fault(status=302, location="ftp://example.org/x"), "ftp: URL"),
     "oversize": (Fault(body=b"x" * (17 << 20)), "larger than"),
     "login": (Fault(body=LOGIN), "perhaps a login page"),

@@ -157,7 +157,7 @@ def test_paths_that_are_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="directory"):
         find(tmp_path)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ConfigError, match="ordinary"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         find(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ImageError):
@@ -205,7 +205,7 @@ def test_a_local_image_that_was_never_built(cache: Cache) -> None:
     assert source.verified is Verified.BUILT
     with pytest.raises(NotFound) as caught:
         obtain(source, cache=cache, progress=Quiet())
-    assert caught.value.hint == "armvm image build debian-12"
+    assert caught.value.hint == "build it with: armvm image build debian-12"
 
 
 def test_a_local_image_is_built_once(tmp_path: Path, cache: Cache) -> None:

@@ -406,7 +406,7 @@ def test_the_mirror_comes_from_the_environment() -> None:
 def test_no_room(server: ImageServer, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", free=lambda _: 65 << 20)
     source = resolve("ubuntu:24.04", settings(server))
-    with pytest.raises(StorageError, match="left") as caught:
+    with pytest.raises(StorageError, match="free") as caught:
         obtain(source, cache=cache, progress=Quiet(), web=quick())
     assert caught.value.exit_code == 9
     assert leftovers(cache.root) == []
@@ -444,7 +444,7 @@ def test_three_processes_fetch_once(
         paths.append(fetch_elsewhere(cache, log, ARMVM_MIRROR_UBUNTU=server.url))
 
     def waiting() -> int:
-        return log.read_text().count("waiting for it …")
+        return log.read_text().count("waiting for another armvm process")
 
     threads = [threading.Thread(target=fetch) for _ in range(3)]
     for thread in threads:

@@ -57,7 +57,7 @@ def test_a_backing_file_is_refused(tmp_path: Path) -> None:
 def test_an_external_data_file_is_refused(tmp_path: Path, raw: str) -> None:
     data = tmp_path / "data.raw"
     image = create(tmp_path / "a.qcow2", "-o", f"data_file={data},data_file_raw={raw}")
-    with pytest.raises(HostileImage, match="another file"):
+    with pytest.raises(HostileImage, match="external data file"):
         inspect(image)
 
 
@@ -104,7 +104,7 @@ def patched(tmp_path: Path, offset: int, value: bytes) -> Path:
         (60, struct.pack(">IQ", 1, 1 << 50), "snapshot"),
         (60, struct.pack(">IQ", 1 << 30, 65536), "snapshot"),
         (72, struct.pack(">Q", 2), "corrupt"),
-        (72, struct.pack(">Q", 4), "another file"),
+        (72, struct.pack(">Q", 4), "external data file"),
         (72, struct.pack(">Q", 1 << 5), "unknown"),
         (72, struct.pack(">Q", 1 << 63), "unknown"),
         (72, struct.pack(">Q", 8), "compression"),

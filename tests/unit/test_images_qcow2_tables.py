@@ -235,9 +235,9 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, format: str) -> None:
     except OSError:
         pytest.skip("this file system has no files of that size")
     cache, progress = Cache(tmp_path / "cache"), Heard()
-    with pytest.raises(HostileImage, match="more than 8"):
+    with pytest.raises(HostileImage, match="exceeds 8192"):
         resolve(str(image), Settings(), cache=cache, progress=progress)
-    with pytest.raises(HostileImage, match="more than 8"):
+    with pytest.raises(HostileImage, match="exceeds 8192"):
         import_file(image, "mine", cache=cache, progress=progress)
     assert progress.tasks == [], "nothing was hashed"
 

@@ -473,7 +473,7 @@ def test_a_full_disk(server: ImageServer, small_disk: Path, name: str) -> None:
     assert "image prune" in (caught.value.hint or "")
     assert leftovers(cache.root) == []
     honest = Cache(small_disk / "cache")
-    with pytest.raises(StorageError, match="left"):
+    with pytest.raises(StorageError, match="free"):
         obtain(wanted, cache=honest, progress=Quiet(), web=quick())
     assert leftovers(cache.root) == []
 

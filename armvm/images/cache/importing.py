@@ -86,7 +86,7 @@ def export_file(entry: Entry, target: Path, *, replace: bool = False) -> bool:
         if entry.size + RESERVE > free:
             raise StorageError(
                 f"the image needs {size_text(entry.size)}, "
-                f"but {target.parent} has {size_text(free)}",
+                f"but {target.parent} has {size_text(free)} free",
                 hint="write to another disk",
             )
         shared = copy_file(entry.path, partial)

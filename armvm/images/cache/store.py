@@ -205,7 +205,7 @@ class Cache:
         free = self.free(root)
         if size + RESERVE > free:
             raise StorageError(
-                f"the image needs {size_text(size)}, but {root} has {size_text(free)}",
+                f"the image needs {size_text(size)}, but {root} has {size_text(free)} free",
                 hint="free space with: armvm image rm IMAGE; XDG_CACHE_HOME sets another directory",
             )
 
