@@ -62,12 +62,12 @@ def open_console(
     machine = pick(connection, name)
     stream.check_running(machine.domain)
     if stdout is None:
-        raise UsageError("the console needs somebody who reads, and standard output is closed")
+        raise UsageError("the console needs standard output, which is closed")
     if stdin is None or terminal.is_nothing(stdin):
         raise UsageError(
-            "the console needs somebody who types, and standard input is closed or /dev/null",
-            hint=f"run it on a terminal, or give it a pipe: echo 'uname -m' | armvm console "
-            f"{machine.name}; to read along without typing: armvm logs --follow {machine.name}",
+            "the console needs standard input, which is closed or /dev/null",
+            hint=f"run it on a terminal, or pipe input to it: echo 'uname -m' | armvm console "
+            f"{machine.name}; to read without typing: armvm logs --follow {machine.name}",
         )
     keyboard = Keyboard(stdin)
     if terms.lines is None:
@@ -75,7 +75,7 @@ def open_console(
         shown = (screen[0] - 1 if screen else _SCREENFUL) if keyboard.interactive else 0
         terms = replace(terms, lines=shown)
     if keyboard.interactive:
-        tell(f"Connected to {machine.name}; Ctrl-] leaves, Return wakes it.")
+        tell(f"Connected to {machine.name}. Press Ctrl-] to leave, Return to get a prompt.")
     attached = _Attached(machine, terms, keyboard, stdout, tell)
     sizer = Sizer(machine.domain, lambda: terminal.size(stdin))
     with ExitStack() as stack:
@@ -133,11 +133,13 @@ class _Attached:
                 continue
             self._check_stopped(run)
             if not self._keyboard.interactive and unsent:
-                raise DomainError(f"{self._machine.name} stopped before all of the input was sent")
+                raise DomainError(f"{self._machine.name} stopped before all input was sent")
             if not (self._keyboard.interactive and self._terms.reattach):
                 self._say(f"{self._machine.name} has stopped")
                 return
-            self._say(f"{self._machine.name} has stopped; waiting for it to start, Ctrl-] leaves")
+            self._say(
+                f"{self._machine.name} has stopped; waiting for it to start (Ctrl-] to leave)"
+            )
             if not self._wait_for_start(run):
                 return
             self._say(f"{self._machine.name} has started again")
@@ -206,8 +208,8 @@ class _Attached:
             timeout=_GRACE,
             interval=_POLL,
             late=lambda: Conflict(
-                f"somebody else has taken the console of {self._machine.name} over",
-                hint="--force takes it back",
+                f"another user or program took over the console of {self._machine.name}",
+                hint="take it back with --force",
             ),
         )
 

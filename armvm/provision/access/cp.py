@@ -42,28 +42,31 @@ def read_copy(words: Sequence[str]) -> Copy:
     ``./a:b`` and ``/tmp/a:b`` are files of this host.
     """
     if len(words) < 2:
-        raise UsageError("a source and a target are needed", hint="armvm cp file NAME:dir")
+        raise UsageError(
+            "a source and a target are required", hint="example: armvm cp file NAME:dir"
+        )
     if any("\0" in word for word in words):
-        raise UsageError("a path cannot hold a zero byte")
+        raise UsageError("a path cannot contain a zero byte")
     if "" in words:
         raise UsageError(
-            "a path is empty", hint="the working directory is .; a machine's home is NAME:"
+            "invalid path ''",
+            hint="for the working directory, use . ; for the guest user's home, use NAME:",
         )
     if "-" in words:
         raise UsageError(
-            "cp copies files; it does not read standard input or write standard output",
-            hint="armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE   do; "
-            "a file called - is ./-",
+            "armvm cp cannot read standard input or write standard output",
+            hint="use ssh: armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE; "
+            "for a file called -, use ./-",
         )
     *sources, target = words
     there = [_REMOTE.fullmatch(one) for one in sources]
     into = _REMOTE.fullmatch(target)
     if into is not None and any(there):
         raise UsageError(
-            "both sides are machines; files are copied between this host and one machine",
-            hint=f"in two steps: {shlex.join(['armvm', 'cp', sources[0], './here'])}, then "
+            "both sides are machines; armvm cp copies between this host and one machine",
+            hint=f"copy in two steps: {shlex.join(['armvm', 'cp', sources[0], './here'])}, then "
             f"{shlex.join(['armvm', 'cp', './here', target])}. "
-            "A file of this host with a colon: ./NAME",
+            "For a local file with a colon in its name, use ./NAME",
         )
     if into is not None:
         return Copy(
@@ -72,8 +75,8 @@ def read_copy(words: Sequence[str]) -> Copy:
     found = [match for match in there if match is not None]
     if len(found) < len(sources) or len({match["machine"] for match in found}) != 1:
         raise UsageError(
-            "one side must be a machine's, as NAME:PATH, the other this host's",
-            hint="armvm cp file NAME:dir   or   armvm cp NAME:file dir",
+            "one side must be NAME:PATH on a machine, the other a path on this host",
+            hint="examples: armvm cp file NAME:dir   or   armvm cp NAME:file dir",
         )
     return Copy(
         machine=found[0]["machine"],
@@ -120,7 +123,7 @@ def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
     folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
     if folders and not recursive:
         raise UsageError(
-            f"{shown(folders[0])} is a directory", hint="-r copies it with all that is in it"
+            f"{shown(folders[0])} is a directory", hint="use -r to copy it with its contents"
         )
     where = reach(machine)
     code = process.passthrough(
@@ -131,5 +134,5 @@ def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
         return code
     raise CommandFailed(
         f"scp failed with exit code {code}",
-        hint="what it said stands above" if code != 255 else no_answer(machine),
+        hint="see scp's messages above" if code != 255 else no_answer(machine),
     )

@@ -28,9 +28,9 @@ TIMEOUT = 60.0
 class Context:
     """A machine's docker context."""
 
-    context: Annotated[str, Doc("Its name, which is the machine's.")]
-    host: Annotated[str, Doc("Where docker connects to, for example ssh://arm64-01.")]
-    changed: Annotated[bool, Doc("Whether this call made or removed it.")]
+    context: Annotated[str, Doc("Its name, the same as the machine's.")]
+    host: Annotated[str, Doc("The URL that docker connects to, for example ssh://arm64-01.")]
+    changed: Annotated[bool, Doc("Whether this call created or removed it.")]
 
 
 def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -> Context:
@@ -44,15 +44,15 @@ def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -
     known = _host_of(docker, name)
     if known is not None and known != host:
         raise Conflict(
-            f"there is a docker context {name}, which leads to {shown(known)}",
-            hint=f"docker context rm {name}   removes it",
+            f"docker context {name} already exists and points to {shown(known)}",
+            hint=f"remove it: docker context rm {name}",
         )
     ssh_config.install(connection, [name], home)
     if known is None:
         process.run(
             [
                 *(docker, "context", "create", name),
-                *("--description", "an ARM64 machine of armvm's"),
+                *("--description", "ARM64 machine made by armvm"),
                 *("--docker", f"host={host}"),
             ],
             timeout=TIMEOUT,
@@ -79,9 +79,13 @@ def remove(name: str) -> Context:
     docker, host = programs.find("docker"), f"ssh://{name}"
     known = _host_of(docker, name)
     if known is None:
-        raise NotFound(f"there is no docker context {name}", hint="docker context ls")
+        raise NotFound(
+            f"docker context {name} not found", hint="list the contexts: docker context ls"
+        )
     if known != host:
-        raise Conflict(f"the docker context {name} is not armvm's: it leads to {shown(known)}")
+        raise Conflict(
+            f"docker context {name} was not created by armvm: it points to {shown(known)}"
+        )
     process.run([docker, "context", "rm", "--force", name], timeout=TIMEOUT)
     return Context(context=name, host=host, changed=True)
 
@@ -95,5 +99,5 @@ def _host_of(docker: str, name: str) -> str | None:
         return str(json.loads(done.text)[0]["Endpoints"]["docker"].get("Host", ""))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CommandFailed(
-            f"docker says nothing of use about its context {name}", detail=done.text[-500:]
+            f"docker returned invalid data about its context {name}", detail=done.text[-500:]
         ) from error

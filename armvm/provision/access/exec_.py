@@ -87,11 +87,11 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
             return open_file(domain, path, "r")
         code = agent.ended(domain, shell)
         if code == NO_USER:
-            raise NotFound(f"{domain.name()} has no user of that name")
+            raise NotFound(f"user not found in {domain.name()}")
         if code is not None:
             raise CommandFailed(
-                f"{domain.name()} cannot run a command",
-                hint="it takes a POSIX shell, mkfifo, dd and setsid, and room in the guest's /run",
+                f"cannot run the command in {domain.name()}",
+                hint="the guest needs a POSIX shell, mkfifo, dd, setsid and free space in /run",
             )
         return None
 
@@ -99,7 +99,9 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
         opened,
         timeout=START,
         interval=QUICK,
-        late=lambda: CommandFailed(f"no shell began in {domain.name()} within {START:g} s"),
+        late=lambda: CommandFailed(
+            f"timed out after {START:g} s: no shell started in {domain.name()}"
+        ),
     )
 
 
@@ -115,8 +117,8 @@ def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | Non
             quiet = now
         if any(stream.lost for stream in run.streams):
             raise CommandFailed(
-                f"{run.domain.name()} has no room for the command's output",
-                hint="it goes through files in the guest's /run: make room there",
+                f"not enough space in {run.domain.name()} for the command's output",
+                hint="the output goes through files in the guest's /run: free some space there",
             )
         if run.code is not None and not any(came):
             caught_up = all(one.ended and one.ready == one.piece for one in run.streams)
@@ -124,8 +126,8 @@ def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | Non
                 return run.code
         elif end is not None and now > end and run.code is None:
             raise CommandFailed(
-                f"the command did not end within {timeout:g} s, and was ended",
-                hint="--timeout gives it longer",
+                f"timed out after {timeout:g} s: the command was stopped",
+                hint="set a longer limit with --timeout",
             )
         if not (busy or fed or any(came)):
             time.sleep(QUICK if now - quiet < 1 else SLOW)
@@ -154,18 +156,20 @@ class ExecResult:
     """How a command that the guest agent ran ended."""
 
     machine: Annotated[str, Doc("The machine.")]
-    command: Annotated[list[str], Doc("The command's words.", minItems=1)]
-    user: Annotated[str, Doc("The guest's user who ran it.")]
+    command: Annotated[list[str], Doc("The command and its arguments.", minItems=1)]
+    user: Annotated[str, Doc("The guest user who ran it.")]
     exit_code: Annotated[
         int,
         Doc(
-            "The command's exit code, or 128 + n for signal n; armvm exits with it, too.",
+            "The command's exit code, or 128 + n for signal n; also armvm's exit code.",
             minimum=0,
             maximum=255,
         ),
     ]
-    stdout: Annotated[str, Doc("All of it; U+FFFD replaces bytes that are not UTF-8.")]
-    stderr: Annotated[str, Doc("All of it, like stdout.")]
+    stdout: Annotated[
+        str, Doc("The whole standard output; U+FFFD replaces bytes that are not UTF-8.")
+    ]
+    stderr: Annotated[str, Doc("The whole standard error, like stdout.")]
     seconds: Annotated[Seconds, Doc("How long it took, including the transfer of its output.")]
 
 

@@ -32,7 +32,7 @@ class Forward:
     host_port: Annotated[Port, Doc("The host's port.")]
     guest_port: Annotated[Port, Doc("The guest's port.")]
     ssh: Annotated[bool, Doc("Whether armvm uses it to reach the guest's ssh.")]
-    active: Annotated[bool, Doc("Whether the host listens now.")]
+    active: Annotated[bool, Doc("Whether the host listens on it now.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Addresses:
         list[AddressDetails], Doc("Its addresses, IPv4 first; none while it is off.")
     ]
     reserved: Annotated[
-        str | None, Doc("The address reserved on armvm's own network; null elsewhere.")
+        str | None, Doc("The address reserved on the network armvm; null on other networks.")
     ]
     forwards: Annotated[
         list[Forward], Doc("With user networking: ports of the host that lead to it.")
@@ -117,9 +117,9 @@ def reachable(facts: Addresses) -> list[str]:
     """
     name = facts.name
     if facts.state in ("shut off", "crashed"):
-        kept = f"; {facts.reserved} is kept for it" if facts.reserved else ""
+        kept = f" (its reserved address: {facts.reserved})" if facts.reserved else ""
         raise DomainError(
-            f"{name} does not run, and has no address{kept}",
+            f"{name} is not running{kept}",
             hint=f"start it first: armvm start {name}",
         )
     if not facts.reachable:
@@ -127,7 +127,7 @@ def reachable(facts: Addresses) -> list[str]:
     if not facts.addresses:
         raise NotReady(
             f"{name} has no address yet",
-            hint=f"armvm wait {name}   waits until it can be logged in to",
+            hint=f"wait until it is ready: armvm wait {name}",
         )
     return [one.address for one in facts.addresses]
 
@@ -177,8 +177,8 @@ def add(machine: Handle, text: str) -> PortForward:
         for _, theirs in _all(other):
             if rule.clashes(theirs):
                 raise Conflict(
-                    f"the host's port {rule.host} leads to {other.name} already, as {theirs}",
-                    hint="choose another, or remove it: armvm forward remove "
+                    f"port {rule.host} of the host is already forwarded to {other.name}: {theirs}",
+                    hint="choose another port, or remove the forward: armvm forward remove "
                     f"{other.name} {theirs}",
                 )
     with shielded():
@@ -198,7 +198,7 @@ def told(connection: Connection, instance: Instance, rule: PortForward) -> list[
     uri = uri_of(connection)
     host, jump = host_of(uri), jump_of(uri)
     of = f" of {host}" if host else ""
-    lines = [f"{rule.listen}, port {rule.host}{of} leads to port {rule.guest} of {instance.name}"]
+    lines = [f"{rule.listen}:{rule.host}{of} forwards to port {rule.guest} of {instance.name}"]
     # At another address of its it is reached as it is, and ssh carries no UDP.
     if jump is not None and rule.listen == LOOPBACK and rule.protocol is Protocol.TCP:
         lines.append(f"  from here: {_ssh_forward(jump, rule, f'{LOOPBACK}:{rule.host}')}")
@@ -221,14 +221,14 @@ def remove(machine: Handle, text: str) -> PortForward:
         if text in (str(rule), str(rule.host), f"{rule.host}:{rule.guest}"):
             if own:
                 raise Conflict(
-                    f"{rule} leads to ssh, by which armvm reaches {machine.name}: it stays",
-                    hint="'armvm forward list' shows the others",
+                    f"{rule} cannot be removed: armvm uses it for ssh to {machine.name}",
+                    hint=f"list its forwards: armvm forward list {machine.name}",
                 )
             found = rule
     if found is None:
         raise NotFound(
-            f"{machine.name} has no such forward",
-            hint=f"armvm forward list {machine.name}",
+            f"forward not found for {machine.name}",
+            hint=f"list its forwards: armvm forward list {machine.name}",
         )
     left = tuple(one for one in machine.record.ports if one != found)
     with shielded():
@@ -253,19 +253,20 @@ def _assert_user_networking(machine: Handle, rule: PortForward) -> None:
     found = usual_addresses(machine.domain) if machine.running else []
     where, uri = found[0] if found else "ADDRESS", machine.uri
     host, jump = host_of(uri), jump_of(uri)
-    tells = f"armvm ip {machine.name}   tells the address. "
+    tells = f"show the address: armvm ip {machine.name}; "
     if host is None:
         hint = (
-            f"{tells}For others to come through this host: "
+            f"{tells}to reach the port from other hosts: "
             f"ssh -N -L {rule.host}:{where}:{rule.guest} THIS-HOST"
         )
     elif jump is None or rule.protocol is not Protocol.TCP:
-        hint = f"{tells}From here it is reached where a route leads to that network"
+        hint = f"{tells}to reach the port from here, add a route to that network"
     else:
         command = _ssh_forward(jump, rule, f"{where}:{rule.guest}")
         hint = f"{'' if found else tells}from here: {command}"
     raise ConfigError(
-        f"{machine.name} has an address of its own on the network {machine.instance.network}: its "
-        f"port {rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
+        f"{machine.name} needs no forward: it has an address on the network "
+        f"{machine.instance.network}, and {host or 'this host'} reaches its port {rule.guest} at "
+        f"{where}:{rule.guest}",
         hint=hint,
     )

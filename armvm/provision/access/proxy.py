@@ -64,9 +64,9 @@ def proxy(
         heard, lost = _join(server, source, sink)
     if not heard:
         raise NotReady(
-            f"no ssh server answers in {machine.name} yet: it is still booting",
+            f"the ssh server of {machine.name} does not answer yet: the machine is still booting",
             detail=lost,
-            hint=f"{no_answer(machine)}; 'armvm proxy --wait' does so itself",
+            hint=f"{no_answer(machine)}; or use armvm proxy --wait",
         )
     if lost is not None:
         raise DomainError(f"the connection to {machine.name} was lost", detail=lost)
@@ -100,7 +100,7 @@ def _join(server: socket.socket, source: int, sink: int) -> tuple[bool, str | No
         left = None if heard else max(0.0, begun + SILENCE - time.monotonic())
         ready, _, _ = select.select(reading, [], [], left)
         if not ready:
-            return heard, f"not a word within {SILENCE:g} s"
+            return heard, f"timed out after {SILENCE:g} s: no data"
         if source in ready:
             data = os.read(source, _BLOCK)
             try:

@@ -90,8 +90,8 @@ def no_answer(machine: Handle) -> str:
     jump = jump_of(uri)
     wrong = None if jump is None else trouble(jump)
     if jump is not None and wrong is not None:
-        return f"it is reached through {jump.host}: {wrong}"
-    return other_way(uri) or f"armvm wait {machine.name}   waits until it can be logged in to"
+        return f"armvm connects through {jump.host}: {wrong}"
+    return other_way(uri) or f"wait until it is ready: armvm wait {machine.name}"
 
 
 def reach(machine: Handle) -> Endpoint:
@@ -108,7 +108,7 @@ def reach(machine: Handle) -> Endpoint:
     if found is None:
         raise NotReady(
             f"{machine.name} has no address yet",
-            hint=f"armvm wait {machine.name}   waits until it can be logged in to",
+            hint=f"wait until it is ready: armvm wait {machine.name}",
         )
     return found
 

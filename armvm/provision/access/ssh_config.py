@@ -30,16 +30,16 @@ _ORIGIN = "# on "
 class Entry:
     """A machine in the user's ssh configuration."""
 
-    name: Annotated[str, Doc("The machine, which is ssh's Host.")]
+    name: Annotated[str, Doc("The machine; also the Host name for ssh.")]
     file: Annotated[Path, Doc("The file that --install writes for it.")]
-    ssh_config: Annotated[str, Doc("The file's content: see ssh_config(5).")]
+    ssh_config: Annotated[str, Doc("The content of the file: see ssh_config(5).")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Machines in the user's ssh configuration."""
 
-    config: Annotated[Path, Doc("Path of the user's ssh configuration, which need not exist.")]
+    config: Annotated[Path, Doc("Path of the user's ssh configuration; it may not exist yet.")]
     changed: Annotated[
         bool, Doc("Whether this call added (--install) or removed (--remove) the Include line.")
     ]

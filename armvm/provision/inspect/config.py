@@ -29,13 +29,13 @@ PRESET_VARIABLE, POOL_VARIABLE = "ARMVM_PRESET", "ARMVM_POOL"
 MEANING: Mapping[str, str] = {
     **{key: one.default_text for key, one in SETTINGS.items() if one.default is None},
     "verify": "the strongest that the image's source offers",
-    "archive.debian": "mmdebstrap's own choice",
+    "archive.debian": "mmdebstrap's default",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A setting that is in force without flags."""
+    """A setting as commands use it without flags."""
 
     key: Annotated[str, Doc("Its name: cpus, warm, mirrors.debian, images.NAME.")]
     value: Annotated[
@@ -48,7 +48,7 @@ class Value:
     ]
     origin: Annotated[
         str,
-        Doc("Its origin: a variable, a file, preset NAME, the command line, or built-in."),
+        Doc("Origin: a variable, a file, preset NAME, the command line, or built-in."),
     ]
     file: Annotated[str | None, Doc("The file that sets it.")] = None
 
@@ -73,7 +73,7 @@ def check(path: Path) -> None:
     Every value is looked at, also one that another place overrides.
     """
     if read_config(path) is None:
-        raise NotFound(f"there is no file {shown(str(path))}")
+        raise NotFound(f"file {shown(str(path))} not found")
     resolve([file_layer(path)])
     warm.policy({}, [path])
     verify.policy(None, {}, [path])
@@ -83,9 +83,9 @@ def check(path: Path) -> None:
 
 def example() -> str:
     """Return a configuration file with every setting in it, commented out."""
-    lines = ["# armvm's settings. 'armvm config show' prints what is in force, and from where.", ""]
-    lines += ['# warm = "use"          # auto, use or never: when goldens are made and used']
-    lines += ['# verify = "signature"  # or digest, none: what must vouch for an image', ""]
+    lines = ["# armvm settings. 'armvm config show' prints each value in use and its origin.", ""]
+    lines += ['# warm = "use"          # auto, use or never: when to make and use goldens']
+    lines += ['# verify = "signature"  # or digest, none: minimum verification of images', ""]
     lines += ["[machine]"]
     lines += [f"# {key} = {_toml(setting)}" for key, setting in SETTINGS.items()]
     lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
@@ -94,7 +94,7 @@ def example() -> str:
 
 def _toml(setting: Setting) -> str:
     if setting.default is None:
-        return f'"{setting.example}"  # without it: {setting.default_text}'
+        return f'"{setting.example}"  # default: {setting.default_text}'
     if isinstance(setting.default, bool):
         return str(setting.default).lower()
     text = setting.write(setting.default)

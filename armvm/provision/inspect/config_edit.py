@@ -28,7 +28,7 @@ def edit(path: Path, again: Callable[[ArmvmError], bool]) -> bool:
         if not draft.exists():  # else: what an earlier edit has left
             write_atomic(draft, example().encode() if before is None else before)
     except PermissionError as error:
-        raise PermissionDenied(f"{draft} cannot be written: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot write {draft}") from error
     original = example().encode() if before is None else before
 
     def accept() -> bool:
@@ -37,11 +37,11 @@ def edit(path: Path, again: Callable[[ArmvmError], bool]) -> bool:
         if data == original:
             return False
         if _bytes(target) != before:
-            raise Conflict(f"{target} was changed by somebody else meanwhile")
+            raise Conflict(f"another program changed {target} during the edit")
         write_atomic(target, data, mode=mode)
         return True
 
-    return editor.edit(draft, original, accept, again, resume="armvm config edit continues with it")
+    return editor.edit(draft, original, accept, again, resume="continue with armvm config edit")
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -50,4 +50,4 @@ def _bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot read {path}") from error

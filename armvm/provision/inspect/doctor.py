@@ -34,11 +34,11 @@ _BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A requirement of armvm's, checked on this host."""
+    """A requirement of armvm, checked on this host."""
 
-    name: Annotated[str, Doc("What armvm looks for.")]
-    ok: Annotated[bool, Doc("Whether it was found.")]
-    needed: Annotated[bool, Doc("false: one feature alone needs it.")]
+    name: Annotated[str, Doc("The requirement.")]
+    ok: Annotated[bool, Doc("Whether it is met.")]
+    needed: Annotated[bool, Doc("false: only one feature needs it.")]
     found: Annotated[str, Doc("What was found.")]
     fix: Annotated[str | None, Doc("The command that fixes it.")] = None
 
@@ -53,8 +53,10 @@ def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
     checks = list(_way(wanted))
     try:
         if not all(check.ok for check in checks):
-            # Asked, libvirt would wait for a minute.
-            raise HostError("not asked: ssh comes first", hint="'armvm doctor' again after that")
+            # libvirt would wait for a minute.
+            raise HostError(
+                "not checked: ssh to the host failed", hint="fix ssh, then run armvm doctor again"
+            )
         connection = connecting.connect(uri)
     except ArmvmError as error:
         checks.append(_failed("libvirt", error, systemd_units.start_command()))
@@ -81,8 +83,8 @@ def _way(uri: str) -> Iterator[Check]:
         name="way",
         ok=wrong is None,
         needed=True,
-        found=f"ssh to {jump.host}" if wrong is None else f"no ssh to {jump.host}: {wrong}",
-        fix=None if wrong is None else f"this has to work: {shlex.join(jump.command('-v'))}",
+        found=f"ssh to {jump.host}" if wrong is None else f"ssh to {jump.host} failed: {wrong}",
+        fix=None if wrong is None else f"make this work: {shlex.join(jump.command('-v'))}",
     )
 
 
@@ -94,12 +96,12 @@ def _unseen(uri: str) -> Iterator[Check]:
             name="other host",
             ok=True,
             needed=False,
-            found=f"programs and files of {host} are not looked at: 'armvm doctor' there does; "
-            "what follows is of this host",
+            found=f"programs and files of {host} are not checked (run armvm doctor there); "
+            "the checks below are for this host",
         )
     advice = other_way(uri)
     if advice is not None:
-        yield Check(name="way", ok=False, needed=False, found="to libvirt alone", fix=advice)
+        yield Check(name="way", ok=False, needed=False, found="to libvirt only", fix=advice)
 
 
 def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
@@ -114,7 +116,7 @@ def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
             name="firmware",
             ok=host.efi,
             needed=True,
-            found="UEFI for ARM64" if host.efi else "no UEFI for ARM64",
+            found="UEFI for ARM64" if host.efi else "UEFI for ARM64 not found",
             fix=None if host.efi else _install("qemu-efi-aarch64", "edk2-aarch64"),
         ),
         _network(connection, host),
@@ -127,14 +129,16 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
     if host.session:
         return Check(name="network", ok=True, needed=True, found="user networking")
     names = networks.network_names(connection)
-    known = "it runs when needed" if own_network.OWN_NETWORK in names else "made when needed"
+    known = "started" if own_network.OWN_NETWORK in names else "created"
     # libvirt starts it for every network that gives addresses away.
     dnsmasq = not host.local or shutil.which("dnsmasq", path=_SYSTEM_PATH) is not None
     return Check(
         name="network",
         ok=dnsmasq,
         needed=True,
-        found=f"armvm, NAT ({known})" if dnsmasq else "no dnsmasq (--network user needs none)",
+        found=f"armvm, NAT ({known} when needed)"
+        if dnsmasq
+        else "dnsmasq not found (--network user works without it)",
         fix=None if dnsmasq else _install("dnsmasq-base", "dnsmasq"),
     )
 
@@ -149,7 +153,7 @@ def _storage(connection: connecting.Connection, host: HostFacts, name: str) -> l
         return [
             _failed("storage", error, shlex.join(["virsh", "-c", host.uri, "pool-start", name]))
         ]
-    found = path if pool else f"{path} (made when needed)"
+    found = path if pool else f"{path} (created when needed)"
     storage = Check(name="storage", ok=True, needed=True, found=found)
     return [storage, *shared_memory(path, host)]
 
@@ -167,9 +171,9 @@ def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Ch
             name="shared memory",
             ok=obstacle is None,
             needed=False,
-            found="goldens share their memory with their clones"
+            found="clones share the memory of their golden"
             if obstacle is None
-            else f"{obstacle[0]}: goldens become save images, whose clones start slowly",
+            else f"{obstacle[0]}: goldens are save images, and their clones start slowly",
             fix=None if obstacle is None else obstacle[1],
         )
     ]
@@ -200,7 +204,7 @@ def _virtiofs(connection: connecting.Connection) -> Check:
     try:
         found = shared_directories.check(connection)
     except ArmvmError as error:
-        return _failed("virtiofs", error, "armvm cp -r copies", needed=False)
+        return _failed("virtiofs", error, "copy files instead: armvm cp -r", needed=False)
     return Check(name="virtiofs", ok=True, needed=False, found=found)
 
 
@@ -209,7 +213,11 @@ def _program(name: str, *, needed: bool, purpose: str) -> Check:
         found = programs.find(name)
     except ArmvmError as error:
         return Check(
-            name=name, ok=False, needed=needed, found=f"missing, for {purpose}", fix=error.hint
+            name=name,
+            ok=False,
+            needed=needed,
+            found=f"not found, needed for {purpose}",
+            fix=error.hint,
         )
     return Check(name=name, ok=True, needed=needed, found=found)
 
@@ -224,13 +232,13 @@ def _handler() -> Check:
             name="binfmt handler",
             ok=False,
             needed=False,
-            found="no handler for ARM64 programs, for image build",
+            found="no handler for ARM64 programs, needed for image build",
             fix=f"sudo armvm binfmt register {aarch64.AARCH64.name}",
         )
     found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags or 'none'})"
     sound = handler.enabled and handler.fixed
     if not sound:
-        found += "; it is disabled" if handler.fixed else "; without F it works in no other root"
+        found += "; it is disabled" if handler.fixed else "; without F it fails in other roots"
     return Check(
         name="binfmt handler",
         ok=sound,

@@ -22,9 +22,9 @@ from armvm.provision.access.ssh import endpoint
 from armvm.provision.inspect.pages import Page, Section, Source, read_page
 from armvm.provision.manage.machines import portable_xml
 
-NOT_OURS = "Not armvm's: by libvirt when the machine was defined, or by another tool."
-THEIRS = "Not armvm's: from your own user-data."
-SCRIPT = "Your own user-data, passed on as it is; armvm's own follows it, or is in vendor-data."
+NOT_OURS = "Not from armvm: libvirt or another tool added it."
+THEIRS = "Not from armvm: it is in your user-data."
+SCRIPT = "Your user-data, unchanged. armvm's own follows it or is in vendor-data."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +33,23 @@ class Part:
 
     heading: Annotated[
         str,
-        Doc("Heading of its section: an XPath, a key or a title. Empty: armvm did not write it."),
+        Doc("Heading of its section: an XPath, a key or a title. Empty: not written by armvm."),
     ]
-    line: Annotated[str | None, Doc("What the machine has there; null in a general page.")]
+    line: Annotated[str | None, Doc("The machine's line; null in a general page.")]
     depth: Annotated[int, Doc("Depth of nesting.", minimum=0)]
-    times: Annotated[int, Doc("How many equal ones follow one another.", minimum=1)]
-    text: Annotated[list[str], Doc("What it is for, in paragraphs.")]
+    times: Annotated[int, Doc("Number of consecutive equal lines.", minimum=1)]
+    text: Annotated[list[str], Doc("The explanation, in paragraphs.")]
     items: Annotated[
         dict[str, Annotated[str, Doc("An explanation.")]], Doc("Its attributes, explained.")
     ]
-    source: Annotated[Source | None, Doc("Where it is documented; null: nowhere.")]
+    source: Annotated[Source | None, Doc("Its documentation; null: none.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
     """A page about a topic, in general or for one machine."""
 
-    topic: Annotated[
-        str, Doc("What is explained.", enum=["cpu", "firmware", "network", "seed", "xml"])
-    ]
+    topic: Annotated[str, Doc("The topic.", enum=["cpu", "firmware", "network", "seed", "xml"])]
     machine: Annotated[str | None, Doc("The machine; null: the general page.")]
     title: Annotated[str, Doc("The page's title.")]
     text: Annotated[list[str], Doc("The introduction, in paragraphs.")]
@@ -153,7 +151,8 @@ def _seed(connection: Connection, instance: Instance) -> dict[str, bytes]:
     volume = volumes.find_volume(pool, name) if pool is not None and name else None
     if volume is None:
         raise NotFound(
-            f"the seed of {instance.name} is gone", hint="armvm explain seed   tells of any seed"
+            f"seed of {instance.name} not found",
+            hint="explain seeds in general: armvm explain seed",
         )
     return dict(read_seed(transfer.read(connection, volume)))
 

@@ -25,10 +25,10 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The documentation of its authors."""
+    """A link to the upstream documentation."""
 
     title: Annotated[str, Doc("Its title.")]
-    address: Annotated[str, Doc("Its URL, or a file of armvm's source.")]
+    address: Annotated[str, Doc("Its URL, or a file in armvm's source tree.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,8 @@ def read_page(topic: str) -> Page:
     """Return a topic's page. Raises NotFound."""
     if topic not in topics():
         raise NotFound(
-            f"there is nothing to explain about {shown(topic)}",
-            hint="topics: " + ", ".join(topics()),
+            f"unknown topic {shown(topic)}",
+            hint="known: " + ", ".join(topics()),
         )
     text = (resources("docs/explain") / f"{topic}.md").read_text(encoding="utf-8")
     head, *rest = re.split(r"^## ", text, flags=re.MULTILINE)

@@ -43,8 +43,8 @@ class Report:
     origin: Annotated[
         str,
         Doc(
-            "What seconds count from: QEMU's start, or the start of the guest's kernel if armvm "
-            "did not wait for this boot.",
+            "Time zero: QEMU's start, or the start of the guest's kernel if armvm did not wait "
+            "for this boot.",
             enum=["start", "kernel"],
         ),
     ]
@@ -54,7 +54,7 @@ class Report:
     ]
     seconds: Annotated[Seconds, Doc("The end of the last span.")]
     golden: Annotated[
-        str | None, Doc("The golden whose boot this is, for a clone that has not booted itself.")
+        str | None, Doc("The golden whose boot this is, for a clone that did not boot itself.")
     ]
     clone_seconds: Annotated[
         float | None, Doc("How long making the clone took; null: not a clone, or not known here.")
@@ -65,8 +65,8 @@ class Report:
         ],
         Doc("The sources of the times.", minItems=1),
     ]
-    notes: Annotated[tuple[str, ...], Doc("What to know when reading it.")]
-    spans: Annotated[tuple[Span, ...], Doc("What took time, by its start.", minItems=1)]
+    notes: Annotated[tuple[str, ...], Doc("Notes on how to read the report.")]
+    spans: Annotated[tuple[Span, ...], Doc("The steps of the boot, sorted by start.", minItems=1)]
 
     @property
     def title(self) -> str:
@@ -103,11 +103,11 @@ def shown_spans(report: Report, top: int) -> list[Span]:
 def write_picture(report: Report, spans: list[Span], path: Path) -> None:
     """Draw *spans* into an SVG file. Raises NotFound, PermissionDenied."""
     if not path.parent.is_dir():
-        raise NotFound(f"there is no directory {path.parent}")
+        raise NotFound(f"directory {path.parent} not found")
     try:
         path.write_bytes(picture(report.title, spans, report.seconds))
     except OSError as error:
-        raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
+        raise PermissionDenied(f"cannot write {path}", detail=str(error)) from error
 
 
 def boot_report(machine: Handle, progress: Progress) -> Report:
@@ -118,12 +118,12 @@ def boot_report(machine: Handle, progress: Progress) -> Report:
     """
     name = machine.name
     if not machine.running:
-        raise DomainError(f"{name} does not run", hint=f"armvm start {name}")
+        raise DomainError(f"{name} is not running", hint=f"start it first: armvm start {name}")
     account, source = _account(machine, progress)
     if not account.spans:
         raise NotReady(
-            f"{name} has told nothing of its boot yet",
-            hint=f"armvm wait {name}   waits until it has booted",
+            f"the boot times of {name} are not available yet",
+            hint=f"wait until it has booted: armvm wait {name}",
         )
     return make_report(
         machine.instance, account, source, boot_history.boot_of(machine.instance.uuid)
@@ -133,7 +133,7 @@ def boot_report(machine: Handle, progress: Progress) -> Report:
 def _account(machine: Handle, progress: Progress) -> tuple[Account, str]:
     """Ask the guest agent; where none answers, read the serial log."""
     try:
-        with progress.task(f"asking {machine.name}"):
+        with progress.task(f"reading the boot times of {machine.name}"):
             agent.ensure_answers(machine.domain)
             timeout = _PATIENCE * machine.patience
             text = agent.output(machine.domain, ["/bin/sh", "-c", SCRIPT], timeout=timeout)
@@ -154,8 +154,8 @@ def make_report(
         if learnt is not None and Stage.KERNEL not in learnt.stages:
             clone_seconds = learnt.stages[Stage.READY]
         notes.append(
-            f"{instance.name} has not booted itself: this is the boot of its golden, {golden}, "
-            "in whose middle it goes on"
+            f"{instance.name} did not boot itself: it resumed from the golden {golden}, and this "
+            "is the golden's boot"
         )
     elif begun is not None and learnt is not None and _same(begun, learnt):
         shift = max(begun - learnt.at, 0.0)
@@ -163,7 +163,7 @@ def make_report(
         spans += _seen_by_host(learnt, shift, spans)
     elif not any(span.start < 0 for span in spans):
         notes.append(
-            "the time before the kernel is not known: nothing waited for this boot, as "
+            "the time before the kernel is unknown: no armvm command waited for this boot, as "
             "armvm start does"
         )
     moved = [replace(span, start=span.start + shift) for span in spans]

@@ -30,11 +30,11 @@ class EventDetails:
     event: Annotated[
         str,
         Doc(
-            "libvirt's word for it: defined, undefined, started, suspended, resumed, stopped, "
-            "shutdown, pmsuspended, crashed; or rebooted."
+            "libvirt's name of the event: defined, undefined, started, suspended, resumed, "
+            "stopped, shutdown, pmsuspended, crashed; or rebooted."
         ),
     ]
-    detail: Annotated[str, Doc("libvirt's word for the reason; may be empty.")]
+    detail: Annotated[str, Doc("libvirt's name of the reason; may be empty.")]
 
 
 def describe(event: Event) -> EventDetails:
@@ -100,7 +100,7 @@ def _follow(
             if told == count:
                 return
     if count is not None:
-        raise NotReady(f"{told} of {count} events came within {timeout:g} s")
+        raise NotReady(f"timed out after {timeout:g} s: received {told} of {count} events")
 
 
 def _is_ours(connection: Connection, name: str) -> bool:

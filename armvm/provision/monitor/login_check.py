@@ -29,7 +29,7 @@ _DENIED = "Permission denied"
 #: What a guest's root sees: the account, its keys, what cloud-init says of them.
 _LOOK = r"""
 home=$(getent passwd "$1" | cut -d: -f6)
-[ -n "$home" ] || echo "the guest has no user $1"
+[ -n "$home" ] || echo "user $1 not found in the guest"
 [ -z "$home" ] || [ -s "$home/.ssh/authorized_keys" ] ||
     echo "$home/.ssh/authorized_keys is missing or empty"
 grep -hE '\[(WARNING|ERROR|CRITICAL)\]|authorized|Traceback' /var/log/cloud-init.log | tail -n 8
@@ -61,14 +61,15 @@ def assert_lets_in(
     if not own:
         progress.say(
             f"could not log in to {machine.name}: it accepts none of the keys that ssh can use "
-            "here without asking"
+            "here without a passphrase or password"
         )
         return
     raise CommandFailed(
         f"{machine.name} has booted, but {user} cannot log in by ssh",
         detail="\n".join([said, *_account(machine.domain, user, log())]),
-        hint=f"armvm exec {machine.name} -- less /var/log/cloud-init.log   works without ssh; "
-        f"'armvm console {machine.name}' shows it",
+        hint="read its log without ssh: "
+        f"armvm exec {machine.name} -- cat /var/log/cloud-init.log; "
+        f"or open its console: armvm console {machine.name}",
     )
 
 

@@ -36,14 +36,17 @@ def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
     local = is_local(machine.uri)
     if path is None:
         raise NotFound(
-            f"{machine.name} writes no serial log",
-            hint="its <serial> has no <log> any more: 'virsh edit' can give it one",
+            f"{machine.name} does not write a serial log",
+            hint=f"its <serial> device lacks a <log> element; add one: virsh edit {machine.name}",
         )
     place = Place()
     begun = read_on(machine.connection, path, place, local=local)
     older = read_older(machine.connection, path, local=local) if wish.older else b""
     if not older + begun and not machine.running:
-        raise NotFound(f"{machine.name} has no serial log yet", hint=f"armvm start {machine.name}")
+        raise NotFound(
+            f"serial log of {machine.name} not found",
+            hint=f"start it first: armvm start {machine.name}",
+        )
     shown = _text_of(wish)
     yield _cut(shown(older + begun, not wish.follow), wish.lines)
     if wish.follow:
@@ -72,5 +75,5 @@ def _cut(data: bytes, lines: int | None) -> bytes:
 
 
 def _is_active(domain: Domain) -> bool:
-    with errors(f"looking at {domain.name()}"):
+    with errors(f"reading the state of {domain.name()}"):
         return bool(domain.isActive())

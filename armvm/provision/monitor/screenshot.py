@@ -29,11 +29,11 @@ def screenshot(connection: Connection, domain: Domain, path: Path, *, screen: in
     Raises NotFound for a directory that is not there, PermissionDenied, and what `take` raises.
     """
     if not path.parent.is_dir():
-        raise NotFound(f"there is no directory {path.parent}")
+        raise NotFound(f"directory {path.parent} not found")
     picture = take(connection, domain, screen=screen)
     try:
         path.write_bytes(picture)
     except OSError as error:
-        raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
+        raise PermissionDenied(f"cannot write {path}", detail=str(error)) from error
     width, height = size_of(picture)
     return Screenshot(machine=domain.name(), file=path, screen=screen, width=width, height=height)

@@ -27,12 +27,12 @@ class Usage:
     cpus: Annotated[Cpus, Doc("Number of vCPUs, as defined.")]
     cpu_percent: Annotated[
         float | None,
-        Doc("Host CPU usage in percent of one CPU; null: it has just started.", minimum=0),
+        Doc("Host CPU usage in percent of one CPU; null: just started.", minimum=0),
     ]
     memory_mib: Annotated[MemoryMib, Doc("Memory in MiB, as defined.")]
     resident: Annotated[
         Size | None,
-        Doc("Host memory of its QEMU in bytes; each clone counts what clones share."),
+        Doc("Host memory of its QEMU in bytes; clones include the memory that they share."),
     ]
     disk_read: Annotated[Rate | None, Doc("Read from its disks, in bytes a second; null: unknown.")]
     disk_write: Annotated[

@@ -110,7 +110,7 @@ def wait_ready(
             )
         assert_ended_well(name, watch.result, watch.log)
         if watch.endpoint is None:
-            raise DomainError(f"{name} has lost its address")
+            raise DomainError(f"{name} lost its address")
         if not watch.logged_in:
             assert_lets_in(machine, watch.endpoint, log=watch.log, progress=progress)
         return Ready(instance=machine.again().instance, endpoint=watch.endpoint, boot=boot)
@@ -123,11 +123,11 @@ def next_step(name: str, *, stays: bool) -> Iterator[None]:
         yield
     except (NotReady, DomainError, CommandFailed) as error:
         if not stays:
-            error.hint = f"{name} is removed; one that 'armvm create' makes stays to be looked at"
+            error.hint = f"{name} was removed; to keep a machine that fails, use armvm create"
         elif isinstance(error, NotReady):
             error.hint = (
-                f"{error.hint}. It is still running: 'armvm wait {name}' goes on waiting, "
-                f"'armvm console {name}' shows it, 'armvm delete {name}' removes it"
+                f"{error.hint}. {name} is still running; keep waiting: armvm wait {name}, "
+                f"watch it: armvm console {name}, or remove it: armvm delete {name}"
             )
         raise
 
@@ -138,9 +138,9 @@ def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[
         return
     lines = [*result.errors, *(line for line in [serial.trouble(log())] if line)]
     raise CommandFailed(
-        f"{name} runs, but cloud-init ended in error",
+        f"{name} is running, but cloud-init failed",
         detail="\n".join(lines),
-        hint=f"armvm ssh {name} -- sudo less /var/log/cloud-init-output.log   has the whole story",
+        hint=f"read the full log: armvm ssh {name} -- sudo less /var/log/cloud-init-output.log",
     )
 
 
@@ -182,13 +182,14 @@ class _Watch:
         return [
             Probe(
                 name="serial log",
-                hint="it is silent on its serial console: a wrong image, or no boot loader in it",
+                hint="no output on the serial console: check that the image is for ARM64 and has "
+                "a boot loader",
                 proves=Stage.CLOUD_INIT,
                 check=self._serial,
             ),
             Probe(
                 name="ssh",
-                hint="ssh does not answer: it has no address, or no ssh server",
+                hint="ssh does not answer: the address or the ssh server is missing",
                 proves=Stage.SSH,
                 check=self._ssh,
             ),
@@ -203,9 +204,10 @@ class _Watch:
     def _serial(self) -> Stage | None:
         if not self._machine.domain.isActive():
             raise DomainError(
-                f"{self._machine.name} stopped while it was waited for",
+                f"{self._machine.name} stopped while armvm waited for it",
                 detail=serial.tail(self.log()) or None,
-                hint=f"armvm start {self._machine.name}, and armvm console to watch it",
+                hint=f"start it and watch it: armvm start {self._machine.name}; "
+                f"armvm console {self._machine.name}",
             )
         return self.stage()
 
