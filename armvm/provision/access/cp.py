@@ -1,7 +1,7 @@
-"""Copying files to and from a machine: scp over SFTP, as strict about the host key as ssh.
+"""Copy files to and from a machine: scp over SFTP, with the same host key check as armvm ssh.
 
-SFTP and not scp's older protocol, in which a shell of the guest's reads the names, and a guest
-may send files that nobody asked for.
+In scp's older protocol a shell in the guest parses the names, and the guest can send files that
+were not requested. SFTP has neither problem.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
 from armvm.settings.names import shown
 
-#: A machine's name before the first colon. With a slash before it, it is a file of this host.
+#: A machine name before the first colon. With a slash before the colon, the path is local.
 _REMOTE = re.compile(r"(?P<machine>[a-z0-9][a-z0-9-]{0,62}):(?P<path>.*)", re.DOTALL)
-#: What SFTP's client would take for a pattern in the name of a file to be fetched.
+#: Characters that the SFTP client expands as a pattern in the name of a file to download.
 _PATTERN = re.compile(r"([\\*?\[\]])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """What is copied where: between this host and one machine. Paths are as they were given."""
+    """A copy between this host and one machine. Paths are unchanged from the command line."""
 
     machine: str
     sources: tuple[str, ...]
@@ -37,9 +37,9 @@ class Copy:
 
 
 def read_copy(words: Sequence[str]) -> Copy:
-    """Read ``SRC… DST``, of which one side is ``NAME:PATH``. Raises UsageError.
+    """Parse ``SRC… DST``, where one side is ``NAME:PATH``. Raises UsageError.
 
-    ``./a:b`` and ``/tmp/a:b`` are files of this host.
+    ``./a:b`` and ``/tmp/a:b`` are files on this host.
     """
     if len(words) < 2:
         raise UsageError(
@@ -89,12 +89,12 @@ def read_copy(words: Sequence[str]) -> Copy:
 def scp_command(
     wanted: Copy, instance: Instance, where: Endpoint, *, recursive: bool, quiet: bool
 ) -> list[str]:
-    """Return scp's argument list. Names are literal on both sides, but for a leading ``~/``."""
-    # The name by which ssh finds the user's identities for it: the same as a login's.
+    """Return scp's argument list. Paths are literal on both sides, except for a leading ``~/``."""
+    # The same host name as for a login, so that ssh selects the same identities.
     host = f"[{where.host}]"
     local = wanted.sources if wanted.upload else (wanted.target,)
     ours = [path if path.startswith("/") else f"./{path}" for path in local]
-    # Only what is fetched is taken for a pattern.
+    # The client expands patterns only in downloads.
     theirs = (
         [wanted.target] if wanted.upload else [_PATTERN.sub(r"\\\1", one) for one in wanted.sources]
     )
@@ -114,11 +114,10 @@ def scp_command(
 
 
 def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
-    """Copy by scp, which says on the caller's terminal how far it is; return 0.
+    """Copy with scp, which shows its progress on the terminal; return 0, or 128 + n for signal n.
 
-    A signal that ended it gives 128 + n. Raises CommandFailed with scp's exit code when it
-    failed, UsageError for a directory that is not to be copied with what is in it, and what
-    `reach` raises.
+    Raises CommandFailed with scp's exit code if it fails, UsageError for a directory without
+    *recursive*, and the errors of `reach`.
     """
     folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
     if folders and not recursive:

@@ -1,6 +1,6 @@
-"""A machine as a docker context: ``docker --context NAME`` on this host runs in the machine.
+"""Docker contexts for machines: ``docker --context NAME`` uses the docker daemon in the machine.
 
-docker's own ssh connection is used (``ssh://NAME``), and that finds the machine by what
+docker connects by ssh (``ssh://NAME``), which finds the machine in the configuration that
 ``armvm ssh-config --install`` writes.
 """
 
@@ -20,7 +20,7 @@ from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_config
 from armvm.settings.names import shown
 
-#: Seconds for one call of the docker client, which asks no daemon in these.
+#: Timeout in seconds of one call of the docker client; these calls do not contact a daemon.
 TIMEOUT = 60.0
 
 
@@ -34,10 +34,10 @@ class Context:
 
 
 def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -> Context:
-    """Make the context of a machine, called like it, and with *use* docker's current one.
+    """Create a docker context with the machine's name; with *use*, make it docker's current one.
 
-    Raises MissingCapability without a docker client, Conflict when a context of that name leads
-    elsewhere, and what `ssh_config.install` raises.
+    Raises MissingCapability without a docker client, Conflict if a context of that name points
+    elsewhere, and the errors of `ssh_config.install`.
     """
     name, host = instance.name, f"ssh://{instance.name}"
     docker = programs.find("docker")
@@ -63,7 +63,7 @@ def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -
 
 
 def lacks_docker(domain: Domain) -> bool:
-    """Tell whether a machine is known to have no docker: its agent looked. Unknown is not known."""
+    """Return whether the guest agent finds that docker is missing; False if it cannot check."""
     try:
         agent.ensure_answers(domain)
         return not agent.succeeds(domain, ["/bin/sh", "-c", "command -v dockerd"])
@@ -72,9 +72,9 @@ def lacks_docker(domain: Domain) -> bool:
 
 
 def remove(name: str) -> Context:
-    """Remove the context of a machine, which may be gone itself; what ssh knows of it stays.
+    """Remove a machine's context, also after the machine is gone; the ssh configuration stays.
 
-    Raises NotFound where there is none, Conflict for one that leads elsewhere.
+    Raises NotFound if it does not exist, Conflict if it points elsewhere.
     """
     docker, host = programs.find("docker"), f"ssh://{name}"
     known = _host_of(docker, name)
@@ -91,7 +91,7 @@ def remove(name: str) -> Context:
 
 
 def _host_of(docker: str, name: str) -> str | None:
-    """Return where a docker context leads; None where there is none of that name."""
+    """Return the URL of a docker context, or None if it does not exist."""
     done = process.run([docker, "context", "inspect", name], check=False, timeout=TIMEOUT)
     if done.returncode != 0:
         return None

@@ -1,4 +1,4 @@
-"""Running a command in a guest by its agent alone: no network, no key, no ssh server."""
+"""Run a command in a guest through its agent, without network, key or ssh server."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from armvm.host.agent.agent_file import GuestFile, open_file
 from armvm.host.connection import Domain
 from armvm.provision.access.exec_streams import Run, Sink, Stream
 
-#: Seconds until a shell in the guest must have begun.
+#: Seconds for a shell in the guest to start.
 START = 60.0
-#: Seconds between two looks, right after something came and after a while of silence.
+#: Polling interval in seconds: soon after some output, and after a while without any.
 QUICK, SLOW = 0.05, 0.4
-#: Seconds after the command's end in which its output must go on coming. It does not end by
-#: itself where the command has left a process that holds it.
+#: Seconds without output after which armvm stops reading, once the command has ended. A process
+#: that the command left behind may keep the output open.
 LAST_WORDS = 3.0
 
 
@@ -41,10 +41,10 @@ def execute(
 ) -> int:
     """Run a command in a guest, as root or *user*, and return its exit code (128 + n: signal n).
 
-    *stdin* is a file descriptor; its input is sent as the command takes it. What it prints goes
-    to *stdout* and *stderr* while it runs. Whatever ends the call ends the command: an error, a
-    signal, *timeout* seconds that are over (CommandFailed). Raises DomainError when no agent
-    answers, MissingCapability when it runs no commands, ConfigError for a *user* that cannot be.
+    *stdin* is a file descriptor; armvm sends its input as the command reads it. Output goes to
+    *stdout* and *stderr* while the command runs. An error, a signal or the end of *timeout* seconds
+    (CommandFailed) ends the call and the command. Raises DomainError if the agent does not answer,
+    MissingCapability if it cannot run commands, ConfigError for an invalid *user*.
     """
     directory = f"/run/armvm-exec-{secrets.token_hex(12)}"
     text = script(directory, command, user)
@@ -58,8 +58,8 @@ def execute(
 def _begun(
     domain: Domain, directory: str, text: bytes, stdout: Sink, stderr: Sink
 ) -> Iterator[Run]:
-    """Start the script, open its files, and end both however the block ends."""
-    with shielded():  # or nobody would know of it
+    """Start the script and open its files; end and close them at the end of the block."""
+    with shielded():  # otherwise a signal could leave the script running
         shell = agent.start_process(domain, ["/bin/sh"], stdin=text)
         status = _first(domain, shell, f"{directory}/status")
         run = Run(
@@ -80,7 +80,7 @@ def _begun(
 
 
 def _first(domain: Domain, shell: int, path: str) -> GuestFile:
-    """Open the script's first file once it is there. Raises NotFound (the user), CommandFailed."""
+    """Open the script's first file once it exists. Raises NotFound (the user), CommandFailed."""
 
     def opened() -> GuestFile | None:
         with contextlib.suppress(NotFound):
@@ -106,7 +106,7 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
 
 
 def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | None) -> int:
-    """Pass input and output on until the command has ended, and return its exit code."""
+    """Forward input and output until the command ends, and return its exit code."""
     quiet = time.monotonic()
     while True:
         busy = run.hear()
@@ -134,7 +134,7 @@ def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | Non
 
 
 def _end(run: Run) -> None:
-    """End the command if it runs, and have its files removed. A guest that is gone has neither."""
+    """End the command if it runs, and have the script remove its files. Ignores a stopped guest."""
     with contextlib.suppress(DomainError):
         until(lambda: _has_begun(run), timeout=START, interval=QUICK)
         if run.code is None and run.pid is not None:
@@ -181,7 +181,7 @@ def execute_and_keep(
     timeout: float | None,
     stdin: int | None,
 ) -> ExecResult:
-    """Run a command as `execute` does, and return exit code, output as text, and seconds."""
+    """Run a command like `execute`; return its exit code, its output as text, and the seconds."""
     begun = time.monotonic()
     parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     code = execute(

@@ -1,4 +1,4 @@
-"""Checking a host: each requirement, found or not, and the command that mends it."""
+"""Check a host: each requirement, whether it is met, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from armvm.provision.connect import pool_name
 from armvm.provision.inspect.config import POOL_VARIABLE
 from armvm.usermode.binfmt import aarch64
 
-#: Where a daemon looks that was started by the system, not by a user's shell.
+#: The search path of a daemon that the system started, which differs from a user's shell.
 _SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
-#: What only `armvm image build` needs.
+#: Programs that only `armvm image build` needs.
 _BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
 
 
@@ -44,9 +44,9 @@ class Check:
 
 
 def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
-    """Run all checks; a check that fails is a result, not an error.
+    """Run all checks and return their results; a failed check does not raise an error.
 
-    *pool* is the storage pool that machines will be in. Raises ConfigError for an invalid name.
+    *pool* is the storage pool for machines. Raises ConfigError for an invalid name.
     """
     name = pool_name(pool)
     wanted = uri or connecting.default_uri(os.environ)[0]
@@ -74,7 +74,7 @@ def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
 
 
 def _way(uri: str) -> Iterator[Check]:
-    """Yield whether ssh leads to a remote host, by which libvirt and its machines are reached."""
+    """Yield a check of ssh to a remote host, which armvm uses for libvirt and the machines."""
     jump = jump_of(uri)
     if jump is None:
         return
@@ -89,7 +89,7 @@ def _way(uri: str) -> Iterator[Check]:
 
 
 def _unseen(uri: str) -> Iterator[Check]:
-    """Yield what cannot be told of another host, and what cannot be done there."""
+    """Yield what armvm cannot check on a remote host, and what it cannot do there."""
     host = host_of(uri)
     if host is not None:
         yield Check(
@@ -130,7 +130,7 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
         return Check(name="network", ok=True, needed=True, found="user networking")
     names = networks.network_names(connection)
     known = "started" if own_network.OWN_NETWORK in names else "created"
-    # libvirt starts it for every network that gives addresses away.
+    # libvirt starts dnsmasq for every network with DHCP.
     dnsmasq = not host.local or shutil.which("dnsmasq", path=_SYSTEM_PATH) is not None
     return Check(
         name="network",
@@ -159,9 +159,9 @@ def _storage(connection: connecting.Connection, host: HostFacts, name: str) -> l
 
 
 def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Check]:
-    """Check whether QEMU may open the memory that clones share in a pool; [] where it is free to.
+    """Check whether QEMU may open clones' shared memory in a pool; [] if nothing confines QEMU.
 
-    *root* is where the host's files are.
+    *root* is the root directory of the host's files.
     """
     if not host.local or not host.security & {confinement.APPARMOR, confinement.SELINUX}:
         return []
@@ -184,9 +184,9 @@ def denied_memory(
     environ: Mapping[str, str] = os.environ,
     root: Path = Path("/"),
 ) -> list[str]:
-    """Return the directories in which AppArmor denies QEMU the memory that clones share.
+    """Return the directories in which AppArmor denies QEMU access to clones' shared memory.
 
-    For scripts/setup: in armvm's own pool, which need not exist yet, and in the one that the
+    For scripts/setup. Checks armvm's own pool, which may not exist yet, and the pool that the
     environment names.
     """
     if not confinement.apparmor_confines(root):
@@ -223,7 +223,7 @@ def _program(name: str, *, needed: bool, purpose: str) -> Check:
 
 
 def _handler() -> Check:
-    """Whether this host's kernel runs ARM64 programs; only image builds need it."""
+    """Check whether this host's kernel runs ARM64 programs; only image builds need it."""
     if aarch64.is_native():
         return Check(name="binfmt handler", ok=True, needed=False, found="not needed on ARM64")
     handler = aarch64.aarch64_handler()

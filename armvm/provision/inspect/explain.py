@@ -1,4 +1,4 @@
-"""Explaining what armvm writes, and why: in general, or with the values of one machine."""
+"""Explain what armvm writes and why, in general or with the values of one machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCRIPT = "Your user-data, unchanged. armvm's own follows it or is in vendor-data
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Something explained."""
+    """An explained part."""
 
     heading: Annotated[
         str,
@@ -61,15 +61,15 @@ class Explanation:
 
 
 def explain(topic: str) -> Explanation:
-    """Return a topic's page as it is. Raises NotFound."""
+    """Return a topic's general page. Raises NotFound."""
     page = read_page(topic)
     return _told(page, None, {}, [_part(section) for section in page.sections])
 
 
 def explain_machine(topic: str, machine: Handle) -> Explanation:
-    """Return a topic's page for one machine: with its values, and what goes for it alone.
+    """Return a topic's page for one machine, with its values and only the sections that apply.
 
-    Raises NotFound for the topic, or where the machine's seed is gone.
+    Raises NotFound for an unknown topic, or if the machine's seed is missing.
     """
     page = read_page(topic)
     if topic == "xml":
@@ -85,7 +85,7 @@ def explain_machine(topic: str, machine: Handle) -> Explanation:
 
 
 def xml_parts(page: Page, text: str) -> Iterator[Part]:
-    """Yield a domain XML line by line, explained."""
+    """Yield the lines of a domain XML with explanations."""
     sections = {section.heading: section for section in page.sections}
     for line in explained_xml.lines(text, list(sections)):
         section = sections[line.path] if line.path is not None else None
@@ -93,7 +93,7 @@ def xml_parts(page: Page, text: str) -> Iterator[Part]:
 
 
 def seed_parts(page: Page, files: dict[str, bytes]) -> Iterator[Part]:
-    """Yield a seed's documents key by key, explained; each document begins with its name."""
+    """Yield the keys of a seed's documents with explanations; a document starts with its name."""
     sections = {section.heading: section for section in page.sections}
     file = None
     for key in keys(files):
@@ -114,7 +114,7 @@ def _part(
     names: Sequence[str] | None = None,
     otherwise: str = "",
 ) -> Part:
-    """Return a section as a part; *names* are the attributes to tell of, all for None."""
+    """Return a section as a part; *names* are the attributes to explain, None for all."""
     if section is None:
         text = [otherwise] if otherwise else []
         return Part(
@@ -172,7 +172,7 @@ def _values(topic: str, machine: Handle) -> dict[str, Fact]:
 
 
 def _kinds(values: dict[str, Fact], instance: Instance) -> set[str]:
-    """Return the words for ``when:`` that hold for a machine."""
+    """Return the ``when:`` words that apply to a machine."""
     return {
         "kernel" if values.get("kernel") else "efi",
         Accelerator(instance.accelerator).name.lower(),

@@ -1,4 +1,4 @@
-"""A machine's serial log, read and followed as a use case."""
+"""Read and follow a machine's serial log."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from armvm.host.connection import Domain, errors, is_local
 from armvm.host.console.serial_log import Place, read_older, read_on
 from armvm.host.domain.handle import Handle
 
-#: Seconds between two looks at a log that is followed.
+#: Polling interval in seconds while following a log.
 INTERVAL = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is wanted of a log: its last *lines* (None: all), the *older* files, how it is shown."""
+    """What to read: the last *lines* (None: all), also *older* files, and how to show them."""
 
     lines: int | None = None
     older: bool = False
@@ -28,9 +28,9 @@ class Wish:
 
 
 def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
-    """Yield a serial log's bytes; with *follow*, what comes until the machine stops.
+    """Yield a serial log's bytes; with *follow*, also new output until the machine stops.
 
-    Escape sequences are left out, unless it is wanted *raw*. Raises NotFound where there is none.
+    Removes escape sequences, except with *raw*. Raises NotFound if the log does not exist.
     """
     path = machine.instance.serial_log
     local = is_local(machine.uri)
@@ -52,7 +52,7 @@ def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
     if wish.follow:
         running = True
         while running:
-            # Asked first: its last words are read after its end.
+            # Check first, so that the output before a stop is still read.
             running = _is_active(machine.domain)
             yield shown(read_on(machine.connection, path, place, local=local), not running)
             if running:
@@ -60,7 +60,7 @@ def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
 
 
 def _text_of(wish: Wish) -> Callable[[bytes, bool], bytes]:
-    """Return what makes the bytes that are shown of those that came; True says: the last ones."""
+    """Return a function that converts log bytes for output; True marks the last call."""
     if wish.raw:
         return lambda data, _final: data
     cleaner = Cleaner(colours=wish.colours)
@@ -70,7 +70,7 @@ def _text_of(wish: Wish) -> Callable[[bytes, bool], bytes]:
 def _cut(data: bytes, lines: int | None) -> bytes:
     if lines is None:
         return data
-    # Latin-1 keeps every byte as it is, and all lines.
+    # Latin-1 keeps every byte unchanged.
     return last_lines(data.decode("latin-1"), lines).encode("latin-1")
 
 

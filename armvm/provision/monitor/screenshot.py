@@ -1,4 +1,4 @@
-"""A picture of a machine's screen, as a use case."""
+"""Save a picture of a machine's screen."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Screenshot:
 
 
 def screenshot(connection: Connection, domain: Domain, path: Path, *, screen: int) -> Screenshot:
-    """Write what a machine's screen shows to *path* as PNG, and return what was written.
+    """Write a machine's screen to *path* as PNG, and return its description.
 
-    Raises NotFound for a directory that is not there, PermissionDenied, and what `take` raises.
+    Raises NotFound if the directory does not exist, PermissionDenied, and the errors of `take`.
     """
     if not path.parent.is_dir():
         raise NotFound(f"directory {path.parent} not found")
