@@ -152,7 +152,10 @@ def test_force_takes_over_and_the_other_hears_of_it(clone: str) -> None:
         wake(first)
         assert "--force" in armvm("console", clone, stdin="\n").failed(5).err
         with attached(clone, "--force", "--lines", "0") as second:
-            if first.expect(["somebody else has taken the console", pexpect.TIMEOUT], 15) == 1:
+            if (
+                first.expect(["another user or program took over the console", pexpect.TIMEOUT], 15)
+                == 1
+            ):
                 first.send("\r")  # libvirt does not always tell; who types then hears of it
                 first.expect(f"the console of {clone} is in use")
             first.expect(pexpect.EOF)

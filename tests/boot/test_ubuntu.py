@@ -66,7 +66,7 @@ def test_ubuntu_boots_from_a_server_with_its_layout(
         *("wait", name, "--timeout", str(BOOT_TIMEOUT)), env=env, timeout=BOOT_TIMEOUT + 60
     )
     error = waited.failed(12)
-    assert "cloud-init ended in error" in error.err
+    assert "cloud-init failed" in error.err
     assert "runcmd" in error.err or "scripts" in error.err, "the lines say why"
 
     done = armvm("ssh", name, "--", f"uname -m; whoami; od -An -tu1 {SECURE_BOOT}", env=env)

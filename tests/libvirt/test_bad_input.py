@@ -276,4 +276,4 @@ def test_a_directory_is_copied_only_when_asked_to(
 ) -> None:
     world.held(name, blank_image, "--network", "user")
     told = armvm("cp", tmp_path, f"{name}:").failed(2).err
-    assert "-r copies it with all that is in it" in told
+    assert "use -r to copy it with its contents" in told

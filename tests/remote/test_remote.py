@@ -211,7 +211,7 @@ def test_a_machine_with_user_networking(lab: OtherHost, debian_image: Path) -> N
         assert lab.armvm("ssh", "slirp", "--", "uname -m").ok().out == "aarch64\n"
         assert "Linux version" in lab.armvm("logs", "slirp").ok().out
         added = lab.armvm("forward", "add", "slirp", "8023:22").ok().out
-        assert "127.0.0.1, port 8023 of lab leads to port 22 of slirp" in added
+        assert "127.0.0.1:8023 of lab forwards to port 22 of slirp" in added
         command = added.split("from here: ")[1].strip()
         with led_on(lab, command):
             assert banner(lab, 8023).startswith("SSH-2.0-")

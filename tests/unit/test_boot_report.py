@@ -160,7 +160,7 @@ def test_another_boot_that_the_host_has_seen_is_left_out() -> None:
     found = report(boot=learnt(started=0, kernel=6, ssh=40, ready=60), kernel_at=MADE + 900)
     assert found.origin == "kernel"
     assert found.sources == ("guest agent",)
-    assert "not known" in found.notes[0]
+    assert "is unknown" in found.notes[0]
 
 
 def test_a_clone_that_has_not_booted_tells_of_its_golden() -> None:

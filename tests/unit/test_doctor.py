@@ -17,9 +17,9 @@ def test_a_host_that_ssh_does_not_reach_is_not_waited_for() -> None:
     assert not way.ok
     assert way.needed
     assert "refused" in way.found
-    assert way.fix == "this has to work: ssh -p 9 -l me -i /nowhere -v -- 127.0.0.1"
+    assert way.fix == "make this work: ssh -p 9 -l me -i /nowhere -v -- 127.0.0.1"
     assert not libvirt.ok
-    assert "ssh comes first" in libvirt.found
+    assert "ssh to the host failed" in libvirt.found
 
 
 @pytest.mark.parametrize("uri", ["test:///default", "qemu:///nowhere"])

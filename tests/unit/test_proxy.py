@@ -60,7 +60,7 @@ def reset(there: socket.socket) -> None:
     [
         (reset, "(False, '[Errno 104] Connection reset by peer')"),
         (lambda there: None, "(False, None)"),
-        (lambda there: there.recv(1), "(False, 'not a word within 1 s')"),
+        (lambda there: there.recv(1), "(False, 'timed out after 1 s: no data')"),
     ],
     ids=["reset", "closed", "silent"],
 )

@@ -1,4 +1,4 @@
-"""Attaching to a machine's console: first what was missed, and again after each stop."""
+"""Attach to a machine's console: show earlier output first, and attach again after each stop."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import find_domain
 from armvm.provision.machine.pick import pick
 
-#: Seconds in which what is being said just now arrives, so that it can be found in the log.
+#: Seconds to collect new output, which is then located in the log.
 _SETTLE = 0.3
-#: Seconds in which a machine that stops is seen to have stopped, and one that starts has a console.
+#: Seconds until libvirt reports a stop, or a machine that starts has a console.
 _GRACE = 5.0
 _POLL = 0.3
-#: Lines of a screenful where the terminal does not tell.
+#: Lines of a screen if the terminal does not report its size.
 _SCREENFUL = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How to attach. ``lines`` None shows the last screenful on a terminal, else nothing."""
+    """How to attach. ``lines`` None shows the last screen on a terminal, and nothing on a pipe."""
 
     force: bool = False
     reattach: bool = True
@@ -51,10 +51,10 @@ def open_console(
 ) -> None:
     """Connect *stdin* and *stdout* to a machine's console until the user leaves.
 
-    *tell* hears what happens to it, in words. A machine that stops while a terminal is attached
-    is waited for. Raises UsageError where no input can ever come, Conflict when somebody else has
-    the console or takes it, DomainError when the machine does not run, or stops before a pipe's
-    input has reached it, and what picking raises.
+    *tell* receives status messages. If the machine stops while a terminal is attached, armvm waits
+    for it to start again. Raises UsageError if standard input or output is closed, Conflict if
+    another client has the console or takes it over, DomainError if the machine is not running or
+    stops before it has received all input from a pipe, and the errors of `pick`.
     """
     stream.start_event_loop()  # before the connection is opened
     connection = connecting.connect(uri)
@@ -62,12 +62,12 @@ def open_console(
     machine = pick(connection, name)
     stream.check_running(machine.domain)
     if stdout is None:
-        raise UsageError("the console needs somebody who reads, and standard output is closed")
+        raise UsageError("the console needs standard output, which is closed")
     if stdin is None or terminal.is_nothing(stdin):
         raise UsageError(
-            "the console needs somebody who types, and standard input is closed or /dev/null",
-            hint=f"run it on a terminal, or give it a pipe: echo 'uname -m' | armvm console "
-            f"{machine.name}; to read along without typing: armvm logs --follow {machine.name}",
+            "the console needs standard input, which is closed or /dev/null",
+            hint=f"run it on a terminal, or pipe input to it: echo 'uname -m' | armvm console "
+            f"{machine.name}; to read without typing: armvm logs --follow {machine.name}",
         )
     keyboard = Keyboard(stdin)
     if terms.lines is None:
@@ -75,7 +75,7 @@ def open_console(
         shown = (screen[0] - 1 if screen else _SCREENFUL) if keyboard.interactive else 0
         terms = replace(terms, lines=shown)
     if keyboard.interactive:
-        tell(f"Connected to {machine.name}; Ctrl-] leaves, Return wakes it.")
+        tell(f"Connected to {machine.name}. Press Ctrl-] to leave, Return to get a prompt.")
     attached = _Attached(machine, terms, keyboard, stdout, tell)
     sizer = Sizer(machine.domain, lambda: terminal.size(stdin))
     with ExitStack() as stack:
@@ -97,7 +97,7 @@ def _on_resize(changed: Callable[[], None]) -> Iterator[None]:
 
 
 class _Attached:
-    """One console that is being looked at, through the machine's stops and starts."""
+    """An attached console, kept through the machine's stops and starts."""
 
     def __init__(
         self,
@@ -114,13 +114,13 @@ class _Attached:
         self._again = False
 
     def run(self) -> None:
-        """Attach until the user leaves, or the machine stops and is not waited for."""
+        """Attach until the user leaves, or the machine stops and armvm does not wait for it."""
         force, before = self._terms.force, self._log()
         end: End | None = None
         while True:
             run = stream.run_of(self._machine.domain)
             with self._open(force) as line:
-                if end is End.SILENT:  # it goes on where it was
+                if end is End.SILENT:  # continue without showing earlier output again
                     self._see(line.take())
                 else:
                     self._begin(line, before)
@@ -128,29 +128,31 @@ class _Attached:
                 unsent = line.waiting or (self._keyboard.open and not self._keyboard.interactive)
             if end is End.LEFT:
                 return
-            if end is End.SILENT:  # opened again, it is ours, or somebody else is seen to have it
+            if end is End.SILENT:  # opening it again shows whether another client has it
                 force, self._again = False, True
                 continue
             self._check_stopped(run)
             if not self._keyboard.interactive and unsent:
-                raise DomainError(f"{self._machine.name} stopped before all of the input was sent")
+                raise DomainError(f"{self._machine.name} stopped before all input was sent")
             if not (self._keyboard.interactive and self._terms.reattach):
                 self._say(f"{self._machine.name} has stopped")
                 return
-            self._say(f"{self._machine.name} has stopped; waiting for it to start, Ctrl-] leaves")
+            self._say(
+                f"{self._machine.name} has stopped; waiting for it to start (Ctrl-] to leave)"
+            )
             if not self._wait_for_start(run):
                 return
             self._say(f"{self._machine.name} has started again")
-            # Its log begins anew; the console's lock is free.
+            # The machine starts a new log, and the console's lock is free.
             force, before, self._again = False, b"", True
 
     def restore(self) -> None:
-        """Undo what the guest's programs did to the terminal, and end its last line."""
+        """Reset the terminal modes that guest programs changed, and end the last line."""
         with contextlib.suppress(OSError):  # hung up
             _write_all(self._target, self._modes.undo() + b"\r\n")
 
     def _begin(self, line: Line, before: bytes) -> None:
-        """Show what was missed, and what has been said since the console was opened."""
+        """Show the end of the log, and the output since the console was opened."""
         lines = self._terms.lines or 0
         received = b""
         if lines:
@@ -181,7 +183,7 @@ class _Attached:
 
     @contextlib.contextmanager
     def _open(self, force: bool) -> Iterator[Line]:
-        """Open the console; one of a machine that has just started may take a moment."""
+        """Open the console; after a start, retry until it is ready."""
         with ExitStack() as stack:
 
             def opened() -> Line:
@@ -198,7 +200,7 @@ class _Attached:
             yield line or opened()
 
     def _check_stopped(self, run: int | None) -> None:
-        """Raise Conflict when the console was closed though the machine goes on."""
+        """Raise Conflict if the console was closed but the machine still runs."""
         if run is None:
             return
         until(
@@ -206,15 +208,15 @@ class _Attached:
             timeout=_GRACE,
             interval=_POLL,
             late=lambda: Conflict(
-                f"somebody else has taken the console of {self._machine.name} over",
-                hint="--force takes it back",
+                f"another user or program took over the console of {self._machine.name}",
+                hint="take it back with --force",
             ),
         )
 
     def _wait_for_start(self, run: int | None) -> bool:
-        """Wait until the machine runs again; False when the user leaves instead.
+        """Wait until the machine runs again; return False if the user leaves first.
 
-        Raises NotFound when it is removed.
+        Raises NotFound if the machine is removed.
         """
 
         def runs_or_user_left() -> bool:

@@ -1,7 +1,7 @@
-"""Copying files to and from a machine: scp over SFTP, as strict about the host key as ssh.
+"""Copy files to and from a machine: scp over SFTP, with the same host key check as armvm ssh.
 
-SFTP and not scp's older protocol, in which a shell of the guest's reads the names, and a guest
-may send files that nobody asked for.
+In scp's older protocol a shell in the guest parses the names, and the guest can send files that
+were not requested. SFTP has neither problem.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
 from armvm.settings.names import shown
 
-#: A machine's name before the first colon. With a slash before it, it is a file of this host.
+#: A machine name before the first colon. With a slash before the colon, the path is local.
 _REMOTE = re.compile(r"(?P<machine>[a-z0-9][a-z0-9-]{0,62}):(?P<path>.*)", re.DOTALL)
-#: What SFTP's client would take for a pattern in the name of a file to be fetched.
+#: Characters that the SFTP client expands as a pattern in the name of a file to download.
 _PATTERN = re.compile(r"([\\*?\[\]])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """What is copied where: between this host and one machine. Paths are as they were given."""
+    """A copy between this host and one machine. Paths are unchanged from the command line."""
 
     machine: str
     sources: tuple[str, ...]
@@ -37,33 +37,36 @@ class Copy:
 
 
 def read_copy(words: Sequence[str]) -> Copy:
-    """Read ``SRC… DST``, of which one side is ``NAME:PATH``. Raises UsageError.
+    """Parse ``SRC… DST``, where one side is ``NAME:PATH``. Raises UsageError.
 
-    ``./a:b`` and ``/tmp/a:b`` are files of this host.
+    ``./a:b`` and ``/tmp/a:b`` are files on this host.
     """
     if len(words) < 2:
-        raise UsageError("a source and a target are needed", hint="armvm cp file NAME:dir")
+        raise UsageError(
+            "a source and a target are required", hint="example: armvm cp file NAME:dir"
+        )
     if any("\0" in word for word in words):
-        raise UsageError("a path cannot hold a zero byte")
+        raise UsageError("a path cannot contain a zero byte")
     if "" in words:
         raise UsageError(
-            "a path is empty", hint="the working directory is .; a machine's home is NAME:"
+            "invalid path ''",
+            hint="for the working directory, use . ; for the guest user's home, use NAME:",
         )
     if "-" in words:
         raise UsageError(
-            "cp copies files; it does not read standard input or write standard output",
-            hint="armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE   do; "
-            "a file called - is ./-",
+            "armvm cp cannot read standard input or write standard output",
+            hint="use ssh: armvm ssh NAME -- 'cat >FILE'   or   armvm ssh NAME -- cat FILE; "
+            "for a file called -, use ./-",
         )
     *sources, target = words
     there = [_REMOTE.fullmatch(one) for one in sources]
     into = _REMOTE.fullmatch(target)
     if into is not None and any(there):
         raise UsageError(
-            "both sides are machines; files are copied between this host and one machine",
-            hint=f"in two steps: {shlex.join(['armvm', 'cp', sources[0], './here'])}, then "
+            "both sides are machines; armvm cp copies between this host and one machine",
+            hint=f"copy in two steps: {shlex.join(['armvm', 'cp', sources[0], './here'])}, then "
             f"{shlex.join(['armvm', 'cp', './here', target])}. "
-            "A file of this host with a colon: ./NAME",
+            "For a local file with a colon in its name, use ./NAME",
         )
     if into is not None:
         return Copy(
@@ -72,8 +75,8 @@ def read_copy(words: Sequence[str]) -> Copy:
     found = [match for match in there if match is not None]
     if len(found) < len(sources) or len({match["machine"] for match in found}) != 1:
         raise UsageError(
-            "one side must be a machine's, as NAME:PATH, the other this host's",
-            hint="armvm cp file NAME:dir   or   armvm cp NAME:file dir",
+            "one side must be NAME:PATH on a machine, the other a path on this host",
+            hint="examples: armvm cp file NAME:dir   or   armvm cp NAME:file dir",
         )
     return Copy(
         machine=found[0]["machine"],
@@ -86,12 +89,12 @@ def read_copy(words: Sequence[str]) -> Copy:
 def scp_command(
     wanted: Copy, instance: Instance, where: Endpoint, *, recursive: bool, quiet: bool
 ) -> list[str]:
-    """Return scp's argument list. Names are literal on both sides, but for a leading ``~/``."""
-    # The name by which ssh finds the user's identities for it: the same as a login's.
+    """Return scp's argument list. Paths are literal on both sides, except for a leading ``~/``."""
+    # The same host name as for a login, so that ssh selects the same identities.
     host = f"[{where.host}]"
     local = wanted.sources if wanted.upload else (wanted.target,)
     ours = [path if path.startswith("/") else f"./{path}" for path in local]
-    # Only what is fetched is taken for a pattern.
+    # The client expands patterns only in downloads.
     theirs = (
         [wanted.target] if wanted.upload else [_PATTERN.sub(r"\\\1", one) for one in wanted.sources]
     )
@@ -111,16 +114,15 @@ def scp_command(
 
 
 def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
-    """Copy by scp, which says on the caller's terminal how far it is; return 0.
+    """Copy with scp, which shows its progress on the terminal; return 0, or 128 + n for signal n.
 
-    A signal that ended it gives 128 + n. Raises CommandFailed with scp's exit code when it
-    failed, UsageError for a directory that is not to be copied with what is in it, and what
-    `reach` raises.
+    Raises CommandFailed with scp's exit code if it fails, UsageError for a directory without
+    *recursive*, and the errors of `reach`.
     """
     folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
     if folders and not recursive:
         raise UsageError(
-            f"{shown(folders[0])} is a directory", hint="-r copies it with all that is in it"
+            f"{shown(folders[0])} is a directory", hint="use -r to copy it with its contents"
         )
     where = reach(machine)
     code = process.passthrough(
@@ -131,5 +133,5 @@ def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
         return code
     raise CommandFailed(
         f"scp failed with exit code {code}",
-        hint="what it said stands above" if code != 255 else no_answer(machine),
+        hint="see scp's messages above" if code != 255 else no_answer(machine),
     )

@@ -1,6 +1,6 @@
-"""A machine as a docker context: ``docker --context NAME`` on this host runs in the machine.
+"""Docker contexts for machines: ``docker --context NAME`` uses the docker daemon in the machine.
 
-docker's own ssh connection is used (``ssh://NAME``), and that finds the machine by what
+docker connects by ssh (``ssh://NAME``), which finds the machine in the configuration that
 ``armvm ssh-config --install`` writes.
 """
 
@@ -20,7 +20,7 @@ from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_config
 from armvm.settings.names import shown
 
-#: Seconds for one call of the docker client, which asks no daemon in these.
+#: Timeout in seconds of one call of the docker client; these calls do not contact a daemon.
 TIMEOUT = 60.0
 
 
@@ -28,31 +28,31 @@ TIMEOUT = 60.0
 class Context:
     """A machine's docker context."""
 
-    context: Annotated[str, Doc("Its name, which is the machine's.")]
-    host: Annotated[str, Doc("Where docker connects to, for example ssh://arm64-01.")]
-    changed: Annotated[bool, Doc("Whether this call made or removed it.")]
+    context: Annotated[str, Doc("Its name, the same as the machine's.")]
+    host: Annotated[str, Doc("The URL that docker connects to, for example ssh://arm64-01.")]
+    changed: Annotated[bool, Doc("Whether this call created or removed it.")]
 
 
 def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -> Context:
-    """Make the context of a machine, called like it, and with *use* docker's current one.
+    """Create a docker context with the machine's name; with *use*, make it docker's current one.
 
-    Raises MissingCapability without a docker client, Conflict when a context of that name leads
-    elsewhere, and what `ssh_config.install` raises.
+    Raises MissingCapability without a docker client, Conflict if a context of that name points
+    elsewhere, and the errors of `ssh_config.install`.
     """
     name, host = instance.name, f"ssh://{instance.name}"
     docker = programs.find("docker")
     known = _host_of(docker, name)
     if known is not None and known != host:
         raise Conflict(
-            f"there is a docker context {name}, which leads to {shown(known)}",
-            hint=f"docker context rm {name}   removes it",
+            f"docker context {name} already exists and points to {shown(known)}",
+            hint=f"remove it: docker context rm {name}",
         )
     ssh_config.install(connection, [name], home)
     if known is None:
         process.run(
             [
                 *(docker, "context", "create", name),
-                *("--description", "an ARM64 machine of armvm's"),
+                *("--description", "ARM64 machine made by armvm"),
                 *("--docker", f"host={host}"),
             ],
             timeout=TIMEOUT,
@@ -63,7 +63,7 @@ def make(connection: Connection, instance: Instance, home: Path, *, use: bool) -
 
 
 def lacks_docker(domain: Domain) -> bool:
-    """Tell whether a machine is known to have no docker: its agent looked. Unknown is not known."""
+    """Return whether the guest agent finds that docker is missing; False if it cannot check."""
     try:
         agent.ensure_answers(domain)
         return not agent.succeeds(domain, ["/bin/sh", "-c", "command -v dockerd"])
@@ -72,22 +72,26 @@ def lacks_docker(domain: Domain) -> bool:
 
 
 def remove(name: str) -> Context:
-    """Remove the context of a machine, which may be gone itself; what ssh knows of it stays.
+    """Remove a machine's context, also after the machine is gone; the ssh configuration stays.
 
-    Raises NotFound where there is none, Conflict for one that leads elsewhere.
+    Raises NotFound if it does not exist, Conflict if it points elsewhere.
     """
     docker, host = programs.find("docker"), f"ssh://{name}"
     known = _host_of(docker, name)
     if known is None:
-        raise NotFound(f"there is no docker context {name}", hint="docker context ls")
+        raise NotFound(
+            f"docker context {name} not found", hint="list the contexts: docker context ls"
+        )
     if known != host:
-        raise Conflict(f"the docker context {name} is not armvm's: it leads to {shown(known)}")
+        raise Conflict(
+            f"docker context {name} was not created by armvm: it points to {shown(known)}"
+        )
     process.run([docker, "context", "rm", "--force", name], timeout=TIMEOUT)
     return Context(context=name, host=host, changed=True)
 
 
 def _host_of(docker: str, name: str) -> str | None:
-    """Return where a docker context leads; None where there is none of that name."""
+    """Return the URL of a docker context, or None if it does not exist."""
     done = process.run([docker, "context", "inspect", name], check=False, timeout=TIMEOUT)
     if done.returncode != 0:
         return None
@@ -95,5 +99,5 @@ def _host_of(docker: str, name: str) -> str | None:
         return str(json.loads(done.text)[0]["Endpoints"]["docker"].get("Host", ""))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CommandFailed(
-            f"docker says nothing of use about its context {name}", detail=done.text[-500:]
+            f"docker returned invalid data about its context {name}", detail=done.text[-500:]
         ) from error

@@ -1,4 +1,4 @@
-"""Running a command in a guest by its agent alone: no network, no key, no ssh server."""
+"""Run a command in a guest through its agent, without network, key or ssh server."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from armvm.host.agent.agent_file import GuestFile, open_file
 from armvm.host.connection import Domain
 from armvm.provision.access.exec_streams import Run, Sink, Stream
 
-#: Seconds until a shell in the guest must have begun.
+#: Seconds for a shell in the guest to start.
 START = 60.0
-#: Seconds between two looks, right after something came and after a while of silence.
+#: Polling interval in seconds: soon after some output, and after a while without any.
 QUICK, SLOW = 0.05, 0.4
-#: Seconds after the command's end in which its output must go on coming. It does not end by
-#: itself where the command has left a process that holds it.
+#: Seconds without output after which armvm stops reading, once the command has ended. A process
+#: that the command left behind may keep the output open.
 LAST_WORDS = 3.0
 
 
@@ -41,10 +41,10 @@ def execute(
 ) -> int:
     """Run a command in a guest, as root or *user*, and return its exit code (128 + n: signal n).
 
-    *stdin* is a file descriptor; its input is sent as the command takes it. What it prints goes
-    to *stdout* and *stderr* while it runs. Whatever ends the call ends the command: an error, a
-    signal, *timeout* seconds that are over (CommandFailed). Raises DomainError when no agent
-    answers, MissingCapability when it runs no commands, ConfigError for a *user* that cannot be.
+    *stdin* is a file descriptor; armvm sends its input as the command reads it. Output goes to
+    *stdout* and *stderr* while the command runs. An error, a signal or the end of *timeout* seconds
+    (CommandFailed) ends the call and the command. Raises DomainError if the agent does not answer,
+    MissingCapability if it cannot run commands, ConfigError for an invalid *user*.
     """
     directory = f"/run/armvm-exec-{secrets.token_hex(12)}"
     text = script(directory, command, user)
@@ -58,8 +58,8 @@ def execute(
 def _begun(
     domain: Domain, directory: str, text: bytes, stdout: Sink, stderr: Sink
 ) -> Iterator[Run]:
-    """Start the script, open its files, and end both however the block ends."""
-    with shielded():  # or nobody would know of it
+    """Start the script and open its files; end and close them at the end of the block."""
+    with shielded():  # otherwise a signal could leave the script running
         shell = agent.start_process(domain, ["/bin/sh"], stdin=text)
         status = _first(domain, shell, f"{directory}/status")
         run = Run(
@@ -80,18 +80,18 @@ def _begun(
 
 
 def _first(domain: Domain, shell: int, path: str) -> GuestFile:
-    """Open the script's first file once it is there. Raises NotFound (the user), CommandFailed."""
+    """Open the script's first file once it exists. Raises NotFound (the user), CommandFailed."""
 
     def opened() -> GuestFile | None:
         with contextlib.suppress(NotFound):
             return open_file(domain, path, "r")
         code = agent.ended(domain, shell)
         if code == NO_USER:
-            raise NotFound(f"{domain.name()} has no user of that name")
+            raise NotFound(f"user not found in {domain.name()}")
         if code is not None:
             raise CommandFailed(
-                f"{domain.name()} cannot run a command",
-                hint="it takes a POSIX shell, mkfifo, dd and setsid, and room in the guest's /run",
+                f"cannot run the command in {domain.name()}",
+                hint="the guest needs a POSIX shell, mkfifo, dd, setsid and free space in /run",
             )
         return None
 
@@ -99,12 +99,14 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
         opened,
         timeout=START,
         interval=QUICK,
-        late=lambda: CommandFailed(f"no shell began in {domain.name()} within {START:g} s"),
+        late=lambda: CommandFailed(
+            f"timed out after {START:g} s: no shell started in {domain.name()}"
+        ),
     )
 
 
 def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | None) -> int:
-    """Pass input and output on until the command has ended, and return its exit code."""
+    """Forward input and output until the command ends, and return its exit code."""
     quiet = time.monotonic()
     while True:
         busy = run.hear()
@@ -115,8 +117,8 @@ def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | Non
             quiet = now
         if any(stream.lost for stream in run.streams):
             raise CommandFailed(
-                f"{run.domain.name()} has no room for the command's output",
-                hint="it goes through files in the guest's /run: make room there",
+                f"not enough space in {run.domain.name()} for the command's output",
+                hint="the output goes through files in the guest's /run: free some space there",
             )
         if run.code is not None and not any(came):
             caught_up = all(one.ended and one.ready == one.piece for one in run.streams)
@@ -124,15 +126,15 @@ def _follow(run: Run, stdin: int | None, end: float | None, timeout: float | Non
                 return run.code
         elif end is not None and now > end and run.code is None:
             raise CommandFailed(
-                f"the command did not end within {timeout:g} s, and was ended",
-                hint="--timeout gives it longer",
+                f"timed out after {timeout:g} s: the command was stopped",
+                hint="set a longer limit with --timeout",
             )
         if not (busy or fed or any(came)):
             time.sleep(QUICK if now - quiet < 1 else SLOW)
 
 
 def _end(run: Run) -> None:
-    """End the command if it runs, and have its files removed. A guest that is gone has neither."""
+    """End the command if it runs, and have the script remove its files. Ignores a stopped guest."""
     with contextlib.suppress(DomainError):
         until(lambda: _has_begun(run), timeout=START, interval=QUICK)
         if run.code is None and run.pid is not None:
@@ -154,18 +156,20 @@ class ExecResult:
     """How a command that the guest agent ran ended."""
 
     machine: Annotated[str, Doc("The machine.")]
-    command: Annotated[list[str], Doc("The command's words.", minItems=1)]
-    user: Annotated[str, Doc("The guest's user who ran it.")]
+    command: Annotated[list[str], Doc("The command and its arguments.", minItems=1)]
+    user: Annotated[str, Doc("The guest user who ran it.")]
     exit_code: Annotated[
         int,
         Doc(
-            "The command's exit code, or 128 + n for signal n; armvm exits with it, too.",
+            "The command's exit code, or 128 + n for signal n; also armvm's exit code.",
             minimum=0,
             maximum=255,
         ),
     ]
-    stdout: Annotated[str, Doc("All of it; U+FFFD replaces bytes that are not UTF-8.")]
-    stderr: Annotated[str, Doc("All of it, like stdout.")]
+    stdout: Annotated[
+        str, Doc("The whole standard output; U+FFFD replaces bytes that are not UTF-8.")
+    ]
+    stderr: Annotated[str, Doc("The whole standard error, like stdout.")]
     seconds: Annotated[Seconds, Doc("How long it took, including the transfer of its output.")]
 
 
@@ -177,7 +181,7 @@ def execute_and_keep(
     timeout: float | None,
     stdin: int | None,
 ) -> ExecResult:
-    """Run a command as `execute` does, and return exit code, output as text, and seconds."""
+    """Run a command like `execute`; return its exit code, its output as text, and the seconds."""
     begun = time.monotonic()
     parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     code = execute(

@@ -1,4 +1,4 @@
-"""The ways into a machine: its addresses, and the host's ports that lead to its own."""
+"""Addresses of machines, and ports of the host that are forwarded to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from armvm.settings.ports import LOOPBACK, PortForward, Protocol, parse_forward
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """A port of the host that leads into a machine."""
+    """A port of the host that is forwarded to a machine."""
 
     forward: Annotated[str, Doc("The forward as written: [ADDRESS:]HOST:GUEST[/udp].")]
     protocol: Annotated[Protocol, Doc("The protocol of the port.")]
@@ -32,7 +32,7 @@ class Forward:
     host_port: Annotated[Port, Doc("The host's port.")]
     guest_port: Annotated[Port, Doc("The guest's port.")]
     ssh: Annotated[bool, Doc("Whether armvm uses it to reach the guest's ssh.")]
-    active: Annotated[bool, Doc("Whether the host listens now.")]
+    active: Annotated[bool, Doc("Whether the host listens on it now.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class _OfMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineForward(Forward, _OfMachine):
-    """A port of the host that leads into the machine."""
+    """A port of the host that is forwarded to the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class AddressDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """Where a machine is reached."""
+    """The addresses and forwards of a machine."""
 
     name: Annotated[MachineName, Doc("The machine.")]
     state: Annotated[str, Doc("The domain's state.")]
@@ -74,24 +74,24 @@ class Addresses:
     ]
     via: Annotated[
         str | None,
-        Doc("The libvirt host, if it is not this one: addresses and forwards are as it sees them."),
+        Doc("The libvirt host if it is remote: addresses and forwards are valid there."),
     ]
     addresses: Annotated[
         list[AddressDetails], Doc("Its addresses, IPv4 first; none while it is off.")
     ]
     reserved: Annotated[
-        str | None, Doc("The address reserved on armvm's own network; null elsewhere.")
+        str | None, Doc("The address reserved on the network armvm; null on other networks.")
     ]
     forwards: Annotated[
-        list[Forward], Doc("With user networking: ports of the host that lead to it.")
+        list[Forward], Doc("With user networking: ports of the host that are forwarded to it.")
     ]
 
 
 def addresses(machine: Handle) -> Addresses:
-    """Return a machine's addresses, and the host's ports that lead to it.
+    """Return a machine's addresses and forwards.
 
-    ``reachable`` says whether the host reaches the addresses: not with user networking. ``via`` is
-    the host's name where it is another one: nobody but that host may reach them.
+    ``reachable`` says whether the host reaches the addresses; it is false with user networking.
+    ``via`` names a remote libvirt host; the addresses may be reachable only from there.
     """
     own = machine.instance.network == OWN_NETWORK
     return Addresses(
@@ -111,15 +111,15 @@ def addresses(machine: Handle) -> Addresses:
 
 
 def reachable(facts: Addresses) -> list[str]:
-    """Return where a machine is reached, of what `addresses` returned; a line each.
+    """Return the reachable addresses or forwards in the result of `addresses`, a line each.
 
-    Raises DomainError for a machine that is off, NotReady for one without an address.
+    Raises DomainError for a machine that is off, NotReady for a machine without an address.
     """
     name = facts.name
     if facts.state in ("shut off", "crashed"):
-        kept = f"; {facts.reserved} is kept for it" if facts.reserved else ""
+        kept = f" (its reserved address: {facts.reserved})" if facts.reserved else ""
         raise DomainError(
-            f"{name} does not run, and has no address{kept}",
+            f"{name} is not running{kept}",
             hint=f"start it first: armvm start {name}",
         )
     if not facts.reachable:
@@ -127,15 +127,15 @@ def reachable(facts: Addresses) -> list[str]:
     if not facts.addresses:
         raise NotReady(
             f"{name} has no address yet",
-            hint=f"armvm wait {name}   waits until it can be logged in to",
+            hint=f"wait until it is ready: armvm wait {name}",
         )
     return [one.address for one in facts.addresses]
 
 
 def describe(machine: Handle) -> list[Forward]:
-    """Return a machine's forwards, ssh's first; those that are lost are restored.
+    """Return a machine's forwards, that for ssh first; restore lost ones.
 
-    ``active`` says whether the host listens for it just now.
+    ``active`` says whether the host listens on the port now.
     """
     if machine.instance.network is not None:
         return []
@@ -157,7 +157,7 @@ def describe(machine: Handle) -> list[Forward]:
 
 
 def describe_all(machines: Iterable[Handle]) -> list[MachineForward]:
-    """Return `describe` of several machines, each forward with its machine."""
+    """Return the forwards of several machines, each with its machine's name."""
     return [
         MachineForward(machine=machine.name, **vars(one))
         for machine in machines
@@ -166,10 +166,9 @@ def describe_all(machines: Iterable[Handle]) -> list[MachineForward]:
 
 
 def add(machine: Handle, text: str) -> PortForward:
-    """Have the host listen for a machine, now if it runs and at every start; return the forward.
+    """Add a forward, active now if the machine runs and after every start; return it.
 
-    Raises ConfigError for a machine that has an address of its own, Conflict for a port that is
-    taken.
+    Raises ConfigError for a machine on a libvirt network, Conflict for a port that is in use.
     """
     rule = parse_forward(text)
     _assert_user_networking(machine, rule)
@@ -177,8 +176,8 @@ def add(machine: Handle, text: str) -> PortForward:
         for _, theirs in _all(other):
             if rule.clashes(theirs):
                 raise Conflict(
-                    f"the host's port {rule.host} leads to {other.name} already, as {theirs}",
-                    hint="choose another, or remove it: armvm forward remove "
+                    f"port {rule.host} of the host is already forwarded to {other.name}: {theirs}",
+                    hint="choose another port, or remove the forward: armvm forward remove "
                     f"{other.name} {theirs}",
                 )
     with shielded():
@@ -194,41 +193,41 @@ def add(machine: Handle, text: str) -> PortForward:
 
 
 def told(connection: Connection, instance: Instance, rule: PortForward) -> list[str]:
-    """Return in words where a forward leads, and how it is reached if another host listens."""
+    """Return a description of a forward, and how to reach it from here if the host is remote."""
     uri = uri_of(connection)
     host, jump = host_of(uri), jump_of(uri)
     of = f" of {host}" if host else ""
-    lines = [f"{rule.listen}, port {rule.host}{of} leads to port {rule.guest} of {instance.name}"]
-    # At another address of its it is reached as it is, and ssh carries no UDP.
+    lines = [f"{rule.listen}:{rule.host}{of} forwards to port {rule.guest} of {instance.name}"]
+    # Other listen addresses can be reached directly, and ssh cannot forward UDP.
     if jump is not None and rule.listen == LOOPBACK and rule.protocol is Protocol.TCP:
         lines.append(f"  from here: {_ssh_forward(jump, rule, f'{LOOPBACK}:{rule.host}')}")
     return lines
 
 
 def _ssh_forward(jump: Jump, rule: PortForward, target: str) -> str:
-    """Return the ssh command by which a port of this host leads to one that *jump*'s host sees."""
+    """Return the ssh command that forwards a port of this host to *target*, through *jump*."""
     listen = "" if rule.listen == LOOPBACK else f"{rule.listen}:"
     return shlex.join(jump.command("-N", "-L", f"{listen}{rule.host}:{target}"))
 
 
 def remove(machine: Handle, text: str) -> PortForward:
-    """Take a forward away, by its whole or by the host's port alone; return it.
+    """Remove a forward, given in full or by the host's port; return it.
 
-    Raises NotFound where there is none, Conflict for the one that leads to ssh.
+    Raises NotFound if it does not exist, Conflict if it is the forward for ssh.
     """
     found = None
     for own, rule in _all(machine.instance):
         if text in (str(rule), str(rule.host), f"{rule.host}:{rule.guest}"):
             if own:
                 raise Conflict(
-                    f"{rule} leads to ssh, by which armvm reaches {machine.name}: it stays",
-                    hint="'armvm forward list' shows the others",
+                    f"{rule} cannot be removed: armvm uses it for ssh to {machine.name}",
+                    hint=f"list its forwards: armvm forward list {machine.name}",
                 )
             found = rule
     if found is None:
         raise NotFound(
-            f"{machine.name} has no such forward",
-            hint=f"armvm forward list {machine.name}",
+            f"forward not found for {machine.name}",
+            hint=f"list its forwards: armvm forward list {machine.name}",
         )
     left = tuple(one for one in machine.record.ports if one != found)
     with shielded():
@@ -239,7 +238,7 @@ def remove(machine: Handle, text: str) -> PortForward:
 
 
 def _all(instance: Instance) -> list[tuple[bool, PortForward]]:
-    """Return a machine's forwards, each with whether it is ssh's."""
+    """Return a machine's forwards, each with whether it is for ssh."""
     if instance.network is not None:
         return []
     port = instance.record.forward
@@ -253,19 +252,20 @@ def _assert_user_networking(machine: Handle, rule: PortForward) -> None:
     found = usual_addresses(machine.domain) if machine.running else []
     where, uri = found[0] if found else "ADDRESS", machine.uri
     host, jump = host_of(uri), jump_of(uri)
-    tells = f"armvm ip {machine.name}   tells the address. "
+    tells = f"show the address: armvm ip {machine.name}; "
     if host is None:
         hint = (
-            f"{tells}For others to come through this host: "
+            f"{tells}to reach the port from other hosts: "
             f"ssh -N -L {rule.host}:{where}:{rule.guest} THIS-HOST"
         )
     elif jump is None or rule.protocol is not Protocol.TCP:
-        hint = f"{tells}From here it is reached where a route leads to that network"
+        hint = f"{tells}to reach the port from here, add a route to that network"
     else:
         command = _ssh_forward(jump, rule, f"{where}:{rule.guest}")
         hint = f"{'' if found else tells}from here: {command}"
     raise ConfigError(
-        f"{machine.name} has an address of its own on the network {machine.instance.network}: its "
-        f"port {rule.guest} is {where}:{rule.guest} for {host or 'this host'}",
+        f"{machine.name} needs no forward: it has an address on the network "
+        f"{machine.instance.network}, and {host or 'this host'} reaches its port {rule.guest} at "
+        f"{where}:{rule.guest}",
         hint=hint,
     )

@@ -1,6 +1,7 @@
-"""Bytes between standard input and output and a machine's ssh port, for ssh's ProxyCommand.
+"""Connect standard input and output to a machine's ssh port, for ssh's ProxyCommand.
 
-libvirt is asked where the machine is each time: its address and its forwarded port may change.
+armvm looks up the machine in libvirt for each connection, because its address and its forwarded
+port may change.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from armvm.host.domain.handle import Handle
 from armvm.provision.access.ssh import Endpoint, answers, no_answer, reach
 from armvm.provision.machine.known_hosts import write_known_host
 
-#: Seconds until the connection must stand, and between two looks for an ssh server.
+#: Seconds for the connection to be established, and between two checks for an ssh server.
 PATIENCE, INTERVAL = 30.0, 1.0
-#: Seconds in which an ssh server must have said its first word; ssh itself waits a little longer
-#: (ConnectTimeout in `armvm.provision.access.ssh_options`).
+#: Seconds for the first data from the ssh server; ssh itself waits a little longer (ConnectTimeout
+#: in `armvm.provision.access.ssh_options`).
 SILENCE = 45.0
 _BLOCK = 64 << 10
 
@@ -36,17 +37,17 @@ def proxy(
 ) -> int:
     """Connect two descriptors to a machine's ssh port until either side ends; return an exit code.
 
-    A libvirt that is reached by ssh has its machines on networks of its own: that ssh is asked
-    to connect there, and takes this process's place: nothing of libvirt's stays open behind it.
-    With *wait*, an ssh server is waited for first, for so many seconds at most.
+    If libvirt is reached by ssh, its machines are on networks of the remote host. ssh to that host
+    then replaces this process, after the connection to libvirt is closed. With *wait*, armvm first
+    waits for an ssh server, for at most this many seconds.
 
-    Raises what `reach` raises, NotReady when nobody answers at the port, or the guest ends the
-    connection before its ssh server says a word; DomainError when it is lost later.
+    Raises the errors of `reach`; NotReady if the port does not answer or the guest closes the
+    connection before its ssh server sends data; DomainError if the connection is lost later.
     """
     where = _when_it_answers(machine, wait) if wait else reach(machine)
     write_known_host(
         machine.instance
-    )  # ssh reads it after this has begun: it may have been cleaned away
+    )  # ssh reads the file after this point, and a cleanup may have removed it
     if where.jump is not None:
         command = where.jump.through(where.host, where.port)
         machine.connection.close()
@@ -64,9 +65,9 @@ def proxy(
         heard, lost = _join(server, source, sink)
     if not heard:
         raise NotReady(
-            f"no ssh server answers in {machine.name} yet: it is still booting",
+            f"the ssh server of {machine.name} does not answer yet: the machine is still booting",
             detail=lost,
-            hint=f"{no_answer(machine)}; 'armvm proxy --wait' does so itself",
+            hint=f"{no_answer(machine)}; or use armvm proxy --wait",
         )
     if lost is not None:
         raise DomainError(f"the connection to {machine.name} was lost", detail=lost)
@@ -74,7 +75,7 @@ def proxy(
 
 
 def _when_it_answers(machine: Handle, seconds: float) -> Endpoint:
-    """Return where a machine's ssh is once a server speaks there, or after *seconds* anyway."""
+    """Return a machine's ssh endpoint once a server answers there, or after *seconds*."""
 
     def speaking() -> Endpoint | None:
         try:
@@ -87,20 +88,20 @@ def _when_it_answers(machine: Handle, seconds: float) -> Endpoint:
 
 
 def _join(server: socket.socket, source: int, sink: int) -> tuple[bool, str | None]:
-    """Carry bytes both ways. The end of input is passed on; the server's end is the end.
+    """Copy bytes both ways until the server closes the connection; pass the end of input on.
 
-    Returns whether the server said anything, and why the connection was lost, if it was: QEMU's
-    user networking accepts one before the guest does, and resets it then.
+    Returns whether the server sent data, and why the connection was lost, or None. QEMU's user
+    networking accepts a connection before the guest does, and resets it if the guest does not.
     """
     heard, begun = False, time.monotonic()
-    for number in ENDING:  # ssh ends it by SIGHUP: there is nothing to undo, nor to say
+    for number in ENDING:  # ssh sends SIGHUP at its end; there is nothing to undo or report
         signal.signal(number, signal.SIG_DFL)
     reading: list[int | socket.socket] = [server, source]
     while True:
         left = None if heard else max(0.0, begun + SILENCE - time.monotonic())
         ready, _, _ = select.select(reading, [], [], left)
         if not ready:
-            return heard, f"not a word within {SILENCE:g} s"
+            return heard, f"timed out after {SILENCE:g} s: no data"
         if source in ready:
             data = os.read(source, _BLOCK)
             try:

@@ -1,4 +1,4 @@
-"""Reaching a machine by ssh, strict about its host key from the first connection."""
+"""Connect to a machine by ssh, with a strict host key check from the first connection."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from armvm.provision.access.jump import Jump, jump_of, need_way, other_way, trou
 from armvm.provision.machine.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
-#: The exit code of ssh that says that it failed itself (ssh(1), EXIT STATUS), or the command did.
+#: Exit code of ssh for its own errors (ssh(1), EXIT STATUS); a command can return it, too.
 FAILED = 255
-#: Seconds that a look through a jump may take, with the connection to the host.
+#: Timeout in seconds of a probe through a jump host, including the connection to that host.
 PROBE_TIMEOUT = 20.0
 _CHEAP = {"KexAlgorithms": "^curve25519-sha256", "Ciphers": "^aes128-gcm@openssh.com"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where a machine's ssh server is: an address of the libvirt host's network, and the way there.
+    """The address of a machine's ssh server, as the libvirt host sees it, and the jump host.
 
-    ``jump`` is None where this host reaches it directly.
+    ``jump`` is None if this host reaches the address directly.
     """
 
     host: str
@@ -41,7 +41,7 @@ class Endpoint:
 
     @property
     def via(self) -> str | None:
-        """The host through which it is reached, by name; None for none."""
+        """The name of the jump host, or None."""
         return None if self.jump is None else self.jump.host
 
     def __str__(self) -> str:
@@ -50,9 +50,9 @@ class Endpoint:
 
 
 def endpoint(machine: Handle) -> Endpoint | None:
-    """Return where to reach a machine's ssh; None while it has no address, or where no way leads.
+    """Return a machine's ssh endpoint, or None while its address is unknown or not reachable.
 
-    The latter is so for user networking where libvirt is remote, and not reached by ssh.
+    It is not reachable with user networking on a remote libvirt that is not reached by ssh.
     """
     uri = machine.uri
     jump = jump_of(uri)
@@ -65,8 +65,8 @@ def endpoint(machine: Handle) -> Endpoint | None:
 
 
 def answers(where: Endpoint) -> bool:
-    """Tell whether an ssh server speaks at a machine's address."""
-    from armvm.guest.boot.ready import answers_ssh, is_banner  # a login needs none of it
+    """Return whether an ssh server answers at a machine's address."""
+    from armvm.guest.boot.ready import answers_ssh, is_banner  # a login does not need them
 
     if where.jump is None:
         return answers_ssh(where.host, where.port)
@@ -79,45 +79,45 @@ def answers(where: Endpoint) -> bool:
 
 
 def assert_has_way(machine: Handle) -> None:
-    """Raise MissingCapability where no way leads to a machine's ssh from here."""
+    """Raise MissingCapability if this host cannot reach a machine's ssh server."""
     if machine.instance.network is None:
         need_way(machine.uri, machine.name)
 
 
 def no_answer(machine: Handle) -> str:
-    """Return what to do where no ssh server speaks at a machine's address."""
+    """Return a hint for an ssh server that does not answer."""
     uri = machine.uri
     jump = jump_of(uri)
     wrong = None if jump is None else trouble(jump)
     if jump is not None and wrong is not None:
-        return f"it is reached through {jump.host}: {wrong}"
-    return other_way(uri) or f"armvm wait {machine.name}   waits until it can be logged in to"
+        return f"armvm connects through {jump.host}: {wrong}"
+    return other_way(uri) or f"wait until it is ready: armvm wait {machine.name}"
 
 
 def reach(machine: Handle) -> Endpoint:
-    """Return where to reach a running machine's ssh, its forward set up if it was lost.
+    """Return a running machine's ssh endpoint; restore a lost forward first.
 
-    Raises DomainError when the machine does not run or is suspended, NotReady while it has no
-    address, MissingCapability where no way leads there.
+    Raises DomainError if the machine is not running or is suspended, NotReady while its address is
+    unknown, MissingCapability if this host cannot reach it.
     """
     machine.require_running()
-    if machine.instance.suspended:  # or ssh would wait for as long as it is
+    if machine.instance.suspended:  # otherwise ssh would hang
         raise suspended(machine.name)
     assert_has_way(machine)
     found = endpoint(restore_forward(machine))
     if found is None:
         raise NotReady(
             f"{machine.name} has no address yet",
-            hint=f"armvm wait {machine.name}   waits until it can be logged in to",
+            hint=f"wait until it is ready: armvm wait {machine.name}",
         )
     return found
 
 
 def restore_forward(machine: Handle, taken: Collection[int] = ()) -> Handle:
-    """Give a running machine with user networking its way in, and return it as it is then.
+    """Restore the forwards of a running machine with user networking; return the updated handle.
 
-    QEMU forgets the forward when it ends: a machine started by virsh has none yet. The port
-    changes, and is remembered, when another program has taken it; *taken* ones are not chosen.
+    QEMU's forwards end with its process, so a machine started with virsh lacks them. If another
+    program uses the port, armvm chooses one that is not in *taken* and records it.
     """
     port = machine.record.forward
     if machine.instance.network is not None or port is None:
@@ -141,7 +141,7 @@ def ssh_command(
 ) -> list[str]:
     """Return ssh's argument list for a machine.
 
-    *batch* never asks for anything; *terminal* gives a command one, as a login has.
+    With *batch*, ssh never prompts. With *terminal*, a command gets a terminal, like a login.
     """
     told = machine_options(instance, where, batch=batch)
     if terminal:
@@ -150,7 +150,7 @@ def ssh_command(
 
 
 def machine_options(instance: Instance, where: Endpoint, *, batch: bool = False) -> dict[str, str]:
-    """Return what ssh and its kin are told where armvm runs them: all that they need."""
+    """Return all options for ssh, scp and sftp when armvm runs them."""
     way = "none"
     if where.jump is not None:
         way = options.proxy_command(where.jump.through(where.host, where.port))
@@ -163,20 +163,20 @@ def machine_options(instance: Instance, where: Endpoint, *, batch: bool = False)
         "BindAddress": "::" if ":" in where.host else "0.0.0.0",  # noqa: S104 - a client's: any
         "BatchMode": "yes" if batch else "no",
     }
-    # On the host's loopback, what costs an emulated guest the least goes first: a fifth of the
-    # login's time (measured). The others stay on offer.
+    # On the host's loopback, prefer the algorithms that cost an emulated guest least. This saves a
+    # fifth of the login time (measured). The others remain available.
     if where.host == LOOPBACK:
         told |= _CHEAP
     if batch:
         told["PreferredAuthentications"] = "publickey"
     if "IdentityFile" in told:
-        # An agent's keys that the user's files name would be tried before armvm's.
+        # Otherwise ssh tries the agent's keys that the user's configuration names before armvm's.
         told["IdentityAgent"] = "none"
     return told
 
 
 def common_options(instance: Instance) -> dict[str, str]:
-    """Return what ssh is told of a machine, whoever runs it and by which way."""
+    """Return the ssh options for a machine that do not depend on the caller or the route."""
     kind = instance.record.host_key.partition(" ")[0]
     told = {
         **options.MACHINE,
@@ -193,7 +193,7 @@ def common_options(instance: Instance) -> dict[str, str]:
 
 
 def has_own_key(instance: Instance) -> bool:
-    """Tell whether this user's armvm is known to have the key that may log in to a machine."""
+    """Return whether the machine's authorized key is known to be armvm's key of this user."""
     record = instance.record
     return record.own_key and record.key == _plain(own_key(data_dir())[1])
 
@@ -204,10 +204,9 @@ def _plain(public: str) -> str:
 
 
 def login(machine: Handle, command: Sequence[str]) -> tuple[int, str | None]:
-    """Run ssh on the caller's terminal; return its exit code (255: ssh itself failed).
+    """Run ssh on the terminal; return its exit code and, if no ssh server answers, a hint.
 
-    A command that signal n ended gives 128 + n.
-    With it comes what to do next, where no ssh server speaks at the machine's address.
+    The exit code is 128 + n for signal n, and 255 if ssh itself failed.
     """
     where = reach(machine)
     words = [shell_line(" ".join(command))] if command else []
@@ -218,7 +217,7 @@ def login(machine: Handle, command: Sequence[str]) -> tuple[int, str | None]:
 
 
 def run_in_guest(instance: Instance, where: Endpoint, command: str) -> str | None:
-    """Return a command's output; None when it failed, or when no key of ours is let in."""
+    """Return a command's output; None if it failed or the guest accepts none of our keys."""
     try:
         done = process.run(
             ssh_command(instance, where, [command], batch=True), check=False, timeout=60

@@ -1,6 +1,6 @@
-"""Machines as hosts of the user's own ssh: a file for each, and one Include line.
+"""Host entries for the user's ssh configuration: a file for each machine, and one Include line.
 
-The address is not in it: ssh calls `armvm proxy`, which asks libvirt for it each time.
+They do not contain the address: ssh runs `armvm proxy`, which asks libvirt for it each time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from armvm.provision.access.ssh_include import exclude, include
 from armvm.provision.machine.known_hosts import ssh_config_dir, ssh_config_file
 from armvm.provision.machine.pick import pick
 
-#: The line of a machine's file that says which libvirt it is on.
+#: Start of the line in a machine's file that names its libvirt.
 _ORIGIN = "# on "
 
 
@@ -30,16 +30,16 @@ _ORIGIN = "# on "
 class Entry:
     """A machine in the user's ssh configuration."""
 
-    name: Annotated[str, Doc("The machine, which is ssh's Host.")]
+    name: Annotated[str, Doc("The machine; also the Host name for ssh.")]
     file: Annotated[Path, Doc("The file that --install writes for it.")]
-    ssh_config: Annotated[str, Doc("The file's content: see ssh_config(5).")]
+    ssh_config: Annotated[str, Doc("The content of the file: see ssh_config(5).")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Machines in the user's ssh configuration."""
 
-    config: Annotated[Path, Doc("Path of the user's ssh configuration, which need not exist.")]
+    config: Annotated[Path, Doc("Path of the user's ssh configuration; it may not exist yet.")]
     changed: Annotated[
         bool, Doc("Whether this call added (--install) or removed (--remove) the Include line.")
     ]
@@ -47,16 +47,16 @@ class Outcome:
 
 
 def show(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
-    """Return what `install` would write, for the machines of these names or all."""
+    """Return what `install` would write, for the named machines or all."""
     entries = [_entry(connection, instance) for instance in _chosen(connection, names)]
     return Outcome(config=home / ".ssh" / "config", changed=False, machines=entries)
 
 
 def install(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
-    """Write the machines' files, and have the user's ssh configuration include them.
+    """Write the machines' files, and include them in the user's ssh configuration.
 
-    Without *names*, it is all of this libvirt's machines, and files of those that are gone are
-    removed. Raises NotFound, ConfigError, PermissionDenied.
+    Without *names*, write all machines of this libvirt, and remove the files of deleted ones.
+    Raises NotFound, ConfigError, PermissionDenied.
     """
     done = show(connection, names, home)
     private_dir(ssh_config_dir())
@@ -71,9 +71,9 @@ def install(connection: Connection, names: Sequence[str], home: Path) -> Outcome
 
 
 def remove(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
-    """Remove machines' files, or without *names* all that `install` has ever written.
+    """Remove machines' files; without *names*, all files that `install` wrote.
 
-    The Include line goes with the last file. Raises NotFound, PermissionDenied.
+    With the last file, also remove the Include line. Raises NotFound, PermissionDenied.
     """
     there = _files()
     found = show(connection, names, home)
@@ -86,9 +86,9 @@ def remove(connection: Connection, names: Sequence[str], home: Path) -> Outcome:
 
 
 def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
-    """Return the machines of these names, or all. Raises NotFound."""
+    """Return the named machines, or all. Raises NotFound."""
     if not names:
-        # One that is being made may be a golden in the end, or be removed.
+        # A machine that is still being created may become a golden, or be removed.
         return [one for one in instances(connection) if one.record.creator is None]
     return [pick(connection, name).instance for name in names]
 
@@ -123,7 +123,7 @@ def _line() -> str:
 
 
 def _program() -> list[str]:
-    """Return the command that runs this armvm, wherever it is called from."""
+    """Return a command that runs this armvm from any directory."""
     beside = Path(sys.executable).with_name("armvm")
     if beside.exists():
         return [str(beside)]

@@ -1,4 +1,4 @@
-"""The configuration as a whole: every value with where it comes from, and a check of a file."""
+"""Show every setting with its origin, and check a configuration file."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from armvm.settings.urls import without_login
 BUILT_IN = "built-in"
 PRESET_VARIABLE, POOL_VARIABLE = "ARMVM_PRESET", "ARMVM_POOL"
 
-#: What a value of None means, for people.
+#: Text for a value of None.
 MEANING: Mapping[str, str] = {
     **{key: one.default_text for key, one in SETTINGS.items() if one.default is None},
     "verify": "the strongest that the image's source offers",
-    "archive.debian": "mmdebstrap's own choice",
+    "archive.debian": "mmdebstrap's default",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A setting that is in force without flags."""
+    """A setting as commands use it without flags."""
 
     key: Annotated[str, Doc("Its name: cpus, warm, mirrors.debian, images.NAME.")]
     value: Annotated[
@@ -48,16 +48,16 @@ class Value:
     ]
     origin: Annotated[
         str,
-        Doc("Its origin: a variable, a file, preset NAME, the command line, or built-in."),
+        Doc("Origin: a variable, a file, preset NAME, the command line, or built-in."),
     ]
     file: Annotated[str | None, Doc("The file that sets it.")] = None
 
 
 def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None) -> list[Value]:
-    """Return every setting that is in force without flags, in a fixed order.
+    """Return every setting as commands use it without flags, in a fixed order.
 
-    *preset* is one that a flag asks for. Raises ConfigError, NotFound, PermissionDenied: what
-    a command that uses the settings would raise.
+    *preset* is a preset given by a flag. Raises ConfigError, NotFound and PermissionDenied, like a
+    command that uses the settings.
     """
     files = [file for path in paths if (file := read_config(path)) is not None]
     return [
@@ -68,12 +68,12 @@ def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None
 
 
 def check(path: Path) -> None:
-    """Raise the ConfigError that some command would raise for a configuration file.
+    """Raise ConfigError if a configuration file is invalid for any command, NotFound if missing.
 
-    Every value is looked at, also one that another place overrides.
+    Checks every value, including overridden ones.
     """
     if read_config(path) is None:
-        raise NotFound(f"there is no file {shown(str(path))}")
+        raise NotFound(f"file {shown(str(path))} not found")
     resolve([file_layer(path)])
     warm.policy({}, [path])
     verify.policy(None, {}, [path])
@@ -82,10 +82,10 @@ def check(path: Path) -> None:
 
 
 def example() -> str:
-    """Return a configuration file with every setting in it, commented out."""
-    lines = ["# armvm's settings. 'armvm config show' prints what is in force, and from where.", ""]
-    lines += ['# warm = "use"          # auto, use or never: when goldens are made and used']
-    lines += ['# verify = "signature"  # or digest, none: what must vouch for an image', ""]
+    """Return an example configuration file with every setting commented out."""
+    lines = ["# armvm settings. 'armvm config show' prints each value in use and its origin.", ""]
+    lines += ['# warm = "use"          # auto, use or never: when to make and use goldens']
+    lines += ['# verify = "signature"  # or digest, none: minimum verification of images', ""]
     lines += ["[machine]"]
     lines += [f"# {key} = {_toml(setting)}" for key, setting in SETTINGS.items()]
     lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
@@ -94,7 +94,7 @@ def example() -> str:
 
 def _toml(setting: Setting) -> str:
     if setting.default is None:
-        return f'"{setting.example}"  # without it: {setting.default_text}'
+        return f'"{setting.example}"  # default: {setting.default_text}'
     if isinstance(setting.default, bool):
         return str(setting.default).lower()
     text = setting.write(setting.default)
@@ -148,7 +148,7 @@ def _variable(key: str, variable: str, environ: Mapping[str, str], built_in: Any
 def _from(
     key: str, value: Any, variable: str, environ: Mapping[str, str], files: Sequence[ConfigFile]
 ) -> Value:
-    """Return a value with its origin: the variable, the first file that has the key, or none."""
+    """Return a value with its origin: the variable, the first file with the key, or built-in."""
     if environ.get(variable):
         return Value(key=key, value=value, origin=variable)
     for file in files:

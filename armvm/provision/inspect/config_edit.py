@@ -1,4 +1,4 @@
-"""Edit the user's configuration file; an invalid draft never replaces it."""
+"""Edit the user's configuration file; an invalid draft does not replace it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from armvm.provision.inspect.config import check, example
 def edit(path: Path, again: Callable[[ArmvmError], bool]) -> bool:
     """Let the user edit a configuration file, and return whether it changed.
 
-    The editor works on a draft beside the file, which replaces the file once it is valid; *again*
-    is asked with each error whether to edit on. Raises what `check` does, the editor's errors,
-    and Conflict if somebody else changed the file meanwhile.
+    The editor works on a draft beside the file. A valid draft replaces the file. On an error,
+    *again* decides whether to edit the draft again. Raises the errors of `check` and of the editor,
+    and Conflict if another program changed the file during the edit.
     """
-    target = path.resolve()  # a link stays one: what it points to is replaced
+    target = path.resolve()  # replace the target of a link, not the link
     before = _bytes(target)
     draft = target.with_name(f"{target.stem}.draft.toml")
     mode = stat.S_IMODE(target.stat().st_mode) if before is not None else 0o600
     try:
         private_dir(target.parent)
-        if not draft.exists():  # else: what an earlier edit has left
+        if not draft.exists():  # otherwise continue an earlier edit
             write_atomic(draft, example().encode() if before is None else before)
     except PermissionError as error:
-        raise PermissionDenied(f"{draft} cannot be written: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot write {draft}") from error
     original = example().encode() if before is None else before
 
     def accept() -> bool:
@@ -37,11 +37,11 @@ def edit(path: Path, again: Callable[[ArmvmError], bool]) -> bool:
         if data == original:
             return False
         if _bytes(target) != before:
-            raise Conflict(f"{target} was changed by somebody else meanwhile")
+            raise Conflict(f"another program changed {target} during the edit")
         write_atomic(target, data, mode=mode)
         return True
 
-    return editor.edit(draft, original, accept, again, resume="armvm config edit continues with it")
+    return editor.edit(draft, original, accept, again, resume="continue with armvm config edit")
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -50,4 +50,4 @@ def _bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise PermissionDenied(f"{path} cannot be read: {error.strerror}") from error
+        raise PermissionDenied(f"permission denied: cannot read {path}") from error

@@ -1,4 +1,4 @@
-"""Checking a host: each requirement, found or not, and the command that mends it."""
+"""Check a host: each requirement, whether it is met, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -25,36 +25,38 @@ from armvm.provision.connect import pool_name
 from armvm.provision.inspect.config import POOL_VARIABLE
 from armvm.usermode.binfmt import aarch64
 
-#: Where a daemon looks that was started by the system, not by a user's shell.
+#: The search path of a daemon that the system started, which differs from a user's shell.
 _SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
-#: What only `armvm image build` needs.
+#: Programs that only `armvm image build` needs.
 _BUILD_PROGRAMS = ("mmdebstrap", "mke2fs", "mcopy", "sfdisk", "zstd")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A requirement of armvm's, checked on this host."""
+    """A requirement of armvm, checked on this host."""
 
-    name: Annotated[str, Doc("What armvm looks for.")]
-    ok: Annotated[bool, Doc("Whether it was found.")]
-    needed: Annotated[bool, Doc("false: one feature alone needs it.")]
+    name: Annotated[str, Doc("The requirement.")]
+    ok: Annotated[bool, Doc("Whether it is met.")]
+    needed: Annotated[bool, Doc("false: only one feature needs it.")]
     found: Annotated[str, Doc("What was found.")]
     fix: Annotated[str | None, Doc("The command that fixes it.")] = None
 
 
 def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
-    """Run all checks; a check that fails is a result, not an error.
+    """Run all checks and return their results; a failed check does not raise an error.
 
-    *pool* is the storage pool that machines will be in. Raises ConfigError for an invalid name.
+    *pool* is the storage pool for machines. Raises ConfigError for an invalid name.
     """
     name = pool_name(pool)
     wanted = uri or connecting.default_uri(os.environ)[0]
     checks = list(_way(wanted))
     try:
         if not all(check.ok for check in checks):
-            # Asked, libvirt would wait for a minute.
-            raise HostError("not asked: ssh comes first", hint="'armvm doctor' again after that")
+            # libvirt would wait for a minute.
+            raise HostError(
+                "not checked: ssh to the host failed", hint="fix ssh, then run armvm doctor again"
+            )
         connection = connecting.connect(uri)
     except ArmvmError as error:
         checks.append(_failed("libvirt", error, systemd_units.start_command()))
@@ -72,7 +74,7 @@ def diagnose(uri: str | None, pool: str | None = None) -> list[Check]:
 
 
 def _way(uri: str) -> Iterator[Check]:
-    """Yield whether ssh leads to a remote host, by which libvirt and its machines are reached."""
+    """Yield a check of ssh to a remote host, which armvm uses for libvirt and the machines."""
     jump = jump_of(uri)
     if jump is None:
         return
@@ -81,25 +83,25 @@ def _way(uri: str) -> Iterator[Check]:
         name="way",
         ok=wrong is None,
         needed=True,
-        found=f"ssh to {jump.host}" if wrong is None else f"no ssh to {jump.host}: {wrong}",
-        fix=None if wrong is None else f"this has to work: {shlex.join(jump.command('-v'))}",
+        found=f"ssh to {jump.host}" if wrong is None else f"ssh to {jump.host} failed: {wrong}",
+        fix=None if wrong is None else f"make this work: {shlex.join(jump.command('-v'))}",
     )
 
 
 def _unseen(uri: str) -> Iterator[Check]:
-    """Yield what cannot be told of another host, and what cannot be done there."""
+    """Yield what armvm cannot check on a remote host, and what it cannot do there."""
     host = host_of(uri)
     if host is not None:
         yield Check(
             name="other host",
             ok=True,
             needed=False,
-            found=f"programs and files of {host} are not looked at: 'armvm doctor' there does; "
-            "what follows is of this host",
+            found=f"programs and files of {host} are not checked (run armvm doctor there); "
+            "the checks below are for this host",
         )
     advice = other_way(uri)
     if advice is not None:
-        yield Check(name="way", ok=False, needed=False, found="to libvirt alone", fix=advice)
+        yield Check(name="way", ok=False, needed=False, found="to libvirt only", fix=advice)
 
 
 def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
@@ -114,7 +116,7 @@ def _host_checks(connection: connecting.Connection, pool: str) -> list[Check]:
             name="firmware",
             ok=host.efi,
             needed=True,
-            found="UEFI for ARM64" if host.efi else "no UEFI for ARM64",
+            found="UEFI for ARM64" if host.efi else "UEFI for ARM64 not found",
             fix=None if host.efi else _install("qemu-efi-aarch64", "edk2-aarch64"),
         ),
         _network(connection, host),
@@ -127,14 +129,16 @@ def _network(connection: connecting.Connection, host: HostFacts) -> Check:
     if host.session:
         return Check(name="network", ok=True, needed=True, found="user networking")
     names = networks.network_names(connection)
-    known = "it runs when needed" if own_network.OWN_NETWORK in names else "made when needed"
-    # libvirt starts it for every network that gives addresses away.
+    known = "started" if own_network.OWN_NETWORK in names else "created"
+    # libvirt starts dnsmasq for every network with DHCP.
     dnsmasq = not host.local or shutil.which("dnsmasq", path=_SYSTEM_PATH) is not None
     return Check(
         name="network",
         ok=dnsmasq,
         needed=True,
-        found=f"armvm, NAT ({known})" if dnsmasq else "no dnsmasq (--network user needs none)",
+        found=f"armvm, NAT ({known} when needed)"
+        if dnsmasq
+        else "dnsmasq not found (--network user works without it)",
         fix=None if dnsmasq else _install("dnsmasq-base", "dnsmasq"),
     )
 
@@ -149,15 +153,15 @@ def _storage(connection: connecting.Connection, host: HostFacts, name: str) -> l
         return [
             _failed("storage", error, shlex.join(["virsh", "-c", host.uri, "pool-start", name]))
         ]
-    found = path if pool else f"{path} (made when needed)"
+    found = path if pool else f"{path} (created when needed)"
     storage = Check(name="storage", ok=True, needed=True, found=found)
     return [storage, *shared_memory(path, host)]
 
 
 def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Check]:
-    """Check whether QEMU may open the memory that clones share in a pool; [] where it is free to.
+    """Check whether QEMU may open clones' shared memory in a pool; [] if nothing confines QEMU.
 
-    *root* is where the host's files are.
+    *root* is the root directory of the host's files.
     """
     if not host.local or not host.security & {confinement.APPARMOR, confinement.SELINUX}:
         return []
@@ -167,9 +171,9 @@ def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Ch
             name="shared memory",
             ok=obstacle is None,
             needed=False,
-            found="goldens share their memory with their clones"
+            found="clones share the memory of their golden"
             if obstacle is None
-            else f"{obstacle[0]}: goldens become save images, whose clones start slowly",
+            else f"{obstacle[0]}: goldens are save images, and their clones start slowly",
             fix=None if obstacle is None else obstacle[1],
         )
     ]
@@ -180,9 +184,9 @@ def denied_memory(
     environ: Mapping[str, str] = os.environ,
     root: Path = Path("/"),
 ) -> list[str]:
-    """Return the directories in which AppArmor denies QEMU the memory that clones share.
+    """Return the directories in which AppArmor denies QEMU access to clones' shared memory.
 
-    For scripts/setup: in armvm's own pool, which need not exist yet, and in the one that the
+    For scripts/setup. Checks armvm's own pool, which may not exist yet, and the pool that the
     environment names.
     """
     if not confinement.apparmor_confines(root):
@@ -200,7 +204,7 @@ def _virtiofs(connection: connecting.Connection) -> Check:
     try:
         found = shared_directories.check(connection)
     except ArmvmError as error:
-        return _failed("virtiofs", error, "armvm cp -r copies", needed=False)
+        return _failed("virtiofs", error, "copy files instead: armvm cp -r", needed=False)
     return Check(name="virtiofs", ok=True, needed=False, found=found)
 
 
@@ -209,13 +213,17 @@ def _program(name: str, *, needed: bool, purpose: str) -> Check:
         found = programs.find(name)
     except ArmvmError as error:
         return Check(
-            name=name, ok=False, needed=needed, found=f"missing, for {purpose}", fix=error.hint
+            name=name,
+            ok=False,
+            needed=needed,
+            found=f"not found, needed for {purpose}",
+            fix=error.hint,
         )
     return Check(name=name, ok=True, needed=needed, found=found)
 
 
 def _handler() -> Check:
-    """Whether this host's kernel runs ARM64 programs; only image builds need it."""
+    """Check whether this host's kernel runs ARM64 programs; only image builds need it."""
     if aarch64.is_native():
         return Check(name="binfmt handler", ok=True, needed=False, found="not needed on ARM64")
     handler = aarch64.aarch64_handler()
@@ -224,13 +232,13 @@ def _handler() -> Check:
             name="binfmt handler",
             ok=False,
             needed=False,
-            found="no handler for ARM64 programs, for image build",
+            found="no handler for ARM64 programs, needed for image build",
             fix=f"sudo armvm binfmt register {aarch64.AARCH64.name}",
         )
     found = f"{handler.name} runs {handler.interpreter} (flags {handler.flags or 'none'})"
     sound = handler.enabled and handler.fixed
     if not sound:
-        found += "; it is disabled" if handler.fixed else "; without F it works in no other root"
+        found += "; it is disabled" if handler.fixed else "; without F it fails in other roots"
     return Check(
         name="binfmt handler",
         ok=sound,

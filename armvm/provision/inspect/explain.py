@@ -1,4 +1,4 @@
-"""Explaining what armvm writes, and why: in general, or with the values of one machine."""
+"""Explain what armvm writes and why, in general or with the values of one machine."""
 
 from __future__ import annotations
 
@@ -22,36 +22,34 @@ from armvm.provision.access.ssh import endpoint
 from armvm.provision.inspect.pages import Page, Section, Source, read_page
 from armvm.provision.manage.machines import portable_xml
 
-NOT_OURS = "Not armvm's: by libvirt when the machine was defined, or by another tool."
-THEIRS = "Not armvm's: from your own user-data."
-SCRIPT = "Your own user-data, passed on as it is; armvm's own follows it, or is in vendor-data."
+NOT_OURS = "Not from armvm: libvirt or another tool added it."
+THEIRS = "Not from armvm: it is in your user-data."
+SCRIPT = "Your user-data, unchanged. armvm's own follows it or is in vendor-data."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Something explained."""
+    """An explained part."""
 
     heading: Annotated[
         str,
-        Doc("Heading of its section: an XPath, a key or a title. Empty: armvm did not write it."),
+        Doc("Heading of its section: an XPath, a key or a title. Empty: not written by armvm."),
     ]
-    line: Annotated[str | None, Doc("What the machine has there; null in a general page.")]
+    line: Annotated[str | None, Doc("The machine's line; null in a general page.")]
     depth: Annotated[int, Doc("Depth of nesting.", minimum=0)]
-    times: Annotated[int, Doc("How many equal ones follow one another.", minimum=1)]
-    text: Annotated[list[str], Doc("What it is for, in paragraphs.")]
+    times: Annotated[int, Doc("Number of consecutive equal lines.", minimum=1)]
+    text: Annotated[list[str], Doc("The explanation, in paragraphs.")]
     items: Annotated[
         dict[str, Annotated[str, Doc("An explanation.")]], Doc("Its attributes, explained.")
     ]
-    source: Annotated[Source | None, Doc("Where it is documented; null: nowhere.")]
+    source: Annotated[Source | None, Doc("Its documentation; null: none.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
     """A page about a topic, in general or for one machine."""
 
-    topic: Annotated[
-        str, Doc("What is explained.", enum=["cpu", "firmware", "network", "seed", "xml"])
-    ]
+    topic: Annotated[str, Doc("The topic.", enum=["cpu", "firmware", "network", "seed", "xml"])]
     machine: Annotated[str | None, Doc("The machine; null: the general page.")]
     title: Annotated[str, Doc("The page's title.")]
     text: Annotated[list[str], Doc("The introduction, in paragraphs.")]
@@ -63,15 +61,15 @@ class Explanation:
 
 
 def explain(topic: str) -> Explanation:
-    """Return a topic's page as it is. Raises NotFound."""
+    """Return a topic's general page. Raises NotFound."""
     page = read_page(topic)
     return _told(page, None, {}, [_part(section) for section in page.sections])
 
 
 def explain_machine(topic: str, machine: Handle) -> Explanation:
-    """Return a topic's page for one machine: with its values, and what goes for it alone.
+    """Return a topic's page for one machine, with its values and only the sections that apply.
 
-    Raises NotFound for the topic, or where the machine's seed is gone.
+    Raises NotFound for an unknown topic, or if the machine's seed is missing.
     """
     page = read_page(topic)
     if topic == "xml":
@@ -87,7 +85,7 @@ def explain_machine(topic: str, machine: Handle) -> Explanation:
 
 
 def xml_parts(page: Page, text: str) -> Iterator[Part]:
-    """Yield a domain XML line by line, explained."""
+    """Yield the lines of a domain XML with explanations."""
     sections = {section.heading: section for section in page.sections}
     for line in explained_xml.lines(text, list(sections)):
         section = sections[line.path] if line.path is not None else None
@@ -95,7 +93,7 @@ def xml_parts(page: Page, text: str) -> Iterator[Part]:
 
 
 def seed_parts(page: Page, files: dict[str, bytes]) -> Iterator[Part]:
-    """Yield a seed's documents key by key, explained; each document begins with its name."""
+    """Yield the keys of a seed's documents with explanations; a document starts with its name."""
     sections = {section.heading: section for section in page.sections}
     file = None
     for key in keys(files):
@@ -116,7 +114,7 @@ def _part(
     names: Sequence[str] | None = None,
     otherwise: str = "",
 ) -> Part:
-    """Return a section as a part; *names* are the attributes to tell of, all for None."""
+    """Return a section as a part; *names* are the attributes to explain, None for all."""
     if section is None:
         text = [otherwise] if otherwise else []
         return Part(
@@ -153,7 +151,8 @@ def _seed(connection: Connection, instance: Instance) -> dict[str, bytes]:
     volume = volumes.find_volume(pool, name) if pool is not None and name else None
     if volume is None:
         raise NotFound(
-            f"the seed of {instance.name} is gone", hint="armvm explain seed   tells of any seed"
+            f"seed of {instance.name} not found",
+            hint="explain seeds in general: armvm explain seed",
         )
     return dict(read_seed(transfer.read(connection, volume)))
 
@@ -173,7 +172,7 @@ def _values(topic: str, machine: Handle) -> dict[str, Fact]:
 
 
 def _kinds(values: dict[str, Fact], instance: Instance) -> set[str]:
-    """Return the words for ``when:`` that hold for a machine."""
+    """Return the ``when:`` words that apply to a machine."""
     return {
         "kernel" if values.get("kernel") else "efi",
         Accelerator(instance.accelerator).name.lower(),

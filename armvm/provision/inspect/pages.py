@@ -1,8 +1,8 @@
-"""The pages of `armvm explain`: ``docs/explain/*.md``, which are also the site's.
+"""Read the pages of `armvm explain`: ``docs/explain/*.md``, which are also part of the site.
 
-A page is Markdown: an introduction, then sections. A section's heading says what it explains; then
-come its text, a list of what is explained within it (``- `@name`: words``), and a line
-``Source: [title](address)``. A comment ``<!-- when: WORD -->`` keeps it for machines of one kind.
+A page is Markdown: an introduction, then sections. A section has a heading that names its subject,
+text, a list of explained attributes (``- `@name`: words``), and a line
+``Source: [title](address)``. A comment ``<!-- when: WORD -->`` limits it to one kind of machine.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The documentation of its authors."""
+    """A link to the upstream documentation."""
 
     title: Annotated[str, Doc("Its title.")]
-    address: Annotated[str, Doc("Its URL, or a file of armvm's source.")]
+    address: Annotated[str, Doc("Its URL, or a file in armvm's source tree.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What a page says of one thing. ``items`` are its attributes, each explained."""
+    """A section of a page. ``items`` maps its attributes to their explanations."""
 
     heading: str
     paragraphs: tuple[str, ...]
@@ -53,7 +53,7 @@ class Page:
 
 
 def topics() -> list[str]:
-    """Return the topics that there are pages of, sorted."""
+    """Return the topics that have a page, sorted."""
     return sorted(path.stem for path in resources("docs/explain").glob("*.md"))
 
 
@@ -61,8 +61,8 @@ def read_page(topic: str) -> Page:
     """Return a topic's page. Raises NotFound."""
     if topic not in topics():
         raise NotFound(
-            f"there is nothing to explain about {shown(topic)}",
-            hint="topics: " + ", ".join(topics()),
+            f"unknown topic {shown(topic)}",
+            hint="known: " + ", ".join(topics()),
         )
     text = (resources("docs/explain") / f"{topic}.md").read_text(encoding="utf-8")
     head, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
@@ -100,10 +100,10 @@ def _section(text: str) -> Section:
 
 
 def _address(link: str) -> str:
-    """Return where a link leads; those to other pages of the site are files of the source."""
+    """Return a link's target; links to other pages become file names in the source tree."""
     return f"docs/{link.removeprefix('../')}" if link.startswith("../") else link
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Return a text's paragraphs, each in one line."""
+    """Return a text's paragraphs, each as one line."""
     return [" ".join(one.split()) for one in text.split("\n\n") if one.strip()]

@@ -1,7 +1,7 @@
-"""How long a boot takes on this host: learnt from the boots that were waited for before.
+"""Estimate how long a boot takes on this host, from earlier boots that armvm waited for.
 
-Kept in one small file in the user's state directory; it holds what can be lost. What is in it is
-believed only where it makes sense, and a file that cannot be read, or written, is no error.
+The times are in one small file in the user's state directory, which may be deleted. armvm ignores
+implausible entries, and a file that cannot be read or written is not an error.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from armvm.base.progress import duration_text
 from armvm.guest.boot.serial import Stage
 from armvm.host.domain.instance import Instance
 
-#: Boots remembered of one kind, kinds remembered, and bytes of the file that are read.
+#: Maximum number of boots of one kind, of kinds, and of bytes to read from the file.
 BOOTS, KINDS, SIZE = 5, 64, 1 << 20
-#: Seconds after its making in which a machine's boot counts as its first, which takes longer.
+#: A boot within this many seconds of the machine's creation is its first, which takes longer.
 FIRST = 180.0
-#: The longest boot that is believed, in seconds.
+#: The longest plausible boot, in seconds.
 _LONGEST = 24 * 3600.0
-#: How much slower or quicker than before a boot may be taken to be, by its first stages.
+#: Limits of the pace that the first stages suggest: half to four times the earlier duration.
 _PACE = (0.5, 4.0)
-#: Seconds that another process may keep the file locked.
+#: Seconds to wait for another process to unlock the file.
 _PATIENCE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearntBoot:
-    """A boot that was waited for from its start: when (Unix time), whose, each stage's second."""
+    """A boot that armvm watched from its start: Unix time, machine, and second of each stage."""
 
     at: float
     uuid: str
@@ -46,7 +46,7 @@ class LearntBoot:
 
 
 def kind_of(instance: Instance, now: float | None = None) -> str:
-    """Return what makes two boots alike: image, accelerator, vCPUs, ``--fast``, first or later."""
+    """Return the kind of a boot: image, accelerator, vCPUs, ``--fast``, first or later."""
     record = instance.record
     image = record.image.get("digest") or record.image.get("reference") or "unknown image"
     made = seconds_of(record.created)
@@ -57,7 +57,7 @@ def kind_of(instance: Instance, now: float | None = None) -> str:
 
 
 def seconds_of(created: str) -> float | None:
-    """Return a record's ``created`` in Unix time; None for what is no time."""
+    """Return a record's ``created`` in Unix time, or None if it is not a valid time."""
     try:
         return float(calendar.timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")))
     except ValueError:
@@ -65,15 +65,15 @@ def seconds_of(created: str) -> float | None:
 
 
 class Outlook:
-    """When a boot that is under way may be expected to end, by those before it."""
+    """An estimate of when a boot will end, from earlier boots."""
 
     def __init__(self, boots: list[LearntBoot]) -> None:
         self._boots = boots
 
     def text(self, seen: Mapping[Stage, float], now: float) -> str | None:
-        """Return the outlook in words, given each stage's second and that of *now*.
+        """Return the estimate as text, given the second of each stage and of *now*.
 
-        None while nothing was learnt.
+        Returns None without earlier boots.
         """
         if not self._boots:
             return None
@@ -85,10 +85,9 @@ class Outlook:
         return f"about {duration_text(math.ceil(left / step) * step)} left"
 
     def _left(self, seen: Mapping[Stage, float], now: float) -> float | None:
-        """Return the seconds until it is ready; None or less than 0 where it should be by now.
+        """Return the seconds until the machine is ready; negative if it is late, None if unknown.
 
-        From the stage it has reached, it takes as long as it did before; slower or quicker, by
-        how the stages until then compare.
+        This is the earlier time from the reached stage on, scaled by the pace of this boot so far.
         """
         stage = max(seen, key=lambda one: one.order)
         reached = [boot for boot in self._boots if stage in boot.stages]
@@ -96,25 +95,25 @@ class Outlook:
             return None
         remaining = median(boot.stages[Stage.READY] - boot.stages[stage] for boot in reached)
         before = median(boot.stages[stage] for boot in reached)
-        # Only a boot that was seen from its start has a pace.
+        # The pace is known only for a boot that was watched from its start.
         pace = seen[stage] / before if before > 1 and seen[stage] > 1 else 1.0
         return remaining * min(max(pace, _PACE[0]), _PACE[1]) - (now - seen[stage])
 
 
 def recall(kind: str) -> list[LearntBoot]:
-    """Return the boots of a kind that are remembered, the latest last."""
+    """Return the recorded boots of a kind, the latest last."""
     return [boot for one in _read(_file()).get(kind, []) if (boot := _boot(one)) is not None]
 
 
 def boot_of(uuid: str) -> LearntBoot | None:
-    """Return a machine's latest boot that is remembered."""
+    """Return a machine's latest recorded boot, or None."""
     every = (_boot(one) for boots in _read(_file()).values() for one in boots)
     mine = [boot for boot in every if boot is not None and boot.uuid == uuid]
     return max(mine, key=lambda boot: boot.at, default=None)
 
 
 def learn(kind: str, boot: LearntBoot) -> None:
-    """Remember a boot; the oldest are forgotten. What cannot be written is not."""
+    """Record a boot and drop the oldest ones; ignore a file that cannot be written."""
     with contextlib.suppress(OSError):
         file = private_dir(state_dir()) / _file().name
         with _locked(file.with_suffix(".lock")):
@@ -132,7 +131,7 @@ def _file() -> Path:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock against other processes. Raises OSError when one keeps it for too long."""
+    """Hold a lock against other processes. Raises OSError if one keeps it too long."""
     with path.open("a") as file:
 
         def locked() -> bool:
@@ -145,13 +144,13 @@ def _locked(path: Path) -> Iterator[None]:
             locked,
             timeout=_PATIENCE,
             interval=0.02,
-            late=lambda: TimeoutError(f"another process keeps {path}"),
+            late=lambda: TimeoutError(f"another process holds the lock {path}"),
         )
         yield
 
 
 def _read(file: Path) -> dict[str, list[Any]]:
-    """Return what the file holds, by kind; nothing where it makes no sense."""
+    """Return the file's entries by kind; empty if the file is invalid."""
     try:
         with file.open("rb") as opened:
             boots = json.loads(opened.read(SIZE))["boots"]
@@ -161,7 +160,7 @@ def _read(file: Path) -> dict[str, list[Any]]:
 
 
 def _boot(entry: Any) -> LearntBoot | None:
-    """Return a boot as it was written; None for anything that is none."""
+    """Return a boot from its entry in the file, or None if the entry is invalid."""
     try:
         stages = {Stage(name): float(at) for name, at in entry["stages"].items()}
         boot = LearntBoot(at=float(entry["at"]), uuid=str(entry["uuid"]), stages=stages)

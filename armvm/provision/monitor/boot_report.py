@@ -1,7 +1,7 @@
-"""How a machine's boot went, as a use case: by the guest's own account, and by what the host saw.
+"""Report where the time of a machine's boot went, from the guest's data and the host's.
 
-The guest knows nothing of the time before its kernel. The host does, where armvm waited for this
-very boot: `armvm.provision.monitor.boot_history` has the time at which QEMU started.
+The guest cannot report the time before its kernel. The host can if armvm waited for this boot:
+`armvm.provision.monitor.boot_history` has the time at which QEMU started.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from armvm.base.progress import Progress
 from armvm.base.result import Doc, Seconds
 from armvm.guest.boot import serial
 from armvm.guest.boot.report import SCRIPT, Account, read_account
-from armvm.guest.boot.report import Span as Span  # also for those who show a report
+from armvm.guest.boot.report import Span as Span  # re-exported for commands that print a report
 from armvm.guest.boot.serial import Stage
 from armvm.guest.boot.serial_report import read_serial
 from armvm.host.agent import agent
@@ -26,12 +26,13 @@ from armvm.provision.monitor import boot_history
 from armvm.provision.monitor.boot_history import LearntBoot
 from armvm.provision.monitor.boot_svg import picture
 
-#: Seconds that the guest may take to tell under KVM; an emulated one gets ten times that. On a host
-#: with other guests, one took more than two minutes.
+#: Seconds for the guest's answer under KVM; an emulated guest gets ten times that. On a host with
+#: other guests, an answer took more than two minutes.
 _PATIENCE = 60.0
-#: Seconds by which the host's and the guest's idea of when the kernel began may differ.
+#: Maximum difference in seconds between the host's and the guest's time of the kernel's start.
 _SAME_BOOT = 20.0
-#: Seconds by which a clone's guest must have begun before the clone, to be its golden's boot.
+#: If the guest's kernel started this many seconds before the clone was made, the boot is the
+#: golden's.
 _BEFORE = 5.0
 
 
@@ -43,8 +44,8 @@ class Report:
     origin: Annotated[
         str,
         Doc(
-            "What seconds count from: QEMU's start, or the start of the guest's kernel if armvm "
-            "did not wait for this boot.",
+            "Time zero: QEMU's start, or the start of the guest's kernel if armvm did not wait "
+            "for this boot.",
             enum=["start", "kernel"],
         ),
     ]
@@ -54,7 +55,7 @@ class Report:
     ]
     seconds: Annotated[Seconds, Doc("The end of the last span.")]
     golden: Annotated[
-        str | None, Doc("The golden whose boot this is, for a clone that has not booted itself.")
+        str | None, Doc("The golden whose boot this is, for a clone that did not boot itself.")
     ]
     clone_seconds: Annotated[
         float | None, Doc("How long making the clone took; null: not a clone, or not known here.")
@@ -65,18 +66,18 @@ class Report:
         ],
         Doc("The sources of the times.", minItems=1),
     ]
-    notes: Annotated[tuple[str, ...], Doc("What to know when reading it.")]
-    spans: Annotated[tuple[Span, ...], Doc("What took time, by its start.", minItems=1)]
+    notes: Annotated[tuple[str, ...], Doc("Notes on how to read the report.")]
+    spans: Annotated[tuple[Span, ...], Doc("The steps of the boot, sorted by start.", minItems=1)]
 
     @property
     def title(self) -> str:
-        """The report in a line."""
+        """A summary of the report in one line."""
         whose = self.machine if self.golden is None else f"{self.golden}, golden of {self.machine}"
         since = "QEMU's start" if self.origin == "start" else "its kernel's start"
         return f"boot of {whose}: {self.seconds:.1f} s since {since}"
 
     def rounded(self) -> Report:
-        """Return the report as ``--json`` prints it: with seconds rounded to milliseconds."""
+        """Return the report as ``--json`` prints it, with seconds rounded to milliseconds."""
         return replace(
             self,
             seconds=round(self.seconds, 3),
@@ -89,7 +90,7 @@ class Report:
 
 
 def shown_spans(report: Report, top: int) -> list[Span]:
-    """Return the stages and marks, with the *top* longest of units and of modules among them."""
+    """Return all stages and marks, and the *top* longest units and modules, in order."""
     longest = sorted(report.spans, key=lambda span: -span.seconds)
     kept = {"unit": top, "module": top}
     picked = [
@@ -103,27 +104,27 @@ def shown_spans(report: Report, top: int) -> list[Span]:
 def write_picture(report: Report, spans: list[Span], path: Path) -> None:
     """Draw *spans* into an SVG file. Raises NotFound, PermissionDenied."""
     if not path.parent.is_dir():
-        raise NotFound(f"there is no directory {path.parent}")
+        raise NotFound(f"directory {path.parent} not found")
     try:
         path.write_bytes(picture(report.title, spans, report.seconds))
     except OSError as error:
-        raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
+        raise PermissionDenied(f"cannot write {path}", detail=str(error)) from error
 
 
 def boot_report(machine: Handle, progress: Progress) -> Report:
-    """Return how a running machine's latest boot went.
+    """Return the report of a running machine's latest boot.
 
-    Raises DomainError when it does not run, NotReady when its agent takes too long, or neither
-    it nor the serial log tells anything yet.
+    Raises DomainError if the machine is not running, NotReady if its agent takes too long, or if
+    neither the agent nor the serial log has boot times yet.
     """
     name = machine.name
     if not machine.running:
-        raise DomainError(f"{name} does not run", hint=f"armvm start {name}")
+        raise DomainError(f"{name} is not running", hint=f"start it first: armvm start {name}")
     account, source = _account(machine, progress)
     if not account.spans:
         raise NotReady(
-            f"{name} has told nothing of its boot yet",
-            hint=f"armvm wait {name}   waits until it has booted",
+            f"the boot times of {name} are not available yet",
+            hint=f"wait until it has booted: armvm wait {name}",
         )
     return make_report(
         machine.instance, account, source, boot_history.boot_of(machine.instance.uuid)
@@ -131,9 +132,9 @@ def boot_report(machine: Handle, progress: Progress) -> Report:
 
 
 def _account(machine: Handle, progress: Progress) -> tuple[Account, str]:
-    """Ask the guest agent; where none answers, read the serial log."""
+    """Return the boot times from the guest agent, or from the serial log if no agent answers."""
     try:
-        with progress.task(f"asking {machine.name}"):
+        with progress.task(f"reading the boot times of {machine.name}"):
             agent.ensure_answers(machine.domain)
             timeout = _PATIENCE * machine.patience
             text = agent.output(machine.domain, ["/bin/sh", "-c", SCRIPT], timeout=timeout)
@@ -145,7 +146,7 @@ def _account(machine: Handle, progress: Progress) -> tuple[Account, str]:
 def make_report(
     instance: Instance, account: Account, source: str, learnt: LearntBoot | None
 ) -> Report:
-    """Join what the guest tells and what the host has seen."""
+    """Return a report that combines the guest's times with the host's."""
     golden = clone_seconds = None
     sources, notes, spans, shift = [source], list(account.notes), list(account.spans), 0.0
     begun, made = account.kernel_at, boot_history.seconds_of(instance.record.created)
@@ -154,8 +155,8 @@ def make_report(
         if learnt is not None and Stage.KERNEL not in learnt.stages:
             clone_seconds = learnt.stages[Stage.READY]
         notes.append(
-            f"{instance.name} has not booted itself: this is the boot of its golden, {golden}, "
-            "in whose middle it goes on"
+            f"{instance.name} did not boot itself: it resumed from the golden {golden}, and this "
+            "is the golden's boot"
         )
     elif begun is not None and learnt is not None and _same(begun, learnt):
         shift = max(begun - learnt.at, 0.0)
@@ -163,7 +164,7 @@ def make_report(
         spans += _seen_by_host(learnt, shift, spans)
     elif not any(span.start < 0 for span in spans):
         notes.append(
-            "the time before the kernel is not known: nothing waited for this boot, as "
+            "the time before the kernel is unknown: no armvm command waited for this boot, as "
             "armvm start does"
         )
     moved = [replace(span, start=span.start + shift) for span in spans]
@@ -182,13 +183,13 @@ def make_report(
 
 
 def _same(begun: float, learnt: LearntBoot) -> bool:
-    """Tell whether what the host has seen is the boot that the guest tells of."""
+    """Return whether the host's record and the guest's data are of the same boot."""
     kernel = learnt.stages.get(Stage.KERNEL)
     return kernel is not None and abs(learnt.at + kernel - begun) < _SAME_BOOT
 
 
 def _seen_by_host(learnt: LearntBoot, shift: float, told: list[Span]) -> list[Span]:
-    """Return what only the host has seen, in seconds since the kernel began."""
+    """Return the spans that only the host knows, in seconds since the kernel's start."""
     found = []
     if shift and not any(span.start < 0 for span in told):
         found.append(Span(kind="stage", name="firmware", start=-shift, seconds=shift))

@@ -1,4 +1,4 @@
-"""What happens to machines, as it happens."""
+"""Follow the events of machines."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from armvm.host.domain.events import Event as Event
 from armvm.host.domain.events import Wait, listening
 from armvm.host.domain.instance import find_domain, instances, observe
 
-#: Seconds for which libvirt is waited at a time.
+#: Longest single wait for libvirt, in seconds.
 _PATIENCE = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventDetails:
-    """What happened to a machine."""
+    """An event of a machine."""
 
     time: Annotated[UtcTime, Doc("When armvm received it, in UTC.")]
     name: Annotated[str, Doc("The machine.")]
@@ -30,11 +30,11 @@ class EventDetails:
     event: Annotated[
         str,
         Doc(
-            "libvirt's word for it: defined, undefined, started, suspended, resumed, stopped, "
-            "shutdown, pmsuspended, crashed; or rebooted."
+            "libvirt's name of the event: defined, undefined, started, suspended, resumed, "
+            "stopped, shutdown, pmsuspended, crashed; or rebooted."
         ),
     ]
-    detail: Annotated[str, Doc("libvirt's word for the reason; may be empty.")]
+    detail: Annotated[str, Doc("libvirt's name of the reason; may be empty.")]
 
 
 def describe(event: Event) -> EventDetails:
@@ -44,7 +44,7 @@ def describe(event: Event) -> EventDetails:
 
 
 def connect(uri: str | None) -> Connection:
-    """Open a connection whose events can be heard; None means the usual one."""
+    """Open a connection that receives events; None means the default URI."""
     start_event_loop()  # before the connection is opened
     return connecting.connect(uri)
 
@@ -58,13 +58,14 @@ def follow(
     count: int | None = None,
     timeout: float | None = None,
 ) -> None:
-    """Tell of each event of armvm's machines, or of the one called *name*; it need not exist yet.
+    """Call *tell* with each event of armvm's machines, or of the machine *name*.
 
-    *everything*: of all domains, whoever made them. Ends after *count* events, or when *timeout*
-    seconds are over; raises NotReady when it is the time that ends it though a count was asked for.
+    The machine may not exist yet. With *everything*, include domains that armvm did not create.
+    Returns after *count* events or *timeout* seconds. Raises NotReady if the time ends before
+    *count* events.
     """
     with listening(connection) as wait:
-        # After that it listens: a machine made in between is told by its event.
+        # Listed after listening starts, so that no machine is missed in between.
         known = {one.uuid for one in instances(connection)}
 
         def meant(event: Event) -> bool:
@@ -100,7 +101,7 @@ def _follow(
             if told == count:
                 return
     if count is not None:
-        raise NotReady(f"{told} of {count} events came within {timeout:g} s")
+        raise NotReady(f"timed out after {timeout:g} s: received {told} of {count} events")
 
 
 def _is_ours(connection: Connection, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Check that a machine accepts armvm's key: the last part of being ready."""
+"""Check that a machine accepts armvm's key, the last condition for being ready."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import Endpoint, has_own_key, machine_options, ssh_command
 
-#: Logins that are tried, and seconds between two: an ssh server that user-data restarts refuses
-#: some, and PAM refuses all until systemd lets users in (pam_nologin).
+#: Number of login attempts, and seconds between two. An ssh server that user-data restarts refuses
+#: some logins, and PAM refuses all until systemd allows them (pam_nologin).
 TRIES, PAUSE = 4, 5.0
 #: Seconds for one login. ssh itself gives up on a silent guest a little earlier.
 TIMEOUT = 90.0
-#: ssh's last word where the server takes none of the keys (sshconnect2.c).
+#: ssh's message if the server accepts none of the keys (sshconnect2.c).
 _DENIED = "Permission denied"
-#: What a guest's root sees: the account, its keys, what cloud-init says of them.
+#: Run as root in the guest: checks the account and its keys, and prints cloud-init's messages.
 _LOOK = r"""
 home=$(getent passwd "$1" | cut -d: -f6)
-[ -n "$home" ] || echo "the guest has no user $1"
+[ -n "$home" ] || echo "user $1 not found in the guest"
 [ -z "$home" ] || [ -s "$home/.ssh/authorized_keys" ] ||
     echo "$home/.ssh/authorized_keys is missing or empty"
 grep -hE '\[(WARNING|ERROR|CRITICAL)\]|authorized|Traceback' /var/log/cloud-init.log | tail -n 8
@@ -47,10 +47,10 @@ def assert_lets_in(
 ) -> None:
     """Log in to a machine by ssh.
 
-    Without a *session*, ssh only authenticates and runs nothing, which takes an emulated guest
-    less than half the time of a login. Raises CommandFailed when the machine refuses armvm's own
-    key, with the words of ssh and cloud-init. If the machine has other keys, a refusal is only a
-    message: an agent elsewhere may hold them.
+    Without a *session*, ssh only authenticates and does not run a command, which takes an emulated
+    guest less than half the time of a login. Raises CommandFailed, with the messages of ssh and
+    cloud-init, if the machine refuses armvm's own key. If the machine has other keys, a refusal
+    only prints a message, because an ssh agent elsewhere may hold them.
     """
     own = has_own_key(machine.instance)
     with progress.task(f"{machine.name}: logging in"):
@@ -61,19 +61,20 @@ def assert_lets_in(
     if not own:
         progress.say(
             f"could not log in to {machine.name}: it accepts none of the keys that ssh can use "
-            "here without asking"
+            "here without a passphrase or password"
         )
         return
     raise CommandFailed(
         f"{machine.name} has booted, but {user} cannot log in by ssh",
         detail="\n".join([said, *_account(machine.domain, user, log())]),
-        hint=f"armvm exec {machine.name} -- less /var/log/cloud-init.log   works without ssh; "
-        f"'armvm console {machine.name}' shows it",
+        hint="read its log without ssh: "
+        f"armvm exec {machine.name} -- cat /var/log/cloud-init.log; "
+        f"or open its console: armvm console {machine.name}",
     )
 
 
 def _refusal(instance: Instance, where: Endpoint, tries: int, session: bool) -> str | None:
-    """Return ssh's words if no login succeeds, else None."""
+    """Return ssh's message if no login succeeds, else None."""
     attempt = _log_in if session else _authenticate
     said = ""
     for number in range(tries):
@@ -99,8 +100,8 @@ def _log_in(instance: Instance, where: Endpoint) -> process.Completed:
 
 
 def _authenticate(instance: Instance, where: Endpoint) -> process.Completed:
-    """Run ssh until the machine accepts the key. It then goes to the background, and is ended."""
-    # Not in TMPDIR, which may be too long for a socket's path (unix(7): 108 bytes).
+    """Run ssh until the machine accepts the key; ssh then forks to the background, and is ended."""
+    # Not in TMPDIR, whose path may be too long for a socket (unix(7): 108 bytes).
     with tempfile.TemporaryDirectory(prefix="armvm-", dir="/tmp") as directory:
         control = {"ControlPath": ssh_options.quoted(Path(directory) / "ssh")}
         options = {
@@ -111,7 +112,7 @@ def _authenticate(instance: Instance, where: Endpoint) -> process.Completed:
             "ForkAfterAuthentication": "yes",
             "SessionType": "none",
         }
-        # The flags are for OpenSSH before 8.7, which does not know the last two options.
+        # -f and -N are for OpenSSH before 8.7, which lacks the last two options.
         command = ["ssh", "-f", "-N", *ssh_options.words(options), where.host]
         done = process.run(command, check=False, timeout=TIMEOUT)
         if done.returncode == 0:
@@ -121,7 +122,7 @@ def _authenticate(instance: Instance, where: Endpoint) -> process.Completed:
 
 
 def _account(domain: Domain, user: str, log: str) -> list[str]:
-    """Return what the guest and its console say that explains a refused login."""
+    """Return lines from the guest and its console that explain a refused login."""
     lines = []
     with contextlib.suppress(ArmvmError):
         agent.ensure_answers(domain)

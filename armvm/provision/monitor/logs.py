@@ -1,4 +1,4 @@
-"""A machine's serial log, read and followed as a use case."""
+"""Read and follow a machine's serial log."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from armvm.host.connection import Domain, errors, is_local
 from armvm.host.console.serial_log import Place, read_older, read_on
 from armvm.host.domain.handle import Handle
 
-#: Seconds between two looks at a log that is followed.
+#: Polling interval in seconds while following a log.
 INTERVAL = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is wanted of a log: its last *lines* (None: all), the *older* files, how it is shown."""
+    """What to read: the last *lines* (None: all), also *older* files, and how to show them."""
 
     lines: int | None = None
     older: bool = False
@@ -28,28 +28,31 @@ class Wish:
 
 
 def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
-    """Yield a serial log's bytes; with *follow*, what comes until the machine stops.
+    """Yield a serial log's bytes; with *follow*, also new output until the machine stops.
 
-    Escape sequences are left out, unless it is wanted *raw*. Raises NotFound where there is none.
+    Removes escape sequences, except with *raw*. Raises NotFound if the log does not exist.
     """
     path = machine.instance.serial_log
     local = is_local(machine.uri)
     if path is None:
         raise NotFound(
-            f"{machine.name} writes no serial log",
-            hint="its <serial> has no <log> any more: 'virsh edit' can give it one",
+            f"{machine.name} does not write a serial log",
+            hint=f"its <serial> device lacks a <log> element; add one: virsh edit {machine.name}",
         )
     place = Place()
     begun = read_on(machine.connection, path, place, local=local)
     older = read_older(machine.connection, path, local=local) if wish.older else b""
     if not older + begun and not machine.running:
-        raise NotFound(f"{machine.name} has no serial log yet", hint=f"armvm start {machine.name}")
+        raise NotFound(
+            f"serial log of {machine.name} not found",
+            hint=f"start it first: armvm start {machine.name}",
+        )
     shown = _text_of(wish)
     yield _cut(shown(older + begun, not wish.follow), wish.lines)
     if wish.follow:
         running = True
         while running:
-            # Asked first: its last words are read after its end.
+            # Check first, so that the output before a stop is still read.
             running = _is_active(machine.domain)
             yield shown(read_on(machine.connection, path, place, local=local), not running)
             if running:
@@ -57,7 +60,7 @@ def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
 
 
 def _text_of(wish: Wish) -> Callable[[bytes, bool], bytes]:
-    """Return what makes the bytes that are shown of those that came; True says: the last ones."""
+    """Return a function that converts log bytes for output; True marks the last call."""
     if wish.raw:
         return lambda data, _final: data
     cleaner = Cleaner(colours=wish.colours)
@@ -67,10 +70,10 @@ def _text_of(wish: Wish) -> Callable[[bytes, bool], bytes]:
 def _cut(data: bytes, lines: int | None) -> bytes:
     if lines is None:
         return data
-    # Latin-1 keeps every byte as it is, and all lines.
+    # Latin-1 keeps every byte unchanged.
     return last_lines(data.decode("latin-1"), lines).encode("latin-1")
 
 
 def _is_active(domain: Domain) -> bool:
-    with errors(f"looking at {domain.name()}"):
+    with errors(f"reading the state of {domain.name()}"):
         return bool(domain.isActive())

@@ -1,4 +1,4 @@
-"""A picture of a machine's screen, as a use case."""
+"""Save a picture of a machine's screen."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Screenshot:
 
 
 def screenshot(connection: Connection, domain: Domain, path: Path, *, screen: int) -> Screenshot:
-    """Write what a machine's screen shows to *path* as PNG, and return what was written.
+    """Write a machine's screen to *path* as PNG, and return its description.
 
-    Raises NotFound for a directory that is not there, PermissionDenied, and what `take` raises.
+    Raises NotFound if the directory does not exist, PermissionDenied, and the errors of `take`.
     """
     if not path.parent.is_dir():
-        raise NotFound(f"there is no directory {path.parent}")
+        raise NotFound(f"directory {path.parent} not found")
     picture = take(connection, domain, screen=screen)
     try:
         path.write_bytes(picture)
     except OSError as error:
-        raise PermissionDenied(f"{path} cannot be written", detail=str(error)) from error
+        raise PermissionDenied(f"cannot write {path}", detail=str(error)) from error
     width, height = size_of(picture)
     return Screenshot(machine=domain.name(), file=path, screen=screen, width=width, height=height)

@@ -1,4 +1,4 @@
-"""What machines use of the host: from two looks, how much in between."""
+"""Resource usage of machines, computed from two samples."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Usage:
     cpus: Annotated[Cpus, Doc("Number of vCPUs, as defined.")]
     cpu_percent: Annotated[
         float | None,
-        Doc("Host CPU usage in percent of one CPU; null: it has just started.", minimum=0),
+        Doc("Host CPU usage in percent of one CPU; null: just started.", minimum=0),
     ]
     memory_mib: Annotated[MemoryMib, Doc("Memory in MiB, as defined.")]
     resident: Annotated[
         Size | None,
-        Doc("Host memory of its QEMU in bytes; each clone counts what clones share."),
+        Doc("Host memory of its QEMU in bytes; clones include the memory that they share."),
     ]
     disk_read: Annotated[Rate | None, Doc("Read from its disks, in bytes a second; null: unknown.")]
     disk_write: Annotated[
@@ -53,12 +53,11 @@ def usages(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[Usage]]:
-    """Yield, each *interval* seconds, what each running machine used since the look before.
+    """Yield, every *interval* seconds, the usage of each running machine since the last sample.
 
-    With *only*, those with these UUIDs.
-
-    The busiest comes first. CPU is in percent of one host CPU, rates in bytes a second; None is
-    what libvirt does not count, and what a machine that has just started has no rate of yet.
+    With *only*, include only machines with these UUIDs. The busiest machine comes first. CPU is in
+    percent of one host CPU, rates are in bytes a second. A value is None if libvirt does not count
+    it, or if the machine has just started.
     """
     before = _look(connection, only)[1]
     while True:
@@ -74,7 +73,7 @@ def usage(instance: Instance, before: Sample | None, now: Sample) -> Usage:
 
     def rate(what: Callable[[Sample], float | None]) -> float | None:
         earlier, later = None if before is None else what(before), what(now)
-        # Less than before means that the machine has started anew.
+        # A smaller counter means that the machine was restarted.
         if before is None or earlier is None or later is None or later < earlier:
             return None
         return (later - earlier) / max(now.at - before.at, 0.001)

@@ -1,4 +1,4 @@
-"""Waiting until a machine can be logged in to: the probes, made from what host can do."""
+"""Wait until a machine accepts logins."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from armvm.provision.access.ssh import (
 )
 from armvm.provision.monitor.login_check import assert_lets_in
 
-#: Seconds until a guest must be ready under KVM; emulation gets ten times that.
+#: Default timeout in seconds under KVM; emulated guests get ten times that.
 BASE_TIMEOUT = 120.0
-#: cloud-init's account of how it ended; it appears when the last stage has finished.
+#: cloud-init's result; the file appears when the last stage has finished.
 RESULT_FILE = "/run/cloud-init/result.json"
-#: Seconds between two questions by ssh: each costs an emulated guest a second of work.
+#: Seconds between two checks by ssh: each costs an emulated guest a second of work.
 SSH_INTERVAL = 5.0
-#: Seconds without a word on the console that are worth one, under KVM and emulated: cloud-init's
-#: stages and the loading of modules are silent for up to 20 s when they are emulated.
+#: Seconds without console output after which armvm reports it, for KVM and emulation. cloud-init's
+#: stages and module loading print nothing for up to 20 s in an emulated guest.
 SILENCE = {Accelerator.KVM: 15.0, Accelerator.TCG: 30.0}
-#: Seconds between two looks at whether something is wrong.
+#: Seconds between two checks for problems.
 LOOK = 2.0
-#: Seconds from cloud-init's final message until its result file must have been seen.
+#: Seconds from cloud-init's final message on the console until its result file exists.
 LAST_WORDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """A machine that can be logged in to: where, and how long each stage took in seconds."""
+    """A machine that accepts logins: its ssh endpoint, and how many seconds each stage took."""
 
     instance: Instance
     endpoint: Endpoint
@@ -70,16 +70,16 @@ def wait_ready(
 ) -> Ready:
     """Wait until ssh answers, cloud-init has finished, and a login succeeds.
 
-    *stays* is False where the caller removes the machine after a failure: what to do next then
-    names no command that looks at it.
+    *stays* is False if the caller removes the machine after a failure; the hint then does not
+    suggest commands that need the machine.
 
-    Raises NotReady when *timeout* seconds are over or the guest hangs for good, DomainError when
-    the machine stops, CommandFailed when cloud-init ended in error or the machine refuses armvm's
-    key, MissingCapability where no way leads there.
+    Raises NotReady after *timeout* seconds or if the guest hangs, DomainError if the machine stops,
+    CommandFailed if cloud-init failed or the machine refuses armvm's key, MissingCapability if this
+    host cannot reach the machine.
     """
     machine = find_machine(connection, name)
     assert_has_way(machine)
-    need_jump(machine.uri, name)  # else it would be waited for to the end
+    need_jump(machine.uri, name)  # otherwise the wait would only end at the timeout
     if other := other_way(machine.uri):
         progress.warn(other)
     if machine.running:
@@ -87,11 +87,11 @@ def wait_ready(
     instance = machine.instance
     watch = _Watch(machine)
     from armvm.provision.monitor import (
-        boot_history,  # most clones of goldens are not waited for here
+        boot_history,  # most clones of goldens do not need it
     )
 
     kind = boot_history.kind_of(instance)
-    # What is far already was not seen from its start: there is nothing to be learnt from it.
+    # Only a boot that armvm watches from its start is recorded.
     from_start = watch.stage().order <= Stage.FIRMWARE.order
     begun = time.time()
     with next_step(name, stays=stays):
@@ -110,7 +110,7 @@ def wait_ready(
             )
         assert_ended_well(name, watch.result, watch.log)
         if watch.endpoint is None:
-            raise DomainError(f"{name} has lost its address")
+            raise DomainError(f"{name} lost its address")
         if not watch.logged_in:
             assert_lets_in(machine, watch.endpoint, log=watch.log, progress=progress)
         return Ready(instance=machine.again().instance, endpoint=watch.endpoint, boot=boot)
@@ -118,34 +118,34 @@ def wait_ready(
 
 @contextmanager
 def next_step(name: str, *, stays: bool) -> Iterator[None]:
-    """Say what can be done with a machine that did not get ready, or that it is removed."""
+    """Add hints to errors: commands for a machine that is not ready, or that it was removed."""
     try:
         yield
     except (NotReady, DomainError, CommandFailed) as error:
         if not stays:
-            error.hint = f"{name} is removed; one that 'armvm create' makes stays to be looked at"
+            error.hint = f"{name} was removed; to keep a machine that fails, use armvm create"
         elif isinstance(error, NotReady):
             error.hint = (
-                f"{error.hint}. It is still running: 'armvm wait {name}' goes on waiting, "
-                f"'armvm console {name}' shows it, 'armvm delete {name}' removes it"
+                f"{error.hint}. {name} is still running; keep waiting: armvm wait {name}, "
+                f"watch it: armvm console {name}, or remove it: armvm delete {name}"
             )
         raise
 
 
 def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[], str]) -> None:
-    """Raise CommandFailed when cloud-init reported errors, with the lines that say why."""
+    """Raise CommandFailed if cloud-init reported errors, with the log lines that explain them."""
     if result is None or not result.errors:
         return
     lines = [*result.errors, *(line for line in [serial.trouble(log())] if line)]
     raise CommandFailed(
-        f"{name} runs, but cloud-init ended in error",
+        f"{name} is running, but cloud-init failed",
         detail="\n".join(lines),
-        hint=f"armvm ssh {name} -- sudo less /var/log/cloud-init-output.log   has the whole story",
+        hint=f"read the full log: armvm ssh {name} -- sudo less /var/log/cloud-init-output.log",
     )
 
 
 class _Watch:
-    """What is seen of one booting machine, look after look."""
+    """The state of one booting machine, updated at each check."""
 
     def __init__(self, machine: Handle) -> None:
         self._machine = machine
@@ -162,11 +162,11 @@ class _Watch:
         return serial.clean(self._machine.log_tail())
 
     def stage(self) -> Stage:
-        """Return how far the guest is by its serial log."""
+        """Return the boot stage according to the serial log."""
         return serial.stage_of(self.log())
 
     def suspect(self, now: float, stage: Stage) -> Finding | None:
-        """Return what seems wrong, looked at every few seconds: what the log names goes first."""
+        """Return a suspected problem, checked every LOOK seconds; fatal log messages come first."""
         if now - self._looked >= LOOK:
             self._looked = now
             log = self.log()
@@ -178,17 +178,18 @@ class _Watch:
         return self._suspected
 
     def probes(self) -> list[Probe]:
-        """Return the probes in the order of a boot."""
+        """Return the probes in boot order."""
         return [
             Probe(
                 name="serial log",
-                hint="it is silent on its serial console: a wrong image, or no boot loader in it",
+                hint="no output on the serial console: check that the image is for ARM64 and has "
+                "a boot loader",
                 proves=Stage.CLOUD_INIT,
                 check=self._serial,
             ),
             Probe(
                 name="ssh",
-                hint="ssh does not answer: it has no address, or no ssh server",
+                hint="ssh does not answer: the address or the ssh server is missing",
                 proves=Stage.SSH,
                 check=self._ssh,
             ),
@@ -203,9 +204,10 @@ class _Watch:
     def _serial(self) -> Stage | None:
         if not self._machine.domain.isActive():
             raise DomainError(
-                f"{self._machine.name} stopped while it was waited for",
+                f"{self._machine.name} stopped while armvm waited for it",
                 detail=serial.tail(self.log()) or None,
-                hint=f"armvm start {self._machine.name}, and armvm console to watch it",
+                hint=f"start it and watch it: armvm start {self._machine.name}; "
+                f"armvm console {self._machine.name}",
             )
         return self.stage()
 
@@ -229,8 +231,8 @@ class _Watch:
         if text:
             self.result = read_result(text)
             return Stage.READY
-        # Neither an agent nor a key that we could use: the console is the last witness. What it
-        # says there comes before the result file.
+        # Without an agent or a usable key, only the console shows the end. Its final message comes
+        # before the result file.
         if not serial.cloud_init_finished(self.log()):
             return None
         self._said = self._said or time.monotonic()
