@@ -45,7 +45,7 @@ from armvm.provision.rootfs.to_image import Imaged
 RESULTS: dict[str, tuple[str, Any]] = {
     "list": ("The machines that armvm made, by name.", list[ListedMachine]),
     "show": (
-        "Everything that armvm knows about a machine; with --identity, the guest's own report.",
+        "All facts about a machine; with --identity, the guest's own report.",
         MachineDetails | GuestIdentity,
     ),
     "create": (
@@ -81,8 +81,8 @@ RESULTS: dict[str, tuple[str, Any]] = {
         ],
     ),
     "image verify": ("The cached images that were read again.", list[CheckedImage]),
-    "rootfs create": ("The root file system that was made.", RootFileSystem),
-    "rootfs to-image": ("The image that was made of a root file system.", Imaged),
+    "rootfs create": ("The root file system that was created.", RootFileSystem),
+    "rootfs to-image": ("The image that was created from a root file system.", Imaged),
     "binfmt explain": ("What a file is, and what happens when it is run.", ExplainedFile),
     "binfmt status": ("The host's binfmt handlers.", BinfmtStatus),
     "binfmt test": ("The trials, by architecture.", list[ArchitectureTrials]),

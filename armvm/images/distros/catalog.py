@@ -137,7 +137,7 @@ class Catalog(Protocol):
 
     @property
     def usual_variant(self) -> str | None:
-        """The default variant; None if it has no name."""
+        """The default variant; None if it is unnamed."""
 
     @property
     def signed(self) -> bool:

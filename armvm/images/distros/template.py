@@ -131,6 +131,6 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def _digest(document: bytes, name: str) -> str | None:
-    """Return a file's digest, or that of the only line if it has no name."""
+    """Return a file's digest, or that of the only line if that is unnamed."""
     found = digests(document)
     return found.get(name) or (found.get("") if len(found) == 1 else None)

@@ -1,4 +1,4 @@
-"""What `armvm binfmt explain` tells of a file, in fields."""
+"""The result of `armvm binfmt explain`: a file, its handlers and the result of running it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def explain(
     root: Path = ROOT,
     machine: str | None = None,
 ) -> ExplainedFile:
-    """Return what a file is, who takes it, and what comes of running it.
+    """Return a file's type, the handlers that match it, and the result of running it.
 
     Raises NotFound, PermissionDenied.
     """

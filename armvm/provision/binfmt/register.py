@@ -1,4 +1,4 @@
-"""What `armvm binfmt register` and `unregister` do."""
+"""`armvm binfmt register` and `unregister`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from armvm.usermode.binfmt.request import Wish
 def wish(
     names: Sequence[str], *, program: Path | None, flags: str | None, replace: bool, dynamic: bool
 ) -> Wish:
-    """Return what is asked for. Raises UsageError for one interpreter for several architectures."""
+    """Return the requested rule. Raises UsageError for one interpreter of several architectures."""
     if program is not None and len(names) > 1:
         raise UsageError(
             "--interpreter applies to one architecture, but several were given",
@@ -33,7 +33,7 @@ def wish(
 
 
 def register(names: Sequence[str], wanted: Wish, progress: Progress) -> list[str]:
-    """Register handlers, and return a line on each."""
+    """Register handlers; return a line about each."""
     if "C" in wanted.flags:
         progress.warn(
             "flag C: any user with a setuid program of this architecture can become root here"
@@ -42,7 +42,7 @@ def register(names: Sequence[str], wanted: Wish, progress: Progress) -> list[str
 
 
 def unregister(names: Sequence[str]) -> list[str]:
-    """Take armvm's handlers back, and return a line on each."""
+    """Unregister armvm's handlers; return a line about each."""
     return _each(names, registrar.unregister, _left)
 
 
@@ -57,7 +57,7 @@ def _each(
 
 def _registered(done: Done) -> str:
     handler = done.handler
-    assert handler is not None  # noqa: S101 - registered a moment ago
+    assert handler is not None  # noqa: S101 - it was just registered
     text = f"{done.architecture}: {handler.name} runs {handler.interpreter}"
     if not done.changed:
         return f"{text} already; nothing changed" + ("" if done.path else " (not armvm's handler)")

@@ -1,4 +1,4 @@
-"""What `armvm binfmt status` and `conf` tell: handlers of this host as plain facts."""
+"""The results of `armvm binfmt status` and `conf`: this host's binfmt handlers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from armvm.usermode.binfmt.origins import Kind as Origin
 from armvm.usermode.binfmt.registration import FLAGS, line, rule_for
 from armvm.usermode.programs import interpreter
 
-#: What each flag means, and what it brings.
+#: The meaning of each flag.
 FLAGS_IN_WORDS = {
     "P": "P: the program keeps its argv[0]",
     "O": "O: the interpreter gets the program as an open file, so it need not be readable",
@@ -97,9 +97,9 @@ def status(
     directories: Sequence[Path] = binfmt_d.DIRECTORIES,
     database: Path = DATABASE,
 ) -> BinfmtStatus:
-    """Return what is known of the handlers: all, or those of some architectures.
+    """Return the state of all handlers, or of those for the architectures *names*.
 
-    Raises NotFound for an architecture that is none.
+    Raises NotFound for an unknown architecture.
     """
     chosen = tuple(dict.fromkeys(find(name) for name in names)) or ARCHITECTURES
     table = read(root)
@@ -123,7 +123,7 @@ def status(
 def conf(name: str, *, flags: str = FLAGS, program: str | None = None) -> str:
     """Return the line for binfmt.d(5) that registers an architecture's handler.
 
-    Where no interpreter is installed here, the line has Debian's path of it. Raises NotFound,
+    If no interpreter is installed here, the line has its path on Debian. Raises NotFound,
     ConfigError.
     """
     architecture = find(name)
@@ -136,7 +136,7 @@ def conf(name: str, *, flags: str = FLAGS, program: str | None = None) -> str:
 
 
 def flags_of(text: str) -> str:
-    """Return flags as they were typed, in capitals. Raises ConfigError for what are none."""
+    """Return typed flags in upper case. Raises ConfigError for invalid ones."""
     flags = text.upper().replace(",", "")
     if set(flags) - set(FLAGS_IN_WORDS):
         raise ConfigError(
@@ -147,7 +147,7 @@ def flags_of(text: str) -> str:
 
 
 def architecture_names() -> list[str]:
-    """Return the architectures' names, as QEMU has them."""
+    """Return QEMU's names of the architectures."""
     return [one.name for one in ARCHITECTURES]
 
 
@@ -198,7 +198,7 @@ def _handler(
 
 
 def _by_magic(handler: Handler) -> Architecture | None:
-    """Return the architecture whose programs a handler takes, whatever else it takes."""
+    """Return the first architecture whose programs a handler matches; None if it matches none."""
     return next((one for one in ARCHITECTURES if handler.takes(one.magic)), None)
 
 

@@ -1,4 +1,4 @@
-"""What `armvm binfmt test` tells: trials of architectures, in fields."""
+"""The result of `armvm binfmt test`: trials of each architecture's handler."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class ArchitectureTrials:
 
 
 def test(names: Sequence[str]) -> list[ArchitectureTrials]:
-    """Try these architectures, or all that have a handler.
+    """Return the trials of these architectures, or of all that have a handler.
 
-    Raises NotFound for a name that is none, or where no name is given and there is no handler.
+    Raises NotFound for an unknown name, or if no handler is registered and *names* is empty.
     """
     table = read()
     chosen = list(dict.fromkeys(find(name) for name in names)) or [
@@ -52,7 +52,7 @@ def test(names: Sequence[str]) -> list[ArchitectureTrials]:
 
 
 def all_work(found: Sequence[ArchitectureTrials]) -> bool:
-    """Tell whether nothing failed of what could be tested."""
+    """Return whether all trials that could run succeeded."""
     return all(each.outcome is not trial.Result.FAILS for one in found for each in one.trials)
 
 

@@ -1,4 +1,4 @@
-"""Looking after the images on this host: pruning, verifying, importing, exporting."""
+"""Prune, verify, import and export the images on this host."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RemovedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedImage:
-    """A cached image that was read again."""
+    """A cached image that was checked."""
 
     what: Annotated[str, Doc("What it is.", const="image")] = "image"
     reference: Annotated[str | None, Doc("The image's reference.")]
@@ -93,7 +93,7 @@ class ExportedImage:
 
 
 def lts_references(progress: Progress) -> list[str]:
-    """Return a reference for each supported LTS release of Ubuntu, the newest first.
+    """Return a reference for each supported LTS release of Ubuntu, newest first.
 
     Raises Unreachable, FetchFailed.
     """
@@ -113,12 +113,12 @@ def prune(
     pool_name: str,
     dry: bool,
 ) -> list[RemovedFile]:
-    """Remove what was half-fetched, entries of no use, and images by age and use.
+    """Remove partial downloads, unusable entries, and images by age and use.
 
-    Images go only if *older_than* (seconds since their last use) or *unused* (no machine or
-    golden in the pool stands on one) asks for it, and then those of which both hold; their bases
-    in the pool go along with *unused*. Returns what was removed, with sizes in bytes; with *dry*,
-    what would be. Raises StorageError, PermissionDenied.
+    Images are only removed with *older_than* (seconds since their last use) or *unused* (no
+    machine or golden in the pool uses them); with both, an image must match both. *unused* also
+    removes their bases from the pool. Returns the removed files, or with *dry* the files that
+    would be removed. Raises StorageError, PermissionDenied.
     """
     cache = Cache.default()
     removed = [
@@ -149,11 +149,11 @@ def prune(
 
 
 def verify(references: Sequence[str], progress: Progress) -> list[CheckedImage]:
-    """Read images in the cache again, all or those that *references* name.
+    """Check images in the cache: all, or those that match *references*.
 
-    Returns one row for each, with its ``status``: ``ok``, ``changed`` (its digest is another
-    than when it was stored), ``hostile`` or ``unusable``. Raises NotFound for a reference that
-    names none; StorageError, PermissionDenied.
+    Returns a row for each, with its ``status``: ``ok``, ``changed`` (its digest differs from the
+    stored one), ``hostile`` or ``unusable``. Raises NotFound for a reference that matches no
+    image, StorageError, PermissionDenied.
     """
     cache = Cache.default()
     entries = cache.entries()
@@ -178,7 +178,7 @@ def _checked(entry: Entry, progress: Progress) -> CheckedImage:
 
 
 def _state(entry: Entry, progress: Progress) -> tuple[str, str | None]:
-    """Return the status of an image, and what is wrong with it."""
+    """Return an image's status and its problem."""
     if entry.problem:
         return "unusable", entry.problem
     with storage_errors(entry.path):
@@ -200,9 +200,8 @@ def import_image(
 ) -> ImportedImage:
     """Copy a file into the cache as ``local:NAME``; see import_file().
 
-    A name that armvm has a recipe for is refused, always: ``local:debian-12`` promises an image
-    built on this host from signed packages, and a machine's record says so. Raises Conflict,
-    ConfigError.
+    The names of recipes are always refused: ``local:debian-12`` means an image built on this
+    host from signed packages, and a machine's record says so. Raises Conflict, ConfigError.
     """
     parse(f"{LOCAL}{name}")
     if is_recipe(name):
@@ -227,10 +226,9 @@ def import_image(
 
 
 def export_image(reference: str, target: Path, *, force: bool) -> ExportedImage:
-    """Copy a cached image to a file; of several with that reference, the newest.
+    """Copy a cached image to a file; if several match *reference*, the newest.
 
-    Raises NotFound, Conflict,
-    StorageError, PermissionDenied.
+    Raises NotFound, Conflict, StorageError, PermissionDenied.
     """
     cache = Cache.default()
     found = [e for e in cache.entries() if matches(e, reference) and not e.problem]

@@ -1,4 +1,4 @@
-"""Images as use cases: looking one up, bringing it here, building, listing, removing."""
+"""Find, download, build, list and remove images."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class PulledImage:
 
 
 def locate(reference: str, progress: Progress, verify: Verify | None = None) -> FromImage:
-    """Find what a reference means, without fetching it; *verify* as in Settings.
+    """Return the source of an image, without downloading it; *verify* as in Settings.
 
     Raises ImageError, NotFound, …
     """
@@ -92,20 +92,20 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
 
 
 def _sized(source: FromImage) -> FromImage:
-    """Return a source with the size of its disk, where its file is in the cache."""
+    """Return a source with the size of its disk, if its file is in the cache."""
     if source.virtual_size is not None or source.digest is None:
         return source
     try:
         entry = Cache.default().find(source.digest)
         return replace(source, virtual_size=inspect(entry.path).virtual_size) if entry else source
     except (StorageError, PermissionDenied, OSError):
-        return source  # who needs the file is told: a clone of a golden does not
+        return source  # a clone of a golden does not need the file; other uses report the error
 
 
 def _imported(source: FromImage, name: str) -> FromImage:
-    """Return a local source with what is known of the image that has its name.
+    """Return a local source with the facts of the cached image of that name.
 
-    It was imported, or built by a recipe that has no name of its own.
+    The image was imported, or built from a recipe without a name.
     """
     entry = Cache.default().find_local(name)
     if entry is None:
@@ -127,7 +127,7 @@ def _imported(source: FromImage, name: str) -> FromImage:
 
 
 def obtain(source: FromImage, progress: Progress) -> Image:
-    """Return the verified local file of an image, fetched or built if it is not here yet."""
+    """Return the verified local file of an image; download or build it if necessary."""
     cache = Cache.default()
     if not source.location.startswith(LOCAL):
         return obtaining.obtain(source, cache=cache, progress=progress, web=settings().web)
@@ -145,7 +145,7 @@ def obtain(source: FromImage, progress: Progress) -> Image:
 
 
 def guess_system(reference: str) -> OperatingSystem | None:
-    """Return what a reference's text alone says about the distribution; asks no server."""
+    """Return the distribution as far as the reference's text shows it; asks no server."""
     known = settings()
     parsed = parse(reference, catalogs=known.names)
     if isinstance(parsed, CatalogReference):
@@ -162,12 +162,12 @@ def guess_system(reference: str) -> OperatingSystem | None:
 
 
 def words_for(source: ImageSource) -> str:
-    """Return what vouches for an image, in words."""
+    """Return how an image was verified, in words."""
     return words(source.verified.value, source.signer)
 
 
 def describe_pulled(image: Image) -> PulledImage:
-    """Return what ``image pull`` tells about an image."""
+    """Return an image as ``image pull`` reports it."""
     source = image.source
     return PulledImage(
         reference=source.reference,
@@ -183,7 +183,7 @@ def describe_pulled(image: Image) -> PulledImage:
 
 
 def cached() -> list[CachedImage]:
-    """Return what is in the image cache, newest first; who uses it is left open."""
+    """Return the images in the cache, newest first, with ``used_by`` None."""
     return [
         CachedImage(
             reference=entry.reference,
@@ -205,7 +205,7 @@ def cached() -> list[CachedImage]:
 
 
 def bases(connection: Connection, pool_name: str) -> dict[str, list[str]]:
-    """Return the digests of the bases in a pool, each with the overlays that stand on it."""
+    """Return the digests of the bases in a pool, each with the overlays that use it."""
     pool = pools.find_pool(connection, pool_name)
     if pool is None:
         return {}
@@ -218,8 +218,8 @@ def bases(connection: Connection, pool_name: str) -> dict[str, list[str]]:
 def remove(text: str, connection: Connection | None, pool_name: str) -> list[str]:
     """Remove images by reference or digest: from the cache, and their unused bases from the pool.
 
-    Returns what was removed. Raises NotFound when nothing matches, Conflict when a machine
-    stands on the base.
+    Returns the removed files and volumes. Raises NotFound if nothing matches, Conflict if a
+    machine uses the base.
     """
     cache = Cache.default()
     entries = [entry for entry in cache.entries() if matches(entry, text)]

@@ -1,4 +1,4 @@
-"""What images there are: in the cache, with who stands on them, and in the catalogs."""
+"""List images: those in the cache with their users, and those in the catalogs."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class CatalogOffer:
 def in_cache(
     names: Sequence[str], connection: Connection | None, pool_name: str
 ) -> list[CachedImage]:
-    """Return what is cached of the catalogs *names*, or of all if none is named.
+    """Return the cached images of the catalogs *names*, or all if none is named; newest first.
 
-    Newest first. ``used_by`` lists the machines and goldens that stand on the image's base in
-    the pool; it is None without a connection, since nothing is known then.
+    ``used_by`` lists the machines and goldens that use the image's base in the pool; it is None
+    without a connection.
     """
     users = bases(connection, pool_name) if connection is not None else None
     found = []
@@ -52,9 +52,9 @@ def in_cache(
 
 
 def used_by(digest: str, users: Mapping[str, list[str]] | None) -> list[str] | None:
-    """Return the machines whose overlays stand on the base of an image, by its digest.
+    """Return the machines whose overlays use the base of the image with this digest.
 
-    *users* is what bases() returns; None where it is not known.
+    *users* is the result of bases(), or None if it is unknown.
     """
     if users is None:
         return None
@@ -70,11 +70,11 @@ def on_offer(
     wanted: Settings | None = None,
     cache: Cache | None = None,
 ) -> list[CatalogOffer]:
-    """Return what the catalogs *names* offer, or all catalogs if none is named.
+    """Return the images in the catalogs *names*, or in all catalogs if none is named.
 
-    The newest image of each release, or *every* serial and variant. The catalogs are asked at
-    the same time; one that does not answer is told in a line. Raises NotFound for a name that is
-    no catalog's, and the first error when none has answered.
+    Lists the newest image of each release, or *every* serial and variant. armvm asks the
+    catalogs in parallel and warns of each that fails. Raises NotFound for an unknown catalog,
+    and the first error if all catalogs fail.
     """
     catalogs = (wanted or settings()).catalogs()
     for name in names:
@@ -104,16 +104,16 @@ def on_offer(
 def _ask(
     catalogs: dict[str, Catalog], wanted: Settings, every: bool
 ) -> dict[str, list[Offer] | Exception]:
-    """Ask all catalogs at the same time; return each one's offers, or its error."""
+    """Ask all catalogs in parallel; return each one's offers, or its error."""
     answers: dict[str, list[Offer] | Exception] = {}
 
     def ask(name: str, catalog: Catalog) -> None:
         try:
             answers[name] = catalog.releases(wanted.asking(Quiet()), every=every)
-        except Exception as error:  # raised again, or told, by the one who waits
+        except Exception as error:  # the waiting thread raises or reports it
             answers[name] = error
 
-    # Daemons: after Ctrl-C nobody waits for a server that does not answer.
+    # Daemon threads: Ctrl-C does not wait for a server that does not answer.
     threads = [
         threading.Thread(target=ask, args=item, daemon=True, name=item[0])
         for item in catalogs.items()
@@ -133,7 +133,7 @@ def _mark(name: str, offer: Offer) -> tuple[str, str, str | None, str | None]:
 
 
 def _cached_images(cache: Cache) -> set[tuple[str, str, str | None, str | None]]:
-    """Return catalog, version, serial and variant of what is in the cache."""
+    """Return catalog, version, serial and variant of each image in the cache."""
     found = set()
     for entry in cache.entries():
         name, _, rest = entry.reference.partition(":")
@@ -144,7 +144,7 @@ def _cached_images(cache: Cache) -> set[tuple[str, str, str | None, str | None]]
 
 
 def known_references() -> list[str]:
-    """Return references worth completing: the catalogs' usual ones, and what is cached.
+    """Return references for completion: the catalogs' usual ones, recipes and cached images.
 
     Asks no server.
     """

@@ -1,4 +1,4 @@
-"""Images built here: the cache keeps one for each recipe, or under a name of the user's."""
+"""Images built on this host: the cache keeps one for each recipe, or under the user's name."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from armvm.settings.names import shown
 from armvm.settings.size import GIB
 from armvm.usermode.rootfs.distros import Kernel
 
-#: How the variable begins that names another package archive to build from; the distribution
-#: follows. (ARMVM_MIRROR_DEBIAN names one of images.)
+#: Prefix of the variable that sets another package archive for builds; the distribution follows.
+#: (ARMVM_MIRROR_DEBIAN sets a mirror of images.)
 MIRROR_VARIABLE = "ARMVM_ARCHIVE_"
 
 
@@ -65,9 +65,9 @@ class BuiltImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a build gave: the file, its reference (None for one outside the cache), the recipe.
+    """A build's file, its reference (None for a file outside the cache) and its recipe.
 
-    ``seconds`` is how long it took; 0 when it was there already.
+    ``seconds`` is how long it took; 0 if the image was cached.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Built:
     seconds: float
 
     def described(self) -> BuiltImage:
-        """Return what ``image build`` tells about it."""
+        """Return it as ``image build`` reports it."""
         return BuiltImage(
             reference=self.reference,
             name=(self.reference or "").removeprefix(LOCAL) or None,
@@ -90,7 +90,7 @@ class Built:
 
 
 def usual_references() -> list[str]:
-    """Return the references of the recipes with nothing of one's own."""
+    """Return the references of the recipes without added packages or options."""
     return [f"{LOCAL}{name}" for name in recipes.PLAIN]
 
 
@@ -100,23 +100,23 @@ def kernels() -> list[str]:
 
 
 def is_recipe(name: str) -> bool:
-    """Tell whether ``local:NAME`` is built from a recipe, and can be nothing else."""
+    """Return whether ``local:NAME`` is the name of a recipe, so that only its image may use it."""
     return recipes.is_reserved(name)
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe of ``debian-12``, … Raises NotFound for a name without one.
+    """Return the recipe of a name such as ``debian-12``. Raises NotFound for a name without one.
 
-    It builds from the archive that ARMVM_ARCHIVE_DEBIAN (or _UBUNTU) names, else from the usual
-    one.
+    It builds from the archive in ARMVM_ARCHIVE_DEBIAN (or _UBUNTU), by default from the
+    distribution's own.
     """
     return with_archive(recipes.named(name))
 
 
 def recipe_digest(source: FromImage) -> str | None:
-    """Return the digest of the recipe that a local image must have been built by.
+    """Return the digest of the recipe that a local image must be built from.
 
-    None for images from elsewhere. Raises NotFound for a local name without a recipe.
+    None for images that are not local. Raises NotFound for a local name without a recipe.
     """
     if not source.location.startswith(LOCAL):
         return None
@@ -124,7 +124,7 @@ def recipe_digest(source: FromImage) -> str | None:
 
 
 def builder(cache: Cache, progress: Progress) -> Callable[[str], Path]:
-    """Return what builds a local image by name into *cache*; obtain() calls it."""
+    """Return a function that builds a local image by name into *cache*, for obtain()."""
 
     def build(name: str) -> Path:
         return _build_into(cache, name, recipe(name), progress).path
@@ -144,11 +144,11 @@ def build_local(
 ) -> Built:
     """Build an image into the cache, or into the file *output*.
 
-    In the cache it gets the recipe's own name, or *name*, which is the image's until another is
-    built or imported under it with *force*. What is cached already is not built again, unless
-    *force* says so, which overwrites *output* too. *keyring* must vouch for the package archive.
-    Raises ConfigError, UsageError for a recipe that needs a *name*, Conflict for a name or a file
-    that is taken, and what build_image() does.
+    In the cache it gets the recipe's own name, or *name*. A cached image is not built again,
+    unless with *force*, which also overwrites *output* and replaces another image called *name*.
+    *keyring* has the keys that must have signed the package archive. Raises ConfigError,
+    UsageError for a recipe that requires a *name*, Conflict if the name or the file already
+    exists, and the errors of build_image().
     """
     start, cache = time.monotonic(), cache or Cache.default()
     wanted = with_archive(wanted)
@@ -186,14 +186,14 @@ def build_local(
 
 
 def with_archive(wanted: Recipe) -> Recipe:
-    """Return the recipe with the archive that the environment names, where it has none."""
+    """Return the recipe; without its own archive it gets the one set in the environment."""
     variable = f"{MIRROR_VARIABLE}{wanted.distro.upper()}"
     mirror = wanted.mirror or os.environ.get(variable) or None
     return replace(wanted, mirror=None if mirror is None else check_mirror(mirror))
 
 
 def _chosen_name(wanted: Recipe, name: str | None) -> str:
-    """Return what the image is called in the cache, *name* or the recipe's own."""
+    """Return the image's name in the cache: *name*, or the recipe's own."""
     if name is None:
         if wanted.name is None:
             raise UsageError(
@@ -205,9 +205,9 @@ def _chosen_name(wanted: Recipe, name: str | None) -> str:
 
 
 def own_name(name: str, recipe: str | None = None) -> str:
-    """Return *name* (also with ``local:``) if an image of one's own can be called that.
+    """Return *name* without ``local:``, checked for use as the name of a user's image.
 
-    A name of a recipe's is no other image's than that *recipe*'s. Raises ConfigError, Conflict.
+    The name of a recipe is only valid for that *recipe*. Raises ConfigError, Conflict.
     """
     name = name.removeprefix(LOCAL)
     parse(f"{LOCAL}{name}")
@@ -217,7 +217,7 @@ def own_name(name: str, recipe: str | None = None) -> str:
 
 
 def _cached(cache: Cache, name: str, wanted: Recipe) -> Entry | None:
-    """Return the image of that name and recipe; raises Conflict for another one of the name."""
+    """Return the image of that name and recipe, or None. Raises Conflict if the name is in use."""
     entry = cache.find_local(name, wanted.digest)
     if entry is None and not is_recipe(name) and any(e.name == name for e in cache.entries()):
         raise Conflict(

@@ -1,4 +1,4 @@
-"""Edit a machine's definition; it is checked before libvirt gets it."""
+"""Edit a machine's definition, and check it before libvirt gets it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from armvm.host.xml import parse
 def edit(connection: Connection, domain: Domain, again: Callable[[ArmvmError], bool]) -> bool:
     """Let the user edit a machine's definition, and return whether it changed.
 
-    *again* is asked with each error whether to edit on. The draft is a file that only its owner
-    can read. Raises what `take` does, and the editor's errors.
+    After each error, *again* decides whether to continue editing. Only the owner can read the
+    draft. Raises the errors of `take` and of the editor.
     """
     before = inactive_xml(domain)
     descriptor, name = tempfile.mkstemp(prefix=f"armvm-{domain.name()}-", suffix=".xml")
@@ -34,11 +34,11 @@ def edit(connection: Connection, domain: Domain, again: Callable[[ArmvmError], b
 
 
 def take(connection: Connection, domain: Domain, before: str, path: Path) -> bool:
-    """Define a machine as the file at *path* says; return whether that is anything new.
+    """Define a machine from the file at *path*; return whether the definition changed.
 
-    *before* is the definition that was edited. Raises ConfigError for what is no definition of
-    this machine, or none that libvirt's schema allows; Conflict when somebody else changed it
-    meanwhile. The machine is as it was then.
+    *before* is the definition that was edited. Raises ConfigError if the file does not define
+    this machine or violates libvirt's schema, Conflict if someone else changed the machine
+    during the edit. On an error the machine stays unchanged.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""Everyday verbs over machines: start, stop, list, describe."""
+"""Start, stop, list and describe machines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from armvm.provision.machine.fast import Tradeoffs, traded
 from armvm.provision.machine.unfinished import is_left_behind
 from armvm.settings.machine import Settings
 
-#: Seconds a guest has to shut down under KVM; emulation gets ten times that.
+#: Timeout for a guest's shutdown under KVM, in seconds; ten times that under emulation.
 STOP_TIMEOUT = 60.0
 
 _STATES = [*STATES.values(), "unfinished"]
@@ -77,7 +77,7 @@ class Login:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineDetails:
-    """Everything that armvm knows about a machine."""
+    """All facts about a machine."""
 
     name: MachineName
     state: State
@@ -170,7 +170,7 @@ class ListedMachine:
 
 
 def start(machine: Handle, progress: Progress) -> Instance:
-    """Start a machine, with its network and its ssh forward. Raises Conflict when it runs."""
+    """Start a machine, its network and its ssh forward. Raises Conflict if it is running."""
     if machine.instance.network is not None and machine.instance.network in networks.network_names(
         machine.connection
     ):
@@ -189,7 +189,7 @@ def start(machine: Handle, progress: Progress) -> Instance:
 
 
 def stop(machine: Handle, *, force: bool, timeout: float | None) -> None:
-    """Shut a machine down, or pull its plug. One that is off already is no error."""
+    """Shut a machine down, or with *force* power it off. Does nothing if it is off."""
     if force:
         lifecycle.destroy(machine.domain)
         return
@@ -199,26 +199,26 @@ def stop(machine: Handle, *, force: bool, timeout: float | None) -> None:
 
 
 def portable_xml(connection: Connection, name: str) -> str:
-    """Return the XML of a machine of ours, as other hosts can define it."""
+    """Return the XML of an armvm machine in a form that other hosts can define."""
     domain = find_domain(connection, name)
-    observe(domain)  # refuses what is not ours
+    observe(domain)  # raises if armvm did not create it
     return portable(inactive_xml(domain))
 
 
 def overviews(connection: Connection) -> list[ListedMachine]:
-    """Return a line for ``list`` for every machine, by name."""
+    """Return all machines as ``list`` shows them, by name."""
     found = []
     for one in instances(connection):
         try:
             where = _endpoint(connection, one) if one.running else None
         except NotFound:
-            continue  # removed in between
+            continue  # removed since it was listed
         found.append(overview(one, where))
     return found
 
 
 def describe(machine: Handle) -> MachineDetails:
-    """Return everything that is known about a machine, for ``show`` and ``--json``."""
+    """Return all facts about a machine, for ``show`` and ``--json``."""
     record = machine.record
     where = endpoint(machine) if machine.running else None
     return MachineDetails(
@@ -255,9 +255,10 @@ def describe(machine: Handle) -> MachineDetails:
 def describe_created(
     machine: Handle, seconds: float | None, seen: Mapping[Stage, float] | None
 ) -> CreatedMachine:
-    """Return `describe` of a new machine with the seconds it took until it was ready.
+    """Return `describe` of a new machine, with the seconds until it was ready.
 
-    *seen* has the second at which each stage began; both are None if armvm did not wait.
+    *seen* has the time at which each stage began, in seconds; both are None if armvm did not
+    wait.
     """
     stages = None if seen is None else {one.value: round(at, 1) for one, at in seen.items()}
     return CreatedMachine(
@@ -268,12 +269,12 @@ def describe_created(
 
 
 def identity(machine: Handle) -> GuestIdentity:
-    """Ask a running guest who it is, through its agent.
+    """Return a running guest's own report of its identity, from its agent.
 
-    Raises DomainError when it does not run or no agent answers, CommandFailed when the guest has
-    no Python.
+    Raises DomainError if it is not running or no agent answers, CommandFailed if the guest lacks
+    Python.
     """
-    from armvm.guest.agents import clone_identity  # other commands need none of it
+    from armvm.guest.agents import clone_identity  # other commands do not need it
 
     machine.require_running()
     pid = agent.start_process(machine.domain, clone_identity.guest_command("facts"))
@@ -283,7 +284,7 @@ def identity(machine: Handle) -> GuestIdentity:
 
 
 def _state(instance: Instance, *, creating: bool = False) -> str:
-    """Return libvirt's state of a machine, or that it is unfinished (or being created)."""
+    """Return libvirt's state of a machine, or ``unfinished`` or ``creating``."""
     if is_left_behind(instance):
         return "unfinished"
     return "creating" if creating and instance.record.creator else instance.state
@@ -295,7 +296,7 @@ def _endpoint(connection: Connection, instance: Instance) -> Endpoint | None:
 
 
 def overview(instance: Instance, where: Endpoint | None) -> ListedMachine:
-    """Return a machine's line in ``list``; *where* is its ssh, if that is known."""
+    """Return a machine as ``list`` shows it; *where* is its ssh address, None if unknown."""
     return ListedMachine(
         name=instance.name,
         state=_state(instance, creating=True),

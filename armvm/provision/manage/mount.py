@@ -1,4 +1,4 @@
-"""Mounting a directory of the host in a machine, for good: the device, and the guest's part."""
+"""Mount a directory of the host permanently: attach the device, and mount it in the guest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from armvm.provision.manage import machines
 from armvm.settings.names import shown
 from armvm.settings.user_path import given_path
 
-#: Seconds that the guest's part may take under KVM, and the boot of a restart.
+#: Timeouts under KVM, in seconds: mounting in the guest, and booting after a restart.
 GUEST_TIMEOUT, BOOT_TIMEOUT = 30.0, 120.0
 
 
@@ -56,7 +56,7 @@ class MountedDirectory:
 
 
 def read_place(text: str) -> tuple[str, str]:
-    """Return machine and guest directory of ``NAME:GUESTDIR``. Raises UsageError, ConfigError."""
+    """Return machine and guest directory of ``NAME:DIR``. Raises UsageError, ConfigError."""
     name, colon, target = text.partition(":")
     if not colon or not name or "/" in name:
         raise UsageError(
@@ -68,7 +68,7 @@ def read_place(text: str) -> tuple[str, str]:
 def wanted_share(
     connection: Connection, source: str, target: str, *, tag: str | None, read_only: bool
 ) -> Share:
-    """Return the share asked for. Raises NotFound where there is no such directory, ConfigError."""
+    """Return the requested share. Raises NotFound for a missing directory, ConfigError."""
     path = source
     if is_local(uri_of(connection)):
         path = str(given_path(source, "directory").resolve())
@@ -93,11 +93,11 @@ def mount(
     allow_root: bool,
     progress: Progress,
 ) -> bool:
-    """Have a host's directory mounted in a running machine; tell whether it was restarted.
+    """Mount a host's directory in a running machine; return whether that took a restart.
 
-    Raises Conflict when the place or the tag is taken, DomainError when a restart is needed and
-    not allowed, MissingCapability when host or guest has no virtiofs, or when the guest's root
-    would be the host's and *allow_root* does not say that it may. Undoes itself on failure.
+    Raises Conflict if the guest directory or the tag is in use, DomainError if a restart is
+    required but not allowed, MissingCapability if host or guest does not support virtiofs, or if
+    the guest's root would act as the host's root without *allow_root*. Undoes itself on failure.
     """
     for one in host_shares.shares(machine.domain):
         if one.target == share.target:
@@ -137,15 +137,15 @@ def mount(
 
 
 def _is_mapped(connection: Connection, instance: Instance, allow_root: bool) -> bool:
-    """Tell whether the guest's users are to be mapped to others of this host.
+    """Return whether to map the guest's users to other users of this host.
 
-    virtiofsd does it where an ordinary user starts it: "uid_map can only be used by unprivileged
-    user" (virtiofsd 1.13 and 1.14), and libvirt has no other way to ask for it (12.8). Raises
-    MissingCapability where root starts it, and that is not allowed.
+    virtiofsd only maps users when an ordinary user starts it: "uid_map can only be used by
+    unprivileged user" (virtiofsd 1.13 and 1.14), and libvirt offers no alternative (12.8). Raises
+    MissingCapability if root starts it and *allow_root* is false.
     """
     uri = uri_of(connection)
     if is_session(uri):
-        # Another host's user is mapped by the libvirt there.
+        # On another host, the libvirt there maps the users.
         if not is_local(uri) or os.geteuid() != 0:
             return is_local(uri)
         where = "a session of root"
@@ -163,7 +163,7 @@ def _is_mapped(connection: Connection, instance: Instance, allow_root: bool) -> 
 
 
 def _ids(machine: Handle) -> IdMap:
-    """Return the map in which a machine's user is who runs armvm.
+    """Return the id map that makes the machine's user the user who runs armvm.
 
     Raises MissingCapability, CommandFailed.
     """
@@ -175,9 +175,9 @@ def _ids(machine: Handle) -> IdMap:
 
 
 def umount(machine: Handle, target: str, progress: Progress) -> Share:
-    """Unmount a directory in a machine and take it away, and return what it was.
+    """Unmount a directory in a machine, detach its device, and return the share.
 
-    Raises NotFound, Conflict when it is in use in the guest.
+    Raises NotFound, Conflict if the guest uses it.
     """
     found = [one for one in host_shares.shares(machine.domain) if one.target == target]
     if not found:
@@ -209,7 +209,7 @@ def listed(machines_: Sequence[Handle]) -> list[MountedDirectory]:
 
 
 def describe(instance: Instance, share: Share, *, attached: bool) -> MountedDirectory:
-    """Return what is known about a share; *attached*: the running machine has it."""
+    """Return the facts about a share; *attached*: the running machine has the device."""
     return MountedDirectory(
         machine=instance.name,
         source=share.source,
@@ -221,9 +221,9 @@ def describe(instance: Instance, share: Share, *, attached: bool) -> MountedDire
 
 
 def _mount_by_restart(machine: Handle, share: Share, progress: Progress) -> None:
-    """Restart a machine with the share, and mount it then; before that, the guest is not changed.
+    """Restart a machine with the share, then mount it; the guest is not changed before that.
 
-    Whatever goes wrong, the machine runs in the end without the share.
+    On any error, the machine runs again without the share.
     """
     _in_guest(machine, mount_script.possible(share.target))
     before: str | None = None
@@ -243,7 +243,7 @@ def _mount_by_restart(machine: Handle, share: Share, progress: Progress) -> None
 
 
 def _put_back(machine: Handle, share: Share, before: str | None, progress: Progress) -> None:
-    """Have a machine run without the share; each step is tried, whatever came of the one before."""
+    """Make a machine run without the share; try each step even if an earlier one fails."""
     if before is not None:
         with contextlib.suppress(ArmvmError):
             host_shares.detach(machine.domain, share)
@@ -283,7 +283,7 @@ def _adding(share: Share) -> bytes:
 
 
 def _in_guest(machine: Handle, script: bytes) -> None:
-    """Run the guest's part. Raises MissingCapability, Conflict, CommandFailed."""
+    """Run a mount script in the guest. Raises MissingCapability, Conflict, CommandFailed."""
     pid = agent.start_process(machine.domain, ["/bin/sh"], stdin=script)
     code = until(
         lambda: agent.ended(machine.domain, pid),

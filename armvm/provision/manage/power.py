@@ -1,4 +1,4 @@
-"""Restarting, suspending and resuming a machine, and starting it with the host."""
+"""Restart, suspend and resume a machine, and start it with the host."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from armvm.provision.manage import machines
 from armvm.provision.manage.machines import STOP_TIMEOUT
 from armvm.provision.monitor.wait import default_timeout, wait_ready
 
-#: Seconds by which a guest's clock may differ from the host's after it was set.
+#: Allowed difference between the guest's clock and the host's after setting it, in seconds.
 CLOCK_TOLERANCE = 2.0
 _PAUSED = "paused"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Machines that were started one after another, since when, and what failed of it."""
+    """Machines that were started in turn, their start times, and the failures."""
 
     instances: list[Instance] = field(default_factory=list)
     since: dict[str, float] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class Started:
         progress: Progress,
         tell: Callable[[str], None],
     ) -> None:
-        """Wait for all of them; *tell* of each that is ready. Each has *timeout* seconds."""
+        """Wait *timeout* seconds for each machine; call *tell* with the name of each ready one."""
         for one in self.instances:
             limit = default_timeout(one) if timeout is None else timeout
             left = max(1.0, limit - (time.monotonic() - self.since[one.name]))
             try:
                 wait_ready(connection, one.name, timeout=left, progress=progress)
-            except ArmvmError as error:  # the others are waited for all the same
+            except ArmvmError as error:  # keep waiting for the others
                 self.failures.append(error)
             else:
                 tell(one.name)
@@ -58,7 +58,7 @@ class Started:
 
 
 def start_all(chosen: Sequence[Handle], progress: Progress) -> Started:
-    """Start machines. One that does not start is a failure, and ends it; the others stay."""
+    """Start machines. Stop at the first failure; the machines before it keep running."""
     started = Started()
     for machine in chosen:
         try:
@@ -78,10 +78,10 @@ def restart(
     timeout: float | None,
     progress: Progress,
 ) -> None:
-    """Ask a running machine to restart, or reset it, and see that it has.
+    """Ask a running machine to restart, or with *force* reset it, and wait until it has.
 
     Open the connection with `armvm.provision.monitor.events.connect`. Raises DomainError for
-    a machine that is off or suspended, NotReady when *timeout* seconds are over.
+    a machine that is off or suspended, NotReady after *timeout* seconds.
     """
     machine.require_running()
     paused = machine.instance.state == _PAUSED
@@ -104,14 +104,14 @@ def restart(
 
 
 def suspend(machine: Handle) -> None:
-    """Stop a running machine's CPUs; one that is suspended already is no error."""
+    """Stop a running machine's CPUs; does nothing if it is suspended."""
     machine.require_running()
     if machine.instance.state != _PAUSED:
         lifecycle.suspend(machine.domain)
 
 
 def resume(machine: Handle, progress: Progress) -> None:
-    """Let a suspended machine go on, and set its clock. One that runs is no error."""
+    """Resume a suspended machine and set its clock; does nothing if it is running."""
     machine.require_running()
     if machine.instance.state != _PAUSED:
         return
@@ -124,7 +124,7 @@ def resume(machine: Handle, progress: Progress) -> None:
 
 
 def autostart(connection: Connection, domain: Domain, *, on: bool) -> str:
-    """Have a machine start with the host, or no longer; return what that means in words."""
+    """Set whether a machine starts with the host; return the effect in words."""
     power.set_autostart(domain, on=on)
     if not on:
         return f"{domain.name()} no longer starts automatically"

@@ -1,8 +1,8 @@
-"""Another name for a machine that is off: domain, volumes, UEFI variables, address, seed.
+"""Rename a stopped machine: domain, volumes, UEFI variables, address, seed.
 
-libvirt renames a domain and nothing else. Here everything is there under the new name before
-anything goes under the old one, so that a failure on the way takes back what was made. The domain
-is renamed first: that its new name is free is libvirt's to decide.
+libvirt only renames the domain. armvm creates everything under the new name before it removes
+anything under the old one, so that a failure can be undone. It renames the domain first, because
+libvirt decides whether the new name is free.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _SEED = ".seed.iso"
 
 
 def rename(machine: Handle, new: str, progress: Progress) -> None:
-    """Call a machine that is off *new*, with all that bears its name.
+    """Rename a stopped machine to *new*, with everything that has its name.
 
-    Its identity stays: UUID, addresses, host key, and so known hosts. The guest hears of its new
-    host name at its next boot. Any failure leaves it as it was. Raises Conflict for a machine that
-    runs, or a name that is taken; StorageError.
+    Its identity stays: UUID, addresses, host key, and so known hosts. The guest gets its new host
+    name at the next boot. On failure the machine stays unchanged. Raises Conflict if the machine
+    is running or the name already exists, StorageError.
     """
     old = machine.name
     check_new_name(new)
@@ -49,7 +49,7 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
             lifecycle.rename(machine.domain, new)
             undo.add(lambda: lifecycle.rename(machine.domain, old))
         assert_nobodys(machine.connection, pool, new)
-        # The name is ours now: volumes of that name are a dead machine's.
+        # The name is ours now: existing volumes of that name belong to a machine that is gone.
         volumes.delete_machine_volumes(pool, new)
         undo.add(lambda: volumes.delete_machine_volumes(pool, new))
         was = inactive_xml(machine.domain)
@@ -70,7 +70,7 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
 
 
 def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -> dict[str, str]:
-    """Give a machine's volumes their new names too; return the new path for each old one."""
+    """Create a machine's volumes under the new name too; return the new path for each old one."""
     local = is_local(uri_of(connection))
     directory = PurePosixPath(pools.pool_path(pool))
     paths = {}
@@ -84,7 +84,7 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
             link_or_duplicate(
                 connection, pool, new + suffix, volume, lambda _done: None, local=local
             )
-    # A log that is not there yet has its place all the same.
+    # The definition names the log even before it exists.
     names = volumes.volume_names(instance.name), volumes.volume_names(new)
     paths[str(directory / names[0]["serial_log"])] = str(directory / names[1]["serial_log"])
     return paths

@@ -1,4 +1,4 @@
-"""Changing a machine's disk, memory and vCPUs: what can be done now is done now, and said."""
+"""Change a machine's disk, memory and vCPUs, at once where possible, and report each effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.machine import MAX_CPUS, MAX_DISK, MAX_MEMORY_MIB, MIN_MEMORY_MIB
 from armvm.settings.size import size_label
 
-#: Seconds for a guest to grow its file system under KVM; emulated, ten times that.
+#: Timeout for a guest to grow its file system under KVM, in seconds; ten times that if emulated.
 _GROW_TIMEOUT = 60.0
 NEXT_START = "takes effect at the next start (stop, then start; a restart is not enough)"
 
@@ -48,10 +48,10 @@ def resize(
     cpus: int | None,
     progress: Progress,
 ) -> list[Change]:
-    """Change what is not None (*disk* in bytes), and return for each what came of it.
+    """Change the settings that are not None (*disk* in bytes); return the result of each change.
 
-    Everything is checked before anything is changed. Raises UsageError for nothing to do,
-    ConfigError for what cannot be, Conflict for a machine that is being made.
+    Checks everything before changing anything. Raises UsageError if all are None, ConfigError
+    for an invalid value, Conflict for a machine that is being created.
     """
     if disk is memory_mib is cpus is None:
         raise UsageError(
@@ -135,7 +135,7 @@ def _grow(machine: Handle, volume: Volume, size: int) -> Change:
 
 
 def _grow_in_guest(machine: Handle) -> str:
-    """Grow the root file system of a running guest; return what came of it in words."""
+    """Grow the root file system of a running guest; return the result in words."""
     later = "; cloud-init tries again at the next boot"
     if not agent.connected(machine.domain):
         return f"no guest agent answers: the root file system did not grow{later}"

@@ -1,11 +1,11 @@
-"""Snapshots of a machine's disk: taken, listed, gone back to, removed.
+"""Create, list, revert to and delete snapshots of a machine's disk.
 
-A snapshot is a copy of the overlay as a volume of its own, and the machine's metadata knows it.
-libvirt's own will not do (each seen with 9.0). Internal ones it takes of a machine that is off,
-and refuses of one that runs ("internal snapshots of a VM with pflash based firmware are not
-supported"). External ones it cannot go back to ("revert to external snapshot not supported yet"),
-and each leaves the machine on a disk of another name. So virsh lists none of these; a copy costs
-the overlay's size, and binds the machine to no chain of files.
+A snapshot is a copy of the overlay in its own volume, recorded in the machine's metadata.
+libvirt's own snapshots cannot be used (each seen with 9.0). It refuses internal snapshots of a
+running machine ("internal snapshots of a VM with pflash based firmware are not supported"). It
+cannot revert to external ones ("revert to external snapshot not supported yet"), and each moves
+the machine to a disk with another name. So virsh does not list armvm's snapshots. A copy takes
+the size of the overlay, and creates no chain of files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from armvm.provision.machine.own_disk import assert_own_disk
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.names import check_snapshot_name, next_name
 
-#: What a machine did while its disk was copied.
+#: The machine's state while its disk was copied.
 OFF, FROZEN, RUNNING = "off", "frozen", "running"
 
 
@@ -57,10 +57,10 @@ def create(
     name: str | None,
     progress: Progress,
 ) -> Snapshot:
-    """Take a snapshot called *name*, or snap-01, snap-02, …, and return it.
+    """Take a snapshot called *name*, by default snap-01, snap-02, …, and return it.
 
-    A failure leaves nothing. Raises Conflict for a name that is taken or a machine that is being
-    made, StorageError when the pool has not enough space.
+    On failure nothing is left behind. Raises Conflict if the name already exists or the machine
+    is being created, StorageError if the pool lacks space.
     """
     assert_whole(machine.instance)
     assert_own_disk(machine.instance)
@@ -77,7 +77,7 @@ def create(
     pools.check_space(pool, volumes.allocation(disk))
     target = volumes.snapshot_name(machine.name, name)
     leftover = volumes.find_volume(pool, target)
-    if leftover is not None:  # of a killed process: the metadata does not know it
+    if leftover is not None:  # left by a killed process: not in the metadata
         volumes.delete_volume(leftover)
     size = volumes.physical_size(disk)
     with progress.task(f"taking the snapshot {name}", total=size) as task:
@@ -118,9 +118,9 @@ def describe(connection: Connection, instance: Instance) -> list[SnapshotDetails
 
 
 def revert(machine: Handle, name: str, progress: Progress) -> None:
-    """Give a machine that is off its disk back as it was; what was written since is lost.
+    """Restore a stopped machine's disk from a snapshot; later changes on the disk are lost.
 
-    No signal ends it half-way. Raises NotFound, Conflict for a machine that runs, StorageError.
+    Signals cannot interrupt it. Raises NotFound, Conflict for a running machine, StorageError.
     """
     find(machine.instance, name)
     machine.require_off(": only a stopped machine can be reverted")
@@ -142,7 +142,7 @@ def revert(machine: Handle, name: str, progress: Progress) -> None:
     ):
         if old is not None:
             volumes.delete_volume(old)
-        # A process killed here leaves no disk, or none that boots: reverting again mends it.
+        # A process killed here leaves no bootable disk; reverting again repairs that.
         volume = duplicate(machine.connection, pool, disk, kept, task.update)
         settings = {**machine.record.settings, "disk": volumes.capacity(volume)}
         set_record(machine.domain, replace(machine.record, settings=settings))
@@ -161,7 +161,7 @@ def delete(machine: Handle, name: str) -> None:
 
 
 def find(instance: Instance, name: str) -> Snapshot:
-    """Return a machine's snapshot by name. Raises NotFound, which names those there are."""
+    """Return a machine's snapshot by name. Raises NotFound, with the known names."""
     for one in instance.record.snapshots:
         if one.name == name:
             return one

@@ -1,4 +1,4 @@
-"""``rootfs create``: a distribution's root file system in a directory, whole or not at all."""
+"""``rootfs create``: create a distribution's root file system in a directory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from armvm.usermode.rootfs import bootstrap, build, enter, requirements
 from armvm.usermode.rootfs.bootstrap import Arch, Tool, Variant
 from armvm.usermode.rootfs.build import Mode
 
-#: Bytes that must be free: for a plain one with a few packages, and for one that can boot.
+#: Free space required, in bytes: for a plain root file system, and for a bootable one.
 SPACE, SPACE_BOOTABLE = 1 << 30, 3 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A root file system to make: whose recipe (with *extra* packages), for which processor."""
+    """A requested root file system: its recipe (with *extra* packages) and architecture."""
 
     recipe: Recipe
     arch: Arch = Arch.ARM64
@@ -34,7 +34,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class RootFileSystem:
-    """The root file system that was made."""
+    """The root file system that was created."""
 
     path: Annotated[Path, Doc("Absolute path of the directory.", pattern="^/")]
     distro: Annotated[str, Doc("The distribution.", enum=["debian", "ubuntu"])]
@@ -60,9 +60,9 @@ class RootFileSystem:
 
 @dataclass(frozen=True, kw_only=True)
 class Created:
-    """A root file system that was made: where, of what, and whose its files are.
+    """A created root file system: its path, the request, and the owner of its files.
 
-    ``owner`` is the host's id of its root: 0, or the first that /etc/subuid lends the user.
+    ``owner`` is the host's user id of its root: 0, or the first of the user's in /etc/subuid.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Created:
     seconds: float
 
     def described(self) -> RootFileSystem:
-        """Return what ``rootfs create`` tells about it."""
+        """Return it as ``rootfs create`` reports it."""
         asked = self.wanted
         return RootFileSystem(
             path=self.path,
@@ -95,7 +95,7 @@ def wanted(
     mirror: str | None = None,
     bootable: bool = False,
 ) -> Wanted:
-    """Return what the command line asks for. Raises ConfigError, NotFound."""
+    """Return the request in command-line options. Raises ConfigError, NotFound."""
     try:
         chosen = Arch(arch)
     except ValueError:
@@ -131,13 +131,14 @@ def create(
     progress: Progress,
     mode: Mode | None = None,
 ) -> Created:
-    """Make a root file system in *directory*, which must be empty or not there.
+    """Create a root file system in *directory*, which must be empty or not exist.
 
-    *keyring* must vouch for the package archive, the distribution's own by default. An ordinary
-    user's is made in a user namespace, and its files belong to the ids of /etc/subuid. Raises
-    Conflict for a directory with something in it, MissingCapability when this host cannot,
-    PermissionDenied, StorageError, NotFound for a package, BuildFailed. A failure, Ctrl-C too,
-    leaves nothing behind; what a kill leaves, the next run removes.
+    *keyring* has the keys that must have signed the package archive; the default is the
+    distribution's. For an ordinary user armvm works in a user namespace, and the files belong to
+    the ids in /etc/subuid. Raises Conflict for a directory that is not empty, MissingCapability
+    if this host lacks a requirement, PermissionDenied, StorageError, NotFound for a package,
+    BuildFailed. On failure or Ctrl-C nothing is left behind; the next run removes what a killed
+    process leaves.
     """
     start = time.monotonic()
     mode = mode or Mode.here()
@@ -152,7 +153,7 @@ def create(
         workspace.check_space(target.parent, SPACE_BOOTABLE if asked.bootable else SPACE)
         with (
             places.partial(target, mode) as partial,
-            # mmdebstrap that is interrupted leaves files in its TMPDIR.
+            # An interrupted mmdebstrap leaves files in its TMPDIR.
             workspace.workspace(workspace.SHARED, mode, needed=1 << 20) as work,
         ):
             keys = None if keyring is None else workspace.lent(keyring, work)
@@ -191,7 +192,7 @@ def create(
 
 
 def _check(asked: Wanted, parent: Path, mode: Mode, keyring: Path | None) -> Tool:
-    """Raise what makes it impossible, before anything is done; return the tool to use."""
+    """Check the requirements before any change; return the tool to use."""
     making = asked.recipe.making
     if asked.bootable:
         requirements.check(mode, making, parent, keyring=keyring)

@@ -1,4 +1,4 @@
-"""``rootfs to-image``: a root file system becomes an image that machines are made from."""
+"""``rootfs to-image``: create an image for machines from a root file system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from armvm.usermode.rootfs.build import Mode
 
 @dataclass(frozen=True, kw_only=True)
 class Imaged:
-    """The image that was made of a root file system."""
+    """The image that was created from a root file system."""
 
     reference: Annotated[
         str | None,
@@ -53,12 +53,13 @@ def to_image(
     progress: Progress,
     cache: Cache | None = None,
 ) -> Imaged:
-    """Make a bootable image of *root*, into the cache as *as_name* or into the file *output*.
+    """Create a bootable image of *root*, in the cache as *as_name* or in the file *output*.
 
-    *root* is changed only with *install_missing*, which installs what it lacks. Raises UsageError
-    unless one of both is named, ConfigError for a root file system that cannot boot (its message
-    says why) or does not fit on *size*, Conflict for a name or a file that is taken and no
-    *force*, BuildFailed, StorageError, PermissionDenied. A failure leaves no image behind.
+    *root* is only changed with *install_missing*, which installs missing packages. Raises
+    UsageError unless exactly one of both is given, ConfigError for a root file system that cannot
+    boot (the message says why) or does not fit on *size*, Conflict if the name or the file
+    already exists and *force* is false, BuildFailed, StorageError, PermissionDenied. On failure
+    no image is left behind.
     """
     start = time.monotonic()
     if (as_name is None) == (output is None):
@@ -99,7 +100,7 @@ def to_image(
 
 
 def refuse_other_processors(root: Path) -> None:
-    """Raise ConfigError for a root file system that no machine of armvm's could boot."""
+    """Raise ConfigError for a root file system that armvm's machines cannot boot."""
     name = enter.architecture(root)
     if name != "aarch64":
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 ``own_namespace.py [--hide DIR] [--root DIR] -- PROGRAM [ARGS…]``: mounts an empty file system over
 DIR, changes the root, and becomes PROGRAM. On failure it prints one line ``armvm: STEP ERRNO`` to
-standard error and exits with code 125. It imports nothing of armvm's: Python runs it isolated.
+standard error and exits with code 125. It does not import armvm: Python runs it isolated.
 """
 
 from __future__ import annotations
