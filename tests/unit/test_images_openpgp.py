@@ -185,7 +185,7 @@ def test_clear_signed_documents_that_are_more_than_that(gpg: Gpg, ours: str) -> 
         b"a: 1\n",
         b"",
     ):
-        with pytest.raises(ValueError, match="its? "):
+        with pytest.raises(ValueError, match=r"its? "):
             cleartext.split(bad)
 
 
