@@ -49,9 +49,11 @@ def standard_output(what: str, *, json: bool = False) -> BinaryIO:
     from armvm.base.errors import UsageError
 
     if json:
-        raise UsageError(f"--json and {what} cannot both go to standard output")
+        raise UsageError(f"cannot write both --json and {what} to standard output")
     if sys.stdout.isatty():
-        raise UsageError(f"a terminal is no place for {what}", hint="--output FILE, or | …")
+        raise UsageError(
+            f"cannot write {what} to a terminal", hint="use --output FILE, or redirect the output"
+        )
     return sys.stdout.buffer
 
 
@@ -61,8 +63,8 @@ def check_file(path: Path | None) -> None:
 
     if path is not None and str(path) == "-":
         raise UsageError(
-            "cannot write to standard output here: a file is needed",
-            hint="name a file, or /dev/shm/… for one in memory",
+            "cannot write to standard output: a file name is required",
+            hint="give a file name; use /dev/shm/… for a file in memory",
         )
 
 
@@ -107,7 +109,7 @@ def base_for(where: Where, name: str | None, pool: str | None) -> Base:
     golden = find(where, name)
     if pool is None:
         where = replace(where, pool=golden.mark.record.pool)
-    return Base(where=where, golden=golden, settings=(f"the golden {name}", settings_of(golden)))
+    return Base(where=where, golden=golden, settings=(f"golden {name}", settings_of(golden)))
 
 
 def wish_for(golden: str | None, cold: bool) -> Warm:
@@ -131,10 +133,10 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UsageError(loss, hint="--yes says that you mean it")
+        raise UsageError(loss, hint="use --yes to confirm")
     if typer.confirm(question, err=True):
         return True
-    print("nothing is changed", file=sys.stderr)
+    print("cancelled: nothing changed", file=sys.stderr)
     return False
 
 

@@ -35,7 +35,7 @@ def explain(
         str,
         typer.Argument(
             metavar="TOPIC",
-            help="xml, seed, firmware, cpu or network.",
+            help="Topic: xml, seed, firmware, cpu or network.",
             autocompletion=complete.topics,
         ),
     ],
@@ -43,7 +43,7 @@ def explain(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="A machine; without it, the general page.",
+            help="Machine to explain. Default: a general explanation.",
             autocompletion=complete.machines,
         ),
     ] = None,
@@ -52,8 +52,8 @@ def explain(
 ) -> None:
     """Explain what armvm writes for a machine: every line of its XML, every key of its seed.
 
-    With a machine's name, its own values stand with the words, and what does not go for it is
-    left out. Secrets in its seed are not shown.
+    With a machine name, armvm shows that machine's values and only the parts that apply to it.
+    Secrets in the seed are hidden.
     """
     from armvm.provision.inspect.explain import explain as explain_topic
     from armvm.provision.inspect.explain import explain_machine
@@ -87,7 +87,7 @@ def _print(told: Explanation) -> None:
 def _print_part(part: Part, *, again: bool) -> None:
     """Print one part; what is said of its kind only once where there are several."""
     indent = "  " * part.depth
-    times = f"   ({part.times} of them)" if part.times > 1 else ""
+    times = f"   ({part.times} times)" if part.times > 1 else ""
     print(f"{indent}{_printable(part.line or part.heading)}{times}")
     if again:
         return

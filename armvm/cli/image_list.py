@@ -36,24 +36,26 @@ _EXAMPLES = """Examples:
 def list_(
     catalog: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CATALOG]...", help="Only these: ubuntu, debian, …"),
+        typer.Argument(metavar="[CATALOG]...", help="Catalogs: ubuntu, debian, … Default: all."),
     ] = None,
     remote: Annotated[
-        bool, typer.Option("--remote", help="What the catalogs offer, not what is cached.")
+        bool, typer.Option("--remote", help="List images in the catalogs instead of the cache.")
     ] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="With --remote: every serial and variant.")
+        bool, typer.Option("--all", help="With --remote: list every serial and variant.")
     ] = False,
     connect: Connect = None,
     pool: PoolName = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the images in the cache and who uses them, or what the catalogs offer."""
+    """List cached images and the machines that use them, or the images in the catalogs."""
     from armvm.base.errors import UsageError
 
     if every and not remote:
-        raise UsageError("--all goes with --remote: everything that is cached is listed anyway")
+        raise UsageError(
+            "--all requires --remote", hint="without --remote all cached images are listed"
+        )
     if remote:
         from armvm.provision.image.list_ import on_offer
 

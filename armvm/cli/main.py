@@ -31,7 +31,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _patience(_number: int, _frame: FrameType | None) -> None:
-    os.write(sys.stderr.fileno(), b"armvm: already ending; what was begun is being removed\n")
+    os.write(sys.stderr.fileno(), b"armvm: already interrupted; cleaning up\n")
 
 
 def _caught(lost: sys.UnraisableHookArgs) -> None:
@@ -99,7 +99,7 @@ def _run(words: list[str]) -> int:
             raise
         print(
             f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
-            "hint: run it again with --debug before the command, and report what it prints",
+            "hint: run armvm --debug COMMAND … and report its output",
             file=sys.stderr,
         )
         return 1
@@ -111,13 +111,13 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     extra, unknown = "unexpected extra argument" in said, "No such option" in said
     verb = next((word for word in words if not word.startswith("-")), None)
     if verb in ("ssh", "shell", "exec", "run") and not command and (extra or unknown):
-        return f"the guest's command stands after --:  armvm {verb} … -- CMD"
+        return f"put the guest's command after --: armvm {verb} … -- CMD"
     if verb == "create" and extra:
-        return "a machine's name is an option:  armvm create --name NAME"
+        return "give the machine's name as an option: armvm create --name NAME"
     if "golden" in words and said.startswith(("No such option: --name", "No such option: -n")):
-        return "a golden's name is an argument:  armvm golden create NAME"
+        return "give the golden's name as an argument: armvm golden create NAME"
     if unknown and words[0].startswith("-") and verb is not None:
-        return f"options stand after the command:  armvm {verb} {words[0]} …"
+        return f"put options after the command: armvm {verb} {words[0]} …"
     return None
 
 

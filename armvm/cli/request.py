@@ -53,10 +53,10 @@ def _check_standard_input(chosen: dict[str, Any]) -> None:
 
     asked = [path for path in chosen["user_data"] or () if str(path) == "-"]
     if len(asked) > 1:
-        raise UsageError("--user-data - is there twice, but there is one standard input")
+        raise UsageError("--user-data - cannot be used twice", hint="write one of them to a file")
     if asked and chosen["password"]:
         raise UsageError(
-            "standard input cannot hold both --user-data and --password",
+            "cannot read both --user-data and --password from standard input",
             hint="write the user-data to a file",
         )
 
@@ -72,8 +72,8 @@ def _ask_password() -> str:
         try:
             return hash_password(sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n"))
         except UnicodeDecodeError as error:
-            raise ConfigError("the password on standard input is not UTF-8") from error
+            raise ConfigError("invalid password on standard input: not UTF-8") from error
     first = getpass.getpass("password for the guest's user: ")
-    if getpass.getpass("once more: ") != first:
-        raise ConfigError("the two passwords differ", hint="try again")
+    if getpass.getpass("repeat the password: ") != first:
+        raise ConfigError("the passwords do not match", hint="try again")
     return hash_password(first)

@@ -147,12 +147,12 @@ def _on_or_off(
 SETTINGS: Mapping[str, Setting] = {
     setting.key: setting
     for setting in (
-        _value("cpus", _integer, 2, "vCPUs.", shape=InShape.ALWAYS),
+        _value("cpus", _integer, 2, "Number of vCPUs.", shape=InShape.ALWAYS),
         _value(
             "mem",
             _memory,
             2048,
-            "Memory in MiB, or like 4G.",
+            "Memory: MiB, or with a suffix (4G).",
             field="memory_mib",
             shape=InShape.ALWAYS,
         ),
@@ -160,7 +160,7 @@ SETTINGS: Mapping[str, Setting] = {
             "disk",
             _disk,
             10 * GIB,
-            "Disk in GiB, or like 20G.",
+            "Disk size: GiB, or with a suffix (20G).",
             write=size_label,
             shape=InShape.ALWAYS,
         ),
@@ -168,16 +168,16 @@ SETTINGS: Mapping[str, Setting] = {
             "image",
             _text,
             "ubuntu:24.04",
-            "ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file, or a URL "
-            "with #sha256=….",
+            "Image: ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file, or a "
+            "URL with #sha256=….",
             kept=False,
         ),
         _value(
             "user",
             _text,
             None,
-            "The guest's user.",
-            default_text="the distribution's own, such as ubuntu or debian",
+            "User to create in the guest.",
+            default_text="the distribution's user, such as ubuntu or debian",
             example="alice",
             kept=False,
         ),
@@ -185,15 +185,15 @@ SETTINGS: Mapping[str, Setting] = {
             "network",
             _text,
             None,
-            "A libvirt network, or QEMU's user networking. armvm makes a NAT network, armvm.",
-            default_text="armvm; in qemu:///session: user",
+            "libvirt network, or user for QEMU's user networking. armvm creates the network armvm.",
+            default_text="armvm; with qemu:///session: user",
             example="default",
         ),
         _value(
             "cpu",
             _text,
             None,
-            "A CPU model.",
+            "CPU model.",
             field="cpu_model",
             default_text="cortex-a57; with KVM: host-passthrough",
             example="cortex-a72",
@@ -201,35 +201,32 @@ SETTINGS: Mapping[str, Setting] = {
         _on_or_off(
             "headless",
             False,
-            "Without or with video and input.",
+            "Leave out or include video and input devices.",
             off="graphics",
             shape=InShape.ALWAYS,
         ),
-        _on_or_off(
-            "autologin", True, "Whether the console logs in by itself.", shape=InShape.ALWAYS
-        ),
+        _on_or_off("autologin", True, "Log in on the console automatically.", shape=InShape.ALWAYS),
         _on_or_off(
             "motd",
             True,
-            "Whether a login runs the scripts that make the message of the day; without them it "
-            "is quicker.",
+            "Run the message-of-the-day scripts at login. Logins are faster without them.",
             shape=InShape.CHANGED,
         ),
         _on_or_off(
             "fast",
             False,
-            "Boot quicker, for machines that can be made again: the disk is not flushed "
-            "(cache=unsafe: a crash of the host may ruin it), and the kernel is the image's, "
-            "loaded from outside (one that the guest installs later is not booted), with little "
-            "mounted early, and on Debian the network set up without netplan.",
+            "Boot faster, for machines that you can recreate. Disk writes are not flushed "
+            "(cache=unsafe): a host crash may corrupt the disk. QEMU loads the image's kernel: a "
+            "kernel installed later in the guest is not booted. Fewer file systems are mounted "
+            "early, and Debian sets up the network without netplan.",
             shape=InShape.CHANGED,
         ),
         _on_or_off(
             "tuned",
             False,
-            "Make it from a tuned form of its image: the preset's packages installed, package "
-            "lists fetched, snapd and the timers of automatic upgrades off. The first time, that "
-            "form is made by a boot of its own, and kept.",
+            "Create the machine from a tuned copy of its image: the preset's packages installed, "
+            "package lists fetched, snapd and automatic upgrades off. The first use boots the "
+            "image once to make the copy, and keeps it.",
         ),
     )
 }
