@@ -1,4 +1,4 @@
-"""What ``binfmt status``, ``explain`` and ``test`` print: text, coloured on a terminal."""
+"""Text output of ``binfmt status``, ``explain`` and ``test``, coloured on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from armvm.provision.binfmt.status import BinfmtStatus, HandlerStatus
     from armvm.provision.binfmt.trial import ArchitectureTrials
 
-#: What each byte's comparison is shown as: a sign that needs no colour, and a colour.
+#: How the comparison of each byte is shown: a sign that works without colour, and a colour.
 _SIGNS = {
     "equal": ("=", "green"),
     "partly": ("~", "green"),
@@ -227,5 +227,5 @@ def _field(out: Console, name: str, text: str, style: str = "", column: int = 14
 
 
 def _clean(text: str) -> str:
-    """Return text as it can go to a terminal: names from files may hold anything."""
+    """Return text that is safe for a terminal: names from files may contain any character."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,4 +1,4 @@
-"""``boot-report``: where a boot's time went, as bars or a picture."""
+"""``boot-report``: shows the times of a boot as bars or a picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The colour of each kind of span.
 _STYLES = {"stage": "cyan", "unit": "green", "module": "blue", "mark": "magenta"}
-#: The columns that a name may take.
+#: Maximum width of a name, in columns.
 _NAME = 44
 
 
@@ -104,7 +104,7 @@ def _label(span: Span) -> str:
 
 
 def _bar(span: Span, first: float, total: float, room: int) -> tuple[int, int]:
-    """Return the columns before a bar, and of it: one at least, and none outside."""
+    """Return the columns before a bar and its own, at least one and within *room*."""
     scale = room / total if total > 0 else 0.0
     before = min(int((span.start - first) * scale), room - 1)
     return before, min(max(round(span.seconds * scale), 1), room - before)

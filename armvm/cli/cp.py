@@ -1,4 +1,4 @@
-"""``cp``: files to and from a machine."""
+"""``cp``: copies files to and from a machine."""
 
 from __future__ import annotations
 

@@ -170,13 +170,13 @@ def create(
             tell=tell,
         )
     finally:
-        if json:  # also where a later one failed: these are there
+        if json:  # also if a later one failed, because these machines exist
             print_json(told)
     bake_after(where, *made[0], wish, progress)
 
 
 def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:
-    """Print plans: as JSON (a list where one was asked for), or as text."""
+    """Print plans as JSON (a list if *listed*) or as text."""
     if json:
         print_json(summaries if listed else summaries[0])
         return
@@ -187,7 +187,7 @@ def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:
 
 
 def _facts(created: Created, connect: str | None) -> CreatedMachine:
-    """Return everything that is known about a new machine, and how long it took."""
+    """Return the details of a new machine, including the seconds until it was ready."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.machines import describe_created
 
@@ -199,7 +199,7 @@ def _facts(created: Created, connect: str | None) -> CreatedMachine:
 
 
 def _tell(created: Created, connect: str | None, json: bool) -> None:
-    """Print what was made: facts as JSON, or what to do next."""
+    """Print a new machine: its details as JSON, or the next commands as text."""
     if json:
         print_json(_facts(created, connect))
         return

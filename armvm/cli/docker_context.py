@@ -1,4 +1,4 @@
-"""``docker-context``: the host's docker client runs containers in a machine."""
+"""``docker-context``: creates a docker context that runs containers in a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``doctor``: is this host ready?"""
+"""``doctor``: checks the host."""
 
 from __future__ import annotations
 

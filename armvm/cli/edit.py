@@ -1,4 +1,4 @@
-"""``edit``: a machine's definition in the user's editor."""
+"""``edit``: edits a machine's definition."""
 
 from __future__ import annotations
 

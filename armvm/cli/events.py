@@ -1,4 +1,4 @@
-"""``events``: what happens to machines, as it happens."""
+"""``events``: prints events of machines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def events(
 
     def tell(event: Event) -> None:
         facts = describe(event)
-        # Names of others' domains may hold anything.
+        # Names of foreign domains may contain any character.
         words = (facts.time, event.name if event.name.isprintable() else shown(event.name))
         text = "  ".join((*words, f"{event.event} {event.detail}".strip()))
         print(json_format.dumps(as_json(facts)) if json else text, flush=True)

@@ -1,4 +1,4 @@
-"""``exec``: a command in a guest, by its agent."""
+"""``exec``: runs a command in a guest through its agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``explain``: what armvm writes and does, and why."""
+"""``explain``: explains what armvm writes and does."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def explain(
     from armvm.provision.inspect.explain import explain_machine
     from armvm.provision.machine.pick import pick
 
-    told = explain_topic(topic)  # a wrong topic is told before a wrong machine
+    told = explain_topic(topic)  # report an unknown topic before an unknown machine
     if name is not None:
         connection = open_host(connect)
         told = explain_machine(topic, pick(connection, name))
@@ -85,7 +85,7 @@ def _print(told: Explanation) -> None:
 
 
 def _print_part(part: Part, *, again: bool) -> None:
-    """Print one part; what is said of its kind only once where there are several."""
+    """Print one part; *again* leaves out the explanation that an earlier part printed."""
     indent = "  " * part.depth
     times = f"   ({part.times} times)" if part.times > 1 else ""
     print(f"{indent}{_printable(part.line or part.heading)}{times}")

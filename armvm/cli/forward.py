@@ -1,4 +1,4 @@
-"""``forward add|list|remove``: ports of the host that lead into a machine."""
+"""``forward add|list|remove``: forwards host ports to a machine."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
 
 
 def _with_dates(text: str) -> str:
-    """Return what a golden stands on with times of change, kept in nanoseconds, as dates."""
+    """Return *text* with times of change, stored in nanoseconds, as dates."""
     return re.sub(
         r"(?<=, changed )(\d+)\d{9}\b",
         lambda found: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(found[1]))),

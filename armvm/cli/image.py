@@ -1,4 +1,4 @@
-"""``image pull|rm``; the others are in image_list, image_build and image_care."""
+"""``image pull|rm``; image_list, image_build and image_care hold the other commands."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def rm(
     except (ConnectFailed, PermissionDenied):
         if connect is not None:
             raise
-        connection = None  # without libvirt there is the cache alone
+        connection = None  # without libvirt, only the cache is cleaned
     removed = remove(reference, connection, pool_name(pool))
     if json:
         print_json(removed)

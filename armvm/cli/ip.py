@@ -1,4 +1,4 @@
-"""``ip``: where a machine is reached."""
+"""``ip``: prints a machine's addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``list``: the machines that armvm made."""
+"""``list``: lists machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``logs``: what a guest printed on its serial console."""
+"""``logs``: prints a guest's serial console output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mount`` and ``umount``: directories of the host in a machine."""
+"""``mount`` and ``umount``: mounts host directories in a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the machine that they describe together."""
+"""Options that several commands share, and the machine that they describe."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _key_file(text: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """The options that describe a machine, as they were given: one field each."""
+    """The values of the options that describe a machine, unparsed: one field per option."""
 
     name: Annotated[
         str | None,
@@ -213,9 +213,10 @@ class MachineOptions:
     ] = False
 
     def machine(self, name: str, base: tuple[str, dict[str, Any]] | None = None) -> Machine:
-        """Return the machine called *name* that the options and the configuration describe.
+        """Return the machine *name* that the options and the configuration describe.
 
-        *base* is a name and settings that only the command line beats: a golden's, a machine's.
+        *base* is the name and the settings of a golden or machine. Only the command line overrides
+        them.
         """
         return machine_of(vars(self), name, base)
 
@@ -237,7 +238,7 @@ Cold = Annotated[
 def with_machine_options(**fixed: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that describe a machine, as its first parameter *options*.
 
-    Those that are *fixed* are no options of it, and have these values.
+    Options in *fixed* are not offered and have the given values.
     """
     hints = get_type_hints(MachineOptions, include_extras=True)
     offered = {
@@ -274,7 +275,7 @@ References = Annotated[
     typer.Argument(metavar="[REF]...", help="Image references.", autocompletion=complete.images),
 ]
 
-#: What is made of packages, an image or a root file system, has these.
+#: Options of the commands that install packages: images and root file systems.
 Packages = Annotated[
     list[str] | None,
     typer.Option(

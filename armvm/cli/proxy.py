@@ -1,4 +1,4 @@
-"""``proxy``: standard input and output, connected to a machine's ssh port."""
+"""``proxy``: connects standard input and output to a machine's ssh port."""
 
 from __future__ import annotations
 

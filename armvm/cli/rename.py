@@ -1,4 +1,4 @@
-"""``rename``: a new name for a machine."""
+"""``rename``: renames a machine."""
 
 from __future__ import annotations
 

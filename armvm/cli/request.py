@@ -1,4 +1,4 @@
-"""From a command line's options to the Machine that they, and the configuration, describe."""
+"""Build a Machine from command-line options and the configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def machine_of(
     name: str,
     base: tuple[str, dict[str, Any]] | None = None,
 ) -> Machine:
-    """Make the Machine *name* from flags, environment, configuration files, preset, built-ins."""
+    """Return the Machine *name* from flags, environment, configuration files and preset."""
     from armvm.base.paths import config_files
     from armvm.provision.machine.credentials import login_keys
     from armvm.provision.machine.user_data import read_files
@@ -29,7 +29,7 @@ def machine_of(
         check_new_name(chosen["name"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in SETTINGS})
     below = dict(base[1]) if base else {}
-    # What the preset of a golden installs is in the machine, whatever is asked for besides.
+    # The machine contains the packages of its golden's preset, so that preset applies.
     its_preset = below.pop("preset", None)
     preset_name = chosen["preset"] or its_preset or "default"
     bases = [Layer(origin=base[0], values=below)] if base else []
@@ -62,7 +62,7 @@ def _check_standard_input(chosen: dict[str, Any]) -> None:
 
 
 def _ask_password() -> str:
-    """Return the hash of a password from a prompt (asked twice), or of standard input's line."""
+    """Return the hash of a password from a prompt (twice) or a line of standard input."""
     import getpass
 
     from armvm.base.errors import ConfigError

@@ -1,4 +1,4 @@
-"""``resize``: another size for a machine that exists."""
+"""``resize``: changes disk, memory or vCPUs of a machine."""
 
 from __future__ import annotations
 

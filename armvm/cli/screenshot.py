@@ -1,4 +1,4 @@
-"""``screenshot``: a machine's screen as a picture."""
+"""``screenshot``: saves a machine's screen as a PNG file."""
 
 from __future__ import annotations
 

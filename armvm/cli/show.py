@@ -1,4 +1,4 @@
-"""``show``: all that is known of a machine."""
+"""``show``: shows the details of a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ssh``: getting in."""
+"""``ssh``: logs in to a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ssh-config``: makes machines known to the user's own ssh."""
+"""``ssh-config``: configures the user's ssh for machines."""
 
 from __future__ import annotations
 

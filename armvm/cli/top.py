@@ -1,4 +1,4 @@
-"""``top``: what machines use of the host, live."""
+"""``top``: shows the resource use of machines, live."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _live(looks: Iterator[list[Usage]]) -> None:
             cells = [_cells(row) for row in rows]
             table = Table(box=None, pad_edge=False, header_style="bold")
             for index, column in enumerate(_COLUMNS):
-                # Where a terminal is narrow, names are cut and numbers never.
+                # On a narrow terminal, cut names but never numbers.
                 width = max(len(text) for text in (column, *(row[index] for row in cells)))
                 table.add_column(
                     column,

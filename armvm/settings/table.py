@@ -1,8 +1,8 @@
 """The settings of a machine, each declared once.
 
-Options of `armvm create` and their help, ``ARMVM_*`` variables, keys of config.toml and presets,
-`armvm config show`, the fields of `armvm.settings.machine.Machine`, what the domain's metadata
-keeps and what a golden must match are derived from this table.
+This table defines the options of `armvm create` with their help, the ``ARMVM_*`` variables, the
+keys of config.toml and presets, the output of `armvm config show`, the fields of
+`armvm.settings.machine.Machine`, the domain's metadata and the shape that a golden must match.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from armvm.settings.size import GIB, parse_disk, parse_memory, size_label
 
 
 class InShape(Enum):
-    """When a golden's shape has a setting."""
+    """When a setting is part of a golden's shape."""
 
     ALWAYS = "always"
-    #: Only if it is not the default: older goldens, whose shape lacks the key, still fit.
+    #: Only if it differs from the default: older goldens lack the key and must still match.
     CHANGED = "changed"
 
 
@@ -27,11 +27,11 @@ class InShape(Enum):
 class Setting:
     """One setting.
 
-    *key* is its name in config.toml, *field* in a Machine. *read* returns the value of what was
-    written and raises ValueError or ConfigError; *write* returns text that *read* takes. A
-    *default* of None depends on host or image: *default_text* says how, and *example* is a value.
-    *off* is the option that says no, for what is on or off. *kept*: the domain's metadata records
-    it. *shape*: a golden must share it with its clones.
+    *key* is its name in config.toml, *field* its name in a Machine. *read* parses a value and
+    raises ValueError or ConfigError; *write* returns text that *read* accepts. If *default* is
+    None, the default depends on the host or the image: *default_text* describes it, *example* is
+    a valid value. *off* names the option that turns a switch off. With *kept*, the domain's
+    metadata records the setting. *shape* says when a golden and its clones must share it.
     """
 
     key: str
@@ -48,23 +48,23 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The name of the environment variable."""
         return f"ARMVM_{self.key.upper()}"
 
     @property
     def flags(self) -> str:
-        """The option: ``--cpus``, ``--motd/--no-motd``."""
+        """The option as typer declares it: ``--cpus``, ``--motd/--no-motd``."""
         return f"--{self.key}/--{self.off}" if self.off else f"--{self.key}"
 
     def in_shape(self, value: Any) -> bool:
-        """Tell whether the shape of a golden with this value has it."""
+        """Return whether a golden's shape includes the setting with this value."""
         return self.shape is InShape.ALWAYS or (
             self.shape is InShape.CHANGED and value != self.default
         )
 
     @property
     def option_help(self) -> str:
-        """The option's help, with its default."""
+        """The help text of the option, with its default."""
         return f"{self.help} Default: {self.default_text}."
 
 
@@ -110,7 +110,7 @@ def _value(
     default_text: str = "",
     **more: Any,
 ) -> Setting:
-    """Return a setting that has a value, with its default told as it would be written."""
+    """Return a setting with a value. *default_text* defaults to the written default."""
     return Setting(
         **{"field": key, **more},
         key=key,
