@@ -30,7 +30,10 @@ Connect = Annotated[
 PoolName = Annotated[
     str | None,
     typer.Option(
-        "--pool", metavar="NAME", envvar="ARMVM_POOL", help="Use this existing storage pool."
+        "--pool",
+        metavar="NAME",
+        envvar="ARMVM_POOL",
+        help="Use this existing storage pool. Default: armvm, created if missing.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
