@@ -175,7 +175,7 @@ def test(arches: SomeArches = None, json: Json = False) -> None:
 
     For each failure armvm prints the reason and a fix: no handler, a disabled handler, a missing
     interpreter, or no flag F. Without names, armvm tests the architectures that have a handler.
-    This needs no root and changes nothing on the host. The exit code is 12 if a test fails.
+    This works without root and changes nothing on the host. The exit code is 12 if a test fails.
     """
     from armvm.base.errors import CommandFailed
     from armvm.cli.binfmt_text import print_trials

@@ -34,7 +34,7 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
 
     The libvirt host listens on its loopback address unless you give another. For a remote host,
     armvm prints the ssh command that reaches the port from here. A machine on a libvirt network
-    needs no forwards: use the address that 'armvm ip' prints. After a start by virsh, the next
+    does not need forwards: use the address that 'armvm ip' prints. After a start by virsh, the next
     armvm command that connects to the machine restores its forwards.
     """
     from armvm.provision.access.forward import add as add_forward

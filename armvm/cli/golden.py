@@ -37,11 +37,11 @@ from armvm.cli.request import machine_of
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Goldens: machines saved once they have booted, to make others from in a second or two.",
+    help="Goldens: booted and saved machines that clones start from in a second or two.",
 )
 
 GoldenName = Annotated[
-    str, typer.Argument(metavar="NAME", help="A golden.", autocompletion=complete.goldens)
+    str, typer.Argument(metavar="NAME", help="Name of the golden.", autocompletion=complete.goldens)
 ]
 
 _CREATE_EXAMPLES = """Examples:
@@ -67,14 +67,14 @@ def create(
     options: MachineOptions,
     golden: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Its name. Default: the next free golden-NN."),
+        typer.Argument(metavar="[NAME]", help="Name. Default: the next free golden-NN."),
     ] = None,
     save_image: Annotated[
         bool,
         typer.Option(
             "--save-image",
-            help="Keep its memory in libvirt's own save image: slower, and clones share none of "
-            "it. Done anyway where the libvirt is a remote one.",
+            help="Store the memory in a libvirt save image: slower, and clones do not share "
+            "memory. Always on with a remote libvirt. Default: off.",
         ),
     ] = False,
     machine_name: Annotated[
@@ -82,8 +82,8 @@ def create(
         typer.Option(
             "--from",
             metavar="MACHINE",
-            help="A machine that is off: a copy of its disk is booted, with all that is installed "
-            "there; what is not asked for is as in the machine.",
+            help="Boot a copy of this machine's disk, with everything installed on it. The machine "
+            "must be off. Settings that you do not give are the machine's.",
             autocompletion=complete.machines,
         ),
     ] = None,
@@ -94,14 +94,15 @@ def create(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Boot a machine, settle it, and save it with its memory.
+    """Boot a machine and save it with its memory, as a source for clones.
 
-    Takes one cold boot. Clones have its image, vCPUs, memory, disk size, user and kind of
-    network; host name, addresses, keys, ids and random numbers are their own. A golden serves
-    the QEMU, libvirt and firmware it was made with. --network user makes the fastest clones.
+    This takes one boot from the image. Clones inherit the image, vCPUs, memory, disk size, user
+    and kind of network; they get their own host name, addresses, keys, ids and random seed. A
+    golden can be used only with the QEMU, libvirt and firmware that made it. --network user gives
+    the fastest clones.
 
-    One made from a machine (--from) serves 'armvm create --from' only. The machine stays as it
-    is; its files are in every clone, also secrets that lie in them.
+    With --from, the golden is used only by 'armvm create --from'. The machine is not changed.
+    Every clone contains its files, including any secrets.
     """
     from armvm.provision.golden.goldens import describe, free_name
     from armvm.provision.launch.bake import create as create_golden
@@ -113,7 +114,7 @@ def create(
         from armvm.provision.golden.from_machine import create_from, find_original, settings_of
 
         original = find_original(where, machine_name)
-        machine = machine_of(options, name, (f"the machine {machine_name}", settings_of(original)))
+        machine = machine_of(options, name, (f"machine {machine_name}", settings_of(original)))
         made = create_from(
             where,
             machine,
@@ -134,13 +135,13 @@ def create(
     if json:
         print_json(describe(where, made))
     else:
-        print(f"{made.name} is golden")
+        print(f"golden {made.name} created")
         print(f"  armvm create --from {made.name}")
 
 
 @app.command("list", epilog="Example: armvm golden list --json")
 def list_(connect: Connect = None, json: Json = False) -> None:
-    """List the goldens, and whether they still serve."""
+    """List goldens, and whether they can be used."""
     from armvm.provision.golden.goldens import descriptions
 
     found = descriptions(open_where(connect, None))
@@ -148,7 +149,7 @@ def list_(connect: Connect = None, json: Json = False) -> None:
         print_json(found)
         return
     if not found:
-        print("no goldens yet: armvm golden create makes one", file=sys.stderr)
+        print("no goldens found: create one with armvm golden create", file=sys.stderr)
         return
     rows = [
         [
@@ -168,7 +169,7 @@ def list_(connect: Connect = None, json: Json = False) -> None:
 
 @app.command(epilog="Example: armvm golden show ci --json")
 def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
-    """Show what a golden was made from and with."""
+    """Show a golden: its image, shape, clones, and the QEMU and libvirt that made it."""
     from armvm.provision.golden.goldens import describe, find
 
     where = open_where(connect, None)
@@ -181,7 +182,7 @@ def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
 
 
 def _with_dates(text: str) -> str:
-    """Return what a golden stands on with times of change, kept in nanoseconds, as dates."""
+    """Return *text* with times of change, stored in nanoseconds, as dates."""
     return re.sub(
         r"(?<=, changed )(\d+)\d{9}\b",
         lambda found: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(found[1]))),
@@ -191,14 +192,14 @@ def _with_dates(text: str) -> str:
 
 @app.command(epilog="Example: armvm golden verify ci")
 def verify(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
-    """Look whether a golden is whole, and still serves on this host."""
+    """Check that a golden is intact and can be used on this host."""
     from armvm.provision.golden.goldens import verify as verify_golden
 
     facts = verify_golden(open_where(connect, None), name)
     if json:
         print_json(facts)
     else:
-        print(f"{name} is whole, and serves here")
+        print(f"golden {name} is intact and can be used here")
 
 
 @app.command(epilog=_DELETE_EXAMPLES)
@@ -209,16 +210,16 @@ def delete(
         bool,
         typer.Option(
             "--flatten",
-            help="First give each machine made from it a disk that needs it no more; running "
-            "ones go on running. Takes space: the golden's own disk for each.",
+            help="First copy the golden's data into each clone's disk; running clones keep "
+            "running. Each copy takes the space of the golden's disk.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Remove a golden; without --flatten, refused while machines that were made from it exist.
+    """Delete a golden. If it has clones, use --flatten.
 
-    A failure or Ctrl-C while disks are moved leaves the golden there, and every machine working.
+    If copying fails or you press Ctrl-C, the golden is kept and every clone still works.
     """
     from armvm.provision.golden.flatten import flatten as flatten_clones
     from armvm.provision.golden.goldens import assert_there
@@ -226,10 +227,10 @@ def delete(
 
     connection = open_host(connect)
     assert_there(connection, name)
-    if not agreed(yes, f"Remove the golden {name}?", "this removes a golden for good"):
+    if not agreed(yes, f"Delete golden {name}?", f"this permanently deletes golden {name}"):
         return
     if flatten:
         for clone in flatten_clones(connection, name, progress_for(quiet)):
-            print(f"{clone} needs {name} no more")
+            print(f"{clone} no longer needs {name}")
     delete_golden(connection, name)
-    print(f"{name} is gone")
+    print(f"golden {name} deleted")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the machine that they describe together."""
+"""Options that several commands share, and the machine that they describe."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ Connect = Annotated[
         "--connect",
         "-c",
         metavar="URI",
-        help="The libvirt to use. Default: $ARMVM_CONNECT, $LIBVIRT_DEFAULT_URI, "
-        "qemu:///system where you may open it, else qemu:///session.",
+        help="libvirt URI to connect to. Default: $ARMVM_CONNECT, $LIBVIRT_DEFAULT_URI, "
+        "qemu:///system if you may open it, else qemu:///session.",
     ),
 ]
 PoolName = Annotated[
     str | None,
     typer.Option(
-        "--pool", metavar="NAME", envvar="ARMVM_POOL", help="An existing storage pool to use."
+        "--pool",
+        metavar="NAME",
+        envvar="ARMVM_POOL",
+        help="Use this existing storage pool. Default: armvm, created if missing.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress on standard error.")]
 Timeout = Annotated[
     float | None,
     typer.Option(
         "--timeout",
         metavar="SECONDS",
         min=1,
-        help="How long to wait until it is ready. Default: 120, emulated 1200.",
+        help="Time to wait until the machine is ready. Default: 120; emulated: 1200.",
     ),
 ]
 VerifyImage = Annotated[
@@ -47,19 +50,19 @@ VerifyImage = Annotated[
     typer.Option(
         "--verify",
         metavar="WHAT",
-        help="The weakest that may vouch for an image that is fetched: signature, digest, none. "
-        "Default: the strongest that its source offers.",
+        help="Minimum verification for downloaded images: signature, digest or none. "
+        "Default: the strongest that the source offers.",
         autocompletion=complete.verify,
     ),
 ]
 Name = Annotated[
     str,
-    typer.Argument(help="The machine's name.", autocompletion=complete.machines, metavar="NAME"),
+    typer.Argument(help="Name of the machine.", autocompletion=complete.machines, metavar="NAME"),
 ]
 OptionalName = Annotated[
     str | None,
     typer.Argument(
-        help="The machine; not needed where there is only one.",
+        help="Name of the machine; optional if there is only one.",
         autocompletion=complete.machines,
         metavar="[NAME]",
     ),
@@ -69,12 +72,12 @@ OptionalName = Annotated[
 OptionalNames = Annotated[
     list[str] | None,
     typer.Argument(
-        help="The machines, also as patterns ('job-*'); not needed where there is only one.",
+        help="Names or patterns ('job-*'); optional if there is only one machine.",
         autocompletion=complete.machines,
         metavar="[NAME]...",
     ),
 ]
-All = Annotated[bool, typer.Option("--all", "-a", help="All machines.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="Select all machines.")]
 
 
 def _key_file(text: str) -> Path:
@@ -83,11 +86,13 @@ def _key_file(text: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """The options that describe a machine, as they were given: one field each."""
+    """The values of the options that describe a machine, unparsed: one field per option."""
 
     name: Annotated[
         str | None,
-        typer.Option("--name", "-n", metavar="NAME", help="Default: the next free arm64-NN."),
+        typer.Option(
+            "--name", "-n", metavar="NAME", help="Machine name. Default: the next free arm64-NN."
+        ),
     ] = None
     cpus: Annotated[
         str | None, typer.Option("--cpus", metavar="N", help=SETTINGS["cpus"].option_help)
@@ -119,8 +124,8 @@ class MachineOptions:
         typer.Option(
             "--ssh-key",
             metavar="FILE",
-            help="A public key that may log in; can be repeated. Default: your ~/.ssh/id_*.pub, "
-            "or else a key that armvm makes for you.",
+            help="Public key allowed to log in; repeatable. Default: your ~/.ssh/id_*.pub, or "
+            "else a key that armvm creates for you.",
             parser=_key_file,
         ),
     ] = None
@@ -138,8 +143,8 @@ class MachineOptions:
         typer.Option(
             "--user-data",
             metavar="FILE",
-            help="Your own cloud-init user-data, also compressed; -, standard input. Can be "
-            "repeated: cloud-configs are merged in order.",
+            help="Your own cloud-init user-data, plain or compressed; - reads standard input. "
+            "Repeatable: cloud-configs are merged in order.",
             parser=given_path,
         ),
     ] = None
@@ -157,7 +162,7 @@ class MachineOptions:
             "--preset",
             metavar="NAME",
             envvar="ARMVM_PRESET",
-            help="What to begin with: default, minimal, desktop, builder (compilers), docker.",
+            help="Preset to start from: default, minimal, desktop, builder (compilers) or docker.",
             show_default=False,
             autocompletion=complete.presets,
         ),
@@ -204,7 +209,7 @@ class MachineOptions:
         bool,
         typer.Option(
             "--password",
-            help="Give the user a password too: asked for, or read from standard input.",
+            help="Set a password for the user: armvm prompts, or reads it from standard input.",
         ),
     ] = False
 
@@ -214,17 +219,19 @@ FromGolden = Annotated[
     typer.Option(
         "--from",
         metavar="GOLDEN",
-        help="The golden to make it from; what is not asked for is as in the golden.",
+        help="Create it from this golden. Settings that you do not give are the golden's.",
         autocompletion=complete.goldens,
     ),
 ]
-Cold = Annotated[bool, typer.Option("--cold", help="Boot it, even where a golden would fit.")]
+Cold = Annotated[
+    bool, typer.Option("--cold", help="Boot from the image, even if a golden matches.")
+]
 
 
 def with_machine_options(**fixed: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that describe a machine, as its first parameter *options*.
 
-    Those that are *fixed* are no options of it, and have these values.
+    Options in *fixed* are not offered and have the given values.
     """
     hints = get_type_hints(MachineOptions, include_extras=True)
     offered = {
@@ -258,14 +265,17 @@ def with_machine_options(**fixed: Any) -> Callable[[Callable[..., None]], Callab
 
 References = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[REF]...", help="Images.", autocompletion=complete.images),
+    typer.Argument(metavar="[REF]...", help="Image references.", autocompletion=complete.images),
 ]
 
-#: What is made of packages, an image or a root file system, has these.
+#: Options of the commands that install packages: images and root file systems.
 Packages = Annotated[
     list[str] | None,
-    typer.Option("--package", "-p", metavar="PACKAGE", help="One more package. Can be repeated."),
+    typer.Option(
+        "--package", "-p", metavar="PACKAGE", help="Additional package to install; repeatable."
+    ),
 ]
 Archive = Annotated[
-    str | None, typer.Option("--mirror", metavar="URL", help="The package archive to use.")
+    str | None,
+    typer.Option("--mirror", metavar="URL", help="Package archive. Default: the distribution's."),
 ]

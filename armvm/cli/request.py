@@ -1,4 +1,4 @@
-"""From a command line's options to the Machine that they, and the configuration, describe."""
+"""Build a Machine from command-line options and the configuration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def machine_of(
     name: str,
     base: tuple[str, dict[str, Any]] | None = None,
 ) -> Machine:
-    """Make the Machine *name* from flags, environment, configuration files, preset, built-ins.
+    """Return the Machine *name* from flags, environment, configuration files, preset and defaults.
 
-    *base* is a name and settings that only the command line beats: a golden's, or a machine's.
+    *base* is the name and the settings of a golden or a machine. Only the command line overrides
+    them.
     """
     from armvm.base.paths import config_files
     from armvm.provision.machine.credentials import login_keys
@@ -36,7 +37,7 @@ def machine_of(
         check_new_name(chosen["name"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in SETTINGS})
     below = dict(base[1]) if base else {}
-    # What the preset of a golden installs is in the machine, whatever is asked for besides.
+    # The machine contains the packages of its golden's preset, so that preset applies.
     its_preset = below.pop("preset", None)
     preset_name = chosen["preset"] or its_preset or "default"
     bases = [Layer(origin=base[0], values=below)] if base else []
@@ -60,16 +61,16 @@ def _check_standard_input(chosen: dict[str, Any]) -> None:
 
     asked = [path for path in chosen["user_data"] or () if str(path) == "-"]
     if len(asked) > 1:
-        raise UsageError("--user-data - is there twice, but there is one standard input")
+        raise UsageError("--user-data - cannot be used twice", hint="write one of them to a file")
     if asked and chosen["password"]:
         raise UsageError(
-            "standard input cannot hold both --user-data and --password",
+            "cannot read both --user-data and --password from standard input",
             hint="write the user-data to a file",
         )
 
 
 def _ask_password() -> str:
-    """Return the hash of a password from a prompt (asked twice), or of standard input's line."""
+    """Return the hash of a password from a prompt (twice) or a line of standard input."""
     import getpass
 
     from armvm.base.errors import ConfigError
@@ -79,8 +80,8 @@ def _ask_password() -> str:
         try:
             return hash_password(sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n"))
         except UnicodeDecodeError as error:
-            raise ConfigError("the password on standard input is not UTF-8") from error
+            raise ConfigError("invalid password on standard input: not UTF-8") from error
     first = getpass.getpass("password for the guest's user: ")
-    if getpass.getpass("once more: ") != first:
-        raise ConfigError("the two passwords differ", hint="try again")
+    if getpass.getpass("repeat the password: ") != first:
+        raise ConfigError("the passwords do not match", hint="try again")
     return hash_password(first)
