@@ -152,7 +152,7 @@ SETTINGS: Mapping[str, Setting] = {
             "mem",
             _memory,
             2048,
-            "Memory in MiB, or like 4G.",
+            "Memory in MiB, or with a unit: 4G.",
             field="memory_mib",
             shape=InShape.ALWAYS,
         ),
@@ -160,7 +160,7 @@ SETTINGS: Mapping[str, Setting] = {
             "disk",
             _disk,
             10 * GIB,
-            "Disk in GiB, or like 20G.",
+            "Disk size in GiB, or with a unit: 20G.",
             write=size_label,
             shape=InShape.ALWAYS,
         ),
@@ -185,7 +185,7 @@ SETTINGS: Mapping[str, Setting] = {
             "network",
             _text,
             None,
-            "A libvirt network, or QEMU's user networking. armvm makes a NAT network, armvm.",
+            "A libvirt network, or user (QEMU user networking). armvm creates the network armvm.",
             default_text="armvm; in qemu:///session: user",
             example="default",
         ),
@@ -201,12 +201,12 @@ SETTINGS: Mapping[str, Setting] = {
         _on_or_off(
             "headless",
             False,
-            "Without or with video and input.",
+            "Whether it has no video and input devices.",
             off="graphics",
             shape=InShape.ALWAYS,
         ),
         _on_or_off(
-            "autologin", True, "Whether the console logs in by itself.", shape=InShape.ALWAYS
+            "autologin", True, "Whether the console logs in automatically.", shape=InShape.ALWAYS
         ),
         _on_or_off(
             "motd",

@@ -66,7 +66,7 @@ def rule_of(
     loose = interpreter.others_can_write(path)
     if loose is not None:
         progress.warn(
-            f"{loose} can be changed by others than root, and with it what {architecture.name} "
-            "programs run as, root's too"
+            f"users other than root can change {loose}, and so control all {architecture.name} "
+            "programs, including root's"
         )
     return rule

@@ -100,7 +100,7 @@ def _try(way: Way, architecture: Architecture, program: Path, table: Table) -> T
     if failed is None:
         how = f"exit code {done.returncode}"
         how = f"signal {-done.returncode}" if done.returncode < 0 else how
-        reason = f"the interpreter started, and ended with {how}: {said[-300:] or 'no words'}"
+        reason = f"the interpreter started, but ended with {how}: {said[-300:] or 'no output'}"
         return Trial(way=way, result=Result.FAILS, reason=reason, fix=_fix(architecture))
     step, number = failed
     if step != "execute":
@@ -132,29 +132,29 @@ def explained(
     found = interpreter.look(winner.interpreter, version=False)
     if number == errno.ENOEXEC:
         if found.resolved and not interpreter.is_ours(Path(found.resolved)):
-            reason = f"the interpreter {winner.interpreter} is itself no program of this host"
+            reason = f"the interpreter {winner.interpreter} is not a program for this host"
             return f"{told}: {reason}", _fix(architecture)
         reason = (
-            f"{handlers.ROOT} shows the handler {winner.name}, but the kernel does not ask it: "
-            "this user namespace has a binfmt_misc of its own, which is not the one mounted there"
+            f"{handlers.ROOT} shows the handler {winner.name}, but the kernel does not use it: "
+            "this user namespace has its own binfmt_misc, which is not mounted there"
         )
         return f"{told}: {reason}", "leave the namespace, or mount its binfmt_misc"
     if number == errno.ENOENT and not winner.fixed:
         if way is Way.DIRECT:
-            reason = f"the interpreter {winner.interpreter} is gone: {found.problem}"
+            reason = f"the interpreter {winner.interpreter} cannot be used: {found.problem}"
             return f"{told}: {reason}", _fix(architecture)
         where = "inside the chroot" if way is Way.CHROOT else "where the program runs"
         reason = (
             f"the handler {winner.name} lacks flag F, so the kernel looks for "
-            f"{winner.interpreter} {where}, and it is not there"
+            f"{winner.interpreter} {where}, and does not find it"
         )
         return f"{told}: {reason}", _fix(architecture)
     if number == errno.ENOENT and found.static is False:
-        reason = f"the interpreter is dynamic, and its loader {found.loader} is not there"
-        return f"{told}: {reason}", f"{_fix(architecture)} --interpreter, of a static one"
+        reason = f"the interpreter is dynamic, and its loader {found.loader} does not exist there"
+        return f"{told}: {reason}", f"{_fix(architecture)} --interpreter FILE, with a static one"
     if number == errno.EACCES and os.statvfs(program).f_flag & os.ST_NOEXEC:
         reason = f"{program.parent} is on a file system that is mounted noexec"
-        return f"{told}: {reason}", "set TMPDIR to a directory that is not, and test again"
+        return f"{told}: {reason}", "set TMPDIR to a directory without noexec, and test again"
     if number == errno.EACCES:
         return f"{told}: the interpreter {winner.interpreter} may not be executed", _fix(
             architecture
@@ -167,7 +167,7 @@ def _nobody(architecture: Architecture, table: Table) -> str:
     if not table.mounted:
         return "binfmt_misc is not mounted"
     if not table.on:
-        return "binfmt_misc is switched off as a whole"
+        return "binfmt_misc is disabled"
     off = [one.name for one in table.takers(architecture.magic)]
     if off:
         return f"the handler {off[0]} is disabled"
