@@ -21,11 +21,11 @@ def register(app: typer.Typer) -> None:
 def autostart(
     name: OptionalName = None,
     connect: Connect = None,
-    off: Annotated[bool, typer.Option("--off", help="Let it start by itself no longer.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Disable autostart.")] = False,
 ) -> None:
-    """Have a machine start with the host.
+    """Start a machine when the host starts.
 
-    In qemu:///session: with your own libvirt daemon, which starts when you first use it.
+    With qemu:///session, it starts with your own libvirt daemon, which starts at its first use.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.power import autostart as set_autostart

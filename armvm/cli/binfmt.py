@@ -16,7 +16,7 @@ from armvm.settings.user_path import given_path
 app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Without a machine",
-    help="Handlers by which this host runs programs of other architectures (qemu-user).",
+    help="Manage the handlers that run programs of other architectures (qemu-user).",
 )
 
 Arch = Annotated[
@@ -37,14 +37,18 @@ Arches = Annotated[
 ]
 SomeArches = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ARCH]...", help="Only these.", autocompletion=complete.architectures),
+    typer.Argument(
+        metavar="[ARCH]...",
+        help="Limit to these architectures.",
+        autocompletion=complete.architectures,
+    ),
 ]
 Interpreter = Annotated[
     Path | None,
     typer.Option(
         "--interpreter",
         metavar="FILE",
-        help="The qemu-ARCH to run. Default: the static one that is installed.",
+        help="Path of the qemu-ARCH program. Default: the installed static one.",
         parser=given_path,
     ),
 ]
@@ -53,16 +57,16 @@ Flags = Annotated[
     typer.Option(
         "--flags",
         metavar="FLAGS",
-        help="Some of P (keep argv[0]), O (hand over an open file), F (open the interpreter now, "
-        "for chroots and containers), C (setuid programs work, and make their owner root). "
-        "Default: POF.",
+        help="Any of P (keep argv[0]), O (pass an open file), F (open the interpreter now, for "
+        "chroots and containers) and C (setuid programs run with their owner's rights, even "
+        "root's). Default: POF.",
     ),
 ]
 
 
 @app.command(epilog="Examples:\n\n  armvm binfmt status\n\n  armvm binfmt status arm64 --json")
 def status(arches: SomeArches = None, json: Json = False) -> None:
-    """Show which handlers there are, who registered them, and whether they can work."""
+    """Show the registered handlers, who registered them, and whether they work."""
     from armvm.cli.binfmt_text import print_status
     from armvm.provision.binfmt.status import status as look
 
@@ -76,7 +80,7 @@ def status(arches: SomeArches = None, json: Json = False) -> None:
 )
 def explain(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A program, or any file.", parser=given_path)
+        Path, typer.Argument(metavar="FILE", help="Program, or any other file.", parser=given_path)
     ],
     sysroot: Annotated[
         Path | None,
@@ -84,13 +88,13 @@ def explain(
             "--sysroot",
             "-L",
             metavar="DIR",
-            help="Where its loader and libraries are looked for. Default: $QEMU_LD_PREFIX.",
+            help="Directory to search for its loader and libraries. Default: $QEMU_LD_PREFIX.",
             parser=given_path,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Explain what a program is, which handler takes it and why, and what happens when it runs."""
+    """Explain what a program is, which handler runs it and why, and whether it works."""
     from armvm.cli.binfmt_text import print_explanation
     from armvm.provision.binfmt.explain import explain as look
 
@@ -105,7 +109,7 @@ def explain(
 def conf(arch: Arch, flags: Flags = None, interpreter: Interpreter = None) -> None:
     """Print the line that registers a handler, for a file in /etc/binfmt.d (see binfmt.d(5)).
 
-    Magic and mask are those of Debian and QEMU. Nothing is changed.
+    Magic and mask are the ones of Debian and QEMU. This changes nothing on the host.
     """
     from armvm.provision.binfmt.status import conf as line
 
@@ -128,24 +132,24 @@ def register_(
         bool,
         typer.Option(
             "--replace",
-            help="Go before another tool's handler. That one stays, and is back in force when "
-            "armvm's is unregistered.",
+            help="Take precedence over another tool's handler, which stays registered and takes "
+            "effect again when armvm's is unregistered.",
         ),
     ] = False,
     dynamic: Annotated[
         bool,
         typer.Option(
             "--dynamic",
-            help="Accept a dynamically linked interpreter with flag F: it works in roots alone "
-            "that have its libraries.",
+            help="Accept a dynamically linked interpreter with flag F. It works only in root "
+            "file systems that have its libraries.",
         ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Register handlers, now and at every boot (/etc/binfmt.d), as root.
+    """Register handlers, now and at every boot (/etc/binfmt.d). Requires root.
 
-    The latest handler that matches wins. Another tool's is never removed: where there is one,
-    armvm's is registered only with --replace, and before it.
+    If several handlers match, the kernel uses the latest. armvm never removes another tool's
+    handler; if there is one, --replace is required.
     """
     from armvm.provision.binfmt import register
 
@@ -158,7 +162,7 @@ def register_(
 
 @app.command(epilog="Example: sudo armvm binfmt unregister aarch64")
 def unregister(arches: Arches) -> None:
-    """Take armvm's handlers back: the kernel's table and /etc/binfmt.d are as before them."""
+    """Remove armvm's handlers from the kernel and from /etc/binfmt.d. Requires root."""
     from armvm.provision.binfmt.register import unregister as change
 
     for text in change(arches):
@@ -167,12 +171,11 @@ def unregister(arches: Arches) -> None:
 
 @app.command(epilog="Examples:\n\n  armvm binfmt test\n\n  armvm binfmt test arm64 armhf --json")
 def test(arches: SomeArches = None, json: Json = False) -> None:
-    """Run a tiny program of each architecture directly, in a chroot and in a mount namespace.
+    """Run a small program of each architecture directly, in a chroot and in a mount namespace.
 
-    Each of them fails for reasons of its own, which are told with what mends them: no handler, or
-    one that is disabled; an interpreter that is gone; no flag F. Without names, the architectures
-    that have a handler. Nothing is changed, and no root is needed. The exit code is 12 where
-    something fails.
+    For each failure armvm prints the reason and a fix: no handler, a disabled handler, a missing
+    interpreter, or no flag F. Without names, armvm tests the architectures that have a handler.
+    This needs no root and changes nothing on the host. The exit code is 12 if a test fails.
     """
     from armvm.base.errors import CommandFailed
     from armvm.cli.binfmt_text import print_trials

@@ -1,4 +1,4 @@
-"""What ``binfmt status``, ``explain`` and ``test`` print: text, coloured on a terminal."""
+"""Text output of ``binfmt status``, ``explain`` and ``test``, coloured on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from armvm.provision.binfmt.status import BinfmtStatus, HandlerStatus
     from armvm.provision.binfmt.trial import ArchitectureTrials
 
-#: What each byte's comparison is shown as: a sign that needs no colour, and a colour.
+#: How the comparison of each byte is shown: a sign that works without colour, and a colour.
 _SIGNS = {
     "equal": ("=", "green"),
     "partly": ("~", "green"),
@@ -32,20 +32,28 @@ def print_status(found: BinfmtStatus) -> None:
     """Print what `armvm.provision.binfmt.status.status` found."""
     out = _console()
     if not found.mounted:
-        _line(out, "binfmt_misc is not mounted: this host runs no programs of other architectures")
+        _line(
+            out, "binfmt_misc is not mounted: this host cannot run programs of other architectures"
+        )
         _line(out, "  fix: sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc")
     elif not found.enabled:
-        _line(out, "binfmt_misc is mounted, but switched off: no handler is asked", "bold red")
+        _line(
+            out, "binfmt_misc is mounted but disabled: the kernel ignores all handlers", "bold red"
+        )
         _line(out, "  fix: sudo sh -c 'echo 1 > /proc/sys/fs/binfmt_misc/status'")
     else:
-        _line(out, "binfmt_misc is mounted and on; of handlers that match, the topmost here wins")
+        _line(out, "binfmt_misc is mounted and enabled; the first matching handler below is used")
     if not found.order_certain:
-        _line(out, "the order is uncertain: the clock was set while they were registered", "yellow")
+        _line(
+            out,
+            "the order is uncertain: the clock was changed while handlers were registered",
+            "yellow",
+        )
     for handler in found.handlers:
         _handler(out, handler)
     _line(out, "")
     for one in found.architectures:
-        who = one.handler or ("the kernel itself" if one.native else "nobody")
+        who = one.handler or ("the kernel itself" if one.native else "no handler")
         other = f" ({one.debian})" if one.debian else ""
         shown = Text(f"{one.name + other:<20} ")
         shown.append(_clean(who), "" if one.handler or one.native else "yellow")
@@ -57,7 +65,7 @@ def _handler(out: Console, one: HandlerStatus) -> None:
     out.print()
     head = Text(_clean(one.name), "bold")
     head.append(f"  {state}", "green" if one.enabled else "yellow")
-    head.append(f"  {one.architecture or 'no architecture of armvm’s'}")
+    head.append(f"  {one.architecture or 'architecture unknown to armvm'}")
     out.print(head, soft_wrap=True)
     said = [part for part in (one.version, _linking(one.static)) if part]
     told = f" ({', '.join(said)})" if said else ""
@@ -103,13 +111,13 @@ def print_explanation(found: ExplainedFile) -> None:
     for handler in found.handlers:
         _match(out, handler, taker=handler.name == found.handler)
     if not found.handlers and not found.native:
-        _field(out, "handler", "none is registered that takes it")
+        _field(out, "handler", "no registered handler matches")
     if found.interpreter:
         program = found.interpreter
         said = [
             part for part in (program.version, _linking(program.static), program.problem) if part
         ]
-        _field(out, "runs with", f"{program.path} ({', '.join(said) or 'nothing known'})")
+        _field(out, "runs with", f"{program.path} ({', '.join(said) or 'unknown'})")
     wanted = [("loader", found.loader)] if found.loader else []
     wanted += [("" if index else "libraries", one) for index, one in enumerate(found.libraries)]
     for name, one in wanted:
@@ -140,10 +148,10 @@ def print_trials(found: Sequence[ArchitectureTrials]) -> None:
 
 def _match(out: Console, handler: HandlerMatch, *, taker: bool) -> None:
     """Print a handler's magic and mask against the file's bytes."""
-    state = "takes it" if taker else "would take it" if handler.takes else "does not take it"
-    why = "" if handler.enabled else ", and is disabled"
+    state = "is used" if taker else "matches" if handler.takes else "does not match"
+    why = "" if handler.enabled else ", disabled"
     if handler.takes and handler.enabled and not taker:
-        why = ", but a later one does first"
+        why = ", but a later handler takes precedence"
     _field(out, "handler", f"{handler.name} {state}{why}", "green" if taker else "")
     magic, mask, raw = map(bytes.fromhex, (handler.magic, handler.mask, handler.bytes))
     if not magic:
@@ -181,19 +189,19 @@ def _wanted(out: Console, name: str, one: WantedFile) -> None:
     if one.found:
         _field(out, name, f"{one.name} → {one.found}")
     elif one.elsewhere:
-        _field(out, name, f"{one.name} is only below {one.elsewhere}", "yellow")
+        _field(out, name, f"{one.name} found only below {one.elsewhere}", "yellow")
     else:
-        _field(out, name, f"{one.name} is not found", "bold red")
+        _field(out, name, f"{one.name} not found", "bold red")
 
 
 def _kind(found: ExplainedFile) -> str:
     if found.script:
-        return f"a script, for {found.script}"
+        return f"script for {found.script}"
     return {
-        "script": "a script that names no interpreter",
+        "script": "script without an interpreter name",
         "empty": "empty",
         "text": "text without a '#!' line",
-    }.get(found.kind.value, f"neither ELF nor a script; it begins with {found.header}")
+    }.get(found.kind.value, f"neither ELF nor a script; starts with {found.header}")
 
 
 def _linking(static: bool | None) -> str | None:
@@ -219,5 +227,5 @@ def _field(out: Console, name: str, text: str, style: str = "", column: int = 14
 
 
 def _clean(text: str) -> str:
-    """Return text as it can go to a terminal: names from files may hold anything."""
+    """Return text that is safe for a terminal: names from files may contain any character."""
     return text if text.isprintable() else ascii(text)[1:-1]

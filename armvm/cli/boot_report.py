@@ -1,4 +1,4 @@
-"""``boot-report``: where a boot's time went, as bars or a picture."""
+"""``boot-report``: shows the times of a boot as bars or a picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The colour of each kind of span.
 _STYLES = {"stage": "cyan", "unit": "green", "module": "blue", "mark": "magenta"}
-#: The columns that a name may take.
+#: Maximum width of a name, in columns.
 _NAME = 44
 
 
@@ -35,7 +35,7 @@ def boot_report(
     svg: Annotated[
         Path | None,
         typer.Option(
-            "--svg", metavar="FILE", help="Draw a picture; the file is replaced.", parser=given_path
+            "--svg", metavar="FILE", help="Write an SVG picture; replaces FILE.", parser=given_path
         ),
     ] = None,
     top: Annotated[
@@ -44,20 +44,20 @@ def boot_report(
             "--top",
             metavar="N",
             min=0,
-            help="How many of systemd's units and cloud-init's modules to show, the longest of "
-            "each; --json has all. Default: 10.",
+            help="Number of systemd units and of cloud-init modules to show, the slowest first; "
+            "--json has all. Default: 10.",
             show_default=False,
         ),
     ] = 10,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show where the time of a machine's boot went: firmware, kernel, systemd, cloud-init.
+    """Show how long each part of a machine's boot took: firmware, kernel, systemd, cloud-init.
 
-    Asked is the guest agent, without which the serial log tells the stages alone. The time before
-    the kernel is known where armvm waited for this boot. A clone that has not booted itself tells
-    of its golden's boot, and of how long making the clone took. A star marks the units that
-    systemd had to wait for.
+    The guest agent provides the times; without it, only the stages in the serial log are shown.
+    The time before the kernel is shown if armvm waited for this boot. For a clone that has not
+    rebooted, the report shows the golden's boot and how long cloning took. A star marks units on
+    the critical path.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.monitor.boot_report import boot_report as ask
@@ -93,7 +93,7 @@ def _print(report: Report, spans: list[Span]) -> None:
         line.append("◆" if span.kind == "mark" else "█" * length, style=_STYLES[span.kind])
         console.print(line)
     if report.clone_seconds is not None:
-        print(f"the clone itself was made in {report.clone_seconds:.1f} s")
+        print(f"cloning took {report.clone_seconds:.1f} s")
     for note in report.notes:
         print(f"note: {note}")
 
@@ -104,7 +104,7 @@ def _label(span: Span) -> str:
 
 
 def _bar(span: Span, first: float, total: float, room: int) -> tuple[int, int]:
-    """Return the columns before a bar, and of it: one at least, and none outside."""
+    """Return the columns before a bar and its own, at least one and within *room*."""
     scale = room / total if total > 0 else 0.0
     before = min(int((span.start - first) * scale), room - 1)
     return before, min(max(round(span.seconds * scale), 1), room - before)

@@ -16,14 +16,16 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Machines", epilog="Example: armvm clone web-01 web-02")(clone)
 
 
-NewName = Annotated[str, typer.Argument(metavar="NEW", help="A name that no machine has.")]
+NewName = Annotated[str, typer.Argument(metavar="NEW", help="Name of the clone; must be unused.")]
 
 
 def clone(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A machine that is off.", autocompletion=complete.machines
+            metavar="SOURCE",
+            help="Machine to clone; must be off.",
+            autocompletion=complete.machines,
         ),
     ],
     new: NewName,
@@ -31,12 +33,12 @@ def clone(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make another machine of one that is off: its disk as it is, and an identity of its own.
+    """Copy a machine that is off, and give the copy its own identity.
 
-    New are UUID, MAC address, instance-id, ssh host key, machine-id and host name. cloud-init
-    runs again at the first boot, with all that user-data asks for (runcmd, packages). Everything
-    else on the disk is in both machines, also secrets. 'armvm golden create --from' makes clones
-    that need no boot.
+    The copy gets a new UUID, MAC address, instance-id, ssh host key, machine-id and host name.
+    cloud-init runs again at the first boot, including the user-data's runcmd and packages.
+    Everything else on the disk is the same in both machines, including secrets. For clones that
+    start without booting, use 'armvm golden create --from'.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.clone import clone as clone_machine
@@ -47,5 +49,5 @@ def clone(
     if json:
         print_json(describe(pick(where.connection, new)))
     else:
-        print(f"{new} is made")
+        print(f"{new} created")
         print(f"  armvm start {new}")

@@ -17,7 +17,7 @@ from armvm.settings.user_path import given_path
 app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Host",
-    help="Settings: what is in force, where it comes from, and changing it.",
+    help="Show, check and edit the configuration.",
 )
 
 
@@ -28,16 +28,16 @@ def show(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="As if this preset were asked for. Default: $ARMVM_PRESET, else default.",
+            help="Show the settings with this preset. Default: $ARMVM_PRESET, else default.",
             autocompletion=complete.presets,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show every setting, and where it comes from.
+    """Show every setting and its source.
 
-    The strongest first: a command's own flag, an ARMVM_* variable, your config.toml,
-    /etc/armvm/config.toml, the preset, what is built in.
+    The order of precedence is: command-line option, ARMVM_* variable, your config.toml,
+    /etc/armvm/config.toml, preset, built-in default.
     """
     from armvm.base.paths import config_files
     from armvm.provision.inspect.config import MEANING, values
@@ -56,11 +56,12 @@ def show(
 @app.command(epilog="Examples:\n\n  armvm config path\n\n  armvm config path --all --json")
 def path(
     everything: Annotated[
-        bool, typer.Option("--all", help="All files that are read, the strongest first.")
+        bool,
+        typer.Option("--all", help="Print all files that armvm reads, in order of precedence."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Print the path of your configuration file, whether it exists or not."""
+    """Print the path of your configuration file, even if it does not exist."""
     from armvm.base.paths import ConfigPath, config_files
 
     files = config_files() if everything else config_files()[:1]
@@ -77,35 +78,35 @@ def check(
         Path | None,
         typer.Argument(
             metavar="[FILE]",
-            help="Default: all configuration files that there are.",
+            help="File to check. Default: all existing configuration files.",
             parser=given_path,
         ),
     ] = None,
 ) -> None:
-    """Check a configuration file: every key and value, also those that something overrides."""
+    """Check every key and value of a configuration file, including overridden ones."""
     from armvm.base.paths import config_files
     from armvm.provision.inspect.config import check as check_file
 
     files = [one for one in config_files() if one.exists()] if file is None else [file]
     if not files:
-        print("there is no configuration file: armvm config edit makes one", file=sys.stderr)
+        print("no configuration file found: create one with armvm config edit", file=sys.stderr)
     for one in files:
         check_file(one)
-        print(f"{one} is sound")
+        print(f"{one} is valid")
 
 
 @app.command(epilog="Example: EDITOR=nano armvm config edit")
 def edit() -> None:
     """Edit your configuration file with $VISUAL or $EDITOR.
 
-    You edit a draft, which takes the file's place once it is sound. While it is not, you are told
-    what is wrong and where, and can edit on; the draft is kept if you do not.
+    You edit a draft, which replaces the file when it is valid. If it is invalid, armvm shows the
+    error and its line and asks whether to edit again; the draft is kept if you stop.
     """
     from armvm.base.paths import config_files
     from armvm.provision.inspect.config_edit import edit as edit_file
 
     mine = config_files()[0]
-    print(f"{mine} is changed" if edit_file(mine, edit_again) else f"{mine} is as it was")
+    print(f"{mine} changed" if edit_file(mine, edit_again) else f"{mine} not changed")
 
 
 def _text(key: str, value: object) -> str:

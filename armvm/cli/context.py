@@ -1,4 +1,4 @@
-"""What every command needs: a progress that suits the terminal, a connection, an output."""
+"""Helpers for all commands: progress, connections and output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def progress_for(quiet: bool) -> Progress:
-    """Return the progress for standard error: live on a terminal, plain lines otherwise."""
+    """Return the progress output for standard error: live on a terminal, else plain lines."""
     if quiet:
         return Quiet()
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -33,7 +33,7 @@ def progress_for(quiet: bool) -> Progress:
 
 @contextmanager
 def left_running(names: Sequence[str]) -> Iterator[None]:
-    """Say, where a wait is interrupted, that the machines go on booting."""
+    """Print which machines keep running if a wait is interrupted."""
     try:
         yield
     except Exception:
@@ -45,24 +45,26 @@ def left_running(names: Sequence[str]) -> Iterator[None]:
 
 
 def standard_output(what: str, *, json: bool = False) -> BinaryIO:
-    """Return standard output for the bytes of *what*. Raises UsageError on a terminal."""
+    """Return binary standard output for *what*. Raises UsageError on a terminal."""
     from armvm.base.errors import UsageError
 
     if json:
-        raise UsageError(f"--json and {what} cannot both go to standard output")
+        raise UsageError(f"cannot write both --json and {what} to standard output")
     if sys.stdout.isatty():
-        raise UsageError(f"a terminal is no place for {what}", hint="--output FILE, or | …")
+        raise UsageError(
+            f"cannot write {what} to a terminal", hint="use --output FILE, or redirect the output"
+        )
     return sys.stdout.buffer
 
 
 def check_file(path: Path | None) -> None:
-    """Refuse ``-``, which means standard output elsewhere, where only a file can be written."""
+    """Raise UsageError for ``-``, which other commands accept for standard output."""
     from armvm.base.errors import UsageError
 
     if path is not None and str(path) == "-":
         raise UsageError(
-            "cannot write to standard output here: a file is needed",
-            hint="name a file, or /dev/shm/… for one in memory",
+            "cannot write to standard output: a file name is required",
+            hint="give a file name; use /dev/shm/… for a file in memory",
         )
 
 
@@ -74,14 +76,14 @@ def open_host(connect: str | None) -> Any:
 
 
 def open_where(connect: str | None, pool: str | None, verify: Verify | None = None) -> Where:
-    """Open the connection and look at the host, for commands that make machines."""
+    """Open the connection and inspect the host, for commands that create machines."""
     from armvm.provision.connect import where
 
     return where(connect, pool, verify)
 
 
 def verify_policy(asked: str | None) -> Verify | None:
-    """Return what --verify, environment and configuration say must vouch for an image."""
+    """Return the minimum verification of images: --verify, environment or configuration."""
     from armvm.base.paths import config_files
     from armvm.settings.verify import policy
 
@@ -90,7 +92,7 @@ def verify_policy(asked: str | None) -> Verify | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What a machine is asked to be made from: a golden with its settings, or nothing yet."""
+    """The source of a new machine: a golden with its settings, or none."""
 
     where: Where
     golden: Any = None
@@ -98,7 +100,7 @@ class Base:
 
 
 def base_for(where: Where, name: str | None, pool: str | None) -> Base:
-    """Look up the golden asked for; without a ``--pool``, its pool is used. Raises NotFound."""
+    """Find the golden *name*; its pool is used if *pool* is None. Raises NotFound."""
     if name is None:
         return Base(where=where)
     from armvm.provision.golden.choose import settings_of
@@ -107,11 +109,11 @@ def base_for(where: Where, name: str | None, pool: str | None) -> Base:
     golden = find(where, name)
     if pool is None:
         where = replace(where, pool=golden.mark.record.pool)
-    return Base(where=where, golden=golden, settings=(f"the golden {name}", settings_of(golden)))
+    return Base(where=where, golden=golden, settings=(f"golden {name}", settings_of(golden)))
 
 
 def wish_for(golden: str | None, cold: bool) -> Warm:
-    """Return what flags, environment and configuration say about goldens."""
+    """Return whether to use a golden, by flags, environment and configuration."""
     from armvm.base.paths import config_files
     from armvm.provision.golden.choose import wish_for as combine
     from armvm.settings.warm import policy
@@ -120,9 +122,9 @@ def wish_for(golden: str | None, cold: bool) -> Warm:
 
 
 def agreed(yes: bool, question: str, loss: str) -> bool:
-    """Ask, unless *yes*, whether the user means it. A refusal is told, and nothing is done.
+    """Return whether the user confirms *question*; always true with *yes*.
 
-    Raises UsageError, with what would be lost, where nobody can be asked.
+    Raises UsageError with *loss* as its message if standard input is not a terminal.
     """
     import typer
 
@@ -131,15 +133,15 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UsageError(loss, hint="--yes says that you mean it")
+        raise UsageError(loss, hint="use --yes to confirm")
     if typer.confirm(question, err=True):
         return True
-    print("nothing is changed", file=sys.stderr)
+    print("cancelled: nothing changed", file=sys.stderr)
     return False
 
 
 def edit_again(error: ArmvmError) -> bool:
-    """Print an error, and ask whether to go back to the editor; no if nobody can answer."""
+    """Print an error and ask whether to edit again; false without a terminal."""
     import typer
 
     from armvm.cli.main import report
@@ -151,9 +153,9 @@ def edit_again(error: ArmvmError) -> bool:
 
 
 def each(machines: Sequence[Handle], work: Callable[[Handle], None], progress: Progress) -> None:
-    """Do something with each of some machines, also where it failed with one before.
+    """Run *work* for each machine, and continue after failures.
 
-    The first failure is raised at the end, and the others are told.
+    Raises the first failure at the end and prints the others as warnings.
     """
     from armvm.base.errors import ArmvmError
 
@@ -175,7 +177,7 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table on standard output: columns as wide as they need, nothing cut."""
+    """Print a table on standard output, with columns wide enough for every cell."""
     widths = [
         max(len(column), *(len(row[index]) for row in rows)) if rows else len(column)
         for index, column in enumerate(columns)
@@ -185,19 +187,19 @@ def print_rows(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def short_reference(reference: str) -> str:
-    """Return an image's reference as a table has room for: of a file's path, the name alone."""
+    """Return an image reference for a table: paths are shortened to the file name."""
     return f"…/{Path(reference).name}" if reference.startswith("/") else reference
 
 
-#: What is a number of bytes in what commands tell of, and what holds nothing but such numbers.
+#: Fields that are a number of bytes, and fields that contain only such numbers.
 _BYTES = frozenset({"disk", "size"})
 _ALL_BYTES = frozenset({"volumes"})
 
 
 def print_fields(result: Any, indent: str = "", *, sizes: bool = False) -> None:
-    """Print a result or named values on standard output, one a line, nested ones indented.
+    """Print a result or named values on standard output, one per line, nested ones indented.
 
-    Of bytes (all values are that, with *sizes*), it is told how much that is.
+    Byte counts (with *sizes*, all values) are followed by a readable size.
     """
     values = as_json(result)
     width = max((len(key) for key in values), default=0)

@@ -1,4 +1,4 @@
-"""``cp``: files to and from a machine."""
+"""``cp``: copies files to and from a machine."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ def cp(
         list[str],
         typer.Argument(
             metavar="SRC… DST",
-            help="Files of this host, and NAME:PATH on one of the two sides.",
+            help="Local paths, with NAME:PATH as source or as destination.",
             autocompletion=complete.machine_paths,
         ),
     ],
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Copy directories with all that is in them.")
+        bool, typer.Option("--recursive", "-r", help="Copy directories and their contents.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
     connect: Connect = None,
 ) -> None:
     """Copy files to or from a machine by scp, with their modes and times.
 
-    It connects as 'armvm ssh' does: as the machine's user, strict about the host key. A path in
-    the guest without a slash in front begins in that user's home. Names are taken as they are,
-    without patterns; a file of this host with a colon in its name is written ./NAME. Symbolic
-    links are followed.
+    armvm connects as the machine's user and checks the host key, as 'armvm ssh' does. Relative
+    guest paths start in that user's home directory. Guest paths are literal: patterns are not
+    expanded. Write a local file with a colon in its name as ./NAME. Symbolic links are followed.
     """
     from armvm.provision.access.cp import copy, read_copy
     from armvm.provision.machine.pick import pick

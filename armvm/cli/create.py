@@ -70,7 +70,7 @@ def create(
             metavar="N",
             min=1,
             max=1000,
-            help="Make N machines, the next free PREFIX-NN; --json then prints a list.",
+            help="Create N machines, named PREFIX-NN; --json then prints a list.",
         ),
     ] = None,
     name_prefix: Annotated[
@@ -78,48 +78,50 @@ def create(
         typer.Option(
             "--name-prefix",
             metavar="PREFIX",
-            help="What the names begin with that are not given. Default: arm64.",
+            help="Prefix for generated names. Default: arm64.",
         ),
     ] = None,
-    start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start the machine. Default: start.")
+    ] = True,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to.")
+        bool, typer.Option("--wait/--no-wait", help="Wait until you can log in. Default: wait.")
     ] = True,
     timeout: Timeout = None,
     golden: FromGolden = None,
     cold: Cold = False,
     verify: VerifyImage = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Decide everything, do nothing, print the plan.")
+        bool, typer.Option("--dry-run", help="Print the plan and change nothing.")
     ] = False,
     print_xml: Annotated[
-        bool, typer.Option("--print-xml", help="Print the domain XML, do nothing.")
+        bool, typer.Option("--print-xml", help="Print the domain XML and change nothing.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Create a machine, start it, and wait until it can be logged in to.
+    """Create a machine, start it, and wait until you can log in.
 
-    Any failure, and Ctrl-C, leaves nothing behind; only a machine that is whole but not ready in
-    time (exit 11), or whose cloud-init ended in error (exit 12), stays for you to look at.
+    On failure or Ctrl-C nothing is left behind. A machine that is not ready in time (exit 11) or
+    whose cloud-init failed (exit 12) is kept so that you can inspect it.
 
-    Where a golden of the same image and shape exists ('armvm golden'), the machine is made from
-    it and can be logged in to in a second or two, with an identity of its own. What --user-data
-    asks for is then done in the background; it is ready when that has ended.
+    If a golden of the same image and shape exists ('armvm golden'), the machine is cloned from it:
+    you can log in within a second or two, and the clone has its own identity. --user-data then
+    runs in the background; the machine is ready when it has finished.
 
-    Of several (--count), those that are ready stay when a later one fails or Ctrl-C ends it all.
-    Cold ones boot as many at a time as the host has CPUs.
+    With --count, machines that are ready stay if a later one fails or you press Ctrl-C. Machines
+    that boot from the image do so in parallel, one per CPU of the host.
     """
     from armvm.provision.launch.auto_golden import bake_after
     from armvm.provision.launch.launch import launch
     from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers
 
     if print_xml and (count or 1) > 1:
-        raise UsageError("--print-xml shows one machine", hint="leave --count out")
+        raise UsageError("--print-xml works with one machine only", hint="leave out --count")
     if options.name is not None and (name_prefix is not None or (count or 1) > 1):
         raise UsageError(
-            "--name names one machine",
-            hint="several have a prefix: --count 3 --name-prefix ci   makes ci-01, ci-02, ci-03",
+            "--name cannot be used with --name-prefix or --count",
+            hint="use a prefix: --count 3 --name-prefix ci creates ci-01, ci-02, ci-03",
         )
     wish = wish_for(golden, cold)
     progress = progress_for(quiet)
@@ -169,13 +171,13 @@ def create(
             tell=tell,
         )
     finally:
-        if json:  # also where a later one failed: these are there
+        if json:  # also if a later one failed, because these machines exist
             print_json(told)
     bake_after(where, *made[0], wish, progress)
 
 
 def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:
-    """Print plans: as JSON (a list where one was asked for), or as text."""
+    """Print plans as JSON (a list if *listed*) or as text."""
     if json:
         print_json(summaries if listed else summaries[0])
         return
@@ -186,7 +188,7 @@ def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:
 
 
 def _facts(created: Created, connect: str | None) -> CreatedMachine:
-    """Return everything that is known about a new machine, and how long it took."""
+    """Return the details of a new machine, including the seconds until it was ready."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.machines import describe_created
 
@@ -198,13 +200,13 @@ def _facts(created: Created, connect: str | None) -> CreatedMachine:
 
 
 def _tell(created: Created, connect: str | None, json: bool) -> None:
-    """Print what was made: facts as JSON, or what to do next."""
+    """Print a new machine: its details as JSON, or the next commands as text."""
     if json:
         print_json(_facts(created, connect))
         return
     name, ready = created.instance.name, created.ready
     if ready is None:
-        print(f"{name} is made" + (" and starting" if created.instance.running else ""))
+        print(f"{name} created" + (", starting" if created.instance.running else ""))
         verb = "wait" if created.instance.running else "start"
         print(f"  armvm {verb} {name}", flush=True)
         return

@@ -32,7 +32,7 @@ def delete(
         list[str] | None,
         typer.Argument(
             metavar="NAME…",
-            help="The machines, also as patterns ('job-*').",
+            help="Names or patterns ('job-*').",
             autocompletion=complete.machines,
             show_default=False,
         ),
@@ -40,9 +40,9 @@ def delete(
     every: All = False,
     connect: Connect = None,
     pool: PoolName = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove machines with all that belongs to them: domain, disks, seed, NVRAM, serial log."""
+    """Delete machines with their domain, disks, seed, NVRAM and serial log."""
     from armvm.base.errors import UsageError
     from armvm.provision.connect import pool_name
     from armvm.provision.machine.delete import assert_there
@@ -54,7 +54,7 @@ def delete(
     plain = [name for name in names or [] if not is_pattern(name)]
     patterns = [name for name in names or [] if is_pattern(name)]
     if not names and not every:
-        raise UsageError("no machine is named", hint="name the machines to remove, or use --all")
+        raise UsageError("NAME is required", hint="name the machines to delete, or use --all")
     for name in plain:
         check_machine_name(name)
     for name in plain:
@@ -69,11 +69,11 @@ def delete(
         )
         plain += [one.name for one in fitting if one.name not in plain]
     if not plain:
-        print("no machines", file=sys.stderr)
+        print("no machines found", file=sys.stderr)
         return
-    question = f"Remove {', '.join(plain)} with all data?"
-    if not agreed(yes, question, f"this removes {', '.join(plain)} for good"):
+    question = f"Delete {', '.join(plain)} with all data?"
+    if not agreed(yes, question, f"this permanently deletes {', '.join(plain)}"):
         return
     for name in plain:
         delete_machine(connection, name, pool_name=where)
-        print(f"{name} is gone")
+        print(f"{name} deleted")

@@ -1,4 +1,4 @@
-"""``docker-context``: the host's docker client runs containers in a machine."""
+"""``docker-context``: creates a docker context that runs containers in a machine."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ def register(app: typer.Typer) -> None:
 def docker_context(
     name: OptionalName = None,
     use: Annotated[
-        bool, typer.Option("--use", help="Make it docker's current context too.")
+        bool, typer.Option("--use", help="Also make it docker's current context.")
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove it; the machine may be gone already.")
+        bool,
+        typer.Option("--remove", help="Remove the context, even if the machine no longer exists."),
     ] = False,
     connect: Connect = None,
     json: Json = False,
 ) -> None:
-    """Give this host's docker client a context that runs containers in a machine.
+    """Create a docker context that runs containers in a machine.
 
-    The machine needs docker (--preset docker). docker connects by ssh, by what 'armvm ssh-config
-    --install' writes for the machine, so that addresses and ports may change.
+    The machine needs docker (--preset docker). The docker client connects by ssh, with the
+    configuration that 'armvm ssh-config --install' writes, so addresses and ports may change.
     """
     from armvm.base.errors import UsageError
     from armvm.base.paths import ssh_home
@@ -46,7 +47,10 @@ def docker_context(
 
     if remove:
         if use or name is None:
-            raise UsageError("--remove takes the name of a machine, and no --use")
+            raise UsageError(
+                "--remove requires NAME and cannot be used with --use",
+                hint="armvm docker-context NAME --remove",
+            )
         done = contexts.remove(check_machine_name(name))
     else:
         connection = open_host(connect)
@@ -54,12 +58,12 @@ def docker_context(
         done = contexts.make(connection, machine.instance, ssh_home(), use=use)
         if machine.running and contexts.lacks_docker(machine.domain):
             progress_for(False).warn(
-                f"{machine.name} has no docker yet: install docker.io in it, or make it with "
-                "--preset docker"
+                f"docker not found in {machine.name}: install docker.io in it, or create the "
+                "machine with --preset docker"
             )
     if json:
         print_json(done)
     elif remove:
-        print(f"the docker context {done.context} is removed")
+        print(f"docker context {done.context} removed")
     else:
         print(f"docker --context {done.context} run --rm IMAGE uname -m")

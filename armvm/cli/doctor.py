@@ -1,4 +1,4 @@
-"""``doctor``: is this host ready?"""
+"""``doctor``: checks the host."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(connect: Connect = None, pool: PoolName = None, json: Json = False) -> None:
-    """Check what armvm needs: found or not, and the command that mends it.
+    """Check that this host has what armvm needs, and print a fix for each missing part.
 
-    Exit code 6 when something needed is missing.
+    The exit code is 6 if a required part is missing.
     """
     from armvm.base.errors import HostError
     from armvm.provision.inspect.doctor import diagnose

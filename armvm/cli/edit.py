@@ -1,4 +1,4 @@
-"""``edit``: a machine's definition in the user's editor."""
+"""``edit``: edits a machine's definition."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def register(app: typer.Typer) -> None:
 def edit(name: OptionalName = None, connect: Connect = None) -> None:
     """Edit a machine's domain XML in $VISUAL or $EDITOR.
 
-    What is written is held against libvirt's schema, and must still be a machine to armvm. If it
-    is not taken, it can be edited again; the file is kept until it is taken. What is changed takes
-    effect at the next start.
+    The result must match libvirt's schema and still be an armvm machine. If it does not, you can
+    edit it again, and the file is kept. Changes take effect at the next start.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.edit import edit as edit_definition
@@ -30,8 +29,8 @@ def edit(name: OptionalName = None, connect: Connect = None) -> None:
     machine = pick(connection, name)
     changed = edit_definition(connection, machine.domain, edit_again)
     if not changed:
-        print(f"{machine.name} is as it was")
+        print(f"{machine.name} not changed")
     elif machine.running:
-        print(f"{machine.name} is changed from its next start on: stop it, then start it")
+        print(f"{machine.name} changed; stop and start it to apply the change")
     else:
-        print(f"{machine.name} is changed")
+        print(f"{machine.name} changed")

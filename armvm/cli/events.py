@@ -1,4 +1,4 @@
-"""``events``: what happens to machines, as it happens."""
+"""``events``: prints events of machines."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def events(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="The machine, which need not exist yet. Default: all of armvm's.",
+            help="Machine name; may not exist yet. Default: all armvm machines.",
             autocompletion=complete.machines,
         ),
     ] = None,
     connect: Connect = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Of all domains, also those that armvm did not make.")
+        bool, typer.Option("--all", help="Include domains that armvm did not create.")
     ] = False,
     count: Annotated[
         int | None,
-        typer.Option("--count", metavar="N", min=1, help="End after so many events."),
+        typer.Option("--count", metavar="N", min=1, help="Exit after N events."),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -47,14 +47,14 @@ def events(
             "--timeout",
             metavar="SECONDS",
             min=0,
-            help="End after this time; with exit code 11 if --count was asked for and not met.",
+            help="Exit after this time, with exit code 11 if --count was not reached.",
         ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line on standard output.")
+        bool, typer.Option("--json", help="Print one JSON object per line on standard output.")
     ] = False,
 ) -> None:
-    """Print what happens to machines as libvirt tells it, a line each, until Ctrl-C."""
+    """Print libvirt's events for machines, one per line, until Ctrl-C."""
     from armvm.cli.main import Interrupted
     from armvm.provision.monitor.events import connect as connect_listening
     from armvm.provision.monitor.events import describe, follow
@@ -62,7 +62,7 @@ def events(
 
     def tell(event: Event) -> None:
         facts = describe(event)
-        # Names of others' domains may hold anything.
+        # Names of foreign domains may contain any character.
         words = (facts.time, event.name if event.name.isprintable() else shown(event.name))
         text = "  ".join((*words, f"{event.event} {event.detail}".strip()))
         print(json_format.dumps(as_json(facts)) if json else text, flush=True)

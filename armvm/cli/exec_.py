@@ -1,4 +1,4 @@
-"""``exec``: a command in a guest, by its agent."""
+"""``exec``: runs a command in a guest through its agent."""
 
 from __future__ import annotations
 
@@ -33,25 +33,27 @@ def exec_(
     user: Annotated[
         str | None,
         typer.Option(
-            "--user", "-u", metavar="NAME", help="Who runs it in the guest. Default: root."
+            "--user", "-u", metavar="NAME", help="Guest user that runs it. Default: root."
         ),
     ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="SECONDS", min=0.1, help="End it after that time. Default: never."
+            "--timeout",
+            metavar="SECONDS",
+            min=0.1,
+            help="End the command after this time. Default: no limit.",
         ),
     ] = None,
     connect: Connect = None,
     json: Json = False,
 ) -> None:
-    """Run a command (what follows --) by the guest agent: no network, no key, no ssh server.
+    """Run the command after -- through the guest agent, without network, key or ssh server.
 
-    The words are the command's as they are, without a shell in between. Its exit code is passed
-    on (128 + n for signal n). Input and output are passed while it runs, without a limit but
-    slowly: from an emulated guest comes about 1 MB a second, a tenth of it goes there. 'armvm ssh'
-    and 'armvm cp' are quicker. Ctrl-C ends the command. There is no terminal for it: 'armvm
-    console' is one.
+    The arguments are passed unchanged, without a shell. armvm returns the command's exit code
+    (128 + n for signal n). Input and output are streamed, without a size limit but slowly: an
+    emulated guest sends about 1 MB/s and receives about 0.1 MB/s. 'armvm ssh' and 'armvm cp' are
+    faster. Ctrl-C ends the command. It runs without a terminal; for one, use 'armvm console'.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.access.exec_ import execute, execute_and_keep
@@ -59,7 +61,7 @@ def exec_(
 
     command = context.obj or []
     if not command:
-        raise UsageError("what is to be run?", hint="armvm exec NAME -- CMD…")
+        raise UsageError("a command is required", hint="armvm exec NAME -- CMD…")
     domain = pick(open_host(connect), name).domain
     source = sys.stdin.fileno() if sys.stdin is not None else None
     if json:

@@ -1,4 +1,4 @@
-"""``explain``: what armvm writes and does, and why."""
+"""``explain``: explains what armvm writes and does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def explain(
         str,
         typer.Argument(
             metavar="TOPIC",
-            help="xml, seed, firmware, cpu or network.",
+            help="Topic: xml, seed, firmware, cpu or network.",
             autocompletion=complete.topics,
         ),
     ],
@@ -43,7 +43,7 @@ def explain(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="A machine; without it, the general page.",
+            help="Machine to explain. Default: a general explanation.",
             autocompletion=complete.machines,
         ),
     ] = None,
@@ -52,14 +52,14 @@ def explain(
 ) -> None:
     """Explain what armvm writes for a machine: every line of its XML, every key of its seed.
 
-    With a machine's name, its own values stand with the words, and what does not go for it is
-    left out. Secrets in its seed are not shown.
+    With a machine name, armvm shows that machine's values and only the parts that apply to it.
+    Secrets in the seed are hidden.
     """
     from armvm.provision.inspect.explain import explain as explain_topic
     from armvm.provision.inspect.explain import explain_machine
     from armvm.provision.machine.pick import pick
 
-    told = explain_topic(topic)  # a wrong topic is told before a wrong machine
+    told = explain_topic(topic)  # report an unknown topic before an unknown machine
     if name is not None:
         connection = open_host(connect)
         told = explain_machine(topic, pick(connection, name))
@@ -85,9 +85,9 @@ def _print(told: Explanation) -> None:
 
 
 def _print_part(part: Part, *, again: bool) -> None:
-    """Print one part; what is said of its kind only once where there are several."""
+    """Print one part; *again* leaves out the explanation that an earlier part printed."""
     indent = "  " * part.depth
-    times = f"   ({part.times} of them)" if part.times > 1 else ""
+    times = f"   ({part.times} times)" if part.times > 1 else ""
     print(f"{indent}{_printable(part.line or part.heading)}{times}")
     if again:
         return

@@ -1,4 +1,4 @@
-"""``forward add|list|remove``: ports of the host that lead into a machine."""
+"""``forward add|list|remove``: forwards host ports to a machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from armvm.cli.options import Connect, Json, Name, OptionalName
 app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Network",
-    help="The host's ports that lead into a machine with user networking.",
+    help="Forward host ports to a machine with user networking.",
 )
 
 ForwardText = Annotated[
     str,
     typer.Argument(
         metavar="HOST:GUEST",
-        help="The host's port and the guest's: 8080:80, 0.0.0.0:8080:80, 5353:53/udp.",
+        help="Host port and guest port: 8080:80, 0.0.0.0:8080:80, 5353:53/udp.",
     ),
 ]
 
@@ -30,12 +30,12 @@ ForwardText = Annotated[
     "  armvm forward add arm64-01 0.0.0.0:8443:443"
 )
 def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = False) -> None:
-    """Have a port of the host lead to one of the guest's: now, and after every start.
+    """Forward a host port to a guest port, now and after every start.
 
-    The host (libvirt's, which may be another one) listens on its loopback unless an address is
-    given. On a remote host, the ssh command that leads there from here is printed. A machine on a
-    libvirt network needs none of it: 'armvm ip' tells its address. A start by virsh sets up
-    nothing; the next armvm command that reaches the machine does.
+    The libvirt host listens on its loopback address unless you give another. For a remote host,
+    armvm prints the ssh command that reaches the port from here. A machine on a libvirt network
+    needs no forwards: use the address that 'armvm ip' prints. After a start by virsh, the next
+    armvm command that connects to the machine restores its forwards.
     """
     from armvm.provision.access.forward import add as add_forward
     from armvm.provision.access.forward import describe, told
@@ -50,12 +50,12 @@ def add(name: Name, forward: ForwardText, connect: Connect = None, json: Json = 
     elif machine.running:
         print("\n".join(told(connection, machine.instance, rule)))
     else:
-        print(f"{rule} takes effect when {name} is started")
+        print(f"{rule} takes effect at the next start of {name}")
 
 
 @app.command("list", epilog="Example: armvm forward list arm64-01 --json")
 def list_(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
-    """List the ports that lead to a machine; without a name, to all machines."""
+    """List a machine's forwarded ports; without a name, those of all machines."""
     from armvm.provision.access.forward import describe_all
     from armvm.provision.machine.pick import everything, pick
 
@@ -65,7 +65,7 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
         print_json(found)
         return
     if not found:
-        print(f"none: armvm ip {name or 'NAME'} tells its address", file=sys.stderr)
+        print(f"no forwards found: armvm ip {name or 'NAME'} prints the address", file=sys.stderr)
         return
     rows = [
         [
@@ -86,13 +86,13 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
 def remove(
     name: Name,
     forward: Annotated[
-        str, typer.Argument(metavar="HOST[:GUEST]", help="The host's port, or all of the forward.")
+        str, typer.Argument(metavar="HOST[:GUEST]", help="Host port, or the whole forward.")
     ],
     connect: Connect = None,
 ) -> None:
-    """Take a forward away, now and for good."""
+    """Remove a forward, now and for later starts."""
     from armvm.provision.access.forward import remove as remove_forward
     from armvm.provision.machine.pick import pick
 
     machine = pick(open_host(connect), name)
-    print(f"{remove_forward(machine, forward)} is gone")
+    print(f"{remove_forward(machine, forward)} removed")

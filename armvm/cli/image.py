@@ -1,4 +1,4 @@
-"""``image pull|rm``; the others are in image_list, image_build and image_care."""
+"""``image pull|rm``; image_list, image_build and image_care hold the other commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from armvm.cli.options import Connect, Json, PoolName, Quiet, References, Verify
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Images: what is cached, fetching, building, removing.",
+    help="Download, build, list and remove images.",
 )
 
 Reference = Annotated[
-    str, typer.Argument(metavar="REF", help="An image.", autocompletion=complete.images)
+    str, typer.Argument(metavar="REF", help="Image reference.", autocompletion=complete.images)
 ]
 
 
@@ -31,15 +31,15 @@ image_list.register(app)
 def pull(
     references: References = None,
     all_lts: Annotated[
-        bool, typer.Option("--all-lts", help="Ubuntu's supported LTS releases, all of them.")
+        bool, typer.Option("--all-lts", help="Download all supported Ubuntu LTS releases.")
     ] = False,
     verify: VerifyImage = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fetch and verify images, so that creating from them needs no network.
+    """Download and verify images, so that you can create machines offline.
 
-    A fetch that was cut off, or ended by Ctrl-C, goes on where it was.
+    An interrupted download resumes.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.image.find import describe_pulled, locate, obtain
@@ -51,7 +51,7 @@ def pull(
 
         wanted += [one for one in lts_references(progress) if one not in wanted]
     if not wanted:
-        raise UsageError("which image?", hint="armvm image pull ubuntu:24.04, or --all-lts")
+        raise UsageError("an image is required", hint="armvm image pull ubuntu:24.04, or --all-lts")
     facts = []
     for reference in wanted:
         image = obtain(locate(reference, progress, policy), progress)
@@ -73,7 +73,7 @@ def rm(
     pool: PoolName = None,
     json: Json = False,
 ) -> None:
-    """Remove an image from the cache, and its base from the pool unless a machine stands on it."""
+    """Remove an image from the cache, and its base volume if no machine uses it."""
     from armvm.base.errors import ConnectFailed, PermissionDenied
     from armvm.provision.connect import pool_name
     from armvm.provision.image.find import remove
@@ -83,7 +83,7 @@ def rm(
     except (ConnectFailed, PermissionDenied):
         if connect is not None:
             raise
-        connection = None  # without libvirt there is the cache alone
+        connection = None  # without libvirt, only the cache is cleaned
     removed = remove(reference, connection, pool_name(pool))
     if json:
         print_json(removed)

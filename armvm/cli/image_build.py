@@ -18,7 +18,7 @@ def build(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="debian:12, debian:13 or ubuntu:24.04; debian-13 is the same.",
+            help="Distribution: debian:12 (or debian-12), debian:13 or ubuntu:24.04.",
             autocompletion=complete.recipes,
         ),
     ] = "debian-12",
@@ -28,7 +28,7 @@ def build(
         typer.Option(
             "--kernel",
             metavar="KIND",
-            help="cloud: drivers of virtual machines (the default); generic: all drivers.",
+            help="cloud: drivers for virtual machines; generic: all drivers. Default: cloud.",
             autocompletion=complete.kernels,
         ),
     ] = None,
@@ -37,11 +37,16 @@ def build(
         typer.Option(
             "--size",
             metavar="SIZE",
-            help="The image's own disk, 3G by default; a machine's can be larger.",
+            help="Disk size of the image; a machine's disk can be larger. Default: 3G.",
         ),
     ] = None,
     as_name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="It is local:NAME then.")
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Name it local:NAME. Default: a name made from the options.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -49,15 +54,13 @@ def build(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write it to a file, not to the cache.",
+            help="Write the image to a file instead of the cache.",
             parser=given_path,
         ),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", help="Build it even if it is cached; replace a file or a name that is taken."
-        ),
+        typer.Option("--force", help="Build even if cached; replace an existing file or name."),
     ] = False,
     mirror: Archive = None,
     keyring: Annotated[
@@ -65,20 +68,20 @@ def build(
         typer.Option(
             "--keyring",
             metavar="FILE",
-            help="The keys of Ubuntu's archive, where not installed.",
+            help="Keys of Ubuntu's archive. Default: those installed on this host.",
             parser=given_path,
         ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Build an arm64 cloud image from signed packages, without any image host.
+    """Build an arm64 cloud image from signed packages, without downloading an image.
 
-    Takes some minutes on an x86-64 host: maintainer scripts run under qemu-user. An ordinary
-    user builds in a user namespace; what is missing for that is said before anything is done.
+    This takes some minutes on an x86-64 host, where maintainer scripts run under qemu-user. An
+    ordinary user builds in a user namespace; armvm first checks that this is possible.
 
-    What is asked for is in the image's name, local:debian-13-generic+docker.io, by which
-    --image then finds it, and builds it where it is not cached.
+    The name contains the options, for example local:debian-13-generic+docker.io. --image with
+    such a name uses the cached image, or builds it.
     """
     from armvm.provision.image.local import build_local
     from armvm.provision.image.recipe import made

@@ -13,28 +13,34 @@ from armvm.cli.context import check_file, open_host, print_json, print_rows, pro
 from armvm.cli.options import Connect, Json, PoolName, Quiet, References
 from armvm.settings.user_path import given_path
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, only.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+]
 
 
 def prune(
     older_than: Annotated[
         str | None,
         typer.Option(
-            "--older-than", metavar="AGE", help="Images not used for so long: 12h, 30d, 2w."
+            "--older-than",
+            metavar="AGE",
+            help="Remove images not used for this long: 12h, 30d, 2w.",
         ),
     ] = None,
     unused: Annotated[
         bool,
-        typer.Option("--unused", help="Images that no machine stands on; their bases, too."),
+        typer.Option(
+            "--unused", help="Remove images that no machine uses, and their base volumes."
+        ),
     ] = False,
     dry_run: DryRun = False,
     connect: Connect = None,
     pool: PoolName = None,
     json: Json = False,
 ) -> None:
-    """Remove what the cache needs no more: half-fetched files, and what cannot be used.
+    """Remove partial downloads and unusable files from the cache.
 
-    Images go only with --older-than and --unused; with both, those of which both hold.
+    Images are removed only with --older-than or --unused. With both, an image must match both.
     """
     from armvm.provision.connect import pool_name
     from armvm.provision.image.care import prune as prune_images
@@ -56,13 +62,13 @@ def prune(
     for one in removed:
         told = " ".join(str(part) for part in (one.what, one.reference) if part)
         print(f"{verb} {one.path} ({told}, {size_text(one.size)})")
-    print(f"{verb} {size_text(sum(one.size for one in removed))} in all")
+    print(f"{verb} {size_text(sum(one.size for one in removed))} in total")
 
 
 def verify(references: References = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Read cached images again, and hold them against the digests they were stored with.
+    """Compare cached images with the digests recorded when they were stored.
 
-    Ends with 8 when one is not what it was.
+    The exit code is 8 if an image has changed.
     """
     from armvm.base.errors import DigestMismatch
     from armvm.provision.image.care import verify as verify_images
@@ -78,29 +84,31 @@ def verify(references: References = None, json: Json = False, quiet: Quiet = Fal
     bad = [one for one in found if one.status != "ok"]
     if bad:
         raise DigestMismatch(
-            f"{len(bad)} of {len(found)} images are not what they were",
+            f"{len(bad)} of {len(found)} images failed verification",
             detail="\n".join(f"{one.path}: {one.problem}" for one in bad),
-            hint="armvm image rm removes one (by its path), armvm image pull fetches it again; "
-            "check the disk",
+            hint="check the disk, then remove and download again: armvm image rm PATH, "
+            "armvm image pull REF",
         )
 
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A qcow2 or raw disk image.", parser=given_path)
+        Path, typer.Argument(metavar="FILE", help="qcow2 or raw disk image.", parser=given_path)
     ],
-    name: Annotated[str, typer.Option("--as", metavar="NAME", help="It is local:NAME then.")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Name it local:NAME.")],
     sha256: Annotated[
-        str | None, typer.Option("--sha256", metavar="HEX", help="The digest it must have.")
+        str | None, typer.Option("--sha256", metavar="HEX", help="Expected digest of the file.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an image of that name.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing image of that name.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a disk image of yours into the cache, to be used as local:NAME.
+    """Copy your own disk image into the cache as local:NAME.
 
-    It is looked at like one from a stranger: whatever would open other files is refused. Then
-    armvm create --image local:NAME makes machines of it.
+    armvm treats the file as untrusted and rejects images that refer to other files. Then use it:
+    armvm create --image local:NAME.
     """
     from armvm.provision.image.care import import_image
 
@@ -113,15 +121,15 @@ def import_(
 
 def export(
     reference: Annotated[
-        str, typer.Argument(metavar="REF", help="An image.", autocompletion=complete.images)
+        str, typer.Argument(metavar="REF", help="Image reference.", autocompletion=complete.images)
     ],
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The qcow2 file to write.", parser=given_path)
+        Path, typer.Argument(metavar="FILE", help="qcow2 file to write.", parser=given_path)
     ],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: Json = False,
 ) -> None:
-    """Copy a cached image to a file, for other hosts and tools."""
+    """Copy a cached image to a qcow2 file."""
     from armvm.provision.image.care import export_image
 
     check_file(file)
@@ -136,7 +144,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the group ``image``."""
     app.command(
         epilog="Examples:\n\n  armvm image prune --older-than 30d --unused --dry-run\n\n"
-        "  armvm image prune    # only what is of no use to anybody"
+        "  armvm image prune    # only partial and unusable files"
     )(prune)
     app.command(epilog="Examples:\n\n  armvm image verify\n\n  armvm image verify ubuntu:24.04")(
         verify

@@ -1,4 +1,4 @@
-"""``image list``: what is cached, and what the catalogs offer."""
+"""``image list``: lists cached images and images in the catalogs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from armvm.provision.image.find import CachedImage
     from armvm.provision.image.list_ import CatalogOffer
 
-#: The units that an age is told in: seconds in one, and its name.
+#: Units for ages: length in seconds, and name.
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -36,24 +36,26 @@ _EXAMPLES = """Examples:
 def list_(
     catalog: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CATALOG]...", help="Only these: ubuntu, debian, …"),
+        typer.Argument(metavar="[CATALOG]...", help="Catalogs: ubuntu, debian, … Default: all."),
     ] = None,
     remote: Annotated[
-        bool, typer.Option("--remote", help="What the catalogs offer, not what is cached.")
+        bool, typer.Option("--remote", help="List images in the catalogs instead of the cache.")
     ] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="With --remote: every serial and variant.")
+        bool, typer.Option("--all", help="With --remote: list every serial and variant.")
     ] = False,
     connect: Connect = None,
     pool: PoolName = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the images in the cache and who uses them, or what the catalogs offer."""
+    """List cached images and the machines that use them, or the images in the catalogs."""
     from armvm.base.errors import UsageError
 
     if every and not remote:
-        raise UsageError("--all goes with --remote: everything that is cached is listed anyway")
+        raise UsageError(
+            "--all requires --remote", hint="without --remote all cached images are listed"
+        )
     if remote:
         from armvm.provision.image.list_ import on_offer
 
@@ -68,7 +70,7 @@ def list_(
 
 
 def _connection(connect: str | None) -> Any:
-    """Open libvirt; None where it does not answer and was not asked for: the cache needs none."""
+    """Open libvirt; None if that fails and *connect* is None: the cache works without it."""
     from armvm.base.errors import ConnectFailed, PermissionDenied
 
     try:
@@ -110,7 +112,7 @@ def _print_offers(offers: list[CatalogOffer]) -> None:
 
 
 def _vouched(one: CachedImage) -> str:
-    """Return what vouches for an image, short: the kind, and of a key the id."""
+    """Return how an image was verified: the kind, and the id of a signing key."""
     kind = one.verified.value
     return f"{kind} {one.signer[-16:]}" if one.signer else kind
 

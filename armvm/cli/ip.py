@@ -1,4 +1,4 @@
-"""``ip``: where a machine is reached."""
+"""``ip``: prints a machine's addresses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def register(app: typer.Typer) -> None:
 
 
 def ip(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
-    """Print the addresses at which the host reaches a machine, one a line, IPv4 first.
+    """Print the addresses that reach a machine from its host, one per line, IPv4 first.
 
-    With user networking the guest's own address is nobody else's: what is printed are the host's
-    addresses and ports that lead to it, ssh's first. --json tells both.
+    With user networking, the host cannot reach the guest's own address: armvm prints the host
+    addresses and ports forwarded to it, the ssh port first. --json prints both.
     """
     from armvm.provision.access.forward import addresses, reachable
     from armvm.provision.machine.pick import pick

@@ -1,4 +1,4 @@
-"""``list``: the machines that armvm made."""
+"""``list``: lists machines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(connect: Connect = None, json: Json = False) -> None:
-    """List the machines that armvm made."""
+    """List machines created by armvm."""
     from armvm.provision.manage.machines import overviews
 
     rows = overviews(open_host(connect))
@@ -32,7 +32,7 @@ def list_(connect: Connect = None, json: Json = False) -> None:
         print_json(rows)
         return
     if not rows:
-        print("no machines yet: armvm create makes one", file=sys.stderr)
+        print("no machines found: create one with armvm create", file=sys.stderr)
         return
     cells = [
         [

@@ -1,4 +1,4 @@
-"""``logs``: what a guest printed on its serial console."""
+"""``logs``: prints a guest's serial console output."""
 
 from __future__ import annotations
 
@@ -23,25 +23,32 @@ def logs(
     name: OptionalName = None,
     follow: Annotated[
         bool,
-        typer.Option("--follow", "-f", help="Go on until Ctrl-C, or until the machine stops."),
+        typer.Option(
+            "--follow", "-f", help="Keep printing until Ctrl-C or until the machine stops."
+        ),
     ] = False,
     lines: Annotated[
         int | None,
-        typer.Option("--lines", "-n", metavar="N", min=0, help="The last N lines. Default: all."),
+        typer.Option(
+            "--lines", "-n", metavar="N", min=0, help="Print the last N lines. Default: all."
+        ),
     ] = None,
     older: Annotated[
         bool,
-        typer.Option("--all", "-a", help="Also what was moved away of a log of more than 2 MiB."),
+        typer.Option("--all", "-a", help="Include older parts: logs are rotated at 2 MiB."),
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Every byte as the guest sent it, escape sequences too.")
+        bool,
+        typer.Option(
+            "--raw", help="Print every byte that the guest sent, including escape sequences."
+        ),
     ] = False,
     connect: Connect = None,
 ) -> None:
-    """Print what a machine printed on its serial console since its last start.
+    """Print a machine's serial console output since its last start.
 
-    Escape sequences are left out; on a terminal, colours stay. --raw leaves nothing out, which
-    lets a guest do to your terminal what its programs please.
+    armvm removes escape sequences, but keeps colours on a terminal. --raw removes nothing: with
+    it, the guest can send any control sequence to your terminal.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.monitor.logs import Wish, read_log

@@ -1,4 +1,4 @@
-"""Running the command line: errors become messages and exit codes, signals become clean ends."""
+"""Run the command line: turn errors into messages and exit codes, clean up on signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from armvm.cli import streams
 
 
 class Interrupted(BaseException):
-    """A signal that ends the program; what was begun undoes itself on the way out."""
+    """A signal that ends the program; unfinished work is undone while it propagates."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -24,18 +24,18 @@ class Interrupted(BaseException):
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    # From now on everything undoes itself; a second Ctrl-C must not end that half-way.
+    # Cleanup starts now; a second Ctrl-C must not interrupt it.
     for other in ENDING:
         signal.signal(other, _patience)
     raise Interrupted(number)
 
 
 def _patience(_number: int, _frame: FrameType | None) -> None:
-    os.write(sys.stderr.fileno(), b"armvm: already ending; what was begun is being removed\n")
+    os.write(sys.stderr.fileno(), b"armvm: already interrupted; cleaning up\n")
 
 
 def _caught(lost: sys.UnraisableHookArgs) -> None:
-    """Raise an interruption again that hit where Python drops exceptions: in a destructor."""
+    """Send a signal again if Python dropped its exception, as it does in a destructor."""
     if isinstance(lost.exc_value, Interrupted):
         signal.signal(lost.exc_value.number, _interrupt)
         os.kill(os.getpid(), lost.exc_value.number)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     code = _run(words)
     try:
         sys.stdout.flush()
-    except (BrokenPipeError, OutputFailed):  # told already, or there is a worse error
+    except (BrokenPipeError, OutputFailed):  # already reported, or a worse error exists
         streams.discard()
     sys.exit(code)
 
@@ -71,22 +71,22 @@ def _run(words: list[str]) -> int:
                 app(args=own, prog_name="armvm", obj=command)
             sys.stdout.flush()
         except SystemExit as end:
-            # Click takes a reader that left for its own: it ends with 1, which is not our word.
+            # Click handles a closed pipe itself and exits with 1; armvm exits with 128 + SIGPIPE.
             if isinstance(end.__context__, BrokenPipeError):
                 raise end.__context__ from None
             sys.stdout.flush()
-            # The parser's own error, which it has printed.
+            # The parser has already printed its error.
             said = str(getattr(end.__context__, "message", ""))
             if hint := _usage_hint(said, own, command):
                 print(f"hint: {hint}", file=sys.stderr)
             return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as signalled:
         for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)  # nothing is left to be ended but Python
+            signal.signal(number, signal.SIG_IGN)  # cleanup is done; only Python has to exit
         print("armvm: interrupted", file=sys.stderr)
         return 128 + signalled.number
     except BrokenPipeError:
-        # The reader of our output has left (armvm list | head); nothing more can be told.
+        # The reader closed the pipe (armvm list | head), so nothing more can be printed.
         streams.discard()
         return 128 + signal.SIGPIPE
     except ArmvmError as error:
@@ -99,7 +99,7 @@ def _run(words: list[str]) -> int:
             raise
         print(
             f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
-            "hint: run it again with --debug before the command, and report what it prints",
+            "hint: run armvm --debug COMMAND … and report its output",
             file=sys.stderr,
         )
         return 1
@@ -107,24 +107,24 @@ def _run(words: list[str]) -> int:
 
 
 def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
-    """Return what was meant, probably, by *words* of which the parser *said* what it did."""
+    """Return a hint for the parser's error *said* about *words*, or None."""
     extra, unknown = "unexpected extra argument" in said, "No such option" in said
     verb = next((word for word in words if not word.startswith("-")), None)
     if verb in ("ssh", "shell", "exec", "run") and not command and (extra or unknown):
-        return f"the guest's command stands after --:  armvm {verb} … -- CMD"
+        return f"put the guest's command after --: armvm {verb} … -- CMD"
     if verb == "create" and extra:
-        return "a machine's name is an option:  armvm create --name NAME"
+        return "give the machine's name as an option: armvm create --name NAME"
     if "golden" in words and said.startswith(("No such option: --name", "No such option: -n")):
-        return "a golden's name is an argument:  armvm golden create NAME"
+        return "give the golden's name as an argument: armvm golden create NAME"
     if unknown and words[0].startswith("-") and verb is not None:
-        return f"options stand after the command:  armvm {verb} {words[0]} …"
+        return f"put options after the command: armvm {verb} {words[0]} …"
     return None
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take off what follows ``--`` in ``armvm ssh|shell|run|exec … -- CMD…``: none of it is ours.
+    """Split *words* at ``--`` in ``armvm ssh|shell|run|exec … -- CMD…`` and ``rootfs enter``.
 
-    Also in ``armvm rootfs enter … -- CMD…``.
+    Returns armvm's own words and the command's, which armvm does not parse.
     """
     verbs = [word for word in words if not word.startswith("-")]
     ends = verbs[:1] in (["ssh"], ["shell"], ["run"], ["exec"]) or verbs[:2] == ["rootfs", "enter"]
@@ -135,7 +135,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def report(error: ArmvmError, *, as_json: bool) -> None:
-    """Tell an error on standard error: as text, or as one JSON object where JSON was asked for."""
+    """Print an error on standard error, as text or as one JSON object."""
     if as_json:
         fields = {
             "reference": error.reference,

@@ -1,4 +1,4 @@
-"""``mount`` and ``umount``: directories of the host in a machine."""
+"""``mount`` and ``umount``: mounts host directories in a machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def mount(
     source: Annotated[
-        str | None, typer.Argument(metavar="[HOSTDIR]", help="A directory of the host.")
+        str | None, typer.Argument(metavar="[HOSTDIR]", help="Directory on the host.")
     ] = None,
     place: Annotated[
         str | None,
@@ -44,10 +44,12 @@ def mount(
     ] = None,
     read_only: Annotated[
         bool,
-        typer.Option("--read-only", help="Mounted so by the guest: its root could change that."),
+        typer.Option(
+            "--read-only", help="Mount read-only in the guest; the guest's root can undo this."
+        ),
     ] = False,
     tag: Annotated[
-        str | None, typer.Option("--tag", metavar="TAG", help="What virtiofs calls it there.")
+        str | None, typer.Option("--tag", metavar="TAG", help="virtiofs tag. Default: generated.")
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Restart the machine if its memory is not shared yet.")
@@ -56,25 +58,25 @@ def mount(
         bool,
         typer.Option(
             "--allow-root",
-            help="Let the guest's root be the host's root in this directory (qemu:///system).",
+            help="Allow the guest's root to act as the host's root in this directory "
+            "(qemu:///system).",
         ),
     ] = False,
     list_: Annotated[
-        bool, typer.Option("--list", "-l", help="List what is mounted: mount --list [NAME].")
+        bool, typer.Option("--list", "-l", help="List mounted directories: mount --list [NAME].")
     ] = False,
     connect: Connect = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Mount a directory of the host in a running machine by virtiofs, now and after each start.
+    """Mount a host directory in a running machine by virtiofs, now and after each start.
 
-    The first directory needs a restart of the machine, so that its memory is shared with the
-    host; later ones do not. A machine with such a directory cannot be saved or snapshotted with
-    its memory.
+    The first directory requires a restart, which shares the machine's memory with the host; later
+    ones do not. A machine with such a directory cannot be saved or snapshotted with its memory.
 
-    In qemu:///session the machine's user is you there, and everybody else in the guest, root too,
-    is nobody on the host. In qemu:///system users keep their numbers, and the guest's root is the
-    host's root in this directory: --allow-root says that it may be.
+    With qemu:///session, the machine's user acts as you in the directory, and all other guest
+    users, including root, act as nobody. With qemu:///system, users keep their ids, so the guest's
+    root is the host's root in this directory; --allow-root confirms that.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.machine.pick import everything, pick
@@ -83,7 +85,7 @@ def mount(
     connection = open_host(connect)
     if list_:
         if place is not None:
-            raise UsageError("--list takes a machine's name, or nothing")
+            raise UsageError("--list accepts only a machine name", hint="armvm mount --list [NAME]")
         rows = shares.listed(
             [pick(connection, source)] if source is not None else everything(connection)
         )
@@ -97,7 +99,9 @@ def mount(
             print_rows(["MACHINE", "GUESTDIR", "HOSTDIR", "MODE"], cells)
         return
     if source is None or place is None:
-        raise UsageError("a directory and a place are needed", hint="armvm mount DIR NAME:/mnt/src")
+        raise UsageError(
+            "HOSTDIR and NAME:GUESTDIR are required", hint="armvm mount DIR NAME:/mnt/src"
+        )
     name, target = shares.read_place(place)
     machine = pick(connection, name)
     share = shares.wanted_share(connection, source, target, tag=tag, read_only=read_only)
@@ -112,14 +116,14 @@ def mount(
     if json:
         print_json([shares.describe(machine.instance, share, attached=True)])
     else:
-        print(f"{share.source} is {name}:{share.target}")
+        print(f"{share.source} mounted at {name}:{share.target}")
 
 
 def umount(place: Place, connect: Connect = None, quiet: Quiet = False) -> None:
-    """Unmount a directory of the host in a machine, and take it away from it."""
+    """Unmount a host directory in a machine and remove it from the machine."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage import mount as shares
 
     name, target = shares.read_place(place)
     share = shares.umount(pick(open_host(connect), name), target, progress_for(quiet))
-    print(f"{share.source} is not in {name} any more")
+    print(f"{share.source} unmounted from {name}")

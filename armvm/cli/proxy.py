@@ -1,4 +1,4 @@
-"""``proxy``: standard input and output, connected to a machine's ssh port."""
+"""``proxy``: connects standard input and output to a machine's ssh port."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def proxy(
     name: OptionalName = None,
     uuid: Annotated[
         str | None,
-        typer.Option("--uuid", metavar="UUID", help="The machine by its UUID, whatever its name."),
+        typer.Option("--uuid", metavar="UUID", help="Select the machine by UUID instead of NAME."),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until an ssh server answers there.")
+        bool, typer.Option("--wait", help="Wait until the ssh server answers.")
     ] = False,
     timeout: Timeout = None,
     connect: Connect = None,
 ) -> None:
-    """Connect standard input and output to a machine's ssh port, as a ProxyCommand of ssh does."""
+    """Connect standard input and output to a machine's ssh port, for ssh's ProxyCommand."""
     from armvm.provision.access.proxy import proxy as run_proxy
     from armvm.provision.machine.pick import pick, pick_uuid
 

@@ -1,4 +1,4 @@
-"""``rename``: a new name for a machine."""
+"""``rename``: renames a machine."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ def register(app: typer.Typer) -> None:
 
 OldName = Annotated[
     str,
-    typer.Argument(metavar="OLD", help="A machine that is off.", autocompletion=complete.machines),
+    typer.Argument(
+        metavar="OLD", help="Machine to rename; must be off.", autocompletion=complete.machines
+    ),
 ]
 
 
-NewName = Annotated[str, typer.Argument(metavar="NEW", help="A name that no machine has.")]
+NewName = Annotated[str, typer.Argument(metavar="NEW", help="New name; must be unused.")]
 
 
 def rename(old: OldName, new: NewName, connect: Connect = None, quiet: Quiet = False) -> None:
-    """Give a machine another name, with all that bears it: domain, volumes, UEFI variables.
+    """Rename a machine with its domain, volumes and UEFI variables.
 
-    It stays the same machine: UUID, addresses, host key. The host name in the guest follows at
-    its next boot, by cloud-init. Takes no space where you may write to the pool's directory;
-    elsewhere the disk is copied, and the old one removed.
+    UUID, addresses and host key do not change. cloud-init changes the guest's host name at the
+    next boot. If you cannot write to the pool's directory, armvm copies the disk and removes the
+    old one, which needs space for the copy.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.rename import rename as rename_machine
@@ -38,4 +40,4 @@ def rename(old: OldName, new: NewName, connect: Connect = None, quiet: Quiet = F
     connection = open_host(connect)
     machine = pick(connection, old)
     rename_machine(machine, new, progress_for(quiet))
-    print(f"{old} is {new} now")
+    print(f"{old} renamed to {new}")

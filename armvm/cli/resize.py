@@ -1,4 +1,4 @@
-"""``resize``: another size for a machine that exists."""
+"""``resize``: changes disk, memory or vCPUs of a machine."""
 
 from __future__ import annotations
 
@@ -24,21 +24,28 @@ def resize(
     connect: Connect = None,
     disk: Annotated[
         str | None,
-        typer.Option("--disk", metavar="SIZE", help="Disk in GiB, or like 20G; it only grows."),
+        typer.Option(
+            "--disk",
+            metavar="SIZE",
+            help="New disk size: GiB, or with a suffix (20G); it cannot shrink.",
+        ),
     ] = None,
     mem: Annotated[
-        str | None, typer.Option("--mem", metavar="SIZE", help="Memory in MiB, or like 4G.")
+        str | None,
+        typer.Option("--mem", metavar="SIZE", help="New memory: MiB, or with a suffix (4G)."),
     ] = None,
-    cpus: Annotated[int | None, typer.Option("--cpus", metavar="N", min=1, help="vCPUs.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", metavar="N", min=1, help="New number of vCPUs.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Give a machine a larger disk, other memory, other vCPUs.
+    """Change a machine's disk size, memory or number of vCPUs.
 
-    The disk grows at once, also while the machine runs, and with it its root file system (ext4,
-    xfs, btrfs on a partition): by the guest agent, else by cloud-init at the next boot. Memory
-    changes at once where the guest has it (less than it was started with); more memory, and
-    vCPUs, take effect at the next start: QEMU's ARM64 machine has no slots for either.
+    The disk grows at once, even if the machine runs. The guest agent then grows the root file
+    system (ext4, xfs or btrfs on a partition); without an agent, cloud-init does so at the next
+    boot. Memory below the amount at start changes at once. More memory, and vCPUs, take effect at
+    the next start, because QEMU's ARM64 machine cannot hot-plug them.
     """
     from armvm.base.progress import size_text
     from armvm.provision.machine.pick import pick

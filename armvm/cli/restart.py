@@ -26,10 +26,11 @@ def restart(
     every: All = False,
     connect: Connect = None,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Press its reset button instead of asking.")
+        bool, typer.Option("--force", "-f", help="Reset the machine without a clean shutdown.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until it can be logged in to again.")
+        bool,
+        typer.Option("--wait/--no-wait", help="Wait until you can log in again. Default: wait."),
     ] = True,
     timeout: Annotated[
         float | None,
@@ -37,17 +38,17 @@ def restart(
             "--timeout",
             metavar="SECONDS",
             min=1,
-            help="How long the guest may take to go down. Default: 60, emulated 600.",
+            help="Time to wait for the shutdown. Default: 60; emulated: 600.",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask machines to restart, one after another, and wait until they can be logged in to again.
+    """Restart machines one after another, and wait until you can log in again.
 
-    Of --all, those that run are restarted.
+    --all restarts the running machines.
 
-    Asked are the guest agent and, where there is none, the ACPI power button. QEMU goes on: what
-    is changed in a machine's definition takes effect only after stop and start.
+    armvm uses the guest agent, or the ACPI power button if there is none. QEMU keeps running:
+    changes to a machine's definition take effect only after stop and start.
     """
     from armvm.provision.machine.pick import pick_many
     from armvm.provision.manage.power import restart as restart_machine
@@ -64,6 +65,6 @@ def restart(
                 wait_ready(connection, machine.name, timeout=None, progress=progress)
             print(f"{machine.name} is ready: armvm ssh {machine.name}")
         else:
-            print(f"{machine.name} has restarted")
+            print(f"{machine.name} restarted")
 
     each([one for one in machines if one.running or not every], again, progress)

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def resume(name: OptionalName = None, connect: Connect = None, quiet: Quiet = False) -> None:
-    """Let a suspended machine go on, and set its clock by the guest agent."""
+    """Resume a suspended machine, and set its clock through the guest agent."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.power import resume as resume_machine
 

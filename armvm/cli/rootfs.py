@@ -16,12 +16,12 @@ from armvm.settings.user_path import given_path
 app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Without a machine",
-    help="Root file systems of ARM Linux in a directory: to enter, or to make an image of.",
+    help="Create ARM Linux root file systems in a directory, enter them, make images of them.",
 )
 
 Root = Annotated[
     Path,
-    typer.Argument(metavar="DIR", help="A directory with a root file system.", parser=given_path),
+    typer.Argument(metavar="DIR", help="Directory with a root file system.", parser=given_path),
 ]
 
 
@@ -34,7 +34,7 @@ def create(
     directory: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="Where to make it: empty, or not there yet.", parser=given_path
+            metavar="DIR", help="Directory to create; may exist if empty.", parser=given_path
         ),
     ],
     image: Annotated[
@@ -43,12 +43,12 @@ def create(
             "--image",
             "-i",
             metavar="REF",
-            help="debian:12, debian:13 or ubuntu:24.04.",
+            help="Distribution: debian:12, debian:13 or ubuntu:24.04.",
             autocompletion=complete.recipes,
         ),
     ] = "debian:12",
     arch: Annotated[
-        str, typer.Option("--arch", metavar="ARCH", help="arm64, or armhf (32 bits).")
+        str, typer.Option("--arch", metavar="ARCH", help="Architecture: arm64, or armhf (32-bit).")
     ] = "arm64",
     packages: Packages = None,
     variant: Annotated[
@@ -56,15 +56,15 @@ def create(
         typer.Option(
             "--variant",
             metavar="KIND",
-            help="minbase: the essential packages and apt (the default); buildd: and compilers; "
-            "important: and what a small system has.",
+            help="Package set. minbase: essential packages and apt; buildd: minbase and "
+            "compilers; important: minbase and a small system. Default: minbase.",
         ),
     ] = None,
     bootable: Annotated[
         bool,
         typer.Option(
             "--bootable",
-            help="With kernel, boot loader and cloud-init, as 'rootfs to-image' needs.",
+            help="Include the kernel, boot loader and cloud-init that 'rootfs to-image' needs.",
         ),
     ] = False,
     mirror: Archive = None,
@@ -73,18 +73,18 @@ def create(
         typer.Option(
             "--keyring",
             metavar="FILE",
-            help="The keys of that archive, where not installed.",
+            help="Keys of the archive. Default: those installed on this host.",
             parser=given_path,
         ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a root file system from signed packages; it takes some minutes under emulation.
+    """Create a root file system from signed packages.
 
-    As root its files belong to root. An ordinary user makes it in a user namespace: they belong
-    to the ids that /etc/subuid lends him, which 'rootfs enter' and the others use too. A failure
-    leaves nothing behind.
+    This takes some minutes under emulation. Run as root, the files belong to root. Run as an
+    ordinary user, armvm uses a user namespace, and the files belong to your ids in /etc/subuid;
+    the other rootfs commands use the same ids. On failure nothing is left behind.
     """
     from armvm.provision.rootfs import create as rootfs_create
     from armvm.provision.rootfs.place import removal
@@ -103,7 +103,7 @@ def create(
         return
     print(f"{made.path}: armvm rootfs enter {shlex.quote(str(directory))}")
     if made.owner != 0:
-        print(f"root in there is uid {made.owner} here; {removal(made.path)}")
+        print(f"its root is uid {made.owner} on this host; {removal(made.path)}")
 
 
 @app.command(
@@ -113,13 +113,13 @@ def create(
     "  armvm rootfs enter bookworm -- apt-get install -y build-essential",
 )
 def enter(context: typer.Context, directory: Root) -> None:
-    """Run a command (what follows --) in a root file system as its root; or a login shell.
+    """Run the command after -- in a root file system as its root, or a login shell.
 
-    It has /proc, /sys (read-only), /dev (no disks), /run and the host's resolv.conf, in mount,
-    process, host name and IPC namespaces of its own: when the command ends, what it left running
-    ends too, and nothing stays mounted. The network is the host's. Its exit code is passed on
-    (128 + n for signal n). As root it is no jail: what runs in there is root. An ordinary user is
-    root in a user namespace only.
+    The command gets /proc, /sys (read-only), /dev (without disks), /run and the host's
+    resolv.conf, in its own mount, process, host name and IPC namespaces. When it ends, armvm ends
+    its remaining processes and unmounts everything. It uses the host's network. armvm returns its
+    exit code (128 + n for signal n). If you run this as root, the command is root on the host and
+    not confined. An ordinary user is root only in a user namespace.
     """
     from armvm.provision.rootfs.enter import enter as enter_rootfs
 
@@ -135,7 +135,8 @@ def enter(context: typer.Context, directory: Root) -> None:
 def to_image(
     directory: Root,
     as_name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Keep it as local:NAME.")
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Store it in the cache as local:NAME."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -143,7 +144,7 @@ def to_image(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write it to a file, not to the cache.",
+            help="Write the image to a file instead of the cache.",
             parser=given_path,
         ),
     ] = None,
@@ -152,25 +153,26 @@ def to_image(
         typer.Option(
             "--size",
             metavar="SIZE",
-            help="The image's own disk. Default: 3G, or as much as its files need.",
+            help="Disk size of the image. Default: 3G, or more if the files need it.",
         ),
     ] = None,
     install_missing: Annotated[
         bool,
         typer.Option(
-            "--install-missing", help="Install in DIR what it lacks to boot, and set it up."
+            "--install-missing", help="Install and set up in DIR the packages needed to boot."
         ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a file or a name that is taken.")
+        bool, typer.Option("--force", help="Replace an existing file or name.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a bootable disk image of a root file system, for 'armvm create'.
+    """Make a bootable disk image from a root file system, for 'armvm create'.
 
-    DIR stays as it is. It needs what 'rootfs create --bootable' installs: kernel, initramfs, boot
-    loader, systemd, cloud-init, ssh server; what is missing is said.
+    DIR needs everything that 'rootfs create --bootable' installs: kernel, initramfs, boot loader,
+    systemd, cloud-init and ssh server. armvm lists any that are missing. Only --install-missing
+    changes DIR.
     """
     from armvm.provision.rootfs import to_image as rootfs_image
 
@@ -201,15 +203,17 @@ def to_tar(
     directory: Root,
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: -, standard output."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File to write. Default: - (standard output)."
+        ),
     ] = "-",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a root file system as a tar archive, as 'docker import' takes it.
+    """Write a root file system as a tar archive, for 'docker import'.
 
-    With owners as numbers, extended attributes, and the files always in the same order; without
-    sockets and device files.
+    The archive has numeric owners, extended attributes and a stable file order. Sockets and device
+    files are left out.
     """
     from armvm.provision.rootfs.to_tar import to_tar as archive
 

@@ -1,4 +1,4 @@
-"""``screenshot``: a machine's screen as a picture."""
+"""``screenshot``: saves a machine's screen as a PNG file."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def screenshot(
     name: Name,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE.png", help="The picture; it is replaced.", parser=given_path),
+        typer.Argument(metavar="FILE.png", help="File to write or replace.", parser=given_path),
     ],
     screen: Annotated[
-        int, typer.Option("--screen", metavar="N", min=0, help="Which of several screens.")
+        int, typer.Option("--screen", metavar="N", min=0, help="Number of the screen.")
     ] = 0,
     connect: Connect = None,
     json: Json = False,
 ) -> None:
-    """Write what a machine's screen shows to a PNG file. A headless machine has none."""
+    """Save a machine's screen as a PNG file. Headless machines cannot be captured."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.monitor.screenshot import screenshot as take
 

@@ -34,17 +34,17 @@ def seed(
             "--output",
             "-o",
             metavar="FILE",
-            help="The ISO file to write; -, standard output.",
+            help="ISO file to write; - for standard output.",
             parser=given_path,
         ),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a NoCloud seed (an ISO labelled cidata) to a file, and do nothing else.
+    """Write a NoCloud seed (an ISO labelled cidata) to a file.
 
-    It holds the guest's private ssh host key, so only you can read the file; on standard output,
-    guarding it is up to you.
+    The seed contains the guest's private ssh host key. armvm makes the file readable only for you;
+    if you write to standard output, protect the key yourself.
     """
     from armvm.cli.context import standard_output
     from armvm.provision.machine.seed import make_seed, write_seed

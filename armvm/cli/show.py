@@ -1,4 +1,4 @@
-"""``show``: all that is known of a machine."""
+"""``show``: shows the details of a machine."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def show(
     name: OptionalName = None,
     connect: Connect = None,
     identity: Annotated[
-        bool, typer.Option("--identity", help="Ask the guest itself who it is, by its agent.")
+        bool,
+        typer.Option("--identity", help="Show the guest's identity, as reported by its agent."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show all that is known of a machine."""
+    """Show the details of a machine."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.machines import describe
     from armvm.provision.manage.machines import identity as ask_identity

@@ -15,15 +15,17 @@ from armvm.cli.options import Connect, Json, Name, OptionalName, Quiet
 app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Machines",
-    help="Snapshots of a machine's disk, to go back to.",
+    help="Take snapshots of a machine's disk and revert to them.",
 )
 
 SnapshotName = Annotated[
     str,
-    typer.Argument(metavar="SNAPSHOT", help="One of its own.", autocompletion=complete.snapshots),
+    typer.Argument(
+        metavar="SNAPSHOT", help="Name of the snapshot.", autocompletion=complete.snapshots
+    ),
 ]
-_LOSS = "this loses data for good"
-_HOW = {"off": "while it was off", "frozen": "while it ran", "running": "as after a power cut"}
+_LOSS = "this permanently deletes data"
+_HOW = {"off": "machine off", "frozen": "file systems frozen", "running": "not frozen"}
 
 
 @app.command(epilog="Example: armvm snapshot create arm64-01 before-upgrade")
@@ -31,18 +33,18 @@ def create(
     name: Name,
     snapshot: Annotated[
         str | None,
-        typer.Argument(metavar="[SNAPSHOT]", help="Its name. Default: the next free snap-NN."),
+        typer.Argument(metavar="[SNAPSHOT]", help="Name. Default: the next free snap-NN."),
     ] = None,
     connect: Connect = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a snapshot of a machine's disk, off or running; its memory is in none.
+    """Take a snapshot of a machine's disk, without its memory. The machine may run.
 
-    It is a copy of what the machine has written, and takes as much space. The disk of a running
-    machine stands still meanwhile (the guest does not), with its file systems frozen for a moment
-    by the guest agent; without an agent the snapshot is as after a power cut. virsh knows none of
-    these: libvirt takes no snapshots beside UEFI firmware that it could go back to.
+    A snapshot copies the data that the machine has written and takes that much space. If the
+    machine runs, the guest agent freezes its file systems for a moment. Without an agent the
+    snapshot is like a disk after a power failure. virsh does not list these snapshots: libvirt
+    cannot revert snapshots of machines with UEFI firmware.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import create as create_snapshot
@@ -54,7 +56,7 @@ def create(
         found = describe(connection, pick(connection, name).instance)
         print_json(next(one for one in found if one.name == made.name))
     else:
-        print(f"{made.name} is the disk of {name} {_HOW[made.state]}")
+        print(f"snapshot {made.name} of {name} created ({_HOW[made.state]})")
 
 
 @app.command("list", epilog="Example: armvm snapshot list arm64-01 --json")
@@ -70,7 +72,10 @@ def list_(name: OptionalName = None, connect: Connect = None, json: Json = False
         print_json(found)
         return
     if not found:
-        print(f"none: armvm snapshot create {instance.name} takes one", file=sys.stderr)
+        print(
+            f"no snapshots found: take one with armvm snapshot create {instance.name}",
+            file=sys.stderr,
+        )
         return
     rows = [
         [
@@ -92,10 +97,10 @@ def revert(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Put a machine's disk back as it was; what was written since is lost. It must be off.
+    """Revert a machine's disk to a snapshot. Later changes are lost. The machine must be off.
 
-    vCPUs, memory and UEFI variables stay as they are; a disk that has grown since is as small as
-    it was. The snapshot stays.
+    vCPUs, memory and UEFI variables do not change. A disk that was enlarged since gets its old
+    size back. The snapshot is kept.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import find
@@ -104,10 +109,10 @@ def revert(
     connection = open_host(connect)
     machine = pick(connection, name)
     find(machine.instance, snapshot)
-    if not agreed(yes, f"Lose what {name} wrote since {snapshot}?", _LOSS):
+    if not agreed(yes, f"Discard everything {name} wrote since {snapshot}?", _LOSS):
         return
     revert_snapshot(machine, snapshot, progress_for(quiet))
-    print(f"the disk of {name} is as in {snapshot}")
+    print(f"{name} reverted to {snapshot}")
 
 
 @app.command(epilog="Example: armvm snapshot delete arm64-01 before-upgrade --yes")
@@ -117,7 +122,7 @@ def delete(
     connect: Connect = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a snapshot; the machine's disk stays as it is, and it may run."""
+    """Delete a snapshot. The machine's disk does not change; the machine may run."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import delete as delete_snapshot
     from armvm.provision.manage.snapshot import find
@@ -125,7 +130,7 @@ def delete(
     connection = open_host(connect)
     machine = pick(connection, name)
     find(machine.instance, snapshot)
-    if not agreed(yes, f"Remove the snapshot {snapshot} of {name}?", _LOSS):
+    if not agreed(yes, f"Delete snapshot {snapshot} of {name}?", _LOSS):
         return
     delete_snapshot(machine, snapshot)
-    print(f"{snapshot} is gone")
+    print(f"snapshot {snapshot} deleted")

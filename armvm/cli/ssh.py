@@ -1,4 +1,4 @@
-"""``ssh``: getting in."""
+"""``ssh``: logs in to a machine."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def register(app: typer.Typer) -> None:
 
 
 def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:
-    """Log in by ssh. A command after -- is run instead, and its exit code passed on.
+    """Log in by ssh, or run the command after -- and return its exit code.
 
-    It is 128 + n for signal n; 255 means that ssh itself failed. The host key is the one armvm gave
-    the machine: ssh is strict about it from the first connection.
+    The exit code is 128 + n for signal n, and 255 if ssh itself failed. ssh checks the machine's
+    host key strictly from the first connection, because armvm created the key.
     """
     from armvm.provision.access.ssh import login
     from armvm.provision.machine.pick import pick

@@ -1,4 +1,4 @@
-"""``ssh-config``: makes machines known to the user's own ssh."""
+"""``ssh-config``: configures the user's ssh for machines."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ def ssh_config(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="The machines. Default: all.",
+            help="Machine names. Default: all.",
             autocompletion=complete.machines,
         ),
     ] = None,
     install: Annotated[
         bool,
         typer.Option(
-            "--install", help="Let ssh know them: one Include line at the top of ~/.ssh/config."
+            "--install", help="Add them to ssh, with one Include line at the top of ~/.ssh/config."
         ),
     ] = False,
     remove: Annotated[
         bool,
-        typer.Option("--remove", help="Take them out; without NAME all, and the line with them."),
+        typer.Option("--remove", help="Remove them; without NAME, all and the Include line."),
     ] = False,
     connect: Connect = None,
     json: Json = False,
 ) -> None:
-    """Make machines known to ssh, and so to rsync, scp, git and VS Code. Prints what ssh needs.
+    """Print or install ssh configuration for machines, also for rsync, scp, git and VS Code.
 
-    With --install, each machine has a file of its own, which 'armvm delete' removes; one that is
-    made later needs another --install. The line goes where ssh looks: into the home that the
-    password database names, whatever HOME is. ssh then asks 'armvm proxy' for the way each time,
-    so that addresses and ports may change, and takes no host key but the machine's own.
+    With --install, each machine has its own file, which 'armvm delete' removes. Run --install
+    again for machines that you create later. The Include line goes where ssh reads it: in the home
+    directory of the password database, whatever $HOME is. ssh connects through 'armvm proxy', so
+    addresses and ports may change, and accepts only the machine's own host key.
     """
     from armvm.base.errors import UsageError
     from armvm.base.paths import ssh_home
     from armvm.provision.access import ssh_config as config
 
     if install and remove:
-        raise UsageError("--install and --remove exclude each other")
+        raise UsageError("--install and --remove cannot be used together")
     connection, wanted = open_host(connect), names or []
     done = (config.install if install else config.remove if remove else config.show)(
         connection, wanted, ssh_home()
@@ -68,16 +68,20 @@ def ssh_config(
         return
     told = ", ".join(one.name for one in done.machines)
     if not done.machines:
-        what = "ssh knew of none" if remove else "there is no machine yet: armvm create makes one"
+        what = (
+            "no machine is configured in ssh"
+            if remove
+            else "no machines found: create one with armvm create"
+        )
         print(what, file=sys.stderr)
     elif install:
-        print(f"ssh knows {told}{'' if names else ': all machines there are'}")
+        print(f"ssh configured for {told}{'' if names else ' (all machines)'}")
         print(f"  ssh {done.machines[0].name}")
     elif remove:
-        print(f"ssh knows {told} no more")
+        print(f"ssh configuration removed for {told}")
     else:
         print("\n".join(one.ssh_config for one in done.machines), end="")
     if install and Path.home() != ssh_home():
-        print(f"ssh reads {done.config}, whatever HOME is", file=sys.stderr)
+        print(f"note: ssh reads {done.config} and ignores $HOME", file=sys.stderr)
     if done.changed:
-        print(f"{done.config}: the Include line is {'in' if install else 'out'}", file=sys.stderr)
+        print(f"{done.config}: Include line {'added' if install else 'removed'}", file=sys.stderr)

@@ -33,16 +33,16 @@ def start(
     every: All = False,
     connect: Connect = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until they can be logged in to.")
+        bool, typer.Option("--wait/--no-wait", help="Wait until you can log in. Default: wait.")
     ] = True,
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Start machines, and wait until they can be logged in to.
+    """Start machines, and wait until you can log in.
 
-    Of --all and of a pattern, those that are off are started. One that is not ready in time
-    (exit 11), or whose cloud-init ended in error or that refuses armvm's key (exit 12), keeps
-    running; so do all when Ctrl-C ends the wait.
+    --all and patterns start the machines that are off. A machine keeps running if it is not ready
+    in time (exit 11), if its cloud-init failed or if it rejects armvm's key (exit 12). All keep
+    running if you press Ctrl-C.
     """
     from armvm.provision.machine.pick import is_pattern, pick_many
     from armvm.provision.manage.power import start_all

@@ -34,19 +34,21 @@ def stop(
     names: OptionalNames = None,
     every: All = False,
     connect: Connect = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Pull the plug.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Power off without a clean shutdown.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
             "--timeout",
             metavar="SECONDS",
             min=1,
-            help="How long the guest may take. Default: 60, emulated 600.",
+            help="Time to wait for the shutdown. Default: 60; emulated: 600.",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Ask machines to shut down, one after another, and wait until each is off."""
+    """Shut machines down one after another, and wait until each is off."""
     from armvm.provision.machine.pick import pick_many
     from armvm.provision.manage.machines import stop as stop_machine
 

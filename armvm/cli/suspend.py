@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def suspend(name: OptionalName = None, connect: Connect = None) -> None:
-    """Stop a machine's CPUs; its memory stays where it is. 'armvm resume' lets it go on."""
+    """Suspend a machine: pause its CPUs and keep its memory. 'armvm resume' resumes it."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.power import suspend as suspend_machine
 

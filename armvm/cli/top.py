@@ -1,4 +1,4 @@
-"""``top``: what machines use of the host, live."""
+"""``top``: shows the resource use of machines, live."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def top(
     names: OptionalNames = None,
     connect: Connect = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Look for one interval, print, and end.")
+        bool, typer.Option("--once", help="Measure one interval, print it and exit.")
     ] = False,
     interval: Annotated[
         float,
-        typer.Option("--interval", metavar="SECONDS", min=0.1, help="How long a look takes."),
+        typer.Option("--interval", metavar="SECONDS", min=0.1, help="Interval to measure."),
     ] = 2.0,
     json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print JSON on standard output; without --once, a line a look."
+            "--json", help="Print JSON on standard output; without --once, one line per interval."
         ),
     ] = False,
 ) -> None:
-    """Show what running machines use: CPU, memory, disk and network, the busiest first.
+    """Show CPU, memory, disk and network use of running machines, the busiest first.
 
-    CPU is in percent of one of the host's CPUs. RESIDENT is the host's memory that its QEMU has,
-    with what clones share counted in each. Nobody counts the traffic of user networking. On a
-    terminal the table is drawn anew until Ctrl-C; elsewhere it is printed again.
+    CPU is in percent of one host CPU. RESIDENT is the host memory of the machine's QEMU; memory
+    shared by clones counts for each clone. Traffic of user networking is not counted. The table
+    is updated until Ctrl-C: in place on a terminal, printed again elsewhere.
     """
     from armvm.cli.main import Interrupted
     from armvm.provision.machine.pick import pick_many
@@ -100,13 +100,13 @@ def _live(looks: Iterator[list[Usage]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    with Live(Text("looking …"), auto_refresh=False, screen=True) as live:
+    with Live(Text("measuring …"), auto_refresh=False, screen=True) as live:
         live.refresh()
         for rows in looks:
             cells = [_cells(row) for row in rows]
             table = Table(box=None, pad_edge=False, header_style="bold")
             for index, column in enumerate(_COLUMNS):
-                # Where a terminal is narrow, names are cut and numbers never.
+                # On a narrow terminal, cut names but never numbers.
                 width = max(len(text) for text in (column, *(row[index] for row in cells)))
                 table.add_column(
                     column,

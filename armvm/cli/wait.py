@@ -29,7 +29,7 @@ def wait(
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Wait until a machine can be logged in to, and cloud-init has finished."""
+    """Wait until you can log in to a machine and cloud-init has finished."""
     from armvm.provision.machine.pick import pick
     from armvm.provision.monitor.wait import wait_ready
 

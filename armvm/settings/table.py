@@ -1,8 +1,8 @@
 """The settings of a machine, each declared once.
 
-Options of `armvm create` and their help, ``ARMVM_*`` variables, keys of config.toml and presets,
-`armvm config show`, the fields of `armvm.settings.machine.Machine`, what the domain's metadata
-keeps and what a golden must match are derived from this table.
+This table defines the options of `armvm create` with their help, the ``ARMVM_*`` variables, the
+keys of config.toml and presets, the output of `armvm config show`, the fields of
+`armvm.settings.machine.Machine`, the domain's metadata and the shape that a golden must match.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from armvm.settings.size import GIB, parse_disk, parse_memory, size_label
 
 
 class InShape(Enum):
-    """When a golden's shape has a setting."""
+    """When a setting is part of a golden's shape."""
 
     ALWAYS = "always"
-    #: Only if it is not the default: older goldens, whose shape lacks the key, still fit.
+    #: Only if it differs from the default: older goldens lack the key and must still match.
     CHANGED = "changed"
 
 
@@ -27,11 +27,11 @@ class InShape(Enum):
 class Setting:
     """One setting.
 
-    *key* is its name in config.toml, *field* in a Machine. *read* returns the value of what was
-    written and raises ValueError or ConfigError; *write* returns text that *read* takes. A
-    *default* of None depends on host or image: *default_text* says how, and *example* is a value.
-    *off* is the option that says no, for what is on or off. *kept*: the domain's metadata records
-    it. *shape*: a golden must share it with its clones.
+    *key* is its name in config.toml, *field* its name in a Machine. *read* parses a value and
+    raises ValueError or ConfigError; *write* returns text that *read* accepts. If *default* is
+    None, the default depends on the host or the image: *default_text* describes it, *example* is
+    a valid value. *off* names the option that turns a switch off. With *kept*, the domain's
+    metadata records the setting. *shape* says when a golden and its clones must share it.
     """
 
     key: str
@@ -48,23 +48,23 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The name of the environment variable."""
         return f"ARMVM_{self.key.upper()}"
 
     @property
     def flags(self) -> str:
-        """The option: ``--cpus``, ``--motd/--no-motd``."""
+        """The option as typer declares it: ``--cpus``, ``--motd/--no-motd``."""
         return f"--{self.key}/--{self.off}" if self.off else f"--{self.key}"
 
     def in_shape(self, value: Any) -> bool:
-        """Tell whether the shape of a golden with this value has it."""
+        """Return whether a golden's shape includes the setting with this value."""
         return self.shape is InShape.ALWAYS or (
             self.shape is InShape.CHANGED and value != self.default
         )
 
     @property
     def option_help(self) -> str:
-        """The option's help, with its default."""
+        """The help text of the option, with its default."""
         return f"{self.help} Default: {self.default_text}."
 
 
@@ -110,7 +110,7 @@ def _value(
     default_text: str = "",
     **more: Any,
 ) -> Setting:
-    """Return a setting that has a value, with its default told as it would be written."""
+    """Return a setting with a value. *default_text* defaults to the written default."""
     return Setting(
         **{"field": key, **more},
         key=key,
@@ -147,12 +147,12 @@ def _on_or_off(
 SETTINGS: Mapping[str, Setting] = {
     setting.key: setting
     for setting in (
-        _value("cpus", _integer, 2, "vCPUs.", shape=InShape.ALWAYS),
+        _value("cpus", _integer, 2, "Number of vCPUs.", shape=InShape.ALWAYS),
         _value(
             "mem",
             _memory,
             2048,
-            "Memory in MiB, or with a unit: 4G.",
+            "Memory: MiB, or with a suffix (4G).",
             field="memory_mib",
             shape=InShape.ALWAYS,
         ),
@@ -160,7 +160,7 @@ SETTINGS: Mapping[str, Setting] = {
             "disk",
             _disk,
             10 * GIB,
-            "Disk size in GiB, or with a unit: 20G.",
+            "Disk size: GiB, or with a suffix (20G).",
             write=size_label,
             shape=InShape.ALWAYS,
         ),
@@ -168,16 +168,16 @@ SETTINGS: Mapping[str, Setting] = {
             "image",
             _text,
             "ubuntu:24.04",
-            "ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file, or a URL "
-            "with #sha256=….",
+            "Image: ubuntu:24.04, ubuntu:noble, ubuntu:24.04/SERIAL, local:debian-12, a file, or a "
+            "URL with #sha256=….",
             kept=False,
         ),
         _value(
             "user",
             _text,
             None,
-            "The guest's user.",
-            default_text="the distribution's own, such as ubuntu or debian",
+            "User to create in the guest.",
+            default_text="the distribution's user, such as ubuntu or debian",
             example="alice",
             kept=False,
         ),
@@ -185,15 +185,15 @@ SETTINGS: Mapping[str, Setting] = {
             "network",
             _text,
             None,
-            "A libvirt network, or user (QEMU user networking). armvm creates the network armvm.",
-            default_text="armvm; in qemu:///session: user",
+            "libvirt network, or user for QEMU's user networking. armvm creates the network armvm.",
+            default_text="armvm; with qemu:///session: user",
             example="default",
         ),
         _value(
             "cpu",
             _text,
             None,
-            "A CPU model.",
+            "CPU model.",
             field="cpu_model",
             default_text="cortex-a57; with KVM: host-passthrough",
             example="cortex-a72",
@@ -201,35 +201,32 @@ SETTINGS: Mapping[str, Setting] = {
         _on_or_off(
             "headless",
             False,
-            "Whether it has no video and input devices.",
+            "Leave out or include video and input devices.",
             off="graphics",
             shape=InShape.ALWAYS,
         ),
-        _on_or_off(
-            "autologin", True, "Whether the console logs in automatically.", shape=InShape.ALWAYS
-        ),
+        _on_or_off("autologin", True, "Log in on the console automatically.", shape=InShape.ALWAYS),
         _on_or_off(
             "motd",
             True,
-            "Whether a login runs the scripts that make the message of the day; without them it "
-            "is quicker.",
+            "Run the message-of-the-day scripts at login. Logins are faster without them.",
             shape=InShape.CHANGED,
         ),
         _on_or_off(
             "fast",
             False,
-            "Boot quicker, for machines that can be made again: the disk is not flushed "
-            "(cache=unsafe: a crash of the host may ruin it), and the kernel is the image's, "
-            "loaded from outside (one that the guest installs later is not booted), with little "
-            "mounted early, and on Debian the network set up without netplan.",
+            "Boot faster, for machines that you can recreate. Disk writes are not flushed "
+            "(cache=unsafe): a host crash may corrupt the disk. QEMU loads the image's kernel: a "
+            "kernel installed later in the guest is not booted. Fewer file systems are mounted "
+            "early, and Debian sets up the network without netplan.",
             shape=InShape.CHANGED,
         ),
         _on_or_off(
             "tuned",
             False,
-            "Make it from a tuned form of its image: the preset's packages installed, package "
-            "lists fetched, snapd and the timers of automatic upgrades off. The first time, that "
-            "form is made by a boot of its own, and kept.",
+            "Create the machine from a tuned copy of its image: the preset's packages installed, "
+            "package lists fetched, snapd and automatic upgrades off. The first use boots the "
+            "image once to make the copy, and keeps it.",
         ),
     )
 }

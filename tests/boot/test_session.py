@@ -107,7 +107,7 @@ def test_the_everyday_verbs(user: OrdinaryUser) -> None:
 
 
 def test_his_ssh_knows_it(user: OrdinaryUser) -> None:
-    assert f"ssh knows {NAME}" in user.armvm("ssh-config", "--install", NAME).ok().out
+    assert f"ssh configured for {NAME}" in user.armvm("ssh-config", "--install", NAME).ok().out
     config = user.home / ".ssh/config"
     said = user.run("ssh", "-F", config, NAME, "uname", "-m", timeout=60).ok()
     assert said.out == "aarch64\n"

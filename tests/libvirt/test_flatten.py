@@ -111,7 +111,7 @@ def test_clones_that_are_off(world: World, image: Path, golden: str) -> None:
     kept = [virsh("dumpxml", "--inactive", name) for name in names]
     world.armvm("golden", "delete", "--yes", golden).failed(5)
     told = world.armvm("golden", "delete", "--yes", "--flatten", golden).ok()
-    assert all(f"{name} needs {golden} no more" in told.out for name in names)
+    assert all(f"{name} no longer needs {golden}" in told.out for name in names)
     assert world.traces(golden) == []
     assert [contents(disk) for disk in disks] == before
     assert [backing(disk) for disk in disks] == [world.base_of(image).name] * 2

@@ -111,7 +111,7 @@ def test_ctrl_c_leaves_those_that_are_whole(world: World, image: Path, prefix: s
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    told = [line.split()[0] for line in (first + out).splitlines() if " is made" in line]
+    told = [line.split()[0] for line in (first + out).splitlines() if " created" in line]
     left = made(world, prefix)
     assert told == left[: len(told)]
     assert len(left) <= len(told) + 1 < 40, "the last may be whole, and not told yet"

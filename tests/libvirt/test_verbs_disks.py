@@ -347,7 +347,7 @@ def test_edit(world: World, image: Path, name: str, tmp_path: Path) -> None:
         variables = {"EDITOR": str(editor), "VISUAL": "", "SED": command, "TMPDIR": str(tmp_path)}
         return world.armvm("edit", name, env=variables)
 
-    assert "as it was" in edit("s/x/x/").ok().out
+    assert "not changed" in edit("s/x/x/").ok().out
     edit("s/\\(<vcpu[^>]*>\\)2/\\13/").ok()
     assert world.armvm("show", name, "--json").json["cpus"] == 3
     before = definition(name)
@@ -390,7 +390,7 @@ def test_what_is_not_taken_can_be_edited_again(
     child.expect("libvirt rejected the definition")
     child.expect("again")
     child.sendline("y")
-    child.expect(f"{name} is changed")
+    child.expect(f"{name} changed")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0

@@ -103,12 +103,12 @@ def test_the_tiny_program_runs(architecture: Architecture, tmp_path: Path) -> No
     ("number", "way", "changes", "reason"),
     [
         (8, Way.DIRECT, ("enabled", "disabled"), "is disabled"),
-        (2, Way.DIRECT, ("POF", "PO"), "is gone"),
+        (2, Way.DIRECT, ("POF", "PO"), "cannot be used"),
         (2, Way.CHROOT, ("POF", "PO"), "inside the chroot"),
         (2, Way.NAMESPACE, ("POF", "PO"), "where the program runs"),
-        (13, Way.DIRECT, ("", ""), "may not be executed"),
+        (13, Way.DIRECT, ("", ""), "is not executable"),
         (40, Way.DIRECT, ("", ""), "ELOOP"),
-        (8, Way.DIRECT, ("", ""), "has a binfmt_misc of its own"),
+        (8, Way.DIRECT, ("", ""), "has its own binfmt_misc"),
     ],
 )
 def test_failures_are_told_apart(

@@ -143,7 +143,7 @@ def test_check_as_a_program(file: Path, run: Run, tmp_path: Path) -> None:
     assert "config edit" in run("check").ok().err
     run("check", tmp_path / "none.toml").failed(4)
     write(file)
-    assert run("check").ok().out == f"{file} is sound\n"
+    assert run("check").ok().out == f"{file} is valid\n"
     write(file, FILE.replace("cpus", "cpu_s"))
     assert "[machine] cpu_s: unknown setting" in run("check").failed(3).err
 
@@ -160,10 +160,10 @@ def test_the_example_is_sound_with_and_without_its_comments(tmp_path: Path) -> N
 
 def test_a_first_edit_begins_with_an_example(file: Path, run: Run, tmp_path: Path) -> None:
     done = run("edit", VISUAL="", EDITOR="true").ok()
-    assert "as it was" in done.out
+    assert "not changed" in done.out
     assert not list(file.parent.iterdir())
     code = "path.write_text(path.read_text().replace('# cpus = 2', 'cpus = 6'))"
-    assert "is changed" in run("edit", VISUAL=editor(tmp_path, code)).ok().out
+    assert "config.toml changed" in run("edit", VISUAL=editor(tmp_path, code)).ok().out
     assert "\ncpus = 6\n" in file.read_text()
     assert list(file.parent.iterdir()) == [file]
 
@@ -226,6 +226,6 @@ def test_on_a_terminal_one_may_edit_again(file: Path, run: Run, tmp_path: Path) 
     child.expect("unknown entry")
     child.expect("Edit again")
     child.sendline("y")
-    child.expect("is changed")
+    child.expect("config.toml changed")
     child.expect(pexpect.EOF)
     assert file.read_text() == "# ok"

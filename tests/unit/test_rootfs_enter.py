@@ -92,7 +92,7 @@ def test_whose_ids(tmp_path: Path, root: Path) -> None:
     with pytest.raises(PermissionDenied, match="belongs to root"):
         enter.ids_for(root, uid=nobody.pw_uid, etc=etc)
     (etc / "subgid").write_text("")
-    with pytest.raises(MissingCapability, match="has no ids in"):
+    with pytest.raises(MissingCapability, match="lacks ids in"):
         enter.ids_for(root, uid=nobody.pw_uid, etc=etc)
 
 

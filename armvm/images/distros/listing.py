@@ -19,7 +19,7 @@ from armvm.images.reference import CatalogReference
 MAX_LISTING = 4 << 20
 
 _HREF = re.compile(rb"""href\s{0,8}=\s{0,8}["']([^"'<>\s]{1,512})["']""", re.IGNORECASE)
-#: A plain name: needs no quoting in a URL, and does not lead to another directory.
+#: A plain name: a URL can contain it unquoted, and it does not lead to another directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}/?\Z")
 
 

@@ -75,7 +75,7 @@ class OpenSuse:
         )
         images = _images(names, version)
         serials = sorted(filter(None, images), key=numbers, reverse=True)
-        # If the directory has no builds, use the link without one in its name.
+        # If no builds are listed, use the link without a build in its name.
         serial = reference.serial or next(iter(serials), "")
         if serial not in images:
             no_such_serial(reference, version, serials)

@@ -51,7 +51,7 @@ class Streams:
 
     @property
     def usual_variant(self) -> str | None:
-        """None: the default images have no variant."""
+        """None: the default images are without a variant."""
         return None
 
     @property

@@ -47,7 +47,7 @@ class Template:
 
     @property
     def usual_variant(self) -> str | None:
-        """None: the default images have no variant."""
+        """None: the default images are without a variant."""
         return None
 
     @property

@@ -35,8 +35,8 @@ _XZ_MEMORY = 96 << 20
 #: Maximum window of zstd: its program's default limit is 128 MiB (RFC 8878 recommends to support
 #: 8 MiB).
 _ZSTD_WINDOW = 32 << 20
-#: zstandard's object has no output limit. A block has at least 4 bytes and becomes at most
-#: 128 KiB, so that this many bytes become at most 16 MiB.
+#: zstandard's object does not limit its output. A block has at least 4 bytes and unpacks to at
+#: most 128 KiB, so this many bytes unpack to at most 16 MiB.
 _ZSTD_SLICE = 512
 _BLOCK = 64 << 10
 _ZEROS = bytes(_BLOCK)

@@ -22,7 +22,7 @@ MAX_DOCUMENT = 16 << 20
 #: Maximum size of a checksum file, in bytes (most have under 10 kB).
 MAX_CHECKSUMS = 4 << 20
 
-#: Maximum bytes per read; a read returns what has arrived.
+#: Maximum bytes per read; a read returns the bytes received so far.
 CHUNK = 256 << 10
 
 

@@ -129,7 +129,7 @@ class _Download:
         origin, have, promised = self.part.origin(), self.part.size(), self.digest is not None
         sound = origin is not None and origin.continues(self.url, promised=promised)
         if sound and origin is not None and origin.total is not None:
-            # A complete part needs no request: the digest must confirm it.
+            # A complete part is not requested again: the digest must confirm it.
             sound = have < origin.total + promised and self.size in (None, origin.total)
         if not sound or not have:
             self.intake.restart()

@@ -89,7 +89,7 @@ def _translate(error: Exception, shown: str) -> ArmvmError | Transient:
         )
     if caused_by(requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
         return Unreachable(
-            f"cannot connect to {host}: this Python has no support for SOCKS proxies",
+            f"cannot connect to {host}: this Python does not support SOCKS proxies",
             hint="pip install 'requests[socks]', or set HTTPS_PROXY to an http:// proxy",
         )
     if caused_by(

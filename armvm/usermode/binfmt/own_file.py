@@ -1,16 +1,16 @@
-"""What armvm registered for an architecture: kept in the file that registers it at boot.
+"""The record of armvm's handler for an architecture: the file that registers it at boot.
 
-A handler from armvm lasts as long as its file in /etc/binfmt.d, and that file is the only record:
-its line is what is registered now. Of other tools' handlers nothing has to be kept, since
-armvm never removes one: it registers its own beside it, and the kernel takes the latest. So what
-was there is there again, in the same order, once armvm's is gone; also a handler whose
-interpreter was deleted (flag F: it lives in the kernel alone and could never be registered again).
+armvm's handler lasts as long as its file in /etc/binfmt.d, and that file is the only record: it
+contains the registered line. armvm keeps no record of other tools' handlers, because it never
+removes one: it registers its own next to it, and the kernel uses the latest. After armvm's handler
+is removed, the others apply again in the same order. This includes a handler whose interpreter was
+deleted (flag F: only the kernel still has it, and it could not be registered again).
 
-Names follow from that. Where nobody has it, the handler is called ``qemu-ARCH`` as everywhere,
-and its file /etc/binfmt.d/qemu-ARCH.conf, which by binfmt.d(5) hides a distribution's file of the
-same name: one handler an architecture, also after the next boot. Where another's handler or file
-has that name, armvm's is called ``armvm-ARCH``, and its file zz-armvm-ARCH.conf: systemd-binfmt
-goes by the names of files, so it is the latest at boot too.
+The names follow from that. If the name is free, the handler is called ``qemu-ARCH``, as usual, and
+its file /etc/binfmt.d/qemu-ARCH.conf, which by binfmt.d(5) hides a distribution's file of the same
+name: one handler for each architecture, also after the next boot. If another tool's handler or
+file has that name, armvm's handler is called ``armvm-ARCH`` and its file zz-armvm-ARCH.conf:
+systemd-binfmt reads files in the order of their names, so armvm's is the latest at boot too.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def register(
     table = exchange.mounted(at)
     if not table.on:
         raise Conflict(
-            "binfmt_misc is disabled, so the kernel uses no handlers",
+            "binfmt_misc is disabled, so the kernel does not use handlers",
             hint=f"sudo sh -c 'echo 1 > {at.root / 'status'}'",
         )
     own = own_file.read(architecture, at.etc)

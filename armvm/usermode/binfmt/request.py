@@ -66,7 +66,7 @@ def rule_of(
     loose = interpreter.others_can_write(path)
     if loose is not None:
         progress.warn(
-            f"users other than root can change {loose}, and so control all {architecture.name} "
-            "programs, including root's"
+            f"users other than root can write to {loose}, and so control all {architecture.name} "
+            "programs, root's too"
         )
     return rule

@@ -100,7 +100,7 @@ def _try(way: Way, architecture: Architecture, program: Path, table: Table) -> T
     if failed is None:
         how = f"exit code {done.returncode}"
         how = f"signal {-done.returncode}" if done.returncode < 0 else how
-        reason = f"the interpreter started, but ended with {how}: {said[-300:] or 'no output'}"
+        reason = f"the interpreter failed with {how}: {said[-300:] or 'no output'}"
         return Trial(way=way, result=Result.FAILS, reason=reason, fix=_fix(architecture))
     step, number = failed
     if step != "execute":
@@ -116,7 +116,7 @@ def _helper(options: Sequence[str | Path], program: str | Path) -> list[str | Pa
 
 
 def _failure(text: str) -> tuple[str, int] | None:
-    """Return the step that `own_namespace` failed at and its errno, as its standard error tells."""
+    """Return the step that `own_namespace` failed at and its errno, from its standard error."""
     hit = re.search(r"^armvm: ([a-z]+) ([0-9]+)$", text, re.MULTILINE)
     return (hit[1], int(hit[2])) if hit else None
 
@@ -124,7 +124,7 @@ def _failure(text: str) -> tuple[str, int] | None:
 def explained(
     way: Way, number: int, architecture: Architecture, table: Table, program: Path
 ) -> tuple[str, str | None]:
-    """Return why execve failed with this errno, and what mends it."""
+    """Return why execve failed with this errno, and how to fix it."""
     winner = table.winner(architecture.magic) if table.on else None
     told = f"{os.strerror(number)} (errno {errno.errorcode.get(number, number)})"
     if winner is None:
@@ -146,19 +146,20 @@ def explained(
         where = "inside the chroot" if way is Way.CHROOT else "where the program runs"
         reason = (
             f"the handler {winner.name} lacks flag F, so the kernel looks for "
-            f"{winner.interpreter} {where}, and does not find it"
+            f"{winner.interpreter} {where}, where it does not exist"
         )
         return f"{told}: {reason}", _fix(architecture)
     if number == errno.ENOENT and found.static is False:
-        reason = f"the interpreter is dynamic, and its loader {found.loader} does not exist there"
-        return f"{told}: {reason}", f"{_fix(architecture)} --interpreter FILE, with a static one"
+        reason = f"the interpreter is dynamic, and its loader {found.loader} does not exist"
+        return f"{told}: {reason}", f"{_fix(architecture)} --interpreter FILE, with a static FILE"
     if number == errno.EACCES and os.statvfs(program).f_flag & os.ST_NOEXEC:
         reason = f"{program.parent} is on a file system that is mounted noexec"
-        return f"{told}: {reason}", "set TMPDIR to a directory without noexec, and test again"
-    if number == errno.EACCES:
-        return f"{told}: the interpreter {winner.interpreter} may not be executed", _fix(
-            architecture
+        return (
+            f"{told}: {reason}",
+            "set TMPDIR to a directory on another file system, and test again",
         )
+    if number == errno.EACCES:
+        return f"{told}: the interpreter {winner.interpreter} is not executable", _fix(architecture)
     return f"{told}: from the handler {winner.name}, which runs {winner.interpreter}", None
 
 
@@ -189,5 +190,5 @@ def _fix(architecture: Architecture) -> str:
 
 def _no_namespace(winner: Handler | None) -> str:
     if winner is None:
-        return "no handler, so no interpreter to hide"
-    return f"the directory of {winner.interpreter} cannot be hidden alone"
+        return "no handler is registered, so no interpreter can be hidden"
+    return f"the directory of {winner.interpreter} cannot be hidden on its own"

@@ -75,7 +75,7 @@ class Elf:
 
     @property
     def static(self) -> bool:
-        """Whether it needs no loader."""
+        """Whether it runs without a loader."""
         return self.loader is None
 
 

@@ -163,7 +163,7 @@ def command(
 
     *sysroot* contains a dynamic program's loader and libraries. *has* says whether a root file
     system has a file. *machine* is the host's (uname -m), *path* the search path for QEMU.
-    Raises ConfigError for a program that needs no emulation, MissingCapability without QEMU
+    Raises ConfigError for a program that does not need emulation, MissingCapability without QEMU
     or if the loader is missing.
     """
     if program.architecture == (machine or platform.machine()):

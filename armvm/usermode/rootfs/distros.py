@@ -54,7 +54,7 @@ def _packages(keyring: str) -> tuple[str, ...]:
         # boot
         *("initramfs-tools", "zstd", "systemd-sysv", "udev", "kmod"),
         *("grub-efi-arm64", "grub-efi-arm64-signed", "shim-signed", "e2fsprogs", "mount", "init"),
-        # cloud-init and what it uses; netplan with networkd and resolved is the network
+        # cloud-init and its tools; netplan with networkd and resolved for the network
         *("cloud-init", "cloud-guest-utils", "fdisk", "netplan.io", "systemd-resolved"),
         *("systemd-timesyncd", "dbus", "libpam-systemd", "iproute2", "netbase", "qemu-guest-agent"),
         # people
@@ -87,7 +87,7 @@ UBUNTU = Distro(
     components=("main", "universe"),
     pockets=("", "-updates", "-security"),
     scripts="ubuntu",
-    # Debian 12 has no package with these keys.
+    # Debian 12 does not package these keys.
     own_keyring=True,
     lookup="https://packages.ubuntu.com/",
 )

@@ -133,8 +133,8 @@ def header_of(name: str) -> bytes:
 def ids_for(root: Path, *, uid: int | None = None, etc: Path = Path("/etc")) -> Ids | None:
     """Return the ids of the user namespace in which *root*'s owner is root, or None.
 
-    For an ordinary user, mmdebstrap gives files the ids that /etc/subuid lends to the user; files
-    may also belong to the user. Root needs no namespace for root's trees; it enters an ordinary
+    For an ordinary user, mmdebstrap gives files the user's ids in /etc/subuid; files may also
+    belong to the user. Root does not need a namespace for root's trees; it enters an ordinary
     user's tree with that user's ids, so that programs inside are not the host's root. *uid* is
     this process's, *etc* is the directory of subuid and subgid. Raises PermissionDenied for
     another user's tree, MissingCapability without ids.
@@ -150,12 +150,13 @@ def ids_for(root: Path, *, uid: int | None = None, etc: Path = Path("/etc")) -> 
         name = pwd.getpwuid(me).pw_name
     except KeyError:
         raise MissingCapability(
-            f"uid {me} has no user name, and so no ids in {etc / 'subuid'}", hint="run it as root"
+            f"user name of uid {me} not found, so it cannot have ids in {etc / 'subuid'}",
+            hint="run it as root",
         ) from None
     lent = [range_of(etc / file, name) for file in ("subuid", "subgid")]
     if lent[0] is None or lent[1] is None:
         raise MissingCapability(
-            f"user {name} has no ids in {etc / 'subuid'} and {etc / 'subgid'}",
+            f"user {name} lacks ids in {etc / 'subuid'} and {etc / 'subgid'}",
             hint=f"sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 {name}"
             "   (if these ids are free; or enter as root)",
         )

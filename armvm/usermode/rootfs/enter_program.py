@@ -1,17 +1,17 @@
 """The program that `armvm rootfs enter` starts: it runs a command in a root file system.
 
-It is a separate process, because it gives up the host's files half-way;
-`armvm.usermode.rootfs.enter` writes its request. There is no shell and no mount(8): mounts go to
-places in the root file system, and only a process that has left the host's root cannot be led
-back there by a link. The steps:
+It is a separate process, because it leaves the host's root halfway; `armvm.usermode.rootfs.enter`
+writes its request. It uses neither a shell nor mount(8): it mounts inside the root file system,
+and a link there could lead a process to the host's files until it has left the host's root. The
+steps:
 
 1. Create namespaces: mounts, processes, host name, System V IPC; for ordinary users,
    and for their trees, a user namespace with the ids of /etc/subuid.
-2. Open what it needs of the host (device files, /sys, resolv.conf) as detached, read-only
+2. Open the required files of the host (device files, /sys, resolv.conf) as detached, read-only
    mounts.
 3. Make the root file system its root by pivot_root(2), and mount things below it: every name
    is now one inside (both are in `armvm.usermode.rootfs.mounts`).
-4. Start the command (a host command, without 2 and 3, if the request has no root), and wait as
+4. Start the command (a host command, without 2 and 3, if the request names no root), and wait as
    process 1 of the namespace. When it ends, the kernel ends all remaining processes of the
    command, and the mounts go with the last of them.
 """

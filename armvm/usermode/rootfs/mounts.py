@@ -188,7 +188,7 @@ def prepare(root: str, resolv: str | None) -> None:
     enter_root(root)
     for path in ("/proc", "/dev", "/sys", "/run"):
         directory(path)
-    # Before the host's is unmounted: a user namespace may only mount what it can already see.
+    # Before the host's is unmounted: a user namespace may only mount what is already visible to it.
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     leave()
     mount_dev(host)
