@@ -102,7 +102,7 @@ def obstacle(directory: str, facts: HostFacts, root: Path = Path("/")) -> tuple[
     # Only its owner can label a file; in the system's pools that is root.
     mine = facts.session or os.geteuid() == 0
     if SELINUX in facts.security and not mine and _type_of(directory) != _TYPE:
-        return "SELinux denies it, unless root makes the golden", _labelling(directory)
+        return "SELinux denies it, unless root creates the golden", _labelling(directory)
     return None
 
 
@@ -126,7 +126,7 @@ def explain(
     return (
         f"permission denied: QEMU cannot use its memory file in {directory}",
         "'sudo journalctl -k -g DENIED' shows what a security module denied; if it shows nothing, "
-        f"allow the user that QEMU runs as to enter each directory of {directory}",
+        f"give QEMU's user search permission (x) on {directory} and each directory above it",
     )
 
 

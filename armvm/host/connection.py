@@ -274,7 +274,7 @@ def _message(error: Any) -> str:
 
 def uri_of(connection: Connection) -> str:
     """Return the connection's canonical URI."""
-    with errors("asking for the connection's URI"):
+    with errors("reading the connection's URI"):
         return str(connection.getURI())
 
 

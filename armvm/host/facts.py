@@ -77,7 +77,7 @@ class HostFacts:
 
 def observe(connection: Connection) -> HostFacts:
     """Query the host's facts. Raises MissingCapability if it cannot run ARM64 machines at all."""
-    with errors("asking the host for its capabilities"):
+    with errors("reading the host's capabilities"):
         uri = uri_of(connection)
         capabilities = parse(connection.getCapabilities())
         arch = capabilities.findtext("host/cpu/arch") or "unknown"

@@ -114,7 +114,7 @@ def digest_of(path: Path, promised: str | None, *, cache: Cache, progress: Progr
         raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
     if _mark(path) != before:
         raise ImageError(
-            f"the image {path} changed while armvm read it", hint="wait until it is complete"
+            f"the image {path} changed while armvm was reading it", hint="wait until it is complete"
         )
     # A file changed within the clock's resolution could change again and keep its time.
     if time.time_ns() - before[1] > 2_000_000_000:

@@ -16,7 +16,7 @@ def given_path(text: str, what: str = "path") -> Path:
     """
     if not text:
         raise ConfigError(
-            f"invalid {what} '': it is empty", hint="is a variable of your script not set?"
+            f"invalid {what} '': it is empty", hint="is a variable in your script unset?"
         )
     try:
         return Path(text).expanduser() if text.startswith("~") else Path(text)

@@ -28,5 +28,5 @@ def test_a_machine_without_its_agent_is_asked_for_leases_alone(
         steps = Steps()
         assert ask(steps.watch(find_domain(world.connection, name))) == []
         assert steps.calls.count("interfaceAddresses") == questions
-    with pytest.raises(DomainError, match="no guest agent answers"):
+    with pytest.raises(DomainError, match="does not answer"):
         agent.ensure_answers(find_domain(world.connection, name))

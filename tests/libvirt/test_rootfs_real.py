@@ -404,7 +404,7 @@ def test_an_ordinary_users_failure_leaves_nothing(
     ordinary_user.home.chmod(0o700)
     try:
         refused = ordinary_user.armvm("rootfs", "create", "made").failed(7)
-        assert "closed to other users" in refused.err
+        assert "other users cannot enter" in refused.err
     finally:
         ordinary_user.home.chmod(0o755)
 

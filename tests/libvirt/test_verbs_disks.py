@@ -262,7 +262,7 @@ def test_resize(world: World, image: Path, name: str) -> None:
         *("resize", name, "--disk", "4G", "--mem", "1G", "--cpus", "2", "--json")
     ).ok()
     disk, memory, cpus = live.json
-    assert "no guest agent" in disk["note"]
+    assert "the guest agent does not answer" in disk["note"]
     assert "Capacity:       4294967296" in virsh("domblkinfo", name, "vda")
     assert (memory["in_effect"], cpus["in_effect"]) == (False, False)
     assert "next start" in memory["note"]

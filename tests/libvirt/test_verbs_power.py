@@ -39,7 +39,7 @@ def test_suspend_and_resume(world: World, running: str) -> None:
         assert virsh("domstate", running).strip() == "running"
     assert "guest agent" not in resumed.err  # it ran already
     world.armvm("suspend", running).ok()
-    assert "no guest agent" in world.armvm("resume", running).ok().err
+    assert "the guest agent does not answer" in world.armvm("resume", running).ok().err
 
 
 def test_a_reset_is_seen_and_told(world: World, running: str) -> None:

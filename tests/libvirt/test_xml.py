@@ -130,7 +130,7 @@ def test_without_a_kernel_in_the_image_the_firmware_boots(
     world: World, image: Path, name: str
 ) -> None:
     made = world.armvm("create", "--name", name, "--image", image, "--fast", "--no-wait").ok()
-    assert made.err.count("--fast: falling back to booting by firmware: ") == 1
+    assert made.err.count("--fast: falling back to a firmware boot: ") == 1
     shown = world.armvm("show", name, "--json").ok().json["fast"]
     assert list(shown) == ["disk"]
     assert "firmware='efi'" in virsh("dumpxml", "--inactive", name)

@@ -136,7 +136,7 @@ def test_a_file_without_a_key_is_a_config_error(tmp_path: Path, text: str) -> No
         (f"{OTHER[:40]}\n{OTHER[40:]}", "cut off"),
         (f"ssh-dss {blob('ssh-dss', 'p', 'q', 'g', 'y')}", "DSA"),
         (f"ssh-ed25519-cert-v01@openssh.com {BLOB}", "certificate"),
-        ("---- BEGIN SSH2 PUBLIC KEY ----", "another format"),
+        ("---- BEGIN SSH2 PUBLIC KEY ----", "RFC 4716"),
         (PAIR.private, "private key"),
         ("hello", "unknown key type"),
     ],

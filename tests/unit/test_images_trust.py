@@ -322,11 +322,11 @@ def test_a_missing_signature(settings: Settings, server: ImageServer, cache: Cac
     server.mend()
     without_streams(server)
     server.fault(f"{sums}.gpg", Fault(status=404))
-    error = refused(settings, cache, "SHA256SUMS was not found")
+    error = refused(settings, cache, "SHA256SUMS not found")
     assert "404" in error.message
     assert "--verify digest" in (error.hint or "")
     server.fault(sums, Fault(status=404))
-    error = refused(settings, cache, "signature for the image")
+    error = refused(settings, cache, "image signature")
     assert "index.sjson" in (error.detail or "")
 
 
@@ -335,7 +335,7 @@ def test_an_unreadable_signature(
     settings: Settings, server: ImageServer, cache: Cache, body: bytes
 ) -> None:
     server.fault(f"{without_streams(server)}.gpg", Fault(body=body))
-    refused(settings, cache, "cannot be read")
+    refused(settings, cache, "cannot read the signature")
 
 
 # ---- keys -----------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def test_nothing_is_asked_for(
     image = pull(replace(settings, verify=Verify.NONE), cache, progress)
     assert image.source.verified is Verified.NOTHING
     assert image.digest == f"sha256:{published.digest}"
-    assert "nothing is verified" in progress.warned[0]
+    assert "not verified" in progress.warned[0]
     server.mend()
     body = (server.root / PRODUCTS).read_bytes()
     other = Cache(cache.root.parent / "other")

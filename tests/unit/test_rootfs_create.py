@@ -148,7 +148,7 @@ def test_an_ordinary_users_ids_must_get_there(tmp_path: Path) -> None:
     open_place = tmp_path / "open"
     open_place.mkdir(mode=0o755)
     open_place.chmod(0o750)
-    with pytest.raises(PermissionDenied, match="closed to other users") as caught:
+    with pytest.raises(PermissionDenied, match="other users cannot enter") as caught:
         rootfs_place.free_place(open_place / "x", Mode.UNSHARE)
     assert "o+x" in str(caught.value.hint)
     if os.geteuid() == 0:

@@ -126,7 +126,7 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         wrong.append("mac")
     if wrong:
         raise DomainError(
-            f"{order['hostname']} did not take its new identity: {', '.join(wrong)}",
+            f"{order['hostname']} did not apply its new identity: {', '.join(wrong)}",
             detail="\n".join(f"{key}: {facts.get(key)}" for key in wrong),
         )
 
@@ -154,7 +154,7 @@ def set_clock(
         now = read_facts(answer.decode(errors="replace"))
         behind = clock() - _time_in(now)
     if not abs(behind) < CLOCK_BROKEN:
-        raise DomainError(f"its clock could not be set: it is off by {behind:.0f} s")
+        raise DomainError(f"cannot set its clock: it is off by {behind:.0f} s")
     return behind
 
 

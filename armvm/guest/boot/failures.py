@@ -55,7 +55,7 @@ _SIGNS = (
     _Sign(
         key="uefi-shell",
         pattern=re.compile(r"^(?:Shell|FS\d+:[^\n]{0,80})> ?\Z", re.M),
-        what="the firmware found nothing to boot, and waits in the UEFI shell",
+        what="the firmware found nothing to boot and is waiting in the UEFI shell",
         advice="the image lacks a boot loader for ARM64 (EFI/BOOT/BOOTAA64.EFI): use another image",
     ),
     _Sign(
@@ -86,7 +86,7 @@ _SIGNS = (
     _Sign(
         key="initramfs",
         pattern=re.compile(r"Entering emergency mode|^(?:\(initramfs\)|dracut:/#) ?\Z", re.M),
-        what="the initramfs did not find the root file system, and waits at a prompt",
+        what="the initramfs did not find the root file system and is waiting at a prompt",
         advice="check root= on the kernel's command line, and the drivers in the initramfs: "
         "'armvm console {name}' opens the prompt",
     ),

@@ -121,27 +121,27 @@ def _silent(name: str, stage: Stage, seconds: float, share: float | None) -> Fin
     if share >= BUSY:
         return Finding(
             key="busy",
-            what=f"{quiet}, but its vCPUs are busy ({share:.1f} CPUs): it is slow, or in a loop",
-            advice=f"give it time; if it does not end, it is a loop; {look}",
+            what=f"{quiet}, but its vCPUs are busy ({share:.1f} CPUs): slow or in a loop",
+            advice=f"wait longer; if this persists, it is in a loop; {look}",
         )
     if share >= IDLE:
         return Finding(
             key="slow",
-            what=f"{quiet}, and its vCPUs do little ({share:.2f} CPUs): it is slow, or waits",
-            advice=f"it may continue by itself; if not, {_waiting_at(stage)}; {look}",
+            what=f"{quiet}, and its vCPUs are mostly idle ({share:.2f} CPUs): slow or waiting",
+            advice=f"it may continue on its own; if not, {_waiting_at(stage)}; {look}",
         )
     return Finding(
         key="idle",
-        what=f"{quiet}, and its vCPUs are idle: it waits, or hangs",
+        what=f"{quiet}, and its vCPUs are idle: waiting or hung",
         advice=f"{_waiting_at(stage)}; {look}",
     )
 
 
 def _waiting_at(stage: Stage) -> str:
     if stage.order < Stage.KERNEL.order:
-        return "its firmware or boot loader waits for a key, or for a boot device"
+        return "its firmware or boot loader is waiting for a key or a boot device"
     if stage.order < Stage.SYSTEMD.order:
-        return "its kernel waits for a device, or uses another console (console=ttyAMA0)"
+        return "its kernel is waiting for a device, or uses another console (console=ttyAMA0)"
     if stage.order < Stage.SSH.order:
-        return "a service or a user-data command waits: for the network, a mount, a sleep"
-    return "a user-data command waits (to find it, run ps with armvm exec or ssh)"
+        return "a service or a user-data command is waiting for the network, a mount or a sleep"
+    return "a user-data command is waiting (to find it, run ps with armvm exec or ssh)"

@@ -74,19 +74,19 @@ def _problem(line: str) -> tuple[str, str]:
     if "PRIVATE KEY" in line:
         return "it is a private key", "write its public key: ssh-keygen -y -f KEY > KEY.pub"
     if "BEGIN SSH2 PUBLIC KEY" in line:
-        return "it has another format (RFC 4716)", "convert it: ssh-keygen -i -f FILE"
+        return "it is in RFC 4716 format", "convert it: ssh-keygen -i -f FILE"
     if words[0] == "ssh-dss":
         return (
             "it is a DSA key, which OpenSSH no longer supports",
             "create another key: ssh-keygen -t ed25519",
         )
     if "-cert-v01@openssh.com" in words[0]:
-        return "it is a certificate", "use the public key that it was made for"
+        return "it is a certificate", "use the public key that it certifies"
     if words[0] in _TYPES:
         return "it is cut off, wrapped or damaged", _HINT
     if any(word in _TYPES for word in words[1:]):
         return "keys with options are not supported", (
-            "leave the options out; --user-data can have ssh_authorized_keys with options"
+            "remove the options; in --user-data, ssh_authorized_keys accepts options"
         )
     return "unknown key type", _HINT
 
@@ -145,7 +145,7 @@ def own_key(directory: Path) -> tuple[Path, str]:
     except OSError as error:
         raise PermissionDenied(
             f"cannot store armvm's ssh key in {directory}: {error.strerror}",
-            hint="use a key of your own: --ssh-key FILE",
+            hint="use your own key: --ssh-key FILE",
         ) from error
 
 

@@ -161,7 +161,7 @@ def together(texts: Sequence[str]) -> str:
     unseen = [part for part in parts if not _is_script(part)]
     if len(unseen) + bool(config) > 1:
         raise ConfigError(
-            "several --user-data: a template, an include or an archive cannot be merged",
+            "--user-data: a template, an include or an archive cannot be used with other files",
             detail="cloud-init would replace the lists of one file with those of the other",
             hint="merge them into one file; cloud-configs and scripts can be combined",
         )

@@ -58,7 +58,7 @@ def _packages(
     if distro not in choice:
         raise ConfigError(
             f"preset {preset} does not support {distro}",
-            hint=f"it supports {', '.join(choice)}; or list your own packages with --user-data",
+            hint=f"it supports {', '.join(choice)}; for others, list the packages in --user-data",
         )
     return choice[distro]
 

@@ -97,7 +97,7 @@ def _changed(
         meta(data)
     except (KeyError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise StorageError(
-            "the seed cannot be read: armvm did not write it", detail=str(error)
+            "cannot read the seed: armvm did not write it", detail=str(error)
         ) from error
     return Documents(
         user_data=changed["user-data"],

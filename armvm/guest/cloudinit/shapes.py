@@ -31,7 +31,7 @@ def _refused(key: str, value: object, wanted: str, hint: str | None = None) -> C
     return ConfigError(
         f"--user-data: {key}: expected {wanted}",
         detail=f"it is {str(value)[:80]!a}",
-        hint=hint or "cloud-init would also ignore what armvm needs",
+        hint=hint or "cloud-init would also ignore armvm's settings",
     )
 
 
@@ -96,8 +96,8 @@ def _ssh_keys(value: Any) -> dict[str, Any]:
     if _HOST_KEY & value.keys():
         raise ConfigError(
             "--user-data: ssh_keys cannot set an Ed25519 key: armvm sets that host key",
-            detail="armvm generates it, and verifies the machine by it",
-            hint="remove ed25519_private and ed25519_public; other key types may stay",
+            detail="armvm generates this key and verifies the machine with it",
+            hint="remove ed25519_private and ed25519_public; other key types are allowed",
         )
     return value
 

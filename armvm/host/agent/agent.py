@@ -56,9 +56,9 @@ def ensure_answers(domain: Domain) -> None:
 
 def _silent(name: str) -> DomainError:
     return DomainError(
-        f"no guest agent answers in {name}",
-        hint=f"armvm ssh {name} -- CMD works without it; the guest's package is "
-        "qemu-guest-agent, and a machine that is booting starts it later",
+        f"the guest agent of {name} does not answer",
+        hint=f"armvm ssh {name} -- CMD   does not need it; if the machine is booting, wait for "
+        f"it: armvm wait {name}; the guest's package is qemu-guest-agent",
     )
 
 

@@ -66,10 +66,13 @@ def balloon(domain: Domain, mib: int) -> str | None:
         document = parse(domain.XMLDesc(0))
     most = int(at(document, "memory").text or 0)
     if mib << 10 > most:
-        return f"it started with {most >> 10} MiB, and QEMU's ARM64 machine cannot add more live"
+        return (
+            f"it started with {most >> 10} MiB, and QEMU's ARM64 machine cannot add more while it "
+            "runs"
+        )
     device = document.find("devices/memballoon")
     if device is None or device.get("model") == "none":
-        return "a clone's first run shares its golden's memory, so it cannot change"
+        return "until it is stopped, a clone shares its golden's memory, which cannot be resized"
     try:
         domain.setMemoryFlags(mib << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError as error:

@@ -67,7 +67,7 @@ def check(connection: Connection, descriptions: Sequence[Path] = DESCRIPTIONS) -
 
     Changes nothing. Programs of a remote host cannot be checked.
     """
-    with errors("asking for the version of libvirt"):
+    with errors("reading libvirt's version"):
         uri, version = uri_of(connection), connection.getLibVersion()
     if is_session(uri) and version < _IN_SESSIONS:
         raise _impossible(

@@ -43,7 +43,7 @@ class Sample:
 def samples(connection: Connection, uuids: Collection[str]) -> dict[str, Sample]:
     """Return a sample of each running domain whose UUID is among *uuids*, by UUID."""
     found = {}
-    with errors("asking for the machines' statistics"):
+    with errors("reading the machines' statistics"):
         running = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
         for domain, told in connection.getAllDomainStats(_STATS, running):
             uuid = domain.UUIDString()

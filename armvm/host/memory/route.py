@@ -85,7 +85,7 @@ def route(name: str) -> Route:
 
 def qemu_version(domain: Domain) -> str:
     """Return the version of the QEMU that runs a domain, with the distribution's suffix."""
-    with errors(f"asking {domain.name()} for its QEMU"):
+    with errors(f"reading the QEMU version of {domain.name()}"):
         answer = libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-version"}', 0)
     told = json.loads(answer).get("return", {})
     numbers = told.get("qemu", {})

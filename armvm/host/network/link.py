@@ -34,6 +34,6 @@ def wait_without_address(domain: Domain, timeout: float) -> None:
         timeout=timeout,
         interval=_POLL,
         late=lambda: NotReady(
-            f"timed out after {timeout:g} s: {domain.name()} keeps its address without a link"
+            f"timed out after {timeout:g} s: {domain.name()} still has its address, but no link"
         ),
     )

@@ -52,8 +52,8 @@ def netdev_of(domain: Domain) -> str:
     alias = parse(domain.XMLDesc(0)).find("devices/interface[@type='user']/alias")
     if alias is None:
         raise DomainError(
-            f"{domain.name()} does not use user networking any more",
-            hint="restore its interface: 'virsh edit' and <interface type='user'>",
+            f"{domain.name()} no longer uses user networking",
+            hint="restore its <interface type='user'>: virsh edit {domain.name()}",
         )
     return f"host{alias.get('name')}"
 

@@ -127,7 +127,7 @@ def _wait_or_remove(
 ) -> None:
     """Wait for another process's upload to end; remove the base if it is abandoned."""
     looks, before = 0, -1
-    with progress.task("another armvm copies the same image; waiting", total=size) as task:
+    with progress.task("waiting for another armvm that is copying this image", total=size) as task:
 
         def outcome() -> str | None:
             nonlocal looks, before

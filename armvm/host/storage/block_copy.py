@@ -76,7 +76,7 @@ def held(connection: Connection, domain: Domain) -> Iterator[Domain]:
     running: Domain | None = None
     try:
         # A signal during the start is raised at the end of the block, inside the outer one.
-        with shielded(), errors(f"holding the disk of {domain.name()}"):
+        with shielded(), errors(f"opening the disk of {domain.name()}"):
             running = connection.createXML(to_text(document), start)
         yield running
     finally:

@@ -41,7 +41,7 @@ def duplicate(
             length = min(PIECE, size - offset)
             data = _read(connection, source, offset, length)
             if len(data) != length:
-                raise StorageError(f"the volume {source.name()} changed while it was copied")
+                raise StorageError(f"the volume {source.name()} changed while armvm was copying it")
             if data.count(0) != length:
                 _write(connection, target, offset, data)
             on_bytes(min(size, (done + 1) * PIECE))

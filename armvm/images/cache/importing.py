@@ -77,7 +77,7 @@ def export_file(entry: Entry, target: Path, *, replace: bool = False) -> bool:
     """
     taken = Conflict(f"{target} already exists", hint="overwrite it with --force")
     if target.is_dir():
-        raise Conflict(f"{target} is a directory", hint="choose a file in that directory")
+        raise Conflict(f"{target} is a directory", hint="give the path of a file")
     if os.path.lexists(target) and not replace:
         raise taken
     partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.partial")
@@ -104,7 +104,8 @@ def export_file(entry: Entry, target: Path, *, replace: bool = False) -> bool:
         ) from error
     except PermissionError as error:
         raise PermissionDenied(
-            f"permission denied: cannot write {target}", hint="write to a directory that you own"
+            f"permission denied: cannot write {target}",
+            hint="choose a directory that you can write to",
         ) from error
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error

@@ -34,7 +34,7 @@ def supported_lts(products: bytes, *, arch: str = "arm64") -> list[str]:
             found.add(named[1])
     if not found:
         raise FetchFailed(
-            f"supported LTS release for {arch} not found in the image catalog",
+            f"no supported LTS release for {arch} in the image catalog",
             hint="if ARMVM_MIRROR_UBUNTU is set, check that it is a mirror of the releases tree",
         )
     return sorted(found, reverse=True)

@@ -103,7 +103,7 @@ def signed_products(
     if found != content:
         raise SignatureInvalid(
             f"{public_url(base)} has the catalog {ascii(found)[:80]} instead of {content}",
-            hint="check the mirror; if it happens again, do not trust it",
+            hint="check the mirror; if this persists, do not trust it",
         )
     return products
 
@@ -152,9 +152,9 @@ def _by_checksums(
     except FetchFailed as error:
         absent = isinstance(failure, Missing) and isinstance(error, Missing)
         raise SignatureInvalid(
-            f"signature for the image not found at {public_url(base)}"
+            f"image signature not found at {public_url(base)}"
             if absent
-            else f"cannot fetch the signature for the image from {public_url(base)}",
+            else f"cannot fetch the image signature from {public_url(base)}",
             detail=f"{failure.message}\n{error.message}",
             hint="check the mirror; --verify digest skips the signature",
         ) from error
@@ -162,8 +162,8 @@ def _by_checksums(
         word and word in name for word in (image.version, image.codename)
     ):
         raise SignatureInvalid(
-            f"{name} is not an image of {image.version} for {arch}, by its name",
-            hint="the unsigned catalog lists another file: check the mirror",
+            f"according to its name, {name} is not an image of {image.version} for {arch}",
+            hint="the unsigned catalog lists a wrong file: check the mirror",
         )
     digest = checksums.digests(sums.document).get(name)
     if digest is None:
@@ -174,7 +174,7 @@ def _by_checksums(
         raise SignatureInvalid(
             f"the digests for {name} in the catalog and the signed {public_url(url)} differ",
             detail=f"catalog {image.digest}\nsigned  {digest}",
-            hint="check the mirror; if it happens again, do not trust it",
+            hint="check the mirror; if this persists, do not trust it",
         )
     return SignedImage(
         image=replace(image, digest=digest), verified=sums.verified, signer=sums.signer

@@ -66,7 +66,7 @@ def products_path(index: bytes) -> str:
             "image-downloads"
         ):
             return _safe_path(entry.get("path"))
-    raise FetchFailed("image downloads not found in the image catalog's index", hint=_MIRROR_HINT)
+    raise FetchFailed("no image downloads in the image catalog's index", hint=_MIRROR_HINT)
 
 
 def select(

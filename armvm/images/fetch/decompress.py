@@ -125,7 +125,7 @@ class Unpacker:
         if self._size + len(piece) > max(self._spared, self._fed * RATIO):
             raise HostileImage(
                 f"{self._name} unpacks to more than {RATIO} times its size",
-                hint="disk images do not; do not trust its source",
+                hint="no cloud image compresses that well; do not trust its source",
             )
         self._hashes.update(piece)
         for start in range(0, len(piece), _BLOCK):

@@ -33,8 +33,8 @@ def require(source: S, policy: Verify | None) -> S:
     found = words(source.verified.value, source.signer)
     raise NotVerified(
         f"{source.reference} is verified by {found}, but verify = {policy.value} is required",
-        hint="append #sha256=HEX to a URL; create a golden again, remove a cached image so that "
-        "it is downloaded again; or allow less with --verify",
+        hint="for a URL, append #sha256=HEX; for a golden, create it again; for a cached image, "
+        "remove it so that armvm downloads it again; or require less with --verify",
     )
 
 

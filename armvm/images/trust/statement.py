@@ -86,7 +86,7 @@ def attest(
             )
         text = _text(body, shown) if cleartext.is_clear(body) else body
         if policy is Verify.NONE:
-            progress.warn(f"nothing is verified (verify = none): {shown}")
+            progress.warn(f"not verified (verify = none): {shown}")
             return Attested(document=text, verified=Verified.NOTHING)
         if statement.signed:
             progress.warn(f"the signature is not checked (verify = digest): {shown}")
@@ -218,11 +218,11 @@ def _refusal(outcome: Outcome, statement: Statement) -> SignatureInvalid:
             f"the signature of {shown} uses a digest that can be forged (SHA-1 or older)",
             WEAKER,
         ),
-    }.get(outcome.finding, (f"the signature of {shown} cannot be read", distrust))
+    }.get(outcome.finding, (f"cannot read the signature of {shown}", distrust))
     detail = outcome.detail
     if outcome.finding is Finding.ANOTHER_KEY:
         # For a missing key, gpgv knows the fingerprint or only the id.
-        wanted = "\n".join(f"wanted {grouped(key.fingerprint)}" for key in statement.keys)
+        wanted = "\n".join(f"expected  {grouped(key.fingerprint)}" for key in statement.keys)
         detail = f"signed by {outcome.fingerprint or '?'}\n{wanted}"
     return SignatureInvalid(message, detail=detail, hint=hint)
 
@@ -235,7 +235,7 @@ def _signature(web: Web, statement: Statement, progress: Progress) -> bytes:
         shown = public_url(statement.url)
         absent = isinstance(error, Missing)
         raise SignatureInvalid(
-            f"the signature of {shown} was not found: {error.message}"
+            f"signature of {shown} not found: {error.message}"
             if absent
             else f"cannot download the signature of {shown}: {error.message}",
             hint=f"check the mirror; {WEAKER}",
@@ -249,7 +249,7 @@ def _split(body: bytes, shown: str) -> cleartext.Clear:
         return cleartext.split(body)
     except ValueError as error:
         raise SignatureInvalid(
-            f"the signature of {shown} cannot be read", detail=str(error), hint=WEAKER
+            f"cannot read the signature of {shown}", detail=str(error), hint=WEAKER
         ) from error
 
 
@@ -257,4 +257,4 @@ def _text(body: bytes, shown: str) -> bytes:
     try:
         return cleartext.split(body).text
     except ValueError as error:
-        raise FetchFailed(f"{shown} cannot be read: {error}", hint="check the mirror") from error
+        raise FetchFailed(f"cannot read {shown}: {error}", hint="check the mirror") from error

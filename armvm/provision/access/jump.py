@@ -125,7 +125,7 @@ def need_way(uri: str, name: str) -> None:
         return
     raise MissingCapability(
         f"{name} has user networking: it can be reached only from {host_of(uri)}, and a "
-        f"{urlsplit(uri).scheme} connection carries only libvirt",
+        f"{urlsplit(uri).scheme} connection carries only libvirt calls",
         hint=f"connect by ssh: {ssh_uri(uri)}; or use 'armvm exec' and 'armvm console', which "
         "need no network",
     )
@@ -150,8 +150,8 @@ def other_way(uri: str) -> str | None:
     if is_local(uri) or jump_of(uri) is not None:
         return None
     return (
-        f"{urlsplit(uri).scheme} carries only libvirt, and machines behind the host's NAT cannot "
-        f"be reached from here: connect by ssh ({ssh_uri(uri)})"
+        f"{urlsplit(uri).scheme} carries only libvirt calls, so machines behind the host's NAT "
+        f"cannot be reached from here: connect by ssh ({ssh_uri(uri)})"
     )
 
 

@@ -51,7 +51,7 @@ class HandlerStatus:
     enabled: Annotated[bool, Doc("Whether the kernel uses it.")]
     interpreter: Annotated[str, Doc("The program that it runs, as registered.")]
     resolved: Annotated[
-        str | None, Doc("That path with links followed; null where it is not there.")
+        str | None, Doc("That path with links followed; null if it does not exist.")
     ]
     problem: Annotated[str | None, Doc("Why the interpreter cannot be run by its path.")]
     static: Annotated[bool | None, Doc("Whether it is linked statically; null: unknown.")]
@@ -62,15 +62,15 @@ class HandlerStatus:
     offset: Annotated[int, Doc("Where in a file the magic begins.", minimum=0)]
     magic: Annotated[
         Hex,
-        Doc("The bytes that a file must have, in hexadecimal; empty: it goes by extension."),
+        Doc("The bytes that a file must have, in hexadecimal; empty: it matches by extension."),
     ]
     mask: Annotated[Hex, Doc("Which bits of them count, in hexadecimal; empty: all.")]
-    extension: Annotated[str | None, Doc("The extension that it goes by.")]
-    registered_by: Annotated[Origin, Doc("What registered it, by its traces.")]
+    extension: Annotated[str | None, Doc("The file name extension that it matches.")]
+    registered_by: Annotated[Origin, Doc("The tool that probably registered it.")]
     declared_in: Annotated[str | None, Doc("The file that declares it.")]
-    because: Annotated[str, Doc("The traces.")]
+    because: Annotated[str, Doc("The evidence for registered_by.")]
     shadowed_by: Annotated[str | None, Doc("The later handler that takes its programs.")]
-    shadowed_wholly: Annotated[bool, Doc("Whether that takes all of them.")]
+    shadowed_wholly: Annotated[bool, Doc("Whether that handler takes all of them.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ def _warnings(handler: Handler, program: interpreter.Program) -> list[str]:
         )
     if program.problem and handler.fixed:
         found.append(
-            f"the interpreter's path cannot be used any more ({program.problem}); flag F keeps "
+            f"the interpreter's path can no longer be used ({program.problem}); flag F keeps "
             "the opened file in use until the next boot"
         )
     elif program.problem:

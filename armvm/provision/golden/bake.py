@@ -52,7 +52,7 @@ def golden_machine(machine: Machine) -> Machine:
     """
     if machine.fast:
         raise ConfigError(
-            "--fast cannot be used for a golden: its clones boot by firmware and their own kernel",
+            "--fast cannot be used for a golden: clones boot with firmware and their own kernel",
             hint="leave out --fast (or use --no-fast); a new clone does not boot at all",
         )
     if machine.user_data is not None or machine.password_hash is not None:
@@ -67,7 +67,7 @@ def check_system(system: OperatingSystem | None) -> None:
     """Raise MissingCapability for a system without systemd, which settling a guest requires."""
     if system is not None and system.family is not None and not system.family.systemd:
         raise MissingCapability(
-            f"goldens of {system} are unsupported: armvm prepares a golden with systemd",
+            f"goldens of {system} are not supported: a golden requires systemd",
             hint="create machines from the image: armvm create, without --from",
         )
 
@@ -152,8 +152,8 @@ def with_fallback(first: str, attempt: Callable[[str], Golden], progress: Progre
     except memory.Refused as refused:
         reason = ": ".join(text for text in (refused.message, refused.detail) if text)
         progress.warn(
-            f"falling back to a save image, with another boot: the golden's memory cannot be "
-            f"shared here ({reason}); to skip this attempt, use --save-image"
+            f"falling back to a save image, which requires another boot: the golden's memory "
+            f"cannot be shared here ({reason}); to skip this attempt next time, use --save-image"
         )
         if refused.hint is not None:
             progress.say(f"to share the memory, create the golden again after: {refused.hint}")

@@ -51,7 +51,7 @@ def find_original(where: Where, name: str) -> Original:
     pool = pools.find_pool(where.connection, instance.record.pool)
     volume = volumes.find_volume(pool, Path(instance.overlay or "").name) if pool else None
     if volume is None:
-        raise StorageError(f"the disk of {name} was not found in pool {instance.record.pool}")
+        raise StorageError(f"disk of {name} not found in the pool {instance.record.pool}")
     return Original(instance=instance, volume=volume, capacity=volumes.capacity(volume))
 
 

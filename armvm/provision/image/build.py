@@ -96,7 +96,7 @@ def _explained(recipe: Recipe, error: CommandFailed, work: Path) -> ArmvmError:
         # apt's estimate was too low, and nothing reports the real size. So this doubles it.
         return too_small(recipe, disk.size_for(recipe.size))
     return BuildFailed(
-        f"cannot make the disk of {recipe.title}: {error.message}",
+        f"cannot create the disk of {recipe.title}: {error.message}",
         detail=error.detail,
         hint="check whether the file system is full",
     )

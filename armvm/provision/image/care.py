@@ -37,7 +37,7 @@ class RemovedFile:
     what: Annotated[
         str,
         Doc(
-            "image, base, half-fetched, or unusable: and why.",
+            "image, base, half-fetched (a partial download), or unusable and why.",
             pattern="^(image|base|half-fetched|unusable: .+)$",
         ),
     ]

@@ -168,7 +168,7 @@ def named(name: str) -> Recipe:
             f"recipe {shown(name)} not found",
             hint=f"use its canonical name: {found.name}"
             if found.name
-            else f"name fewer packages: a name has at most {MAX_NAME} characters",
+            else f"use fewer packages: a name has at most {MAX_NAME} characters",
         )
     return found
 

@@ -46,7 +46,7 @@ def workspace(parent: Path, mode: build.Mode, *, needed: int = SPACE) -> Iterato
     except PermissionError as error:
         raise PermissionDenied(
             f"permission denied: cannot write {error.filename or parent}",
-            hint="choose a directory that you can write",
+            hint="choose a directory that you can write to",
         ) from error
     with _held(work):
         try:
@@ -96,13 +96,13 @@ def check_output(output: Path, *, force: bool) -> None:
     if output.is_dir():
         raise Conflict(f"{output} is a directory", hint="give the path of a file")
     if os.path.lexists(output) and not force:
-        raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
+        raise Conflict(f"{output} already exists", hint="overwrite it with --force")
     if not output.parent.is_dir():
         raise NotFound(f"directory {output.parent} not found", hint="create it first")
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise PermissionDenied(
             f"permission denied: cannot write {output.parent}",
-            hint="choose a directory that you can write",
+            hint="choose a directory that you can write to",
         )
 
 
@@ -133,7 +133,7 @@ def place(image: Path, output: Path, *, mode: int) -> None:
     except PermissionError as error:
         raise PermissionDenied(
             f"permission denied: cannot write {output}",
-            hint="choose a directory that you can write",
+            hint="choose a directory that you can write to",
         ) from error
     except OSError as error:
         raise StorageError(

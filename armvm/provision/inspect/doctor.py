@@ -173,7 +173,7 @@ def shared_memory(path: str, host: HostFacts, root: Path = Path("/")) -> list[Ch
             needed=False,
             found="clones share the memory of their golden"
             if obstacle is None
-            else f"{obstacle[0]}: goldens are save images, and their clones start slowly",
+            else f"{obstacle[0]}: goldens use save images, and their clones start more slowly",
             fix=None if obstacle is None else obstacle[1],
         )
     ]

@@ -196,7 +196,9 @@ def _tell(report: WrittenBack, mount: Mount, progress: Progress) -> None:
     if report.written:
         progress.say(f"{len(report.written)} changed files written to {mount.directory}")
     for path, name in report.aside.items():
-        progress.warn(f"{shown(path)} was changed here too; the machine's version is {shown(name)}")
+        progress.warn(
+            f"{shown(path)} was changed here too; the machine's version is in {shown(name)}"
+        )
     for path, reason in report.refused.items():
         progress.warn(f"{shown(path)} was not written: {reason}")
 

@@ -58,7 +58,7 @@ def tuned(
     """
     cache, digest = Cache.default(), recipe_digest(plan, image)
     name = tune.image_name(plan.source.reference, documents_of(plan.machine.preset))
-    wait = f"waiting: another armvm process is tuning {plan.source.reference}"
+    wait = f"waiting for another armvm process that is tuning {plan.source.reference}"
     with cache.lock(f"{LOCAL}{name}", on_wait=lambda: progress.say(wait)):
         entry = cache.find_local(name, digest)
         if entry is None:

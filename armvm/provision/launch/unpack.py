@@ -167,10 +167,10 @@ def _pieces(member: tarfile.TarInfo) -> list[tuple[int, int]]:
     end = 0
     for at, length in pieces:
         if at < end or length < 0:
-            raise _Refused("its map of holes is invalid")
+            raise _Refused("its sparse file map is invalid")
         end = at + length
     if end > member.size:
-        raise _Refused("its map of holes is invalid")
+        raise _Refused("its sparse file map is invalid")
     return pieces
 
 

@@ -46,7 +46,7 @@ def with_kernel(
     try:
         files = boot_files(image, cache=Cache.default())
     except (ImageError, MissingCapability) as error:
-        progress.say(f"--fast: falling back to booting by firmware: {error.message}")
+        progress.say(f"--fast: falling back to a firmware boot: {error.message}")
         return plan, None
     directory = PurePosixPath(plan.spec.overlay).parent
     names = volumes.volume_names(plan.machine.name)

@@ -51,15 +51,15 @@ _STATES = [*STATES.values(), "unfinished"]
 State = Annotated[
     str,
     Doc(
-        "libvirt's state of the domain; unfinished: an armvm that was killed left it.",
+        "libvirt's state of the domain; unfinished: left behind by an interrupted armvm.",
         enum=_STATES,
     ),
 ]
 ListedState = Annotated[
     State,
     Doc(
-        "libvirt's state of the domain; creating: armvm is making it now; unfinished: an armvm "
-        "that was killed left it.",
+        "libvirt's state of the domain; creating: armvm is creating it now; unfinished: left "
+        "behind by an interrupted armvm.",
         enum=[*_STATES, "creating"],
     ),
 ]
@@ -110,8 +110,8 @@ Stages = TypedDict(
     "Stages",
     {
         "started": Annotated[float, Doc("libvirt started it.")],
-        "firmware": Annotated[float, Doc("The UEFI firmware prints.")],
-        "kernel": Annotated[float, Doc("The kernel prints.")],
+        "firmware": Annotated[float, Doc("The UEFI firmware runs.")],
+        "kernel": Annotated[float, Doc("The kernel runs.")],
         "systemd": Annotated[float, Doc("systemd runs.")],
         "cloud-init": Annotated[float, Doc("cloud-init runs.")],
         "ssh": Annotated[float, Doc("ssh answers.")],

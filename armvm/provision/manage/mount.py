@@ -148,7 +148,7 @@ def _is_mapped(connection: Connection, instance: Instance, allow_root: bool) -> 
         # On another host, the libvirt there maps the users.
         if not is_local(uri) or os.geteuid() != 0:
             return is_local(uri)
-        where = "a session of root"
+        where = "root's session"
     else:
         where = uri
     if not allow_root:

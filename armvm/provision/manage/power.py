@@ -118,7 +118,9 @@ def resume(machine: Handle, progress: Progress) -> None:
     lifecycle.resume(machine.domain)
     behind = power.set_clock(machine.domain)
     if behind is None:
-        progress.warn("no guest agent answers: the guest's clock is behind until the guest sets it")
+        progress.warn(
+            "the guest agent does not answer: the guest's clock is behind until the guest sets it"
+        )
     elif abs(behind) > CLOCK_TOLERANCE:
         progress.warn(f"the guest's clock is {behind:.0f} s behind")
 

@@ -138,7 +138,7 @@ def _grow_in_guest(machine: Handle) -> str:
     """Grow the root file system of a running guest; return the result in words."""
     later = "; cloud-init tries again at the next boot"
     if not agent.connected(machine.domain):
-        return f"no guest agent answers: the root file system did not grow{later}"
+        return f"the guest agent does not answer: the root file system did not grow{later}"
     timeout = _GROW_TIMEOUT * machine.patience
     try:
         grown = read_growth(agent.output(machine.domain, grow_command(), timeout=timeout))

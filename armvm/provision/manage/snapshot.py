@@ -43,7 +43,7 @@ class SnapshotDetails:
     state: Annotated[
         str,
         Doc(
-            "off: the machine was off; frozen: it ran, with its file systems frozen; running: as "
+            "off: the machine was off; frozen: it ran, with its file systems frozen; running: like "
             "after a power cut.",
             enum=[OFF, FROZEN, RUNNING],
         ),

@@ -60,7 +60,7 @@ def assert_lets_in(
     user = machine.record.user
     if not own:
         progress.say(
-            f"could not log in to {machine.name}: it accepts none of the keys that ssh can use "
+            f"cannot log in to {machine.name}: it accepts none of the keys that ssh can use "
             "here without a passphrase or password"
         )
         return

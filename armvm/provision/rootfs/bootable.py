@@ -88,7 +88,7 @@ def distro_of(root: Path) -> Distro:
     if name not in DISTROS:
         known = " and ".join(one.title for one in DISTROS.values())
         raise ConfigError(
-            f"unsupported root file system {root}: its /etc/os-release is not that of {known}",
+            f"unsupported root file system {root}: its /etc/os-release does not name {known}",
             hint="for other distributions, use a ready image: armvm image pull REF",
         )
     return DISTROS[name]

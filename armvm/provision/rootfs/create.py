@@ -147,7 +147,7 @@ def create(
     if keyring is not None:
         keyring = keyring.expanduser().absolute()
     title = f"{making.title} {asked.recipe.version} for {asked.arch.value}"
-    with progress.task(f"making a root file system of {title}") as task:
+    with progress.task(f"creating a root file system of {title}") as task:
         task.update(text="preparing")
         tool = _check(asked, target.parent, mode, keyring)
         workspace.check_space(target.parent, SPACE_BOOTABLE if asked.bootable else SPACE)

@@ -53,7 +53,7 @@ def free_place(directory: Path, mode: Mode) -> Path:
         except PermissionError as error:
             raise PermissionDenied(
                 f"permission denied: cannot read {place}",
-                hint="choose a directory that you can read and write",
+                hint="choose a directory that you can read and write to",
             ) from error
     parent = place.parent.resolve()
     if place.name in ("", ".."):
@@ -65,7 +65,7 @@ def free_place(directory: Path, mode: Mode) -> Path:
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionDenied(
             f"permission denied: cannot write {parent}",
-            hint="choose a directory that you can write",
+            hint="choose a directory that you can write to",
         )
     if mode is Mode.UNSHARE:
         _check_open(parent)
@@ -76,13 +76,13 @@ def _check_open(parent: Path) -> None:
     """Raise PermissionDenied if a namespace's ids cannot enter, or the user cannot remove files."""
     if parent.stat().st_uid != os.geteuid():
         raise PermissionDenied(
-            f"{parent} belongs to another user: you could not remove the root file system again",
+            f"{parent} belongs to another user: you could not remove the root file system later",
             hint=f"use a directory of your own: mkdir {shlex.quote(f'{parent}/{_user()}')}",
         )
     for one in (parent, *parent.parents):
         if not one.stat().st_mode & 0o001:
             raise PermissionDenied(
-                f"{one} is closed to other users, and so to your subordinate ids (/etc/subuid)",
+                f"other users cannot enter {one}, nor can your subordinate ids (/etc/subuid)",
                 hint=f"chmod o+x {shlex.quote(str(one))}, "
                 f"or use another directory: mkdir /var/tmp/{_user()}",
             )

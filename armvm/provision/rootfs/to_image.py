@@ -117,7 +117,7 @@ def _write(
     distro = tree.os_release(root).get("ID", "")
     inside = enter.as_owner(root)
     parent = workspace.parent_of(output, mode, beside=private)
-    with progress.task(f"making an image of {root}") as task:
+    with progress.task(f"creating an image of {root}") as task:
         task.update(text="measuring")
         used = int(process.run([*inside, "du", "-sx", "--block-size=1", root]).text.split()[0])
         needed = disk.size_for(used)

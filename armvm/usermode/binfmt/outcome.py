@@ -155,7 +155,7 @@ def _library_fix(found: Explanation) -> str | None:
     if elsewhere:
         return f"QEMU_LD_PREFIX={shlex.quote(elsewhere)} {program}"
     debian = found.architecture.debian[0] if found.architecture.debian else None
-    fix = f"QEMU_LD_PREFIX=DIR {program}, where DIR has the root of {found.architecture.name}"
+    fix = f"QEMU_LD_PREFIX=DIR {program}, where DIR is a root for {found.architecture.name}"
     if debian:
         fix += f"; Debian: dpkg --add-architecture {debian} && apt-get update && "
         fix += f"apt-get install libc6:{debian}"

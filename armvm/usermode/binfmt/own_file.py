@@ -60,8 +60,8 @@ def write(own: Own, architecture: Architecture) -> None:
     """Write armvm's file for an architecture. Raises PermissionDenied."""
     text = "\n".join(
         [
-            f"{MARK} {architecture.name}: made by armvm, and its record.",
-            f"# armvm binfmt unregister {architecture.name} takes it back.",
+            f"{MARK} {architecture.name}: written and used by armvm.",
+            f"# armvm binfmt unregister {architecture.name} removes it.",
             own.text,
             "",
         ]

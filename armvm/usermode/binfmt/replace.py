@@ -43,9 +43,9 @@ def untouched(own: Own, table: Table) -> None:
     live = table.named(own.rule.name)
     if live is not None and taken(own, table):
         raise Conflict(
-            f"the handler {live.name} is not as armvm registered it; somebody else did since",
+            f"another tool has registered the handler {live.name} again since armvm did",
             detail=f"interpreter {live.interpreter}, flags {live.flags or 'none'}",
-            hint=f"rm {own.path} leaves it to them",
+            hint=f"to leave it to that tool: rm {own.path}",
         )
 
 

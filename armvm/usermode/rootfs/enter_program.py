@@ -148,7 +148,7 @@ def guarded(function: Any, *arguments: Any) -> NoReturn:
     except OSError as error:
         say(f"cannot enter the root file system: {error.strerror or error}")
         closed = "every parent directory must be accessible (o+x) to the ids of /etc/subuid"
-        other = "this requires Linux 5.12, and a directory that can be mounted"
+        other = "this requires Linux 5.12 or newer, and a directory that can be bind-mounted"
         say(f"hint: {closed if error.errno == errno.EACCES else other}", mark="")
     os._exit(HOST_ERROR)
 

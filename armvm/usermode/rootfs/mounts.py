@@ -169,7 +169,7 @@ def lend_resolv(tree: int) -> None:
     place = os.path.realpath("/etc/resolv.conf")
     usual = os.path.basename(place) in ("resolv.conf", "stub-resolv.conf")
     if not usual or not os.path.isdir("/etc"):
-        say("warning: no name resolution: /etc/resolv.conf there leads elsewhere")
+        say("warning: no name resolution: /etc/resolv.conf there points elsewhere")
         return
     try:
         if not os.path.lexists(place):
