@@ -104,7 +104,7 @@ def test_a_signal_in_waiting_for_another_upload(world: World, big_image: Path, n
         with running(
             world, "create", "--name", second, "--image", big_image, "--no-start"
         ) as waiter:
-            hear(waiter, "copies the same image; waiting")
+            hear(waiter, "that is copying this image")
             waiter.send_signal(signal.SIGINT)
             waiter.communicate(timeout=60)
         assert waiter.returncode == 130

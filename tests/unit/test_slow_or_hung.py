@@ -105,7 +105,7 @@ def test_a_little_may_be_slow_and_may_be_stuck() -> None:
     found = feel(60, cpus=0.12, stage=Stage.CLOUD_INIT)
     assert found is not None
     assert "slow or waiting" in found.what
-    assert "a user-data command waits" in found.advice
+    assert "a user-data command is waiting" in found.advice
 
 
 def test_a_guest_that_writes_is_only_slow() -> None:

@@ -275,7 +275,7 @@ def test_scripts_come_after_all_cloud_configs() -> None:
 
 
 def test_several_that_cloud_init_would_merge_by_replacing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="cannot be merged"):
+    with pytest.raises(ConfigError, match="cannot be used with other files"):
         together([CONFIG, "#include\nhttps://example.org/x\n"])
 
 

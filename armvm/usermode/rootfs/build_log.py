@@ -83,7 +83,7 @@ def _hint(log: str, distro: Distro) -> str:
         ("unshare", "this host does not allow user namespaces for ordinary users: build as root"),
         (
             "Mirror sync in progress",
-            "the package archive is being updated: retry in a few minutes, or use another mirror",
+            "the package archive is being updated: try again later, or use another mirror",
         ),
         # Before "Failed to fetch", which apt prints too: gpgv's words, and sqv's (apt 3).
         ("NO_PUBKEY", unsigned),
