@@ -99,7 +99,7 @@ def test_packages_that_do_not_fit_are_told_before_they_are_fetched(
     archive: Archive, tmp_path: Path
 ) -> None:
     before = len(archive.asked)
-    with pytest.raises(ConfigError, match="do not fit on 3G") as caught:
+    with pytest.raises(ConfigError, match="do not fit on a disk of 3G") as caught:
         build(archive, tmp_path / "x.qcow2", "huge-thing")
     # 9 GB of it, and 10 MB of each of the others.
     assert "--size 9" in (caught.value.hint or "")

@@ -135,7 +135,7 @@ def test_files_that_do_not_fit_are_an_error(tree: Path, tmp_path: Path) -> None:
 
 
 def test_too_little_room_is_said_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"has .* left") as caught:
+    with pytest.raises(StorageError, match=r"only .* is free") as caught:
         check_space(tmp_path, needed=1 << 60)
     assert caught.value.hint
     check_space(tmp_path, needed=1)

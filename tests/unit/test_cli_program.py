@@ -122,7 +122,7 @@ def test_progress_suits_the_stream() -> None:
         (["seed", "-o", "s", "--user-data", "/none"], 4, "file '/none' not found"),
         (["seed", "-o", "s", "--ssh-key", "/none"], 4, "ssh key '/none' not found"),
         (["seed", "-o", "s", "--preset", "none"], 4, "preset 'none' not found"),
-        (["seed", "-o", "/none/s"], 4, "no directory /none"),
+        (["seed", "-o", "/none/s"], 4, "directory /none not found"),
         (["show", "none", "-c", TEST_URI], 4, "machine 'none' not found"),
         (["ssh", "none", "-c", TEST_URI, "--", "true"], 4, "machine 'none' not found"),
         (["show", "test", "-c", TEST_URI], 4, "was not created by armvm"),
