@@ -33,6 +33,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("remote/test_remote.py",),
     ("hosts/test_quick.py",),
     ("boot/test_system.py",),
+    # One stops the network armvm, on which the other starts machines.
+    ("libvirt/test_verbs_disks.py", "libvirt/test_network.py"),
     # Slow ones.
     ("boot/test_ubuntu.py",),
     ("boot/test_fast.py",),

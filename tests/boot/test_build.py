@@ -64,7 +64,7 @@ def test_a_killed_build_is_cleaned_up_by_the_next(ordinary_user: OrdinaryUser) -
     wait_until(lambda: not processes(user))
 
     refused = user.armvm("image", "build", "debian:13", "-p", "no-such-thing-here", timeout=300)
-    assert "no package 'no-such-thing-here'" in refused.failed(4).err
+    assert "package 'no-such-thing-here' not found" in refused.failed(4).err
     assert left(user) == []
     kept = user.armvm("image", "list", "--json", "--connect", "test:///default").ok().json
     assert [one for one in kept if one["reference"].startswith("local:debian-13")] == []

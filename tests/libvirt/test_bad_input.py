@@ -78,7 +78,12 @@ BAD = [
     Bad(id="no YAML", options=["--user-data={}/no.yaml"], code=3, words="YAML"),
     Bad(id="YAML list", options=["--user-data={}/list.yaml"], code=3, words="user-data"),
     Bad(id="binary user-data", options=["--user-data={}/binary"], code=3, words="user-data"),
-    Bad(id="missing user-data", options=["--user-data={}/missing"], code=4, words="no file"),
+    Bad(
+        id="missing user-data",
+        options=["--user-data={}/missing"],
+        code=4,
+        words="missing' not found",
+    ),
     Bad(id="user-data directory", options=["--user-data={}"], code=3, words="user-data"),
     Bad(id="no network", options=["--network=nonet"], code=4, words="'nonet'"),
     Bad(id="odd network", options=["--network=a/b"], code=3, words="network"),

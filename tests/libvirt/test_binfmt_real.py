@@ -179,7 +179,7 @@ def test_without_f_the_chroot_fails_and_test_says_why(space: Host, tmp_path: Pat
     assert direct["outcome"] == "works"
     for one in (chroot, namespace):
         assert one["outcome"] == "fails"
-        assert "no flag F" in one["reason"]
+        assert "lacks flag F" in one["reason"]
         assert "armvm binfmt register aarch64" in one["fix"]
     space.armvm("binfmt", "register", "aarch64").ok()
     assert space.armvm("binfmt", "test", "arm64").ok().out.count("works") == 3

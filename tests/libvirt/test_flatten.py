@@ -226,4 +226,4 @@ def test_a_clones_snapshot_is_no_clone(world: World, image: Path, golden: str) -
     told = describe(where, find_golden(world.connection, golden))
     assert told.clones == [f"{machine}.qcow2"]
     refused = world.armvm("golden", "delete", "--yes", golden).failed(5)
-    assert f"the snapshot first of {machine}" in refused.err
+    assert f"snapshot first of {machine}" in refused.err

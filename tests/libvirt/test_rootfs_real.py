@@ -90,7 +90,7 @@ def test_exit_codes_are_passed_on(debian: Path, small: Path) -> None:
     enter(debian, "sh", "-c", "kill -KILL $$", code=137)
     done = armvm("rootfs", "enter", debian, "--", "no-such-program")
     assert done.code == 127
-    assert "there is no program 'no-such-program'" in done.err
+    assert "program 'no-such-program' not found" in done.err
     assert armvm("rootfs", "enter", debian, "--", "/etc/passwd").code == 126
     # Its loader is missing, as QEMU says by its own exit code.
     (small / "bin/lost").write_bytes((tree.find(debian, "bin/true") or small).read_bytes())
@@ -306,7 +306,7 @@ def test_libraries_are_fetched_once(debian: Path, tmp_path: Path) -> None:
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     refused = armvm("rootfs", "create", tmp_path / "x", "-p", "no-such-thing-here", timeout=300)
-    assert "no package 'no-such-thing-here'" in refused.failed(4).err
+    assert "package 'no-such-thing-here' not found" in refused.failed(4).err
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
@@ -397,7 +397,7 @@ def test_an_ordinary_users_failure_leaves_nothing(
     refused = ordinary_user.armvm(
         "rootfs", "create", "made", "-p", "no-such-thing-here", timeout=300
     )
-    assert "no package 'no-such-thing-here'" in refused.failed(4).err
+    assert "package 'no-such-thing-here' not found" in refused.failed(4).err
     assert not [one for one in ordinary_user.home.iterdir() if "made" in one.name]
     refused = ordinary_user.armvm("rootfs", "create", "/tmp/armvm-made").failed(7)
     assert "belongs to another user" in refused.err

@@ -27,4 +27,4 @@ def test_the_screen_is_written_as_png(
     schemas.check("screenshot", done)
     assert (done["width"], done["height"]) == size_of(picture.read_bytes())
     assert "screen 5 of" in world.armvm("screenshot", name, picture, "--screen", "5").failed(10).err
-    assert "no directory" in world.armvm("screenshot", name, "/none/x.png").failed(4).err
+    assert "/none not found" in world.armvm("screenshot", name, "/none/x.png").failed(4).err

@@ -331,7 +331,7 @@ def test_doctor_says_what_it_sees_from_afar(lab: OtherHost) -> None:
     checks: list[dict[str, Any]] = lab.armvm("doctor", "--json").ok().json
     by_name = {one["name"]: one for one in checks}
     assert by_name["way"]["found"] == "ssh to lab"
-    assert "'armvm doctor' there does" in by_name["other host"]["found"]
+    assert "run armvm doctor there" in by_name["other host"]["found"]
     gone = lab.armvm("doctor", "--json", "--connect", f"qemu+ssh://root@{HOST[:-1]}9/system")
     assert gone.code == 6
     assert json.loads(gone.out)[0]["ok"] is False

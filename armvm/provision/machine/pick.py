@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -99,8 +100,12 @@ def pick_uuid(connection: Connection, uuid: str) -> Handle:
 
 
 def everything(connection: Connection) -> list[Handle]:
-    """Return all machines."""
-    return [_handle(connection, one) for one in instances(connection)]
+    """Return all machines. One that disappears meanwhile is left out."""
+    found = []
+    for one in instances(connection):
+        with contextlib.suppress(NotFound):
+            found.append(_handle(connection, one))
+    return found
 
 
 def _handle(connection: Connection, instance: Instance) -> Handle:
