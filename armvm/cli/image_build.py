@@ -77,7 +77,7 @@ def build(
 ) -> None:
     """Build an arm64 cloud image from signed packages, without downloading an image.
 
-    This takes some minutes on an x86-64 host, where maintainer scripts run under qemu-user. An
+    This takes a few minutes on an x86-64 host, where maintainer scripts run under qemu-user. An
     ordinary user builds in a user namespace; armvm first checks that this is possible.
 
     The name contains the options, for example local:debian-13-generic+docker.io. --image with

@@ -82,7 +82,7 @@ def create(
 ) -> None:
     """Create a root file system from signed packages.
 
-    This takes some minutes under emulation. Run as root, the files belong to root. Run as an
+    This takes a few minutes under emulation. Run as root, the files belong to root. Run as an
     ordinary user, armvm uses a user namespace, and the files belong to your ids in /etc/subuid;
     the other rootfs commands use the same ids. On failure nothing is left behind.
     """
