@@ -61,7 +61,9 @@ def _check_standard_input(chosen: dict[str, Any]) -> None:
 
     asked = [path for path in chosen["user_data"] or () if str(path) == "-"]
     if len(asked) > 1:
-        raise UsageError("--user-data - cannot be used twice", hint="write one of them to a file")
+        raise UsageError(
+            "standard input cannot be used twice: --user-data -", hint="write one of them to a file"
+        )
     if asked and chosen["password"]:
         raise UsageError(
             "cannot read both --user-data and --password from standard input",
