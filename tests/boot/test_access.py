@@ -61,7 +61,7 @@ def test_exec_as_another_user_and_with_input(machine: str) -> None:
     done = run(machine, "sh", "-c", script, options=("--user", user), stdin=text).ok()
     assert done.out == text
     assert done.err == f"{user}\n/home/{user}\n/home/{user}\n"
-    assert "no user" in run(machine, "true", options=("--user", "nobody-here")).failed(4).err
+    assert "user not found" in run(machine, "true", options=("--user", "nobody-here")).failed(4).err
     assert "invalid user name" in run(machine, "true", options=("--user", "a b")).failed(3).err
 
 
