@@ -315,3 +315,12 @@ def test_a_listener_that_fails_ends_the_relayed_program(tmp_path: Path) -> None:
 def test_a_missing_program_is_not_passed_through() -> None:
     with pytest.raises(MissingCapability):
         passthrough(["no-such-program"])
+
+
+def test_what_is_in_the_background_is_not_waited_for() -> None:
+    """Also where a child of it keeps its output open, as ssh's way through a host does."""
+    done = process.into_background(["sh", "-c", "sleep 60 & echo $! >&2; exit 3"], timeout=20)
+    os.kill(int(done.stderr), signal.SIGTERM)  # it still runs
+    assert done.returncode == 3
+    with pytest.raises(CommandFailed, match="timed out after"):
+        process.into_background(["sleep", "30"], timeout=0.2)

@@ -128,20 +128,29 @@ def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | No
     )
 
 
-def into_background(argv: Sequence[str | Path]) -> Completed:
+def into_background(argv: Sequence[str | Path], *, timeout: float | None = None) -> Completed:
     """Run a program that moves itself to the background once it is ready (``ssh -f``).
 
     It may use the caller's terminal before that. Its output goes to a file, because a pipe would
-    close when armvm ends. Raises MissingCapability if the program is not installed.
+    close when armvm ends. *timeout* is in seconds. Raises MissingCapability if the program is not
+    installed, CommandFailed if it times out.
     """
     import subprocess
     import tempfile
 
     words = [find(str(argv[0])), *map(str, argv[1:])]
     with tempfile.TemporaryFile() as trouble:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=trouble, check=False
-        )
+        try:
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=trouble,
+                check=False,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"timed out after {timeout:g} s: {words[0]}") from error
         trouble.seek(0)
         said = trouble.read()
     return Completed(argv=tuple(words), returncode=done.returncode, stdout=b"", stderr=said)

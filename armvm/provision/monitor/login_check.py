@@ -114,7 +114,8 @@ def _authenticate(instance: Instance, where: Endpoint) -> process.Completed:
         }
         # -f and -N are for OpenSSH before 8.7, which lacks the last two options.
         command = ["ssh", "-f", "-N", *ssh_options.words(options), where.host]
-        done = process.run(command, check=False, timeout=TIMEOUT)
+        # Not run(): the way through a host is another process, which keeps a pipe open.
+        done = process.into_background(command, timeout=TIMEOUT)
         if done.returncode == 0:
             end = ["ssh", *ssh_options.words(control), "-F", "none", "-O", "exit", where.host]
             process.run(end, check=False, timeout=TIMEOUT)
