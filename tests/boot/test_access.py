@@ -46,6 +46,7 @@ def test_exec_passes_words_output_and_exit_code(machine: str) -> None:
     assert run(machine, "no-such-program").code == 127
 
 
+@pytest.mark.slow
 def test_a_clones_boot_is_its_goldens(machine: str, golden: str) -> None:
     report = armvm("boot-report", machine, "--json", timeout=700).ok().json
     assert report["golden"] == golden

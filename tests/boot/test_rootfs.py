@@ -57,6 +57,7 @@ def containers_run(name: str, home: Path) -> str:
         armvm("ssh-config", "--remove", name, env=env).ok()
 
 
+@pytest.mark.slow
 def test_a_root_file_system_is_entered_and_booted(tmp_path: Path, name: str) -> None:
     """What was done to the files in user mode is there in the machine."""
     root, image = tmp_path / "disk", fresh_name("armvm-rootfs")
