@@ -242,7 +242,7 @@ def test_a_domain_that_armvm_did_not_make(world: World, image: Path, foreign: st
 
 def test_delete_asks(world: World, image: Path, name: str) -> None:
     world.held(name, image)
-    one_clear_error(world.armvm("delete", name), 2, "for good")
+    one_clear_error(world.armvm("delete", name), 2, "permanently")
     assert len(world.traces(name)) == 4  # overlay, seed, domain, address
 
 
