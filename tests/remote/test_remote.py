@@ -165,7 +165,7 @@ def test_the_users_own_ssh_finds_a_machine(lab: OtherHost, box: Machine, tmp_pat
 def test_a_forward_is_an_ssh_command_that_works(lab: OtherHost, box: Machine) -> None:
     """The offer named "this host", which was the wrong one."""
     refused = lab.armvm("forward", "add", box.name, "8022:22").failed(3)
-    assert "for lab" in refused.err
+    assert "lab reaches its port 22" in refused.err
     assert "THIS-HOST" not in refused.err
     command = refused.err.split("from here: ")[1].strip()
     assert command == f"ssh -l root -N -L 8022:{guest_address(lab, box.name)}:22 -- lab"
