@@ -45,6 +45,15 @@ Timeout = Annotated[
         help="Time to wait until the machine is ready. Default: 120; emulated: 1200.",
     ),
 ]
+ShutdownTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=1,
+        help="Time to wait for the shutdown. Default: 60; emulated: 600.",
+    ),
+]
 VerifyImage = Annotated[
     str | None,
     typer.Option(

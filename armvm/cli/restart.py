@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from armvm.cli.context import each, left_running, progress_for
-from armvm.cli.options import All, Connect, OptionalNames, Quiet
+from armvm.cli.options import All, Connect, OptionalNames, Quiet, ShutdownTimeout
 
 if TYPE_CHECKING:
     from armvm.provision.machine.pick import Handle
@@ -32,15 +32,7 @@ def restart(
         bool,
         typer.Option("--wait/--no-wait", help="Wait until you can log in again. Default: wait."),
     ] = True,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            min=1,
-            help="Time to wait for the shutdown. Default: 60; emulated: 600.",
-        ),
-    ] = None,
+    timeout: ShutdownTimeout = None,
     quiet: Quiet = False,
 ) -> None:
     """Restart machines one after another, and wait until you can log in again.

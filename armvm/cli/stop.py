@@ -16,6 +16,7 @@ from armvm.cli.options import (
     Connect,
     OptionalNames,
     Quiet,
+    ShutdownTimeout,
 )
 
 if TYPE_CHECKING:
@@ -37,15 +38,7 @@ def stop(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Power off without a clean shutdown.")
     ] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            min=1,
-            help="Time to wait for the shutdown. Default: 60; emulated: 600.",
-        ),
-    ] = None,
+    timeout: ShutdownTimeout = None,
     quiet: Quiet = False,
 ) -> None:
     """Shut machines down one after another, and wait until each is off."""

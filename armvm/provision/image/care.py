@@ -25,7 +25,7 @@ from armvm.images.kernel import remove_boot_files
 from armvm.images.model import Verified
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import parse, parse_sha256
-from armvm.provision.image.catalogs import settings
+from armvm.provision.image.find import settings
 from armvm.provision.image.local import is_recipe
 from armvm.settings.names import shown
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from armvm.base.errors import Conflict, NotFound, PermissionDenied, StorageError
+from armvm.base.paths import config_files
 from armvm.base.progress import Progress
 from armvm.base.result import Digest, Doc, Size
 from armvm.host.connection import Connection
@@ -19,12 +21,19 @@ from armvm.images.kernel import remove_boot_files
 from armvm.images.model import FromImage, Image, ImageSource, Verified
 from armvm.images.obtain import LOCAL
 from armvm.images.reference import CatalogReference, LocalReference, parse
-from armvm.images.resolve import resolve
+from armvm.images.resolve import Settings, resolve
 from armvm.images.trust.provenance import words
-from armvm.provision.image.catalogs import settings
 from armvm.settings.names import shown
 from armvm.settings.system import OperatingSystem
 from armvm.settings.verify import Verify
+
+
+def settings(verify: Verify | None = None) -> Settings:
+    """Return mirrors, catalogs and key servers; *verify* as in Settings.
+
+    Raises ConfigError and PermissionDenied.
+    """
+    return Settings.from_environ(os.environ, files=config_files(), verify=verify)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ from armvm.host.connection import Connection
 from armvm.images.cache.store import Cache
 from armvm.images.distros.catalog import Catalog, Offer
 from armvm.images.resolve import Settings
-from armvm.provision.image.catalogs import settings
-from armvm.provision.image.find import CachedImage, bases, cached
+from armvm.provision.image.find import CachedImage, bases, cached, settings
 from armvm.provision.image.local import usual_references
 from armvm.settings.names import shown
 

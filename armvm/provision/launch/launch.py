@@ -226,8 +226,9 @@ def _from_golden(
         with _removed_when_interrupted(where, instance.name, progress):
             found = reachable(machine)
             if found is not None and wait and not disposable and not clone.runs_in_background(plan):
+                # A clone has not booted: its console explains nothing.
                 login_check.assert_lets_in(
-                    machine, found, log=str, progress=progress, session=False
+                    machine, found, log=lambda: "", progress=progress, session=False
                 )
     seconds = time.monotonic() - begun
     if found is not None:

@@ -18,7 +18,7 @@ from armvm.provision.golden.choose import Warm
 from armvm.provision.launch.launch import decide, launch
 from armvm.provision.launch.run_mount import Carried, Mount, fetch, send
 from armvm.provision.machine.create import Where
-from armvm.provision.machine.temporary import remove, sweep
+from armvm.provision.machine.delete import remove_temporary, sweep
 from armvm.settings.machine import Machine
 from armvm.settings.names import shown
 
@@ -97,7 +97,7 @@ def run(
         return code
     finally:
         if not keep:
-            remove(connection, machine.name, uuid=plan.identity.uuid)
+            remove_temporary(connection, machine.name, uuid=plan.identity.uuid)
 
 
 def _fetch(

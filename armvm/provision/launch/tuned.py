@@ -33,8 +33,8 @@ from armvm.images.obtain import LOCAL
 from armvm.provision.access.ssh import ssh_command
 from armvm.provision.machine import create
 from armvm.provision.machine.create import Where, make_plan
+from armvm.provision.machine.delete import remove_temporary, sweep
 from armvm.provision.machine.plan import CreatePlan
-from armvm.provision.machine.temporary import remove, sweep
 from armvm.provision.monitor.wait import wait_ready
 from armvm.settings.machine import MIN_DISK, Machine
 
@@ -143,7 +143,7 @@ def _make(
             task.update(text="copying its disk")
             _take(where, machine.name, target)
     finally:
-        remove(connection, machine.name, uuid=made.identity.uuid)
+        remove_temporary(connection, machine.name, uuid=made.identity.uuid)
 
 
 def _await_off(where: Where, domain: Domain, timeout: float) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from armvm.base.errors import NotFound
+from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, Pool
 from armvm.host.domain import lifecycle
 from armvm.host.domain.handle import Handle, find_machine
-from armvm.host.domain.instance import Instance, domain_exists, find_domain, observe
+from armvm.host.domain.instance import Instance, domain_exists, find_domain, instances, observe
 from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import remove_if_abandoned
 from armvm.provision.machine import network
@@ -79,3 +80,24 @@ def _remove_half_base(pool: Pool, instance: Instance) -> list[str]:
     if not size.isdigit():
         return []
     return remove_if_abandoned(pool, image.get("digest", ""), int(size))
+
+
+def remove_temporary(connection: Connection, name: str, *, uuid: str) -> None:
+    """Remove a temporary machine; do nothing if it does not exist.
+
+    A machine with the same name but another *uuid* is kept.
+    """
+    try:
+        machine = find_machine(connection, name)
+        if machine.instance.uuid == uuid:
+            delete_domain(machine)
+    except NotFound:
+        return
+
+
+def sweep(connection: Connection, progress: Progress, prefix: str) -> None:
+    """Remove machines of killed processes whose names begin with *prefix*."""
+    for instance in instances(connection):
+        if instance.name.startswith(prefix) and is_left_behind(instance):
+            progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
+            remove_temporary(connection, instance.name, uuid=instance.uuid)

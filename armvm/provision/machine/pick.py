@@ -51,10 +51,11 @@ def pick_many(
         raise UsageError("names and --all cannot be used together")
     if not names and not every:
         return [pick(connection, None, unfinished=unfinished)]
-    there = everything(connection)
+    patterns = ["*"] if every else names
+    there = everything(connection) if any(map(is_pattern, patterns)) else []
     found: dict[str, Handle] = {}
-    for pattern in ["*"] if every else names:
-        if not _GLOB.search(pattern):
+    for pattern in patterns:
+        if not is_pattern(pattern):
             found[pattern] = pick(connection, pattern, unfinished=unfinished)
             continue
         fitting = [one for one in there if fnmatchcase(one.name, pattern)]

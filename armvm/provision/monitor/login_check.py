@@ -115,11 +115,11 @@ def _authenticate(instance: Instance, where: Endpoint) -> process.Completed:
         # -f and -N are for OpenSSH before 8.7, which lacks the last two options.
         command = ["ssh", "-f", "-N", *ssh_options.words(options), where.host]
         # Not run(): the way through a host is another process, which keeps a pipe open.
-        done = process.into_background(command, timeout=TIMEOUT)
-        if done.returncode == 0:
+        try:
+            return process.into_background(command, timeout=TIMEOUT)
+        finally:  # also after a signal, which may come when ssh is in the background already
             end = ["ssh", *ssh_options.words(control), "-F", "none", "-O", "exit", where.host]
             process.run(end, check=False, timeout=TIMEOUT)
-        return done
 
 
 def _account(domain: Domain, user: str, log: str) -> list[str]:
