@@ -153,7 +153,7 @@ def register_(
     """
     from armvm.provision.binfmt import register
 
-    wanted = register.wish(
+    wanted = register.request(
         arches, program=interpreter, flags=flags, replace=replace, dynamic=dynamic
     )
     for text in register.register(arches, wanted, progress_for(quiet)):

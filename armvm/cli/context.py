@@ -112,10 +112,10 @@ def base_for(where: Where, name: str | None, pool: str | None) -> Base:
     return Base(where=where, golden=golden, settings=(f"golden {name}", settings_of(golden)))
 
 
-def wish_for(golden: str | None, cold: bool) -> Warm:
+def warm_for(golden: str | None, cold: bool) -> Warm:
     """Return whether to use a golden, by flags, environment and configuration."""
     from armvm.base.paths import config_files
-    from armvm.provision.golden.choose import wish_for as combine
+    from armvm.provision.golden.choose import warm_for as combine
     from armvm.settings.warm import policy
 
     return combine(golden, cold=cold, policy=policy(os.environ, config_files()))

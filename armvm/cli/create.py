@@ -16,7 +16,7 @@ from armvm.cli.context import (
     print_json,
     progress_for,
     verify_policy,
-    wish_for,
+    warm_for,
 )
 from armvm.cli.options import (
     Cold,
@@ -123,7 +123,7 @@ def create(
             "--name cannot be used with --name-prefix or --count",
             hint="use a prefix: --count 3 --name-prefix ci creates ci-01, ci-02, ci-03",
         )
-    wish = wish_for(golden, cold)
+    warm = warm_for(golden, cold)
     progress = progress_for(quiet)
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
     where = base.where
@@ -144,10 +144,10 @@ def create(
     if count is None:
         plan = next(planned)
         created = launch(
-            where, plan, start=start, wait=wait, timeout=timeout, progress=progress, wish=wish
+            where, plan, start=start, wait=wait, timeout=timeout, progress=progress, warm=warm
         )
         _tell(created, connect, json)
-        bake_after(where, plan, created, wish, progress)
+        bake_after(where, plan, created, warm, progress)
         return
     made: list[tuple[CreatePlan, Created]] = []
     told: list[CreatedMachine] = []
@@ -167,13 +167,13 @@ def create(
             wait=wait,
             timeout=timeout,
             progress=progress,
-            wish=wish,
+            warm=warm,
             tell=tell,
         )
     finally:
         if json:  # also if a later one failed, because these machines exist
             print_json(told)
-    bake_after(where, *made[0], wish, progress)
+    bake_after(where, *made[0], warm, progress)
 
 
 def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:

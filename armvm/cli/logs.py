@@ -51,13 +51,13 @@ def logs(
     it, the guest can send any control sequence to your terminal.
     """
     from armvm.provision.machine.pick import pick
-    from armvm.provision.monitor.logs import Wish, read_log
+    from armvm.provision.monitor.logs import Request, read_log
 
     connection = open_host(connect)
     machine = pick(connection, name, unfinished=True)
-    wish = Wish(
+    request = Request(
         lines=lines, older=older, follow=follow, raw=raw, colours=sys.stdout.isatty() and not raw
     )
-    for data in read_log(machine, wish):
+    for data in read_log(machine, request):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

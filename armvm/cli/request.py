@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from armvm.settings.machine import Machine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from armvm.cli.options import MachineOptions
 
 
@@ -27,14 +30,11 @@ def machine_of(
     from armvm.provision.machine.user_data import read_files
     from armvm.settings.config_file import file_layer
     from armvm.settings.layers import Layer, environment_layer, resolve
-    from armvm.settings.names import check_new_name
     from armvm.settings.presets import preset_layer
     from armvm.settings.table import SETTINGS
 
     chosen = vars(options)
-    _check_standard_input(chosen)
-    if chosen["name"] is not None:
-        check_new_name(chosen["name"])
+    _check_standard_input(chosen["user_data"] or (), chosen["password"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in SETTINGS})
     below = dict(base[1]) if base else {}
     # The machine contains the packages of its golden's preset, so that preset applies.
@@ -56,15 +56,15 @@ def machine_of(
     )
 
 
-def _check_standard_input(chosen: dict[str, Any]) -> None:
+def _check_standard_input(user_data: Sequence[Path], password: bool) -> None:
     from armvm.base.errors import UsageError
 
-    asked = [path for path in chosen["user_data"] or () if str(path) == "-"]
+    asked = [path for path in user_data if str(path) == "-"]
     if len(asked) > 1:
         raise UsageError(
             "standard input cannot be used twice: --user-data -", hint="write one of them to a file"
         )
-    if asked and chosen["password"]:
+    if asked and password:
         raise UsageError(
             "cannot read both --user-data and --password from standard input",
             hint="write the user-data to a file",

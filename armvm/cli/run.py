@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli import streams
-from armvm.cli.context import base_for, open_where, progress_for, verify_policy, wish_for
+from armvm.cli.context import base_for, open_where, progress_for, verify_policy, warm_for
 from armvm.cli.options import (
     Cold,
     Connect,
@@ -108,7 +108,7 @@ def run(
             hint="use a machine that stays: armvm create --name NAME, then: armvm forward add "
             "NAME HOST:GUEST",
         )
-    wish = wish_for(golden, cold)
+    warm = warm_for(golden, cold)
     variables, mounts = (
         check_environment(env or []),
         read_mounts(mount or [], exclude or [], git=git),
@@ -125,7 +125,7 @@ def run(
         mounts=mounts,
         outputs=None if terminal else (streams.output, streams.trouble),
         keep=keep,
-        wish=wish,
+        warm=warm,
         timeout=timeout,
         progress=progress_for(quiet),
     )

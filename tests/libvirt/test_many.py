@@ -96,7 +96,7 @@ def test_a_failure_leaves_those_that_are_whole(world: World, image: Path, prefix
             wait=True,
             timeout=None,
             progress=Quiet(),
-            wish=Warm(cold=True),
+            warm=Warm(cold=True),
             tell=tell,
         )
     assert told == names[:2]

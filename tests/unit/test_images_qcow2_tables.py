@@ -22,7 +22,6 @@ from armvm.images.check.qcow2_tables import check
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.provision.image import find
 from armvm.provision.machine.plan import check_disk
-from armvm.settings.machine import Machine
 from armvm.settings.verify import Verify
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, leftovers, qcow2_image, quick, raw_image
@@ -248,7 +247,7 @@ def test_a_plan_knows_what_making_would_refuse(tmp_path: Path) -> None:
     source = resolve(str(image), Settings(), cache=cache)
     assert source.virtual_size == 64 << 30
     with pytest.raises(ConfigError, match="smaller"):
-        check_disk(Machine(name="m", disk=8 << 30), source.virtual_size)
+        check_disk(8 << 30, source.virtual_size)
     wrong = f"file://{image}#sha256={'0' * 64}"
     with pytest.raises(DigestMismatch):
         resolve(wrong, Settings(), cache=cache)

@@ -133,18 +133,18 @@ def test_a_host_without_firmware_cannot() -> None:
 def test_an_image_must_fit_the_disk(disk: int, image: float, fits: bool) -> None:
     machine = Machine(name="m", disk=disk << 30)
     if fits:
-        check_disk(machine, int(image * (1 << 30)))
+        check_disk(machine.disk, int(image * (1 << 30)))
         return
     with pytest.raises(ConfigError, match="a disk of 10G is smaller") as caught:
-        check_disk(machine, int(image * (1 << 30)))
+        check_disk(machine.disk, int(image * (1 << 30)))
     assert caught.value.hint is not None
     assert "--disk 11G" in caught.value.hint
 
 
 def test_the_user_is_the_distributions_unless_asked_for() -> None:
-    assert user_of(Machine(name="m"), SOURCE) == "ubuntu"
-    assert user_of(Machine(name="m", user="alice"), SOURCE) == "alice"
-    assert user_of(Machine(name="m"), replace(SOURCE, system=None)) == "armvm"
+    assert user_of(None, SOURCE) == "ubuntu"
+    assert user_of("alice", SOURCE) == "alice"
+    assert user_of(None, replace(SOURCE, system=None)) == "armvm"
 
 
 def test_files_lie_in_the_pool() -> None:

@@ -149,9 +149,9 @@ def test_each_difference_is_told(change: dict[str, Any]) -> None:
         clone_identity.check(ORDER, answer(**change))
 
 
-@pytest.mark.parametrize("wish", [{"full": True}, {"password_hash": "$2b$x"}], ids=str)
-def test_a_golden_that_knows_nothing_of_a_wish_is_of_no_use(wish: dict[str, Any]) -> None:
-    order = clone_identity.make_order("clone", IDENTITY, user="debian", keys=[], **wish)
+@pytest.mark.parametrize("extra", [{"full": True}, {"password_hash": "$2b$x"}], ids=str)
+def test_a_golden_that_knows_nothing_of_a_setting_is_of_no_use(extra: dict[str, Any]) -> None:
+    order = clone_identity.make_order("clone", IDENTITY, user="debian", keys=[], **extra)
     said = answer(machine_id=order["machine_id"], boot_id=order["boot_id"],
                   dbus_id=order["machine_id"])  # fmt: skip
     with pytest.raises(DomainError, match=r"full|password"):

@@ -18,7 +18,7 @@ from armvm.guest.boot.ready import Boot
 from armvm.guest.boot.serial import Stage
 from armvm.images.model import FromImage
 from armvm.provision.access.ssh import Endpoint
-from armvm.provision.golden.choose import Warm, no_image, wish_for
+from armvm.provision.golden.choose import Warm, no_image, warm_for
 from armvm.provision.golden.source import from_machine
 from armvm.provision.launch.auto_golden import bake_after, golden_name, settings_of
 from armvm.provision.launch.launch import Created
@@ -74,7 +74,7 @@ def test_the_policy_is_no_machines_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "asked", "cold", "wish"),
+    ("one", "asked", "cold", "warm"),
     [
         (Policy.USE, None, False, Warm()),
         (Policy.USE, "gold", False, Warm(asked="gold")),
@@ -84,14 +84,14 @@ def test_the_policy_is_no_machines_setting(tmp_path: Path) -> None:
         (Policy.NEVER, "gold", False, Warm(asked="gold")),
     ],
 )
-def test_flags_beat_the_policy(one: Policy, asked: str | None, cold: bool, wish: Warm) -> None:
-    assert wish_for(asked, cold=cold, policy=one) == wish
+def test_flags_beat_the_policy(one: Policy, asked: str | None, cold: bool, warm: Warm) -> None:
+    assert warm_for(asked, cold=cold, policy=one) == warm
 
 
 def test_from_and_cold_exclude_each_other_under_every_policy() -> None:
     for one in Policy:
         with pytest.raises(UsageError):
-            wish_for("gold", cold=True, policy=one)
+            warm_for("gold", cold=True, policy=one)
 
 
 def test_the_settings_handed_to_the_bake_make_the_same_machine() -> None:
@@ -133,7 +133,7 @@ def created(decided: CreatePlan, **record: Any) -> Created:
 
 
 @pytest.mark.parametrize(
-    ("wish", "machine", "record", "waited"),
+    ("warm", "machine", "record", "waited"),
     [
         (Warm(), {}, {}, True),
         (Warm(bake=True, cold=True), {}, {}, True),
@@ -147,7 +147,7 @@ def created(decided: CreatePlan, **record: Any) -> Created:
     ids=["use", "--cold", "--from", "user-data", "password", "--fast", "a clone", "--no-wait"],
 )
 def test_where_none_is_baked(
-    wish: Warm, machine: dict[str, Any], record: dict[str, Any], waited: bool
+    warm: Warm, machine: dict[str, Any], record: dict[str, Any], waited: bool
 ) -> None:
     """libvirt is not called: the test does not have a connection."""
     decided = planned(replace(MACHINE, **machine))
@@ -155,7 +155,7 @@ def test_where_none_is_baked(
     if not waited:
         made = replace(made, ready=None)
     where = Where(connection=None, facts=FACTS)
-    assert bake_after(where, decided, made, wish, Quiet()) is None
+    assert bake_after(where, decided, made, warm, Quiet()) is None
 
 
 def test_a_machines_disk_is_no_image_that_could_be_booted() -> None:

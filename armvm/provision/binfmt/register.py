@@ -12,19 +12,19 @@ from armvm.usermode.architectures import Architecture, find
 from armvm.usermode.binfmt import register as registrar
 from armvm.usermode.binfmt.register import Done
 from armvm.usermode.binfmt.registration import FLAGS
-from armvm.usermode.binfmt.request import Wish
+from armvm.usermode.binfmt.request import Request
 
 
-def wish(
+def request(
     names: Sequence[str], *, program: Path | None, flags: str | None, replace: bool, dynamic: bool
-) -> Wish:
+) -> Request:
     """Return the requested rule. Raises UsageError for one interpreter of several architectures."""
     if program is not None and len(names) > 1:
         raise UsageError(
             "--interpreter applies to one architecture, but several were given",
             hint="register each architecture with its own --interpreter",
         )
-    return Wish(
+    return Request(
         program=program.absolute() if program else None,
         flags=flags_of(FLAGS if flags is None else flags),
         over=replace,
@@ -32,7 +32,7 @@ def wish(
     )
 
 
-def register(names: Sequence[str], wanted: Wish, progress: Progress) -> list[str]:
+def register(names: Sequence[str], wanted: Request, progress: Progress) -> list[str]:
     """Register handlers; return a line about each."""
     if "C" in wanted.flags:
         progress.warn(

@@ -34,7 +34,7 @@ from armvm.host.memory import route as memory
 from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
 from armvm.images.model import Image
-from armvm.provision.golden.prepare import settle
+from armvm.provision.golden.prepare import prepare
 from armvm.provision.machine import create, network
 from armvm.provision.machine.create import MakeDisk, Where
 from armvm.provision.machine.delete import delete_domain
@@ -125,7 +125,7 @@ def bake(
     save_image: bool = False,
     disk: MakeDisk | None = None,
 ) -> Golden:
-    """Boot a machine as planned, settle it, and save it with its memory as a golden.
+    """Boot a machine as planned, let it become idle, and save it with its memory as a golden.
 
     With *save_image*, it uses a save image even if the memory could be shared.
 
@@ -187,7 +187,7 @@ def _bake(
         wait_ready(connection, plan.machine.name, timeout=timeout, progress=progress, stays=False)
         with progress.task(f"{plan.machine.name}: settling") as task:
             task.update(text="timers, unused blocks, caches")
-            settle(domain, plan)
+            prepare(domain, plan)
             task.update(text="saving its memory")
             save(where, domain, plan, image.digest)
     except BaseException:
@@ -198,7 +198,7 @@ def _bake(
 
 
 def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
-    """Save a settled machine's memory and make its domain a golden."""
+    """Save an idle machine's memory and make its domain a golden."""
     connection = where.connection
     pool = pools.ensure_pool(connection, where.pool, where.facts)
     ground = ground_of(where.facts, loader_of(domain))

@@ -34,7 +34,7 @@ class Warm:
             raise UsageError("--from and --cold cannot be used together")
 
 
-def wish_for(asked: str | None, *, cold: bool, policy: Policy) -> Warm:
+def warm_for(asked: str | None, *, cold: bool, policy: Policy) -> Warm:
     """Return the choice that follows from the command line and the configuration.
 
     Raises UsageError if ``--from`` and ``--cold`` are both given.

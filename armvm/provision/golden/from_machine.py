@@ -22,7 +22,7 @@ from armvm.host.storage import pools, volumes
 from armvm.images.model import Image
 from armvm.provision.golden.bake import bake, golden_machine
 from armvm.provision.golden.source import from_machine, reference_to
-from armvm.provision.machine.create import Where, make_plan
+from armvm.provision.machine.create import Where, check_name, make_plan
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.machine import USER_NETWORK, Machine
 from armvm.settings.size import size_label
@@ -80,12 +80,13 @@ def create_from(
     progress: Progress,
     save_image: bool = False,
 ) -> Golden:
-    """Boot a copy of *original*'s disk as *machine*, settle it, and save it as a golden.
+    """Boot a copy of *original*'s disk as *machine*, let it become idle, and save it as a golden.
 
     Raises Conflict if another disk or image is requested, and the errors of baking.
     """
     instance = original.instance
     wanted = golden_machine(machine)
+    check_name(where.connection, wanted.name)
     if wanted.disk != original.capacity or wanted.image != reference_to(instance.name):
         raise Conflict(
             f"--disk and --image cannot be used: the golden copies the disk of {instance.name}",

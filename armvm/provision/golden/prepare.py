@@ -24,7 +24,7 @@ SETTLING = 2.0
 STEP_TIMEOUT = 300.0
 
 
-def settle(domain: Domain, plan: CreatePlan) -> None:
+def prepare(domain: Domain, plan: CreatePlan) -> None:
     """Stop timers, free unused space, rehearse a clone's first steps and start the clone agent.
 
     Raises DomainError, CommandFailed or NotReady if a step fails in the guest.

@@ -36,7 +36,7 @@ PREFIX = "warm-"
 
 
 def bake_after(
-    where: Where, plan: CreatePlan, created: Created, wish: Warm, progress: Progress
+    where: Where, plan: CreatePlan, created: Created, warm: Warm, progress: Progress
 ) -> str | None:
     """Start baking a golden like the machine just made; return its name, or None.
 
@@ -44,7 +44,7 @@ def bake_after(
     ``--cold``, ``--from`` or ``--no-wait`` was given. A failure only prints a warning, because the
     machine itself was created.
     """
-    if not wish.bake or wish.cold or wish.asked is not None or created.ready is None:
+    if not warm.bake or warm.cold or warm.asked is not None or created.ready is None:
         return None
     machine = plan.machine
     if created.instance.record.golden is not None or machine.fast:

@@ -7,7 +7,7 @@ from armvm.host.domain.golden_domain import Golden
 from armvm.provision.golden.bake import bake, golden_machine
 from armvm.provision.image import find as images
 from armvm.provision.launch.launch import with_image
-from armvm.provision.machine.create import Where, make_plan
+from armvm.provision.machine.create import Where, check_name, make_plan
 from armvm.settings.machine import Machine
 
 
@@ -21,6 +21,7 @@ def create(
 ) -> Golden:
     """Boot *machine*, wait until it is idle, and save it as a golden. Raises bake()'s errors."""
     wanted = golden_machine(machine)
+    check_name(where.connection, wanted.name)
     source = images.locate(wanted.image, progress, where.verify)
     plan = make_plan(where, wanted, source)
     plan, image = with_image(where, plan, timeout=timeout, progress=progress)

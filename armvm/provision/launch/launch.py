@@ -105,6 +105,7 @@ def decide(
 
     The image of *golden* is not looked up again: its base is in the pool.
     """
+    create.check_name(where.connection, machine.name)
     source = find_source(where, machine, progress, golden)
     plan = create.make_plan(where, machine, source)
     for warning in plan.warnings:
@@ -120,7 +121,7 @@ def launch(
     wait: bool,
     timeout: float | None,
     progress: Progress,
-    wish: Warm | None = None,
+    warm: Warm | None = None,
     disposable: bool = False,
 ) -> Created:
     """Create the machine: from a golden that fits, or else by a cold boot of its image.
@@ -136,11 +137,11 @@ def launch(
         if digest is None:
             plan, image = with_image(where, plan, timeout=timeout, progress=progress)
             digest = image.digest
-        made = _from_golden(where, plan, digest, wish or Warm(), progress, disposable, wait)
+        made = _from_golden(where, plan, digest, warm or Warm(), progress, disposable, wait)
         if made is not None:
             stays = not disposable
             return _when_ready(where, made, timeout, progress, stays) if wait else made
-    elif wish is not None and wish.asked is not None:
+    elif warm is not None and warm.asked is not None:
         progress.say(
             "a clone of a golden starts when it is created: with --no-start, armvm creates the "
             "machine from the image"
@@ -199,13 +200,13 @@ def _from_golden(
     where: Where,
     plan: CreatePlan,
     digest: str,
-    wish: Warm,
+    warm: Warm,
     progress: Progress,
     disposable: bool,
     wait: bool,
 ) -> Created | None:
     """Create the machine from a golden; return None if no golden fits or cloning fails."""
-    golden = choose.choose(where, plan, digest, wish, progress)
+    golden = choose.choose(where, plan, digest, warm, progress)
     if golden is None:
         return None
     begun = time.monotonic()

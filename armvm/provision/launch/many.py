@@ -80,7 +80,9 @@ def plans(
     source = find_source(where, machine, progress, golden)
     told: set[str] = set()
     for name in names:
-        plan = make_plan(where, replace(machine, name=name), source)
+        plan = make_plan(
+            where, machine if name == machine.name else replace(machine, name=name), source
+        )
         for warning in plan.warnings:
             if warning not in told:
                 progress.warn(warning)
@@ -96,7 +98,7 @@ def launch_all(
     wait: bool,
     timeout: float | None,
     progress: Progress,
-    wish: Warm,
+    warm: Warm,
     tell: Callable[[CreatePlan, Created], None],
 ) -> None:
     """Create the machines; call *tell* for each once it is complete and, with *wait*, ready.
@@ -117,7 +119,7 @@ def launch_all(
             try:
                 created = launch(
                     where, plan, start=start, wait=False, timeout=timeout, progress=progress,
-                    wish=wish,
+                    warm=warm,
                 )  # fmt: skip
             except ArmvmError as error:
                 failures.append(error)

@@ -55,7 +55,7 @@ def run(
     mounts: Sequence[Mount] = (),
     outputs: Outputs | None,
     keep: bool,
-    wish: Warm,
+    warm: Warm,
     timeout: float | None,
     progress: Progress,
 ) -> int:
@@ -77,10 +77,10 @@ def run(
             wait=True,
             timeout=timeout,
             progress=progress,
-            wish=wish,
+            warm=warm,
             disposable=not keep,
         )
-        if not created.instance.record.golden and not wish.cold:
+        if not created.instance.record.golden and not warm.cold:
             progress.say(f"this was a cold boot; {_GOLDEN_HINT}")
         domain = find_domain(connection, machine.name)
         endpoint = reach(Handle(connection=connection, domain=domain, instance=created.instance))

@@ -62,7 +62,8 @@ class Where:
 def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan:
     """Return the plan for a machine on this host.
 
-    Raises the errors of planning, and Conflict for a taken name.
+    Does not look whether the name is taken: callers that can wait for an image call `check_name`
+    first, and libvirt refuses a second domain in any case. Raises the errors of planning.
     """
     connection, facts = where.connection, where.facts
     existing = pools.find_pool(connection, where.pool)
@@ -80,8 +81,7 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
-    network.check(connection, decided.spec)
-    check_name(connection, machine.name)
+    network.check(connection, decided.spec.network)
     # Report invalid user-data now, before the image is fetched.
     compose(machine, decided.identity, decided.record.user, system=source.system)
     return decided
@@ -107,7 +107,7 @@ def apply(
     Raises Conflict, StorageError, DomainError and the translations of libvirt's errors.
     """
     connection, machine = where.connection, plan.machine
-    planning.check_disk(machine, image.virtual_size)
+    planning.check_disk(machine.disk, image.virtual_size)
     known = {"digest": image.digest, "size": str(image.size)}
     plan, boot = fast.with_kernel(plan, image, progress)
     record = replace(plan.record, image={**plan.record.image, **known})

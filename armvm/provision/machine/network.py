@@ -10,10 +10,10 @@ from armvm.host.network import networks, own_network
 from armvm.provision.machine.undo import Undo
 
 
-def check(connection: Connection, spec: DomainSpec) -> None:
+def check(connection: Connection, network: str | None) -> None:
     """Raise NotFound if a machine's network does not exist. armvm creates its own on demand."""
-    if spec.network not in (None, own_network.OWN_NETWORK):
-        networks.check_network(connection, spec.network)
+    if network not in (None, own_network.OWN_NETWORK):
+        networks.check_network(connection, network)
 
 
 def join(

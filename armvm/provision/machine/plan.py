@@ -133,8 +133,8 @@ def plan(
             hint=f"use --cpus {facts.max_cpus} or less",
         )
     if source.virtual_size is not None:
-        check_disk(machine, source.virtual_size)
-    network = _network(machine, facts)
+        check_disk(machine.disk, source.virtual_size)
+    network = _network(machine.network, facts)
     names = volume_names(machine.name)
     spec = DomainSpec(
         name=machine.name,
@@ -143,7 +143,7 @@ def plan(
         cpus=machine.cpus,
         memory_mib=machine.memory_mib,
         accelerator=facts.accelerator,
-        cpu_model=_cpu(machine, facts),
+        cpu_model=_cpu(machine.cpu_model, facts),
         network=network,
         headless=machine.headless,
         libosinfo_id=source.system.libosinfo_id if source.system else None,
@@ -155,7 +155,7 @@ def plan(
     record = Record(
         version=version,
         created=now,
-        user=user_of(machine, source),
+        user=user_of(machine.user, source),
         own_key=machine.own_key,
         key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key else "",
         host_key=" ".join(identity.host_key.public.split()[:2]),
@@ -183,40 +183,38 @@ def with_source(plan: CreatePlan, source: ImageSource) -> CreatePlan:
     return replace(plan, source=source, record=record)
 
 
-def user_of(machine: Machine, source: ImageSource) -> str:
-    """Return the guest's user: the requested one, or the distribution's default."""
-    if machine.user is not None:
-        return machine.user
+def user_of(requested: str | None, source: ImageSource) -> str:
+    """Return the guest's user: the *requested* one, or the distribution's default."""
+    if requested is not None:
+        return requested
     return check_user_name(source.system.default_user if source.system else FALLBACK_USER)
 
 
-def check_disk(machine: Machine, virtual_size: int) -> None:
-    """Raise ConfigError if the image's disk (in bytes) is larger than the machine's."""
-    if machine.disk < virtual_size:
+def check_disk(disk: int, virtual_size: int) -> None:
+    """Raise ConfigError if the image's disk is larger than the machine's (both in bytes)."""
+    if disk < virtual_size:
         needed = -(-virtual_size // (1 << 30))
         raise ConfigError(
-            f"a disk of {size_label(machine.disk)} is smaller than the image's disk",
+            f"a disk of {size_label(disk)} is smaller than the image's disk",
             hint=f"use --disk {needed}G or more",
         )
 
 
-def _network(machine: Machine, facts: HostFacts) -> str | None:
+def _network(requested: str | None, facts: HostFacts) -> str | None:
     """Return the libvirt network to use, None for user networking."""
-    if machine.network is None:
+    if requested is None:
         return None if facts.session else OWN_NETWORK
-    if machine.network == USER_NETWORK:
+    if requested == USER_NETWORK:
         return None
     if facts.session:
         raise ConfigError(
-            f"network {machine.network} cannot be used: qemu:///session supports user networking "
-            "only",
+            f"network {requested} cannot be used: qemu:///session supports user networking only",
             hint="leave out --network, or use --connect qemu:///system",
         )
-    return machine.network
+    return requested
 
 
-def _cpu(machine: Machine, facts: HostFacts) -> str:
-    model = machine.cpu_model
+def _cpu(model: str | None, facts: HostFacts) -> str:
     if model is None:
         return facts.accelerator.default_cpu
     if model in ("max", "maximum"):

@@ -72,6 +72,6 @@ def _seed(machine: Machine) -> tuple[bytes, Identity, str]:
     """Return the seed of *machine*, the identity in it and the guest's user."""
     source = ImageSource(reference=machine.image, system=guess_system(machine.image))
     identity = new_identity(machine.name)
-    user = user_of(machine, source)
+    user = user_of(machine.user, source)
     data = seed_image(compose(machine, identity, user, system=source.system))
     return data, identity, user

@@ -17,7 +17,7 @@ INTERVAL = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class Request:
     """What to read: the last *lines* (None: all), also *older* files, and how to show them."""
 
     lines: int | None = None
@@ -27,7 +27,7 @@ class Wish:
     colours: bool = False
 
 
-def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
+def read_log(machine: Handle, request: Request) -> Iterator[bytes]:
     """Yield a serial log's bytes; with *follow*, also new output until the machine stops.
 
     Removes escape sequences, except with *raw*. Raises NotFound if the log does not exist.
@@ -41,15 +41,15 @@ def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
         )
     place = Place()
     begun = read_on(machine.connection, path, place, local=local)
-    older = read_older(machine.connection, path, local=local) if wish.older else b""
+    older = read_older(machine.connection, path, local=local) if request.older else b""
     if not older + begun and not machine.running:
         raise NotFound(
             f"serial log of {machine.name} not found",
             hint=f"start it first: armvm start {machine.name}",
         )
-    shown = _text_of(wish)
-    yield _cut(shown(older + begun, not wish.follow), wish.lines)
-    if wish.follow:
+    shown = _text_of(request)
+    yield _cut(shown(older + begun, not request.follow), request.lines)
+    if request.follow:
         running = True
         while running:
             # Check first, so that the output before a stop is still read.
@@ -59,11 +59,11 @@ def read_log(machine: Handle, wish: Wish) -> Iterator[bytes]:
                 time.sleep(INTERVAL)
 
 
-def _text_of(wish: Wish) -> Callable[[bytes, bool], bytes]:
+def _text_of(request: Request) -> Callable[[bytes, bool], bytes]:
     """Return a function that converts log bytes for output; True marks the last call."""
-    if wish.raw:
+    if request.raw:
         return lambda data, _final: data
-    cleaner = Cleaner(colours=wish.colours)
+    cleaner = Cleaner(colours=request.colours)
     return lambda data, final: cleaner.feed(data, final=final).encode()
 
 

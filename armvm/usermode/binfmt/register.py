@@ -20,7 +20,7 @@ from armvm.usermode.binfmt.handlers import Handler, Table
 from armvm.usermode.binfmt.own_file import Own
 from armvm.usermode.binfmt.registration import line
 from armvm.usermode.binfmt.replace import Places
-from armvm.usermode.binfmt.request import Wish, rule_of
+from armvm.usermode.binfmt.request import Request, rule_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +39,16 @@ class Done:
 
 
 def register(
-    architecture: Architecture, wish: Wish, progress: Progress, places: Places | None = None
+    architecture: Architecture, request: Request, progress: Progress, places: Places | None = None
 ) -> Done:
     """Register an armvm handler for an architecture, now and at every boot.
 
     Where an enabled handler does the same already, nothing is changed. Raises Conflict where
-    another tool's handler, or its file, has the architecture and the wish is not to go before it.
+    another tool's handler, or its file, has the architecture and the request does not override it.
     """
     at = places or Places()
     _need_root(at)
-    rule = rule_of(architecture, wish, progress)
+    rule = rule_of(architecture, request, progress)
     table = exchange.mounted(at)
     if not table.on:
         raise Conflict(
@@ -59,9 +59,9 @@ def register(
     winner = table.winner(architecture.magic)
     mine = own is not None and winner is not None and own.rule.is_handler(winner)
     same = winner is not None and rule.is_handler(winner, whatever_name=True)
-    if same and (mine or not wish.over):
+    if same and (mine or not request.over):
         return _done(architecture, at, changed=False)
-    if not mine and not wish.over:
+    if not mine and not request.over:
         _nobody_elses(architecture, table, at, own)
     if own is not None and exchange.taken(own, table) and own.rule.name.startswith("qemu-"):
         own_file.remove(own)  # the name is somebody else's now: the second one is for that

@@ -14,7 +14,7 @@ from armvm.usermode.programs import interpreter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class Request:
     """A handler to register: *program* None is the best one installed.
 
     *over* allows it to precede another tool's handler, *dynamic* a dynamic interpreter with F.
@@ -27,7 +27,7 @@ class Wish:
 
 
 def rule_of(
-    architecture: Architecture, wish: Wish, progress: Progress, *, machine: str | None = None
+    architecture: Architecture, request: Request, progress: Progress, *, machine: str | None = None
 ) -> Rule:
     """Return the rule for a request, after checking its interpreter.
 
@@ -41,8 +41,8 @@ def rule_of(
             detail="a handler would match even its own interpreter, and no program would run",
             hint="register another architecture; armvm binfmt status lists the native ones",
         )
-    path = wish.program or interpreter.find(architecture)
-    rule = rule_for(architecture, str(path), flags=wish.flags)
+    path = request.program or interpreter.find(architecture)
+    rule = rule_for(architecture, str(path), flags=request.flags)
     line(rule)
     found = interpreter.look(str(path), version=False)
     if found.problem is not None:
@@ -50,7 +50,7 @@ def rule_of(
             f"the interpreter {path} cannot be used: {found.problem}",
             hint="use --interpreter FILE with an executable qemu-ARCH",
         )
-    if found.static is False and "F" in wish.flags and not wish.dynamic:
+    if found.static is False and "F" in request.flags and not request.dynamic:
         raise MissingCapability(
             f"{path} is dynamically linked: it does not work in other roots, even with flag F",
             detail=f"in a chroot or a container, the kernel looks there for its loader "
