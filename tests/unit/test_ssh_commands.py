@@ -23,7 +23,7 @@ from armvm.guest.agents.ssh_script import shell_line
 from armvm.guest.cloudinit.credentials import own_key
 from armvm.host.domain.instance import Instance
 from armvm.provision.access.ssh import Endpoint, ssh_command
-from armvm.provision.launch.run import guest_words, run_in
+from armvm.provision.launch.run_commands import guest_words, run_in
 from tests.ssh_tools import server
 from tests.support import environment
 from tests.unit.host_tools import IDENTITY, INSTANCE, RECORD

@@ -27,7 +27,7 @@ from armvm.base.errors import (
     UsageError,
 )
 from armvm.base.progress import Plain, Quiet
-from armvm.guest.agents import clone_agent, clone_identity
+from armvm.guest.agents import clone_agent, clone_identity, command_server
 from armvm.guest.cloudinit.documents import compose
 from armvm.guest.cloudinit.seed import SEED_ROOM, seed_image
 from armvm.guest.cloudinit.user_data import MAX_USER_DATA
@@ -46,7 +46,8 @@ from armvm.provision.golden.choose import Warm, fits, settings_of, source_of
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.image.find import words_for
 from armvm.provision.launch.launch import find_source
-from armvm.provision.launch.run import check_environment, guest_words
+from armvm.provision.launch.run import check_environment
+from armvm.provision.launch.run_commands import guest_words
 from armvm.provision.machine.create import Where
 from armvm.settings.layers import Layer, resolve
 from armvm.settings.machine import Machine
@@ -214,14 +215,14 @@ def test_nonsense_from_a_guest_is_an_error_of_ours(text: str) -> None:
 
 
 def test_the_guests_half_is_python_without_our_package() -> None:
-    argv = clone_identity.guest_command("wait")
+    argv = clone_identity.guest_command("facts")
     source = argv[argv.index("-c") + 1]
-    compile(source, "reborn", "exec")
+    compile(source, "agent", "exec")
     assert "import armvm" not in source
     assert "from armvm" not in source
-    done = subprocess.run([sys.executable, *argv[1:-1], "facts"], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, *argv[1:]], capture_output=True, check=True)
     assert "machine_id" in clone_identity.read_facts(done.stdout.decode())
-    assert f"/dev/virtio-ports/{channel.NAME}" == clone_agent.CHANNEL
+    assert [f"/dev/virtio-ports/{name}" for name in channel.NAMES] == [*command_server.CHANNELS]
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,25 @@
 """The program that gives a clone its identity, inside the guest.
 
-It is sent as text, after `clone_agent_tools`.
+It is sent as text, after `clone_agent_tools` and `command_server`.
 
 It has three verbs. ``wait`` runs in the golden and is the first thing that a clone continues with,
 ``rehearse`` does the same at once, ``facts`` prints the machine's identity.
 
 ``wait`` exists because starting a process is most of the cost of a new identity under
-emulation: this one was started, and imported all it needs, before the memory was saved.
+emulation: this one was started, and imported all it needs, before the memory was saved. Then it
+runs commands for the host, until the machine boots again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import shutil
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
@@ -31,9 +34,9 @@ from armvm.guest.agents.clone_agent_tools import (
     write,
     write_bytes,
 )
+from armvm.guest.agents.command_server import CHANNELS, Channel, HungUp, serve
 
 TIMERS = DIRECTORY + "/timers"
-CHANNEL = "/dev/virtio-ports/org.armvm.rebirth.0"
 CLOUD = "/var/lib/cloud"
 RESULTS = ("/run/cloud-init/result.json", "/run/cloud-init/status.json")
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -64,44 +67,21 @@ def main(words: list[str]) -> int:
 
 
 def wait() -> int:
-    """Wait for a request in the channel, carry it out, and answer."""
-    channel = os.open(CHANNEL, os.O_RDWR)
-    order = listen(channel, patient=True)
+    """Wait for a request in the first channel, carry it out, answer, and serve all channels."""
+    channels = [Channel(os.open(path, os.O_RDWR)) for path in CHANNELS if os.path.exists(path)]
+    order = channels[0].request()
     try:
         answer = become(order)
     except Exception as error:  # the host must learn about any failure
         answer = {"error": repr(error)}
-    say(channel, answer)
-    # If the host was slow to send the request, it sets the clock again, until it hangs up.
-    while True:
-        again = listen(channel, patient=False)
-        if not again:
-            break
-        time.clock_settime(time.CLOCK_REALTIME, again["time"])
-        say(channel, {"time": time.time()})
-    os.sync()  # a forced stop soon after must not bring back the golden's identity
-    return afterwards(full=order["full"] and "error" not in answer)
-
-
-def listen(channel: int, *, patient: bool) -> dict[str, Any]:
-    """Return the next line's object; without *patient*, an empty one if the host hangs up."""
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(channel, 65536)
-        if not part:  # nobody is connected: Linux returns at once instead of blocking
-            if not patient:
-                return {}
-            time.sleep(0.01)
-        line += part
-    order: dict[str, Any] = json.loads(line)
-    return order
-
-
-def say(channel: int, answer: dict[str, Any]) -> None:
-    """Write an object as one line."""
-    text = json.dumps(answer).encode() + b"\n"
-    while text:
-        text = text[os.write(channel, text) :]
+    with contextlib.suppress(HungUp):
+        channels[0].say(answer)
+    full = order["full"] and "error" not in answer
+    for channel in channels[1:]:
+        threading.Thread(target=serve, args=(channel,), daemon=True).start()
+    threading.Thread(target=afterwards, kwargs={"full": full}, daemon=True).start()
+    serve(channels[0])
+    return 0
 
 
 def become(order: dict[str, Any]) -> dict[str, Any]:
@@ -254,8 +234,9 @@ def facts() -> dict[str, Any]:
     }
 
 
-def afterwards(*, full: bool) -> int:
+def afterwards(*, full: bool) -> None:
     """Run cloud-init if *full*; restart the journal and start the timers."""
+    os.sync()  # a forced stop soon after must not bring back the golden's identity
     if full:
         # One after the other: started together, they would not keep boot order. In a unit of its
         # own: packages that cloud-init installs may restart the guest agent, this process's parent.
@@ -270,7 +251,6 @@ def afterwards(*, full: bool) -> int:
     timers = (read(TIMERS) or "").split()
     if timers:
         run("systemctl", "start", "--no-block", *timers)
-    return 0
 
 
 def units() -> list[str]:

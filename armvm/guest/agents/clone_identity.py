@@ -17,13 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from armvm.base.errors import CommandFailed, DomainError
+from armvm.guest.agents.command_server import MARK
 from armvm.guest.identity import Identity
 
-#: Lines of `armvm.guest.agents.clone_agent` that are dropped when the two texts are joined.
+#: The program's parts, in order.
+_PARTS = ("clone_agent_tools.py", "command_server.py", "clone_agent.py")
+#: Lines that are dropped when the parts are joined into one text.
 _TAKEN = re.compile(
-    r"^from (?:__future__ .*|armvm\.guest\.agents\.clone_agent_tools import \([^)]*\))\n",
+    r"^from (?:__future__|armvm\.guest\.agents\.\w+) import (?:\([^)]*\)|.*)\n",
     re.MULTILINE,
 )
+#: No site packages and nothing of the environment; it also starts faster.
+PYTHON = ("/usr/bin/python3", "-I", "-S")
 #: Bytes of fresh entropy: the kernel's generator uses 32; more does no harm.
 _ENTROPY = 64
 #: The most seconds that a guest's clock may be behind after it was set.
@@ -35,18 +40,21 @@ CLOCK_TRIES = 10
 CLOCK_BROKEN = 60.0
 
 
-def guest_command(verb: str, *words: str) -> list[str]:
-    """Return the argument list that runs a verb of `armvm.guest.agents.clone_agent` in a guest.
+def program() -> str:
+    """Return the text of `armvm.guest.agents.clone_agent` with all that it imports from armvm."""
+    parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _PARTS]
+    # One text: the later parts use the earlier ones' names without an import.
+    return "\n".join([parts[0], *(_TAKEN.sub("", part) for part in parts[1:])])
 
-    ``-I -S``: no site packages and nothing of the environment; it also starts faster.
-    """
-    tools, main = (
-        Path(__file__).with_name(name).read_text(encoding="utf-8")
-        for name in ("clone_agent_tools.py", "clone_agent.py")
-    )
-    # One text: the second half uses the first half's names without an import.
-    main = _TAKEN.sub("", main)
-    return ["/usr/bin/python3", "-I", "-S", "-c", tools + main, verb, *words]
+
+def guest_command(verb: str) -> list[str]:
+    """Return the argument list that runs a verb of `armvm.guest.agents.clone_agent` in a guest."""
+    return [*PYTHON, "-c", program(), verb]
+
+
+def request(order: Mapping[str, Any]) -> bytes:
+    """Return an order as it is sent through a channel, without the end of the line."""
+    return MARK + json.dumps(order).encode()
 
 
 def make_order(
@@ -150,7 +158,7 @@ def set_clock(
     for _ in range(CLOCK_TRIES):
         if abs(behind) <= CLOCK_TOLERANCE:
             break
-        answer = ask(json.dumps({"time": clock()}).encode())
+        answer = ask(request({"time": clock()}))
         now = read_facts(answer.decode(errors="replace"))
         behind = clock() - _time_in(now)
     if not abs(behind) < CLOCK_BROKEN:

@@ -103,6 +103,12 @@ exit 0
 """
 
 
+def check_words(command: Sequence[str]) -> None:
+    """Raise ConfigError if a command cannot be an argument list."""
+    if any("\0" in word for word in command):
+        raise ConfigError("a command's arguments cannot contain a zero byte")
+
+
 def check_guest_user(user: str) -> str:
     """Return *user* if it is a valid account name, else raise ConfigError."""
     if _USER.fullmatch(user):
@@ -115,8 +121,7 @@ def script(directory: str, command: Sequence[str], user: str | None) -> bytes:
 
     The script creates *directory*. Raises ConfigError for an invalid argument or user.
     """
-    if any("\0" in word for word in command):
-        raise ConfigError("a command's arguments cannot contain a zero byte")
+    check_words(command)
     head = [
         f"d={shlex.quote(directory)}",
         f"user={shlex.quote(check_guest_user(user) if user is not None else '')}",

@@ -1,7 +1,7 @@
-"""armvm's own virtio channel into a guest: one line out, one line back.
+"""armvm's own virtio channels into a clone; `armvm.guest.agents.command_server` is their other end.
 
-The guest agent could carry the same lines, but it writes each command to the guest's log and
-starts a process for each: half a second under emulation.
+The guest agent could carry the same data, but it writes each command to the guest's log and starts
+several processes for each: half a second under emulation.
 """
 
 from __future__ import annotations
@@ -14,61 +14,112 @@ from typing import Any
 import libvirt
 from lxml import etree
 
-from armvm.base.errors import NotReady
+from armvm.base.errors import Conflict, NotReady
 from armvm.host.connection import Connection, Domain, errors
 from armvm.host.xml import parse, select
 
-#: The channel's name; in the guest it is /dev/virtio-ports/NAME.
-NAME = "org.armvm.rebirth.0"
+#: The channels' names; in the guest they are /dev/virtio-ports/NAME. Each carries one command at a
+#: time; the first one also carries a clone's identity.
+NAMES = tuple(f"org.armvm.{number}" for number in range(4))
+#: libvirt's error for a channel that another client has open (qemu_driver.c).
+_IN_USE = "Active channel stream exists"
 #: The longest answer that is read, in bytes.
 MAX_ANSWER = 1 << 20
 
 
-def add_channel(domain: etree._Element) -> None:
-    """Add the channel to a domain element, after its other channels."""
-    last = select(domain, "devices/channel")[-1]
-    channel = etree.Element("channel", type="unix")
-    etree.SubElement(channel, "target", type="virtio", name=NAME)
-    last.addnext(channel)
+def add_channels(domain: etree._Element) -> None:
+    """Add the channels to a domain element, after its other channels."""
+    for name in reversed(NAMES):
+        last = select(domain, "devices/channel")[-1]
+        channel = etree.Element("channel", type="unix")
+        etree.SubElement(channel, "target", type="virtio", name=name)
+        last.addnext(channel)
 
 
-def is_open(domain: Domain) -> bool:
-    """Return whether a process in the guest has opened the channel."""
+def states(domain: Domain) -> dict[str, bool]:
+    """Return a running machine's channels, and whether a process in the guest has opened each."""
     with errors(f"reading {domain.name()}"):
         live = parse(domain.XMLDesc(0))
-    found = select(live, "devices/channel/target[@state='connected']")
-    return any(target.get("name") == NAME for target in found)
+    return {
+        target.get("name", ""): target.get("state") == "connected"
+        for target in select(live, "devices/channel/target")
+        if target.get("name") in NAMES
+    }
+
+
+@contextmanager
+def opened(connection: Connection, domain: Domain, name: str, *, force: bool) -> Iterator[Any]:
+    """Open a channel as a libvirt stream, and close it after the block.
+
+    With *force*, another client that has it open is disconnected. Raises Conflict if another client
+    has it open.
+    """
+    with errors(f"talking to {domain.name()}"):
+        stream = connection.newStream(0)
+        try:
+            domain.openChannel(name, stream, libvirt.VIR_DOMAIN_CHANNEL_FORCE if force else 0)
+        except libvirt.libvirtError as error:
+            if _IN_USE in str(error):
+                raise Conflict(f"channel {name} of {domain.name()} is in use") from error
+            raise
+        try:
+            yield stream
+        finally:
+            abort(stream)
 
 
 @contextmanager
 def talk(
     connection: Connection, domain: Domain, *, timeout: float
 ) -> Iterator[Callable[[bytes], bytes]]:
-    """Talk to the process that waits at the channel, and hang up at the end.
+    """Talk to the process that waits at the first channel, and hang up at the end.
 
-    Yields a function that sends a line and returns the answer. *timeout* is in seconds, for the
+    Yields a function that sends a request and returns the answer. *timeout* is in seconds, for the
     whole block. Raises NotReady on timeout, or if the guest hangs up.
     """
     name = domain.name()
-    with errors(f"talking to {name}"):
-        stream = connection.newStream(0)
-        domain.openChannel(NAME, stream, libvirt.VIR_DOMAIN_CHANNEL_FORCE)
-        late = threading.Timer(timeout, _abort, [stream])
+    with opened(connection, domain, NAMES[0], force=True) as stream:
+        late = threading.Timer(timeout, abort, [stream])
         late.daemon = True
         late.start()
         try:
-            yield lambda line: _exchange(stream, name, line)
+            yield lambda request: _exchange(stream, name, request)
         except libvirt.libvirtError as error:
             if late.is_alive():
                 raise
             raise NotReady(f"timed out after {timeout:g} s: {name} did not answer") from error
         finally:
             late.cancel()
-            _abort(stream)
 
 
-def _exchange(stream: Any, name: str, line: bytes) -> bytes:
-    rest = line + b"\n"
+def send(stream: Any, data: bytes) -> bool:
+    """Send all of *data*; return False if the stream has ended."""
+    try:
+        while data:
+            data = data[stream.send(data) :]
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def receive(stream: Any) -> bytes:
+    """Wait for some bytes; empty if the stream has ended."""
+    try:
+        return bytes(stream.recv(1 << 16))
+    except libvirt.libvirtError:
+        return b""
+
+
+def abort(stream: Any) -> None:
+    """Close a stream, also while another thread waits for it."""
+    try:
+        stream.abort()
+    except libvirt.libvirtError:
+        return  # the stream had already ended
+
+
+def _exchange(stream: Any, name: str, request: bytes) -> bytes:
+    rest = request + b"\n"
     while rest:
         rest = rest[stream.send(rest) :]
     answer = b""
@@ -80,10 +131,3 @@ def _exchange(stream: Any, name: str, line: bytes) -> bytes:
     if not answer.endswith(b"\n"):
         raise NotReady(f"{name} closed the channel without an answer")
     return answer
-
-
-def _abort(stream: object) -> None:
-    try:
-        stream.abort()  # type: ignore[attr-defined]
-    except libvirt.libvirtError:
-        return  # the stream had already ended

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from armvm.base.paths import resources
-from armvm.host.agent.channel import add_channel
+from armvm.host.agent.channel import add_channels
 from armvm.host.domain.metadata import Record, to_element
 from armvm.host.facts import Accelerator
 from armvm.host.memory import route
@@ -95,7 +95,7 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     elif spec.nvram is not None:
         etree.SubElement(at(domain, "os"), "nvram").text = spec.nvram
     if spec.memory_file is not None:
-        add_channel(domain)
+        add_channels(domain)
         route.route(spec.memory_route).prepare(domain, spec.memory_file)
     return domain
 

@@ -1,4 +1,8 @@
-"""Run a command in a guest through its agent, without network, key or ssh server."""
+"""Run a command in a guest without network, key or ssh server.
+
+A clone's own channel is used where there is one. Otherwise the guest agent runs the command, which
+takes longer.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from armvm.base.errors import CommandFailed, DomainError, NotFound
+from armvm.base.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
 from armvm.base.poll import until
+from armvm.base.progress import Progress
 from armvm.base.result import Doc, Seconds
 from armvm.base.signals import shielded
 from armvm.guest.agents.command_script import NO_USER, kill_command, script
 from armvm.host.agent import agent
 from armvm.host.agent.agent_file import GuestFile, open_file
 from armvm.host.connection import Domain
+from armvm.host.domain.handle import Handle
+from armvm.provision.access import channel_command
+from armvm.provision.access.channel_command import Command
 from armvm.provision.access.exec_streams import Run, Sink, Stream
+from armvm.settings.names import shown
 
 #: Seconds for a shell in the guest to start.
 START = 60.0
@@ -30,6 +39,74 @@ LAST_WORDS = 3.0
 
 
 def execute(
+    machine: Handle,
+    command: Sequence[str],
+    *,
+    user: str | None,
+    timeout: float | None,
+    stdin: int | None,
+    stdout: Sink,
+    stderr: Sink,
+    progress: Progress,
+) -> int:
+    """Run a command in a guest, as root or *user*, and return its exit code (128 + n: signal n).
+
+    Uses a clone's channel, or the guest agent, and tells *progress* why it falls back to that.
+    Raises the errors of `by_agent` and of `channel_command.execute`.
+    """
+    machine.require_running()
+    way = channel_command.way(machine)
+    reason = way.reason
+    if way.usable:
+        wanted = Command(words=command, user=user or "root")
+        try:
+            return channel_command.execute(
+                machine,
+                wanted,
+                feed=channel_command.feed_from(stdin),
+                stdout=stdout,
+                stderr=stderr,
+                timeout=timeout,
+            )
+        except Conflict as error:
+            reason = error.message
+    if reason is not None:
+        progress.say(f"{reason}: using the guest agent, which takes longer")
+    return by_agent(
+        machine.domain,
+        command,
+        user=user,
+        timeout=timeout,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+def on_terminal(
+    machine: Handle,
+    command: Sequence[str],
+    *,
+    user: str | None,
+    timeout: float | None,
+    stdin: int,
+    stdout: int,
+) -> int:
+    """Run a command in a clone with a terminal; return its exit code.
+
+    Raises MissingCapability for a machine without a channel, and `channel_command`'s errors.
+    """
+    machine.require_running()
+    if not channel_command.way(machine).usable:
+        raise MissingCapability(
+            f"cannot give the command a terminal: {machine.name} is not a clone in its first run",
+            hint=f"use armvm ssh {machine.name} or armvm console {machine.name}",
+        )
+    wanted = Command(words=command, user=user or "root")
+    return channel_command.on_terminal(machine, wanted, stdin=stdin, stdout=stdout, timeout=timeout)
+
+
+def by_agent(
     domain: Domain,
     command: Sequence[str],
     *,
@@ -39,7 +116,7 @@ def execute(
     stdout: Sink,
     stderr: Sink,
 ) -> int:
-    """Run a command in a guest, as root or *user*, and return its exit code (128 + n: signal n).
+    """Run a command through the guest agent; return its exit code (128 + n: signal n).
 
     *stdin* is a file descriptor; armvm sends its input as the command reads it. Output goes to
     *stdout* and *stderr* while the command runs. An error, a signal or the end of *timeout* seconds
@@ -50,18 +127,18 @@ def execute(
     text = script(directory, command, user)
     agent.ensure_answers(domain)
     end = None if timeout is None else time.monotonic() + timeout
-    with _begun(domain, directory, text, stdout, stderr) as run:
+    with _begun(domain, directory, text, stdout, stderr, user) as run:
         return _follow(run, stdin, end, timeout)
 
 
 @contextmanager
 def _begun(
-    domain: Domain, directory: str, text: bytes, stdout: Sink, stderr: Sink
+    domain: Domain, directory: str, text: bytes, stdout: Sink, stderr: Sink, user: str | None
 ) -> Iterator[Run]:
     """Start the script and open its files; end and close them at the end of the block."""
     with shielded():  # otherwise a signal could leave the script running
         shell = agent.start_process(domain, ["/bin/sh"], stdin=text)
-        status = _first(domain, shell, f"{directory}/status")
+        status = _first(domain, shell, f"{directory}/status", user)
         run = Run(
             domain=domain,
             directory=directory,
@@ -79,7 +156,7 @@ def _begun(
             _end(run)
 
 
-def _first(domain: Domain, shell: int, path: str) -> GuestFile:
+def _first(domain: Domain, shell: int, path: str, user: str | None) -> GuestFile:
     """Open the script's first file once it exists. Raises NotFound (the user), CommandFailed."""
 
     def opened() -> GuestFile | None:
@@ -87,7 +164,7 @@ def _first(domain: Domain, shell: int, path: str) -> GuestFile:
             return open_file(domain, path, "r")
         code = agent.ended(domain, shell)
         if code == NO_USER:
-            raise NotFound(f"user not found in {domain.name()}")
+            raise NotFound(f"user {shown(user or 'root')} not found in {domain.name()}")
         if code is not None:
             raise CommandFailed(
                 f"cannot run the command in {domain.name()}",
@@ -153,7 +230,7 @@ def _has_begun(run: Run) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecResult:
-    """How a command that the guest agent ran ended."""
+    """How a command in a guest ended."""
 
     machine: Annotated[str, Doc("The machine.")]
     command: Annotated[list[str], Doc("The command and its arguments.", minItems=1)]
@@ -174,27 +251,29 @@ class ExecResult:
 
 
 def execute_and_keep(
-    domain: Domain,
+    machine: Handle,
     command: Sequence[str],
     *,
     user: str | None,
     timeout: float | None,
     stdin: int | None,
+    progress: Progress,
 ) -> ExecResult:
     """Run a command like `execute`; return its exit code, its output as text, and the seconds."""
     begun = time.monotonic()
     parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     code = execute(
-        domain,
+        machine,
         command,
         user=user,
         timeout=timeout,
         stdin=stdin,
         stdout=parts["stdout"].append,
         stderr=parts["stderr"].append,
+        progress=progress,
     )
     return ExecResult(
-        machine=domain.name(),
+        machine=machine.name,
         command=list(command),
         user=user or "root",
         exit_code=code,

@@ -6,7 +6,6 @@ uses it after its first stop. Only the first run uses the golden's memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -184,7 +183,9 @@ def _take_identity(
             password_hash=plan.machine.password_hash,
             full=runs_in_background(plan),
         )
-        facts = clone_identity.read_facts(ask(json.dumps(order).encode()).decode(errors="replace"))
+        facts = clone_identity.read_facts(
+            ask(clone_identity.request(order)).decode(errors="replace")
+        )
         behind = clone_identity.set_clock(facts, ask)
         clone_identity.check(order, facts)
     if behind > clone_identity.CLOCK_TOLERANCE:

@@ -16,6 +16,8 @@ from armvm.host.network.link import set_link, wait_without_address
 from armvm.provision.access.ssh import endpoint, run_in_guest
 from armvm.provision.machine.plan import CreatePlan
 
+#: The clone agent in the guest.
+AGENT = f"{clone_agent_tools.DIRECTORY}/clone_agent.py"
 #: Logins before the memory is saved. They fill the caches that later logins use.
 REHEARSALS = 3
 #: Seconds for the last session to end and the kernel's background work to finish.
@@ -42,9 +44,9 @@ def prepare(domain: Domain, plan: CreatePlan) -> None:
     agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
     agent.write_file(domain, "/proc/sys/vm/drop_caches", b"3\n")
     _rehearse(domain, plan)
-    agent.start_process(domain, clone_identity.guest_command("wait"))
+    _start_agent(domain)
     until(
-        lambda: channel.is_open(domain),
+        lambda: any(channel.states(domain).values()),
         timeout=STEP_TIMEOUT,
         interval=0.5,
         late=lambda: NotReady(
@@ -56,6 +58,23 @@ def prepare(domain: Domain, plan: CreatePlan) -> None:
         wait_without_address(domain, STEP_TIMEOUT)
     time.sleep(SETTLING)
     agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
+
+
+def _start_agent(domain: Domain) -> None:
+    """Start the program that clones continue with.
+
+    It has a unit of its own: what it starts must not end with the guest agent's.
+    """
+    agent.write_file(domain, AGENT, clone_identity.program().encode())
+    options = [f"--property={one}" for one in ("TasksMax=infinity", "OOMPolicy=continue")]
+    agent.output(
+        domain,
+        [
+            *("/usr/bin/env", "systemd-run", "--quiet", "--collect", "--unit=armvm-clone-agent"),
+            *(*options, *clone_identity.PYTHON, AGENT, "wait"),
+        ],
+        timeout=STEP_TIMEOUT,
+    )
 
 
 def _rehearse(domain: Domain, plan: CreatePlan) -> None:
@@ -75,7 +94,7 @@ def _rehearse(domain: Domain, plan: CreatePlan) -> None:
             raise DomainError(f"cannot log in to {domain.name()}")
 
 
-def _guest(domain: Domain, verb: str, *words: str, order: Any = None) -> dict[str, Any]:
+def _guest(domain: Domain, verb: str, *, order: Any = None) -> dict[str, Any]:
     stdin = b"" if order is None else json.dumps(order).encode()
-    pid = agent.start_process(domain, clone_identity.guest_command(verb, *words), stdin=stdin)
+    pid = agent.start_process(domain, clone_identity.guest_command(verb), stdin=stdin)
     return clone_identity.read_facts(agent.outcome(domain, pid, timeout=STEP_TIMEOUT))

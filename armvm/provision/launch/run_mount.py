@@ -1,26 +1,23 @@
 """Copies host directories into a temporary machine before its command, and back after it.
 
 It does not share a file system: Debian's cloud kernel, for one, has no 9p
-(``# CONFIG_NET_9P is not set``) and no virtiofs, and a clone has only its golden's devices. tar and
-ssh exist in every guest.
+(``# CONFIG_NET_9P is not set``) and no virtiofs, and a clone has only its golden's devices. tar
+exists in every guest.
 """
 
 from __future__ import annotations
 
-import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from armvm.base import process
 from armvm.base.errors import CommandFailed, ConfigError, NotFound, StorageError
 from armvm.base.progress import Progress
-from armvm.host.domain.instance import Instance
-from armvm.provision.access.ssh import Endpoint, ssh_command
 from armvm.provision.launch.exclude import GIT, Exclude, read_exclude
 from armvm.provision.launch.pack import SPECIAL, Packed, Stamp, pack
+from armvm.provision.launch.run_commands import Commands
 from armvm.provision.launch.unpack import WrittenBack, write_back
 from armvm.settings.names import shown
 from armvm.settings.user_path import given_path
@@ -123,16 +120,16 @@ def read_mounts(
     return mounts
 
 
-def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) -> Carried:
+def send(guest: Commands, mount: Mount, progress: Progress) -> Carried:
     """Copy a directory into a guest; warn of skipped files. Raises StorageError, CommandFailed."""
     done: list[Packed] = []
 
     def feed(out: IO[bytes]) -> None:
         done.append(pack(mount.directory, out, mount.exclude))
 
-    with progress.task(f"copying {mount.directory} to {instance.name}"):
+    with progress.task(f"copying {mount.directory} to {guest.name}"):
         try:
-            listing = process.stream(_command(instance, where, _TAKE, mount), feed, _all)
+            listing = guest.stream(_words(_TAKE, mount), feed, _all)
         except OSError as error:
             raise StorageError(
                 f"cannot read {shown(error.filename or str(mount.directory))}: {error.strerror}",
@@ -146,7 +143,7 @@ def send(instance: Instance, where: Endpoint, mount: Mount, progress: Progress) 
     return Carried(mount=mount, here=packed.stamps, there=read_listing(listing))
 
 
-def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progress) -> None:
+def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
     """Write back the files that the guest changed in a directory; warn about those that failed.
 
     Removes nothing here, even if the guest removed it. Raises CommandFailed, StorageError.
@@ -154,10 +151,10 @@ def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progr
     mount = carried.mount
     if mount.read_only:
         return
-    listing = process.stream(_command(instance, where, _LIST, mount), _nothing, _all)
+    listing = guest.stream(_words(_LIST, mount), _nothing, _all)
     now = read_listing(listing)
     asked, left = changed(carried.there, now, mount.exclude)
-    report = _fetch_files(instance, where, carried, asked) if asked else WrittenBack()
+    report = _fetch_files(guest, carried, asked) if asked else WrittenBack()
     report.refused.update(left)
     _tell(report, mount, progress)
     gone = sum(path not in now for path in carried.here)
@@ -165,29 +162,23 @@ def fetch(instance: Instance, where: Endpoint, carried: Carried, progress: Progr
         progress.say(f"{gone} files were removed in the machine; they stay in {mount.directory}")
 
 
-def _fetch_files(
-    instance: Instance, where: Endpoint, carried: Carried, asked: Sequence[str]
-) -> WrittenBack:
+def _fetch_files(guest: Commands, carried: Carried, asked: Sequence[str]) -> WrittenBack:
     directory = carried.mount.directory
 
     def feed(out: IO[bytes]) -> None:
         out.write(b"".join(b"./" + path.encode(errors="surrogateescape") + b"\0" for path in asked))
 
     def drain(archive: IO[bytes]) -> WrittenBack:
-        return write_back(
-            directory, archive, asked=set(asked), sent=carried.here, label=instance.name
-        )
+        return write_back(directory, archive, asked=set(asked), sent=carried.here, label=guest.name)
 
     try:
-        return process.stream(_command(instance, where, _GIVE, carried.mount), feed, drain)
+        return guest.stream(_words(_GIVE, carried.mount), feed, drain)
     except tarfile.TarError as error:
         raise CommandFailed(
-            f"{instance.name} sent an incomplete archive", detail=str(error)
+            f"{guest.name} sent an incomplete archive", detail=str(error)
         ) from error
     except ValueError as error:  # tarfile's, of numbers in a header
-        raise CommandFailed(
-            f"{instance.name} sent an invalid archive", detail=str(error)
-        ) from error
+        raise CommandFailed(f"{guest.name} sent an invalid archive", detail=str(error)) from error
     except OSError as error:
         raise StorageError(f"cannot write {directory}: {error.strerror}") from error
 
@@ -242,9 +233,8 @@ def _not_a_file(kind: str) -> str:
     return f"it is {SPECIAL.get(kind, 'neither a file nor a directory')}"
 
 
-def _command(instance: Instance, where: Endpoint, script: str, mount: Mount) -> list[str]:
-    words = shlex.join(["sh", "-c", script, "sh", mount.guest])
-    return ssh_command(instance, where, [words], batch=True)
+def _words(script: str, mount: Mount) -> list[str]:
+    return ["sh", "-c", script, "sh", mount.guest]
 
 
 def _all(stream: IO[bytes]) -> bytes:

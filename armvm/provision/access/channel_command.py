@@ -1,0 +1,419 @@
+"""Run a command in a clone through armvm's own channel, without network, key or ssh server.
+
+`armvm.guest.agents.command_server` is the other end, and documents the protocol. What the guest
+sends is untrusted: the length of a frame is limited, and only outputs and an exit code are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, TypeVar
+
+from armvm.base.errors import ArmvmError, CommandFailed, Conflict, NotFound, NotReady
+from armvm.guest.agents.command_script import check_words
+from armvm.guest.agents.command_server import COUNT, HEADER, MARK, PIECE, SIZE, WINDOW
+from armvm.host.agent import channel
+from armvm.host.console import terminal
+from armvm.host.console.terminal import Wake
+from armvm.host.domain.handle import Handle
+from armvm.settings.names import shown
+
+T = TypeVar("T")
+#: Writes a command's input to a file and returns.
+Feed = Callable[[IO[bytes]], object]
+#: Receives some bytes of an output.
+Sink = Callable[[bytes], object]
+
+#: Seconds for the guest to start a command. A busy emulated guest needs a few.
+START = 60.0
+#: The longest first line and the longest frame that are read, in bytes.
+_LONGEST_LINE, _LONGEST_FRAME = 4096, 1 << 16
+#: Bytes of error output that a message quotes.
+_TAIL = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command for a guest: its words, who runs it and where, and the terminal that it gets.
+
+    ``directory`` is relative to the user's home. ``variables`` are added to those of a login.
+    ``rows`` and ``columns`` of 0 mean no terminal.
+    """
+
+    words: Sequence[str]
+    user: str
+    directory: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
+    columns: int = 0
+    term: str = ""
+
+    def request(self) -> bytes:
+        """Return the line that asks for it."""
+        wanted = {
+            "command": list(self.words),
+            "user": self.user,
+            "cwd": self.directory,
+            "env": dict(self.variables),
+            "tty": [self.rows, self.columns] if self.rows else None,
+            "term": self.term,
+        }
+        return MARK + json.dumps(wanted).encode() + b"\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """Whether a machine's channels can be used. *reason* says why not, if it is worth telling."""
+
+    usable: bool
+    reason: str | None = None
+
+
+def way(machine: Handle) -> Way:
+    """Return whether a process in a running machine waits for commands.
+
+    Only clones have channels, and only until they are stopped.
+    """
+    found = channel.states(machine.domain)
+    if any(found.values()):
+        return Way(usable=True)
+    lost = f"{machine.name} was rebooted, which ended its clone agent" if found else None
+    return Way(usable=False, reason=lost)
+
+
+def feed_from(descriptor: int | None) -> Feed | None:
+    """Return the feed that sends a file's bytes; None without a file."""
+    if descriptor is None:
+        return None
+
+    def feed(out: IO[bytes]) -> None:
+        while data := os.read(descriptor, PIECE):
+            out.write(data)
+
+    return feed
+
+
+def on_terminal(
+    machine: Handle, command: Command, *, stdin: int, stdout: int, timeout: float | None = None
+) -> int:
+    """Run a command with a terminal in the guest, attached to the caller's; return its exit code.
+
+    Every key goes to the guest, Ctrl-C too. Raises the errors of `execute`.
+    """
+    wake, begun = Wake(), terminal.size(stdin) or (24, 80)
+    before = signal.signal(signal.SIGWINCH, lambda _number, _frame: wake())
+    try:
+        with terminal.raw(stdin):
+            return execute(
+                machine,
+                replace(command, rows=begun[0], columns=begun[1], term=os.environ.get("TERM", "")),
+                feed=feed_from(stdin),
+                stdout=lambda data: _write_all(stdout, data),
+                stderr=lambda _data: None,
+                timeout=timeout,
+                size=lambda: terminal.size(stdin),
+                wake=wake,
+            )
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def execute(
+    machine: Handle,
+    command: Command,
+    *,
+    feed: Feed | None,
+    stdout: Sink,
+    stderr: Sink,
+    timeout: float | None = None,
+    size: Callable[[], tuple[int, int] | None] | None = None,
+    wake: Wake | None = None,
+) -> int:
+    """Run a command in a clone and return its exit code (128 + n: signal n).
+
+    *feed* runs in a thread and writes the input; None means no input. *stdout* and *stderr* get the
+    outputs as they arrive. With a terminal, *size* is asked for its rows and columns whenever
+    *wake* is called. An error, a signal or the end of *timeout* seconds (CommandFailed) ends the
+    call and the command.
+
+    Raises Conflict if all channels are in use, NotReady if the guest does not start the command,
+    NotFound for an unknown user, ConfigError for an invalid argument, and what *feed*, *stdout* or
+    *stderr* raise.
+    """
+    check_words(command.words)
+    with _channel(machine) as stream:
+        return converse(
+            stream,
+            machine.name,
+            command,
+            feed=feed,
+            stdout=stdout,
+            stderr=stderr,
+            timeout=timeout,
+            size=size,
+            wake=wake,
+        )
+
+
+def converse(
+    stream: Any,
+    name: str,
+    command: Command,
+    *,
+    feed: Feed | None,
+    stdout: Sink,
+    stderr: Sink,
+    timeout: float | None = None,
+    size: Callable[[], tuple[int, int] | None] | None = None,
+    wake: Wake | None = None,
+) -> int:
+    """Run a command of the machine *name* over an open channel; see `execute`."""
+    end = None if timeout is None else time.monotonic() + timeout
+    talk = _Talk(stream, name, command.user, stdout, stderr, wake or Wake())
+    talk.send(command.request())
+    threads = [threading.Thread(target=talk.hear, name="output", daemon=True)]
+    threads[0].start()
+    talk.wait_until(lambda: talk.pid is not None, time.monotonic() + START, talk.silent)
+    if feed is not None:
+        threads.append(threading.Thread(target=talk.feed, args=(feed,), daemon=True))
+        threads[1].start()
+    else:
+        talk.put(b"i", b"")
+    last = (command.rows, command.columns)
+
+    def over() -> bool:
+        nonlocal last
+        now = size() if size is not None else None
+        if now is not None and now != last:
+            last = now
+            talk.put(b"w", SIZE.pack(*now))
+        return talk.code is not None
+
+    talk.wait_until(
+        over,
+        end,
+        lambda: CommandFailed(
+            f"timed out after {timeout:g} s: the command was stopped",
+            hint="set a longer limit with --timeout",
+        ),
+    )
+    return talk.code or 0
+
+
+def stream(machine: Handle, command: Command, feed: Feed, drain: Callable[[IO[bytes]], T]) -> T:
+    """Run a command: *feed* writes its input, *drain* reads its output. Return *drain*'s result.
+
+    Raises CommandFailed if the command fails, and the errors of `execute` and of both functions.
+    """
+    reader, writer = os.pipe()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            with os.fdopen(reader, "rb") as output:
+                results.append(drain(output))
+        except BaseException as error:  # raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=read, name="drain", daemon=True)
+    thread.start()
+    said: list[bytes] = []
+    try:
+        code = execute(
+            machine,
+            command,
+            feed=feed,
+            stdout=lambda data: _write_all(writer, data),
+            stderr=said.append,
+        )
+    except BrokenPipeError:  # drain failed
+        code = None
+    finally:
+        os.close(writer)
+        thread.join()
+    if failures:
+        raise failures[0]
+    if code != 0:
+        tail = b"".join(said)[-_TAIL:].decode(errors="replace").strip()
+        raise CommandFailed(
+            f"{command.words[0]} failed in {machine.name} with exit code {code}",
+            detail=tail or None,
+        )
+    return results[0]
+
+
+@contextlib.contextmanager
+def _channel(machine: Handle) -> Iterator[Any]:
+    """Open a channel that nobody uses. Raises Conflict if there is none."""
+    with contextlib.ExitStack() as stack:
+        for name, connected in channel.states(machine.domain).items():
+            if connected:
+                with contextlib.suppress(Conflict):
+                    yield stack.enter_context(
+                        channel.opened(machine.connection, machine.domain, name, force=False)
+                    )
+                    return
+        raise Conflict(f"all channels of {machine.name} are in use")
+
+
+class _Talk:
+    """A command's conversation. `hear` and `feed` run in threads; the main thread waits."""
+
+    def __init__(
+        self, stream: Any, name: str, user: str, stdout: Sink, stderr: Sink, wake: Wake
+    ) -> None:
+        self.pid: int | None = None
+        self.code: int | None = None
+        self._stream, self._name, self._user, self._wake = stream, name, user, wake
+        self._sinks = {b"o": stdout, b"e": stderr}
+        self._failure: BaseException | None = None
+        self._sending = threading.Lock()
+        self._room = threading.Condition()
+        self._credit = WINDOW
+        self._received = b""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        with self._sending:
+            sent = channel.send(self._stream, data)
+        if not sent and self.code is None:
+            raise self._closed()
+
+    def put(self, kind: bytes, data: bytes) -> None:
+        """Send a frame."""
+        self.send(HEADER.pack(kind, len(data)) + data)
+
+    def wait_until(
+        self, done: Callable[[], bool], end: float | None, late: Callable[[], ArmvmError]
+    ) -> None:
+        """Wait for *done*. Raises what a thread raised, or *late*'s error after the time *end*."""
+        while not done():
+            if self._failure is not None:
+                raise self._failure
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise late()
+            self._wake.wait(timeout=left)
+
+    def silent(self) -> NotReady:
+        """Return the error for a guest that does not start the command."""
+        return NotReady(f"timed out after {START:g} s: {self._name} did not start the command")
+
+    def hear(self) -> None:
+        """Read the answer and the frames until the end of the command."""
+        try:
+            self._read_answer()
+            self._wake()
+            while self.code is None:
+                self._read_frame()
+        except BaseException as error:  # raised again in the main thread
+            self._failure = error
+        finally:
+            with self._room:
+                self._room.notify_all()
+            self._wake()
+
+    def feed(self, write: Feed) -> None:
+        """Send the input that *write* writes, and its end."""
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                write(_Input(self))  # type: ignore[arg-type]
+                self.put(b"i", b"")
+        except BaseException as error:  # raised again in the main thread
+            if self.code is None:
+                self._failure = error
+                self._wake()
+
+    def write(self, data: bytes) -> None:
+        """Send input as the command reads it. Raises BrokenPipeError when the command has ended."""
+        view = memoryview(data)
+        while view:
+            with self._room:
+                while self._credit <= 0 and self.code is None and self._failure is None:
+                    self._room.wait()
+                if self.code is not None or self._failure is not None:
+                    raise BrokenPipeError
+                part = view[: min(PIECE, self._credit)]
+                self._credit -= len(part)
+            self.put(b"i", bytes(part))
+            view = view[len(part) :]
+
+    def _read_answer(self) -> None:
+        while b"\n" not in self._received:
+            if len(self._received) > _LONGEST_LINE:
+                raise self._invalid()
+            self._receive()
+        line, _, self._received = self._received.partition(b"\n")
+        try:
+            answer = json.loads(line)
+            if answer.get("error") == "user":
+                raise NotFound(f"user {shown(self._user)} not found in {self._name}")
+            self.pid = int(answer["pid"])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise self._invalid() from error
+
+    def _read_frame(self) -> None:
+        kind, length = HEADER.unpack(self._take(HEADER.size))
+        if length > _LONGEST_FRAME:
+            raise self._invalid()
+        data = self._take(length)
+        if kind in self._sinks:
+            self._sinks[kind](data)
+            self.put(b"a", COUNT.pack(length))
+        elif kind == b"a" and length == COUNT.size:
+            with self._room:
+                self._credit = min(WINDOW, self._credit + COUNT.unpack(data)[0])
+                self._room.notify_all()
+        elif kind == b"x" and length == 1:
+            self.code = data[0]
+        else:
+            raise self._invalid()
+
+    def _take(self, count: int) -> bytes:
+        while len(self._received) < count:
+            self._receive()
+        data, self._received = self._received[:count], self._received[count:]
+        return data
+
+    def _receive(self) -> None:
+        part = channel.receive(self._stream)
+        if not part:
+            raise self._closed()
+        self._received += part
+
+    def _closed(self) -> CommandFailed:
+        return CommandFailed(
+            f"the channel to {self._name} was closed before the command ended",
+            hint=f"the machine may have stopped or restarted: armvm show {self._name}",
+        )
+
+    def _invalid(self) -> CommandFailed:
+        return CommandFailed(f"{self._name} sent an invalid answer")
+
+
+class _Input:
+    """The file that `Feed` writes to."""
+
+    def __init__(self, talk: _Talk) -> None:
+        self._talk = talk
+
+    def write(self, data: bytes) -> int:
+        """Send some input."""
+        self._talk.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: `write` has sent everything."""
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
