@@ -71,6 +71,9 @@ def run(
     git: Annotated[
         bool, typer.Option("--git", help="Also copy .git there; it is never copied back.")
     ] = False,
+    gitignore: Annotated[
+        bool, typer.Option("--gitignore", help="Do not copy files that git ignores.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Do not remove the machine afterwards.")
     ] = False,
@@ -83,12 +86,13 @@ def run(
 ) -> None:
     """Run a command in a temporary machine. Put the command after --; the default is a shell.
 
-    The exit code is the command's (128 + n for signal n; 255 if ssh failed). The command uses your
-    input and output. armvm exits when the command exits, and does not wait for processes that the
-    command leaves in the background. It then removes the machine, also after Ctrl-C or SIGTERM. If
-    armvm is killed, the next run removes the machine.
+    The exit code is the command's (128 + n for signal n). The command uses your input and output.
+    In a clone of a golden it runs through armvm's own channel; in other machines by ssh, and 255
+    then means that ssh failed. armvm exits when the command exits, and does not wait for processes
+    that the command leaves in the background. It then removes the machine, also after Ctrl-C or
+    SIGTERM. If armvm is killed, the next run removes the machine.
 
-    --mount copies a directory with tar over ssh before the command. After it, armvm copies new and
+    --mount copies a directory with tar before the command. After it, armvm copies new and
     changed files back, whatever the exit code. It copies files, directories and symbolic links,
     except .git and whatever --exclude matches. --git copies .git there, but never back, because git
     would run its hooks and settings here. armvm warns about files that it cannot copy. It replaces
@@ -111,7 +115,7 @@ def run(
     warm = warm_for(golden, cold)
     variables, mounts = (
         check_environment(env or []),
-        read_mounts(mount or [], exclude or [], git=git),
+        read_mounts(mount or [], exclude or [], git=git, gitignore=gitignore),
     )
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
     machine = machine_of(options, options.name or fresh_name(), base.settings)

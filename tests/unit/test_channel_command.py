@@ -212,10 +212,15 @@ def test_a_terminal(guest: Guest) -> None:
     assert lines[-2:] == ["40", "100"]
 
 
+def interrupt(out: IO[bytes]) -> None:
+    time.sleep(1)
+    out.write(b"\x03")
+
+
 def test_keys_on_a_terminal_are_signals(guest: Guest) -> None:
     code, out, _ = guest.run(
         "sh", "-c", "echo ready; exec sleep 60", rows=24, columns=80,
-        feed=lambda out: (time.sleep(1), out.write(b"\x03")),
+        feed=interrupt,
     )  # fmt: skip
     assert (code, out[:5]) == (128 + signal.SIGINT, b"ready")
 

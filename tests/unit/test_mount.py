@@ -21,7 +21,7 @@ import pytest
 from armvm.base.errors import CommandFailed, ConfigError, NotFound
 from armvm.base.process import stream
 from armvm.provision.launch import run_mount
-from armvm.provision.launch.exclude import Exclude, read_exclude
+from armvm.provision.launch.exclude import Exclude, ignored_of, read_exclude
 from armvm.provision.launch.pack import Stamp, pack
 from armvm.provision.launch.unpack import WrittenBack, write_back
 
@@ -73,6 +73,32 @@ def here(tmp_path: Path) -> Path:
     os.link(directory / "tool", directory / "twin")
     os.mkfifo(directory / "pipe")
     return directory
+
+
+def test_what_git_ignores_stays_where_it_is(here: Path, tmp_path: Path) -> None:
+    git = ["git", "-C", str(here)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (here / ".gitignore").write_text("*.o\nbuild/\n/sub/odd *\n")
+    (here / "build").mkdir()
+    (here / "build" / "x").write_text("x")
+    (here / "kept.o").write_text("tracked")
+    subprocess.run([*git, "add", "-f", "kept.o"], check=True)
+    (here / "a.o").write_text("x")
+    (here / "sub" / "odd \n\xe4").write_text("x")
+    (mount,) = run_mount.read_mounts([str(here)], gitignore=True)
+    out = io.BytesIO()
+    found = pack(here, out, mount.exclude)
+    assert sorted(found.excluded) == [".git", "a.o", "build", "sub/odd \n\xe4"]
+    assert "kept.o" in found.stamps
+    made = ["b.o", "c.c", "kept.o", "build/y", "sub/odd one", "sub/even"]
+    assert ignored_of(here, made) == {"b.o", "build/y", "sub/odd one"}
+
+
+def test_gitignore_needs_a_work_tree(here: Path) -> None:
+    with pytest.raises(ConfigError, match="is not in a git work tree"):
+        run_mount.read_mounts([str(here)], gitignore=True)
+    with pytest.raises(ConfigError, match="require --mount"):
+        run_mount.read_mounts([], gitignore=True)
 
 
 def test_there_and_back(here: Path, tmp_path: Path) -> None:

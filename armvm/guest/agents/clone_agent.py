@@ -34,7 +34,7 @@ from armvm.guest.agents.clone_agent_tools import (
     write,
     write_bytes,
 )
-from armvm.guest.agents.command_server import CHANNELS, Channel, HungUp, serve
+from armvm.guest.agents.command_server import CHANNELS, Channel, HungUp, rehearse_command, serve
 
 TIMERS = DIRECTORY + "/timers"
 CLOUD = "/var/lib/cloud"
@@ -69,6 +69,7 @@ def main(words: list[str]) -> int:
 def wait() -> int:
     """Wait for a request in the first channel, carry it out, answer, and serve all channels."""
     channels = [Channel(os.open(path, os.O_RDWR)) for path in CHANNELS if os.path.exists(path)]
+    rehearse_command()
     order = channels[0].request()
     try:
         answer = become(order)

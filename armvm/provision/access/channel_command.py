@@ -84,7 +84,7 @@ def way(machine: Handle) -> Way:
     found = channel.states(machine.domain)
     if any(found.values()):
         return Way(usable=True)
-    lost = f"{machine.name} was rebooted, which ended its clone agent" if found else None
+    lost = f"the clone agent in {machine.name} has ended (a reboot ends it)" if found else None
     return Way(usable=False, reason=lost)
 
 
@@ -278,7 +278,7 @@ class _Talk:
         self._sending = threading.Lock()
         self._room = threading.Condition()
         self._credit = WINDOW
-        self._received = b""
+        self._received = bytearray()
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -351,7 +351,9 @@ class _Talk:
             if len(self._received) > _LONGEST_LINE:
                 raise self._invalid()
             self._receive()
-        line, _, self._received = self._received.partition(b"\n")
+        end = self._received.index(b"\n")
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
         try:
             answer = json.loads(line)
             if answer.get("error") == "user":
@@ -380,7 +382,8 @@ class _Talk:
     def _take(self, count: int) -> bytes:
         while len(self._received) < count:
             self._receive()
-        data, self._received = self._received[:count], self._received[count:]
+        data = bytes(self._received[:count])
+        del self._received[:count]
         return data
 
     def _receive(self) -> None:

@@ -19,7 +19,7 @@ from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, Seconds
 from armvm.base.signals import shielded
-from armvm.guest.agents.command_script import NO_USER, kill_command, script
+from armvm.guest.agents.command_script import NO_USER, check_guest_user, kill_command, script
 from armvm.host.agent import agent
 from armvm.host.agent.agent_file import GuestFile, open_file
 from armvm.host.connection import Domain
@@ -55,6 +55,7 @@ def execute(
     Raises the errors of `by_agent` and of `channel_command.execute`.
     """
     machine.require_running()
+    check_guest_user(user or "root")
     way = channel_command.way(machine)
     reason = way.reason
     if way.usable:
@@ -97,6 +98,7 @@ def on_terminal(
     Raises MissingCapability for a machine without a channel, and `channel_command`'s errors.
     """
     machine.require_running()
+    check_guest_user(user or "root")
     if not channel_command.way(machine).usable:
         raise MissingCapability(
             f"cannot give the command a terminal: {machine.name} is not a clone in its first run",

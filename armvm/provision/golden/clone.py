@@ -55,7 +55,8 @@ def make_clone(
 
     The clone's identity has been verified and its ssh port is open. On failure nothing is left
     behind. A *disposable* clone keeps its creator in the metadata, so that a later armvm can see
-    whether that process is dead.
+    whether that process is dead. It uses its golden's seed if it has no user-data, and gets no
+    port forward (`access.ssh.reach` adds it).
 
     Raises Conflict for a taken name, and DomainError, StorageError, NotReady or CommandFailed if
     cloning fails.
@@ -80,10 +81,13 @@ def make_clone(
             undo.add(lambda: lifecycle.undefine(domain))
         assert_nobodys(connection, pool, machine.name)
         undo.add(lambda: volumes.delete_machine_volumes(pool, machine.name))
-        _make_volumes(connection, pool, plan, golden)
+        own_seed = not disposable or runs_in_background(plan)
+        _make_volumes(connection, pool, plan, golden, with_seed=own_seed)
         if flash is not None:
             volumes.create_hole(pool, volumes.volume_names(machine.name)["nvram"], flash)
         network.join(connection, where.facts, spec, progress, undo)
+        if not own_seed:
+            spec = replace(spec, seed=golden.seed)
         element = definition_of_clone(golden, spec, begun, disposable=disposable)
         undo.add(lambda: lifecycle.destroy(domain))
         route = memory.route(golden.mark.route)
@@ -96,9 +100,10 @@ def make_clone(
         # The network is connected only now. The ssh server listens already, as in the golden.
         if spec.network is not None:
             set_link(clone, up=True)
-        if record.forward is not None:
-            record = replace(record, forward=ensure_forward(clone, record.forward, ()))
-        set_record(clone, replace(record, creator=begun.creator) if disposable else record)
+        if not disposable:
+            if record.forward is not None:
+                record = replace(record, forward=ensure_forward(clone, record.forward, ()))
+            set_record(clone, record)
     return clone
 
 
@@ -144,17 +149,20 @@ def authorized_keys(plan: CreatePlan) -> Sequence[str]:
     return plan.machine.ssh_keys
 
 
-def _make_volumes(connection: Connection, pool: Pool, plan: CreatePlan, golden: Golden) -> None:
+def _make_volumes(
+    connection: Connection, pool: Pool, plan: CreatePlan, golden: Golden, *, with_seed: bool
+) -> None:
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
     volumes.delete_machine_volumes(pool, machine.name)
     theirs = volumes.volume_names(golden.name)
-    # The guest caches the size of the golden's seed until it boots again.
-    size = volumes.physical_size(volumes.need_volume(pool, theirs["seed"]))
-    seed = seed_of(plan)
-    if len(seed) > size:
-        room, needed = size_text(size), size_text(len(seed))
-        raise DomainError(f"its seed volume holds {room}, but {needed} is required")
-    volumes.write_volume(connection, pool, names["seed"], seed, size=size)
+    if with_seed:
+        # The guest caches the size of the golden's seed until it boots again.
+        size = volumes.physical_size(volumes.need_volume(pool, theirs["seed"]))
+        seed = seed_of(plan)
+        if len(seed) > size:
+            room, needed = size_text(size), size_text(len(seed))
+            raise DomainError(f"its seed volume holds {room}, but {needed} is required")
+        volumes.write_volume(connection, pool, names["seed"], seed, size=size)
     below = volumes.need_volume(pool, theirs["overlay"])
     volumes.create_overlay(pool, names["overlay"], below, machine.disk, cluster=CLUSTER)
 

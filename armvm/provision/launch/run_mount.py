@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
 from armvm.base.errors import CommandFailed, ConfigError, NotFound, StorageError
 from armvm.base.progress import Progress
-from armvm.provision.launch.exclude import GIT, Exclude, read_exclude
+from armvm.provision.launch.exclude import GIT, Exclude, ignored_by_git, ignored_of, read_exclude
 from armvm.provision.launch.pack import SPECIAL, Packed, Stamp, pack
 from armvm.provision.launch.run_commands import Commands
 from armvm.provision.launch.unpack import WrittenBack, write_back
@@ -64,6 +64,7 @@ class Mount:
     guest: str
     read_only: bool = False
     exclude: Exclude = field(default_factory=Exclude)
+    gitignore: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +102,31 @@ def read_mount(text: str, exclude: Exclude | None = None) -> Mount:
 
 
 def read_mounts(
-    texts: Sequence[str], patterns: Sequence[str] = (), *, git: bool = False
+    texts: Sequence[str],
+    patterns: Sequence[str] = (),
+    *,
+    git: bool = False,
+    gitignore: bool = False,
 ) -> list[Mount]:
     """Return all mounts of a command line, which exclude *patterns* and ``.git``.
 
-    With *git*, ``.git`` is copied into the guest too. Raises ConfigError if two mounts have the
-    same guest directory.
+    With *git*, ``.git`` is copied into the guest too. With *gitignore*, the files that git ignores
+    are excluded too. Raises ConfigError if two mounts have the same guest directory, or a
+    directory is in no git work tree.
     """
-    if patterns and not texts:
-        raise ConfigError("--exclude requires --mount")
+    if (patterns or gitignore) and not texts:
+        raise ConfigError("--exclude and --gitignore require --mount")
     exclude = read_exclude([*patterns, *([] if git else [GIT])])
     mounts = [read_mount(text, exclude) for text in texts]
+    if gitignore:
+        mounts = [
+            replace(
+                mount,
+                exclude=replace(exclude, paths=ignored_by_git(mount.directory)),
+                gitignore=True,
+            )
+            for mount in mounts
+        ]
     if len({mount.guest for mount in mounts}) < len(mounts):
         raise ConfigError(
             "two mounts have the same guest directory",
@@ -154,6 +169,9 @@ def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
     listing = guest.stream(_words(_LIST, mount), _nothing, _all)
     now = read_listing(listing)
     asked, left = changed(carried.there, now, mount.exclude)
+    if mount.gitignore and asked:
+        ignored = ignored_of(mount.directory, asked)
+        asked = [path for path in asked if path not in ignored]
     report = _fetch_files(guest, carried, asked) if asked else WrittenBack()
     report.refused.update(left)
     _tell(report, mount, progress)
