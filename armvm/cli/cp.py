@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from armvm.cli import complete
-from armvm.cli.context import open_host
+from armvm.cli.context import open_host, progress_for
 from armvm.cli.options import Connect
 
 _EXAMPLES = """Examples:
@@ -39,15 +39,20 @@ def cp(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
     connect: Connect = None,
 ) -> None:
-    """Copy files to or from a machine by scp, with their modes and times.
+    """Copy files to or from a machine, with their modes and times.
 
-    armvm connects as the machine's user and checks the host key, as 'armvm ssh' does. Relative
-    guest paths start in that user's home directory. Guest paths are literal: patterns are not
-    expanded. Write a local file with a colon in its name as ./NAME. Symbolic links are followed.
+    armvm copies as the machine's user. Relative guest paths start in that user's home directory.
+    Guest paths are literal: patterns are not expanded. Write a local file with a colon in its name
+    as ./NAME. Symbolic links are followed.
+
+    To and from a clone of a golden, the files go as a tar archive through armvm's own channel,
+    until the machine is stopped or reboots. To and from other machines, scp copies them, with the
+    host key check of 'armvm ssh'.
     """
     from armvm.provision.access.cp import copy, read_copy
     from armvm.provision.machine.pick import pick
 
     wanted = read_copy(paths)
     machine = pick(open_host(connect), wanted.machine)
-    raise typer.Exit(copy(machine, wanted, recursive=recursive, quiet=quiet))
+    progress = progress_for(quiet)
+    raise typer.Exit(copy(machine, wanted, recursive=recursive, quiet=quiet, progress=progress))

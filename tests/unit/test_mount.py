@@ -20,10 +20,10 @@ import pytest
 
 from armvm.base.errors import CommandFailed, ConfigError, NotFound
 from armvm.base.process import stream
+from armvm.provision.access.exclude import Exclude, ignored_of, read_exclude
+from armvm.provision.access.pack import Stamp, pack
+from armvm.provision.access.unpack import WrittenBack, write_back
 from armvm.provision.launch import run_mount
-from armvm.provision.launch.exclude import Exclude, ignored_of, read_exclude
-from armvm.provision.launch.pack import Stamp, pack
-from armvm.provision.launch.unpack import WrittenBack, write_back
 
 
 def packed(directory: Path) -> tuple[bytes, dict[str, Stamp]]:

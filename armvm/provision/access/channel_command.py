@@ -220,6 +220,8 @@ def stream(machine: Handle, command: Command, feed: Feed, drain: Callable[[IO[by
         try:
             with os.fdopen(reader, "rb") as output:
                 results.append(drain(output))
+                while output.read(1 << 16):  # what follows an archive's end
+                    pass
         except BaseException as error:  # raised again below
             failures.append(error)
 

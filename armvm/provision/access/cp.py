@@ -1,4 +1,4 @@
-"""Copy files to and from a machine: scp over SFTP, with the same host key check as armvm ssh.
+"""Copy files to and from a machine: through a clone's channel, or by scp over SFTP.
 
 In scp's older protocol a shell in the guest parses the names, and the guest can send files that
 were not requested. SFTP has neither problem.
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from armvm.base import process
-from armvm.base.errors import CommandFailed, UsageError
+from armvm.base.errors import CommandFailed, Conflict, UsageError
+from armvm.base.progress import Progress
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
-from armvm.provision.access import ssh_options
+from armvm.provision.access import channel_command, cp_channel, ssh_options
 from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
-from armvm.settings.names import shown
 
 #: A machine name before the first colon. With a slash before the colon, the path is local.
 _REMOTE = re.compile(r"(?P<machine>[a-z0-9][a-z0-9-]{0,62}):(?P<path>.*)", re.DOTALL)
@@ -113,17 +113,28 @@ def scp_command(
     ]
 
 
-def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
-    """Copy with scp, which shows its progress on the terminal; return 0, or 128 + n for signal n.
+def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool, progress: Progress) -> int:
+    """Copy through a clone's channel, or with scp, which shows its progress on the terminal.
+
+    Returns 0, or 128 + n if signal n ended scp.
 
     Raises CommandFailed with scp's exit code if it fails, UsageError for a directory without
     *recursive*, and the errors of `reach`.
     """
     folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
     if folders and not recursive:
-        raise UsageError(
-            f"{shown(folders[0])} is a directory", hint="use -r to copy it with its contents"
-        )
+        raise cp_channel.needs_recursive(folders[0])
+    machine.require_running()
+    way = channel_command.way(machine)
+    if way.usable:
+        move = cp_channel.upload if wanted.upload else cp_channel.download
+        try:
+            move(machine, wanted.sources, wanted.target, recursive=recursive, progress=progress)
+            return 0
+        except Conflict as error:
+            progress.say(f"{error.message}: using scp, which takes longer")
+    elif way.reason is not None:
+        progress.say(f"{way.reason}: using scp, which takes longer")
     where = reach(machine)
     code = process.passthrough(
         scp_command(wanted, machine.instance, where, recursive=recursive, quiet=quiet),

@@ -15,10 +15,10 @@ from typing import IO
 
 from armvm.base.errors import CommandFailed, ConfigError, NotFound, StorageError
 from armvm.base.progress import Progress
-from armvm.provision.launch.exclude import GIT, Exclude, ignored_by_git, ignored_of, read_exclude
-from armvm.provision.launch.pack import SPECIAL, Packed, Stamp, pack
+from armvm.provision.access.exclude import GIT, Exclude, ignored_by_git, ignored_of, read_exclude
+from armvm.provision.access.pack import SPECIAL, Packed, Stamp, pack
+from armvm.provision.access.unpack import WrittenBack, write_back
 from armvm.provision.launch.run_commands import Commands
-from armvm.provision.launch.unpack import WrittenBack, write_back
 from armvm.settings.names import shown
 from armvm.settings.user_path import given_path
 

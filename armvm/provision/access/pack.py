@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from armvm.provision.launch.exclude import Exclude
+from armvm.provision.access.exclude import Exclude
 
 #: A file's state: inode, size in bytes, modification time in nanoseconds.
 Stamp = tuple[int, int, int]
@@ -40,15 +40,20 @@ def stamp(status: os.stat_result) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def pack(directory: Path, out: IO[bytes], exclude: Exclude | None = None) -> Packed:
+def pack(
+    directory: Path, out: IO[bytes], exclude: Exclude | None = None, *, follow: bool = False
+) -> Packed:
     """Write the files, directories and symbolic links in *directory* to *out* as a tar archive.
 
-    Leaves out sockets, FIFOs, devices, all owners, and the holes of sparse files. Raises OSError if
-    a file cannot be read.
+    Leaves out sockets, FIFOs, devices, all owners, and the holes of sparse files. With *follow*,
+    symbolic links are replaced by what they lead to. Raises OSError if a file cannot be read, or a
+    link leads to nothing or to a directory above itself.
     """
     packed = Packed()
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for path, found in _walk(directory, "", exclude or Exclude(), packed):
+    with tarfile.open(
+        fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, dereference=follow
+    ) as archive:
+        for path, found in _walk(directory, "", exclude or Exclude(), packed, follow):
             special = _KINDS.get(stat.S_IFMT(found.st_mode))
             if special:
                 packed.skipped[path] = SPECIAL[special]
@@ -72,20 +77,30 @@ def pack(directory: Path, out: IO[bytes], exclude: Exclude | None = None) -> Pac
 
 
 def _walk(
-    directory: Path, below: str, exclude: Exclude, packed: Packed
+    directory: Path,
+    below: str,
+    exclude: Exclude,
+    packed: Packed,
+    follow: bool,
+    above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[tuple[str, os.stat_result]]:
+    if follow:
+        here = (directory / below).stat()
+        if (here.st_dev, here.st_ino) in above:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(directory / below))
+        above = (*above, (here.st_dev, here.st_ino))
     with os.scandir(directory / below) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         path = posixpath.join(below, entry.name)
-        status = entry.stat(follow_symlinks=False)
+        status = entry.stat(follow_symlinks=follow)
         is_folder = stat.S_ISDIR(status.st_mode)
         if exclude.matches(path, directory=is_folder):
             packed.excluded.append(path)
             continue
         yield path, status
         if is_folder:
-            yield from _walk(directory, path, exclude, packed)
+            yield from _walk(directory, path, exclude, packed, follow, above)
 
 
 def _add_file(archive: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes]) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from armvm.provision.launch.pack import Stamp
-from armvm.provision.launch.pack import stamp as stamp_of
+from armvm.provision.access.pack import Stamp
+from armvm.provision.access.pack import stamp as stamp_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -45,19 +45,21 @@ def write_back(
     directory: Path,
     archive: IO[bytes],
     *,
-    asked: Collection[str],
-    sent: Mapping[str, Stamp],
+    asked: Collection[str] | None,
+    sent: Mapping[str, Stamp] | None,
     label: str,
 ) -> WrittenBack:
     """Write the files of a guest's tar *archive* into *directory*, each in one step.
 
-    Writes only paths in *asked*, and reports missing ones as refused. Keeps a file that differs
-    from what was *sent*, and writes the guest's version beside it as ``NAME.from-LABEL``. Removes
+    Writes only paths in *asked*, and reports missing ones as refused; None means all, and keeps
+    the modes and times of directories too. Keeps a file that differs from what was *sent*, and
+    writes the guest's version beside it as ``NAME.from-LABEL``; None replaces every file. Removes
     nothing. Raises OSError if this host cannot write, tarfile.TarError or ValueError if the archive
     is incomplete or invalid.
     """
     report = WrittenBack()
-    missing = dict.fromkeys(asked)
+    missing = dict.fromkeys(asked or ())
+    folders: list[tuple[str, tarfile.TarInfo]] = []
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with tarfile.open(fileobj=archive, mode="r|") as members:
@@ -65,11 +67,18 @@ def write_back(
                 path = member.name.removeprefix("./")
                 missing.pop(path, None)
                 try:
-                    if path not in asked:
+                    if asked is not None and path not in asked:
                         raise _Refused("it was not requested")
-                    _write(root, path, members, member, sent.get(path), report, label)
+                    if asked is None and path in ("", "."):
+                        continue
+                    _write(root, path, members, member, sent, report, label)
+                    if asked is None and member.isdir():
+                        folders.append((path, member))
                 except _Refused as reason:
                     report.refused[path] = str(reason)
+        for path, member in reversed(folders):  # at the end: one may forbid writing
+            with contextlib.suppress(_Refused), _folder(root, path.split("/")) as folder:
+                _stamp(folder, member)
     finally:
         os.close(root)
     report.refused.update((path, "the machine cannot read it") for path in missing)
@@ -81,7 +90,7 @@ def _write(
     path: str,
     members: tarfile.TarFile,
     member: tarfile.TarInfo,
-    stamp: Stamp | None,
+    sent: Mapping[str, Stamp] | None,
     report: WrittenBack,
     label: str,
 ) -> None:
@@ -95,7 +104,7 @@ def _write(
         if there is not None and stat.S_ISDIR(there.st_mode):
             raise _Refused("a directory with that name exists here")
         target = name
-        if there is not None and stamp_of(there) != stamp:
+        if sent is not None and there is not None and stamp_of(there) != sent.get(path):
             target = report.aside[path] = f"{name}.from-{label}"
         temporary = f".{secrets.token_hex(8)}.armvm-new"
         try:
@@ -154,10 +163,15 @@ def _write_file(
         owner = there or os.fstat(folder)
         with contextlib.suppress(PermissionError):  # not root: the file stays ours
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        os.fchmod(file.fileno(), member.mode & 0o777)
-        with contextlib.suppress(ValueError, OverflowError):  # ignore an impossible time
-            moment = int(member.mtime * 10**9)
-            os.utime(file.fileno(), ns=(moment, moment))
+        _stamp(file.fileno(), member)
+
+
+def _stamp(descriptor: int, member: tarfile.TarInfo) -> None:
+    """Give a file or directory its member's mode and time."""
+    os.fchmod(descriptor, member.mode & 0o777)
+    with contextlib.suppress(ValueError, OverflowError):  # ignore an impossible time
+        moment = int(member.mtime * 10**9)
+        os.utime(descriptor, ns=(moment, moment))
 
 
 def _pieces(member: tarfile.TarInfo) -> list[tuple[int, int]]:
