@@ -92,7 +92,7 @@ def run(
     that the command leaves in the background. It then removes the machine, also after Ctrl-C or
     SIGTERM. If armvm is killed, the next run removes the machine.
 
-    --mount copies a directory with tar before the command. After it, armvm copies new and
+    --mount copies a directory as a tar archive before the command. After it, armvm copies new and
     changed files back, whatever the exit code. It copies files, directories and symbolic links,
     except .git and whatever --exclude matches. --git copies .git there, but never back, because git
     would run its hooks and settings here. armvm warns about files that it cannot copy. It replaces

@@ -177,8 +177,9 @@ def test_the_directory(guest: Guest, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
 def test_another_user(guest: Guest) -> None:
-    code, out, _ = guest.run("sh", "-c", "id -u; id -G; umask", user="nobody", directory="/")
-    assert (code, out) == (0, b"65534\n65534\n0022\n")
+    script = "id -u; id -G; umask; echo >/dev/stdout; : >/dev/stderr"
+    code, out, _ = guest.run("sh", "-c", script, user="nobody", directory="/")
+    assert (code, out) == (0, b"65534\n65534\n0022\n\n")
 
 
 def test_an_unknown_user(guest: Guest) -> None:

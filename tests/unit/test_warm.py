@@ -110,6 +110,7 @@ def golden(**changes: Any) -> Golden:
         record=RECORD,
     )  # fmt: skip
     definition = build(SPEC, RECORD)
+    channel.add_channels(definition)
     etree.SubElement(at(definition, "devices/disk[1]"), "readonly")
     # As it was when it ran: the firmware that was chosen, and the file of its variables.
     # libvirt adds <firmware> when it defines a golden.
@@ -178,7 +179,7 @@ class Guest:
 
     def ask(self, line: bytes) -> bytes:
         self.asked += 1
-        return json.dumps(self.order(json.loads(line)["time"])).encode()
+        return json.dumps(self.order(json.loads(line.removeprefix(command_server.MARK))["time"])).encode()
 
 
 def test_a_clock_that_is_right_is_not_set_again() -> None:
@@ -512,3 +513,10 @@ def test_what_was_not_stamped_has_not_changed() -> None:
     assert fits(here, made_on(near, QEMU="another", firmware="another")) == (
         "QEMU and firmware changed since it was made"
     )
+
+
+def test_a_golden_without_the_channels_is_an_older_armvms() -> None:
+    where = Where(connection=None, facts=facts_of(TCG_HOST, uri="qemu:///system"), pool="armvm")
+    old = golden(definition=build(SPEC, RECORD))
+    assert fits(where, golden()) is None
+    assert "made by an older armvm" in str(fits(where, old))

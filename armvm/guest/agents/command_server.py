@@ -234,7 +234,6 @@ class Session:
         if size:
             variables["TERM"] = self.request.get("term") or "xterm"
             self.terminal, theirs = os.openpty()
-            os.fchown(theirs, account.pw_uid, account.pw_gid)
             set_size(self.terminal, *size)
             ends = [theirs, theirs, theirs]
             self.input, self.outputs = self.terminal, {self.terminal: b"o"}
@@ -243,6 +242,8 @@ class Session:
             pipes = [os.pipe() for _ in range(3)]
             self.input, self.outputs = pipes[0][1], {pipes[1][0]: b"o", pipes[2][0]: b"e"}
             ends = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        for end in set(ends):  # so that the user may open /dev/stderr and the terminal
+            os.fchown(end, account.pw_uid, account.pw_gid)
         directory = os.path.join(account.pw_dir, below) if below else account.pw_dir
         variables.update(self.request.get("env", {}))
         if account.pw_uid:

@@ -36,6 +36,12 @@ def add_channels(domain: etree._Element) -> None:
         last.addnext(channel)
 
 
+def has_channels(domain: etree._Element) -> bool:
+    """Return whether a domain element has all the channels."""
+    there = {target.get("name") for target in select(domain, "devices/channel/target")}
+    return there.issuperset(NAMES)
+
+
 def states(domain: Domain) -> dict[str, bool]:
     """Return a running machine's channels, and whether a process in the guest has opened each."""
     with errors(f"reading {domain.name()}"):

@@ -207,8 +207,17 @@ def converse(
     return talk.code or 0
 
 
-def stream(machine: Handle, command: Command, feed: Feed, drain: Callable[[IO[bytes]], T]) -> T:
+def stream(
+    machine: Handle,
+    command: Command,
+    feed: Feed,
+    drain: Callable[[IO[bytes]], T],
+    *,
+    what: str = "the command",
+) -> T:
     """Run a command: *feed* writes its input, *drain* reads its output. Return *drain*'s result.
+
+    *what* names the command in the message about its failure.
 
     Raises CommandFailed if the command fails, and the errors of `execute` and of both functions.
     """
@@ -246,7 +255,7 @@ def stream(machine: Handle, command: Command, feed: Feed, drain: Callable[[IO[by
     if code != 0:
         tail = b"".join(said)[-_TAIL:].decode(errors="replace").strip()
         raise CommandFailed(
-            f"{command.words[0]} failed in {machine.name} with exit code {code}",
+            f"{what} failed with exit code {code} in {machine.name}",
             detail=tail or None,
         )
     return results[0]

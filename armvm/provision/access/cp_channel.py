@@ -53,6 +53,7 @@ fi
 [ -n "$2" ] || :
 stat -L -c 'f %a %Y' "$1" && exec cat "$1"
 """
+_COPY = "the copy"
 _HEAD = re.compile(rb"([df]) ([0-7]{1,4}) (-?[0-9]{1,12})\n")
 
 
@@ -94,7 +95,7 @@ def upload(
 
         with progress.task(f"copying {shown(source)} to {machine.name}"):
             try:
-                stream(machine, _command(machine, words), feed, lambda output: output.read())
+                stream(machine, _command(machine, words), feed, _read, what=_COPY)
             except OSError as error:
                 raise _unreadable(error, source) from error
 
@@ -131,10 +132,18 @@ def download(
         words = ["sh", "-c", _GIVE, "sh", _in_guest(source)]
         with progress.task(f"copying {shown(source)} from {machine.name}"):
             try:
-                stream(machine, _command(machine, words), lambda _out: None, drain)
+                stream(machine, _command(machine, words), _nothing, drain, what=_COPY)
             except OSError as error:
                 text = f"cannot write {shown(str(error.filename or place))}: {error.strerror}"
                 raise StorageError(text) from error
+
+
+def _read(output: IO[bytes]) -> bytes:
+    return output.read()
+
+
+def _nothing(_out: IO[bytes]) -> None:
+    return
 
 
 def _write_file(place: Path, data: IO[bytes]) -> None:

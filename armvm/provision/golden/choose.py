@@ -7,6 +7,7 @@ from typing import Any
 
 from armvm.base.errors import Conflict, UsageError
 from armvm.base.progress import Progress
+from armvm.host.agent import channel
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens
 from armvm.host.memory import route
 from armvm.provision.golden.bake import differences, ground_of, loader_in, shape_of
@@ -109,7 +110,12 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 
 
 def fits(where: Where, golden: Golden) -> str | None:
-    """Return which properties of the host changed since a golden was made; None if none did."""
+    """Return which properties of the host or of armvm changed since a golden was made.
+
+    None if none did.
+    """
+    if not channel.has_channels(golden.definition):
+        return "it was made by an older armvm; delete it and create it again"
     now = ground_of(where.facts, loader_in(golden))
     then = golden.mark.ground
     changed = [key for key, value in now.items() if key in then and then[key] != value]
