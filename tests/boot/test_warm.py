@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,7 @@ import pytest
 
 from armvm.provision.golden.clone import CLUSTER
 from tests.boot.conftest import POOL, leftovers, reboot
-from tests.support import Result, armvm, fresh_name, spawn
+from tests.support import ARMVM, Result, armvm, environment, fresh_name, spawn
 
 #: Seconds for a clone: it takes two on a quiet host, and tests run on busy ones.
 CLONE_TIMEOUT = 180
@@ -282,6 +287,40 @@ def test_run_removes_its_machine_when_it_is_interrupted(golden: str, number: int
     process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert leftovers(name) == []
+
+
+def test_run_on_a_terminal(golden: str) -> None:
+    """The command gets a terminal of the same size; keys arrive, and Ctrl-C is a signal there."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    before = termios.tcgetattr(slave)
+    script = "trap 'echo caught; exit 5' INT; tty; stty size; read word; echo got $word; sleep 60"
+    process = subprocess.Popen(
+        [*ARMVM, "run", "--from", golden, "--", "sh", "-c", script],
+        env=environment(TERM="vt100"), stdin=slave, stdout=slave, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        seen = _read_until(master, b"33 77")
+        assert b"/dev/pts/" in seen
+        os.write(master, b"typed\r")
+        _read_until(master, b"got typed")
+        os.write(master, b"\x03")
+        _read_until(master, b"caught")
+        assert process.wait(60) == 5
+        assert termios.tcgetattr(slave) == before
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(master)
+        os.close(slave)
+
+
+def _read_until(master: int, wanted: bytes) -> bytes:
+    seen = b""
+    while wanted not in seen:
+        assert select.select([master], [], [], CLONE_TIMEOUT)[0], seen
+        seen += os.read(master, 4096)
+    return seen
 
 
 def test_run_ends_with_its_command_and_as_it_did(golden: str) -> None:

@@ -57,7 +57,7 @@ class Guest:
     def run(self, *words: str, user: str = ME, **more: Any) -> tuple[int, bytes, bytes]:
         out: list[bytes] = []
         err: list[bytes] = []
-        options = {key: more.pop(key) for key in ("feed", "timeout", "size") if key in more}
+        options = {key: more.pop(key) for key in ("feed", "timeout", "alive") if key in more}
         code = channel_command.converse(
             self.stream,
             "vm",
@@ -298,6 +298,11 @@ def test_a_hostile_guest_is_an_error_of_ours(answer: bytes) -> None:
             Socket(ours), "vm", Command(words=["true"], user=ME),
             feed=None, stdout=bytes, stderr=bytes,
         )  # fmt: skip
+
+
+def test_a_guest_that_lets_the_channel_go_is_not_waited_for(guest: Guest) -> None:
+    with pytest.raises(CommandFailed, match="was closed before the command ended"):
+        guest.run("sleep", "60", alive=lambda: False)
 
 
 def test_an_output_that_fails_is_raised(guest: Guest) -> None:

@@ -14,7 +14,7 @@ from armvm.base.progress import Quiet
 from armvm.cli.image_list import age_text
 from armvm.images.cache.store import Cache
 from armvm.images.resolve import Settings, obtain, resolve
-from armvm.provision.golden.bake import check_system
+from armvm.provision.golden.fit import check_system
 from armvm.provision.image.list_ import on_offer, used_by
 from armvm.settings.system import FAMILIES, OperatingSystem
 from armvm.settings.verify import Verify

@@ -41,8 +41,9 @@ from armvm.host.memory import cow
 from armvm.host.memory import route as memory
 from armvm.host.storage.volumes import volume_names
 from armvm.host.xml import at, remove, select
-from armvm.provision.golden.bake import differences, golden_machine, ground_of, with_fallback
+from armvm.provision.golden.bake import golden_machine, with_fallback
 from armvm.provision.golden.choose import Warm, fits, settings_of, source_of
+from armvm.provision.golden.fit import differences, ground_of
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.image.find import words_for
 from armvm.provision.launch.launch import find_source
@@ -179,7 +180,9 @@ class Guest:
 
     def ask(self, line: bytes) -> bytes:
         self.asked += 1
-        return json.dumps(self.order(json.loads(line.removeprefix(command_server.MARK))["time"])).encode()
+        return json.dumps(
+            self.order(json.loads(line.removeprefix(command_server.MARK))["time"])
+        ).encode()
 
 
 def test_a_clock_that_is_right_is_not_set_again() -> None:

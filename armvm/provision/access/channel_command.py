@@ -33,6 +33,8 @@ Sink = Callable[[bytes], object]
 
 #: Seconds for the guest to start a command. A busy emulated guest needs a few.
 START = 60.0
+#: Seconds between two checks that the guest has the channel open.
+_CHECK = 3.0
 #: The longest first line and the longest frame that are read, in bytes.
 _LONGEST_LINE, _LONGEST_FRAME = 4096, 1 << 16
 #: Bytes of error output that a message quotes.
@@ -148,7 +150,7 @@ def execute(
     *stderr* raise.
     """
     check_words(command.words)
-    with _channel(machine) as stream:
+    with _channel(machine) as (name, stream):
         return converse(
             stream,
             machine.name,
@@ -159,6 +161,7 @@ def execute(
             timeout=timeout,
             size=size,
             wake=wake,
+            alive=lambda: channel.states(machine.domain).get(name, False),
         )
 
 
@@ -173,10 +176,15 @@ def converse(
     timeout: float | None = None,
     size: Callable[[], tuple[int, int] | None] | None = None,
     wake: Wake | None = None,
+    alive: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Run a command of the machine *name* over an open channel; see `execute`."""
+    """Run a command of the machine *name* over an open channel; see `execute`.
+
+    *alive* tells whether the guest still has the channel open: libvirt's stream does not end when
+    the guest reboots.
+    """
     end = None if timeout is None else time.monotonic() + timeout
-    talk = _Talk(stream, name, command.user, stdout, stderr, wake or Wake())
+    talk = _Talk(stream, name, command.user, stdout, stderr, wake or Wake(), alive)
     talk.send(command.request())
     threads = [threading.Thread(target=talk.hear, name="output", daemon=True)]
     threads[0].start()
@@ -262,15 +270,16 @@ def stream(
 
 
 @contextlib.contextmanager
-def _channel(machine: Handle) -> Iterator[Any]:
-    """Open a channel that nobody uses. Raises Conflict if there is none."""
+def _channel(machine: Handle) -> Iterator[tuple[str, Any]]:
+    """Open a channel that nobody uses; yield its name and stream. Raises Conflict if none is free."""
     with contextlib.ExitStack() as stack:
         for name, connected in channel.states(machine.domain).items():
             if connected:
                 with contextlib.suppress(Conflict):
-                    yield stack.enter_context(
+                    stream = stack.enter_context(
                         channel.opened(machine.connection, machine.domain, name, force=False)
                     )
+                    yield name, stream
                     return
         raise Conflict(f"all channels of {machine.name} are in use")
 
@@ -279,7 +288,14 @@ class _Talk:
     """A command's conversation. `hear` and `feed` run in threads; the main thread waits."""
 
     def __init__(
-        self, stream: Any, name: str, user: str, stdout: Sink, stderr: Sink, wake: Wake
+        self,
+        stream: Any,
+        name: str,
+        user: str,
+        stdout: Sink,
+        stderr: Sink,
+        wake: Wake,
+        alive: Callable[[], bool],
     ) -> None:
         self.pid: int | None = None
         self.code: int | None = None
@@ -290,6 +306,8 @@ class _Talk:
         self._room = threading.Condition()
         self._credit = WINDOW
         self._received = bytearray()
+        self._alive = alive
+        self._checked = time.monotonic()
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -309,10 +327,14 @@ class _Talk:
         while not done():
             if self._failure is not None:
                 raise self._failure
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
+            left = _CHECK if end is None else min(_CHECK, end - time.monotonic())
+            if left <= 0:
                 raise late()
             self._wake.wait(timeout=left)
+            if time.monotonic() - self._checked > _CHECK:
+                self._checked = time.monotonic()
+                if not self._alive() and not done():
+                    raise self._closed()
 
     def silent(self) -> NotReady:
         """Return the error for a guest that does not start the command."""

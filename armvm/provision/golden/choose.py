@@ -10,7 +10,7 @@ from armvm.base.progress import Progress
 from armvm.host.agent import channel
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens
 from armvm.host.memory import route
-from armvm.provision.golden.bake import differences, ground_of, loader_in, shape_of
+from armvm.provision.golden.fit import differences, ground_of, loader_in, shape_of
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan

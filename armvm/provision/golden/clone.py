@@ -16,8 +16,6 @@ from armvm.base.progress import Progress, size_text
 from armvm.base.signals import shielded
 from armvm.guest.agents import clone_identity
 from armvm.guest.boot.ready import is_up
-from armvm.guest.cloudinit.documents import compose
-from armvm.guest.cloudinit.seed import seed_image
 from armvm.host.agent import channel
 from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain import lifecycle
@@ -128,6 +126,9 @@ def _is_up(where: Endpoint) -> bool:
 
 def seed_of(plan: CreatePlan) -> bytes:
     """Return the seed of a planned machine."""
+    from armvm.guest.cloudinit.documents import compose  # a temporary clone needs none of it
+    from armvm.guest.cloudinit.seed import seed_image
+
     return seed_image(
         compose(
             plan.machine,

@@ -20,8 +20,8 @@ from armvm.base.progress import Progress
 from armvm.host.domain.golden_domain import Golden, goldens, loader_of
 from armvm.host.domain.instance import find_domain, instances
 from armvm.host.storage import pools
-from armvm.provision.golden.bake import check_system, ground_of, shape_of
 from armvm.provision.golden.choose import Warm, fits
+from armvm.provision.golden.fit import check_system, ground_of, shape_of
 from armvm.provision.golden.goldens import delete as delete_golden
 from armvm.provision.golden.goldens import users_of
 from armvm.provision.launch.launch import Created

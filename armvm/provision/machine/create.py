@@ -15,8 +15,6 @@ from armvm import __version__
 from armvm.base.errors import NotFound
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
-from armvm.guest.cloudinit.documents import compose
-from armvm.guest.cloudinit.seed import SEED_ROOM, seed_image
 from armvm.guest.identity import new_identity
 from armvm.host import confinement
 from armvm.host.connection import Connection, Domain, Pool
@@ -28,10 +26,9 @@ from armvm.host.facts import HostFacts
 from armvm.host.memory import route
 from armvm.host.network.ssh_forward import ensure_forward
 from armvm.host.storage import pools, volumes
-from armvm.host.storage.base_image import ensure_base
 from armvm.host.xml import to_text
-from armvm.images.model import Image, ImageSource
-from armvm.provision.machine import fast, network
+from armvm.images.model import FromImage, Image, ImageSource
+from armvm.provision.machine import network
 from armvm.provision.machine import plan as planning
 from armvm.provision.machine.delete import forget_domain
 from armvm.provision.machine.own_disk import assert_nobodys
@@ -82,8 +79,11 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
     network.check(connection, decided.spec.network)
-    # Report invalid user-data now, before the image is fetched.
-    compose(machine, decided.identity, decided.record.user, system=source.system)
+    if machine.user_data is not None or isinstance(source, FromImage):
+        # Report invalid user-data now, before the image is fetched.
+        from armvm.guest.cloudinit.documents import compose
+
+        compose(machine, decided.identity, decided.record.user, system=source.system)
     return decided
 
 
@@ -106,6 +106,8 @@ def apply(
 
     Raises Conflict, StorageError, DomainError and the translations of libvirt's errors.
     """
+    from armvm.provision.machine import fast  # a clone of a golden needs none of it
+
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine.disk, image.virtual_size)
     known = {"digest": image.digest, "size": str(image.size)}
@@ -141,6 +143,9 @@ def _make_volumes(
     progress: Progress,
     disk: MakeDisk | None,
 ) -> None:
+    from armvm.guest.cloudinit.documents import compose
+    from armvm.guest.cloudinit.seed import SEED_ROOM, seed_image
+
     connection = where.connection
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
     # The domain is defined, so the name is ours. Volumes of that name belong to a dead machine.
@@ -152,7 +157,8 @@ def _make_volumes(
     if disk is not None:
         disk(pool, names["overlay"])
     else:
-        from armvm.images.cache.store import Cache  # not needed for a clone of a golden
+        from armvm.host.storage.base_image import ensure_base
+        from armvm.images.cache.store import Cache
 
         base = ensure_base(
             *(connection, pool, image.digest, image.path),
