@@ -75,6 +75,52 @@ def here(tmp_path: Path) -> Path:
     return directory
 
 
+def test_links_are_followed_on_request_and_a_circle_is_an_error(here: Path) -> None:
+    out = io.BytesIO()
+    pack(here, out, follow=True)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        assert {member.name for member in tar if member.issym() or member.islnk()} == set()
+        assert tar.extractfile("./link").read() == b"old"  # type: ignore[union-attr]
+    (here / "sub" / "up").symlink_to("..")
+    with pytest.raises(OSError, match="symbolic links"):
+        pack(here, io.BytesIO(), follow=True)
+
+
+def test_a_whole_archive_replaces_files_and_keeps_modes_of_directories(tmp_path: Path) -> None:
+    there, copy = tmp_path / "there", tmp_path / "copy"
+    (there / "closed").mkdir(parents=True)
+    (there / "closed" / "a").write_text("new")
+    (there / "closed").chmod(0o550)
+    os.utime(there / "closed", (1_000_000_000, 1_000_000_000))
+    copy.mkdir()
+    (copy / "closed").mkdir()
+    (copy / "closed" / "a").write_text("old and longer")
+    (copy / "stays").write_text("here")
+    data = subprocess.run(
+        ["tar", "-c", "--format=posix", "-C", there, "-f", "-", "."],
+        capture_output=True,
+        check=True,
+    ).stdout
+    report = write_back(copy, io.BytesIO(data), asked=None, sent=None, label="vm")
+    assert (report.refused, report.aside) == ({}, {})
+    assert (copy / "closed" / "a").read_text() == "new"
+    assert (copy / "closed").stat().st_mode & 0o777 == 0o550
+    assert (copy / "closed").stat().st_mtime == 1_000_000_000
+    assert (copy / "stays").read_text() == "here"
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "./x/.."])
+def test_a_whole_archive_writes_nothing_outside(tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    data = archive((name, tarfile.REGTYPE, "bad"))
+    report = write_back(copy, io.BytesIO(data), asked=None, sent=None, label="vm")
+    assert report.refused
+    assert list(copy.rglob("*")) == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_git_ignores_stays_where_it_is(here: Path, tmp_path: Path) -> None:
     git = ["git", "-C", str(here)]
     subprocess.run([*git, "init", "-q"], check=True)

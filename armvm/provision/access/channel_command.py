@@ -271,7 +271,7 @@ def stream(
 
 @contextlib.contextmanager
 def _channel(machine: Handle) -> Iterator[tuple[str, Any]]:
-    """Open a channel that nobody uses; yield its name and stream. Raises Conflict if none is free."""
+    """Open a channel that nobody uses; yield its name and stream. Raises Conflict."""
     with contextlib.ExitStack() as stack:
         for name, connected in channel.states(machine.domain).items():
             if connected:
