@@ -8,7 +8,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import open_host
-from armvm.cli.options import Connect
+from armvm.cli.options import Connect, Share
 
 _EXAMPLES = """Examples:
 
@@ -37,11 +37,12 @@ def cp(
         bool, typer.Option("--recursive", "-r", help="Copy directories and their contents.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
+    share: Share = True,
     connect: Connect = None,
 ) -> None:
     """Copy files to or from a machine by scp, with their modes and times.
 
-    armvm connects as the machine's user and checks the host key, as 'armvm ssh' does. Relative
+    armvm connects as 'armvm ssh' does: same user, host key check and shared connection. Relative
     guest paths start in that user's home directory. Guest paths are literal: patterns are not
     expanded. Write a local file with a colon in its name as ./NAME. Symbolic links are followed.
     """
@@ -50,4 +51,4 @@ def cp(
 
     wanted = read_copy(paths)
     machine = pick(open_host(connect), wanted.machine)
-    raise typer.Exit(copy(machine, wanted, recursive=recursive, quiet=quiet))
+    raise typer.Exit(copy(machine, wanted, recursive=recursive, quiet=quiet, share=share))

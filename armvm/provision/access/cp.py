@@ -17,7 +17,7 @@ from armvm.base.errors import CommandFailed, UsageError
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.provision.access import ssh_options
-from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
+from armvm.provision.access.ssh import Endpoint, connected, machine_options, no_answer
 from armvm.settings.names import shown
 
 #: A machine name before the first colon. With a slash before the colon, the path is local.
@@ -113,22 +113,22 @@ def scp_command(
     ]
 
 
-def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool) -> int:
+def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool, share: bool = True) -> int:
     """Copy with scp, which shows its progress on the terminal; return 0, or 128 + n for signal n.
 
     Raises CommandFailed with scp's exit code if it fails, UsageError for a directory without
-    *recursive*, and the errors of `reach`.
+    *recursive*, and the errors of `connected`.
     """
     folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
     if folders and not recursive:
         raise UsageError(
             f"{shown(folders[0])} is a directory", hint="use -r to copy it with its contents"
         )
-    where = reach(machine)
-    code = process.passthrough(
-        scp_command(wanted, machine.instance, where, recursive=recursive, quiet=quiet),
-        interruptible=True,
-    )
+    with connected(machine, share=share) as where:
+        code = process.passthrough(
+            scp_command(wanted, machine.instance, where, recursive=recursive, quiet=quiet),
+            interruptible=True,
+        )
     if code == 0 or (code > 128 and code != 255):
         return code
     raise CommandFailed(

@@ -13,7 +13,7 @@ from armvm.guest.agents.ssh_script import run_line
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, find_domain
-from armvm.provision.access.ssh import Endpoint, reach, ssh_command
+from armvm.provision.access.ssh import Endpoint, connected, ssh_command
 from armvm.provision.golden.choose import Warm
 from armvm.provision.launch.launch import decide, launch
 from armvm.provision.launch.run_mount import Carried, Mount, fetch, send
@@ -83,17 +83,19 @@ def run(
         if not created.instance.record.golden and not warm.cold:
             progress.say(f"this was a cold boot; {_GOLDEN_HINT}")
         domain = find_domain(connection, machine.name)
-        endpoint = reach(Handle(connection=connection, domain=domain, instance=created.instance))
-        carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]
-        code = run_in(
-            created.instance,
-            endpoint,
-            guest_words(command, variables) if command or variables or mounts or outputs else [],
-            directory=mounts[0].guest if mounts else None,
-            outputs=outputs,
-        )
-        for one in carried:
-            _fetch(created.instance, endpoint, one, code, progress)
+        handle = Handle(connection=connection, domain=domain, instance=created.instance)
+        with connected(handle, share=bool(mounts)) as endpoint:
+            carried = [send(created.instance, endpoint, mount, progress) for mount in mounts]
+            words = guest_words(command, variables)
+            code = run_in(
+                created.instance,
+                endpoint,
+                words if command or variables or mounts or outputs else [],
+                directory=mounts[0].guest if mounts else None,
+                outputs=outputs,
+            )
+            for one in carried:
+                _fetch(created.instance, endpoint, one, code, progress)
         return code
     finally:
         if not keep:
