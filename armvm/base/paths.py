@@ -6,7 +6,6 @@ They follow the XDG base directory specification, through platformdirs.
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -92,7 +91,7 @@ def resources(kind: str) -> Path:
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Write a file atomically: readers see either the old or the new content."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     # O_EXCL: never write through someone else's file or link, even in a directory such as /tmp.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:

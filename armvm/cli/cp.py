@@ -8,7 +8,7 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.context import open_host, progress_for
-from armvm.cli.options import Connect
+from armvm.cli.options import Connect, Share
 
 _EXAMPLES = """Examples:
 
@@ -37,6 +37,7 @@ def cp(
         bool, typer.Option("--recursive", "-r", help="Copy directories and their contents.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
+    share: Share = True,
     connect: Connect = None,
 ) -> None:
     """Copy files to or from a machine, with their modes and times.
@@ -46,8 +47,8 @@ def cp(
     as ./NAME. Symbolic links are followed.
 
     To and from a clone of a golden, the files go as a tar archive through armvm's own channel,
-    until the machine is stopped or reboots. To and from other machines, scp copies them, with the
-    host key check of 'armvm ssh'.
+    until the machine is stopped or reboots. To and from other machines, scp copies them, over the
+    connection that 'armvm ssh' uses, with the same host key check.
     """
     from armvm.provision.access.cp import copy, read_copy
     from armvm.provision.machine.pick import pick
@@ -55,4 +56,6 @@ def cp(
     wanted = read_copy(paths)
     machine = pick(open_host(connect), wanted.machine)
     progress = progress_for(quiet)
-    raise typer.Exit(copy(machine, wanted, recursive=recursive, quiet=quiet, progress=progress))
+    raise typer.Exit(
+        copy(machine, wanted, recursive=recursive, quiet=quiet, progress=progress, share=share)
+    )

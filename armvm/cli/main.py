@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -63,6 +62,9 @@ def _run(words: list[str]) -> int:
     own, command = _split(words)
     debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
     try:
+        code = _quick(own, command)
+        if code is not None:
+            return code
         from armvm.cli.app import app
         from armvm.cli.bash_words import colons
 
@@ -106,6 +108,24 @@ def _run(words: list[str]) -> int:
     return 0
 
 
+def _quick(words: list[str], command: list[str]) -> int | None:
+    """Run ``armvm ssh NAME`` without options over its shared connection; None if that needs more.
+
+    The rest of the command line would take as long as the command in the guest.
+    """
+    if len(words) != 2 or words[0] not in ("ssh", "shell") or words[1].startswith("-"):
+        return None
+    from armvm.provision.access.quick_login import quick_login
+
+    done = quick_login(words[1], command)
+    if done is None:
+        return None
+    code, advice = done
+    if advice is not None:
+        print(f"hint: {advice}", file=sys.stderr)
+    return code
+
+
 def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     """Return a hint for the parser's error *said* about *words*, or None."""
     extra, unknown = "unexpected extra argument" in said, "No such option" in said
@@ -137,6 +157,8 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def report(error: ArmvmError, *, as_json: bool) -> None:
     """Print an error on standard error, as text or as one JSON object."""
     if as_json:
+        import json  # most errors are text
+
         fields = {
             "reference": error.reference,
             "exit_code": error.exit_code,

@@ -64,6 +64,14 @@ VerifyImage = Annotated[
         autocompletion=complete.verify,
     ),
 ]
+Share = Annotated[
+    bool,
+    typer.Option(
+        "--share/--no-share",
+        help="Use the machine's shared connection, or open one. Default: share.",
+        show_default=False,
+    ),
+]
 Name = Annotated[
     str,
     typer.Argument(help="Name of the machine.", autocompletion=complete.machines, metavar="NAME"),

@@ -29,12 +29,17 @@ def proxy(
         bool, typer.Option("--wait", help="Wait until the ssh server answers.")
     ] = False,
     timeout: Timeout = None,
+    share: Annotated[bool, typer.Option("--share", hidden=True)] = False,
     connect: Connect = None,
 ) -> None:
     """Connect standard input and output to a machine's ssh port, for ssh's ProxyCommand."""
     from armvm.provision.access.proxy import proxy as run_proxy
     from armvm.provision.machine.pick import pick, pick_uuid
 
+    if share:  # for the condition in the entries of `armvm ssh-config`: it only has an exit code
+        from armvm.provision.access.ssh_config import can_share
+
+        raise typer.Exit(0 if can_share(connect, uuid or "") else 1)
     connection = open_host(connect)
     machine = pick_uuid(connection, uuid) if uuid is not None else pick(connection, name)
     limit = None

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from armvm.cli.context import open_host
-from armvm.cli.options import Connect, OptionalName
+from armvm.cli.options import Connect, OptionalName, Share
 
 
 def register(app: typer.Typer) -> None:
@@ -20,16 +20,27 @@ def register(app: typer.Typer) -> None:
     )(ssh)
 
 
-def ssh(context: typer.Context, name: OptionalName = None, connect: Connect = None) -> None:
+def ssh(
+    context: typer.Context,
+    name: OptionalName = None,
+    share: Share = True,
+    connect: Connect = None,
+) -> None:
     """Log in by ssh, or run the command after -- and return its exit code.
 
     The exit code is 128 + n for signal n, and 255 if ssh itself failed. ssh checks the machine's
     host key strictly from the first connection, because armvm created the key.
+
+    Commands share a connection, which closes when it has been unused for 10 minutes. The user's
+    groups and limits in the guest are those of its login. With --no-share, armvm logs in again.
     """
     from armvm.provision.access.ssh import login
     from armvm.provision.machine.pick import pick
 
-    code, advice = login(pick(open_host(connect), name), context.obj or [])
+    machine = pick(open_host(connect), name)
+    code, said, advice = login(machine, context.obj or [], share=share)
+    if said is not None:
+        print(said, file=sys.stderr)
     if advice is not None:
         print(f"hint: {advice}", file=sys.stderr)
     raise typer.Exit(code)

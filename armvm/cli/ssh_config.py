@@ -51,7 +51,8 @@ def ssh_config(
     With --install, each machine has its own file, which 'armvm delete' removes. Run --install
     again for machines that you create later. The Include line goes where ssh reads it: in the home
     directory of the password database, whatever $HOME is. ssh connects through 'armvm proxy', so
-    addresses and ports may change, and accepts only the machine's own host key.
+    addresses and ports may change, and accepts only the machine's own host key. It uses the
+    machine's shared connection, like 'armvm ssh', unless it forwards something.
     """
     from armvm.base.errors import UsageError
     from armvm.base.paths import ssh_home

@@ -8,11 +8,9 @@ from __future__ import annotations
 import errno
 import operator
 import os
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import libvirt
@@ -31,20 +29,16 @@ from armvm.base.errors import (
     UsageError,
 )
 from armvm.host import systemd_units
+from armvm.host.default_uri import BY_SOCKET as BY_SOCKET
+from armvm.host.default_uri import SESSION as SESSION
+from armvm.host.default_uri import SYSTEM as SYSTEM
+from armvm.host.default_uri import default_uri as default_uri
 from armvm.settings.names import shown
 
 Connection: TypeAlias = Any
 Domain: TypeAlias = Any
 Pool: TypeAlias = Any
 Volume: TypeAlias = Any
-
-SYSTEM, SESSION = "qemu:///system", "qemu:///session"
-
-#: Why the system daemon is the default, as shown to the user.
-BY_SOCKET = "its socket can be opened"
-
-#: The sockets of the monolithic daemon and of the modular one.
-SYSTEM_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemud-sock"))
 
 #: Seconds to wait for a connection: long enough to type a password at qemu+ssh.
 CONNECT_TIMEOUT = 60.0
@@ -113,27 +107,6 @@ _BY_DOMAIN: Mapping[int, type[ArmvmError]] = {
     libvirt.VIR_FROM_AUTH: PermissionDenied,
     libvirt.VIR_FROM_POLKIT: PermissionDenied,
 }
-
-
-def default_uri(
-    environ: Mapping[str, str], sockets: tuple[Path, ...] = SYSTEM_SOCKETS
-) -> tuple[str, str]:
-    """Return the URI to use without ``--connect``, and where it came from."""
-    for variable in ("ARMVM_CONNECT", "LIBVIRT_DEFAULT_URI"):
-        if chosen := environ.get(variable, "").strip():
-            return chosen, variable
-    if any(_opens(path) for path in sockets):
-        return SYSTEM, BY_SOCKET
-    return SESSION, "the system socket cannot be opened"
-
-
-def _opens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(path))
-        except OSError:
-            return False
-        return True
 
 
 def connect(uri: str | None = None) -> Connection:

@@ -25,6 +25,7 @@ from armvm.provision.access.jump import Jump
 from armvm.provision.access.ssh import Endpoint, ssh_command
 from armvm.provision.access.ssh_config import _line, host_block
 from armvm.provision.access.ssh_include import include
+from armvm.provision.machine import shared_connection
 from armvm.provision.machine.known_hosts import ssh_config_file
 from armvm.provision.monitor.login_check import assert_lets_in
 from tests.ssh_tools import Server, at_home, make_key, server
@@ -162,9 +163,11 @@ def machine(sshd: Server, home: Path, *, own: bool = True) -> Guest:
 
 
 @pytest.fixture(autouse=True)
-def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for kind in ("CACHE", "DATA", "CONFIG"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind))
+    yield
+    shared_connection.close(IDENTITY.uuid, forget=True)
 
 
 @pytest.fixture

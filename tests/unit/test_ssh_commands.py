@@ -114,6 +114,30 @@ def test_ssh_hands_its_line_to_the_users_shell(guest: Sshd) -> None:
     assert process.run(inside, check=False).stdout == process.run(direct, check=False).stdout
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["echo one\necho 'two", "echo a) ; (echo b", "exit 3", "false # (", "cat <<E\nx\nE",
+     "echo a \\", "trap 'echo end' EXIT; echo it\\'s", "echo $0 $#", "echo $SHLVL", "if true"],
+)  # fmt: skip
+def test_a_line_means_what_it_means_to_sshd(guest: Sshd, script: str) -> None:
+    direct, inside = (
+        process.run(ssh_command(guest.instance, guest.where, [line]), check=False)
+        for line in (script, shell_line(script))
+    )
+    assert inside.stdout == direct.stdout
+    assert (inside.returncode == 0) == (direct.returncode == 0)
+    assert bool(inside.stderr) == bool(direct.stderr)
+
+
+@pytest.mark.parametrize("line", ["true", "kill -KILL $$", "x" * 5000, "it's"])
+def test_another_shell_gets_the_line_too(line: str, tmp_path: Path) -> None:
+    """One that reads no Bourne syntax: here, `sh` stands for any, as its name is not bash's."""
+    sent = shell_line(line)
+    words = ["env", "SHELL=/bin/sh", "/bin/sh", "-c", sent.replace("x" * 5000, "true")]
+    code = subprocess.run(words, capture_output=True, check=False).returncode
+    assert code == {"true": 0, "kill -KILL $$": 137, "it's": 2}.get(line, 0)
+
+
 def test_processes_left_behind_are_not_waited_for(guest: Sshd, tmp_path: Path) -> None:
     """They hold the outputs, and go on: it is the command's end that counts."""
     begun = time.monotonic()

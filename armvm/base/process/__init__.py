@@ -128,10 +128,13 @@ def detach(argv: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | No
     )
 
 
-def into_background(argv: Sequence[str | Path], *, timeout: float | None = None) -> Completed:
+def into_background(
+    argv: Sequence[str | Path], *, timeout: float | None = None, own_session: bool = False
+) -> Completed:
     """Run a program that moves itself to the background once it is ready (``ssh -f``).
 
-    It may use the caller's terminal before that. Its output goes to a file, because a pipe would
+    It may use the caller's terminal before that. With *own_session*, it and its children have no
+    terminal, and Ctrl-C there never reaches them. Its output goes to a file, because a pipe would
     close when armvm ends. *timeout* is in seconds. Raises MissingCapability if the program is not
     installed, CommandFailed if it times out.
     """
@@ -148,6 +151,7 @@ def into_background(argv: Sequence[str | Path], *, timeout: float | None = None)
                 stderr=trouble,
                 check=False,
                 timeout=timeout,
+                start_new_session=own_session,
             )
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(f"timed out after {timeout:g} s: {words[0]}") from error

@@ -75,6 +75,17 @@ def find_domain(connection: Connection, name: str) -> Domain:
             raise
 
 
+def find_by_uuid(connection: Connection, uuid: str) -> Domain:
+    """Return a domain by its UUID. Raises NotFound."""
+    with errors(f"looking for {shown(uuid)}"):
+        try:
+            return connection.lookupByUUIDString(uuid)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
+                raise NotFound(f"machine with UUID {shown(uuid)} not found") from error
+            raise
+
+
 def domain_exists(connection: Connection, name: str) -> bool:
     """Return whether any domain has this name."""
     try:

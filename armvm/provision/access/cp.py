@@ -18,7 +18,7 @@ from armvm.base.progress import Progress
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.provision.access import channel_command, cp_channel, ssh_options
-from armvm.provision.access.ssh import Endpoint, machine_options, no_answer, reach
+from armvm.provision.access.ssh import Endpoint, connected, machine_options, no_answer
 
 #: A machine name before the first colon. With a slash before the colon, the path is local.
 _REMOTE = re.compile(r"(?P<machine>[a-z0-9][a-z0-9-]{0,62}):(?P<path>.*)", re.DOTALL)
@@ -113,13 +113,21 @@ def scp_command(
     ]
 
 
-def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool, progress: Progress) -> int:
+def copy(
+    machine: Handle,
+    wanted: Copy,
+    *,
+    recursive: bool,
+    quiet: bool,
+    progress: Progress,
+    share: bool = True,
+) -> int:
     """Copy through a clone's channel, or with scp, which shows its progress on the terminal.
 
     Returns 0, or 128 + n if signal n ended scp.
 
     Raises CommandFailed with scp's exit code if it fails, UsageError for a directory without
-    *recursive*, and the errors of `reach`.
+    *recursive*, and the errors of `connected`.
     """
     folders = [path for path in wanted.sources if wanted.upload and Path(path).is_dir()]
     if folders and not recursive:
@@ -135,11 +143,11 @@ def copy(machine: Handle, wanted: Copy, *, recursive: bool, quiet: bool, progres
             progress.say(f"{error.message}: using scp, which takes longer")
     elif way.reason is not None:
         progress.say(f"{way.reason}: using scp, which takes longer")
-    where = reach(machine)
-    code = process.passthrough(
-        scp_command(wanted, machine.instance, where, recursive=recursive, quiet=quiet),
-        interruptible=True,
-    )
+    with connected(machine, share=share) as where:
+        code = process.passthrough(
+            scp_command(wanted, machine.instance, where, recursive=recursive, quiet=quiet),
+            interruptible=True,
+        )
     if code == 0 or (code > 128 and code != 255):
         return code
     raise CommandFailed(

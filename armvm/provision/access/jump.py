@@ -52,10 +52,13 @@ class Jump:
         """Return the command that connects to the host with *words* as additional options."""
         return [self.program, *self.options, *words, "--", self.host]
 
-    def through(self, host: str, port: int) -> list[str]:
-        """Return the command that connects standard input and output to a port on that side."""
+    def through(self, host: str, port: int, *, share: bool = True) -> list[str]:
+        """Return the command that connects standard input and output to a port on that side.
+
+        With *share*, it uses the shared connection to the host, which is opened now.
+        """
         target = f"[{host}]" if ":" in host else host
-        return self.own(*_shared(self), "-W", f"{target}:{port}")
+        return self.own(*(_shared(self) if share else ()), "-W", f"{target}:{port}")
 
     def own(self, *words: str) -> list[str]:
         """Return `command` for armvm's own use, with session options fixed against user files."""

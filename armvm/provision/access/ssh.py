@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from armvm.base import process
-from armvm.base.errors import ArmvmError, NotReady
+from armvm.base.errors import ArmvmError, CommandFailed, NotReady
 from armvm.base.paths import data_dir
 from armvm.guest.agents.ssh_script import shell_line
 from armvm.guest.cloudinit.credentials import own_key
@@ -18,13 +20,15 @@ from armvm.host.network.networks import addresses
 from armvm.host.network.ssh_forward import ensure_forward
 from armvm.provision.access import ssh_options as options
 from armvm.provision.access.jump import Jump, jump_of, need_way, other_way, trouble
+from armvm.provision.access.quick_login import FAILED
+from armvm.provision.machine import shared_connection
 from armvm.provision.machine.known_hosts import host_alias, write_known_host
 
 LOOPBACK = "127.0.0.1"
-#: Exit code of ssh for its own errors (ssh(1), EXIT STATUS); a command can return it, too.
-FAILED = 255
 #: Timeout in seconds of a probe through a jump host, including the connection to that host.
 PROBE_TIMEOUT = 20.0
+#: ssh's message if the server accepts none of the keys (sshconnect2.c).
+DENIED = "Permission denied"
 _CHEAP = {"KexAlgorithms": "^curve25519-sha256", "Ciphers": "^aes128-gcm@openssh.com"}
 
 
@@ -32,12 +36,14 @@ _CHEAP = {"KexAlgorithms": "^curve25519-sha256", "Ciphers": "^aes128-gcm@openssh
 class Endpoint:
     """The address of a machine's ssh server, as the libvirt host sees it, and the jump host.
 
-    ``jump`` is None if this host reaches the address directly.
+    ``jump`` is None if this host reaches the address directly. ``shared`` is the socket of the
+    shared connection to use; ssh connects to the address if that ends in the meantime.
     """
 
     host: str
     port: int
     jump: Jump | None = None
+    shared: Path | None = None
 
     @property
     def via(self) -> str | None:
@@ -100,9 +106,7 @@ def reach(machine: Handle) -> Endpoint:
     Raises DomainError if the machine is not running or is suspended, NotReady while its address is
     unknown, MissingCapability if this host cannot reach it.
     """
-    machine.require_running()
-    if machine.instance.suspended:  # otherwise ssh would hang
-        raise suspended(machine.name)
+    require_awake(machine)
     assert_has_way(machine)
     found = endpoint(restore_forward(machine))
     if found is None:
@@ -111,6 +115,110 @@ def reach(machine: Handle) -> Endpoint:
             hint=f"wait until it is ready: armvm wait {machine.name}",
         )
     return found
+
+
+def require_awake(machine: Handle) -> None:
+    """Raise DomainError if a machine is not running or is suspended: then ssh would hang."""
+    machine.require_running()
+    if machine.instance.suspended:
+        raise suspended(machine.name)
+
+
+@contextmanager
+def connected(machine: Handle, *, share: bool = True, batch: bool = False) -> Iterator[Endpoint]:
+    """Yield a running machine's ssh endpoint, with its shared connection for the block.
+
+    Opens the connection if there is none; unless *batch*, ssh may ask for a passphrase or a
+    password. The endpoint has no shared connection without *share*, and if the connection cannot
+    be used now. Raises the errors of `reach`, CommandFailed with ssh's message if ssh cannot log
+    in.
+    """
+    if not share:
+        yield reach(machine)
+        return
+    require_awake(machine)
+    where = endpoint(machine)
+    path = shared_socket(machine.uri, machine.instance)
+    if where is None or path is None or not shared_connection.is_alive(path):
+        where = reach(machine)
+        if path is not None and not _opened(machine.instance, where, path, batch):
+            path = None
+    if path is None:
+        yield where
+        return
+    shared = replace(where, shared=path)
+    remember_login(machine, shared)
+    with shared_connection.session(path) as free:
+        yield shared if free else where
+
+
+def remember_login(machine: Handle, where: Endpoint) -> None:
+    """Let `quick_login` find the machine's shared connection."""
+    if where.shared is not None:
+        line = ssh_command(machine.instance, where)
+        shared_connection.remember(machine.uri, machine.name, where.shared, line)
+
+
+def _opened(instance: Instance, where: Endpoint, path: Path, batch: bool) -> bool:
+    """Return whether the machine's shared connection is open now; False if ssh should go alone.
+
+    Raises CommandFailed with ssh's message if ssh cannot log in.
+    """
+    # Without the caller's terminal, Ctrl-C cannot end the program that leads through a host.
+    quiet = batch or where.jump is not None or has_own_key(instance)
+    done = open_shared(instance, where, path, batch=quiet)
+    if done is None or done.returncode == 0:
+        return done is not None and path.exists()
+    said = done.stderr.decode(errors="replace").strip()
+    if str(path) in said or (quiet and DENIED in said):
+        return False  # it could not listen; or it has to ask for a password
+    raise CommandFailed(said or f"ssh failed with exit code {done.returncode}")
+
+
+def shared_socket(uri: str, instance: Instance) -> Path | None:
+    """Return the socket of a machine's shared connection, open or not; None if it has none.
+
+    It does not depend on the address: the connection has verified the host key.
+    """
+    key = str(own_key(data_dir())[0]) if _uses_own_key(instance) else ""
+    return shared_connection.socket_of(uri, instance, key)
+
+
+def open_shared(
+    instance: Instance,
+    where: Endpoint,
+    path: Path,
+    *,
+    batch: bool,
+    fresh: bool = False,
+    timeout: float | None = None,
+) -> process.Completed | None:
+    """Log in to a machine and keep the connection open, at *path*; return the result of ssh.
+
+    None if another process is opening it. With *batch*, ssh never prompts. With *fresh*, it logs
+    in even if there is a connection. *timeout* is in seconds. Raises CommandFailed if it times out.
+    """
+    return shared_connection.open_master(
+        path,
+        master_command(instance, where, path, batch=batch),
+        own_session=batch,
+        fresh=fresh,
+        timeout=timeout,
+    )
+
+
+def master_command(instance: Instance, where: Endpoint, path: Path, *, batch: bool) -> list[str]:
+    """Return the command that logs in, goes to the background and shares its connection."""
+    told = {
+        **machine_options(instance, where, batch=batch),
+        "ControlMaster": "yes",
+        "ControlPath": options.quoted(path),
+        "ControlPersist": str(shared_connection.PERSIST),
+        "ForkAfterAuthentication": "yes",
+        "SessionType": "none",
+    }
+    # -f and -N are for OpenSSH before 8.7, which lacks the last two options.
+    return ["ssh", "-f", "-N", *options.words(told), where.host]
 
 
 def restore_forward(machine: Handle, taken: Collection[int] = ()) -> Handle:
@@ -153,7 +261,9 @@ def machine_options(instance: Instance, where: Endpoint, *, batch: bool = False)
     """Return all options for ssh, scp and sftp when armvm runs them."""
     way = "none"
     if where.jump is not None:
-        way = options.proxy_command(where.jump.through(where.host, where.port))
+        way = options.proxy_command(
+            where.jump.through(where.host, where.port, share=where.shared is None)
+        )
     told = {
         **common_options(instance),
         **options.OWN,
@@ -163,6 +273,8 @@ def machine_options(instance: Instance, where: Endpoint, *, batch: bool = False)
         "BindAddress": "::" if ":" in where.host else "0.0.0.0",  # noqa: S104 - a client's: any
         "BatchMode": "yes" if batch else "no",
     }
+    if where.shared is not None:
+        told["ControlPath"] = options.quoted(where.shared)
     # On the host's loopback, prefer the algorithms that cost an emulated guest least. This saves a
     # fifth of the login time (measured). The others remain available.
     if where.host == LOOPBACK:
@@ -185,11 +297,15 @@ def common_options(instance: Instance) -> dict[str, str]:
         "HostKeyAlias": host_alias(instance),
         **({"HostKeyAlgorithms": kind} if kind else {}),
     }
-    if instance.record.own_key:
-        private, public = own_key(data_dir())
-        if instance.record.key in ("", _plain(public)):
-            told |= {**options.OWN_KEY, "IdentityFile": options.quoted(private)}
+    if _uses_own_key(instance):
+        told |= {**options.OWN_KEY, "IdentityFile": options.quoted(own_key(data_dir())[0])}
     return told
+
+
+def _uses_own_key(instance: Instance) -> bool:
+    """Return whether ssh tries armvm's key of this user, and no other."""
+    record = instance.record
+    return record.own_key and (not record.key or has_own_key(instance))
 
 
 def has_own_key(instance: Instance) -> bool:
@@ -203,17 +319,27 @@ def _plain(public: str) -> str:
     return " ".join(public.split()[:2])
 
 
-def login(machine: Handle, command: Sequence[str]) -> tuple[int, str | None]:
-    """Run ssh on the terminal; return its exit code and, if no ssh server answers, a hint.
+def login(
+    machine: Handle, command: Sequence[str], *, share: bool = True
+) -> tuple[int, str | None, str | None]:
+    """Run ssh on the terminal; return its exit code, its message and a hint.
 
-    The exit code is 128 + n for signal n, and 255 if ssh itself failed.
+    The message is one that ssh has not printed itself, else None. The hint is None unless no ssh
+    server answers. The exit code is 128 + n for signal n, and 255 if ssh itself failed.
     """
-    where = reach(machine)
+    said, where = None, None
     words = [shell_line(" ".join(command))] if command else []
-    code = process.passthrough(ssh_command(machine.instance, where, words), interruptible=True)
+    try:
+        with connected(machine, share=share) as where:
+            line = ssh_command(machine.instance, where, words)
+            code = process.passthrough(line, interruptible=True)
+    except CommandFailed as error:
+        if where is not None:
+            raise
+        code, said, where = FAILED, error.message, reach(machine)
     if code == FAILED and not answers(where):
-        return code, no_answer(machine)
-    return code, None
+        return code, said, no_answer(machine)
+    return code, said, None
 
 
 def run_in_guest(instance: Instance, where: Endpoint, command: str) -> str | None:

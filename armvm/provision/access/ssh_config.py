@@ -5,6 +5,8 @@ They do not contain the address: ssh runs `armvm proxy`, which asks libvirt for 
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,16 +14,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from armvm.base import process
+from armvm.base.errors import ArmvmError
 from armvm.base.paths import private_dir, write_atomic
 from armvm.base.result import Doc
-from armvm.host.connection import Connection, uri_of
+from armvm.host.connection import Connection, connect, uri_of
 from armvm.host.domain.instance import Instance, instances
 from armvm.provision.access import ssh_options
-from armvm.provision.access.ssh import common_options
+from armvm.provision.access.ssh import common_options, connected, shared_socket
 from armvm.provision.access.ssh_include import exclude, include
 from armvm.provision.machine.known_hosts import ssh_config_dir, ssh_config_file
-from armvm.provision.machine.pick import pick
+from armvm.provision.machine.pick import pick, pick_uuid
 
+#: Set in the environment of an ssh that only prints its settings.
+_ASKING = "ARMVM_SSH_SETTINGS"
+#: In the settings that `ssh -G` prints: those that are there only for a forward, and the values of
+#: others with which ssh forwards nothing. Older versions do not print all of them.
+_LISTED = ("localforward", "remoteforward", "dynamicforward")
+_HARMLESS = {"forwardagent": ("no",), "forwardx11": ("no",), "tunnel": ("no", "false")}
 #: Start of the line in a machine's file that names its libvirt.
 _ORIGIN = "# on "
 
@@ -97,6 +107,7 @@ def host_block(connection: Connection, instance: Instance) -> str:
     """Return a machine's part of an ssh configuration."""
     uri = uri_of(connection)
     proxy = [*_program(), "proxy", "--connect", uri, "--uuid", instance.uuid]
+    shared = _shared_lines(uri, instance, [*proxy, "--share"])
     options = ssh_options.understood(
         {
             "HostName": instance.name,
@@ -106,7 +117,61 @@ def host_block(connection: Connection, instance: Instance) -> str:
         }
     )
     lines = [f"    {key} {value}" for key, value in options.items()]
-    return "\n".join([f"{_ORIGIN}{uri}", f"Host {instance.name}", *lines]) + "\n"
+    return "\n".join([f"{_ORIGIN}{uri}", *shared, f"Host {instance.name}", *lines]) + "\n"
+
+
+def _shared_lines(uri: str, instance: Instance, check: Sequence[str]) -> list[str]:
+    """Return the lines with which ssh uses the machine's shared connection if *check* succeeds.
+
+    Empty if the connection has no socket, or if versions of ssh would read the command in
+    different ways: newer ones treat a backslash before a quote or a backslash as an escape.
+    """
+    path = shared_socket(uri, instance)
+    command = ssh_options.proxy_command(check)
+    if path is None or re.search(r"[\"']|\\\\", command):
+        return []
+    return [
+        f'Match originalhost {instance.name} exec "[ -z ${_ASKING} ] && {command}"',
+        "    ControlMaster no",
+        f"    ControlPath {ssh_options.quoted(path)}",
+    ]
+
+
+def can_share(uri: str | None, uuid: str) -> bool:
+    """Return whether the ssh that started this process can use a machine's shared connection.
+
+    Opens the connection if there is none. A forward needs a connection of its own: the shared one
+    forwards neither an agent nor X11, and it would keep forwarding ports when ssh has ended.
+    """
+    try:
+        if _forwards():
+            return False
+        with connected(pick_uuid(connect(uri), uuid), batch=True) as where:
+            return where.shared is not None
+    except (ArmvmError, OSError, ValueError):
+        return False  # ssh connects by itself, and reports what is wrong
+
+
+def _forwards() -> bool:
+    """Return whether the ssh that started this process forwards anything, by its own account.
+
+    Raises OSError or ValueError if no ssh did.
+    """
+    pid = os.getppid()
+    for _ in range(2):  # a shell may be in between
+        name, fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)
+        if name.endswith("(ssh"):
+            break
+        pid = int(fields.split()[1])
+    else:
+        raise ValueError("not started by ssh")
+    words = Path(f"/proc/{pid}/cmdline").read_text(errors="surrogateescape").split("\0")[1:-1]
+    told = process.run(["ssh", "-G", *words], env={_ASKING: "1"}, timeout=30).text
+    settings = [line.partition(" ")[::2] for line in told.splitlines()]
+    return (
+        any(key in _LISTED or value not in _HARMLESS.get(key, (value,)) for key, value in settings)
+        or ("sessiontype", "none") in settings
+    )
 
 
 def _entry(connection: Connection, instance: Instance) -> Entry:

@@ -10,7 +10,8 @@ CertificateFile, IdentityAgent, IdentitiesOnly, PKCS11Provider, if the machine d
 own key), algorithms (Ciphers, MACs, KexAlgorithms, Compression, RekeyLimit), keepalive and traffic
 class (ServerAlive…, TCPKeepAlive, IPQoS), and session settings (SendEnv, SetEnv, EscapeChar,
 NumberOfPasswordPrompts). For hosts in the user's own ssh configuration (`armvm ssh-config`), they
-may also set forwards, agent and X11 forwarding, a shared connection, BatchMode and LogLevel.
+may also set forwards, agent and X11 forwarding, BatchMode, LogLevel, and a shared connection when
+armvm's cannot be used.
 
 Some options accumulate in ssh: forwards are therefore cleared, and ssh tries identities from a file
 after armvm's own.

@@ -79,14 +79,13 @@ def run(
         if not created.instance.record.golden and not warm.cold:
             progress.say(f"this was a cold boot; {_GOLDEN_HINT}")
         domain = find_domain(connection, machine.name)
-        guest = commands_of(
-            Handle(connection=connection, domain=domain, instance=created.instance), progress
-        )
-        carried = [send(guest, mount, progress) for mount in mounts]
-        directory = mounts[0].guest if mounts else None
-        code = guest.run(command, variables, directory=directory, outputs=outputs)
-        for one in carried:
-            _fetch(guest, one, code, progress)
+        handle = Handle(connection=connection, domain=domain, instance=created.instance)
+        with commands_of(handle, progress, share=bool(mounts)) as guest:
+            carried = [send(guest, mount, progress) for mount in mounts]
+            directory = mounts[0].guest if mounts else None
+            code = guest.run(command, variables, directory=directory, outputs=outputs)
+            for one in carried:
+                _fetch(guest, one, code, progress)
         return code
     finally:
         if not keep:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Protocol, TypeVar
 
 from armvm.base import process
@@ -15,7 +16,7 @@ from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.provision.access import channel_command
 from armvm.provision.access.channel_command import Command
-from armvm.provision.access.ssh import Endpoint, reach, ssh_command
+from armvm.provision.access.ssh import Endpoint, connected, ssh_command
 
 T = TypeVar("T")
 #: Functions that receive the command's standard output and standard error as they arrive.
@@ -51,17 +52,21 @@ class Commands(Protocol):
         """
 
 
-def commands_of(machine: Handle, progress: Progress) -> Commands:
-    """Return the quickest way to run commands in a running machine.
+@contextmanager
+def commands_of(machine: Handle, progress: Progress, *, share: bool) -> Iterator[Commands]:
+    """Yield the quickest way to run commands in a running machine.
 
-    Tells *progress* why a clone's channel cannot be used.
+    Tells *progress* why a clone's channel cannot be used. With *share*, ssh uses one connection for
+    all commands.
     """
     way = channel_command.way(machine)
     if way.usable:
-        return ByChannel(machine)
+        yield ByChannel(machine)
+        return
     if way.reason is not None:
         progress.say(f"{way.reason}: using ssh, which takes longer")
-    return BySsh(machine.instance, reach(machine))
+    with connected(machine, share=share) as where:
+        yield BySsh(machine.instance, where)
 
 
 class ByChannel:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from armvm.base.paths import cache_dir, data_dir, private_dir, write_atomic
 from armvm.host.domain.instance import Instance
+from armvm.provision.machine import shared_connection
 
 
 def _file(uuid: str) -> Path:
@@ -40,6 +41,10 @@ def ssh_config_file(uuid: str) -> Path:
 
 
 def forget_host(uuid: str) -> None:
-    """Remove a machine's known-hosts file, and its part of the user's ssh configuration."""
+    """Remove a machine's known-hosts file and its part of the user's ssh configuration.
+
+    Also ends the shared connections to it.
+    """
+    shared_connection.close(uuid, forget=True)
     _file(uuid).unlink(missing_ok=True)
     ssh_config_file(uuid).unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from armvm.base.errors import ConfigError, Conflict, NotFound, UsageError
 from armvm.host.connection import Connection
 from armvm.host.domain.handle import Handle as Handle  # re-exported for callers of pick
-from armvm.host.domain.handle import find_machine
-from armvm.host.domain.instance import Instance, find_domain, instances
+from armvm.host.domain.handle import find_machine, observed
+from armvm.host.domain.instance import Instance, find_by_uuid, find_domain, instances
 from armvm.provision.machine.unfinished import assert_whole, is_left_behind
 from armvm.settings.names import shown
 
@@ -94,10 +94,7 @@ def _pick(connection: Connection, name: str | None) -> Handle:
 
 def pick_uuid(connection: Connection, uuid: str) -> Handle:
     """Return the machine with a UUID. Raises NotFound."""
-    for instance in instances(connection):
-        if instance.uuid == uuid:
-            return _handle(connection, instance)
-    raise NotFound(f"machine with UUID {shown(uuid)} not found")
+    return observed(connection, find_by_uuid(connection, uuid))
 
 
 def everything(connection: Connection) -> list[Handle]:

@@ -40,6 +40,7 @@ from armvm.host.facts import Accelerator
 from armvm.host.network import forwards, networks
 from armvm.images.trust.provenance import of_record
 from armvm.provision.access.ssh import Endpoint, endpoint, restore_forward
+from armvm.provision.machine import shared_connection
 from armvm.provision.machine.fast import Tradeoffs, traded
 from armvm.provision.machine.unfinished import is_left_behind
 from armvm.settings.machine import Settings
@@ -189,13 +190,17 @@ def start(machine: Handle, progress: Progress) -> Instance:
 
 
 def stop(machine: Handle, *, force: bool, timeout: float | None) -> None:
-    """Shut a machine down, or with *force* power it off. Does nothing if it is off."""
+    """Shut a machine down, or with *force* power it off. Does nothing if it is off.
+
+    Then ends the shared connections to it.
+    """
     if force:
         lifecycle.destroy(machine.domain)
-        return
-    lifecycle.shutdown(
-        machine.domain, STOP_TIMEOUT * machine.patience if timeout is None else timeout
-    )
+    else:
+        lifecycle.shutdown(
+            machine.domain, STOP_TIMEOUT * machine.patience if timeout is None else timeout
+        )
+    shared_connection.close(machine.instance.uuid)
 
 
 def portable_xml(connection: Connection, name: str) -> str:

@@ -13,6 +13,7 @@ from armvm.host.domain import lifecycle, power
 from armvm.host.domain.events import listening
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
+from armvm.provision.machine import shared_connection
 from armvm.provision.manage import machines
 from armvm.provision.manage.machines import STOP_TIMEOUT
 from armvm.provision.monitor.wait import default_timeout, wait_ready
@@ -80,6 +81,8 @@ def restart(
 ) -> None:
     """Ask a running machine to restart, or with *force* reset it, and wait until it has.
 
+    Then ends the shared connections to it.
+
     Open the connection with `armvm.provision.monitor.events.connect`. Raises DomainError for
     a machine that is off or suspended, NotReady after *timeout* seconds.
     """
@@ -101,6 +104,7 @@ def restart(
                 lifecycle.resume(machine.domain)
         else:
             power.reboot(machine.domain, wait, limit)
+    shared_connection.close(machine.instance.uuid)
 
 
 def suspend(machine: Handle) -> None:

@@ -70,8 +70,8 @@ def wait_ready(
 ) -> Ready:
     """Wait until ssh answers, cloud-init has finished, and a login succeeds.
 
-    *stays* is False if the caller removes the machine after a failure; the hint then does not
-    suggest commands that need the machine.
+    *stays* is False if the machine is temporary: the caller removes it, so the hint does not
+    suggest commands that need it, and no shared ssh connection is kept.
 
     Raises NotReady after *timeout* seconds or if the guest hangs, DomainError if the machine stops,
     CommandFailed if cloud-init failed or the machine refuses armvm's key, MissingCapability if this
@@ -112,7 +112,7 @@ def wait_ready(
         if watch.endpoint is None:
             raise DomainError(f"{name} lost its address")
         if not watch.logged_in:
-            assert_lets_in(machine, watch.endpoint, log=watch.log, progress=progress)
+            assert_lets_in(machine, watch.endpoint, log=watch.log, progress=progress, share=stays)
         return Ready(instance=machine.again().instance, endpoint=watch.endpoint, boot=boot)
 
 

@@ -1,0 +1,36 @@
+"""Choose the libvirt to use without ``--connect``. Kept apart: it needs no libvirt itself."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+SYSTEM, SESSION = "qemu:///system", "qemu:///session"
+
+#: Why the system daemon is the default, as shown to the user.
+BY_SOCKET = "its socket can be opened"
+
+#: The sockets of the monolithic daemon and of the modular one.
+SYSTEM_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemud-sock"))
+
+
+def default_uri(
+    environ: Mapping[str, str], sockets: tuple[Path, ...] = SYSTEM_SOCKETS
+) -> tuple[str, str]:
+    """Return the URI to use without ``--connect``, and where it came from."""
+    for variable in ("ARMVM_CONNECT", "LIBVIRT_DEFAULT_URI"):
+        if chosen := environ.get(variable, "").strip():
+            return chosen, variable
+    if any(_opens(path) for path in sockets):
+        return SYSTEM, BY_SOCKET
+    return SESSION, "the system socket cannot be opened"
+
+
+def _opens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+        return True
