@@ -14,7 +14,7 @@ from types import FrameType
 
 from armvm.base.errors import ArmvmError
 from armvm.base.process import run
-from benchmarks import bases, cold, fetch, overhead, scale, warm, world
+from benchmarks import bases, cold, daily, fetch, overhead, scale, transfer, warm, world
 from benchmarks.case import Case, select
 from benchmarks.facts import gather
 from benchmarks.output import write
@@ -29,6 +29,8 @@ CASES: list[Case] = [
     *cold.CASES,
     *bases.CASES,
     *warm.CASES,
+    *daily.CASES,
+    *transfer.CASES,
     *overhead.CASES,
     *fetch.CASES,
     *scale.CASES,
@@ -43,6 +45,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--image", default="local:debian-12", help="the image of all guests")
     parser.add_argument("--clones", type=_positive, default=10, help="running clones of scale")
     parser.add_argument("--held", type=int, default=0, help="all clones of scale; 0: --clones")
+    parser.add_argument("--golden", help="use this golden with user networking; default: make one")
+    parser.add_argument("--rootfs", type=Path, help="use this root file system for docker run")
     parser.add_argument("--merge", action="store_true", help="keep figures of earlier runs")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="a directory")
     parser.add_argument("--list", action="store_true", help="list the cases and exit")
@@ -90,7 +94,10 @@ def main(words: Sequence[str] | None = None) -> int:
             image=(image := _image(values.image))[0],
             clones=values.clones,
             held=values.held,
+            rootfs=values.rootfs,
         ) as here:
+            if values.golden:
+                here.use_golden("user", values.golden)
             facts = gather(values.image, image[1], values.rounds)
             results.runs[facts["date"]] = facts
             here.warm_up()

@@ -10,7 +10,7 @@ from benchmarks.svg import Drawing
 _LEFT, _LENGTH, _LINE, _WIDTH = 350, 320, 24, 800
 _PEERS = {
     *("cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no-wait", "typer"),
-    "fetch-curl",
+    *("fetch-curl", "docker-run", "files-rsync", "files-tar", "large-scp"),
 }
 #: Maximum length of a reason beside a bar's name, in characters.
 _REASON = 66
@@ -18,6 +18,9 @@ _REASON = 66
 #: also have their own chart.
 _SECTIONS = (
     ("Cold boots and clones: time to the first ssh command, s", ("cold", "warm")),
+    ("Daily commands, s", ("daily",)),
+    ("5,000 files of 2 kB, in and changed files out, s", ("files",)),
+    ("A file of 100 MB, in, s", ("large",)),
     ("Base image formats: cold create → ssh, s", ("base", "s")),
     ("Base image formats: MiB", ("base", "MiB")),
     ("Commands only, s", ("overhead",)),

@@ -26,6 +26,8 @@ def gather(reference: str, digest: str, rounds: int) -> dict[str, str]:
         "QEMU": _version("qemu-system-aarch64", "--version"),
         "libvirt": _version("virsh", "--version"),
         "virt-install": _version("virt-install", "--version"),
+        "Docker": _version("dockerd", "--version"),
+        "rsync": _version("rsync", "--version"),
         "Python": platform.python_version(),
         "armvm": f"{__version__} {_commit()}".strip(),
         "guest": f"{reference} {digest.removeprefix('sha256:')[:12]}",

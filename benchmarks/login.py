@@ -1,14 +1,19 @@
-"""Wait for the first ssh command, in the same way for machines of all tools."""
+"""Log in to machines by plain ssh: wait for the first command, and connections of the peers."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from armvm.base.errors import CommandFailed, NotReady
-from armvm.base.process import run
-from benchmarks.world import URI, USER, World
+from armvm.base.process import into_background, run
+from benchmarks.world import TIMEOUT, URI, USER, World
 
 #: Seconds between two checks of the lease and the port: short compared with a boot, and cheap.
 INTERVAL = 0.25
@@ -51,12 +56,54 @@ def _greets(address: str) -> bool:
 
 
 def _true(world: World, address: str) -> bool:
-    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
-    options += ["ConnectTimeout=10", "LogLevel=ERROR", "IdentitiesOnly=yes"]
-    words = ["ssh", "-F", "none", "-i", str(world.key)]
-    for option in options:
-        words += ["-o", option]
     try:
-        return run([*words, f"{USER}@{address}", "true"], timeout=60, check=False).returncode == 0
+        words = ["ssh", *options_for(world.key), f"{USER}@{address}", "true"]
+        return run(words, timeout=60, check=False).returncode == 0
     except CommandFailed:
         return False
+
+
+def options_for(key: Path) -> list[str]:
+    """Return ssh's and scp's options to log in with *key*; the user's settings are ignored."""
+    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
+    options += ["ConnectTimeout=10", "LogLevel=ERROR", "IdentitiesOnly=yes"]
+    words = ["-F", "none", "-i", str(key)]
+    for option in options:
+        words += ["-o", option]
+    return words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """How ssh, scp and rsync reach a machine: their options, and ``user@host``."""
+
+    options: tuple[str, ...]
+    target: str
+
+    def ssh(self, command: str) -> list[str]:
+        """Return the command line that runs a shell command in the machine."""
+        return ["ssh", *self.options, self.target, command]
+
+
+def login(world: World, name: str) -> Login:
+    """Add this run's key to one of armvm's machines, and return a way to log in to it."""
+    key = world.key.with_suffix(".pub").read_bytes()
+    run([world.armvm, "ssh", name, "--", "cat >>.ssh/authorized_keys"], input=key, timeout=TIMEOUT)
+    where = json.loads(world.run(world.armvm, "show", name, "--json").text)["ssh"]
+    options = (*options_for(world.key), "-o", f"Port={where['port']}")
+    return Login(options=options, target=f"{where['user']}@{where['host']}")
+
+
+@contextmanager
+def shared(own: Login, control: Path) -> Iterator[Login]:
+    """Open a connection for several commands, with its socket at *control* (ControlMaster).
+
+    Yields a login that uses it, and closes it on exit.
+    """
+    share = (*own.options, "-o", f"ControlPath={control}")
+    master = ("-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-f", "-N")
+    into_background(["ssh", *share, *master, own.target], timeout=60)
+    try:
+        yield Login(options=share, target=own.target)
+    finally:
+        run(["ssh", *share, "-O", "exit", own.target], timeout=60, check=False)

@@ -51,6 +51,7 @@ class World:
     prefix: str
     key: Path
     cleanup: ExitStack
+    rootfs: Path | None = None
     _count: int = 0
     _goldens: dict[str, Baked] = field(default_factory=dict)
 
@@ -132,12 +133,40 @@ class World:
             self._goldens[network] = self.bake(network)
         return self._goldens[network].name
 
+    def use_golden(self, network: str, name: str) -> None:
+        """Use an existing golden for this run's clones; the run does not remove it."""
+        self._goldens[network] = Baked(name=name, seconds=0.0, boot=0.0)
+
     def keep_golden(self, network: str, baked: Baked) -> None:
         """Use a golden for this run's clones, or remove it if the run already has one."""
         if network in self._goldens:
             self.run(self.armvm, "golden", "delete", "--yes", baked.name)
         else:
             self._goldens[network] = baked
+
+    @contextmanager
+    def clone(self, kind: str) -> Iterator[str]:
+        """Create a clone with user networking; remove it on exit."""
+        golden = self.golden("user")
+        with self.removed(self.name(kind)) as name:
+            self.run(self.armvm, "create", "--from", golden, "--name", name)
+            yield name
+
+    def root_file_system(self) -> Path:
+        """Return a root file system of Debian 12; create it if necessary, which takes minutes.
+
+        Raises LeftOut if this host cannot create it.
+        """
+        if self.rootfs is None:
+            directory = self.directory / "rootfs"
+            words = (self.armvm, "rootfs", "create", directory, "--image", "debian:12")
+            try:
+                self.run(*words, "--quiet", timeout=3600)
+            except CommandFailed as error:
+                told = " ".join((error.detail or str(error)).split())
+                raise LeftOut(f"armvm rootfs create: {told}") from error
+            self.rootfs = directory
+        return self.rootfs
 
 
 def need(*programs: tuple[str, str]) -> str | None:
@@ -179,7 +208,9 @@ def _remove_pools(before: set[str], directories: tuple[Path, ...]) -> None:
 
 
 @contextmanager
-def opened(*, reference: str, image: Path, clones: int, held: int) -> Iterator[World]:
+def opened(
+    *, reference: str, image: Path, clones: int, held: int, rootfs: Path | None = None
+) -> Iterator[World]:
     """Yield a world for one run; at its end, remove everything with its prefix."""
     prefix = f"{PREFIX}{secrets.token_hex(2)}"
     # The system daemon's QEMU must be able to read it; /tmp may be private or in memory.
@@ -203,4 +234,5 @@ def opened(*, reference: str, image: Path, clones: int, held: int) -> Iterator[W
             prefix=prefix,
             key=key,
             cleanup=cleanup,
+            rootfs=rootfs,
         )

@@ -97,7 +97,7 @@ def test_the_table_shows_what_is_missed_and_what_is_left_out() -> None:
     found.figures["golden"].failures.append("a boot that failed")
     text = table.render(found)
     title = "armvm run -- true, including removal of the machine"
-    assert f"| {title} | ≤ 2.5 s | 9.00 s | **missed** |" in text
+    assert f"| {title} | ≤ 1.3 s | 9.00 s | **missed** |" in text
     assert r"left out: armvm create has no --fast \| yet really" in text
     assert "failed 1 times: a boot that failed" in text
     for key in FIGURES:
