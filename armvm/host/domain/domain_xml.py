@@ -44,7 +44,8 @@ class DomainSpec:
     ``memory_file``, for a machine that becomes a golden by the route ``memory_route``.
     ``cache`` is the root disk's cache mode, None for QEMU's default; ``kernel`` None means
     that firmware boots the machine; ``nvram`` is the path of its UEFI variables, None for
-    libvirt's default.
+    libvirt's default. ``tb_cache`` limits the translated code that QEMU
+    keeps (only without KVM).
     """
 
     name: str
@@ -65,6 +66,7 @@ class DomainSpec:
     cache: str | None = None
     kernel: DirectKernel | None = None
     nvram: str | None = None
+    tb_cache: bool = False
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -77,6 +79,8 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     _set(domain, "vcpu", str(spec.cpus))
     _metadata(domain, spec, record)
     _cpu(domain, spec.cpu_model)
+    if not spec.tb_cache:
+        remove(at(domain, "features/tcg"))
     devices = at(domain, "devices")
     at(devices, "disk[1]/source").set("file", spec.overlay)
     at(devices, "disk[2]/source").set("file", spec.seed)
