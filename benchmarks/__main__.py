@@ -14,7 +14,7 @@ from types import FrameType
 
 from armvm.base.errors import ArmvmError
 from armvm.base.process import run
-from benchmarks import bases, cold, fetch, overhead, scale, warm, world
+from benchmarks import bases, cold, fetch, overhead, reboot, scale, warm, world
 from benchmarks.case import Case, select
 from benchmarks.facts import gather
 from benchmarks.output import write
@@ -31,6 +31,7 @@ CASES: list[Case] = [
     *warm.CASES,
     *overhead.CASES,
     *fetch.CASES,
+    *reboot.CASES,
     *scale.CASES,
 ]
 
