@@ -155,6 +155,8 @@ FAST = replace(
 def test_translated_code_is_limited_only_where_that_is_possible() -> None:
     limited = built(replace(SPEC, tb_cache=True))
     assert value(limited, "features/tcg/tb-cache", "unit") == "MiB"
+    assert value(limited, "features/tcg/tb-cache") == "64"
+    assert value(built(replace(SPEC, tb_cache=True, cpus=32)), "features/tcg/tb-cache") == "256"
     assert select(built(SPEC), "features/tcg") == []
 
 
