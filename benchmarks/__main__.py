@@ -14,7 +14,18 @@ from types import FrameType
 
 from armvm.base.errors import ArmvmError
 from armvm.base.process import run
-from benchmarks import bases, cold, daily, fetch, overhead, scale, transfer, warm, world
+from benchmarks import (
+    bases,
+    cold,
+    daily,
+    fetch,
+    overhead,
+    reboot,
+    scale,
+    transfer,
+    warm,
+    world,
+)
 from benchmarks.case import Case, select
 from benchmarks.facts import gather
 from benchmarks.output import write
@@ -33,6 +44,7 @@ CASES: list[Case] = [
     *transfer.CASES,
     *overhead.CASES,
     *fetch.CASES,
+    *reboot.CASES,
     *scale.CASES,
 ]
 

@@ -23,6 +23,7 @@ _SECTIONS = (
     ("A file of 100 MB, in, s", ("large",)),
     ("Base image formats: cold create → ssh, s", ("base", "s")),
     ("Base image formats: MiB", ("base", "MiB")),
+    ("To the guest's kernel, s", ("reboot",)),
     ("Commands only, s", ("overhead",)),
     ("Download of a 512 MiB image from loopback: seconds", ("fetch", "s")),
     ("Download of a 512 MiB image from loopback: MiB", ("fetch", "MiB")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from armvm.base.errors import DomainError
 
 _PROC = Path("/proc")
 _MIB = 1024 * 1024
+#: Where the entries of smaps begin: a line with a range of addresses.
+_MAPPING = re.compile(r"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
+#: The size of a flash of the machine type virt in MiB (QEMU's hw/arm/virt.c).
+_FLASH = 64
 
 
 def pss_mib(name: str) -> float:
@@ -24,6 +29,39 @@ def pss_mib(name: str) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise DomainError(f"{name}: line Pss not found in its QEMU's smaps_rollup")
+
+
+def pss_parts(name: str) -> dict[str, float]:
+    """Return the parts of a machine's `pss_mib`: guest memory, translated code, firmware, rest.
+
+    The guest's memory is the largest mapping that can be written to and not executed; QEMU's
+    translated code can be both. QEMU keeps each flash in memory of its size (64 MiB) and asks for
+    huge pages there, as for the guest's memory (flag ``hg``); without huge pages in the host's
+    kernel, the flash counts as rest.
+    """
+    return parts_of((_PROC / str(_pid(name)) / "smaps").read_text())
+
+
+def parts_of(smaps: str) -> dict[str, float]:
+    """Return the parts by the text of a process' smaps."""
+    data: list[tuple[int, float, bool]] = []
+    code = rest = 0.0
+    for entry in _MAPPING.split(smaps)[1:]:
+        head, *lines = entry.splitlines()
+        fields = {key: value for key, _, value in (line.partition(":") for line in lines)}
+        size, pss = (int(fields[key].split()[0]) / 1024 for key in ("Size", "Pss"))
+        rights = head.split()[1]
+        if rights.startswith("rwx"):
+            code += pss
+        elif rights.startswith("rw"):
+            data.append((int(size), pss, "hg" in fields.get("VmFlags", "").split()))
+        else:
+            rest += pss
+    data.sort()
+    memory = data.pop()[1] if data else 0.0
+    flash = sum(pss for size, pss, huge in data if huge and size == _FLASH)
+    rest += sum(pss for _, pss, _ in data) - flash
+    return {"guest": memory, "code": code, "firmware": flash, "rest": rest}
 
 
 def _pid(name: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.case import Case, Figure, Reading
-from benchmarks.memory import available_mib, disk_of, pss_mib
+from benchmarks.memory import available_mib, disk_of, pss_mib, pss_parts
 from benchmarks.world import World, need_root
 
 #: Memory reserved for the host, in MiB: the series stops below it.
@@ -22,7 +22,7 @@ def _cold(world: World) -> list[Reading]:
         words = (world.armvm, "create", "--cold", "--preset", "minimal", "--network", "user")
         world.run(*words, "--image", world.reference, "--name", name)
         time.sleep(SETTLING)
-        return [Reading(figure="cold-pss", value=pss_mib(name))]
+        return [Reading(figure="cold-pss", value=pss_mib(name), parts=pss_parts(name))]
 
 
 def _series(world: World) -> list[Reading]:

@@ -50,7 +50,7 @@ def _figures(results: Results) -> str:
 def _remark(figure: Measured) -> str:
     """Return the medians of the samples' parts, and how many rounds failed."""
     said = []
-    if figure.group != "scale" and figure.parts:
+    if figure.parts and "clones" not in figure.parts[0]:  # the series has a table of its own
         for part in figure.parts[0]:
             summary = summarize([parts[part] for parts in figure.parts if part in parts])
             if summary is not None:

@@ -17,7 +17,8 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         rich_help_panel="Machines",
-        epilog="Examples:\n\n  armvm restart arm64-01\n\n  armvm restart arm64-01 --force",
+        epilog="Examples:\n\n  armvm restart arm64-01\n\n  armvm restart arm64-01 --force"
+        "\n\n  armvm restart arm64-01 --power-cycle",
     )(restart)
 
 
@@ -27,6 +28,10 @@ def restart(
     connect: Connect = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Reset the machine without a clean shutdown.")
+    ] = False,
+    power_cycle: Annotated[
+        bool,
+        typer.Option("--power-cycle", help="Stop the machine and start it in a new QEMU process."),
     ] = False,
     wait: Annotated[
         bool,
@@ -40,18 +45,21 @@ def restart(
     --all restarts the running machines.
 
     armvm uses the guest agent, or the ACPI power button if there is none. QEMU keeps running:
-    changes to a machine's definition take effect only after stop and start.
+    changes to a machine's definition take effect only with --power-cycle. An emulated guest that
+    has run for long also boots faster with it.
     """
     from armvm.provision.machine.pick import pick_many
-    from armvm.provision.manage.power import restart as restart_machine
+    from armvm.provision.manage import power
     from armvm.provision.monitor.events import connect as connect_listening
     from armvm.provision.monitor.wait import wait_ready
 
     connection, progress = connect_listening(connect), progress_for(quiet)
     machines = pick_many(connection, names or [], every=every, said=progress.warn)
 
+    act = power.power_cycle if power_cycle else power.restart
+
     def again(machine: Handle) -> None:
-        restart_machine(machine, force=force, timeout=timeout, progress=progress)
+        act(machine, force=force, timeout=timeout, progress=progress)
         if wait:
             with left_running([machine.name]):
                 wait_ready(connection, machine.name, timeout=None, progress=progress)

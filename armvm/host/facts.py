@@ -15,6 +15,8 @@ from armvm.host.xml import at, parse, select
 
 #: libvirt 11.2.0 cannot start an ARM guest with a custom CPU; fixed in 11.3.0.
 _BROKEN_CUSTOM_CPU = 11_002_000
+#: The first libvirt with ``<tcg><tb-cache>``; older ones reject a domain that has it.
+_TB_CACHE = (8, 0)
 #: QEMU's arm CPUs without a 64-bit mode. Matches whole names: cortex-a7 has none, cortex-a710 has.
 _32_BIT = re.compile(
     r"arm\d.*|cortex-a(?:5|7|8|9|15|17|32)|cortex-m\d+|cortex-r[4578]f?|cortex-r52"
@@ -73,6 +75,12 @@ class HostFacts:
     def local(self) -> bool:
         """Whether the host is this one."""
         return is_local(self.uri)
+
+    @property
+    def tb_cache(self) -> bool:
+        """Whether libvirt can limit the translated code of an emulated machine."""
+        version = tuple(int(part) for part in self.libvirt_version.split(".")[:2])
+        return self.accelerator is Accelerator.TCG and version >= _TB_CACHE
 
 
 def observe(connection: Connection) -> HostFacts:

@@ -58,6 +58,17 @@ def test_a_reset_is_seen_and_told(world: World, running: str) -> None:
     assert words == ["rebooted", "suspended", "rebooted", "resumed"]
 
 
+def test_a_power_cycle_starts_another_qemu(world: World, running: str) -> None:
+    before = virsh("domid", running)
+    world.armvm("suspend", running).ok()
+    assert "is suspended" in world.armvm("restart", "--power-cycle", running).failed(10).err
+    world.armvm("restart", "--force", "--power-cycle", "--no-wait", running).ok()
+    assert virsh("domstate", running).strip() == "running"
+    assert virsh("domid", running) != before
+    # A new QEMU gets the settings that the definition has now.
+    assert "<tb-cache" in virsh("dumpxml", running)
+
+
 def test_a_guest_that_hears_nothing_is_not_said_to_have_restarted(
     world: World, running: str
 ) -> None:

@@ -13,7 +13,7 @@ from armvm.base.errors import CommandFailed
 from benchmarks import chart, table
 from benchmarks.__main__ import CASES, failure, parse
 from benchmarks.case import Case, Figure, Reading, select
-from benchmarks.memory import disk_of
+from benchmarks.memory import disk_of, parts_of
 from benchmarks.output import files, write
 from benchmarks.recipe import domain_xml
 from benchmarks.results import Results, from_json, read, to_json
@@ -209,6 +209,35 @@ def test_disk_is_what_files_have_allocated(tmp_path: Path) -> None:
     assert 3 <= found.overlay < 4
     assert found.seed < 1
     assert 0 < found.nvram < 1
+
+
+SMAPS = """\
+7f5b00000000-7f5b40000000 rw-p 00000000 00:00 0
+Size:            1048576 kB
+Pss:              331776 kB
+VmFlags: rd wr mr mw me ac sd hg
+7f5b40000000-7f5b44000000 rw-p 00000000 00:00 0
+Size:              65536 kB
+Pss:               65536 kB
+VmFlags: rd wr mr mw me ac sd hg
+7f5b44000000-7f5b48000000 rw-p 00000000 00:00 0
+Size:              65536 kB
+Pss:                1024 kB
+VmFlags: rd wr mr mw me ac sd
+7f5b50000000-7f5b60000000 rwxp 00000000 00:00 0
+Size:             262144 kB
+Pss:              131072 kB
+VmFlags: rd wr ex mr mw me ac sd hg
+55cf86dbc000-55cf876cd000 r-xp 0046d000 fe:00 1234    /usr/bin/qemu-system-aarch64
+Size:               8192 kB
+Pss:                2048 kB
+VmFlags: rd ex mr mw me sd
+"""
+
+
+def test_a_machines_memory_has_four_parts() -> None:
+    assert parts_of(SMAPS) == {"guest": 324.0, "code": 128.0, "firmware": 64.0, "rest": 3.0}
+    assert set(parts_of("").values()) == {0.0}
 
 
 def test_what_is_written_is_what_the_results_say(tmp_path: Path) -> None:

@@ -152,6 +152,14 @@ FAST = replace(
 )
 
 
+def test_translated_code_is_limited_only_where_that_is_possible() -> None:
+    limited = built(replace(SPEC, tb_cache=True))
+    assert value(limited, "features/tcg/tb-cache", "unit") == "MiB"
+    assert value(limited, "features/tcg/tb-cache") == "64"
+    assert value(built(replace(SPEC, tb_cache=True, cpus=32)), "features/tcg/tb-cache") == "256"
+    assert select(built(SPEC), "features/tcg") == []
+
+
 def test_a_kernel_from_outside_takes_the_firmwares_place() -> None:
     document = built(FAST)
     assert value(document, "os/kernel") == "/pool/m.kernel"

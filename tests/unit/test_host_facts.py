@@ -77,6 +77,21 @@ def test_the_libvirt_that_cannot_start_named_cpus_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "version", "limited"),
+    [
+        (TCG_HOST, 8_000_000, True),
+        (TCG_HOST, 12_008_000, True),
+        (TCG_HOST, 7_010_000, False),
+        (KVM_HOST, 9_000_000, False),
+    ],
+)
+def test_only_emulation_by_a_libvirt_that_can_has_a_limit_of_translated_code(
+    host: str, version: int, limited: bool
+) -> None:
+    assert observe(RecordedHost(name=host, version=version)).tb_cache is limited
+
+
+@pytest.mark.parametrize(
     ("uri", "session", "local"),
     [
         ("qemu:///system", False, True),

@@ -23,6 +23,11 @@ from armvm.host.xml import at, parse, remove, select, to_text
 PCIE_ROOT_PORTS = 14
 #: The slots of a headless machine: devices are rarely plugged into it.
 HEADLESS_ROOT_PORTS = 4
+#: The limit of translated code in MiB: a minimum, and a share for each vCPU. QEMU divides the
+#: buffer into regions, gives each vCPU its own, and discards all code when none is left
+#: (tcg/region.c). More code makes reboots slower and costs memory: see docs/benchmarks.md,
+#: "Translated code".
+TB_CACHE_MIB, TB_CACHE_PER_CPU = 64, 8
 
 _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 
@@ -44,7 +49,8 @@ class DomainSpec:
     ``memory_file``, for a machine that becomes a golden by the route ``memory_route``.
     ``cache`` is the root disk's cache mode, None for QEMU's default; ``kernel`` None means
     that firmware boots the machine; ``nvram`` is the path of its UEFI variables, None for
-    libvirt's default.
+    libvirt's default. ``tb_cache`` limits the translated code that QEMU keeps
+    (only without KVM).
     """
 
     name: str
@@ -65,6 +71,7 @@ class DomainSpec:
     cache: str | None = None
     kernel: DirectKernel | None = None
     nvram: str | None = None
+    tb_cache: bool = False
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -77,6 +84,11 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     _set(domain, "vcpu", str(spec.cpus))
     _metadata(domain, spec, record)
     _cpu(domain, spec.cpu_model)
+    if spec.tb_cache:
+        size = max(TB_CACHE_MIB, TB_CACHE_PER_CPU * spec.cpus)
+        _set(domain, "features/tcg/tb-cache", str(size))
+    else:
+        remove(at(domain, "features/tcg"))
     devices = at(domain, "devices")
     at(devices, "disk[1]/source").set("file", spec.overlay)
     at(devices, "disk[2]/source").set("file", spec.seed)

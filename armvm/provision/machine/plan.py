@@ -151,6 +151,7 @@ def plan(
         seed=f"{pool_path}/{names['seed']}",
         serial_log=f"{pool_path}/{names['serial_log']}",
         cache="unsafe" if machine.fast else None,
+        tb_cache=facts.tb_cache,
     )
     record = Record(
         version=version,

@@ -86,13 +86,7 @@ def restart(
     Open the connection with `armvm.provision.monitor.events.connect`. Raises DomainError for
     a machine that is off or suspended, NotReady after *timeout* seconds.
     """
-    machine.require_running()
-    paused = machine.instance.state == _PAUSED
-    if paused and not force:
-        raise DomainError(
-            f"{machine.name} is suspended",
-            hint=f"resume it first: armvm resume {machine.name}; or reset it with --force",
-        )
+    paused = _assert_restartable(machine, force=force)
     limit = STOP_TIMEOUT * machine.patience if timeout is None else timeout
     with (
         progress.task(f"restarting {machine.name}"),
@@ -105,6 +99,38 @@ def restart(
         else:
             power.reboot(machine.domain, wait, limit)
     shared_connection.close(machine.instance.uuid)
+
+
+def power_cycle(
+    machine: Handle,
+    *,
+    force: bool,
+    timeout: float | None,
+    progress: Progress,
+) -> None:
+    """Shut a running machine down, or with *force* power it off, and start it in a new QEMU.
+
+    Raises the errors of `restart`, and those of stop and start.
+    """
+    _assert_restartable(machine, force=force)
+    with progress.task(f"stopping {machine.name}"):
+        machines.stop(machine, force=force, timeout=timeout)
+    machines.start(machine.again(), progress)
+
+
+def _assert_restartable(machine: Handle, *, force: bool) -> bool:
+    """Raise DomainError if a machine is off, or suspended without *force*.
+
+    Returns whether it is suspended.
+    """
+    machine.require_running()
+    paused = machine.instance.state == _PAUSED
+    if paused and not force:
+        raise DomainError(
+            f"{machine.name} is suspended",
+            hint=f"resume it first: armvm resume {machine.name}; or reset it with --force",
+        )
+    return paused
 
 
 def suspend(machine: Handle) -> None:
