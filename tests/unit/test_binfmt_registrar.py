@@ -33,7 +33,7 @@ def places(tmp_path: Path) -> Places:
 
 
 @pytest.fixture
-def request(tmp_path: Path) -> Request:
+def wanted(tmp_path: Path) -> Request:
     program = tmp_path / "qemu-aarch64-static"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -45,10 +45,10 @@ def unchanged(places: Places) -> bool:
 
 
 def test_only_root_registers_and_others_are_told_of_emulate(
-    places: Places, request: Request
+    places: Places, wanted: Request
 ) -> None:
     with pytest.raises(PermissionDenied) as caught:
-        register.register(ARM64, request, Quiet(), replace(places, uid=1000))
+        register.register(ARM64, wanted, Quiet(), replace(places, uid=1000))
     assert "armvm emulate" in (caught.value.hint or "")
     assert unchanged(places)
 
@@ -56,11 +56,11 @@ def test_only_root_registers_and_others_are_told_of_emulate(
 @pytest.mark.parametrize("text", [DEBIAN, DEBIAN.replace("enabled", "disabled")])
 @pytest.mark.parametrize("name", ["qemu-aarch64", "something"])
 def test_anothers_handler_is_not_replaced_unasked(
-    places: Places, request: Request, name: str, text: str
+    places: Places, wanted: Request, name: str, text: str
 ) -> None:
     (places.root / name).write_text(text)
     with pytest.raises(Conflict) as caught:
-        register.register(ARM64, request, Quiet(), places)
+        register.register(ARM64, wanted, Quiet(), places)
     assert "--replace" in (caught.value.hint or "")
     assert ("echo 1 >" in (caught.value.hint or "")) is text.startswith("disabled")
     assert unchanged(places)
@@ -68,38 +68,38 @@ def test_anothers_handler_is_not_replaced_unasked(
 
 
 def test_anothers_file_for_the_next_boot_is_not_replaced_unasked(
-    places: Places, request: Request
+    places: Places, wanted: Request
 ) -> None:
     text = (DATA / "binfmt.d" / "qemu-aarch64.conf").read_text()
     (places.etc / "qemu-aarch64.conf").write_text(text)
     with pytest.raises(Conflict, match="another tool's"):
-        register.register(ARM64, request, Quiet(), places)
+        register.register(ARM64, wanted, Quiet(), places)
     with pytest.raises(NotFound):
         register.unregister(ARM64, places)
     assert (places.etc / "qemu-aarch64.conf").read_text() == text
 
 
-def test_what_is_there_already_is_left_as_it_is(places: Places, request: Request) -> None:
+def test_what_is_there_already_is_left_as_it_is(places: Places, wanted: Request) -> None:
     path = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
-    (places.root / "whatever").write_text(DEBIAN.replace(path, str(request.program)))
-    done = register.register(ARM64, request, Quiet(), places)
+    (places.root / "whatever").write_text(DEBIAN.replace(path, str(wanted.program)))
+    done = register.register(ARM64, wanted, Quiet(), places)
     assert not done.changed
     assert done.path is None
     assert unchanged(places)
 
 
-def test_where_binfmt_misc_is_off_nothing_is_registered(places: Places, request: Request) -> None:
+def test_where_binfmt_misc_is_off_nothing_is_registered(places: Places, wanted: Request) -> None:
     (places.root / "status").write_text("disabled\n")
     with pytest.raises(Conflict, match="binfmt_misc is disabled"):
-        register.register(ARM64, request, Quiet(), places)
+        register.register(ARM64, wanted, Quiet(), places)
     assert unchanged(places)
 
 
 def test_what_the_kernel_does_not_show_is_not_kept_for_the_next_boot(
-    places: Places, request: Request
+    places: Places, wanted: Request
 ) -> None:
     with pytest.raises(MissingCapability, match="lists it differently"):
-        register.register(ARM64, request, Quiet(), places)
+        register.register(ARM64, wanted, Quiet(), places)
     assert not list(places.etc.iterdir())
 
 
@@ -116,10 +116,10 @@ def test_an_interpreter_that_others_can_change_is_warned_of(
     assert "users other than root can write to" in capsys.readouterr().err
 
 
-def test_the_hosts_own_architecture_has_no_handler(request: Request) -> None:
+def test_the_hosts_own_architecture_has_no_handler(wanted: Request) -> None:
     with pytest.raises(Conflict, match="natively"):
-        rule_of(ARM64, request, Quiet(), machine="aarch64")
-    assert rule_of(ARM64, request, Quiet(), machine="x86_64").magic == ARM64.magic
+        rule_of(ARM64, wanted, Quiet(), machine="aarch64")
+    assert rule_of(ARM64, wanted, Quiet(), machine="x86_64").magic == ARM64.magic
 
 
 def test_a_file_of_armvms_is_its_record(places: Places) -> None:
@@ -147,10 +147,8 @@ def test_a_record_that_was_changed_is_not_believed(places: Places) -> None:
     assert own_file.read(ARM64, places.etc) is None
 
 
-def test_a_handler_that_somebody_registered_anew_is_theirs(
-    places: Places, request: Request
-) -> None:
-    rule = rule_for(ARM64, str(request.program))
+def test_a_handler_that_somebody_registered_anew_is_theirs(places: Places, wanted: Request) -> None:
+    rule = rule_for(ARM64, str(wanted.program))
     own = Own(path=places.etc / "qemu-aarch64.conf", text=line(rule), rule=rule)
     own_file.write(own, ARM64)
     (places.root / "qemu-aarch64").write_text(DEBIAN)
@@ -160,12 +158,12 @@ def test_a_handler_that_somebody_registered_anew_is_theirs(
     assert (places.root / "qemu-aarch64").read_text() == DEBIAN
 
 
-def test_unregister_removes_the_handler_and_the_file(places: Places, request: Request) -> None:
-    rule = rule_for(ARM64, str(request.program))
+def test_unregister_removes_the_handler_and_the_file(places: Places, wanted: Request) -> None:
+    rule = rule_for(ARM64, str(wanted.program))
     own = Own(path=places.etc / "qemu-aarch64.conf", text=line(rule), rule=rule)
     own_file.write(own, ARM64)
     path = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
-    (places.root / "qemu-aarch64").write_text(DEBIAN.replace(path, str(request.program)))
+    (places.root / "qemu-aarch64").write_text(DEBIAN.replace(path, str(wanted.program)))
     register.unregister(ARM64, places)
     assert (places.root / "qemu-aarch64").read_text() == "-1"
     assert not own.path.exists()
