@@ -104,7 +104,7 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
         write_bytes("/var/lib/systemd/random-seed", os.urandom(512), 0o600)
     # These cannot be read back, so the answer confirms that they were received. The process in an
     # older golden supports neither.
-    return {**facts(), "full": order["full"], "password": bool(order["password_hash"])}
+    return {**identity(), "full": order["full"], "password": bool(order["password_hash"])}
 
 
 def new_machine_id(machine_id: str) -> None:
@@ -217,7 +217,17 @@ def new_password(user: str, password_hash: str) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Return this machine's identity as seen in the guest."""
+    """Return this machine's identity as seen in the guest, and some random values."""
+    return {
+        **identity(),
+        "system_uuid": read("/sys/class/dmi/id/product_uuid"),
+        "random": os.urandom(16).hex(),
+        "random_uuid": read("/proc/sys/kernel/random/uuid"),
+    }
+
+
+def identity() -> dict[str, Any]:
+    """Return what `become` changes, as seen in the guest."""
     cards = sorted(card for card in os.listdir("/sys/class/net") if card != "lo")
     return {
         "hostname": socket.gethostname(),
@@ -227,10 +237,7 @@ def facts() -> dict[str, Any]:
         "boot_id": read(BOOT_ID),
         "instance_id": read(CLOUD + "/data/instance-id"),
         "host_key": read(HOST_KEY + ".pub"),
-        "system_uuid": read("/sys/class/dmi/id/product_uuid"),
         "mac": [read("/sys/class/net/%s/address" % card) for card in cards],  # noqa: UP031
-        "random": os.urandom(16).hex(),
-        "random_uuid": read("/proc/sys/kernel/random/uuid"),
         "time": time.time(),
     }
 
