@@ -336,7 +336,11 @@ def login(
     except CommandFailed as error:
         if where is not None:
             raise
-        code, said, where = FAILED, error.message, reach(machine)
+        code, said = FAILED, error.message
+        try:
+            where = reach(machine.again())
+        except ArmvmError as lost:  # it stopped in the meantime, for example
+            return code, said, lost.message
     if code == FAILED and not answers(where):
         return code, said, no_answer(machine)
     return code, said, None
