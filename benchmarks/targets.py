@@ -81,9 +81,6 @@ TARGETS = (
         limit=0.5,
         unit="MiB",
     ),
-    Target(
-        title="memory of a cold machine of 1 GiB, idle", figure="cold-pss", limit=1200, unit="MiB"
-    ),
     Target(title="armvm run -- true, including removal of the machine", figure="run", limit=1.3),
     Target(title="the same, relative to docker run", figure="run", over="docker-run", limit=6.0),
     Target(title="armvm ssh -- true, second and later", figure="ssh-next", limit=0.3),
