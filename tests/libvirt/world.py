@@ -139,6 +139,7 @@ class World:
         """Return what `apply` takes."""
         machine = Machine(name=name, image=str(image), ssh_keys=(KEY,), **options)
         source = find.locate(str(image), Quiet())
+        create.check_name(self.connection, machine.name)
         return create.make_plan(self.where(), machine, source), find.obtain(source, Quiet())
 
     def base_of(self, image: Path) -> Path:
