@@ -137,7 +137,7 @@ def test_a_new_machine_of_the_same_name_has_its_own(golden: str) -> None:
         armvm("delete", "--yes", name).ok()
         armvm(*create, timeout=CLONE_TIMEOUT).ok()
         assert connection(name) != before
-        armvm("ssh", name, "--", "test -e old").failed(1)
+        assert armvm("ssh", name, "--", "test -e old").code == 1
         assert sockets(name) != old
     finally:
         armvm("delete", "--yes", name)
