@@ -96,6 +96,14 @@ def test_what_is_wanted() -> None:
     assert (asked.arch, asked.variant, asked.bootable) == (Arch.ARMHF, Variant.MINBASE, False)
 
 
+def test_a_package_that_every_image_has_is_installed_in_a_root_file_system_too() -> None:
+    asked = create.wanted("debian:12", packages=("rsync", "sudo", "git"))
+    assert asked.packages == ("git", "rsync", "sudo")
+    bootable = create.wanted("debian:12", packages=("rsync", "git"), bootable=True)
+    assert bootable.packages == ("git",)
+    assert "rsync" in bootable.recipe.packages
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

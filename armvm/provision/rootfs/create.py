@@ -24,12 +24,13 @@ SPACE, SPACE_BOOTABLE = 1 << 30, 3 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A requested root file system: its recipe (with *extra* packages) and architecture."""
+    """A requested root file system: its recipe, architecture and additional packages."""
 
     recipe: Recipe
     arch: Arch = Arch.ARM64
     variant: Variant = Variant.MINBASE
     bootable: bool = False
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Created:
             arch=asked.arch,
             variant=None if asked.bootable else asked.variant,
             bootable=asked.bootable,
-            packages=list(asked.recipe.extra),
+            packages=list(asked.packages),
             owner=self.owner,
             seconds=round(self.seconds, 1),
         )
@@ -120,7 +121,15 @@ def wanted(
             hint="--bootable installs the packages of 'armvm image build'; add more with --package",
         )
     made = recipe.made(image, packages=packages, mirror=mirror)
-    return Wanted(recipe=local.with_archive(made), arch=chosen, variant=kind, bootable=bootable)
+    # A recipe leaves out what every image has. Without --bootable that is not installed.
+    extra = made.extra if bootable else tuple(sorted({*made.extra, *packages}))
+    return Wanted(
+        recipe=local.with_archive(made),
+        arch=chosen,
+        variant=kind,
+        bootable=bootable,
+        packages=extra,
+    )
 
 
 def create(
@@ -176,7 +185,7 @@ def create(
                     suite=asked.recipe.suite,
                     arch=asked.arch,
                     variant=asked.variant,
-                    packages=asked.recipe.extra,
+                    packages=asked.packages,
                     mirror=asked.recipe.mirror,
                     keyring=keys,
                     mode=mode,
