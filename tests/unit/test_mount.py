@@ -33,6 +33,7 @@ def packed(directory: Path) -> tuple[bytes, dict[str, Stamp]]:
 
 
 NOTHING = Exclude()
+NEEDS_GIT = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
 def guest(script: str, place: Path, stdin: bytes, prefix: Sequence[str] = ()) -> bytes:
@@ -121,6 +122,7 @@ def test_a_whole_archive_writes_nothing_outside(tmp_path: Path, name: str) -> No
     assert not (tmp_path / "out").exists()
 
 
+@NEEDS_GIT
 def test_what_git_ignores_stays_where_it_is(here: Path, tmp_path: Path) -> None:
     git = ["git", "-C", str(here)]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -140,6 +142,7 @@ def test_what_git_ignores_stays_where_it_is(here: Path, tmp_path: Path) -> None:
     assert ignored_of(here, made) == {"b.o", "build/y", "sub/odd one"}
 
 
+@NEEDS_GIT
 def test_gitignore_needs_a_work_tree(here: Path) -> None:
     with pytest.raises(ConfigError, match="is not in a git work tree"):
         run_mount.read_mounts([str(here)], gitignore=True)
