@@ -19,9 +19,10 @@ import pytest
 
 from armvm.base import process
 from armvm.base.paths import data_dir
+from armvm.guest.agents.ssh_script import FAILED
 from armvm.guest.cloudinit.credentials import own_key
 from armvm.host.domain.instance import Instance
-from armvm.provision.access.quick_login import FAILED, quick_login
+from armvm.provision.access.quick_login import quick_login
 from armvm.provision.access.ssh import Endpoint, open_shared, shared_socket, ssh_command
 from armvm.provision.access.ssh_config import _ASKING
 from armvm.provision.launch.run_commands import guest_words, run_in

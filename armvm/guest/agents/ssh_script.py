@@ -11,6 +11,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
+#: Exit code of ssh for its own errors (ssh(1), EXIT STATUS); a command can return it, too.
+FAILED = 255
 #: Runs ``$3…`` in the directory ``$1`` (empty: the current one). At the command's end, writes a
 #: mark ``$2`` (empty: none) with its exit code to both outputs: later bytes are not the command's.
 #: The shell outlives a Ctrl-C in the command's terminal; the subshell does not.

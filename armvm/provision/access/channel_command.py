@@ -186,12 +186,10 @@ def converse(
     end = None if timeout is None else time.monotonic() + timeout
     talk = _Talk(stream, name, command.user, stdout, stderr, wake or Wake(), alive)
     talk.send(command.request())
-    threads = [threading.Thread(target=talk.hear, name="output", daemon=True)]
-    threads[0].start()
+    threading.Thread(target=talk.hear, name="output", daemon=True).start()
     talk.wait_until(lambda: talk.pid is not None, time.monotonic() + START, talk.silent)
     if feed is not None:
-        threads.append(threading.Thread(target=talk.feed, args=(feed,), daemon=True))
-        threads[1].start()
+        threading.Thread(target=talk.feed, args=(feed,), name="input", daemon=True).start()
     else:
         talk.put(b"i", b"")
     last = (command.rows, command.columns)

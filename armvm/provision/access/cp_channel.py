@@ -50,7 +50,6 @@ if [ -d "$1" ]; then
     exec tar -c -h --hard-dereference --format=posix --sparse --ignore-failed-read -C "$1" -f - .
 fi
 [ -f "$1" ] || { printf '%s: no such file or directory\\n' "$1" >&2; exit 1; }
-[ -n "$2" ] || :
 stat -L -c 'f %a %Y' "$1" && exec cat "$1"
 """
 _COPY = "the copy"
@@ -114,11 +113,10 @@ def download(
         name = _name_of(source.rstrip("/"))
         place = into / name if into.is_dir() else into
 
-        def drain(data: IO[bytes], source: str = source, place: Path = place) -> None:
+        def drain(data: IO[bytes], source: str = source, place: Path = place) -> bool:
             head = _HEAD.fullmatch(data.readline(64))
             if head is None:
-                data.read()
-                return  # the command failed, and says why
+                return False  # usually the command failed, and says why
             mode, moment = int(head[2], 8) & 0o7777, int(head[3])
             if head[1] == b"f":
                 _write_file(place, data)
@@ -128,14 +126,17 @@ def download(
                 raise needs_recursive(source)
             place.chmod(mode & 0o777)
             os.utime(place, (moment, moment))
+            return True
 
         words = ["sh", "-c", _GIVE, "sh", _in_guest(source)]
         with progress.task(f"copying {shown(source)} from {machine.name}"):
             try:
-                stream(machine, _command(machine, words), _nothing, drain, what=_COPY)
+                done = stream(machine, _command(machine, words), _nothing, drain, what=_COPY)
             except OSError as error:
                 text = f"cannot write {shown(str(error.filename or place))}: {error.strerror}"
                 raise StorageError(text) from error
+        if not done:
+            raise CommandFailed(f"{machine.name} sent an invalid answer")
 
 
 def _read(output: IO[bytes]) -> bytes:

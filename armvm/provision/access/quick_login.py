@@ -8,12 +8,9 @@ import os
 from collections.abc import Sequence
 
 from armvm.base import process
-from armvm.guest.agents.ssh_script import shell_line
+from armvm.guest.agents.ssh_script import FAILED, shell_line
 from armvm.host.default_uri import default_uri
 from armvm.provision.machine import shared_connection
-
-#: Exit code of ssh for its own errors (ssh(1), EXIT STATUS); a command can return it, too.
-FAILED = 255
 
 
 def quick_login(name: str, command: Sequence[str]) -> tuple[int, str | None] | None:

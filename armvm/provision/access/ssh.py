@@ -10,7 +10,7 @@ from pathlib import Path
 from armvm.base import process
 from armvm.base.errors import ArmvmError, CommandFailed, NotReady
 from armvm.base.paths import data_dir
-from armvm.guest.agents.ssh_script import shell_line
+from armvm.guest.agents.ssh_script import FAILED, shell_line
 from armvm.guest.cloudinit.credentials import own_key
 from armvm.host.connection import is_local, suspended
 from armvm.host.domain.handle import Handle
@@ -20,7 +20,6 @@ from armvm.host.network.networks import addresses
 from armvm.host.network.ssh_forward import ensure_forward
 from armvm.provision.access import ssh_options as options
 from armvm.provision.access.jump import Jump, jump_of, need_way, other_way, trouble
-from armvm.provision.access.quick_login import FAILED
 from armvm.provision.machine import shared_connection
 from armvm.provision.machine.known_hosts import host_alias, write_known_host
 

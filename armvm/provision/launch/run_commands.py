@@ -91,10 +91,10 @@ class ByChannel:
             directory=directory or "",
             variables=dict(one.split("=", 1) for one in variables),
         )
-        stdin = None if sys.stdin is None else sys.stdin.fileno()
-        if outputs is None and stdin is not None:
+        stdin = sys.stdin.fileno()
+        if outputs is None:
             return channel_command.on_terminal(self._machine, wanted, stdin=stdin, stdout=1)
-        stdout, stderr = outputs or (_nothing, _nothing)
+        stdout, stderr = outputs
         return channel_command.execute(
             self._machine,
             wanted,
@@ -135,10 +135,6 @@ class BySsh:
         return process.stream(
             ssh_command(self._instance, self._where, [line], batch=True), feed, drain
         )
-
-
-def _nothing(_data: bytes) -> None:
-    return
 
 
 def guest_words(command: Sequence[str], variables: Sequence[str]) -> list[str]:
