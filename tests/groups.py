@@ -19,6 +19,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "boot/test_warm_background.py",
         "boot/test_warm_routes.py",
         "boot/test_access.py",
+        "boot/test_cp_bulk.py",
         "boot/test_shared_connection.py",
         "boot/test_verbs.py",
         "boot/test_slow.py",

@@ -46,9 +46,10 @@ def cp(
     Guest paths are literal: patterns are not expanded. Write a local file with a colon in its name
     as ./NAME. Symbolic links are followed.
 
-    To and from a clone of a golden, the files go as a tar archive through armvm's own channel,
-    until the machine is stopped or reboots. To and from other machines, scp copies them, over the
-    connection that 'armvm ssh' uses, with the same host key check.
+    To and from a clone of a golden, until it is stopped or reboots, the files go as a tar archive
+    through armvm's own channel; more than 32 MiB go on a disk that is plugged in for the copy. To
+    and from other machines, scp copies them, over the connection that 'armvm ssh' uses, with the
+    same host key check.
     """
     from armvm.provision.access.cp import copy, read_copy
     from armvm.provision.machine.pick import pick

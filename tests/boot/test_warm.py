@@ -233,7 +233,10 @@ def test_a_damaged_state_boots_cold_and_says_so(golden: str, name: str) -> None:
         state.write_bytes(kept)
 
 
-@pytest.mark.parametrize("delay", [0.5, 0.8, 1.1, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    "delay",
+    [0.5, 1.1, 2.0, *(pytest.param(one, marks=pytest.mark.slow) for one in (0.8, 1.5, 3.0))],
+)
 def test_a_killed_create_leaves_nothing_that_the_next_does_not_remove(
     golden: str, name: str, delay: float
 ) -> None:

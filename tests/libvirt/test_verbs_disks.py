@@ -119,7 +119,7 @@ def test_what_cannot_be_renamed(world: World, image: Path, name: str, other: str
     (world.directory / f"{name}.theirs").unlink()
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", ["failure", pytest.param("signal", marks=pytest.mark.slow)])
 def test_any_libvirt_call_may_be_the_last_of_a_rename(
     world: World, image: Path, name: str, other: str, how: str
 ) -> None:

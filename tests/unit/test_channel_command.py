@@ -20,10 +20,10 @@ import pytest
 from armvm.base.errors import CommandFailed, ConfigError, NotFound
 from armvm.guest.agents import clone_identity
 from armvm.guest.agents.command_script import check_words
-from armvm.guest.agents.command_server import HEADER, MARK, WINDOW
+from armvm.guest.agents.command_server import HEADER, MARK, WINDOW, eject, find_disk
 from armvm.host.console.terminal import Wake
 from armvm.provision.access import channel_command
-from armvm.provision.access.channel_command import Command, feed_from
+from armvm.provision.access.channel_command import Command, NoDisk, feed_from
 
 ME = "root" if os.getuid() == 0 else os.environ.get("USER", "root")
 
@@ -296,6 +296,7 @@ def test_what_is_left_of_an_earlier_host_does_not_matter(guest: Guest, rest: byt
         b'{"pid": 1}\n' + HEADER.pack(b"?", 0),
         b'{"pid": 1}\n' + HEADER.pack(b"x", 9) + b"123456789",
         b'{"pid": 1}\n' + HEADER.pack(b"a", 1) + b"1",
+        b'{"pid": 1}\n' + HEADER.pack(b"d", 8) + bytes(8),
         b'{"pid": 1}\n' + HEADER.pack(b"o", 5) + b"cut",
     ],
 )
@@ -308,6 +309,45 @@ def test_a_hostile_guest_is_an_error_of_ours(answer: bytes) -> None:
             Socket(ours), "vm", Command(words=["true"], user=ME),
             feed=None, stdout=bytes, stderr=bytes,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", [b'{"error": "disk"}\n', b'{"pid": 1}\n'])
+def test_a_guest_without_the_disk(answer: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(answer)
+    with ours, theirs, pytest.raises(NoDisk, match="did not find the disk"):
+        channel_command.converse(
+            Socket(ours), "vm", Command(words=["true"], user=ME, disk="1"),
+            feed=None, stdout=bytes, stderr=bytes,
+        )  # fmt: skip
+
+
+def test_a_disk_that_never_appears(tmp_path: Path) -> None:
+    (tmp_path / "vda").mkdir()
+    (tmp_path / "vda" / "serial").write_text("other")
+    (tmp_path / "loop0").mkdir()
+    assert find_disk("wanted", patience=0, block=str(tmp_path)) is None
+
+
+def test_a_disk_is_found_by_its_serial_number(tmp_path: Path) -> None:
+    for name, serial in (("vda", ""), ("vdb", "other"), ("vdc", "wanted")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "serial").write_text(f"{serial}\n")
+    assert find_disk("wanted", patience=0, block=str(tmp_path)) == "vdc"
+
+
+def test_only_the_slot_of_the_disk_is_powered_off(tmp_path: Path) -> None:
+    device = tmp_path / "0000:09:00.0" / "virtio3"
+    device.mkdir(parents=True)
+    (tmp_path / "block" / "vdc").mkdir(parents=True)
+    (tmp_path / "block" / "vdc" / "device").symlink_to(device)
+    for slot, address in (("0-7", "0000:08:00"), ("0-8", "0000:09:00")):
+        (tmp_path / "slots" / slot).mkdir(parents=True)
+        (tmp_path / "slots" / slot / "address").write_text(f"{address}\n")
+        (tmp_path / "slots" / slot / "power").write_text("1")
+    eject("vdc", block=str(tmp_path / "block"), slots=str(tmp_path / "slots"))
+    powers = [(tmp_path / "slots" / slot / "power").read_text() for slot in ("0-7", "0-8")]
+    assert powers == ["1", "0"]
 
 
 def test_a_guest_that_lets_the_channel_go_is_not_waited_for(guest: Guest) -> None:

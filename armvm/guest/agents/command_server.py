@@ -10,16 +10,23 @@ A channel carries one command at a time. The host sends MARK and a JSON object, 
 ``env``      variables that are added to those of a login
 ``cwd``      the directory, relative to the user's home
 ``tty``      null, or ``[rows, columns]`` for a terminal; ``term`` is its type
+``disk``     null, or the serial number of a disk that the host plugs in for this command; with
+             ``output`` it takes the command's output, otherwise it is its input
 
-The guest answers with a line, ``{"pid": N}`` or ``{"error": "user"}`` for an unknown account. After
-that both sides send frames: a letter, the length of the data (4 bytes, big endian), the data.
+The guest answers with a line, ``{"pid": N, "disk": bool}``, or ``{"error": "user"}`` for an unknown
+account, ``{"error": "disk"}`` for a disk that does not appear. After that both sides send frames: a
+letter, the length of the data (4 bytes, big endian), the data.
 
 ``i``  to the guest: input; empty at its end
 ``s``  to the guest: the number of a signal for the command's processes
 ``w``  to the guest: rows and columns of the terminal, 2 bytes each
 ``o``, ``e``  to the host: output, error output
 ``a``  in both directions: how many bytes of input or output were passed on (4 bytes)
+``d``  to the host, at the end: how many bytes of output are on the disk (8 bytes)
 ``x``  to the host, at the end: the exit code, 128 + n for signal n (1 byte)
+
+What a disk carries begins at START, so that the guest takes it for neither a file system nor a
+partition table.
 
 Each side sends at most WINDOW bytes that the other has not passed on. So both can always read what
 arrives, and a slow reader stops only the stream that it does not read.
@@ -48,6 +55,7 @@ from armvm.guest.agents.clone_agent_tools import read
 CHANNELS = tuple(f"/dev/virtio-ports/org.armvm.{number}" for number in range(4))
 HEADER = struct.Struct(">cI")
 COUNT = struct.Struct(">I")
+LENGTH = struct.Struct(">Q")
 SIZE = struct.Struct(">HH")
 #: Begins a request. JSON has no such character, so a request is found behind what is left of an
 #: earlier one.
@@ -58,6 +66,11 @@ WINDOW = 1 << 20
 PIECE = (32 << 10) - HEADER.size
 #: The longest request in bytes: what one argument list may hold on Linux, and some more.
 LONGEST_LINE = 4 << 20
+#: The first byte on a disk that carries input or output.
+START = 1 << 20
+#: Seconds for a disk to appear; it usually takes one or two.
+PLUGGING = 30.0
+BLOCK, SLOTS = "/sys/block", "/sys/bus/pci/slots"
 #: Seconds between the first signal and SIGKILL if the host hangs up.
 GRACE = 2.0
 PATHS = {
@@ -194,6 +207,7 @@ class Session:
         self.input_ended = False
         self.credit = WINDOW
         self.watched: dict[int, int] = {}
+        self.disk = -1
 
     def run(self) -> None:
         """Run the command to its end. Raises HungUp if the host went away, and ends the command."""
@@ -202,16 +216,26 @@ class Session:
         except KeyError:
             self.channel.say({"error": "user"})
             return
-        over = -1
+        over, serial, place = -1, self.request.get("disk"), None
         try:
+            if serial:
+                place = find_disk(serial)
+                if place is None:
+                    self.channel.say({"error": "disk"})
+                    return
+                self.disk = open_disk(place)
             failure = self.start(account, self.request.get("cwd") or "")
             if failure is None:
                 over = self.watch_end()
-            self.channel.unsent += json.dumps({"pid": self.pid}).encode() + b"\n"
+            self.channel.unsent += (
+                json.dumps({"pid": self.pid, "disk": self.disk >= 0}).encode() + b"\n"
+            )
             if failure is None:
                 self.pump(over)
             else:
                 self.channel.put(b"e", failure)
+            if self.disk >= 0 and self.request.get("output"):
+                self.finish_disk()
             self.channel.put(b"x", bytes([self.code or 0]))
             self.channel.drain()
         except BaseException:
@@ -219,8 +243,21 @@ class Session:
             raise
         finally:
             self.watch({})
-            for descriptor in {self.input, self.terminal, over, *self.outputs} - {-1}:
+            for descriptor in {self.input, self.terminal, over, self.disk, *self.outputs} - {-1}:
                 os.close(descriptor)
+            if place is not None:
+                with contextlib.suppress(OSError):  # the host unplugs it too
+                    eject(place)
+
+    def finish_disk(self) -> None:
+        """Write all output to the disk, and tell the host how much it is."""
+        try:
+            os.fsync(self.disk)
+        except OSError as error:
+            self.channel.put(b"e", b"armvm: " + os.strerror(error.errno or 0).encode() + b"\n")
+            self.code = self.code or 1
+        end = os.lseek(self.disk, 0, os.SEEK_CUR)  # the command's descriptor shares it
+        self.channel.put(b"d", LENGTH.pack(max(0, end - START)))
 
     def start(self, account: pwd.struct_passwd, below: str) -> bytes | None:
         """Start the command as a session leader, with pipes or a terminal.
@@ -242,8 +279,11 @@ class Session:
             pipes = [os.pipe() for _ in range(3)]
             self.input, self.outputs = pipes[0][1], {pipes[1][0]: b"o", pipes[2][0]: b"e"}
             ends = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        for end in set(ends):  # so that the user may open /dev/stderr and the terminal
+        opened = set(ends)
+        for end in opened:  # so that the user may open /dev/stderr and the terminal
             os.fchown(end, account.pw_uid, account.pw_gid)
+        if self.disk >= 0:
+            ends[1 if self.request.get("output") else 0] = self.disk
         directory = os.path.join(account.pw_dir, below) if below else account.pw_dir
         variables.update(self.request.get("env", {}))
         if account.pw_uid:
@@ -268,7 +308,7 @@ class Session:
             what = os.fsencode(error.filename or words[0])
             return b"armvm: " + what + b": " + os.strerror(error.errno or 0).encode() + b"\n"
         finally:
-            for end in set(ends):
+            for end in opened:
                 os.close(end)
         self.pid = self.process.pid
         for end in {self.input, *self.outputs}:
@@ -442,6 +482,39 @@ def login_environment(account: pwd.struct_passwd) -> dict[str, str]:
         if os.path.exists(runtime + "/bus"):
             variables["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=" + runtime + "/bus"
     return variables
+
+
+def find_disk(serial: str, *, patience: float = PLUGGING, block: str = BLOCK) -> str | None:
+    """Wait for the disk with a serial number, and return its name; None if it does not appear."""
+    end = time.monotonic() + patience
+    while True:
+        for name in os.listdir(block):
+            if read(block + "/" + name + "/serial") == serial:
+                return name
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.05)
+
+
+def open_disk(name: str) -> int:
+    """Open a disk at START, for writing too unless it is read-only."""
+    only = read(BLOCK + "/" + name + "/ro") == "1"
+    disk = os.open("/dev/" + name, os.O_RDONLY if only else os.O_RDWR)
+    os.lseek(disk, START, os.SEEK_SET)
+    return disk
+
+
+def eject(name: str, *, block: str = BLOCK, slots: str = SLOTS) -> None:
+    """Power off a disk's PCIe slot: QEMU then unplugs it at once.
+
+    If the host unplugs it, the kernel waits 5 seconds first (pciehp_ctrl.c).
+    """
+    device = os.path.dirname(os.path.realpath(block + "/" + name + "/device"))
+    address = os.path.basename(device).rpartition(".")[0]
+    for slot in os.listdir(slots):
+        if read(slots + "/" + slot + "/address") == address:
+            with open(slots + "/" + slot + "/power", "w") as power:
+                power.write("0")
 
 
 def set_size(terminal: int, rows: int, columns: int) -> None:

@@ -14,26 +14,30 @@ from armvm.host.connection import Connection, Volume, errors
 def read(connection: Connection, volume: Volume, *, length: int = 0) -> bytes:
     """Return a raw volume's first *length* bytes; all of them for 0."""
     parts: list[bytes] = []
-    with errors(f"reading the volume {volume.name()}"):
-        stream = connection.newStream(0)
-        try:
-            volume.download(stream, 0, length, 0)
-            stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
-            stream.finish()
-        except BaseException:
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-            raise
+    download(connection, volume, parts.append, length=length)
     return b"".join(parts)
 
 
 def download_file(connection: Connection, volume: Volume, path: Path) -> None:
     """Write all of a volume's bytes to an existing local file."""
-    with errors(f"reading the volume {volume.name()}"), path.open("wb") as file:
+    with path.open("wb") as file:
+        download(connection, volume, file.write)
+
+
+def download(
+    connection: Connection,
+    volume: Volume,
+    write: Callable[[bytes], object],
+    *,
+    offset: int = 0,
+    length: int = 0,
+) -> None:
+    """Pass a volume's bytes to *write*: *length* of them from *offset* on; 0 means all."""
+    with errors(f"reading the volume {volume.name()}"):
         stream = connection.newStream(0)
         try:
-            volume.download(stream, 0, 0, 0)
-            stream.recvAll(lambda _stream, data, _opaque: file.write(data), None)
+            volume.download(stream, offset, length, 0)
+            stream.recvAll(lambda _stream, data, _opaque: write(data), None)
             stream.finish()
         except BaseException:
             with contextlib.suppress(libvirt.libvirtError):
@@ -54,13 +58,21 @@ def overwrite(connection: Connection, volume: Volume, data: bytes) -> None:
 
 
 def upload(
-    connection: Connection, volume: Volume, read: Callable[[int], bytes], *, length: int = 0
+    connection: Connection,
+    volume: Volume,
+    read: Callable[[int], bytes],
+    *,
+    offset: int = 0,
+    length: int = 0,
 ) -> None:
-    """Fill a volume (or its first *length* bytes) with the results of *read*, until it is empty."""
+    """Write the results of *read* to a volume from *offset* on, until *read* returns nothing.
+
+    *length* limits the bytes; 0 means no limit. A raw volume grows as needed.
+    """
     with errors(f"writing the volume {volume.name()}"):
         stream = connection.newStream(0)
         try:
-            volume.upload(stream, 0, length, 0)
+            volume.upload(stream, offset, length, 0)
             stream.sendAll(lambda _stream, count, _opaque: read(count), None)
             stream.finish()
         except BaseException:

@@ -4,8 +4,9 @@ Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, a
 ``NAME.serial.log`` with its rotated files, which virtlogd writes. A golden also has its memory in
 ``NAME.memory``, and its devices' state in ``NAME.state``; a clone has ``NAME.nvram`` for its UEFI
 variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one with snapshots a
-``NAME.snap-SNAPSHOT.qcow2`` for each; one that an image is made of ``NAME.image.qcow2``. A base is
-named after its image's digest: ``base-sha256-<hex>.qcow2``.
+``NAME.snap-SNAPSHOT.qcow2`` for each; one that an image is made of ``NAME.image.qcow2``; while many
+bytes go into or out of it, ``NAME.transfer-SERIAL``. A base is named after its image's digest:
+``base-sha256-<hex>.qcow2``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ def snapshot_of(volume: str) -> tuple[str, str] | None:
     """Return machine and name of the snapshot in a volume's name; None if it is not one."""
     machine, dot, snapshot = volume.removesuffix(".qcow2").partition(".snap-")
     return (machine, snapshot) if dot else None
+
+
+def transfer_name(machine: str, serial: str) -> str:
+    """Return the volume name of a disk that carries bytes into or out of a machine."""
+    return f"{machine}.transfer-{serial}"
 
 
 def find_volume(pool: Pool, name: str) -> Volume | None:
@@ -170,7 +176,8 @@ def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
         for volume in pool.listAllVolumes(0):
             name = volume.name()
             rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
-            if name in names.values() or rotated or name.startswith(f"{machine}.snap-"):
+            several = name.startswith((f"{machine}.snap-", transfer_name(machine, "")))
+            if name in names.values() or rotated or several:
                 found[name[len(machine) :]] = volume
     return found
 

@@ -14,18 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from armvm.base.errors import ArmvmError, CommandFailed, Conflict, NotFound, NotReady
 from armvm.guest.agents.command_script import check_words
-from armvm.guest.agents.command_server import COUNT, HEADER, MARK, PIECE, SIZE, WINDOW
+from armvm.guest.agents.command_server import COUNT, HEADER, LENGTH, MARK, PIECE, SIZE, WINDOW
 from armvm.host.agent import channel
 from armvm.host.console import terminal
 from armvm.host.console.terminal import Wake
 from armvm.host.domain.handle import Handle
 from armvm.settings.names import shown
 
-T = TypeVar("T")
 #: Writes a command's input to a file and returns.
 Feed = Callable[[IO[bytes]], object]
 #: Receives some bytes of an output.
@@ -37,8 +36,10 @@ START = 60.0
 _CHECK = 3.0
 #: The longest first line and the longest frame that are read, in bytes.
 _LONGEST_LINE, _LONGEST_FRAME = 4096, 1 << 16
-#: Bytes of error output that a message quotes.
-_TAIL = 2000
+
+
+class NoDisk(NotReady):
+    """The guest did not find the disk that carries a command's input or output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,8 @@ class Command:
     """A command for a guest: its words, who runs it and where, and the terminal that it gets.
 
     ``directory`` is relative to the user's home. ``variables`` are added to those of a login.
-    ``rows`` and ``columns`` of 0 mean no terminal.
+    ``rows`` and ``columns`` of 0 mean no terminal. ``disk`` is the serial number of a disk that is
+    plugged in: the command's input, or with ``output`` its output.
     """
 
     words: Sequence[str]
@@ -56,6 +58,8 @@ class Command:
     rows: int = 0
     columns: int = 0
     term: str = ""
+    disk: str | None = None
+    output: bool = False
 
     def request(self) -> bytes:
         """Return the line that asks for it."""
@@ -66,6 +70,8 @@ class Command:
             "env": dict(self.variables),
             "tty": [self.rows, self.columns] if self.rows else None,
             "term": self.term,
+            "disk": self.disk,
+            "output": self.output,
         }
         return MARK + json.dumps(wanted).encode() + b"\n"
 
@@ -117,7 +123,7 @@ def on_terminal(
                 machine,
                 replace(command, rows=begun[0], columns=begun[1], term=os.environ.get("TERM", "")),
                 feed=feed_from(stdin),
-                stdout=lambda data: _write_all(stdout, data),
+                stdout=lambda data: write_all(stdout, data),
                 stderr=lambda _data: None,
                 timeout=timeout,
                 size=lambda: terminal.size(stdin),
@@ -137,17 +143,19 @@ def execute(
     timeout: float | None = None,
     size: Callable[[], tuple[int, int] | None] | None = None,
     wake: Wake | None = None,
+    on_disk: Callable[[int], object] | None = None,
 ) -> int:
     """Run a command in a clone and return its exit code (128 + n: signal n).
 
     *feed* runs in a thread and writes the input; None means no input. *stdout* and *stderr* get the
     outputs as they arrive. With a terminal, *size* is asked for its rows and columns whenever
-    *wake* is called. An error, a signal or the end of *timeout* seconds (CommandFailed) ends the
+    *wake* is called. *on_disk* gets the number of bytes of output that the command wrote to its
+    disk. An error, a signal or the end of *timeout* seconds (CommandFailed) ends the
     call and the command.
 
     Raises Conflict if all channels are in use, NotReady if the guest does not start the command,
-    NotFound for an unknown user, ConfigError for an invalid argument, and what *feed*, *stdout* or
-    *stderr* raise.
+    NoDisk if the guest does not find its disk, NotFound for an unknown user, ConfigError for an
+    invalid argument, and what *feed*, *stdout* or *stderr* raise.
     """
     check_words(command.words)
     with _channel(machine) as (name, stream):
@@ -161,6 +169,7 @@ def execute(
             timeout=timeout,
             size=size,
             wake=wake,
+            on_disk=on_disk,
             alive=lambda: channel.states(machine.domain).get(name, False),
         )
 
@@ -176,6 +185,7 @@ def converse(
     timeout: float | None = None,
     size: Callable[[], tuple[int, int] | None] | None = None,
     wake: Wake | None = None,
+    on_disk: Callable[[int], object] | None = None,
     alive: Callable[[], bool] = lambda: True,
 ) -> int:
     """Run a command of the machine *name* over an open channel; see `execute`.
@@ -184,7 +194,7 @@ def converse(
     the guest reboots.
     """
     end = None if timeout is None else time.monotonic() + timeout
-    talk = _Talk(stream, name, command.user, stdout, stderr, wake or Wake(), alive)
+    talk = _Talk(stream, name, command, stdout, stderr, wake or Wake(), alive, on_disk)
     talk.send(command.request())
     threading.Thread(target=talk.hear, name="output", daemon=True).start()
     talk.wait_until(lambda: talk.pid is not None, time.monotonic() + START, talk.silent)
@@ -213,60 +223,6 @@ def converse(
     return talk.code or 0
 
 
-def stream(
-    machine: Handle,
-    command: Command,
-    feed: Feed,
-    drain: Callable[[IO[bytes]], T],
-    *,
-    what: str = "the command",
-) -> T:
-    """Run a command: *feed* writes its input, *drain* reads its output. Return *drain*'s result.
-
-    *what* names the command in the message about its failure.
-
-    Raises CommandFailed if the command fails, and the errors of `execute` and of both functions.
-    """
-    reader, writer = os.pipe()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def read() -> None:
-        try:
-            with os.fdopen(reader, "rb") as output:
-                results.append(drain(output))
-                while output.read(1 << 16):  # what follows an archive's end
-                    pass
-        except BaseException as error:  # raised again below
-            failures.append(error)
-
-    thread = threading.Thread(target=read, name="drain", daemon=True)
-    thread.start()
-    said: list[bytes] = []
-    try:
-        code = execute(
-            machine,
-            command,
-            feed=feed,
-            stdout=lambda data: _write_all(writer, data),
-            stderr=said.append,
-        )
-    except BrokenPipeError:  # drain failed
-        code = None
-    finally:
-        os.close(writer)
-        thread.join()
-    if failures:
-        raise failures[0]
-    if code != 0:
-        tail = b"".join(said)[-_TAIL:].decode(errors="replace").strip()
-        raise CommandFailed(
-            f"{what} failed with exit code {code} in {machine.name}",
-            detail=tail or None,
-        )
-    return results[0]
-
-
 @contextlib.contextmanager
 def _channel(machine: Handle) -> Iterator[tuple[str, Any]]:
     """Open a channel that nobody uses; yield its name and stream. Raises Conflict."""
@@ -289,15 +245,17 @@ class _Talk:
         self,
         stream: Any,
         name: str,
-        user: str,
+        command: Command,
         stdout: Sink,
         stderr: Sink,
         wake: Wake,
         alive: Callable[[], bool],
+        on_disk: Callable[[int], object] | None,
     ) -> None:
         self.pid: int | None = None
         self.code: int | None = None
-        self._stream, self._name, self._user, self._wake = stream, name, user, wake
+        self._stream, self._name, self._command, self._wake = stream, name, command, wake
+        self._on_disk = on_disk
         self._sinks = {b"o": stdout, b"e": stderr}
         self._failure: BaseException | None = None
         self._sending = threading.Lock()
@@ -388,7 +346,10 @@ class _Talk:
         try:
             answer = json.loads(line)
             if answer.get("error") == "user":
-                raise NotFound(f"user {shown(self._user)} not found in {self._name}")
+                user = shown(self._command.user)
+                raise NotFound(f"user {user} not found in {self._name}")
+            if answer.get("error") == "disk" or (self._command.disk and not answer.get("disk")):
+                raise NoDisk(f"{self._name} did not find the disk that was plugged in")
             self.pid = int(answer["pid"])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise self._invalid() from error
@@ -405,6 +366,8 @@ class _Talk:
             with self._room:
                 self._credit = min(WINDOW, self._credit + COUNT.unpack(data)[0])
                 self._room.notify_all()
+        elif kind == b"d" and length == LENGTH.size and self._on_disk is not None:
+            self._on_disk(LENGTH.unpack(data)[0])
         elif kind == b"x" and length == 1:
             self.code = data[0]
         else:
@@ -448,6 +411,7 @@ class _Input:
         """Do nothing: `write` has sent everything."""
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of *data* to a file descriptor."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -1,4 +1,4 @@
-"""Copy files to and from a clone through its channel: a tar archive, without ssh.
+"""Copy files to and from a clone through its channel or a disk: a tar archive, without ssh.
 
 It keeps what `cp` promises: modes and times, symbolic links followed, literal names. A guest's
 archive is untrusted; see `unpack`.
@@ -18,42 +18,49 @@ from typing import IO
 from armvm.base.errors import CommandFailed, NotFound, PermissionDenied, StorageError, UsageError
 from armvm.base.progress import Progress
 from armvm.host.domain.handle import Handle
-from armvm.provision.access.channel_command import Command, stream
+from armvm.provision.access.channel_command import Command
+from armvm.provision.access.channel_stream import stream
 from armvm.provision.access.pack import pack
 from armvm.provision.access.unpack import write_back
 from armvm.settings.names import shown
 
 #: Sets $1 to the target of a source called $2: with $3, $1 must be a directory.
 _TARGET = """
-if [ -d "$1" ]; then set -- "${1%/}/$2" "$2" "$3" "$4" "$5"
+if [ -d "$1" ]; then set -- "${1%/}/$2" "$2" "$3" "$4" "$5" "$6"
 elif [ -n "$3" ]; then printf '%s: not a directory\\n' "$1" >&2; exit 1
 fi
 """
-#: Write input to the target, with the mode $4 and the time $5.
+#: Write the first $6 bytes of the input to the target, with the mode $4 and the time $5. If that is
+#: 0, write all of it: the files in /proc have a size of 0.
 _TAKE_FILE = (
     _TARGET
-    + """cat >"$1" || exit
+    + """if [ "$6" = 0 ]; then cat >"$1" || exit
+else dd bs=1M iflag=fullblock,count_bytes count="$6" status=none >"$1" || exit
+fi
 chmod "$4" "$1" && touch -m -d "@$5" "$1"
 """
 )
 _TAKE_FOLDER = (
     _TARGET
     + """[ -d "$1" ] || mkdir "$1" || exit
-tar -x -p --no-same-owner --overwrite --warning=no-timestamp -C "$1" -f - || exit
+tar -x -p -b 512 --no-same-owner --overwrite --warning=no-timestamp -C "$1" -f - || exit
 chmod "$4" "$1" && touch -m -d "@$5" "$1"
 """
 )
-#: Writes a line about the file or directory $1 and its contents.
+#: Writes a line about the file or directory $1 and its contents. The line has the size of a page:
+#: on a disk, what follows is written in whole pages.
 _GIVE = """
+tell() { about=$(stat -L -c "$1 %a %Y %s" -- "$2") && printf '%-4095s\\n' "$about"; }
 if [ -d "$1" ]; then
-    stat -L -c 'd %a %Y' "$1" || exit
-    exec tar -c -h --hard-dereference --format=posix --sparse --ignore-failed-read -C "$1" -f - .
+    tell d "$1" || exit
+    exec tar -c -h -b 128 --hard-dereference --format=posix --sparse --ignore-failed-read \\
+        -C "$1" -f - .
 fi
 [ -f "$1" ] || { printf '%s: no such file or directory\\n' "$1" >&2; exit 1; }
-stat -L -c 'f %a %Y' "$1" && exec cat "$1"
+tell f "$1" && exec cat "$1"
 """
 _COPY = "the copy"
-_HEAD = re.compile(rb"([df]) ([0-7]{1,4}) (-?[0-9]{1,12})\n")
+_HEAD = re.compile(rb"([df]) ([0-7]{1,4}) (-?[0-9]{1,12}) ([0-9]{1,19}) *\n")
 
 
 def upload(
@@ -80,10 +87,12 @@ def upload(
         words = [
             *("sh", "-c", _TAKE_FOLDER if folder else _TAKE_FILE, "sh"),
             *(_in_guest(target), name, "several" if len(sources) > 1 else ""),
-            *(f"{stat.S_IMODE(status.st_mode):o}", f"{status.st_mtime:.9f}"),
+            *(f"{stat.S_IMODE(status.st_mode):o}", f"{status.st_mtime:.9f}", str(status.st_size)),
         ]
 
-        def feed(out: IO[bytes], path: Path = path, folder: bool = folder) -> None:
+        def feed(
+            out: IO[bytes], path: Path = path, folder: bool = folder, size: int = status.st_size
+        ) -> None:
             if folder:
                 found = pack(path, out, follow=True)
                 for skipped, kind in found.skipped.items():
@@ -91,10 +100,12 @@ def upload(
             else:
                 with path.open("rb") as file:
                     shutil.copyfileobj(file, out, 1 << 18)
+                    if file.tell() < size:
+                        raise StorageError(f"{shown(str(path))} became shorter during the copy")
 
         with progress.task(f"copying {shown(source)} to {machine.name}"):
             try:
-                stream(machine, _command(machine, words), feed, _read, what=_COPY)
+                stream(machine, _command(machine, words), feed, _read, progress, what=_COPY)
             except OSError as error:
                 raise _unreadable(error, source) from error
 
@@ -114,7 +125,7 @@ def download(
         place = into / name if into.is_dir() else into
 
         def drain(data: IO[bytes], source: str = source, place: Path = place) -> bool:
-            head = _HEAD.fullmatch(data.readline(64))
+            head = _HEAD.fullmatch(data.readline(4096))
             if head is None:
                 return False  # usually the command failed, and says why
             mode, moment = int(head[2], 8) & 0o7777, int(head[3])
@@ -131,7 +142,12 @@ def download(
         words = ["sh", "-c", _GIVE, "sh", _in_guest(source)]
         with progress.task(f"copying {shown(source)} from {machine.name}"):
             try:
-                done = stream(machine, _command(machine, words), _nothing, drain, what=_COPY)
+                done = stream(
+                    *(machine, _command(machine, words), _nothing, drain, progress),
+                    what=_COPY,
+                    only_reads=True,
+                    expected=_size,
+                )
             except OSError as error:
                 text = f"cannot write {shown(str(error.filename or place))}: {error.strerror}"
                 raise StorageError(text) from error
@@ -145,6 +161,12 @@ def _read(output: IO[bytes]) -> bytes:
 
 def _nothing(_out: IO[bytes]) -> None:
     return
+
+
+def _size(output: bytes) -> int:
+    """Return the size of the file that the guest sends; 0 for a directory's, which is unknown."""
+    head = _HEAD.match(output)
+    return int(head[4]) if head is not None and head[1] == b"f" else 0
 
 
 def _write_file(place: Path, data: IO[bytes]) -> None:

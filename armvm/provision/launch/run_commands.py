@@ -14,7 +14,7 @@ from armvm.base.progress import Progress
 from armvm.guest.agents.ssh_script import run_line
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
-from armvm.provision.access import channel_command
+from armvm.provision.access import channel_command, channel_stream
 from armvm.provision.access.channel_command import Command
 from armvm.provision.access.ssh import Endpoint, connected, ssh_command
 
@@ -45,10 +45,13 @@ class Commands(Protocol):
         the caller's terminal.
         """
 
-    def stream(self, words: Sequence[str], feed: Feed, drain: Drain[T]) -> T:
+    def stream(
+        self, words: Sequence[str], feed: Feed, drain: Drain[T], *, expected: int | None = None
+    ) -> T:
         """Run a command: *feed* writes its input, *drain* reads its output. Return its result.
 
-        Raises CommandFailed if the command fails.
+        A command with *expected* bytes of output changes nothing, and may run twice; see
+        `channel_stream.stream`. Raises CommandFailed if the command fails.
         """
 
 
@@ -61,7 +64,7 @@ def commands_of(machine: Handle, progress: Progress, *, share: bool) -> Iterator
     """
     way = channel_command.way(machine)
     if way.usable:
-        yield ByChannel(machine)
+        yield ByChannel(machine, progress)
         return
     if way.reason is not None:
         progress.say(f"{way.reason}: using ssh, which takes longer")
@@ -72,9 +75,9 @@ def commands_of(machine: Handle, progress: Progress, *, share: bool) -> Iterator
 class ByChannel:
     """Commands through a clone's channel."""
 
-    def __init__(self, machine: Handle) -> None:
+    def __init__(self, machine: Handle, progress: Progress) -> None:
         self.name = machine.name
-        self._machine = machine
+        self._machine, self._progress = machine, progress
 
     def run(
         self,
@@ -103,10 +106,16 @@ class ByChannel:
             stderr=stderr,
         )
 
-    def stream(self, words: Sequence[str], feed: Feed, drain: Drain[T]) -> T:
+    def stream(
+        self, words: Sequence[str], feed: Feed, drain: Drain[T], *, expected: int | None = None
+    ) -> T:
         """Run a command; see `Commands`."""
         wanted = Command(words=words, user=self._machine.record.user)
-        return channel_command.stream(self._machine, wanted, feed, drain)
+        return channel_stream.stream(
+            *(self._machine, wanted, feed, drain, self._progress),
+            only_reads=expected is not None,
+            expected=lambda _output: expected or 0,
+        )
 
 
 class BySsh:
@@ -129,8 +138,11 @@ class BySsh:
         words = [] if plain else guest_words(command, variables)
         return run_in(self._instance, self._where, words, directory=directory, outputs=outputs)
 
-    def stream(self, words: Sequence[str], feed: Feed, drain: Drain[T]) -> T:
+    def stream(
+        self, words: Sequence[str], feed: Feed, drain: Drain[T], *, expected: int | None = None
+    ) -> T:
         """Run a command; see `Commands`."""
+        del expected
         line = shlex.join(words)
         return process.stream(
             ssh_command(self._instance, self._where, [line], batch=True), feed, drain

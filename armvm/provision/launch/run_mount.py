@@ -40,18 +40,19 @@ _TAKE = f"""set -e
     sudo -n chown "$(id -u):$(id -g)" -- "$1"
 }}
 cd -- "$1"
-tar -x -p --no-same-owner --warning=no-timestamp -f -
+tar -x -p -b 512 --no-same-owner --warning=no-timestamp -f -
 {_AS_ROOT}
 {_FIND}"""
 #: Prints nothing for a directory that no longer exists.
 _LIST = f"""[ -d "$1" ] || exit 0
 {_AS_ROOT}
 cd -- "$1" && {_FIND}"""
+#: By default tar reads and writes 10 KiB at a time, which is slow under emulation.
 #: tar exits with 1 if a process that the command left running changed a file during the read.
 _GIVE = f"""{_AS_ROOT}
 cd -- "$1" || exit
-$r tar -c --format=posix --sparse --ignore-failed-read --no-recursion --hard-dereference \\
-    --null --verbatim-files-from -T - -f -
+$r tar -c -b 128 --format=posix --sparse --ignore-failed-read --no-recursion \\
+    --hard-dereference --null --verbatim-files-from -T - -f -
 code=$?
 [ $code -le 1 ] || exit $code"""
 
@@ -172,7 +173,9 @@ def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
     if mount.gitignore and asked:
         ignored = ignored_of(mount.directory, asked)
         asked = [path for path in asked if path not in ignored]
-    report = _fetch_files(guest, carried, asked) if asked else WrittenBack()
+    report = WrittenBack()
+    if asked:
+        report = _fetch_files(guest, carried, asked, sum(_size(now[path]) for path in asked))
     report.refused.update(left)
     _tell(report, mount, progress)
     gone = sum(path not in now for path in carried.here)
@@ -180,7 +183,15 @@ def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
         progress.say(f"{gone} files were removed in the machine; they stay in {mount.directory}")
 
 
-def _fetch_files(guest: Commands, carried: Carried, asked: Sequence[str]) -> WrittenBack:
+def _size(entry: tuple[str, str]) -> int:
+    """Return a file's size from a listing, in which the guest may write anything."""
+    size = entry[1].split(":")[1:2]
+    return int(size[0][:18]) if entry[0] == "f" and size and size[0].isdecimal() else 0
+
+
+def _fetch_files(
+    guest: Commands, carried: Carried, asked: Sequence[str], expected: int
+) -> WrittenBack:
     directory = carried.mount.directory
 
     def feed(out: IO[bytes]) -> None:
@@ -190,7 +201,7 @@ def _fetch_files(guest: Commands, carried: Carried, asked: Sequence[str]) -> Wri
         return write_back(directory, archive, asked=set(asked), sent=carried.here, label=guest.name)
 
     try:
-        return guest.stream(_words(_GIVE, carried.mount), feed, drain)
+        return guest.stream(_words(_GIVE, carried.mount), feed, drain, expected=expected)
     except tarfile.TarError as error:
         raise CommandFailed(
             f"{guest.name} sent an incomplete archive", detail=str(error)
