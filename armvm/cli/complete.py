@@ -43,6 +43,18 @@ def goldens(incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def hosts(incomplete: str) -> list[str]:
+    """Complete the names of hosts."""
+
+    def look() -> list[str]:
+        from armvm.base.paths import config_files
+        from armvm.settings.hosts import hosts_in
+
+        return list(hosts_in(config_files()))
+
+    return _silently(look, incomplete)
+
+
 def networks(incomplete: str) -> list[str]:
     """Complete the names of networks, and ``user``."""
 
