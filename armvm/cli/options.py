@@ -55,6 +55,16 @@ Timeout = Annotated[
         help="Time to wait until the machine is ready. Default: 120; emulated: 1200.",
     ),
 ]
+AnswerTimeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=1,
+        help="Time for each host to answer. Default: 10.",
+        show_default=False,
+    ),
+]
 ShutdownTimeout = Annotated[
     float | None,
     typer.Option(
@@ -318,16 +328,22 @@ def with_on(command: Callable[..., None]) -> Callable[..., None]:
 
 def uri_on(on: str, connect: str | None) -> str:
     """Return the URI of the host *on*. Raises UsageError if *connect* was given too, NotFound."""
-    from armvm.base.errors import UsageError
     from armvm.base.paths import config_files
     from armvm.settings.hosts import find_host
+
+    refuse_both(connect)
+    return find_host(on, config_files()).uri
+
+
+def refuse_both(connect: str | None) -> None:
+    """Raise UsageError if ``--connect`` was given beside ``--on``."""
+    from armvm.base.errors import UsageError
 
     if connect is not None:
         raise UsageError(
             "--on and --connect cannot be used together",
             hint="--on takes a name in [hosts] of config.toml, --connect a libvirt URI",
         )
-    return find_host(on, config_files()).uri
 
 
 References = Annotated[
