@@ -16,6 +16,7 @@ from armvm.provision.access.ssh_config import Outcome
 from armvm.provision.binfmt.explain import ExplainedFile
 from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
+from armvm.provision.fleet.apply import AppliedMachine
 from armvm.provision.fleet.hosts import HostState
 from armvm.provision.golden.goldens import GoldenDetails, VerifiedGolden
 from armvm.provision.image.care import CheckedImage, ExportedImage, ImportedImage, RemovedFile
@@ -55,6 +56,10 @@ RESULTS: dict[str, tuple[str, Any]] = {
         | PlannedMachine
         | Annotated[list[CreatedMachine], Doc("With --count: the machines that exist.")]
         | Annotated[list[PlannedMachine], Doc("With --count and --dry-run.", minItems=1)],
+    ),
+    "apply": (
+        "The machines of the fleet file, and those that left it, with what was done.",
+        list[AppliedMachine],
     ),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),
     "golden create": ("The new golden.", GoldenDetails),

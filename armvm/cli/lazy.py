@@ -20,10 +20,10 @@ from typer.models import CommandInfo, TyperInfo
 #: Every command of armvm, in the order of the help.
 COMMANDS = tuple(
     """
-    create list show start stop restart suspend resume delete wait autostart resize edit snapshot
-    rename clone boot-report events top run ssh console exec cp mount umount logs screenshot ip
-    forward ssh-config proxy docker-context golden image emulate rootfs xml seed binfmt explain
-    config hosts doctor
+    create apply list show start stop restart suspend resume delete wait autostart resize edit
+    snapshot rename clone boot-report events top run ssh console exec cp mount umount logs
+    screenshot ip forward ssh-config proxy docker-context golden image emulate rootfs xml seed
+    binfmt explain config hosts doctor
     """.split()
 )
 #: The commands whose module in armvm.cli has a different name.

@@ -76,7 +76,6 @@ def run_all(
     found: dict[str, Outcome] = {}
 
     def end(worker: _Worker, outcome: Outcome) -> None:
-        _kill(worker)
         running.remove(worker)
         found[worker.key] = outcome
         if ended is not None:
@@ -97,10 +96,12 @@ def run_all(
                     if isinstance(message, _Ended):
                         if message.crash is not None:
                             raise RuntimeError(f"{worker.key}: {message.crash}")
+                        _finish(worker)
                         end(worker, message.outcome)
                     elif heard is not None:
                         heard(worker.key, message)
                 elif time.monotonic() >= worker.deadline:
+                    _kill(worker)
                     end(worker, Outcome(error=HostError(f"timed out after {timeout:g} s")))
     finally:
         _end_all(running, patience)
@@ -158,24 +159,38 @@ def _receive(worker: _Worker) -> Any:
         return _Ended(outcome=Outcome(error=error))
 
 
+def _finish(worker: _Worker) -> None:
+    """Wait for a process that sent its last message. What it left in the background stays."""
+    with contextlib.suppress(ChildProcessError):  # waited for when a signal came
+        os.waitpid(worker.pid, 0)
+    worker.receiver.close()
+
+
 def _kill(worker: _Worker) -> None:
     """End a process and all that it started, and wait for it."""
     for end in (os.killpg, os.kill):  # it may not lead its group yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             end(worker.pid, signal.SIGKILL)
-    os.waitpid(worker.pid, 0)
-    worker.receiver.close()
+    _finish(worker)
 
 
 def _end_all(running: list[_Worker], patience: float) -> None:
+    """End processes: SIGTERM, and SIGKILL after *patience* seconds."""
     if patience:
         for worker in running:
-            os.kill(worker.pid, signal.SIGTERM)  # a zombie until it is waited for
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGTERM)
         end = time.monotonic() + patience
         for worker in running:
-            while os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                if time.monotonic() >= end:
-                    break
+            while _runs(worker) and time.monotonic() < end:
                 time.sleep(0.05)
     for worker in running:
         _kill(worker)
+
+
+def _runs(worker: _Worker) -> bool:
+    try:
+        how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, worker.pid, how) is None
+    except ChildProcessError:
+        return False
