@@ -187,6 +187,7 @@ def test_a_failure_on_one_host_leaves_the_others_done(farm: Farm) -> None:
     assert "/no/such.qcow2" in {one["name"]: one for one in done.json}[f"{farm.name}-bad"]["error"]
     assert "gone did not answer" in done.err
     assert "/no/such.qcow2" in done.err
+    assert f"(not created: {farm.name}-bad)" in done.err
     assert farm.there() == ["good"]
     # Once it can be made, only it is.
     (farm.directory / "fleet.toml").write_text(

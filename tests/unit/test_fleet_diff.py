@@ -156,3 +156,11 @@ def test_two_names_of_one_libvirt_delete_nothing_that_is_wanted() -> None:
     assert actions(decide([wanted("a")], {"lab1": changed, "same": changed})) == [
         ("a", "lab1", Action.DIFFERS)
     ]
+
+
+@pytest.mark.parametrize("old", ["\x1b[2J", {"a": 1}, [1], 1.5, "x" * 9999])
+def test_metadata_that_somebody_edited_is_shown_safely(old: Any) -> None:
+    for key in ("disk", "network", "headless", "preset"):
+        [detail] = only(wanted("a"), seen(existing("a", settings={**SETTINGS, key: old}))).details
+        assert detail.isprintable()
+        assert len(detail) < 120

@@ -22,6 +22,13 @@ def slow(send):
 def fails(send):
     raise NotFound("nothing here", hint="look elsewhere")
 
+class Private(NotFound):
+    def __init__(self, number):
+        super().__init__(f"number {number}", detail="its detail")
+
+def fails_privately(send):
+    raise Private(3)
+
 def sends(send):
     send("a"); send("b")
     return {"pid": os.getpid(), "session": os.getsid(0), "input": sys.stdin.read()}
@@ -60,6 +67,9 @@ assert list(done) == ["x", "y"] and heard == ["xa", "xb"], heard
 assert value["pid"] == value["session"] != os.getpid() and value["input"] == ""
 error = done["y"].error
 assert isinstance(error, NotFound) and error.message == "nothing here"
+private = run_all({"z": fails_privately})["z"].error
+assert type(private) is NotFound and str(private) == "number 3", private
+assert private.detail == "its detail"
 print(error.hint)
 """
     )

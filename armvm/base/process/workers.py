@@ -138,7 +138,7 @@ def _run(function: Work, sender: Any, signals: Iterable[int]) -> NoReturn:
         try:
             last = _Ended(outcome=Outcome(value=function(sender.send)))
         except ArmvmError as error:
-            last = _Ended(outcome=Outcome(error=error))
+            last = _Ended(outcome=Outcome(error=_public(error)))
         except Exception:
             last = _Ended(outcome=Outcome(), crash=traceback.format_exc())
         sender.send(last)
@@ -149,6 +149,13 @@ def _run(function: Work, sender: Any, signals: Iterable[int]) -> NoReturn:
         with contextlib.suppress(Exception):
             sys.stderr.flush()
         os._exit(code)
+
+
+def _public(error: ArmvmError) -> ArmvmError:
+    """Return an error as one of armvm.base.errors: other classes may not survive pickling."""
+    public = next(one for one in type(error).__mro__ if one.__module__ == ArmvmError.__module__)
+    told: ArmvmError = public(error.message, detail=error.detail, hint=error.hint)
+    return told
 
 
 def _receive(worker: _Worker) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
@@ -44,6 +45,8 @@ from armvm.settings.urls import without_login
 
 #: Seconds that the processes of the hosts have to remove half-made machines after Ctrl-C.
 _CLEANUP = 120.0
+#: How many machines an error names.
+_MANY = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,15 +194,25 @@ def carry_out(
         for key, outcome in outcomes.items():
             if outcome.error is None:
                 continue
-            done.failures.append(outcome.error)
-            for one in jobs[key or None]:
-                if (one.on, one.name) not in done.seconds:
-                    done.errors[one.on, one.name] = outcome.error
+            missed = [one for one in jobs[key or None] if (one.on, one.name) not in done.seconds]
+            for one in missed:
+                done.errors[one.on, one.name] = outcome.error
+            done.failures.append(_on_host(key or None, outcome.error, action, missed))
 
     run(Action.CREATE, _create)
     missing = {name for _, name in done.errors}
     steps = [one for one in steps if not (one.action is Action.DELETE and one.name in missing)]
     run(Action.DELETE, _delete)
+
+
+def _on_host(on: On, error: ArmvmError, action: Action, missed: Sequence[Step]) -> ArmvmError:
+    """Return an error with its host, and the machines that were not created or deleted."""
+    told = copy(error)
+    names = [one.name for one in missed[:_MANY]]
+    names += [f"{len(missed) - _MANY} more"] if len(missed) > _MANY else []
+    what = f" (not {action.value}d: {', '.join(names)})" if names else ""
+    told.message = f"{shown_host(on)}: {error.message}{what}"
+    return told
 
 
 def results(steps: Sequence[Step], done: Done) -> list[AppliedMachine]:

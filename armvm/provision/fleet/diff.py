@@ -10,6 +10,7 @@ from typing import Any
 from armvm.base.errors import ArmvmError
 from armvm.host.domain.metadata import FleetMark
 from armvm.settings.fleet import Fleet, FleetMachine
+from armvm.settings.names import shown
 from armvm.settings.table import SETTINGS
 
 #: A host's name; None is the default connection.
@@ -177,10 +178,15 @@ def _changes(wanted: Wanted, one: Existing) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _cure(name: str, on: On, changes: Sequence[tuple[str, Any, Any]]) -> str:
-    if all(key in _RESIZED and not (key == "disk" and new < old) for key, old, new in changes):
+    if all(_can_resize(key, old, new) for key, old, new in changes):
         flags = " ".join(f"--{key} {SETTINGS[key].write(new)}" for key, _, new in changes)
         return f"{_command('resize', on)} {name} {flags}"
     return f"create it again: {_command('delete', on)} {name}, then armvm apply"
+
+
+def _can_resize(key: str, old: Any, new: Any) -> bool:
+    """Return whether `armvm resize` makes a change; it does not shrink disks."""
+    return key in _RESIZED and (key != "disk" or (isinstance(old, int) and old < new))
 
 
 def _command(verb: str, on: On) -> str:
@@ -199,8 +205,12 @@ def _summary(wanted: Wanted) -> list[str]:
 
 
 def _text(key: str, value: Any) -> str:
+    """Return a value for people. An old one is from metadata, which anybody may have edited."""
     if value is None:
         return "default"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return SETTINGS[key].write(value) if key in SETTINGS else str(value)
+    if isinstance(value, int) and key in SETTINGS:
+        return SETTINGS[key].write(value)
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 60 else shown(text)

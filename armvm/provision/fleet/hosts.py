@@ -108,6 +108,7 @@ def few_words(error: ArmvmError) -> str:
         said = said.removeprefix(prefix)
     for suffix in (": Connection reset by peer", ": Input/output error"):
         said = said.removesuffix(suffix)
+    said = said if said.isprintable() else ascii(said)[1:-1]
     return said if len(said) <= _FEW_WORDS else f"{said[: _FEW_WORDS - 1]}…"
 
 
