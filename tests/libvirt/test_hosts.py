@@ -15,6 +15,7 @@ import pytest
 
 from tests.libvirt.world import SYSTEM, World, until
 from tests.support import Result, fresh_name, spawn
+from tests.unit.test_completion import bash
 
 Hosts = Callable[..., dict[str, str]]
 
@@ -143,3 +144,19 @@ def test_no_host_has_a_name(world: World, hosts: Hosts) -> None:
     assert "config edit" in world.armvm("hosts", env=env).ok().err
     assert world.armvm("hosts", "--json", env=env).ok().json == []
     world.armvm("hosts", "lab1", env=env).failed(4)
+
+
+def test_completion_asks_the_host_that_was_chosen(
+    world: World, hosts: Hosts, closed: int, image: Path
+) -> None:
+    env = hosts(here=SYSTEM, gone=f"qemu+tcp://127.0.0.1:{closed}/system")
+    env |= {"ARMVM_CONNECT": "test:///default"}
+    name = fresh_name()
+    world.held(name, image)
+    try:
+        assert bash(f"armvm show --on here {name[:-2]}", **env) == [name]
+        assert bash(f"armvm show {name[:-2]}", **env) == []
+        assert bash(f"armvm show --on gone {name[:-2]}", **env) == []
+        assert bash(f"armvm show --on here --connect x {name[:-2]}", **env) == []
+    finally:
+        world.armvm("delete", "--yes", name)
