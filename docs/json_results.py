@@ -16,6 +16,8 @@ from armvm.provision.access.ssh_config import Outcome
 from armvm.provision.binfmt.explain import ExplainedFile
 from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
+from armvm.provision.fleet.apply import AppliedMachine
+from armvm.provision.fleet.hosts import HostState
 from armvm.provision.golden.goldens import GoldenDetails, VerifiedGolden
 from armvm.provision.image.care import CheckedImage, ExportedImage, ImportedImage, RemovedFile
 from armvm.provision.image.find import CachedImage, PulledImage
@@ -43,7 +45,7 @@ from armvm.provision.rootfs.create import RootFileSystem
 from armvm.provision.rootfs.to_image import Imaged
 
 RESULTS: dict[str, tuple[str, Any]] = {
-    "list": ("The machines that armvm made, by name.", list[ListedMachine]),
+    "list": ("The machines that armvm made, by host and name.", list[ListedMachine]),
     "show": (
         "All facts about a machine; with --identity, the guest's own report.",
         MachineDetails | GuestIdentity,
@@ -54,6 +56,10 @@ RESULTS: dict[str, tuple[str, Any]] = {
         | PlannedMachine
         | Annotated[list[CreatedMachine], Doc("With --count: the machines that exist.")]
         | Annotated[list[PlannedMachine], Doc("With --count and --dry-run.", minItems=1)],
+    ),
+    "apply": (
+        "The machines of the fleet file, and those that left it, with what was done.",
+        list[AppliedMachine],
     ),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),
     "golden create": ("The new golden.", GoldenDetails),
@@ -102,6 +108,7 @@ RESULTS: dict[str, tuple[str, Any]] = {
     ),
     "events": ("What happened to a machine: one such object a line.", EventDetails),
     "exec": ("How a command that the guest agent ran ended.", ExecResult),
+    "hosts": ("The hosts that have a name, and how they answered.", list[HostState]),
     "explain": ("A page about a topic; for a machine, with its values.", Explanation),
     "forward add": ("The forward that was added.", Forward),
     "forward list": (

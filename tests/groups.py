@@ -32,7 +32,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("boot/test_rootfs.py", "libvirt/test_rootfs_real.py", "libvirt/test_binfmt_real.py"),
     # An ordinary user with a session daemon of his own.
     ("boot/test_session.py", "boot/test_verbs_session.py", "boot/test_build.py"),
-    ("remote/test_remote.py",),
+    ("remote/test_remote.py", "remote/test_fleet.py"),
     ("hosts/test_quick.py",),
     ("boot/test_system.py",),
     # One stops the network armvm, on which the other starts machines.

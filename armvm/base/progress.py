@@ -150,6 +150,25 @@ class _PlainTask:
         return share if left is None else f"{share}, {duration_text(left)} left"
 
 
+class Named:
+    """Progress of one of several parts at work: each message begins with the part's name."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self._name, self._progress = name, progress
+
+    def say(self, text: str) -> None:
+        """Print a message."""
+        self._progress.say(f"{self._name}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self._progress.warn(f"{self._name}: {text}")
+
+    def task(self, label: str, *, total: int | None = None) -> AbstractContextManager[Task]:
+        """Start a task."""
+        return self._progress.task(f"{self._name}: {label}", total=total)
+
+
 class Live:
     """A moving line on a terminal, drawn by rich; it disappears when the task ends."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import typer
 
 
 def _silently(look: Callable[[], list[str]], incomplete: str) -> list[str]:
@@ -14,43 +17,61 @@ def _silently(look: Callable[[], list[str]], incomplete: str) -> list[str]:
         return []
 
 
-def machines(incomplete: str) -> list[str]:
+def _host(ctx: typer.Context) -> Any:
+    """Open the connection that the words before the cursor choose."""
+    from armvm.cli.context import open_host
+    from armvm.cli.options import uri_on
+
+    on, connect = ctx.params.get("on"), ctx.params.get("connect")
+    return open_host(connect if on is None else uri_on(on, connect))
+
+
+def machines(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of machines."""
 
     def look() -> list[str]:
-        from armvm.cli.context import open_host
         from armvm.provision.connect import machine_names
 
-        return machine_names(open_host(None))
+        return machine_names(_host(ctx))
 
     return _silently(look, incomplete)
 
 
-def machine_paths(incomplete: str) -> list[str]:
+def machine_paths(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of machines with a colon, for `armvm cp`; the shell completes paths."""
-    return [] if "/" in incomplete else [f"{name}:" for name in machines(incomplete)]
+    return [] if "/" in incomplete else [f"{name}:" for name in machines(ctx, incomplete)]
 
 
-def goldens(incomplete: str) -> list[str]:
+def goldens(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of goldens."""
 
     def look() -> list[str]:
-        from armvm.cli.context import open_host
         from armvm.provision.golden.goldens import names
 
-        return names(open_host(None))
+        return names(_host(ctx))
 
     return _silently(look, incomplete)
 
 
-def networks(incomplete: str) -> list[str]:
+def hosts(incomplete: str) -> list[str]:
+    """Complete the names of hosts."""
+
+    def look() -> list[str]:
+        from armvm.base.paths import config_files
+        from armvm.settings.hosts import hosts_in
+
+        return list(hosts_in(config_files()))
+
+    return _silently(look, incomplete)
+
+
+def networks(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of networks, and ``user``."""
 
     def look() -> list[str]:
-        from armvm.cli.context import open_host
         from armvm.provision.connect import network_names
 
-        return ["user", *network_names(open_host(None))]
+        return ["user", *network_names(_host(ctx))]
 
     return _silently(look, incomplete)
 
@@ -102,14 +123,13 @@ def topics(incomplete: str) -> list[str]:
     return [one for one in all_topics() if one.startswith(incomplete)]
 
 
-def snapshots(incomplete: str) -> list[str]:
+def snapshots(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of all machines' snapshots."""
 
     def look() -> list[str]:
-        from armvm.cli.context import open_host
         from armvm.provision.connect import snapshot_names
 
-        return snapshot_names(open_host(None))
+        return snapshot_names(_host(ctx))
 
     return _silently(look, incomplete)
 

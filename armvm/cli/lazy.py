@@ -20,10 +20,10 @@ from typer.models import CommandInfo, TyperInfo
 #: Every command of armvm, in the order of the help.
 COMMANDS = tuple(
     """
-    create list show start stop restart suspend resume delete wait autostart resize edit snapshot
-    rename clone boot-report events top run ssh console exec cp mount umount logs screenshot ip
-    forward ssh-config proxy docker-context golden image emulate rootfs xml seed binfmt explain
-    config doctor
+    create apply list show start stop restart suspend resume delete wait autostart resize edit
+    snapshot rename clone boot-report events top run ssh console exec cp mount umount logs
+    screenshot ip forward ssh-config proxy docker-context golden image emulate rootfs xml seed
+    binfmt explain config hosts doctor
     """.split()
 )
 #: The commands whose module in armvm.cli has a different name.
@@ -86,6 +86,7 @@ class LazyGroup(TyperGroup):
         cmd_name = plain_name(cmd_name, COMMANDS)
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             found = _registered(cmd_name)
+            _add_on(found)
             if isinstance(found, CommandInfo):
                 self.commands[cmd_name] = get_command_from_info(found, **_PLAIN)
             else:
@@ -122,6 +123,15 @@ def summaries() -> Iterator[Summary]:
             named = found.rich_help_panel
             text, heading = str(found.info.help), named if isinstance(named, str) else GROUPS
         yield Summary(name=name, heading=str(heading), text=_first(text))
+
+
+def _add_on(found: CommandInfo | typer.Typer) -> None:
+    """Give the commands that connect to libvirt the option ``--on``, in groups too."""
+    from armvm.cli.options import with_on  # the list of commands needs no options
+
+    for info in [found] if isinstance(found, CommandInfo) else found.registered_commands:
+        if info.callback is not None:
+            info.callback = with_on(info.callback)
 
 
 def _first(text: str | None) -> str:

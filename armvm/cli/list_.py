@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from armvm.cli import complete
 from armvm.cli.context import (
     open_host,
     print_json,
@@ -15,35 +17,91 @@ from armvm.cli.context import (
 from armvm.cli.options import (
     Connect,
     Json,
+    refuse_both,
+    uri_on,
 )
+
+if TYPE_CHECKING:
+    from armvm.provision.manage.machines import ListedMachine
+
+_COLUMNS = ["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"]
+
+
+_EXAMPLES = """Examples:
+
+  armvm list --json
+
+  armvm list --on all"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("list", rich_help_panel="Machines", epilog="Example: armvm list --json")(list_)
+    app.command("list", rich_help_panel="Machines", epilog=_EXAMPLES)(list_)
 
 
-def list_(connect: Connect = None, json: Json = False) -> None:
-    """List machines created by armvm."""
+def list_(
+    connect: Connect = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="HOST",
+            help="Host to connect to: a name in [hosts] of config.toml, several (a,b), or all. "
+            "Default: $ARMVM_ON.",
+            autocompletion=complete.hosts,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List machines created by armvm.
+
+    With --on all or several hosts, armvm asks them at the same time. It lists the machines of
+    those that answer within 10 seconds; if one does not, the exit code is 6.
+    """
+    from armvm.settings.hosts import ALL
+
+    if on is not None and (on == ALL or "," in on):
+        _list_on(on, connect, json)
+        return
     from armvm.provision.manage.machines import overviews
 
-    rows = overviews(open_host(connect))
+    rows = overviews(open_host(connect if on is None else uri_on(on, connect)))
     if json:
         print_json(rows)
-        return
-    if not rows:
+    elif not rows:
         print("no machines found: create one with armvm create", file=sys.stderr)
-        return
-    cells = [
-        [
-            row.name,
-            row.state,
-            str(row.cpus),
-            str(row.memory_mib),
-            short_reference(row.image),
-            row.network,
-            f"{row.ssh} via {row.via}" if row.via else row.ssh or "-",
-        ]
-        for row in rows
+    else:
+        print_rows(_COLUMNS, [_cells(row) for row in rows])
+
+
+def _list_on(on: str, connect: str | None, json: bool) -> None:
+    """List the machines of several hosts."""
+    from armvm.base.paths import config_files
+    from armvm.provision.fleet.hosts import TIMEOUT, chosen, few_words, machines, no_answer
+    from armvm.settings.hosts import ALL
+
+    refuse_both(connect)
+    hosts = chosen([] if on == ALL else on.split(","), config_files())
+    rows, down = machines(hosts, TIMEOUT)
+    if json:
+        print_json(rows)
+    elif rows:
+        print_rows(["HOST", *_COLUMNS], [[row.on or "", *_cells(row)] for row in rows])
+    for name, error in down.items():
+        print(f"warning: {name} did not answer: {few_words(error)}", file=sys.stderr)
+    if down:
+        raise no_answer(list(down), len(hosts))
+    if not rows and not json:
+        print("no machines found: create one with armvm create --on HOST", file=sys.stderr)
+
+
+def _cells(row: ListedMachine) -> list[str]:
+    return [
+        row.name,
+        row.state,
+        str(row.cpus),
+        str(row.memory_mib),
+        short_reference(row.image),
+        row.network,
+        f"{row.ssh} via {row.via}" if row.via else row.ssh or "-",
     ]
-    print_rows(["NAME", "STATE", "CPUS", "MIB", "IMAGE", "NETWORK", "SSH"], cells)

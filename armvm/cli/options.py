@@ -25,6 +25,16 @@ Connect = Annotated[
         "qemu:///system if you may open it, else qemu:///session.",
     ),
 ]
+#: Every command with Connect has this option too: `with_on` adds it.
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="HOST",
+        help="Host to connect to: a name in [hosts] of config.toml. Default: $ARMVM_ON.",
+        autocompletion=complete.hosts,
+    ),
+]
 PoolName = Annotated[
     str | None,
     typer.Option(
@@ -43,6 +53,16 @@ Timeout = Annotated[
         metavar="SECONDS",
         min=1,
         help="Time to wait until the machine is ready. Default: 120; emulated: 1200.",
+    ),
+]
+AnswerTimeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=1,
+        help="Time for each host to answer. Default: 10.",
+        show_default=False,
     ),
 ]
 ShutdownTimeout = Annotated[
@@ -278,6 +298,52 @@ def with_machine_options(**fixed: Any) -> Callable[[Callable[..., None]], Callab
         return wrapper
 
     return decorate
+
+
+def with_on(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that has the parameter *connect* the option ``--on``, which sets it too.
+
+    A command without *connect*, or with a parameter *on* of its own, is returned unchanged.
+    """
+    own = dict(inspect.signature(command, eval_str=True).parameters)
+    if "connect" not in own or "on" in own:
+        return command
+
+    @functools.wraps(command)
+    def wrapper(on: str | None = None, **values: Any) -> None:
+        if on is not None:
+            values["connect"] = uri_on(on, values["connect"])
+        command(**values)
+
+    added = inspect.Parameter("on", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=On)
+    every: list[inspect.Parameter] = []
+    for one in own.values():
+        every.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        if one.name == "connect":
+            every.append(added)
+    wrapper.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {one.name: one.annotation for one in every}
+    return wrapper
+
+
+def uri_on(on: str, connect: str | None) -> str:
+    """Return the URI of the host *on*. Raises UsageError if *connect* was given too, NotFound."""
+    from armvm.base.paths import config_files
+    from armvm.settings.hosts import find_host
+
+    refuse_both(connect)
+    return find_host(on, config_files()).uri
+
+
+def refuse_both(connect: str | None) -> None:
+    """Raise UsageError if ``--connect`` was given beside ``--on``."""
+    from armvm.base.errors import UsageError
+
+    if connect is not None:
+        raise UsageError(
+            "--on and --connect cannot be used together",
+            hint="--on takes a name in [hosts] of config.toml, --connect a libvirt URI",
+        )
 
 
 References = Annotated[

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-from armvm.settings.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from armvm.cli.options import MachineOptions
+    from armvm.settings.machine import Machine
 
 
 def machine_of(
@@ -25,35 +24,22 @@ def machine_of(
     *base* is the name and the settings of a golden or a machine. Only the command line overrides
     them.
     """
-    from armvm.base.paths import config_files
-    from armvm.provision.machine.credentials import login_keys
-    from armvm.provision.machine.user_data import read_files
-    from armvm.settings.config_file import file_layer
-    from armvm.settings.layers import Layer, environment_layer, resolve
-    from armvm.settings.presets import preset_layer
+    from armvm.provision.machine.request import requested
+    from armvm.settings.layers import Layer
     from armvm.settings.table import SETTINGS
 
     chosen = vars(options)
     _check_standard_input(chosen["user_data"] or (), chosen["password"])
     flags = Layer(origin="the command line", values={key: chosen[key] for key in SETTINGS})
-    below = dict(base[1]) if base else {}
-    # The machine contains the packages of its golden's preset, so that preset applies.
-    its_preset = below.pop("preset", None)
-    preset_name = chosen["preset"] or its_preset or "default"
-    bases = [Layer(origin=base[0], values=below)] if base else []
-    files = [file_layer(path) for path in config_files()]
-    preset = preset_layer(preset_name)
-    found = resolve([flags, *bases, environment_layer(os.environ), *files, preset])
-    keys, own_key = login_keys(chosen["ssh_key"] or [])
-    return Machine(
-        name=name,
-        **{one.field: found[key].value for key, one in SETTINGS.items()},
-        ssh_keys=keys,
-        own_key=own_key,
-        user_data=read_files(chosen["user_data"] or ()),
-        password_hash=_ask_password() if chosen["password"] else None,
-        preset=preset_name,
+    machine = requested(
+        name,
+        [flags],
+        base=base,
+        preset=chosen["preset"],
+        ssh_keys=chosen["ssh_key"] or (),
+        user_data=chosen["user_data"] or (),
     )
+    return replace(machine, password_hash=_ask_password()) if chosen["password"] else machine
 
 
 def _check_standard_input(user_data: Sequence[Path], password: bool) -> None:

@@ -33,6 +33,7 @@ from armvm.host.default_uri import BY_SOCKET as BY_SOCKET
 from armvm.host.default_uri import SESSION as SESSION
 from armvm.host.default_uri import SYSTEM as SYSTEM
 from armvm.host.default_uri import default_uri as default_uri
+from armvm.settings.hosts import URI_HINT, uri_problem
 from armvm.settings.names import shown
 
 Connection: TypeAlias = Any
@@ -61,7 +62,6 @@ _UNWRITABLE_HINT = (
 #: The sockets of the single daemon and of the modular ones, if the host's kind is unknown.
 _EITHER = "libvirtd.socket, or virtqemud.socket virtnetworkd.socket virtstoraged.socket"
 
-_URI_HINT = "for example qemu:///system, qemu:///session, qemu+ssh://user@host/system"
 #: libvirt's errors for a URI without a driver.
 _NO_SUCH_DRIVER = ("no connection driver available", "unexpected qemu URI path")
 #: libvirt's errors for a user without access; the second one if polkit is not installed.
@@ -166,17 +166,9 @@ def _connect(wanted: str) -> Connection:
 
 def _check_uri(uri: str) -> None:
     """Raise UsageError for an invalid URI, or for one with a host name in place of the path."""
-    scheme, colon, rest = uri.partition(":")
-    if not uri.isprintable() or " " in uri or not (scheme and colon):
-        raise UsageError(f"invalid connection URI {shown(uri)}", hint=_URI_HINT)
-    host, _, path = rest.removeprefix("//").partition("?")[0].partition("/")
-    if rest.startswith("//") and host and not path and scheme.split("+")[0] == "qemu":
-        local = scheme in ("qemu", "qemu+unix") and host in ("system", "session")
-        meant = f"{scheme}:///{host}" if local else f"{scheme}://{host}/system"
-        raise UsageError(
-            f"invalid connection URI {shown(uri)}: no path after the host {shown(host)}",
-            hint=f"did you mean {meant}? {_URI_HINT}",
-        )
+    wrong = uri_problem(uri)
+    if wrong is not None:
+        raise UsageError(wrong[0], hint=wrong[1])
 
 
 def _open(uri: str, outcome: list[Any]) -> None:
@@ -189,7 +181,7 @@ def _open(uri: str, outcome: list[Any]) -> None:
 def _connect_error(uri: str, error: Any) -> ArmvmError:
     text = _message(error)
     if any(words in text for words in _NO_SUCH_DRIVER):
-        return UsageError(f"unsupported libvirt URI {shown(uri)}", detail=text, hint=_URI_HINT)
+        return UsageError(f"unsupported libvirt URI {shown(uri)}", detail=text, hint=URI_HINT)
     denied = isinstance(translate(error, ""), PermissionDenied)
     if denied or any(words in text for words in _DENIALS):
         return PermissionDenied(

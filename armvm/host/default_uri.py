@@ -1,10 +1,12 @@
-"""Choose the libvirt to use without ``--connect``. Kept apart: it needs no libvirt itself."""
+"""Choose the libvirt to use without ``--connect`` and ``--on``. Kept apart: it needs no libvirt."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+
+from armvm.settings import hosts
 
 SYSTEM, SESSION = "qemu:///system", "qemu:///session"
 
@@ -18,7 +20,14 @@ SYSTEM_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemu
 def default_uri(
     environ: Mapping[str, str], sockets: tuple[Path, ...] = SYSTEM_SOCKETS
 ) -> tuple[str, str]:
-    """Return the URI to use without ``--connect``, and where it came from."""
+    """Return the URI to use without ``--connect`` and ``--on``, and where it came from.
+
+    Raises NotFound if ``ARMVM_ON`` names an unknown host, and ConfigError.
+    """
+    if name := environ.get(hosts.VARIABLE, "").strip():
+        from armvm.base.paths import config_files
+
+        return hosts.find_host(name, config_files()).uri, hosts.VARIABLE
     for variable in ("ARMVM_CONNECT", "LIBVIRT_DEFAULT_URI"):
         if chosen := environ.get(variable, "").strip():
             return chosen, variable

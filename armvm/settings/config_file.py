@@ -7,6 +7,9 @@
     [machine]                # defaults for machines
     cpus = 4
 
+    [hosts]                  # see armvm.settings.hosts
+    lab1 = "qemu+ssh://root@lab1/system"
+
     [mirrors]                # and [images.NAME]: see armvm.settings.catalogs
     debian = "https://mirror.example.org/debian-cloud/"
 """
@@ -29,7 +32,7 @@ from armvm.settings.table import SETTINGS
 TOP_LEVEL = ("warm", "verify", "keyserver")
 
 #: The tables of a configuration file.
-TABLES = ("machine", "mirrors", "images")
+TABLES = ("machine", "hosts", "mirrors", "images")
 
 
 @dataclass(frozen=True, kw_only=True)

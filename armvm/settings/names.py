@@ -1,4 +1,4 @@
-"""Check the names of machines, users, snapshots, networks and pools.
+"""Check the names of machines, hosts, users, snapshots, networks and pools.
 
 A machine's name becomes a host name, a file name, an XML value and a shell argument, so the
 strictest of their rules applies: an RFC 1123 host name label in lower case.
@@ -64,6 +64,18 @@ def check_new_name(name: str) -> str:
             hint="choose another name, with a letter in it (example: arm64-01)",
         )
     return name
+
+
+def check_host_name(name: str) -> str:
+    """Return *name* if a libvirt host can have it in the configuration, else raise ConfigError."""
+    if _LABEL.fullmatch(name) and name != "all":
+        return name
+    if name == "all":
+        raise ConfigError("'all' cannot be used as a host name", hint="it means every host")
+    raise ConfigError(
+        f"invalid host name {shown(name)}",
+        hint="use 1 to 63 of a-z, 0-9 and '-', a letter or digit at both ends (lab1)",
+    )
 
 
 def check_user_name(name: str) -> str:

@@ -55,6 +55,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "launch": {"access", "golden", "image", "machine", "monitor"},
         "manage": {"access", "golden", "machine", "monitor"},
         "inspect": {"access", "image", "manage"},
+        "fleet": {"golden", "launch", "machine", "manage"},
     },
 }
 #: Third-party modules that one room alone may import.

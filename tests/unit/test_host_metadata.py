@@ -13,6 +13,7 @@ from lxml import etree
 from armvm.host.domain.metadata import (
     NAMESPACE,
     Creator,
+    FleetMark,
     Record,
     Snapshot,
     from_domain,
@@ -38,6 +39,7 @@ FULL = replace(
     forward=20022,
     ports=(parse_forward("8080:80"), parse_forward("0.0.0.0:5353:53/udp")),
     snapshots=(Snapshot(name="one", created="2026-01-02T03:04:05Z", state="off"),),
+    fleet=FleetMark(name="lab", machine="job-01", source="golden ci"),
     creator=Creator(host="boot/pid:[1]", pid=42, started=7),
     image={"reference": "a&b", "digest": "sha256:0", "system": "ubuntu 24.04"},
     settings={"cpus": 2, "network": None, "headless": False, "text": "é<"},

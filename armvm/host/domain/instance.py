@@ -70,7 +70,8 @@ def find_domain(connection: Connection, name: str) -> Domain:
             if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
                 raise NotFound(
                     f"machine {shown(name)} not found",
-                    hint="list the machines: armvm list; for another libvirt, use --connect",
+                    hint="list the machines: armvm list; for another libvirt, use --connect "
+                    "or --on",
                 ) from error
             raise
 

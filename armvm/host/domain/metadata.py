@@ -84,6 +84,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FleetMark:
+    """The fleet file that a machine was made for.
+
+    ``machine`` is its name there: a renamed machine or a copy is the fleet's no longer. ``source``
+    is what it was made from, as the file said it; empty: the default image.
+    """
+
+    name: str
+    machine: str
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """armvm's data about a machine. ``forward`` is the loopback port that leads to ssh.
 
@@ -92,6 +105,7 @@ class Record:
     ``ports`` are the other forwards of a machine with user networking.
     ``golden`` is the golden that a clone was made from. ``fast`` holds a fast machine's trade-offs:
     its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
+    ``fleet`` is the fleet file that `armvm apply` made it for.
     """
 
     version: str
@@ -109,6 +123,7 @@ class Record:
     snapshots: tuple[Snapshot, ...] = ()
     golden: str | None = None
     fast: dict[str, str] = field(default_factory=dict)
+    fleet: FleetMark | None = None
     creator: Creator | None = None
 
 
@@ -142,6 +157,9 @@ def to_element(record: Record) -> etree._Element:
         _child(root, "golden", name=record.golden)
     if record.fast:
         _child(root, "fast", **record.fast)
+    if record.fleet is not None:
+        fleet = record.fleet
+        _child(root, "fleet", name=fleet.name, machine=fleet.machine, source=fleet.source)
     if record.creator is not None:
         creator = record.creator
         _child(
@@ -177,8 +195,8 @@ def from_element(root: etree._Element) -> Record | None:
 
 
 def _read(root: etree._Element) -> Record:
-    user, forward, golden, creating = (
-        _find(root, name) for name in ("user", "forward", "golden", "creating")
+    user, forward, golden, fleet, creating = (
+        _find(root, name) for name in ("user", "forward", "golden", "fleet", "creating")
     )
     settings = json.loads(_text(root, "settings") or "{}")
     if user is None or not isinstance(settings, dict):
@@ -215,6 +233,13 @@ def _read(root: etree._Element) -> Record:
         ),
         golden=None if golden is None else golden.get("name", ""),
         fast={} if fast is None else {str(key): str(value) for key, value in fast.items()},
+        fleet=None
+        if fleet is None
+        else FleetMark(
+            name=fleet.get("name", ""),
+            machine=fleet.get("machine", ""),
+            source=fleet.get("source", ""),
+        ),
         creator=None
         if creating is None
         else Creator(

@@ -13,7 +13,7 @@ from armvm.host import connection
 from armvm.host.storage import pools
 from armvm.images.trust import keyring
 from armvm.provision.image.local import MIRROR_VARIABLE
-from armvm.settings import verify, warm
+from armvm.settings import hosts, verify, warm
 from armvm.settings.catalogs import DISTROS, image_config, mirror_variable
 from armvm.settings.config_file import ConfigFile, file_layer, read_config
 from armvm.settings.layers import environment_layer, resolve
@@ -37,7 +37,7 @@ MEANING: Mapping[str, str] = {
 class Value:
     """A setting as commands use it without flags."""
 
-    key: Annotated[str, Doc("Its name: cpus, warm, mirrors.debian, images.NAME.")]
+    key: Annotated[str, Doc("Its name: cpus, warm, hosts.NAME, mirrors.debian, images.NAME.")]
     value: Annotated[
         Any,
         Doc(
@@ -63,6 +63,7 @@ def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None
     return [
         *_host(environ, preset),
         *_machine(environ, paths, files, preset or environ.get(PRESET_VARIABLE) or "default"),
+        *_hosts(paths, files),
         *_images(environ, paths, files),
     ]
 
@@ -79,6 +80,7 @@ def check(path: Path) -> None:
     verify.policy(None, {}, [path])
     keyring.KeyStore.default({}, [path])
     image_config({}, [path])
+    hosts.hosts_in([path])
 
 
 def example() -> str:
@@ -88,6 +90,7 @@ def example() -> str:
     lines += ['# verify = "signature"  # or digest, none: minimum verification of images', ""]
     lines += ["[machine]"]
     lines += [f"# {key} = {_toml(setting)}" for key, setting in SETTINGS.items()]
+    lines += ["", "[hosts]", '# lab1 = "qemu+ssh://root@lab1/system"']
     lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
     return "\n".join(lines)
 
@@ -119,6 +122,11 @@ def _machine(
     settings = resolve([environment_layer(environ), *layers, preset_layer(preset)])
     for key, setting in settings.items():
         yield _placed(key, setting.value, setting.origin, files)
+
+
+def _hosts(paths: Sequence[Path], files: Sequence[ConfigFile]) -> Iterator[Value]:
+    for one in hosts.hosts_in(paths).values():
+        yield _placed(f"hosts.{one.name}", one.uri, one.place, files)
 
 
 def _images(

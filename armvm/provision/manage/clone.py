@@ -93,6 +93,7 @@ def _record(connection: Connection, original: Instance, identity: Identity) -> R
         instance_id=identity.instance_id,
         forward=choose_port(ports) if original.network is None else None,
         snapshots=(),
+        fleet=None,
         ports=(),  # the host can forward a port to only one machine
     )
 

@@ -168,6 +168,9 @@ class ListedMachine:
     network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
     ssh: Annotated[str | None, Doc("HOST:PORT to log in at; null: not known, or off.")]
     via: Annotated[str | None, Doc("The libvirt host to jump through; null: none.")]
+    on: Annotated[
+        str | None, Doc("With --on all or several hosts: its host's name in [hosts].")
+    ] = None
 
 
 def start(machine: Handle, progress: Progress) -> Instance:

@@ -1,0 +1,102 @@
+"""A host's versions and resources, for `armvm hosts`: also of one that lacks ARM64 emulation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import libvirt
+
+from armvm.base import process
+from armvm.base.errors import ArmvmError, MissingCapability
+from armvm.host import facts
+from armvm.host.connection import Connection, errors
+from armvm.host.facts import HostFacts
+
+_VERSION = re.compile(r"version (\d+(?:\.\d+)+)")
+#: Seconds that a local QEMU has to print its version.
+_TIMEOUT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """A host's versions and resources; memory is in MiB.
+
+    ``facts`` is None if the host cannot run ARM64 machines, and ``lack`` says why. ``qemu`` is
+    None if the version cannot be found out. ``free_mib`` counts caches as free, as the kernel can
+    drop them. ``running_vcpus`` belong to all running domains, also to those of others.
+    """
+
+    libvirt: str
+    qemu: str | None
+    facts: HostFacts | None
+    lack: str | None
+    cpus: int
+    running_vcpus: int
+    memory_mib: int
+    free_mib: int
+
+
+def measure(connection: Connection) -> Capacity:
+    """Ask a host for its versions and resources."""
+    found, lack = None, None
+    try:
+        found = facts.observe(connection)
+    except MissingCapability as error:
+        lack = error.message
+    with errors("reading the host's resources"):
+        node = connection.getInfo()
+        return Capacity(
+            libvirt=version_text(connection.getLibVersion()),
+            qemu=_qemu(connection, found),
+            facts=found,
+            lack=lack,
+            cpus=node[2],
+            running_vcpus=sum(map(_vcpus, _running(connection))),
+            memory_mib=node[1],
+            free_mib=_free(connection) >> 20,
+        )
+
+
+def version_text(number: int) -> str:
+    """Return a version as libvirt counts it: 9000001 is 9.0.1."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def _qemu(connection: Connection, found: HostFacts | None) -> str | None:
+    """Return QEMU's version, from the emulator itself on this host.
+
+    libvirt knows only the version of the emulator for the host's own architecture, which comes from
+    the same sources, and fails where only another is installed.
+    """
+    if found is not None and found.local:
+        try:
+            done = process.run([found.emulator, "--version"], timeout=_TIMEOUT)
+        except ArmvmError:
+            return None
+        match = _VERSION.search(done.text)
+        return match[1] if match else None
+    try:
+        return version_text(connection.getVersion())
+    except libvirt.libvirtError:
+        return None
+
+
+def _running(connection: Connection) -> list[libvirt.virDomain]:
+    return list(connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
+
+
+def _vcpus(domain: libvirt.virDomain) -> int:
+    try:
+        return int(domain.info()[3])
+    except libvirt.libvirtError:  # stopped since it was listed
+        return 0
+
+
+def _free(connection: Connection) -> int:
+    """Return the bytes of memory that a new machine could have."""
+    try:
+        told = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+    except libvirt.libvirtError:  # libvirt's test driver has none
+        return int(connection.getFreeMemory())
+    return 1024 * sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))

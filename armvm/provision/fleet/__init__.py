@@ -1,0 +1,1 @@
+"""Several hosts: their state, and the machines that a fleet file declares."""

@@ -1,0 +1,116 @@
+"""Hosts by name, from the configuration: what ``--on`` takes.
+
+::
+
+    [hosts]
+    lab1 = "qemu+ssh://root@lab1/system"
+    lab2 = "qemu+ssh://root@lab2/system"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base.errors import NotFound
+from armvm.settings.names import check_host_name, shown
+
+#: The environment variable that names a host, as ``--on`` does.
+VARIABLE = "ARMVM_ON"
+#: The word that means every host, where a command accepts several. No host can have this name.
+ALL = "all"
+
+URI_HINT = "for example qemu:///system, qemu:///session, qemu+ssh://user@host/system"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A libvirt with a name. ``place`` is the file that has it, printable."""
+
+    name: str
+    uri: str
+    place: str
+
+
+def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
+    """Return the hosts of *files* by name, in their order; the first file with a name wins.
+
+    Raises ConfigError for an invalid name or URI, with its file, and PermissionDenied.
+    """
+    from armvm.settings.config_file import read_config
+
+    found: dict[str, Host] = {}
+    for path in files:
+        file = read_config(path)
+        if file is None:
+            continue
+        for name, uri in file.document.get("hosts", {}).items():
+            if (why := _why_no_name(name)) is not None:
+                file.refuse(("hosts",), name, why)
+            if not isinstance(uri, str):
+                file.refuse(("hosts",), name, "expected a libvirt URI as a string")
+            wrong = uri_problem(uri)
+            if wrong is not None:
+                file.refuse(("hosts",), name, f"{wrong[0]}; {wrong[1]}")
+            found.setdefault(name, Host(name=name, uri=uri, place=file.place))
+    return found
+
+
+def find_host(name: str, files: Sequence[Path]) -> Host:
+    """Return the host *name* of *files*. Raises NotFound, which lists the known hosts."""
+    known = hosts_in(files)
+    if name in known:
+        return known[name]
+    raise unknown(name, known)
+
+
+def unknown(name: str, known: Mapping[str, Host]) -> NotFound:
+    """Return the error for a name that no host has."""
+    return NotFound(
+        f"host {shown(name)} not found",
+        hint="known: " + ", ".join(known)
+        if known
+        else "no host has a name yet: add [hosts] to config.toml with armvm config edit; "
+        "to use a URI: --connect",
+    )
+
+
+def uri_problem(uri: str) -> tuple[str, str] | None:
+    """Return what is wrong with a libvirt URI, and a hint; None if nothing is.
+
+    libvirt passes the host and the user to ssh. The path decides which daemon answers: without it,
+    a host's name takes its place.
+    """
+    scheme, colon, rest = uri.partition(":")
+    plain = uri.isprintable() and " " not in uri
+    if not plain or not colon or not _SCHEME.fullmatch(scheme):
+        return f"invalid connection URI {shown(uri)}", URI_HINT
+    authority, _, path = rest.removeprefix("//").partition("?")[0].partition("/")
+    if not rest.startswith("//"):
+        return None
+    if any(part.startswith("-") for part in authority.rsplit("@", 1)):
+        return (
+            f"invalid connection URI {shown(uri)}: user and host cannot begin with '-'",
+            URI_HINT,
+        )
+    if authority and not path and scheme.split("+")[0] == "qemu":
+        local = scheme in ("qemu", "qemu+unix") and authority in ("system", "session")
+        meant = f"{scheme}:///{authority}" if local else f"{scheme}://{authority}/system"
+        return (
+            f"invalid connection URI {shown(uri)}: no path after the host {shown(authority)}",
+            f"did you mean {meant}? {URI_HINT}",
+        )
+    return None
+
+
+def _why_no_name(name: str) -> str | None:
+    from armvm.base.errors import ConfigError
+
+    try:
+        check_host_name(name)
+    except ConfigError as error:
+        return f"{error.message}; {error.hint}"
+    return None
