@@ -146,7 +146,7 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     connection = where.connection
     pool = pools.ensure_pool(connection, where.pool, where.facts)
     ground = ground_of(where.facts, loader_of(domain))
-    ground["QEMU version"] = memory.qemu_version(domain)
+    ground["QEMU"] = memory.qemu_version(domain)
     lifecycle.suspend(domain)
     record = replace(observe(domain).record, creator=None)
     element = prepare_definition(domain)

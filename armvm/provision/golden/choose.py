@@ -10,7 +10,14 @@ from armvm.base.progress import Progress
 from armvm.host.agent import channel
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens
 from armvm.host.memory import route
-from armvm.provision.golden.fit import differences, ground_of, loader_in, shape_of
+from armvm.provision.golden.fit import (
+    changes,
+    differences,
+    ground_in,
+    ground_of,
+    loader_in,
+    shape_of,
+)
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan
@@ -110,16 +117,11 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 
 
 def fits(where: Where, golden: Golden) -> str | None:
-    """Return which properties of the host or of armvm changed since a golden was made.
-
-    None if none did.
-    """
+    """Return how this host or armvm differs from those that made a golden; None if they agree."""
     if not channel.has_channels(golden.definition):
         return "it was made by an older armvm; delete it and create it again"
-    now = ground_of(where.facts, loader_in(golden))
-    then = golden.mark.ground
-    changed = [key for key, value in now.items() if key in then and then[key] != value]
-    return f"{' and '.join(changed)} changed since it was made" if changed else None
+    changed = changes(ground_of(where.facts, loader_in(golden)), ground_in(golden))
+    return "; ".join(changed) or None
 
 
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
