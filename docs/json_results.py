@@ -16,6 +16,7 @@ from armvm.provision.access.ssh_config import Outcome
 from armvm.provision.binfmt.explain import ExplainedFile
 from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
+from armvm.provision.golden.export import Exported
 from armvm.provision.golden.goldens import GoldenDetails, VerifiedGolden
 from armvm.provision.image.care import CheckedImage, ExportedImage, ImportedImage, RemovedFile
 from armvm.provision.image.find import CachedImage, PulledImage
@@ -57,6 +58,8 @@ RESULTS: dict[str, tuple[str, Any]] = {
     ),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),
     "golden create": ("The new golden.", GoldenDetails),
+    "golden export": ("The file, and its parts.", Exported),
+    "golden import": ("The new golden.", GoldenDetails),
     "golden list": ("The goldens, by name.", list[GoldenDetails]),
     "golden show": ("What a golden was made from and with.", GoldenDetails),
     "golden verify": ("A golden that is intact and can be used.", VerifiedGolden),

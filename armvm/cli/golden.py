@@ -1,4 +1,4 @@
-"""``golden create|list|show|verify|delete``."""
+"""``golden create|list|show|verify|delete``; golden_files holds export and import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from armvm.base.progress import size_text
-from armvm.cli import complete
+from armvm.cli import complete, golden_files
 from armvm.cli.context import (
     agreed,
     open_host,
@@ -221,3 +221,6 @@ def delete(
             print(f"{clone} no longer needs {name}")
     delete_golden(connection, name)
     print(f"golden {name} deleted")
+
+
+golden_files.register(app)

@@ -30,6 +30,7 @@ INNER: dict[str, dict[str, set[str]]] = {
     "images": {
         "check": set(),
         "fetch": set(),
+        "oci": set(),
         "trust": {"fetch"},
         "cache": {"check", "fetch"},
         "distros": {"check", "fetch", "trust"},
@@ -51,7 +52,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "machine": {"image"},
         "access": {"machine"},
         "monitor": {"access"},
-        "golden": {"access", "machine", "monitor"},
+        "golden": {"access", "image", "machine", "monitor"},
         "launch": {"access", "golden", "image", "machine", "monitor"},
         "manage": {"access", "golden", "machine", "monitor"},
         "inspect": {"access", "image", "manage"},

@@ -127,12 +127,14 @@ def fits(where: Where, golden: Golden) -> str | None:
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
     """Return the goldens of a shape: shared memory first, then the newest.
 
-    The kind of network is ignored here, so that armvm can report it as the reason for a cold boot.
+    An imported golden is used only by its name: its image was not verified on this host. The kind
+    of network is ignored here, so that armvm can report it as the reason for a cold boot.
     """
     alike = [
         golden
         for golden in found
-        if {**golden.mark.shape, "network": None} == {**wanted, "network": None}
+        if golden.mark.imported is None
+        and {**golden.mark.shape, "network": None} == {**wanted, "network": None}
     ]
     return sorted(
         alike,

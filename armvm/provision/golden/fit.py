@@ -84,6 +84,11 @@ def ground_in(golden: Golden) -> dict[str, str]:
     return {**ground, "QEMU": version}
 
 
+def is_comparable(golden: Golden) -> bool:
+    """Return whether a golden's ground can be compared with another host."""
+    return ground_in(golden).get("firmware") != _OLD_FIRMWARE
+
+
 def changes(now: dict[str, str], then: dict[str, str]) -> list[str]:
     """Return how a host differs from the one that a golden was made on, in words.
 

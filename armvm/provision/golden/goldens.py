@@ -86,6 +86,10 @@ class GoldenDetails:
         ),
     ]
     host_key: Fingerprint | None
+    imported: Annotated[
+        str | None, Doc("Digest of the golden's manifest, if it was imported; else null.")
+    ]
+    signer: Annotated[str | None, Doc("Whose signature the import verified; null: none.")]
     volumes: Volumes
 
 
@@ -138,6 +142,8 @@ def describe(where: Where, golden: Golden) -> GoldenDetails:
         shape=cast("Shape", mark.shape),
         ground=ground_in(golden),
         host_key=fingerprint(mark.record.host_key) if mark.record.host_key else None,
+        imported=mark.imported,
+        signer=mark.signer,
         volumes=_sizes(pool, golden) if pool else {},
     )
 
