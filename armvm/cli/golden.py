@@ -1,4 +1,4 @@
-"""``golden create|list|show|verify|delete``; golden_files holds export and import."""
+"""``golden create|list|show|verify|delete``; golden_files holds the others."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ INNER: dict[str, dict[str, set[str]]] = {
     "images": {
         "check": set(),
         "fetch": set(),
-        "oci": set(),
         "trust": {"fetch"},
         "cache": {"check", "fetch"},
+        "oci": {"cache", "fetch"},
         "distros": {"check", "fetch", "trust"},
     },
     "guest": {"agents": set(), "boot": set(), "cloudinit": set()},

@@ -100,19 +100,34 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 
     The layer includes the preset, although it is not a setting: its packages are installed already.
     """
-    shape, record = golden.mark.shape, golden.mark.record
+    record = golden.mark.record
+    return settings_for(
+        golden.mark.shape,
+        record.settings,
+        image=record.image.get("reference"),
+        network=golden.network or USER_NETWORK,
+    )
+
+
+def settings_for(
+    shape: dict[str, Any], settings: dict[str, Any], *, image: str | None, network: str | None
+) -> dict[str, Any]:
+    """Return the settings of machines with a golden's *shape*, as `settings_of` does.
+
+    *settings* are those of the machine that became the golden.
+    """
     return {
         **{
             key: one.write(shape.get(one.field, one.default))
             for key, one in SETTINGS.items()
             if one.shape is not None
         },
-        "image": record.image.get("reference"),
-        "cpu": record.settings.get("cpu_model"),
+        "image": image,
+        "cpu": settings.get("cpu_model"),
         "user": shape["user"],
-        "network": golden.network or USER_NETWORK,
-        "tuned": record.settings.get("tuned", False),
-        "preset": record.settings.get("preset"),
+        "network": network,
+        "tuned": settings.get("tuned", False),
+        "preset": settings.get("preset"),
     }
 
 

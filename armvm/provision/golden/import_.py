@@ -85,6 +85,14 @@ _COPY = 1 << 20
 _OVERLAY_FACTOR = 2
 
 
+class DoesNotFit(Conflict):
+    """This host cannot use a golden. ``wanted`` is its description."""
+
+    def __init__(self, message: str, wanted: Portable, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.wanted = wanted
+
+
 class Layers(Protocol):
     """Where the blobs of an artifact come from: an archive or a registry."""
 
@@ -295,7 +303,8 @@ class _Parts:
         size = self.wanted.parts[part].size
         layer = self.layers[part]
         label = f"unpacking the {part} of {self._name}"
-        with self.progress.task(label, total=size) as task, self.source.open(layer) as packed:
+        # Opening downloads it, with a progress of its own.
+        with self.source.open(layer) as packed, self.progress.task(label, total=size) as task:
             done = 0
             for piece in unpack(packed, layer, size, self.source.name):
                 done += len(piece)
@@ -409,8 +418,9 @@ def _check_fit(where: Where, wanted: Portable, firmware: Firmware, name: str) ->
         changed = changes(ground_of(where.facts, firmware.loader), wanted.ground)
         reason = "; ".join(changed) or None
     if reason is not None:
-        raise Conflict(
+        raise DoesNotFit(
             f"golden {name} cannot be used here: {reason}",
+            wanted,
             hint="create one on this host: armvm golden create",
         )
 
