@@ -21,6 +21,7 @@ import libvirt
 import pytest
 import zstandard
 
+from armvm.base.progress import Quiet
 from armvm.host.domain import golden_domain as goldens
 from armvm.host.domain.domain_xml import build
 from armvm.host.domain.golden_domain import Golden, definition_of_clone, find_golden
@@ -32,6 +33,9 @@ from armvm.images.check.backing import set_backing
 from armvm.images.oci.packed import Packer
 from armvm.provision.golden import bake as baking
 from armvm.provision.golden.goldens import delete as delete_golden
+from armvm.provision.golden.source import from_machine, source_in
+from armvm.provision.machine import create
+from armvm.provision.machine.plan import with_source
 from tests.golden_files import GoldenFile
 from tests.libvirt.test_golden_memory import prepared
 from tests.libvirt.world import SYSTEM, World, apply, until, virsh
@@ -217,6 +221,36 @@ def test_a_golden_without_its_base_uses_the_hosts_image(
     elsewhere.armvm("golden", "import", path, "--as", name).ok()
     for words in (("golden", "delete", name), ("delete", f"{name}-m")):
         elsewhere.armvm(*words, "--yes").ok()
+
+
+def test_a_golden_made_from_a_machine_stands_alone(
+    world: World, image: Path, elsewhere: Elsewhere, name: str, tmp_path: Path
+) -> None:
+    world.held(f"{name}-m", image, "--disk", "10G")
+    where, plan, found = prepared(world, image, name, memory.COW)
+    source = from_machine("web-01", uuid=plan.spec.uuid, now="2026-01-01T00:00:00Z", system="")
+    plan, found = with_source(plan, source), replace(found, source=source, digest=source.digest)
+    original = volumes.need_volume(pools.find_pool(world.connection, world.pool), f"{name}-m.qcow2")
+
+    def copy(pool: Any, volume: str) -> None:
+        volumes.copy_volume(pool, volume, original, "qcow2")
+
+    domain = create.apply(where, plan, found, start=True, progress=Quiet(), disk=copy)
+    baking.save(where, domain, plan, found.digest)
+    world.armvm("delete", f"{name}-m", "--yes").ok()
+    told = world.armvm("golden", "export", name, tmp_path / "a.golden", "--json").json
+    assert "base" not in told["parts"]
+    delete_golden(world.connection, name)
+    elsewhere.armvm("golden", "import", tmp_path / "a.golden").ok()
+    try:
+        assert (elsewhere.directory / f"{name}.qcow2").exists()
+        assert [one.name for one in elsewhere.directory.glob("base-*")] == []
+        elsewhere.armvm("golden", "verify", name).ok()
+        golden = find_golden(world.connection, name)
+        assert source_in(golden) == source
+        loaded(replace(world, pool=elsewhere.pool, directory=elsewhere.directory), image, golden)
+    finally:
+        elsewhere.armvm("golden", "delete", name, "--yes").ok()
 
 
 def test_an_imported_golden_is_used_only_by_name(

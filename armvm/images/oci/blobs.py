@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from armvm.base.errors import ArmvmError, StorageError
+from armvm.base.errors import FetchFailed, StorageError, Unreachable
 from armvm.base.paths import cache_dir, private_dir
 from armvm.base.progress import Progress, size_text
-from armvm.images.cache.files import held
+from armvm.images.cache.files import held, storage_errors
 from armvm.images.oci.document import Descriptor, mismatch
 from armvm.images.oci.registry import Registry
 
@@ -80,7 +80,7 @@ class Blobs:
                 try:
                     self._continue(blob, part, before, task.update)
                     return
-                except ArmvmError:
+                except (FetchFailed, Unreachable):
                     progressed = part.exists() and part.stat().st_size > before
                     tries = 0 if progressed else tries + 1
                     if tries >= ATTEMPTS or not part.exists():
@@ -99,7 +99,7 @@ class Blobs:
                 hint="free space there; XDG_CACHE_HOME sets another directory",
             )
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(part, flags, 0o600), "r+b") as file:
+        with storage_errors(part), os.fdopen(os.open(part, flags, 0o600), "r+b") as file:
             digest, done = hashlib.sha256(), 0
             if start < blob.size:
                 with self.registry.blob(blob, start) as (begins, pieces):

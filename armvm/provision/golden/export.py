@@ -28,6 +28,7 @@ from armvm.host.domain.hardware import hardware
 from armvm.host.memory import route as memory
 from armvm.host.storage import pools, sparse, volumes
 from armvm.host.storage.base_image import backing_path
+from armvm.images.cache.files import storage_errors
 from armvm.images.check.backing import cluster_size, set_backing
 from armvm.images.oci import archive
 from armvm.images.oci.document import (
@@ -158,10 +159,13 @@ def packed(where: Where, golden: Golden, *, base: bool, progress: Progress) -> I
         layers: dict[str, Descriptor] = {}
         parts: dict[str, Part] = {}
         for part, volume in sources.items():
-            layer, found = _pack(where.connection, golden, part, volume, directory, progress)
-            parts[part] = found
-            if part != BASE or base:
-                layers[part] = layer
+            if part == BASE and not base:
+                size = volumes.physical_size(volume)
+                parts[part] = Part(size=size, allocated=min(size, volumes.allocation(volume)))
+                continue
+            layers[part], parts[part] = _pack(
+                where.connection, golden, part, volume, directory, progress
+            )
         described = _portable(golden, parts)
         config = portable.dump(described)
         descriptor = describe(config, portable.CONFIG)
@@ -221,7 +225,8 @@ def _pack(
     label = f"packing the {part} of {golden.name}"
     content = hashlib.sha256() if part == BASE else None
     data_size = 0
-    with progress.task(label, total=size) as task, (directory / part).open("wb") as file:
+    path = directory / part
+    with progress.task(label, total=size) as task, storage_errors(path), path.open("wb") as file:
         packer = Packer(file)
         head = _Head(packer.feed) if part == OVERLAY else None
 

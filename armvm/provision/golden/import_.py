@@ -34,6 +34,7 @@ from armvm.base.errors import (
     HostileImage,
     MissingCapability,
     NotFound,
+    PermissionDenied,
     StorageError,
 )
 from armvm.base.paths import cache_dir, private_dir
@@ -59,6 +60,7 @@ from armvm.host.memory import route as memory
 from armvm.host.storage import pools, sparse, volumes
 from armvm.host.storage.base_image import base_name, ensure_base, remove_aborted, users_of
 from armvm.host.xml import to_text
+from armvm.images.cache.files import storage_errors
 from armvm.images.cache.store import RESERVE, Cache
 from armvm.images.check import qcow2_tables
 from armvm.images.check.backing import cluster_size, set_backing
@@ -114,13 +116,14 @@ def opened(source: Path | BinaryIO, name: str) -> Iterator[Archive]:
     Raises NotFound, HostileImage, StorageError.
     """
     if isinstance(source, Path):
+        if not source.is_file():
+            raise NotFound(f"{name} is not a file" if source.exists() else f"{name} not found")
         try:
-            if not source.is_file():
-                raise NotFound(f"{name} is not a file" if source.exists() else f"{name} not found")
-            with source.open("rb") as file:
-                yield archive.scan(file, name)
+            file = source.open("rb")
         except OSError as error:
-            raise StorageError(f"cannot read {name}: {error.strerror or error}") from error
+            raise PermissionDenied(f"cannot read {name}: {error.strerror or error}") from error
+        with file:
+            yield archive.scan(file, name)
         return
     directory = private_dir(cache_dir() / "goldens")
     with tempfile.TemporaryFile(dir=directory) as copy:
@@ -206,7 +209,7 @@ def import_golden(
         element = definition(domain)
         difference = first_difference(hardware(element), wanted.hardware)
         if difference is not None:
-            raise Conflict(f"the golden cannot be used here: {difference}")
+            raise DoesNotFit(f"golden {name} cannot be used here: {difference}", wanted)
         base = _base(parts)
         parts.overlay(plan.machine.disk, base)
         parts.seed_and_memory(plan)
@@ -293,7 +296,7 @@ class _Parts:
             )
         with tempfile.TemporaryDirectory(prefix="import-", dir=directory) as parent:
             path = Path(parent) / part
-            with path.open("wb") as file:
+            with storage_errors(path), path.open("wb") as file:
                 for piece in self._unpacked(part):
                     _write_sparse(file, piece)
                 file.truncate(file.tell())
@@ -335,13 +338,15 @@ def _base(parts: _Parts) -> Volume | None:
     if BASE not in wanted.parts:
         return None
     content = wanted.parts[BASE].content
-    if content is None:
-        raise HostileImage(f"{parts.source.name} cannot be used: its base has no digest")
     in_pool = users_of(pool)
-    names = [base_name(one) for one in (wanted.digest, content) if is_digest(one)]
-    for name in names:
-        if in_pool.get(name):  # a base that machines use is complete
-            return volumes.need_volume(pool, name)
+    for digest in (wanted.digest, content):
+        if digest is None or not is_digest(digest) or base_name(digest) not in in_pool:
+            continue
+        volume = volumes.need_volume(pool, base_name(digest))
+        right = digest == content and volumes.physical_size(volume) == wanted.parts[BASE].size
+        # A base that machines use is complete, and so is one of the right size.
+        if in_pool[base_name(digest)] or right:
+            return volume
     cache = Cache.default()
     entry = cache.find(wanted.digest) if is_digest(wanted.digest) else None
     if entry is not None:
@@ -352,6 +357,8 @@ def _base(parts: _Parts) -> Volume | None:
         )
     if BASE not in parts.layers:
         return _fetched_base(parts)
+    if content is None:
+        raise HostileImage(f"{parts.source.name} cannot be used: its base has no digest")
     with parts.staged(BASE) as path:
         shown = f"the base in {parts.source.name}"
         qcow2_tables.check(path, name=shown)
@@ -444,8 +451,9 @@ def _plan(where: Where, wanted: Portable, name: str, shown: str) -> CreatePlan:
     shape.pop("pool")
     different = differences(shape, wanted.shape) or differences(wanted.shape, shape)
     if different:
-        raise Conflict(
+        raise DoesNotFit(
             f"golden {name} cannot be used here: it has " + "; ".join(different),
+            wanted,
             hint="a golden on a libvirt network needs qemu:///system",
         )
     names = volumes.volume_names(name)
