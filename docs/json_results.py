@@ -18,7 +18,9 @@ from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
 from armvm.provision.fleet.apply import AppliedMachine
 from armvm.provision.fleet.hosts import HostState
+from armvm.provision.golden.export import Exported
 from armvm.provision.golden.goldens import GoldenDetails, VerifiedGolden
+from armvm.provision.golden.push import Pushed
 from armvm.provision.image.care import CheckedImage, ExportedImage, ImportedImage, RemovedFile
 from armvm.provision.image.find import CachedImage, PulledImage
 from armvm.provision.image.list_ import CatalogOffer
@@ -63,7 +65,11 @@ RESULTS: dict[str, tuple[str, Any]] = {
     ),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),
     "golden create": ("The new golden.", GoldenDetails),
+    "golden export": ("The file, and its parts.", Exported),
+    "golden import": ("The new golden.", GoldenDetails),
     "golden list": ("The goldens, by name.", list[GoldenDetails]),
+    "golden pull": ("The new golden.", GoldenDetails),
+    "golden push": ("What the registry has now.", Pushed),
     "golden show": ("What a golden was made from and with.", GoldenDetails),
     "golden verify": ("A golden that is intact and can be used.", VerifiedGolden),
     "image build": ("The image that was built, or was already cached.", BuiltImage),

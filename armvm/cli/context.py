@@ -98,18 +98,43 @@ class Base:
     golden: Any = None
     settings: tuple[str, dict[str, Any]] | None = None
 
+    def chosen(self, warm: Warm) -> Warm:
+        """Return the choice of golden with this one's name, which a reference does not have.
 
-def base_for(where: Where, name: str | None, pool: str | None) -> Base:
-    """Find the golden *name*; its pool is used if *pool* is None. Raises NotFound."""
+        If there are only settings, the golden did not fit: the machine boots cold.
+        """
+        if self.golden is None:
+            return warm if self.settings is None else replace(warm, asked=None, cold=True)
+        return replace(warm, asked=self.golden.name)
+
+
+def base_for(
+    where: Where, name: str | None, pool: str | None, progress: Progress, *, fetch: bool = True
+) -> Base:
+    """Find the golden *name*, or pull the one at an ``oci://`` reference if *fetch* allows it.
+
+    Its pool is used if *pool* is None. Raises NotFound and the errors of pulling.
+    """
     if name is None:
         return Base(where=where)
     from armvm.provision.golden.choose import settings_of
     from armvm.provision.golden.goldens import find
 
-    golden = find(where, name)
+    if name.startswith("oci://"):
+        from armvm.provision.golden.import_ import DoesNotFit
+        from armvm.provision.golden.pull import ensure, settings_instead
+
+        try:
+            golden = ensure(where, name, progress, fetch=fetch)
+        except DoesNotFit as error:
+            settings = settings_instead(error)
+            progress.say(f"falling back to a cold boot: {error.message}")
+            return Base(where=where, settings=(name, settings))
+    else:
+        golden = find(where, name)
     if pool is None:
         where = replace(where, pool=golden.mark.record.pool)
-    return Base(where=where, golden=golden, settings=(f"golden {name}", settings_of(golden)))
+    return Base(where=where, golden=golden, settings=(f"golden {golden.name}", settings_of(golden)))
 
 
 def warm_for(golden: str | None, cold: bool) -> Warm:

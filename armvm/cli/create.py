@@ -125,8 +125,14 @@ def create(
         )
     warm = warm_for(golden, cold)
     progress = progress_for(quiet)
-    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
-    where = base.where
+    base = base_for(
+        open_where(connect, pool, verify_policy(verify)),
+        golden,
+        pool,
+        progress,
+        fetch=not (dry_run or print_xml),
+    )
+    where, warm = base.where, base.chosen(warm)
     if options.name is None:
         prefix = name_prefix or "arm64"
         names = free_names(where.connection, prefix, count or 1)

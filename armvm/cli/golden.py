@@ -1,17 +1,14 @@
-"""``golden create|list|show|verify|delete``."""
+"""``golden create|list|show|verify|delete``; golden_files holds the others."""
 
 from __future__ import annotations
 
-import re
 import sys
-import time
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from armvm.base.progress import size_text
-from armvm.cli import complete
+from armvm.cli import complete, golden_files
 from armvm.cli.context import (
     agreed,
     open_host,
@@ -98,8 +95,8 @@ def create(
 
     This takes one boot from the image. Clones inherit the image, vCPUs, memory, disk size, user
     and kind of network; they get their own host name, addresses, keys, ids and random seed. A
-    golden can be used only with the QEMU, libvirt and firmware that made it. --network user gives
-    the fastest clones.
+    golden needs the QEMU and firmware that made it, and the same or a newer libvirt. --network
+    user gives the fastest clones.
 
     With --from, the golden is used only by 'armvm create --from'. The machine is not changed.
     Every clone contains its files, including any secrets.
@@ -176,18 +173,8 @@ def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
     facts = describe(where, find(where, name))
     if json:
         print_json(facts)
-        return
-    ground = {what: _with_dates(text) for what, text in facts.ground.items()}
-    print_fields(replace(facts, ground=ground))
-
-
-def _with_dates(text: str) -> str:
-    """Return *text* with times of change, stored in nanoseconds, as dates."""
-    return re.sub(
-        r"(?<=, changed )(\d+)\d{9}\b",
-        lambda found: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(found[1]))),
-        text,
-    )
+    else:
+        print_fields(facts)
 
 
 @app.command(epilog="Example: armvm golden verify ci")
@@ -234,3 +221,6 @@ def delete(
             print(f"{clone} no longer needs {name}")
     delete_golden(connection, name)
     print(f"golden {name} deleted")
+
+
+golden_files.register(app)

@@ -117,7 +117,9 @@ def run(
         check_environment(env or []),
         read_mounts(mount or [], exclude or [], git=git, gitignore=gitignore),
     )
-    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool)
+    progress = progress_for(quiet)
+    base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool, progress)
+    warm = base.chosen(warm)
     machine = machine_of(options, options.name or fresh_name(), base.settings)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     code = run_once(
@@ -131,6 +133,6 @@ def run(
         keep=keep,
         warm=warm,
         timeout=timeout,
-        progress=progress_for(quiet),
+        progress=progress,
     )
     raise typer.Exit(code)

@@ -65,6 +65,8 @@ class HostFacts:
     qemu_owner: tuple[int, int] | None = None
     #: libvirt's names for the security modules that confine QEMU: ``apparmor``, ``selinux``.
     security: frozenset[str] = frozenset()
+    #: The host's own CPU in libvirt's words, such as ``ARM Neoverse-N1``; empty if it is unknown.
+    cpu: str = ""
 
     @property
     def session(self) -> bool:
@@ -112,6 +114,11 @@ def observe(connection: Connection) -> HostFacts:
             qemu_owner=_qemu_owner(capabilities),
             security=frozenset(
                 model.text or "" for model in capabilities.iterfind("host/secmodel/model")
+            ),
+            cpu=" ".join(
+                text
+                for tag in ("vendor", "model")
+                if (text := capabilities.findtext(f"host/cpu/{tag}"))
             ),
         )
     if accelerator is Accelerator.TCG and version == _BROKEN_CUSTOM_CPU:

@@ -15,12 +15,17 @@ from typing import Any
 
 import pytest
 
+from armvm.host import facts
+from armvm.host.connection import connect
+from armvm.host.memory import route as memory
 from armvm.provision.access.jump import jump_of, socket_of
+from armvm.provision.machine.create import Where
 from tests.boot.test_warm import assert_all_differ
+from tests.hosts import blank_golden
 from tests.remote.conftest import BOOT_TIMEOUT, Machine
 from tests.remote.host import HOST, URI, OtherHost
 from tests.ssh_tools import at_home
-from tests.support import ARMVM, environment
+from tests.support import ARMVM, armvm, environment, fresh_name
 
 
 def guest_address(lab: OtherHost, name: str) -> str:
@@ -347,3 +352,32 @@ def test_what_is_deleted_leaves_nothing(lab: OtherHost, golden: str, what: str) 
     lab.armvm("golden", "delete", "--yes", golden).ok()
     left = [path.name for path in (lab.work / "lib/images/armvm").iterdir()]
     assert [name for name in left if not name.startswith("base-")] == []
+
+
+@pytest.mark.parametrize("route", [memory.COW, memory.SAVE_IMAGE])
+def test_a_golden_travels_to_the_other_host(
+    lab: OtherHost, blank_image: Path, tmp_path: Path, route: str
+) -> None:
+    """Made with this host's libvirt; imported by the other's: there, or from afar over ssh."""
+    name, file = fresh_name("armvm-travels"), tmp_path / "a.golden"
+    connection = connect("qemu:///system")
+    where = Where(connection=connection, facts=facts.observe(connection))
+    blank_golden.saved(where, name, str(blank_image), route)
+    try:
+        armvm("golden", "export", name, file, env={"ARMVM_CONNECT": "qemu:///system"}).ok()
+    finally:
+        blank_golden.removed(where, name)
+        connection.close()
+    shared = lab.armvm("golden", "import", file)
+    if route == memory.COW:  # its memory cannot be shared from afar
+        assert "remote connection" in shared.failed(5).err
+        lab.armvm_there("golden", "import", file).ok()
+        lab.armvm_there("golden", "verify", name).ok()
+    else:
+        shared.ok()
+        lab.armvm("golden", "verify", name).ok()
+    facts_there = lab.armvm_there("golden", "show", name, "--json").ok().json
+    assert facts_there["fits"] is True
+    assert facts_there["imported"].startswith("sha256:")
+    lab.armvm("golden", "delete", name, "--yes").ok()
+    assert name not in lab.host_runs("virsh", "list", "--all").stdout

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,9 +44,10 @@ from armvm.host.memory import cow
 from armvm.host.memory import route as memory
 from armvm.host.storage.volumes import volume_names
 from armvm.host.xml import at, remove, select
+from armvm.provision.golden import host_files
 from armvm.provision.golden.bake import golden_machine, with_fallback
 from armvm.provision.golden.choose import Warm, fits, settings_of, source_of
-from armvm.provision.golden.fit import differences, ground_of
+from armvm.provision.golden.fit import differences, ground_in, ground_of
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.image.find import words_for
 from armvm.provision.launch.launch import find_source
@@ -53,7 +57,7 @@ from armvm.provision.machine.create import Where
 from armvm.settings.layers import Layer, resolve
 from armvm.settings.machine import Machine
 from armvm.settings.verify import Verify
-from tests.unit.host_tools import TCG_HOST, facts_of
+from tests.unit.host_tools import KVM_HOST, TCG_HOST, facts_of
 
 IDENTITY = new_identity("clone")
 ORDER = clone_identity.make_order("clone", IDENTITY, user="debian", keys=["ssh-ed25519 AAAA me"])
@@ -495,31 +499,155 @@ def test_the_largest_user_data_fits_a_goldens_seed() -> None:
     assert len(seed) <= SEED_ROOM
 
 
-def test_what_was_not_stamped_has_not_changed() -> None:
-    """Over a remote connection nobody sees the files of QEMU and firmware, now or then."""
-    near = facts_of(TCG_HOST, uri="qemu:///system")
-    far = replace(near, uri="qemu+ssh://far/system")
-    here = Where(connection=None, facts=near, pool="armvm")
-    there = Where(connection=None, facts=far, pool="armvm")
+def emulator_in(directory: Path, version: str = "7.2.22 (Debian 1:7.2)") -> Path:
+    """A program that prints a version as QEMU does, and counts how often it was asked."""
+    path = directory / "qemu-system-aarch64"
+    path.write_text(
+        f"#!/bin/sh\necho x >> {directory}/asked\necho 'QEMU emulator version {version}'\n"
+    )
+    path.chmod(0o755)
+    return path
 
-    def made_on(facts: HostFacts, **changes: str) -> Golden:
-        found = golden()
-        ground = {**ground_of(facts, "/firmware/CODE.fd"), **changes}
-        return replace(found, mark=replace(found.mark, ground=ground))
 
-    assert {"QEMU", "firmware"} <= ground_of(near, "").keys() - ground_of(far, "").keys()
-    for made in (made_on(near), made_on(far)):
-        assert fits(here, made) is None
-        assert fits(there, made) is None
-    for where in (here, there):
-        assert "libvirt" in str(fits(where, made_on(far, libvirt="1.0.0")))
-    assert fits(here, made_on(near, QEMU="another", firmware="another")) == (
-        "QEMU and firmware changed since it was made"
+def made_on(host: HostFacts, loader: Path, **changes: str) -> Golden:
+    """A golden as it would have been made on a host."""
+    found = golden()
+    at(found.definition, "os/loader").text = str(loader)
+    ground = {**ground_of(host, str(loader)), **changes}
+    return replace(found, mark=replace(found.mark, ground=ground))
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[HostFacts, Path]:
+    """The facts of a local host, and its firmware."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    loader = tmp_path / "CODE.fd"
+    loader.write_bytes(b"firmware")
+    emulator = str(emulator_in(tmp_path))
+    return facts_of(TCG_HOST, uri="qemu:///system", emulator=emulator), loader
+
+
+def on(facts: HostFacts) -> Where:
+    return Where(connection=None, facts=facts, pool="armvm")
+
+
+def test_a_golden_fits_wherever_the_same_qemu_and_firmware_are(
+    host: tuple[HostFacts, Path], tmp_path: Path
+) -> None:
+    here, loader = host
+    made = made_on(here, loader)
+    assert made.mark.ground["QEMU"] == "7.2.22 Debian 1:7.2"
+    assert fits(on(here), made) is None
+    # New files with the same contents, as on another host.
+    os.utime(loader, (1, 1))
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    there = replace(here, emulator=str(emulator_in(moved)))
+    assert fits(on(there), made) is None
+
+
+def test_what_differs_is_told_with_both_values(
+    host: tuple[HostFacts, Path], tmp_path: Path
+) -> None:
+    here, loader = host
+    other = {"QEMU": "8.2.0 Fedora", "firmware": "sha256:" + "0" * 64, "machine type": "virt-8.2"}
+    reason = str(fits(on(here), made_on(here, loader, **other)))
+    digest = "sha256:" + hashlib.sha256(b"firmware").hexdigest()[:12]
+    assert reason.split("; ") == [
+        "machine type virt-7.2 here, virt-8.2 where it was made",
+        "QEMU 7.2.22 Debian 1:7.2 here, 8.2.0 Fedora where it was made",
+        f"firmware {digest} here, sha256:000000000000 where it was made",
+    ]
+    loader.unlink()
+    assert f"firmware {loader} (not readable) here" in str(
+        fits(on(here), made_on(here, loader, firmware="sha256:" + "0" * 64))
     )
 
 
+@pytest.mark.parametrize(
+    ("there", "fit"),
+    [("9.0.0", True), ("8.10.0", True), ("9.0.1", False), ("10.0.0", False), ("?", False)],
+)
+def test_libvirt_may_be_newer(host: tuple[HostFacts, Path], there: str, fit: bool) -> None:
+    facts, loader = host
+    assert facts.libvirt_version == "9.0.0"
+    reason = fits(on(facts), made_on(facts, loader, libvirt=there))
+    assert reason == (None if fit else f"libvirt 9.0.0 here, {there} where it was made")
+
+
+def test_with_kvm_the_hosts_cpu_counts(tmp_path: Path) -> None:
+    kvm = facts_of(KVM_HOST, uri="qemu+ssh://far/system")
+    assert kvm.cpu == "ARM Neoverse-N1"
+    made = made_on(kvm, tmp_path / "CODE.fd")
+    assert fits(on(kvm), made) is None
+    assert fits(on(replace(kvm, cpu="ARM Cortex-A76")), made) == (
+        "CPU ARM Cortex-A76 here, ARM Neoverse-N1 where it was made"
+    )
+
+
+def test_files_on_a_remote_host_are_not_compared(host: tuple[HostFacts, Path]) -> None:
+    near, loader = host
+    far = replace(near, uri="qemu+ssh://far/system")
+    assert {"QEMU", "firmware"} <= ground_of(near, "").keys() - ground_of(far, "").keys()
+    for made in (made_on(near, loader), made_on(far, loader)):
+        assert fits(on(near), made) is None
+        assert fits(on(far), made) is None
+
+
+def test_the_files_are_read_once(host: tuple[HostFacts, Path], tmp_path: Path) -> None:
+    facts, loader = host
+    first = ground_of(facts, str(loader))
+    assert ground_of(facts, str(loader)) == first
+    assert (tmp_path / "asked").read_text() == "x\n"
+    emulator_in(tmp_path, "8.0.0")
+    loader.write_bytes(b"newer")
+    changed = ground_of(facts, str(loader))
+    assert changed["QEMU"] == "8.0.0"
+    assert changed["firmware"] != first["firmware"]
+
+
+def test_a_damaged_cache_is_ignored(host: tuple[HostFacts, Path], tmp_path: Path) -> None:
+    facts, loader = host
+    first = ground_of(facts, str(loader))
+    for text in ("", "[]", '{"version x": 3}', "[" * 100000):
+        (tmp_path / "cache/armvm" / host_files.MEMORY).write_text(text)
+        assert ground_of(facts, str(loader)) == first
+
+
+def test_a_qemu_that_does_not_run_has_no_version(
+    host: tuple[HostFacts, Path], tmp_path: Path
+) -> None:
+    facts, loader = host
+    for emulator in (tmp_path / "missing", emulator_in(tmp_path)):
+        if emulator.exists():
+            emulator.write_text("#!/bin/sh\nexit 1\n")
+        assert "QEMU" not in ground_of(replace(facts, emulator=str(emulator)), str(loader))
+
+
+def test_an_older_armvms_golden_fits_as_long_as_its_firmware_is_the_same_file(
+    host: tuple[HostFacts, Path],
+) -> None:
+    facts, loader = host
+    status = loader.stat()
+    made = made_on(facts, loader)
+    ground = {
+        "machine type": facts.machine_type,
+        "libvirt": "9.0.0",
+        "QEMU": "/usr/bin/qemu, 1 bytes, changed 1",
+        "QEMU version": "7.2.22 Debian 1:7.2",
+        "firmware": f"{loader}, {status.st_size} bytes, changed {status.st_mtime_ns}",
+    }
+    old = replace(made, mark=replace(made.mark, ground=ground))
+    assert fits(on(facts), old) is None
+    assert ground_in(old) == {
+        key: value for key, value in made.mark.ground.items() if key != "accelerator"
+    }
+    loader.write_bytes(b"firmware of another size")
+    assert "of an older file where it was made" in str(fits(on(facts), old))
+
+
 def test_a_golden_without_the_channels_is_an_older_armvms() -> None:
-    where = Where(connection=None, facts=facts_of(TCG_HOST, uri="qemu:///system"), pool="armvm")
+    where = on(facts_of(TCG_HOST, uri="qemu:///system"))
     old = golden(definition=build(SPEC, RECORD))
     assert fits(where, golden()) is None
     assert "made by an older armvm" in str(fits(where, old))

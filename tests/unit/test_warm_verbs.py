@@ -13,7 +13,6 @@ import pytest
 from armvm.base import process
 from armvm.base.errors import ArmvmError, Conflict, MissingCapability, UsageError
 from armvm.base.progress import Quiet
-from armvm.cli.golden import _with_dates
 from armvm.guest.boot.ready import Boot
 from armvm.guest.boot.serial import Stage
 from armvm.images.model import FromImage
@@ -186,9 +185,3 @@ def test_a_detached_programs_log_is_its_owners(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_mode & 0o077 == 0
     with pytest.raises(MissingCapability):
         process.detach(["no-such-program"], tmp_path / "log")
-
-
-def test_a_golden_is_shown_with_dates() -> None:
-    text = "/usr/bin/qemu, 22945088 bytes, changed 1779741869000000000"
-    assert _with_dates(text) == "/usr/bin/qemu, 22945088 bytes, changed 2026-05-25T20:44:29Z"
-    assert _with_dates("9.0.0") == "9.0.0"

@@ -19,6 +19,7 @@ from lxml import etree
 from armvm.base.errors import NotFound
 from armvm.host.connection import Connection, Domain, errors, is_code
 from armvm.host.domain.domain_xml import DomainSpec
+from armvm.host.domain.firmware import Firmware
 from armvm.host.domain.metadata import GOLDEN, Record, from_element, to_element
 from armvm.host.memory import route as memory
 from armvm.host.xml import at, parse, remove, select
@@ -35,7 +36,8 @@ class Mark:
     """The data recorded about a golden.
 
     ``shape`` lists the settings that a machine must share to be cloned from it, ``ground`` the
-    properties that the host must still have.
+    properties that the host must still have. ``imported`` is the digest of the file that the golden
+    was imported from, ``signer`` the trusted signer of that file.
     """
 
     created: str
@@ -44,6 +46,8 @@ class Mark:
     state_digest: str
     record: Record
     route: str = memory.COW
+    imported: str | None = None
+    signer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +103,57 @@ def prepare_definition(domain: Domain) -> etree._Element:
     """
     with errors(f"reading {domain.name()}"):
         live = parse(domain.XMLDesc(0))
-        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        document = parse(domain.XMLDesc(flags))
+    document = definition(domain)
     document.replace(at(document, "os"), deepcopy(at(live, "os")))
     # libvirt rejects a path together with the features that would select one.
-    for element in select(document, "os/firmware | *[local-name()='commandline']"):
+    for element in select(document, "os/firmware"):
         remove(element)
-    metadata = at(document, "metadata")
-    for element in metadata.findall(_MACHINE):
-        metadata.remove(element)
+    without_record(document)
     disk = at(document, "devices/disk[1]")
     if disk.find("readonly") is None:
         etree.SubElement(disk, "readonly")
     return document
+
+
+def definition(domain: Domain) -> etree._Element:
+    """Return a domain's definition, as libvirt completed it."""
+    with errors(f"reading {domain.name()}"):
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return parse(domain.XMLDesc(flags))
+
+
+def without_record(document: etree._Element) -> None:
+    """Remove the record of a machine and QEMU arguments, which a golden's definition lacks."""
+    for element in select(document, "*[local-name()='commandline']"):
+        remove(element)
+    metadata = at(document, "metadata")
+    for element in metadata.findall(_MACHINE):
+        metadata.remove(element)
+
+
+def set_firmware(document: etree._Element, firmware: Firmware, nvram: str) -> None:
+    """Make a definition that was not booted one of a golden: its firmware's path is fixed.
+
+    *nvram* is the path for its UEFI variables, which no golden has.
+    """
+    system = at(document, "os")
+    system.attrib.pop("firmware", "")
+    for element in select(document, "os/firmware | os/loader | os/nvram"):
+        remove(element)
+    loader = etree.Element("loader", readonly="yes", type="pflash")
+    loader.text = firmware.loader
+    variables = etree.Element("nvram")
+    variables.text = nvram
+    if firmware.template is not None:
+        variables.set("template", firmware.template)
+    for element, format in ((loader, firmware.format), (variables, firmware.template_format)):
+        if format != "raw":  # older versions of libvirt know no other, and not the attribute
+            element.set("format", format)
+    at(system, "type").addnext(loader)
+    loader.addnext(variables)
+    disk = at(document, "devices/disk[1]")
+    if disk.find("readonly") is None:
+        etree.SubElement(disk, "readonly")
 
 
 def nvram_size(golden: Golden) -> int | None:
@@ -223,6 +265,9 @@ def _to_element(mark: Mark) -> etree._Element:
     root.set("created", mark.created)
     root.set("state-digest", mark.state_digest)
     root.set("route", mark.route)
+    for key, text in (("imported", mark.imported), ("signer", mark.signer)):
+        if text is not None:
+            root.set(key, text)
     for tag, value in (("shape", mark.shape), ("ground", mark.ground)):
         etree.SubElement(root, f"{{{NAMESPACE}}}{tag}").text = json.dumps(value, sort_keys=True)
     root.append(to_element(mark.record))
@@ -243,4 +288,6 @@ def _from_element(root: etree._Element) -> Mark:
         state_digest=root.get("state-digest", ""),
         record=record,
         route=root.get("route", memory.COW),
+        imported=root.get("imported"),
+        signer=root.get("signer"),
     )

@@ -85,7 +85,7 @@ def _upload(
     except BaseException:
         if ours:
             with shielded():
-                _remove(volume)
+                remove_aborted(volume)
         raise
     return _seen(pool, name)
 
@@ -110,7 +110,7 @@ def remove_if_abandoned(
     return [name] if volumes.find_volume(pool, name) is None else []
 
 
-def _remove(volume: Volume) -> None:
+def remove_aborted(volume: Volume) -> None:
     """Remove a volume after an aborted upload: the daemon may need a moment to close it."""
 
     def removed() -> bool:

@@ -75,6 +75,19 @@ def acquire(
         os.close(descriptor)
 
 
+@contextmanager
+def held(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file, which exists only meanwhile. *on_wait* as in `acquire`."""
+    with storage_errors(path):
+        descriptor = acquire(path, on_wait)
+    try:
+        yield
+    finally:
+        # Before the lock is released: waiting processes see that the name is gone, and retry.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def try_lock(descriptor: int) -> bool:
     """Try to lock an open file; return whether it succeeded."""
     try:

@@ -146,7 +146,7 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     connection = where.connection
     pool = pools.ensure_pool(connection, where.pool, where.facts)
     ground = ground_of(where.facts, loader_of(domain))
-    ground["QEMU version"] = memory.qemu_version(domain)
+    ground["QEMU"] = memory.qemu_version(domain)
     lifecycle.suspend(domain)
     record = replace(observe(domain).record, creator=None)
     element = prepare_definition(domain)
@@ -165,12 +165,12 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     lifecycle.destroy(domain)
     set_mark(element, mark)
     network.leave(connection, plan.machine.name, plan.spec.network)
-    _freeze(pool, names["overlay"])
+    freeze(pool, names["overlay"])
     lifecycle.define(connection, to_text(element), plan.machine.name)
 
 
-def _freeze(pool: Pool, name: str) -> None:
-    """Make a golden's disk read-only, if this user may change its mode."""
+def freeze(pool: Pool, name: str) -> None:
+    """Make a golden's disk, the volume *name*, read-only, if this user may change its mode."""
     volume = volumes.find_volume(pool, name)
     if volume is not None:
         with contextlib.suppress(OSError):

@@ -10,7 +10,14 @@ from armvm.base.progress import Progress
 from armvm.host.agent import channel
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens
 from armvm.host.memory import route
-from armvm.provision.golden.fit import differences, ground_of, loader_in, shape_of
+from armvm.provision.golden.fit import (
+    changes,
+    differences,
+    ground_in,
+    ground_of,
+    loader_in,
+    shape_of,
+)
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan
@@ -93,44 +100,56 @@ def settings_of(golden: Golden) -> dict[str, Any]:
 
     The layer includes the preset, although it is not a setting: its packages are installed already.
     """
-    shape, record = golden.mark.shape, golden.mark.record
+    record = golden.mark.record
+    return settings_for(
+        golden.mark.shape,
+        record.settings,
+        image=record.image.get("reference"),
+        network=golden.network or USER_NETWORK,
+    )
+
+
+def settings_for(
+    shape: dict[str, Any], settings: dict[str, Any], *, image: str | None, network: str | None
+) -> dict[str, Any]:
+    """Return the settings of machines with a golden's *shape*, as `settings_of` does.
+
+    *settings* are those of the machine that became the golden.
+    """
     return {
         **{
             key: one.write(shape.get(one.field, one.default))
             for key, one in SETTINGS.items()
             if one.shape is not None
         },
-        "image": record.image.get("reference"),
-        "cpu": record.settings.get("cpu_model"),
+        "image": image,
+        "cpu": settings.get("cpu_model"),
         "user": shape["user"],
-        "network": golden.network or USER_NETWORK,
-        "tuned": record.settings.get("tuned", False),
-        "preset": record.settings.get("preset"),
+        "network": network,
+        "tuned": settings.get("tuned", False),
+        "preset": settings.get("preset"),
     }
 
 
 def fits(where: Where, golden: Golden) -> str | None:
-    """Return which properties of the host or of armvm changed since a golden was made.
-
-    None if none did.
-    """
+    """Return how this host or armvm differs from those that made a golden; None if they agree."""
     if not channel.has_channels(golden.definition):
         return "it was made by an older armvm; delete it and create it again"
-    now = ground_of(where.facts, loader_in(golden))
-    then = golden.mark.ground
-    changed = [key for key, value in now.items() if key in then and then[key] != value]
-    return f"{' and '.join(changed)} changed since it was made" if changed else None
+    changed = changes(ground_of(where.facts, loader_in(golden)), ground_in(golden))
+    return "; ".join(changed) or None
 
 
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
     """Return the goldens of a shape: shared memory first, then the newest.
 
-    The kind of network is ignored here, so that armvm can report it as the reason for a cold boot.
+    An imported golden is used only by its name: its image was not verified on this host. The kind
+    of network is ignored here, so that armvm can report it as the reason for a cold boot.
     """
     alike = [
         golden
         for golden in found
-        if {**golden.mark.shape, "network": None} == {**wanted, "network": None}
+        if golden.mark.imported is None
+        and {**golden.mark.shape, "network": None} == {**wanted, "network": None}
     ]
     return sorted(
         alike,

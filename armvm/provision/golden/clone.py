@@ -29,6 +29,7 @@ from armvm.host.network.ssh_forward import ensure_forward
 from armvm.host.storage import pools, volumes
 from armvm.host.xml import to_text
 from armvm.provision.access.ssh import LOOPBACK, Endpoint, answers, endpoint
+from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine import network
 from armvm.provision.machine.create import Where, remove_leftovers
 from armvm.provision.machine.own_disk import assert_nobodys
@@ -90,8 +91,7 @@ def make_clone(
         undo.add(lambda: lifecycle.destroy(domain))
         route = memory.route(golden.mark.route)
         clone = route.load(connection, pool, golden.name, element)
-        if not where.facts.local or "QEMU" not in golden.mark.ground:
-            _check_qemu(clone, golden)  # its file could not be compared
+        _check_qemu(clone, golden)  # the only comparison on a remote host
         lifecycle.resume(clone)
         mac = None if spec.network is None else (golden.mac, spec.mac)
         _take_identity(connection, clone, plan, mac, progress)
@@ -169,9 +169,9 @@ def _make_volumes(
 
 
 def _check_qemu(clone: Domain, golden: Golden) -> None:
-    version, before = memory.qemu_version(clone), golden.mark.ground.get("QEMU version")
+    version, before = memory.qemu_version(clone), ground_in(golden).get("QEMU")
     if before is not None and version != before:
-        raise DomainError(f"it was made with QEMU {before}, but this host has QEMU {version}")
+        raise DomainError(f"QEMU {version} here, {before} where it was made")
 
 
 def _take_identity(

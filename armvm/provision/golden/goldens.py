@@ -28,6 +28,7 @@ from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import volumes_on
 from armvm.images.trust.provenance import of_record
 from armvm.provision.golden.choose import fits, in_use
+from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.known_hosts import forget_host
 from armvm.settings.names import next_name
@@ -78,10 +79,17 @@ class GoldenDetails:
     mac: MacAddress
     shape: Shape
     ground: Annotated[
-        dict[str, Annotated[str, Doc("A version, or a file with its size and modification time.")]],
-        Doc("What must stay the same on the host: libvirt, QEMU, machine type and firmware."),
+        dict[str, Annotated[str, Doc("A version, a name or a digest.")]],
+        Doc(
+            "The host that made it. Its QEMU, machine type, accelerator and firmware must be the "
+            "same here; libvirt may be newer."
+        ),
     ]
     host_key: Fingerprint | None
+    imported: Annotated[
+        str | None, Doc("Digest of the golden's manifest, if it was imported; else null.")
+    ]
+    signer: Annotated[str | None, Doc("Whose signature the import verified; null: none.")]
     volumes: Volumes
 
 
@@ -132,8 +140,10 @@ def describe(where: Where, golden: Golden) -> GoldenDetails:
         route=mark.route,
         mac=golden.mac,
         shape=cast("Shape", mark.shape),
-        ground=dict(mark.ground),
+        ground=ground_in(golden),
         host_key=fingerprint(mark.record.host_key) if mark.record.host_key else None,
+        imported=mark.imported,
+        signer=mark.signer,
         volumes=_sizes(pool, golden) if pool else {},
     )
 

@@ -1,0 +1,60 @@
+"""References to artifacts in a registry: ``oci://HOST[:PORT]/NAME[:TAG][@sha256:HEX]``.
+
+Source: the OCI distribution specification 1.1, "Pulling manifests", for names and tags.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from armvm.base.errors import UsageError
+from armvm.settings.names import shown
+
+PREFIX = "oci://"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    r"oci://(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?)"
+    rf"/(?P<name>{_PART}(?:/{_PART})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+#: Hosts to which armvm speaks HTTP, as docker does: nobody can listen in between.
+_LOOPBACK = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\])(?::[0-9]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OciReference:
+    """An artifact's place; ``digest`` is None if only its tag is known."""
+
+    host: str
+    name: str
+    tag: str = "latest"
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        """Return the reference as the user writes it."""
+        version = f"@{self.digest}" if self.digest else f":{self.tag}"
+        return f"{PREFIX}{self.host}/{self.name}{version}"
+
+    @property
+    def url(self) -> str:
+        """The URL of the repository."""
+        scheme = "http" if _LOOPBACK.fullmatch(self.host) else "https"
+        return f"{scheme}://{self.host}/v2/{self.name}"
+
+
+def parse(text: str) -> OciReference:
+    """Return a reference. Raises UsageError."""
+    found = _REFERENCE.fullmatch(text)
+    if found is None or len(found["name"]) > 255:
+        raise UsageError(
+            f"invalid reference {shown(text)}",
+            hint="expected oci://HOST/NAME:TAG, for example oci://ghcr.io/me/goldens/ci:v1",
+        )
+    return OciReference(
+        host=found["host"],
+        name=found["name"],
+        tag=found["tag"] or "latest",
+        digest=found["digest"],
+    )
