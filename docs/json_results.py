@@ -25,6 +25,7 @@ from armvm.provision.image.care import CheckedImage, ExportedImage, ImportedImag
 from armvm.provision.image.find import CachedImage, PulledImage
 from armvm.provision.image.list_ import CatalogOffer
 from armvm.provision.image.local import BuiltImage
+from armvm.provision.image.registry import PushedImage
 from armvm.provision.inspect.config import Value
 from armvm.provision.inspect.doctor import Check
 from armvm.provision.inspect.explain import Explanation
@@ -85,6 +86,7 @@ RESULTS: dict[str, tuple[str, Any]] = {
         "The image; for several or --all-lts a list.",
         PulledImage | Annotated[list[PulledImage], Doc("The requested images.", minItems=1)],
     ),
+    "image push": ("What the registry has now.", PushedImage),
     "image rm": (
         "What was removed.",
         Annotated[

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -175,6 +176,11 @@ def _url(text: str, cwd: Path | None) -> Reference:
         decoded = unquote(parts.path, errors="strict")
     except ValueError as error:
         raise ConfigError(f"invalid URL {text!r}: {error}", hint=HINT) from error
+    if parts.scheme == "oci":
+        raise ConfigError(
+            f"{text!r} must be pulled first",
+            hint=f"armvm image pull {shlex.quote(text)} --as NAME, then use --image local:NAME",
+        )
     if parts.scheme not in ("http", "https", "file"):
         _refuse(f"unsupported scheme {parts.scheme}:// in {text!r}")
     digest = _fragment(parts, text)

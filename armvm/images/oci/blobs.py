@@ -49,13 +49,14 @@ class Blobs:
 
     def document(self, blob: Descriptor) -> bytes:
         """Return a small blob, verified."""
-        return self._path(blob).read_bytes()
+        return self.path(blob).read_bytes()
 
     def open(self, blob: Descriptor) -> BinaryIO:
         """Return a blob's bytes."""
-        return self._path(blob).open("rb")
+        return self.path(blob).open("rb")
 
-    def _path(self, blob: Descriptor) -> Path:
+    def path(self, blob: Descriptor) -> Path:
+        """Return the file with a blob, which is downloaded first if necessary, verified."""
         root = directory()
         path = root / blob.digest.replace(":", "-")
         with held(root / f".{path.name}.lock", self._waits):
@@ -66,6 +67,10 @@ class Blobs:
             self._download(blob, part)
             part.replace(path)
         return path
+
+    def forget(self, blob: Descriptor) -> None:
+        """Remove a blob that is not needed any more."""
+        self.path(blob).unlink(missing_ok=True)
 
     def _waits(self) -> None:
         self.progress.say(f"waiting for another armvm process that is downloading {self.name}")
