@@ -167,7 +167,6 @@ def run(
     exit code is the highest of all. On Ctrl-C, armvm cancels the jobs.
     """
     from armvm.base.errors import UsageError
-    from armvm.provision.fleet.queue import run_job
     from armvm.provision.launch.run import check_environment, fresh_name
     from armvm.provision.launch.run import run as run_once
     from armvm.provision.launch.run_mount import read_mounts
@@ -199,6 +198,8 @@ def run(
         job = _job(queue, options, context, golden, there, quiet)
         if many:
             raise typer.Exit(_many(job, options, count, each, outputs, json=json, quiet=quiet))
+        from armvm.provision.fleet.queue import run_job
+
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         raise typer.Exit(run_job(job, terminal=terminal))
     if many:
