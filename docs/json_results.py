@@ -18,6 +18,7 @@ from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
 from armvm.provision.fleet.apply import AppliedMachine
 from armvm.provision.fleet.hosts import HostState
+from armvm.provision.fleet.queue import QueuedTask
 from armvm.provision.golden.export import Exported
 from armvm.provision.golden.goldens import GoldenDetails, VerifiedGolden
 from armvm.provision.golden.push import Pushed
@@ -129,6 +130,10 @@ RESULTS: dict[str, tuple[str, Any]] = {
         list[MountedDirectory],
     ),
     "resize": ("What was changed: disk, memory, vCPUs, in this order.", list[Change]),
+    "run": (
+        "With --count or --each: the commands that ran in a queue.",
+        Annotated[list[QueuedTask], Doc("The tasks, by number.", minItems=1)],
+    ),
     "screenshot": ("The picture that was written.", Screenshot),
     "seed": ("The seed that was written.", WrittenSeed),
     "snapshot create": ("The snapshot that was taken.", SnapshotDetails),

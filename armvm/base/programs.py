@@ -27,6 +27,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "newuidmap": ("uidmap", "shadow-utils"),
     "newgidmap": ("uidmap", "shadow-utils"),
     "docker": ("docker.io", "moby-engine"),
+    **dict.fromkeys(("srun", "sbatch", "squeue", "scancel"), ("slurm-client", "slurm")),
 }
 
 

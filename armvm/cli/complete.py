@@ -65,6 +65,19 @@ def hosts(incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def hosts_and_queues(incomplete: str) -> list[str]:
+    """Complete the names of hosts and queues."""
+
+    def look() -> list[str]:
+        from armvm.base.paths import config_files
+        from armvm.settings.hosts import hosts_in
+        from armvm.settings.queues import queues_in
+
+        return [*hosts_in(config_files()), *queues_in(config_files())]
+
+    return _silently(look, incomplete)
+
+
 def networks(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of networks, and ``user``."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -345,6 +345,28 @@ def refuse_both(connect: str | None) -> None:
             "--on and --connect cannot be used together",
             hint="--on takes a name in [hosts] of config.toml, --connect a libvirt URI",
         )
+
+
+def given_words(context: typer.Context, leave: Sequence[str]) -> list[str]:
+    """Return the options of a command line, except those in *leave*, for another command line.
+
+    Values cannot be mistaken for options: ``--name=VALUE``.
+    """
+    words = []
+    for one in context.command.params:
+        name = one.name or ""
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if not given or name in leave or one.param_type_name != "option":
+            continue
+        value = context.params[name]
+        option = one.opts[0]
+        if isinstance(value, bool):
+            words.append(option if value else one.secondary_opts[0])
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"{option}={each}" for each in values]
+    return words
 
 
 References = Annotated[

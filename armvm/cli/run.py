@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armvm.cli import streams
-from armvm.cli.context import base_for, open_where, progress_for, verify_policy, warm_for
+from armvm.cli import complete, streams
+from armvm.cli.context import (
+    base_for,
+    open_where,
+    print_json,
+    print_rows,
+    progress_for,
+    verify_policy,
+    warm_for,
+)
 from armvm.cli.options import (
     Cold,
     Connect,
     FromGolden,
+    Json,
     MachineOptions,
     PoolName,
     Quiet,
     Timeout,
     VerifyImage,
+    given_words,
+    refuse_both,
+    uri_on,
     with_machine_options,
 )
 from armvm.cli.request import machine_of
+from armvm.settings.user_path import given_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from armvm.provision.fleet.queue import Job, QueuedTask
+    from armvm.provision.launch.run_mount import Mount
+    from armvm.settings.queues import Queue
 
 _EXAMPLES = """Examples:
 
@@ -30,7 +52,9 @@ _EXAMPLES = """Examples:
 
   armvm run --from ci --mount . --exclude build/ --exclude '*.o' -- make test
 
-  armvm run --image local:debian-12 --preset minimal --network user"""
+  armvm run --image local:debian-12 --preset minimal --network user
+
+  armvm run --on farm --from ci --each tests.txt -- sh -c 'make "$ARMVM_ITEM"'"""
 
 
 def register(app: typer.Typer) -> None:
@@ -80,8 +104,47 @@ def run(
     rm: Annotated[bool, typer.Option("--rm", hidden=True)] = False,
     publish: Annotated[list[str] | None, typer.Option("--publish", "-p", hidden=True)] = None,
     connect: Connect = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="HOST|QUEUE",
+            help="Host to connect to, or queue whose nodes run it: a name in [hosts] or [queues] "
+            "of config.toml. Default: $ARMVM_ON.",
+            autocompletion=complete.hosts_and_queues,
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            metavar="N",
+            min=1,
+            help="Queue: run the command N times, each in its own machine.",
+        ),
+    ] = None,
+    each: Annotated[
+        Path | None,
+        typer.Option(
+            "--each",
+            metavar="FILE",
+            parser=given_path,
+            help="Queue: run the command once for each line of a file (- is standard input).",
+        ),
+    ] = None,
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--outputs",
+            metavar="DIR",
+            parser=given_path,
+            help="Directory for the outputs of --count and --each. Default: a new one here.",
+            show_default=False,
+        ),
+    ] = None,
     pool: PoolName = None,
     timeout: Timeout = None,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a command in a temporary machine. Put the command after --; the default is a shell.
@@ -98,6 +161,10 @@ def run(
     would run its hooks and settings here. armvm warns about files that it cannot copy. It replaces
     each file in one step and removes none here. If you changed a file here while the command ran,
     armvm keeps yours and writes the machine's beside it.
+
+    With --on QUEUE, Slurm chooses a node, and armvm runs there with the same options. --count and
+    --each run the command many times, as a job array: ARMVM_ITEM is the number or the line. Their
+    exit code is the highest of all. On Ctrl-C, armvm cancels the jobs.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.launch.run import check_environment, fresh_name
@@ -113,10 +180,36 @@ def run(
             "NAME HOST:GUEST",
         )
     warm = warm_for(golden, cold)
-    variables, mounts = (
-        check_environment(env or []),
-        read_mounts(mount or [], exclude or [], git=git, gitignore=gitignore),
-    )
+    variables = check_environment(env or [])
+    many = count is not None or each is not None
+    if many and count is not None and each is not None:
+        raise UsageError("--count and --each cannot be used together")
+    if (json or outputs) and not many:
+        raise UsageError("--json and --outputs require --count or --each")
+    queue = _queue(on, connect)
+    if queue is not None:
+        if keep:
+            raise UsageError(
+                "--keep cannot be used with a queue: the machine would outlive its job",
+                hint="to look at it, run a shell in the queue: leave out the command",
+            )
+        # The node reads .gitignore; here the option would only cost time.
+        there = read_mounts(mount or [], exclude or [], git=git)
+        job = _job(queue, options, context, golden, there, quiet)
+        if many:
+            raise typer.Exit(_many(job, options, count, each, outputs, json=json, quiet=quiet))
+        from armvm.provision.fleet.queue import run_job
+
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        raise typer.Exit(run_job(job, terminal=terminal))
+    if many:
+        raise UsageError(
+            "--count and --each require --on QUEUE",
+            hint="for several machines here: armvm create --count N",
+        )
+    if on is not None:
+        connect = uri_on(on, connect)
+    mounts = read_mounts(mount or [], exclude or [], git=git, gitignore=gitignore)
     progress = progress_for(quiet)
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool, progress)
     warm = base.chosen(warm)
@@ -136,3 +229,99 @@ def run(
         progress=progress,
     )
     raise typer.Exit(code)
+
+
+def _queue(on: str | None, connect: str | None) -> Queue | None:
+    """Return the queue that ``--on`` or ARMVM_ON names; None for a host or neither."""
+    from armvm.base.paths import config_files
+    from armvm.settings.hosts import VARIABLE
+    from armvm.settings.queues import queues_in
+
+    if on is not None:
+        refuse_both(connect)
+    elif connect is None:
+        on = os.environ.get(VARIABLE, "").strip()
+    return queues_in(config_files()).get(on) if on else None
+
+
+def _job(
+    queue: Queue,
+    options: MachineOptions,
+    context: typer.Context,
+    golden: str | None,
+    mounts: Sequence[Mount],
+    quiet: bool,
+) -> Job:
+    """Return the job: this command's options, with sizes and paths that mean the same there."""
+    from armvm.provision.fleet.queue import Job, file_word, image_word, mount_word, size_of
+    from armvm.settings.table import SETTINGS
+
+    given = {key: vars(options)[key] for key in SETTINGS}
+    size, image = size_of(queue, given, options.preset, golden, progress_for(quiet))
+    words = given_words(
+        context,
+        leave="on connect count each outputs json mount image ssh_key user_data cpus "
+        "mem rm".split(),
+    )
+    if golden is None or options.cpus is not None:
+        words.append(f"--cpus={size.cpus}")
+    if golden is None or options.mem is not None:
+        words.append(f"--mem={size.memory_mib}")
+    word = image_word(queue, image)
+    if options.image is not None or word != image:
+        words.append(f"--image={word}")
+    for one in options.ssh_key or []:
+        words.append(f"--ssh-key={file_word(queue, one, 'ssh-key')}")
+    for one in options.user_data or []:
+        words.append(f"--user-data={file_word(queue, one, 'user-data')}")
+    for mount in mounts:
+        words.append(f"--mount={mount_word(queue, mount)}")
+    return Job(queue=queue, size=size, words=tuple(words), command=tuple(context.obj or []))
+
+
+def _many(
+    job: Job,
+    options: MachineOptions,
+    count: int | None,
+    each: Path | None,
+    outputs: Path | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """Run a job array, print how its tasks ended, and return the highest exit code."""
+    from armvm.base.errors import UsageError
+    from armvm.provision.fleet.queue import (
+        check_ended,
+        outputs_directory,
+        read_each,
+        read_items,
+        run_array,
+    )
+    from armvm.provision.launch.run import fresh_name
+
+    if not job.command:
+        raise UsageError("--count and --each require a command", hint="put it after --")
+    if options.name is not None:
+        raise UsageError("--name cannot be used with --count and --each: it is one machine's")
+    if options.password or any(str(one) == "-" for one in options.user_data or []):
+        raise UsageError("--count and --each leave no standard input for options")
+    if each is None:
+        items = [str(number) for number in range(1, (count or 0) + 1)]
+    elif str(each) == "-":
+        items = read_items(sys.stdin.buffer.read())
+    else:
+        items = read_each(each)
+    directory = outputs_directory(job.queue, outputs, fresh_name())
+    tasks = run_array(job, items, directory, progress_for(quiet))
+    if json:
+        print_json(tasks)
+    else:
+        print_rows(["TASK", "EXIT", "ITEM"], [_cells(one) for one in tasks])
+    sys.stdout.flush()
+    return check_ended(tasks)
+
+
+def _cells(one: QueuedTask) -> list[str]:
+    code = "-" if one.exit_code is None else str(one.exit_code)
+    return [str(one.task), code, one.item if one.item.isprintable() else ascii(one.item)]

@@ -13,9 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from armvm.base.errors import NotFound
+from armvm.base.errors import ArmvmError, NotFound, UsageError
 from armvm.settings.names import check_host_name, shown
+
+if TYPE_CHECKING:
+    from armvm.settings.config_file import ConfigFile
 
 #: The environment variable that names a host, as ``--on`` does.
 VARIABLE = "ARMVM_ON"
@@ -38,7 +42,8 @@ class Host:
 def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
     """Return the hosts of *files* by name, in their order; the first file with a name wins.
 
-    Raises ConfigError for an invalid name or URI, with its file, and PermissionDenied.
+    Raises ConfigError for an invalid name or URI, or a name that a queue has too, with its file,
+    and PermissionDenied.
     """
     from armvm.settings.config_file import read_config
 
@@ -48,7 +53,7 @@ def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
         if file is None:
             continue
         for name, uri in file.document.get("hosts", {}).items():
-            if (why := _why_no_name(name)) is not None:
+            if (why := why_no_name(name)) is not None:
                 file.refuse(("hosts",), name, why)
             if not isinstance(uri, str):
                 file.refuse(("hosts",), name, "expected a libvirt URI as a string")
@@ -56,19 +61,39 @@ def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
             if wrong is not None:
                 file.refuse(("hosts",), name, f"{wrong[0]}; {wrong[1]}")
             found.setdefault(name, Host(name=name, uri=uri, place=file.place))
+    for name, queue_file in _queue_names(files).items():
+        if name in found:
+            queue_file.refuse(("queues",), name, f"a host in {found[name].place} has this name")
+    return found
+
+
+def _queue_names(files: Sequence[Path]) -> Mapping[str, ConfigFile]:
+    """Return the names in ``[queues]``, which hosts cannot have, each with its first file."""
+    from armvm.settings.config_file import read_config
+
+    found: dict[str, ConfigFile] = {}
+    for path in files:
+        if (file := read_config(path)) is not None:
+            for name in file.document.get("queues", {}):
+                found.setdefault(name, file)
     return found
 
 
 def find_host(name: str, files: Sequence[Path]) -> Host:
-    """Return the host *name* of *files*. Raises NotFound, which lists the known hosts."""
+    """Return the host *name* of *files*. Raises what `unknown` returns, and ConfigError."""
     known = hosts_in(files)
     if name in known:
         return known[name]
-    raise unknown(name, known)
+    raise unknown(name, known, files)
 
 
-def unknown(name: str, known: Mapping[str, Host]) -> NotFound:
-    """Return the error for a name that no host has."""
+def unknown(name: str, known: Mapping[str, Host], files: Sequence[Path]) -> ArmvmError:
+    """Return the error for a name that no host has: it lists the known hosts."""
+    if name in _queue_names(files):
+        return UsageError(
+            f"{name} is a queue, not a host: only armvm run can use it",
+            hint=f"armvm run --on {name} -- CMD; known hosts: {', '.join(known) or 'none'}",
+        )
     return NotFound(
         f"host {shown(name)} not found",
         hint="known: " + ", ".join(known)
@@ -106,7 +131,8 @@ def uri_problem(uri: str) -> tuple[str, str] | None:
     return None
 
 
-def _why_no_name(name: str) -> str | None:
+def why_no_name(name: str) -> str | None:
+    """Return why no host and no queue can have a name; None if one can."""
     from armvm.base.errors import ConfigError
 
     try:

@@ -86,9 +86,9 @@ def other_host(work: Path) -> Iterator[OtherHost]:
     _configure(work)
     with contextlib.ExitStack() as stack:
         words = ["bash", _SCRIPT, work, sshd, CLIENT]
-        pid = stack.enter_context(_namespaces("-m", "-p", "-n", "-u", "-i", words=words, env=env))
+        pid = stack.enter_context(namespaces("-m", "-p", "-n", "-u", "-i", words=words, env=env))
         words = ["bash", "-c", _CLIENT, "client", work]
-        client = stack.enter_context(_namespaces("-m", "-p", "-n", words=words))
+        client = stack.enter_context(namespaces("-m", "-p", "-n", words=words))
         runtime = work / "run"
         runtime.mkdir(mode=0o700)
         homes = {f"XDG_{kind}_HOME": str(work / kind) for kind in _HOMES}
@@ -133,7 +133,7 @@ def _configure(work: Path) -> None:
 
 
 @contextmanager
-def _namespaces(
+def namespaces(
     *kinds: str, words: list[Any], env: Mapping[str, str] | None = None
 ) -> Iterator[int]:
     """Run a command in new namespaces; yield the id of its first process.

@@ -11,16 +11,19 @@ from typing import Any
 PATIENCE = 10.0
 
 
-def terminate(process: Any) -> None:
-    """End a program and wait for it, so that ssh can restore the terminal."""
+def terminate(process: Any, *, interrupt: float = 0) -> None:
+    """End a program and wait for it, so that ssh can restore the terminal.
+
+    With *interrupt*, it receives SIGINT first and has that many seconds to clean up.
+    """
     import subprocess
 
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    steps = [(signal.SIGTERM, PATIENCE), (signal.SIGKILL, None)]
+    for number, patience in ([(signal.SIGINT, interrupt)] if interrupt else []) + steps:
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
 
 
 def kill(process: Any) -> None:

@@ -12,13 +12,16 @@ from armvm.base.process.ending import terminate
 from armvm.base.programs import find
 
 
-def passthrough(argv: Sequence[str | Path], *, interruptible: bool = False) -> int:
+def passthrough(
+    argv: Sequence[str | Path], *, interruptible: bool = False, interrupt: float = 0
+) -> int:
     """Run a program on the caller's own terminal, and return its exit code.
 
     Ctrl-C at the terminal reaches the program, as if it had been started from the shell. A SIGINT
     sent only to this process is passed on. With *interruptible*, SIGINT ends the call and the
     program, as SIGTERM does: for programs such as ssh, which end on SIGINT anyway. A program
-    ended by signal n returns 128 + n.
+    ended by signal n returns 128 + n. If the call ends early, the program receives SIGTERM; with
+    *interrupt*, it receives SIGINT that many seconds before.
     """
     import subprocess
 
@@ -43,7 +46,7 @@ def passthrough(argv: Sequence[str | Path], *, interruptible: bool = False) -> i
         try:
             code = process.wait()
         except BaseException:
-            terminate(process)
+            terminate(process, interrupt=interrupt)
             raise
     finally:
         signal.signal(signal.SIGINT, before)

@@ -55,7 +55,7 @@ def chosen(names: Sequence[str], files: Sequence[Path]) -> list[Host]:
     known = hosts_in(files)
     for name in names:
         if name not in known:
-            raise unknown(name, known)
+            raise unknown(name, known, files)
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
 
 

@@ -13,7 +13,7 @@ from armvm.host import connection
 from armvm.host.storage import pools
 from armvm.images.trust import keyring
 from armvm.provision.image.local import MIRROR_VARIABLE
-from armvm.settings import hosts, verify, warm
+from armvm.settings import hosts, queues, verify, warm
 from armvm.settings.catalogs import DISTROS, image_config, mirror_variable
 from armvm.settings.config_file import ConfigFile, file_layer, read_config
 from armvm.settings.layers import environment_layer, resolve
@@ -37,7 +37,9 @@ MEANING: Mapping[str, str] = {
 class Value:
     """A setting as commands use it without flags."""
 
-    key: Annotated[str, Doc("Its name: cpus, warm, hosts.NAME, mirrors.debian, images.NAME.")]
+    key: Annotated[
+        str, Doc("Its name: cpus, warm, hosts.NAME, queues.NAME, mirrors.debian, images.NAME.")
+    ]
     value: Annotated[
         Any,
         Doc(
@@ -80,7 +82,7 @@ def check(path: Path) -> None:
     verify.policy(None, {}, [path])
     keyring.KeyStore.default({}, [path])
     image_config({}, [path])
-    hosts.hosts_in([path])
+    queues.queues_in([path])
 
 
 def example() -> str:
@@ -91,6 +93,7 @@ def example() -> str:
     lines += ["[machine]"]
     lines += [f"# {key} = {_toml(setting)}" for key, setting in SETTINGS.items()]
     lines += ["", "[hosts]", '# lab1 = "qemu+ssh://root@lab1/system"']
+    lines += ["", "[queues]", '# farm = { slurm = "partition", options = ["--time=30"] }']
     lines += ["", "[mirrors]", '# debian = "https://mirror.example.org/debian-cloud/"', ""]
     return "\n".join(lines)
 
@@ -127,6 +130,8 @@ def _machine(
 def _hosts(paths: Sequence[Path], files: Sequence[ConfigFile]) -> Iterator[Value]:
     for one in hosts.hosts_in(paths).values():
         yield _placed(f"hosts.{one.name}", one.uri, one.place, files)
+    for queue in queues.queues_in(paths).values():
+        yield _placed(f"queues.{queue.name}", f"slurm {queue.partition}", queue.place, files)
 
 
 def _images(
