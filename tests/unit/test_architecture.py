@@ -34,7 +34,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "cache": {"check", "fetch"},
         "distros": {"check", "fetch", "trust"},
     },
-    "guest": {"agents": set(), "boot": set(), "cloudinit": set()},
+    "guest": {"agents": set(), "boot": set(), "cloudinit": set(), "ssh": set()},
     "host": {
         "agent": set(),
         "network": {"agent"},
