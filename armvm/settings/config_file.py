@@ -10,6 +10,9 @@
     [hosts]                  # see armvm.settings.hosts
     lab1 = "qemu+ssh://root@lab1/system"
 
+    [clouds]                 # see armvm.settings.clouds
+    farm = { openstack = "mycloud", network = "net", flavor = "arm.small" }
+
     [mirrors]                # and [images.NAME]: see armvm.settings.catalogs
     debian = "https://mirror.example.org/debian-cloud/"
 """
@@ -32,7 +35,7 @@ from armvm.settings.table import SETTINGS
 TOP_LEVEL = ("warm", "verify", "keyserver")
 
 #: The tables of a configuration file.
-TABLES = ("machine", "hosts", "mirrors", "images")
+TABLES = ("machine", "hosts", "clouds", "mirrors", "images")
 
 
 @dataclass(frozen=True, kw_only=True)

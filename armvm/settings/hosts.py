@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from armvm.base.errors import NotFound
+from armvm.base.errors import NotFound, UsageError
 from armvm.settings.names import check_host_name, shown
 
 #: The environment variable that names a host, as ``--on`` does.
@@ -60,10 +60,20 @@ def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
 
 
 def find_host(name: str, files: Sequence[Path]) -> Host:
-    """Return the host *name* of *files*. Raises NotFound, which lists the known hosts."""
+    """Return the host *name* of *files*.
+
+    Raises NotFound, which lists the known hosts, and UsageError for a cloud's name.
+    """
     known = hosts_in(files)
     if name in known:
         return known[name]
+    from armvm.settings.clouds import find_cloud
+
+    if find_cloud(name, files) is not None:
+        raise UsageError(
+            f"{name} is a cloud: this command needs a libvirt host",
+            hint="known hosts: " + (", ".join(known) or "none"),
+        )
     raise unknown(name, known)
 
 
