@@ -62,6 +62,7 @@ class Cloud:
     fault: str | None = None
     hung: bool = False  #: servers stay in BUILD
     loses_ports: bool = False  #: deleting a server leaves its port
+    drops: int = 0  #: how many of the next GETs of servers get no answer
     other_bytes: bool = False  #: Glance stores something else
     log: str = LOG
     result: str = '{"v1": {"datasource": "DataSourceConfigDrive", "errors": []}}'
@@ -147,6 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path.rstrip("/")
         query = {key: one[0] for key, one in parse_qs(urlsplit(self.path).query).items()}
         self.cloud.asked.append(f"{self.command} {path}")
+        if self.cloud.drops and self.command == "GET" and "/servers" in path:
+            self.cloud.drops -= 1
+            self.close_connection = True
+            return
         code, answer, headers = self._answer(path, query, data)
         body = b"" if answer is None else json.dumps(answer).encode()
         self.send_response(code)

@@ -5,10 +5,11 @@ openstacksdk is optional. Texts in a cloud's answers are untrusted: `said` makes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from armvm.base.errors import (
     ArmvmError,
@@ -23,8 +24,14 @@ from armvm.base.errors import (
 from armvm.guest.boot.serial import clean
 from armvm.settings.clouds import Cloud
 
+T = TypeVar("T")
+
 #: Seconds for the cloud's answer to a request; an image's upload may take longer.
 TIMEOUT = 120.0
+#: Seconds before each further attempt of a request whose connection was lost.
+PAUSES = (1.0, 5.0, 15.0)
+#: HTTP statuses of a proxy whose service does not answer (RFC 9110, section 15.6).
+_LOST = (502, 503, 504)
 #: Length of a cloud's text in messages, in characters.
 _LONGEST = 500
 
@@ -63,6 +70,21 @@ def connect(cloud: Cloud) -> Connection:
     with answers(cloud, "logging in"):
         api.session.get_token()
     return Connection(cloud=cloud, api=api)
+
+
+def ask(cloud: Cloud, doing: str, request: Callable[[], T]) -> T:
+    """Return the answer to a request that changes nothing; repeat it if the connection is lost.
+
+    A boot takes minutes, and one lost answer must not end the wait for it.
+    """
+    for pause in PAUSES:
+        try:
+            with answers(cloud, doing):
+                return request()
+        except ConnectFailed:
+            time.sleep(pause)
+    with answers(cloud, doing):
+        return request()
 
 
 @contextmanager
@@ -118,6 +140,8 @@ def _refused(failed: str, error: Any) -> ArmvmError:
     code = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     details = getattr(error, "details", None)
     text = said(str(details or error))
+    if code in _LOST:
+        return ConnectFailed(failed, detail=f"HTTP status {code}: {text}", hint="try again later")
     if code in (403, 413) and ("quota" in text.lower() or code == 413):
         return HostError(
             f"{failed}: the quota is exceeded",

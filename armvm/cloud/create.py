@@ -280,9 +280,7 @@ def _request(
 
 def _built(connection: Connection, number: str, name: str) -> Server | None:
     """Return the server once it runs; None while Nova builds it. Raises DomainError."""
-    with answers(connection.cloud, f"creating server {name}"):
-        told = connection.api.compute.get_server(number)
-    found = servers.read(told)
+    found = servers.told(connection, number, name)
     if found is None:
         raise DomainError(f"cloud {connection.cloud.name} gave {name} other metadata or no ID")
     if found.status == "ERROR":

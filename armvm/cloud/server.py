@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from armvm.base.errors import ConfigError, Conflict, DomainError, NotFound, UsageError
-from armvm.cloud.connection import Connection, answers, said
+from armvm.cloud.connection import Connection, answers, ask, said
 from armvm.guest.cloudinit.credentials import is_public_key
 from armvm.settings.names import check_machine_name, check_user_name, shown
 
@@ -98,8 +98,12 @@ class Server:
 
 def servers(connection: Connection) -> list[Server]:
     """Return armvm's servers in the project, by name."""
-    with answers(connection.cloud, "listing the servers"):
-        found = [read(one) for one in connection.api.compute.servers(details=True)]
+    compute = connection.api.compute
+    found = ask(
+        connection.cloud,
+        "listing the servers",
+        lambda: [read(one) for one in compute.servers(details=True)],
+    )
     return sorted((one for one in found if one is not None), key=lambda one: (one.name, one.id))
 
 
@@ -111,11 +115,17 @@ def names_taken(connection: Connection) -> set[str]:
 
 def again(connection: Connection, server: Server) -> Server:
     """Return a server as it is now. Raises NotFound if it was deleted."""
-    with answers(connection.cloud, f"reading server {server.name}"):
-        found = read(connection.api.compute.get_server(server.id))
+    found = told(connection, server.id, server.name)
     if found is None or found.id != server.id:
         raise NotFound(f"{server.name} is not a server of armvm any more")
     return found
+
+
+def told(connection: Connection, number: str, name: str) -> Server | None:
+    """Return the server with the ID *number*, called *name*; None if it is not armvm's."""
+    compute = connection.api.compute
+    doing = f"reading server {name}"
+    return ask(connection.cloud, doing, lambda: read(compute.get_server(number)))
 
 
 def pick(connection: Connection, name: str | None) -> Server:

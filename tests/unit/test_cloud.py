@@ -30,8 +30,8 @@ from armvm.base.errors import (
 )
 from armvm.base.paths import data_dir
 from armvm.base.progress import Quiet
+from armvm.cloud import connection, login, power, snapshot
 from armvm.cloud import image as images
-from armvm.cloud import login, power, snapshot
 from armvm.cloud.connection import Connection, connect, said
 from armvm.cloud.create import Created, Plan, create_all, free_names, plan
 from armvm.cloud.logs import console, read_log
@@ -473,6 +473,19 @@ def test_a_cloud_that_cannot_be_used_says_why(
     file.write_text(right)
     with pytest.raises(ConfigError, match="Cloud nowhere was not found"):
         connect(replace(named, openstack="nowhere"))
+
+
+@as_root
+def test_a_lost_answer_is_requested_again(
+    state: Cloud, farm: Connection, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAUSES", (0.01, 0.01, 0.01))
+    make(farm, image)
+    state.drops = 3
+    assert pick(farm, None).name == "arm64-01"
+    state.drops = 9
+    with pytest.raises(ConnectFailed):
+        pick(farm, None)
 
 
 def test_texts_are_shortened() -> None:
