@@ -9,6 +9,9 @@ import result_schema
 
 from armvm.base.paths import ConfigPath
 from armvm.base.result import Doc
+from armvm.cloud.create import PlannedServer
+from armvm.cloud.describe import CreatedServer, ListedServer, ServerAddresses, ServerDetails
+from armvm.cloud.snapshot import ServerSnapshot
 from armvm.provision.access.docker_context import Context
 from armvm.provision.access.exec_ import ExecResult
 from armvm.provision.access.forward import Addresses, Forward, MachineForward
@@ -49,15 +52,23 @@ from armvm.provision.rootfs.create import RootFileSystem
 from armvm.provision.rootfs.to_image import Imaged
 
 RESULTS: dict[str, tuple[str, Any]] = {
-    "list": ("The machines that armvm made, by host and name.", list[ListedMachine]),
+    "list": (
+        "The machines that armvm made, by host and name; on a cloud, the servers.",
+        Annotated[list[ListedMachine], Doc("Machines.")]
+        | Annotated[list[ListedServer], Doc("On a cloud.", minItems=1)],
+    ),
     "show": (
-        "All facts about a machine; with --identity, the guest's own report.",
-        MachineDetails | GuestIdentity,
+        "All facts about a machine; with --identity, the guest's own report; a cloud's server.",
+        MachineDetails | GuestIdentity | ServerDetails,
     ),
     "create": (
-        "The machine; with --count a list; with --dry-run the plans.",
+        "The machine; with --count a list; with --dry-run the plans; on a cloud, servers.",
         CreatedMachine
         | PlannedMachine
+        | CreatedServer
+        | PlannedServer
+        | Annotated[list[CreatedServer], Doc("On a cloud with --count.", minItems=1)]
+        | Annotated[list[PlannedServer], Doc("On a cloud with --count and --dry-run.", minItems=1)]
         | Annotated[list[CreatedMachine], Doc("With --count: the machines that exist.")]
         | Annotated[list[PlannedMachine], Doc("With --count and --dry-run.", minItems=1)],
     ),
@@ -124,7 +135,7 @@ RESULTS: dict[str, tuple[str, Any]] = {
         "Ports of the host that lead to a machine, or to all; ssh's first for each.",
         list[MachineForward],
     ),
-    "ip": ("Where a machine is reached.", Addresses),
+    "ip": ("Where a machine is reached; a cloud's server.", Addresses | ServerAddresses),
     "mount": (
         "Directories of the host in machines: the new one, or with --list all.",
         list[MountedDirectory],
@@ -136,8 +147,12 @@ RESULTS: dict[str, tuple[str, Any]] = {
     ),
     "screenshot": ("The picture that was written.", Screenshot),
     "seed": ("The seed that was written.", WrittenSeed),
-    "snapshot create": ("The snapshot that was taken.", SnapshotDetails),
-    "snapshot list": ("A machine's snapshots, oldest first.", list[SnapshotDetails]),
+    "snapshot create": ("The snapshot that was taken.", SnapshotDetails | ServerSnapshot),
+    "snapshot list": (
+        "A machine's snapshots, oldest first; on a cloud, a server's.",
+        Annotated[list[SnapshotDetails], Doc("Snapshots.")]
+        | Annotated[list[ServerSnapshot], Doc("On a cloud.", minItems=1)],
+    ),
     "ssh-config": ("Machines in the user's ssh configuration.", Outcome),
     "top": (
         "What each running machine used, busiest first; without --once, such a list a line.",

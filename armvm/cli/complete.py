@@ -78,6 +78,19 @@ def hosts_and_queues(incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def hosts_and_clouds(incomplete: str) -> list[str]:
+    """Complete the names of hosts and clouds."""
+
+    def look() -> list[str]:
+        from armvm.base.paths import config_files
+        from armvm.settings.clouds import clouds_in
+        from armvm.settings.hosts import hosts_in
+
+        return [*hosts_in(config_files()), *clouds_in(config_files())]
+
+    return _silently(look, incomplete)
+
+
 def networks(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of networks, and ``user``."""
 

@@ -9,6 +9,7 @@ import typer
 from armvm.cli import complete
 from armvm.cli.context import open_host, progress_for
 from armvm.cli.options import Connect, Share
+from armvm.settings.clouds import Cloud
 
 _EXAMPLES = """Examples:
 
@@ -39,6 +40,7 @@ def cp(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
     share: Share = True,
     connect: Connect = None,
+    cloud: Cloud | None = None,
 ) -> None:
     """Copy files to or from a machine, with their modes and times.
 
@@ -51,6 +53,11 @@ def cp(
     and from other machines, scp copies them, over the connection that 'armvm ssh' uses, with the
     same host key check.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.cp(cloud, paths, recursive=recursive, quiet=quiet)
+        return
     from armvm.provision.access.cp import copy, read_copy
     from armvm.provision.machine.pick import pick
 

@@ -31,6 +31,7 @@ from armvm.cli.options import (
     with_machine_options,
 )
 from armvm.cli.request import machine_of
+from armvm.settings.clouds import Cloud
 
 if TYPE_CHECKING:
     from armvm.provision.launch.launch import Created
@@ -62,6 +63,7 @@ _CREATE_EXAMPLES = """Examples:
 def create(
     options: MachineOptions,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     pool: PoolName = None,
     count: Annotated[
         int | None,
@@ -112,6 +114,30 @@ def create(
     With --count, machines that are ready stay if a later one fails or you press Ctrl-C. Machines
     that boot from the image do so in parallel, one per CPU of the host.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        unusable = [
+            ("--pool", pool),
+            ("--from", golden),
+            ("--cold", cold),
+            ("--print-xml", print_xml),
+        ]
+        on_cloud.create(
+            cloud,
+            options,
+            count=count,
+            name_prefix=name_prefix,
+            start=start,
+            wait=wait,
+            timeout=timeout,
+            verify=verify,
+            dry_run=dry_run,
+            json=json,
+            quiet=quiet,
+            unusable=unusable,
+        )
+        return
     from armvm.provision.launch.auto_golden import bake_after
     from armvm.provision.launch.launch import launch
     from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers

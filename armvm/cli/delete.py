@@ -17,6 +17,7 @@ from armvm.cli.options import (
     Connect,
     PoolName,
 )
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +40,17 @@ def delete(
     ] = None,
     every: All = False,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     pool: PoolName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete machines with their domain, disks, seed, NVRAM and serial log."""
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.refuse(cloud, "--pool", pool, "it is for libvirt hosts")
+        on_cloud.delete(cloud, names or [], every=every, yes=yes)
+        return
     from armvm.base.errors import UsageError
     from armvm.provision.connect import pool_name
     from armvm.provision.machine.delete import assert_there

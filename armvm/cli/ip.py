@@ -6,6 +6,7 @@ import typer
 
 from armvm.cli.context import open_host, print_json
 from armvm.cli.options import Connect, Json, OptionalName
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -13,12 +14,22 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Network", epilog="Example: armvm ip arm64-01 --json")(ip)
 
 
-def ip(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
+def ip(
+    name: OptionalName = None,
+    connect: Connect = None,
+    cloud: Cloud | None = None,
+    json: Json = False,
+) -> None:
     """Print the addresses that reach a machine from its host, one per line, IPv4 first.
 
     With user networking, the host cannot reach the guest's own address: armvm prints the host
     addresses and ports forwarded to it, the ssh port first. --json prints both.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.ip(cloud, name, json)
+        return
     from armvm.provision.access.forward import addresses, reachable
     from armvm.provision.machine.pick import pick
 

@@ -86,7 +86,7 @@ class LazyGroup(TyperGroup):
         cmd_name = plain_name(cmd_name, COMMANDS)
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             found = _registered(cmd_name)
-            _add_on(found)
+            _add_on(cmd_name, found)
             if isinstance(found, CommandInfo):
                 self.commands[cmd_name] = get_command_from_info(found, **_PLAIN)
             else:
@@ -125,13 +125,18 @@ def summaries() -> Iterator[Summary]:
         yield Summary(name=name, heading=str(heading), text=_first(text))
 
 
-def _add_on(found: CommandInfo | typer.Typer) -> None:
+def _add_on(name: str, found: CommandInfo | typer.Typer) -> None:
     """Give the commands that connect to libvirt the option ``--on``, in groups too."""
     from armvm.cli.options import with_on  # the list of commands needs no options
 
-    for info in [found] if isinstance(found, CommandInfo) else found.registered_commands:
+    if isinstance(found, CommandInfo):
+        if found.callback is not None:
+            found.callback = with_on(found.callback, name)
+        return
+    for info in found.registered_commands:
         if info.callback is not None:
-            info.callback = with_on(info.callback)
+            own = info.name or get_command_name(info.callback.__name__)
+            info.callback = with_on(info.callback, f"{name} {own}")
 
 
 def _first(text: str | None) -> str:

@@ -17,6 +17,7 @@ from armvm.cli.context import (
 from armvm.cli.options import (
     Connect,
     Json,
+    cloud_on,
     refuse_both,
     uri_on,
 )
@@ -46,9 +47,9 @@ def list_(
         typer.Option(
             "--on",
             metavar="HOST",
-            help="Host to connect to: a name in [hosts] of config.toml, several (a,b), or all. "
-            "Default: $ARMVM_ON.",
-            autocompletion=complete.hosts,
+            help="Host or cloud to use: a name in [hosts] or [clouds] of config.toml, "
+            "several hosts (a,b), or all hosts. Default: $ARMVM_ON.",
+            autocompletion=complete.hosts_and_clouds,
         ),
     ] = None,
     json: Json = False,
@@ -62,6 +63,12 @@ def list_(
 
     if on is not None and (on == ALL or "," in on):
         _list_on(on, connect, json)
+        return
+    cloud = cloud_on(on, connect)
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.list_(cloud, json)
         return
     from armvm.provision.manage.machines import overviews
 

@@ -9,6 +9,7 @@ import typer
 
 from armvm.cli.context import open_host
 from armvm.cli.options import Connect, OptionalName
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -44,12 +45,18 @@ def logs(
         ),
     ] = False,
     connect: Connect = None,
+    cloud: Cloud | None = None,
 ) -> None:
     """Print a machine's serial console output since its last start.
 
     armvm removes escape sequences, but keeps colours on a terminal. --raw removes nothing: with
     it, the guest can send any control sequence to your terminal.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.logs(cloud, name, lines=lines, follow=follow, older=older, raw=raw)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.monitor.logs import Request, read_log
 

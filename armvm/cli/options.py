@@ -7,13 +7,17 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from armvm.cli import complete
 from armvm.settings.table import SETTINGS
 from armvm.settings.user_path import given_path
+
+if TYPE_CHECKING:
+    from armvm.base.errors import UsageError
+    from armvm.settings.clouds import Cloud
 
 Connect = Annotated[
     str | None,
@@ -33,6 +37,17 @@ On = Annotated[
         metavar="HOST",
         help="Host to connect to: a name in [hosts] of config.toml. Default: $ARMVM_ON.",
         autocompletion=complete.hosts,
+    ),
+]
+#: The same for commands that have a parameter *cloud*: they can work on a cloud.
+OnCloud = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="HOST",
+        help="Host or cloud to use: a name in [hosts] or [clouds] of config.toml. "
+        "Default: $ARMVM_ON.",
+        autocompletion=complete.hosts_and_clouds,
     ),
 ]
 PoolName = Annotated[
@@ -301,10 +316,12 @@ def with_machine_options(**fixed: Any) -> Callable[[Callable[..., None]], Callab
     return decorate
 
 
-def with_on(command: Callable[..., None]) -> Callable[..., None]:
+def with_on(command: Callable[..., None], verb: str) -> Callable[..., None]:
     """Give a command that has the parameter *connect* the option ``--on``, which sets it too.
 
-    A command without *connect*, or with a parameter *on* of its own, is returned unchanged.
+    If ``--on`` or the environment names a cloud, a command with a parameter *cloud* gets it there;
+    others raise UsageError, which names the command: *verb*. A command without *connect*, or with a
+    parameter *on* of its own, is returned unchanged.
     """
     own = dict(inspect.signature(command, eval_str=True).parameters)
     if "connect" not in own or "on" in own:
@@ -312,11 +329,22 @@ def with_on(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(on: str | None = None, **values: Any) -> None:
-        if on is not None:
+        cloud = cloud_on(on, values["connect"])
+        if cloud is not None:
+            if not takes_cloud:
+                raise no_cloud(verb, cloud.name)
+            values["cloud"] = cloud
+        elif on is not None:
             values["connect"] = uri_on(on, values["connect"])
         command(**values)
 
-    added = inspect.Parameter("on", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=On)
+    takes_cloud = own.pop("cloud", None) is not None
+    added = inspect.Parameter(
+        "on",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=OnCloud if takes_cloud else On,
+    )
     every: list[inspect.Parameter] = []
     for one in own.values():
         every.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
@@ -325,6 +353,35 @@ def with_on(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {one.name: one.annotation for one in every}
     return wrapper
+
+
+def cloud_on(on: str | None, connect: str | None) -> Cloud | None:
+    """Return the cloud that *on*, or else the environment, names; None if that is no cloud's name.
+
+    Raises UsageError if *connect* was given beside *on*.
+    """
+    import os
+
+    from armvm.settings.hosts import VARIABLE
+
+    if on is not None:
+        refuse_both(connect)
+    name = on or ("" if connect is not None else os.environ.get(VARIABLE, "").strip())
+    if not name:
+        return None
+    from armvm.base.paths import config_files
+    from armvm.settings.clouds import find_cloud
+
+    return find_cloud(name, config_files())
+
+
+def no_cloud(verb: str, cloud: str) -> UsageError:
+    """Return the error for a command that cannot be used on a cloud."""
+    from armvm.base.errors import UsageError
+    from armvm.cli.no_cloud import reason
+
+    why, hint = reason(verb)
+    return UsageError(f"armvm {verb} cannot be used on {cloud}, a cloud: {why}", hint=hint)
 
 
 def uri_on(on: str, connect: str | None) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from armvm.cli.context import each, left_running, progress_for
 from armvm.cli.options import All, Connect, OptionalNames, Quiet, ShutdownTimeout
+from armvm.settings.clouds import Cloud
 
 if TYPE_CHECKING:
     from armvm.provision.machine.pick import Handle
@@ -26,6 +27,7 @@ def restart(
     names: OptionalNames = None,
     every: All = False,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Reset the machine without a clean shutdown.")
     ] = False,
@@ -48,6 +50,20 @@ def restart(
     changes to a machine's definition take effect only with --power-cycle. An emulated guest that
     has run for long also boots faster with it.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.restart(
+            cloud,
+            names or [],
+            every=every,
+            force=force,
+            power_cycle=power_cycle,
+            wait=wait,
+            timeout=timeout,
+            quiet=quiet,
+        )
+        return
     from armvm.provision.machine.pick import pick_many
     from armvm.provision.manage import power
     from armvm.provision.monitor.events import connect as connect_listening

@@ -16,6 +16,7 @@ from armvm.cli.options import (
     Json,
     OptionalName,
 )
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def show(
     name: OptionalName = None,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     identity: Annotated[
         bool,
         typer.Option("--identity", help="Show the guest's identity, as reported by its agent."),
@@ -33,6 +35,12 @@ def show(
     json: Json = False,
 ) -> None:
     """Show the details of a machine."""
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.refuse(cloud, "--identity", identity, "it needs the guest agent")
+        on_cloud.show(cloud, name, json)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.machines import describe
     from armvm.provision.manage.machines import identity as ask_identity

@@ -11,6 +11,7 @@ from armvm.base.progress import size_text
 from armvm.cli import complete
 from armvm.cli.context import agreed, open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, Name, OptionalName, Quiet
+from armvm.settings.clouds import Cloud
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +37,7 @@ def create(
         typer.Argument(metavar="[SNAPSHOT]", help="Name. Default: the next free snap-NN."),
     ] = None,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,6 +48,11 @@ def create(
     snapshot is like a disk after a power failure. virsh does not list these snapshots: libvirt
     cannot revert snapshots of machines with UEFI firmware.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.snapshot_create(cloud, name, snapshot, json=json, quiet=quiet)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import create as create_snapshot
     from armvm.provision.manage.snapshot import describe
@@ -60,8 +67,18 @@ def create(
 
 
 @app.command("list", epilog="Example: armvm snapshot list arm64-01 --json")
-def list_(name: OptionalName = None, connect: Connect = None, json: Json = False) -> None:
+def list_(
+    name: OptionalName = None,
+    connect: Connect = None,
+    cloud: Cloud | None = None,
+    json: Json = False,
+) -> None:
     """List a machine's snapshots, the oldest first."""
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.snapshot_list(cloud, name, json=json)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import describe
 
@@ -94,6 +111,7 @@ def revert(
     name: Name,
     snapshot: SnapshotName,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -102,6 +120,11 @@ def revert(
     vCPUs, memory and UEFI variables do not change. A disk that was enlarged since gets its old
     size back. The snapshot is kept.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.snapshot_revert(cloud, name, snapshot, yes=yes, quiet=quiet)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import find
     from armvm.provision.manage.snapshot import revert as revert_snapshot
@@ -120,9 +143,15 @@ def delete(
     name: Name,
     snapshot: SnapshotName,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a snapshot. The machine's disk does not change; the machine may run."""
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.snapshot_delete(cloud, name, snapshot, yes=yes)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.snapshot import delete as delete_snapshot
     from armvm.provision.manage.snapshot import find

@@ -8,6 +8,7 @@ import typer
 
 from armvm.cli.context import open_host
 from armvm.cli.options import Connect, OptionalName, Share
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +26,7 @@ def ssh(
     name: OptionalName = None,
     share: Share = True,
     connect: Connect = None,
+    cloud: Cloud | None = None,
 ) -> None:
     """Log in by ssh, or run the command after -- and return its exit code.
 
@@ -34,6 +36,11 @@ def ssh(
     Commands share a connection, which closes when it has been unused for 10 minutes. The user's
     groups and limits in the guest are those of its login. With --no-share, armvm logs in again.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.ssh(cloud, name, context.obj or [])
+        return
     from armvm.provision.access.ssh import login
     from armvm.provision.machine.pick import pick
 

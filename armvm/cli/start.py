@@ -18,6 +18,7 @@ from armvm.cli.options import (
     Quiet,
     Timeout,
 )
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +33,7 @@ def start(
     names: OptionalNames = None,
     every: All = False,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until you can log in. Default: wait.")
     ] = True,
@@ -44,6 +46,11 @@ def start(
     in time (exit 11), if its cloud-init failed or if it rejects armvm's key (exit 12). All keep
     running if you press Ctrl-C.
     """
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.start(cloud, names or [], every=every, wait=wait, timeout=timeout, quiet=quiet)
+        return
     from armvm.provision.machine.pick import is_pattern, pick_many
     from armvm.provision.manage.power import start_all
 

@@ -18,6 +18,7 @@ from armvm.cli.options import (
     Quiet,
     ShutdownTimeout,
 )
+from armvm.settings.clouds import Cloud
 
 if TYPE_CHECKING:
     from armvm.provision.machine.pick import Handle
@@ -35,6 +36,7 @@ def stop(
     names: OptionalNames = None,
     every: All = False,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Power off without a clean shutdown.")
     ] = False,
@@ -42,6 +44,12 @@ def stop(
     quiet: Quiet = False,
 ) -> None:
     """Shut machines down one after another, and wait until each is off."""
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.refuse(cloud, "--force", force, "Nova powers a guest off itself after a time")
+        on_cloud.stop(cloud, names or [], every=every, timeout=timeout, quiet=quiet)
+        return
     from armvm.provision.machine.pick import pick_many
     from armvm.provision.manage.machines import stop as stop_machine
 

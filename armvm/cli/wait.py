@@ -14,6 +14,7 @@ from armvm.cli.options import (
     Quiet,
     Timeout,
 )
+from armvm.settings.clouds import Cloud
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +27,16 @@ def register(app: typer.Typer) -> None:
 def wait(
     name: OptionalName = None,
     connect: Connect = None,
+    cloud: Cloud | None = None,
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
     """Wait until you can log in to a machine and cloud-init has finished."""
+    if cloud is not None:
+        from armvm.cli import on_cloud
+
+        on_cloud.wait(cloud, name, timeout=timeout, quiet=quiet)
+        return
     from armvm.provision.machine.pick import pick
     from armvm.provision.monitor.wait import wait_ready
 

@@ -13,6 +13,9 @@
     [queues]                 # see armvm.settings.queues
     farm = { slurm = "partition" }
 
+    [clouds]                 # see armvm.settings.clouds
+    farm = { openstack = "mycloud", network = "net", flavor = "arm.small" }
+
     [mirrors]                # and [images.NAME]: see armvm.settings.catalogs
     debian = "https://mirror.example.org/debian-cloud/"
 """
@@ -35,7 +38,7 @@ from armvm.settings.table import SETTINGS
 TOP_LEVEL = ("warm", "verify", "keyserver")
 
 #: The tables of a configuration file.
-TABLES = ("machine", "hosts", "queues", "mirrors", "images")
+TABLES = ("machine", "hosts", "queues", "clouds", "mirrors", "images")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,8 @@ class Host:
 def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
     """Return the hosts of *files* by name, in their order; the first file with a name wins.
 
-    Raises ConfigError for an invalid name or URI, or a name that a queue has too, with its file,
-    and PermissionDenied.
+    Raises ConfigError with the file for an invalid name or URI, or a name that a queue or a cloud
+    has too, and PermissionDenied.
     """
     from armvm.settings.config_file import read_config
 
@@ -61,21 +61,28 @@ def hosts_in(files: Sequence[Path]) -> Mapping[str, Host]:
             if wrong is not None:
                 file.refuse(("hosts",), name, f"{wrong[0]}; {wrong[1]}")
             found.setdefault(name, Host(name=name, uri=uri, place=file.place))
-    for name, queue_file in _queue_names(files).items():
+    for name, (table, other) in _others(files).items():
         if name in found:
-            queue_file.refuse(("queues",), name, f"a host in {found[name].place} has this name")
+            other.refuse((table,), name, f"a host in {found[name].place} has this name")
     return found
 
 
-def _queue_names(files: Sequence[Path]) -> Mapping[str, ConfigFile]:
-    """Return the names in ``[queues]``, which hosts cannot have, each with its first file."""
+def _others(files: Sequence[Path]) -> Mapping[str, tuple[str, ConfigFile]]:
+    """Return the names that hosts cannot have, each with its table and its first file.
+
+    Raises ConfigError for a name in two tables.
+    """
     from armvm.settings.config_file import read_config
 
-    found: dict[str, ConfigFile] = {}
+    found: dict[str, tuple[str, ConfigFile]] = {}
     for path in files:
-        if (file := read_config(path)) is not None:
-            for name in file.document.get("queues", {}):
-                found.setdefault(name, file)
+        if (file := read_config(path)) is None:
+            continue
+        for table in ("queues", "clouds"):
+            for name in file.document.get(table, {}):
+                first = found.setdefault(name, (table, file))
+                if first[0] != table:
+                    file.refuse((table,), name, f"[{first[0]}] in {first[1].place} has this name")
     return found
 
 
@@ -89,11 +96,15 @@ def find_host(name: str, files: Sequence[Path]) -> Host:
 
 def unknown(name: str, known: Mapping[str, Host], files: Sequence[Path]) -> ArmvmError:
     """Return the error for a name that no host has: it lists the known hosts."""
-    if name in _queue_names(files):
+    table, _ = _others(files).get(name, ("", None))
+    hosts = f"known hosts: {', '.join(known) or 'none'}"
+    if table == "queues":
         return UsageError(
             f"{name} is a queue, not a host: only armvm run can use it",
-            hint=f"armvm run --on {name} -- CMD; known hosts: {', '.join(known) or 'none'}",
+            hint=f"armvm run --on {name} -- CMD; {hosts}",
         )
+    if table == "clouds":
+        return UsageError(f"{name} is a cloud: this command needs a libvirt host", hint=hosts)
     return NotFound(
         f"host {shown(name)} not found",
         hint="known: " + ", ".join(known)
@@ -132,7 +143,7 @@ def uri_problem(uri: str) -> tuple[str, str] | None:
 
 
 def why_no_name(name: str) -> str | None:
-    """Return why no host and no queue can have a name; None if one can."""
+    """Return why no host, queue or cloud can have a name; None if one can."""
     from armvm.base.errors import ConfigError
 
     try:

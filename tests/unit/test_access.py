@@ -20,8 +20,8 @@ from armvm.cli.main import _split
 from armvm.guest.agents import mount_script
 from armvm.guest.agents.command_script import check_guest_user, kill_command, script
 from armvm.guest.boot.plain_text import Cleaner, last_lines
+from armvm.guest.ssh.scp import read_copy
 from armvm.host.domain.screenshot import size_of, to_png
-from armvm.provision.access.cp import read_copy
 from armvm.provision.access.ssh_include import exclude, include
 
 LINE = 'Include "/data/armvm/ssh/*.conf"'

@@ -21,7 +21,9 @@ ARROWS: dict[str, set[str]] = {
     "settings": {"base"},
     **{room: {"base", "settings"} for room in MIDDLE},
     "provision": {"base", "settings"} | MIDDLE,
-    "cli": {"base", "settings", "provision"},
+    # OpenStack: Nova has its own libvirt.
+    "cloud": {"base", "settings", "images", "guest"},
+    "cli": {"base", "settings", "provision", "cloud"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -35,7 +37,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "oci": {"cache", "fetch"},
         "distros": {"check", "fetch", "trust"},
     },
-    "guest": {"agents": set(), "boot": set(), "cloudinit": set()},
+    "guest": {"agents": set(), "boot": set(), "cloudinit": set(), "ssh": set()},
     "host": {
         "agent": set(),
         "network": {"agent"},
@@ -60,11 +62,17 @@ INNER: dict[str, dict[str, set[str]]] = {
     },
 }
 #: Third-party modules that one room alone may import.
-OWNERS = {"libvirt": "host", "libvirt_qemu": "host", "subprocess": "base"}
+OWNERS = {
+    "libvirt": "host",
+    "libvirt_qemu": "host",
+    "subprocess": "base",
+    "openstack": "cloud",
+    "keystoneauth1": "cloud",
+}
 #: Parts of a program that runs in guests, without the rest of armvm.
 IN_GUESTS = {("armvm/guest/agents/command_server.py", "subprocess")}
 #: What the front door must not load before it is needed. (typer itself brings subprocess.)
-HEAVY = ("libvirt", "requests", "lxml", "pycdlib", "yaml", "cryptography", "bcrypt")
+HEAVY = ("libvirt", "requests", "lxml", "pycdlib", "yaml", "cryptography", "bcrypt", "openstack")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

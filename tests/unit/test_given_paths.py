@@ -12,7 +12,7 @@ import typer
 
 from armvm.base.errors import ArmvmError, ConfigError, PermissionDenied, UsageError
 from armvm.cli.app import app
-from armvm.provision.access.cp import read_copy
+from armvm.guest.ssh.scp import read_copy
 from armvm.provision.launch.run_mount import read_mount
 from armvm.settings.user_path import given_path
 from armvm.usermode.binfmt import execution

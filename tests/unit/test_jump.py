@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from armvm.base.errors import MissingCapability, UsageError
+from armvm.guest.ssh.options import JUMP, proxy_command, words
 from armvm.provision.access import jump as jumping
 from armvm.provision.access.forward import _ssh_forward
 from armvm.provision.access.jump import (
@@ -28,7 +29,6 @@ from armvm.provision.access.jump import (
     trouble,
 )
 from armvm.provision.access.ssh import Endpoint, answers
-from armvm.provision.access.ssh_options import JUMP, proxy_command, words
 from armvm.settings.ports import PortForward
 
 

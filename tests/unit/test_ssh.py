@@ -17,10 +17,11 @@ from armvm.base.errors import CommandFailed, ConfigError
 from armvm.base.paths import data_dir, ssh_home
 from armvm.base.progress import Plain, Progress, Quiet
 from armvm.guest.cloudinit.credentials import own_key
+from armvm.guest.ssh import options as ssh_options
+from armvm.guest.ssh.scp import read_copy
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
-from armvm.provision.access import ssh_options
-from armvm.provision.access.cp import read_copy, scp_command
+from armvm.provision.access.cp import scp_command
 from armvm.provision.access.jump import Jump
 from armvm.provision.access.ssh import Endpoint, ssh_command
 from armvm.provision.access.ssh_config import _line, host_block

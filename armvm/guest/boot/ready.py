@@ -12,16 +12,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from armvm.base.errors import NotReady
+from armvm.base.errors import CommandFailed, NotReady
 from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.guest.boot.failures import Finding
-from armvm.guest.boot.serial import Stage, clean, tail
+from armvm.guest.boot.serial import Stage, clean, tail, trouble
 
 #: Seconds between two rounds of probes.
 INTERVAL = 0.5
 #: Seconds that a fatal problem has to pass: a kernel that panics may be set to reboot.
 GRACE = 20.0
+#: cloud-init's result; the file appears when the last stage has finished.
+RESULT_FILE = "/run/cloud-init/result.json"
+#: Seconds between two checks by ssh: each costs an emulated guest a second of work.
+SSH_INTERVAL = 5.0
+#: Seconds from cloud-init's final message on the console until its result file exists.
+LAST_WORDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,3 +214,20 @@ def read_result(text: str) -> CloudInitResult:
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return CloudInitResult(errors=(f"result.json cannot be parsed: {text[:200]!a}",))
+
+
+def assert_ended_well(
+    name: str, result: CloudInitResult | None, log: Callable[[], str], *, login: str
+) -> None:
+    """Raise CommandFailed if cloud-init reported errors, with the log lines that explain them.
+
+    *login* is the command that logs in to the machine.
+    """
+    if result is None or not result.errors:
+        return
+    lines = [*result.errors, *(line for line in [trouble(log())] if line)]
+    raise CommandFailed(
+        f"{name} is running, but cloud-init failed",
+        detail="\n".join(lines),
+        hint=f"read the full log: {login} -- sudo less /var/log/cloud-init-output.log",
+    )

@@ -43,7 +43,7 @@ def join(before: bytes, after: bytes, received: bytes, lines: int) -> Joined:
     """
     if lines <= 0:
         return Joined(text="", live=received, again=b"")
-    grown = _growth(before, after)
+    grown = growth(before, after)
     text = last_lines(after, lines)
     # The log is level or ahead: it contains the received bytes; the rest of it is still to come.
     at = grown.rfind(received) if len(received) >= _TELLING else -1
@@ -92,7 +92,7 @@ class Skip:
         return data[count:]
 
 
-def _growth(before: bytes, after: bytes) -> bytes:
+def growth(before: bytes, after: bytes) -> bytes:
     """Return the bytes in *after* that *before* lacks; both are the last bytes of one log.
 
     If the log was restarted (the machine was started), all of it is new.

@@ -68,6 +68,7 @@ def compose(
     *,
     system: OperatingSystem | None = None,
     clone: bool = False,
+    portable: bool = False,
 ) -> Documents:
     """Return the documents of *machine*, whose user is called *user*.
 
@@ -76,6 +77,9 @@ def compose(
 
     The documents for a *clone*, which is already running, stop cloud-init from removing the ssh
     host key before it rewrites it: a login may be in progress.
+
+    *portable* user-data works with every data source of cloud-init, and needs none of the other
+    documents: a script is combined with armvm's part.
 
     The user's own cloud-config is merged on top. A script is passed on unchanged; armvm's part
     goes into vendor-data, which cloud-init merges below it. But vendor-data's lists are
@@ -99,14 +103,14 @@ def compose(
     if debian_like and orderable:
         ours = merge(ours, _read("modules"))
     offline = theirs is None or (isinstance(theirs, dict) and _OFFLINE.issuperset(theirs))
-    local = debian_like and offline
+    local = debian_like and offline and not portable
     if local:
         ours = merge(ours, _read("local"))
     vendor_data: dict[str, Any] = {}
     if not isinstance(theirs, str):
         usual = system.default_user if system else None
         user_data = _dump_config(merge(*_one_account(ours, theirs or {}, usual)))
-    elif _is_script(theirs):
+    elif _is_script(theirs) and not portable:
         user_data, vendor_data = theirs, ours
     else:
         user_data = with_ours(theirs, _dump_config({**ours, "merge_how": MERGE_HOW}))

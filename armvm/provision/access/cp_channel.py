@@ -17,6 +17,7 @@ from typing import IO
 
 from armvm.base.errors import CommandFailed, NotFound, PermissionDenied, StorageError, UsageError
 from armvm.base.progress import Progress
+from armvm.guest.ssh.scp import needs_recursive
 from armvm.host.domain.handle import Handle
 from armvm.provision.access.channel_command import Command
 from armvm.provision.access.channel_stream import stream
@@ -204,11 +205,6 @@ def _name_of(path: str) -> str:
             hint="name the directory itself, for example its absolute path",
         )
     return name
-
-
-def needs_recursive(path: str) -> UsageError:
-    """Return the error for a directory without -r."""
-    return UsageError(f"{shown(path)} is a directory", hint="use -r to copy it with its contents")
 
 
 def _unreadable(error: OSError, source: str) -> StorageError | PermissionDenied:

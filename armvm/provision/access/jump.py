@@ -24,8 +24,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from armvm.base import process
 from armvm.base.errors import ArmvmError, MissingCapability, UsageError
 from armvm.base.paths import private_dir, runtime_dir
+from armvm.guest.ssh import options as ssh_options
 from armvm.host.connection import is_local
-from armvm.provision.access import ssh_options
 from armvm.settings.names import shown
 
 #: Seconds that the shared connection stays open after its last use.

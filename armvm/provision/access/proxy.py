@@ -23,7 +23,7 @@ from armvm.provision.machine.known_hosts import write_known_host
 #: Seconds for the connection to be established, and between two checks for an ssh server.
 PATIENCE, INTERVAL = 30.0, 1.0
 #: Seconds for the first data from the ssh server; ssh itself waits a little longer (ConnectTimeout
-#: in `armvm.provision.access.ssh_options`).
+#: in `armvm.guest.ssh.options`).
 SILENCE = 45.0
 _BLOCK = 64 << 10
 

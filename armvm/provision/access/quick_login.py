@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 
 from armvm.base import process
+from armvm.base.errors import UsageError
 from armvm.guest.agents.ssh_script import FAILED, shell_line
 from armvm.host.default_uri import default_uri
 from armvm.provision.machine import shared_connection
@@ -18,7 +19,11 @@ def quick_login(name: str, command: Sequence[str]) -> tuple[int, str | None] | N
 
     None if there is no connection that works and has a session left. Nothing was run then.
     """
-    found = shared_connection.recall(default_uri(os.environ)[0], name)
+    try:
+        uri, _ = default_uri(os.environ)
+    except UsageError:  # ARMVM_ON names a cloud
+        return None
+    found = shared_connection.recall(uri, name)
     if found is None:
         return None
     path, line = found

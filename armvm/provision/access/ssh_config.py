@@ -18,9 +18,9 @@ from armvm.base import process
 from armvm.base.errors import ArmvmError
 from armvm.base.paths import private_dir, write_atomic
 from armvm.base.result import Doc
+from armvm.guest.ssh import options as ssh_options
 from armvm.host.connection import Connection, connect, uri_of
 from armvm.host.domain.instance import Instance, instances
-from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import common_options, connected, shared_socket
 from armvm.provision.access.ssh_include import exclude, include
 from armvm.provision.machine.known_hosts import ssh_config_dir, ssh_config_file

@@ -13,7 +13,7 @@ from armvm.host import connection
 from armvm.host.storage import pools
 from armvm.images.trust import keyring
 from armvm.provision.image.local import MIRROR_VARIABLE
-from armvm.settings import hosts, queues, verify, warm
+from armvm.settings import clouds, hosts, queues, verify, warm
 from armvm.settings.catalogs import DISTROS, image_config, mirror_variable
 from armvm.settings.config_file import ConfigFile, file_layer, read_config
 from armvm.settings.layers import environment_layer, resolve
@@ -63,9 +63,10 @@ def values(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None
     """
     files = [file for path in paths if (file := read_config(path)) is not None]
     return [
-        *_host(environ, preset),
+        *_host(environ, paths, preset),
         *_machine(environ, paths, files, preset or environ.get(PRESET_VARIABLE) or "default"),
         *_hosts(paths, files),
+        *_clouds(paths, files),
         *_images(environ, paths, files),
     ]
 
@@ -83,6 +84,7 @@ def check(path: Path) -> None:
     keyring.KeyStore.default({}, [path])
     image_config({}, [path])
     queues.queues_in([path])
+    clouds.clouds_in([path])
 
 
 def example() -> str:
@@ -107,10 +109,14 @@ def _toml(setting: Setting) -> str:
     return text if text.isdigit() else f'"{text}"'
 
 
-def _host(environ: Mapping[str, str], preset: str | None) -> Iterator[Value]:
-    uri, why = connection.effective_uri(environ)
-    by_variable = why.isupper()
-    yield Value(key="connect", value=uri, origin=why if by_variable else f"{BUILT_IN}: {why}")
+def _host(environ: Mapping[str, str], paths: Sequence[Path], preset: str | None) -> Iterator[Value]:
+    named = environ.get(hosts.VARIABLE, "").strip()
+    if named and clouds.find_cloud(named, paths) is not None:
+        yield Value(key="connect", value=f"cloud {named}", origin=hosts.VARIABLE)
+    else:
+        uri, why = connection.effective_uri(environ)
+        by_variable = why.isupper()
+        yield Value(key="connect", value=uri, origin=why if by_variable else f"{BUILT_IN}: {why}")
     yield _variable("pool", POOL_VARIABLE, environ, pools.DEFAULT_POOL)
     if preset:
         yield Value(key="preset", value=preset, origin="the command line")
@@ -132,6 +138,12 @@ def _hosts(paths: Sequence[Path], files: Sequence[ConfigFile]) -> Iterator[Value
         yield _placed(f"hosts.{one.name}", one.uri, one.place, files)
     for queue in queues.queues_in(paths).values():
         yield _placed(f"queues.{queue.name}", f"slurm {queue.partition}", queue.place, files)
+
+
+def _clouds(paths: Sequence[Path], files: Sequence[ConfigFile]) -> Iterator[Value]:
+    for one in clouds.clouds_in(paths).values():
+        for key in ("openstack", "network", "flavor"):
+            yield _placed(f"clouds.{one.name}.{key}", getattr(one, key), one.place, files)
 
 
 def _images(

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from armvm.base.paths import cache_dir, data_dir, private_dir, write_atomic
+from armvm.base.paths import data_dir
+from armvm.guest.ssh import known_hosts
 from armvm.host.domain.instance import Instance
 from armvm.provision.machine import shared_connection
 
 
-def _file(uuid: str) -> Path:
-    return cache_dir() / "known_hosts" / uuid
-
-
 def host_alias(instance: Instance) -> str:
     """Return the name that ssh looks the key up by: addresses change, UUIDs do not."""
-    return f"armvm-{instance.uuid}"
+    return known_hosts.alias_of(instance.uuid)
 
 
 def write_known_host(instance: Instance) -> Path:
     """Write a machine's known-hosts file and return its path."""
-    path = _file(instance.uuid)
-    private_dir(path.parent)
-    write_atomic(path, f"{host_alias(instance)} {instance.record.host_key}\n".encode())
-    return path
+    return known_hosts.write(instance.uuid, instance.record.host_key)
 
 
 def ssh_config_dir() -> Path:
@@ -46,5 +40,5 @@ def forget_host(uuid: str) -> None:
     Also ends the shared connections to it.
     """
     shared_connection.close(uuid, forget=True)
-    _file(uuid).unlink(missing_ok=True)
+    known_hosts.file_of(uuid).unlink(missing_ok=True)
     ssh_config_file(uuid).unlink(missing_ok=True)

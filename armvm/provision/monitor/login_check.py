@@ -13,11 +13,11 @@ from armvm.base import process
 from armvm.base.errors import ArmvmError, CommandFailed
 from armvm.base.progress import Progress
 from armvm.guest.boot import serial
+from armvm.guest.ssh import options as ssh_options
 from armvm.host.agent import agent
 from armvm.host.connection import Domain
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
-from armvm.provision.access import ssh_options
 from armvm.provision.access.ssh import (
     DENIED,
     Endpoint,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,17 @@ from armvm.base.progress import Progress
 from armvm.guest.boot import failures, serial
 from armvm.guest.boot.failures import Finding
 from armvm.guest.boot.liveness import Pulse, Vitals
-from armvm.guest.boot.ready import Boot, CloudInitResult, Probe, read_result, wait
+from armvm.guest.boot.ready import (
+    LAST_WORDS,
+    RESULT_FILE,
+    SSH_INTERVAL,
+    Boot,
+    CloudInitResult,
+    Probe,
+    assert_ended_well,
+    read_result,
+    wait,
+)
 from armvm.guest.boot.serial import Stage
 from armvm.host.agent import agent
 from armvm.host.connection import Connection
@@ -33,17 +43,11 @@ from armvm.provision.monitor.login_check import assert_lets_in
 
 #: Default timeout in seconds under KVM; emulated guests get ten times that.
 BASE_TIMEOUT = 120.0
-#: cloud-init's result; the file appears when the last stage has finished.
-RESULT_FILE = "/run/cloud-init/result.json"
-#: Seconds between two checks by ssh: each costs an emulated guest a second of work.
-SSH_INTERVAL = 5.0
 #: Seconds without console output after which armvm reports it, for KVM and emulation. cloud-init's
 #: stages and module loading print nothing for up to 20 s in an emulated guest.
 SILENCE = {Accelerator.KVM: 15.0, Accelerator.TCG: 30.0}
 #: Seconds between two checks for problems.
 LOOK = 2.0
-#: Seconds from cloud-init's final message on the console until its result file exists.
-LAST_WORDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ def wait_ready(
             boot_history.learn(
                 kind, boot_history.LearntBoot(at=begun, uuid=instance.uuid, stages=boot.seen)
             )
-        assert_ended_well(name, watch.result, watch.log)
+        assert_ended_well(name, watch.result, watch.log, login=f"armvm ssh {name}")
         if watch.endpoint is None:
             raise DomainError(f"{name} lost its address")
         if not watch.logged_in:
@@ -130,18 +134,6 @@ def next_step(name: str, *, stays: bool) -> Iterator[None]:
                 f"watch it: armvm console {name}, or remove it: armvm delete {name}"
             )
         raise
-
-
-def assert_ended_well(name: str, result: CloudInitResult | None, log: Callable[[], str]) -> None:
-    """Raise CommandFailed if cloud-init reported errors, with the log lines that explain them."""
-    if result is None or not result.errors:
-        return
-    lines = [*result.errors, *(line for line in [serial.trouble(log())] if line)]
-    raise CommandFailed(
-        f"{name} is running, but cloud-init failed",
-        detail="\n".join(lines),
-        hint=f"read the full log: armvm ssh {name} -- sudo less /var/log/cloud-init-output.log",
-    )
 
 
 class _Watch:

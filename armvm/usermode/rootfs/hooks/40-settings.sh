@@ -25,10 +25,11 @@ write /etc/default/locale <<'END'
 LANG=C.UTF-8
 END
 
-# Looking for other data sources costs time at every boot, and metadata services on the network
-# are not to be trusted in a machine whose seed is a disk.
+# A libvirt host's seed, a cloud's config drive, its metadata service. cloud-init's ds-identify
+# leaves only what it finds without the network: with a seed or a config drive, the metadata service,
+# which anybody on the network may pretend to be, is not asked.
 write /etc/cloud/cloud.cfg.d/95-armvm.cfg <<'END'
-datasource_list: [ NoCloud, None ]
+datasource_list: [ NoCloud, ConfigDrive, OpenStack, None ]
 END
 
 # For update-grub, when the guest upgrades its kernel. The serial console comes last, for that is

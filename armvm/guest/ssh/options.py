@@ -91,6 +91,51 @@ JUMP = {
 }
 
 
+def verified(
+    *, user: str, host_key: str, alias: str, known_hosts: Path, identity: Path | None
+) -> dict[str, str]:
+    """Return the ssh options for a machine that do not depend on its address.
+
+    ssh accepts only *host_key*, which the file *known_hosts* has under the name *alias*.
+    *identity* is armvm's private key if the machine accepts that, else None.
+    """
+    kind = host_key.partition(" ")[0]
+    told = {
+        **MACHINE,
+        "User": user,
+        "UserKnownHostsFile": quoted(known_hosts),
+        "HostKeyAlias": alias,
+        **({"HostKeyAlgorithms": kind} if kind else {}),
+    }
+    if identity is not None:
+        told |= {**OWN_KEY, "IdentityFile": quoted(identity)}
+    return told
+
+
+def at_address(
+    told: Mapping[str, str], host: str, port: int, *, way: str = "none", batch: bool = False
+) -> dict[str, str]:
+    """Return the options of `verified` with an address added, for ssh calls by armvm itself.
+
+    *way* is a ProxyCommand. With *batch*, ssh never prompts.
+    """
+    found = {
+        **told,
+        **OWN,
+        "HostName": host.replace("%", "%%"),
+        "Port": str(port),
+        "ProxyCommand": way,
+        "BindAddress": "::" if ":" in host else "0.0.0.0",  # noqa: S104 - a client's: any
+        "BatchMode": "yes" if batch else "no",
+    }
+    if batch:
+        found["PreferredAuthentications"] = "publickey"
+    if "IdentityFile" in found:
+        # Otherwise ssh tries the agent's keys that the user's configuration names before armvm's.
+        found["IdentityAgent"] = "none"
+    return found
+
+
 def words(options: Mapping[str, str]) -> list[str]:
     """Return options as words for ssh's command line. An older ssh ignores unknown ones."""
     told = {"IgnoreUnknown": "*", **options}

@@ -1,0 +1,1 @@
+"""How armvm reaches a guest by ssh, wherever the guest runs."""
