@@ -34,7 +34,8 @@ class Cloud:
 def clouds_in(files: Sequence[Path]) -> Mapping[str, Cloud]:
     """Return the clouds of *files* by name, in their order; the first file with a name wins.
 
-    Raises ConfigError for an invalid name or value, and a name that a host or a queue has, and PermissionDenied.
+    Raises ConfigError for an invalid name or value, or a name that a host or a queue has too, and
+    PermissionDenied.
     """
     from armvm.settings.config_file import read_config
     from armvm.settings.hosts import hosts_in, why_no_name

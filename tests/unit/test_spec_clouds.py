@@ -46,7 +46,8 @@ def test_the_first_file_with_a_name_wins(tmp_path: Path) -> None:
         ),
         (f"[clouds]\nFarm {FARM[5:]}", "invalid host name 'Farm'"),
         (f"[clouds]\nall {FARM[5:]}", "'all' cannot be used as a host name"),
-        (f"[hosts]\nfarm = 'qemu:///system'\n[clouds]\n{FARM}", "a host in [hosts] has the same"),
+        (f"[hosts]\nfarm = 'qemu:///system'\n[clouds]\n{FARM}", "has this name"),
+        (f"[queues]\nfarm = {{ slurm = 'x' }}\n[clouds]\n{FARM}", "[queues] in "),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, why: str) -> None:
