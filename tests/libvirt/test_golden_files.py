@@ -434,7 +434,7 @@ def test_an_interrupted_import_leaves_nothing(
     process.communicate(timeout=60)
     if process.returncode == 0:
         elsewhere.armvm("golden", "delete", name, "--yes").ok()
-    assert process.returncode in (0, 130)
+    assert process.returncode in (0, 130, -signal.SIGINT)
     assert elsewhere.left(name) == []
 
 
@@ -448,7 +448,7 @@ def test_an_interrupted_export_leaves_nothing(
     until(lambda: list(cache.glob("armvm/goldens/export-*/*")) or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode in (0, 130)
+    assert process.returncode in (0, 130, -signal.SIGINT)
     assert list(cache.glob("armvm/goldens/*")) == []
     assert [path.name for path in tmp_path.iterdir() if ".partial" in path.name] == []
 
