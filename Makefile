@@ -5,7 +5,7 @@ vm: setup
 	scripts/first-machine
 
 # All layers without slow tests; LAYERS="unit or expected" (a pytest -m expression) selects some.
-LAYERS ?= unit or expected or libvirt or boot or remote or hosts
+LAYERS ?= unit or expected or libvirt or boot or remote or hosts or cloud
 test: setup-dev lint
 	scripts/test "$(LAYERS)" $(PYTEST_ARGS)
 

@@ -25,7 +25,7 @@ settings.register_profile(
 )
 settings.load_profile("armvm")
 
-LAYERS = ("unit", "expected", "libvirt", "boot", "remote", "hosts")
+LAYERS = ("unit", "expected", "libvirt", "boot", "remote", "hosts", "cloud")
 #: Seconds for one test, where the general limit is far too patient.
 TIMEOUTS = {"unit": 120, "expected": 120, "libvirt": 400, "remote": 900}
 

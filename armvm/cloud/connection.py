@@ -6,7 +6,7 @@ openstacksdk is optional. Texts in a cloud's answers are untrusted: `said` makes
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -67,17 +67,18 @@ def connect(cloud: Cloud) -> Connection:
             hint=f"clouds.yaml needs an entry {cloud.openstack} with auth: "
             "./clouds.yaml, ~/.config/openstack/clouds.yaml or /etc/openstack/clouds.yaml",
         ) from error
-    with answers(cloud, "logging in"):
-        api.session.get_token()
+    ask(cloud, "logging in", api.session.get_token, PAUSES[:1])
     return Connection(cloud=cloud, api=api)
 
 
-def ask(cloud: Cloud, doing: str, request: Callable[[], T]) -> T:
+def ask(
+    cloud: Cloud, doing: str, request: Callable[[], T], pauses: Sequence[float] | None = None
+) -> T:
     """Return the answer to a request that changes nothing; repeat it if the connection is lost.
 
     A boot takes minutes, and one lost answer must not end the wait for it.
     """
-    for pause in PAUSES:
+    for pause in PAUSES if pauses is None else pauses:
         try:
             with answers(cloud, doing):
                 return request()

@@ -1,0 +1,1 @@
+"""Tests with real services of OpenStack, from Debian packages, in namespaces."""
