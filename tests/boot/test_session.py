@@ -89,6 +89,7 @@ def test_an_ordinary_users_machine(user: OrdinaryUser) -> None:
     assert "routable" in ssh(user, "networkctl list --no-legend 'e*'")
 
 
+@pytest.mark.slow
 def test_the_everyday_verbs(user: OrdinaryUser) -> None:
     assert run(user, "uname", "-m").ok().out == "aarch64\n"
     assert run(user, "sh", "-c", "exit 5").code == 5

@@ -65,6 +65,7 @@ def test_a_clone_can_be_logged_in_to_while_its_user_data_is_applied(ailing: dict
     assert "cloud-init has not finished" in error.err
 
 
+@pytest.mark.slow
 def test_an_error_in_the_background_is_told_by_wait(ailing: dict[str, Any]) -> None:
     """And the clone stays, with what its user-data did before."""
     words = ("wait", ailing["name"], "--timeout", str(RUN_TIMEOUT))

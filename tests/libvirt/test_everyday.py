@@ -212,6 +212,7 @@ def test_the_default_connection_is_told_as_it_is_used(world: World) -> None:
     assert in_child(work) == signal.SIGUSR1
 
 
+@pytest.mark.slow
 def test_several_machines_by_patterns(world: World, image: Path, name: str) -> None:
     """Not by --all: other machines of this host's are none of the tests'."""
     names = [f"{name}-{number}" for number in (1, 2)]

@@ -423,7 +423,9 @@ def test_a_truncated_or_damaged_file_is_refused_and_leaves_nothing(
         assert elsewhere.left(name) == []
 
 
-@pytest.mark.parametrize("delay", [0.5, 0.8, 1.1, 1.5])
+@pytest.mark.parametrize(
+    "delay", [0.8, *(pytest.param(one, marks=pytest.mark.slow) for one in (0.5, 1.1, 1.5))]
+)
 def test_an_interrupted_import_leaves_nothing(
     elsewhere: Elsewhere, file: Path, name: str, delay: float
 ) -> None:

@@ -316,7 +316,9 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     armvm("rootfs", "create", tmp_path / "link").failed(5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_one_is_removed(tmp_path: Path, number: signal.Signals) -> None:
     """By itself, or after a kill by the next run."""
     process = subprocess.Popen(

@@ -61,6 +61,7 @@ def test_shares_come_and_go(world: World, name: str, blank_image: Path, tmp_path
     assert "armvm-shares" not in inactive_xml(domain)
 
 
+@pytest.mark.slow
 def test_a_machine_as_it_is_made_shares_no_memory(
     world: World, name: str, blank_image: Path, tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_what_needs_libvirt_alone(lab: OtherHost, box: Machine) -> None:
     assert told["values"]["ssh"] == f"{guest_address(lab, box.name)}:22 via lab"
 
 
+@pytest.mark.slow
 def test_a_machine_that_starts_and_stops_is_seen(lab: OtherHost, held: str, tmp_path: Path) -> None:
     words = lab.at_client(*ARMVM, "events", "--json", "--count", "1", "--timeout", "100")
     env = environment(**lab.env, ARMVM_CONNECT=URI)
