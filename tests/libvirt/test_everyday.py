@@ -45,6 +45,7 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
         "network": "armvm",
         "ssh": None,
         "via": None,
+        "on": None,
     }
     shown = world.armvm("show", name, "--json").ok().json
     assert shown["pool"] == world.pool
