@@ -18,11 +18,11 @@ from armvm.host.facts import Accelerator
 from armvm.host.memory import route
 from armvm.host.xml import at, parse, remove, select, to_text
 
-#: Spare PCIe slots, so that devices can be plugged in while the machine runs. virt-install adds
-#: as many; 15 or more trigger a QEMU bug.
+#: PCIe slots, of which the machine's own devices take six to nine: the rest is for devices that are
+#: plugged in while it runs. virt-install adds as many; 15 or more trigger a QEMU bug.
 PCIE_ROOT_PORTS = 14
-#: The slots of a headless machine: devices are rarely plugged into it.
-HEADLESS_ROOT_PORTS = 4
+#: The slots of a headless machine, which has six devices: one is left, or two in a clone.
+HEADLESS_ROOT_PORTS = 7
 #: The limit of translated code in MiB: a minimum, and a share for each vCPU. QEMU divides the
 #: buffer into regions, gives each vCPU its own, and discards all code when none is left
 #: (tcg/region.c). More code makes reboots slower and costs memory: see docs/benchmarks.md,
