@@ -193,6 +193,7 @@ def test_ctrl_c_ends_the_program(tmp_path: Path) -> None:
     code = f"from armvm.base.process import run; run(['sh', '-c', 'echo $$ >> {pids}; sleep 300'])"
     python = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     children = wait_for(pids, 1)
+    time.sleep(1)  # on a busy host, the child may run before Popen has returned
     python.send_signal(signal.SIGINT)
     python.wait(20)
     assert gone(children)

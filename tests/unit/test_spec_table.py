@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from armvm.cli import create
+from armvm.cli.options import with_on
 from armvm.settings.layers import environment_layer, resolve
 from armvm.settings.machine import Machine, Settings
 from armvm.settings.table import SETTINGS, InShape, Setting
@@ -20,6 +21,9 @@ def test_every_setting_is_a_field_and_an_option(key: str) -> None:
     assert {one.name: one.default for one in fields(Machine)}[setting.field] == setting.default
     app = typer.Typer()
     create.register(app)
+    (command,) = app.registered_commands
+    assert command.callback is not None
+    command.callback = with_on(command.callback, "create")  # as the real program does
     options: Any = {one.name: one for one in typer.main.get_command(app).params}
     assert {*options[key].opts, *options[key].secondary_opts} >= set(setting.flags.split("/"))
     assert options[key].help == setting.option_help
