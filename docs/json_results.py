@@ -73,7 +73,7 @@ RESULTS: dict[str, tuple[str, Any]] = {
         | Annotated[list[PlannedMachine], Doc("With --count and --dry-run.", minItems=1)],
     ),
     "apply": (
-        "The machines of the fleet file, and those that left it, with what was done.",
+        "The machines of the fleet file and those no longer in it, with what armvm did.",
         list[AppliedMachine],
     ),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),

@@ -20,7 +20,7 @@ def _silently(look: Callable[[], list[str]], incomplete: str) -> list[str]:
 def _host(ctx: typer.Context) -> Any:
     """Open the connection that the words before the cursor choose."""
     from armvm.cli.context import open_host
-    from armvm.cli.options import uri_on
+    from armvm.cli.on import uri_on
 
     on, connect = ctx.params.get("on"), ctx.params.get("connect")
     return open_host(connect if on is None else uri_on(on, connect))

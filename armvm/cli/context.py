@@ -169,7 +169,7 @@ def edit_again(error: ArmvmError) -> bool:
     """Print an error and ask whether to edit again; false without a terminal."""
     import typer
 
-    from armvm.cli.main import report
+    from armvm.cli.error_text import report
 
     if not sys.stdin.isatty():
         return False

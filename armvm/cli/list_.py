@@ -14,12 +14,10 @@ from armvm.cli.context import (
     print_rows,
     short_reference,
 )
+from armvm.cli.on import cloud_on, refuse_both, uri_on
 from armvm.cli.options import (
     Connect,
     Json,
-    cloud_on,
-    refuse_both,
-    uri_on,
 )
 
 if TYPE_CHECKING:

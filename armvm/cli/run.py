@@ -19,6 +19,7 @@ from armvm.cli.context import (
     verify_policy,
     warm_for,
 )
+from armvm.cli.on import refuse_both, uri_on
 from armvm.cli.options import (
     Cold,
     Connect,
@@ -30,8 +31,6 @@ from armvm.cli.options import (
     Timeout,
     VerifyImage,
     given_words,
-    refuse_both,
-    uri_on,
     with_machine_options,
 )
 from armvm.cli.request import machine_of

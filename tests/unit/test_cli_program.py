@@ -17,7 +17,8 @@ import pytest
 from armvm.base.errors import NotFound
 from armvm.base.progress import Plain, Quiet
 from armvm.cli.context import print_fields, print_rows, progress_for
-from armvm.cli.main import _split, report
+from armvm.cli.error_text import report
+from armvm.cli.main import _split
 from tests.support import ARMVM, Result, armvm, environment
 
 #: A libvirt without machines, without a daemon.

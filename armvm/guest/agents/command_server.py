@@ -1,7 +1,8 @@
 """Runs commands for the host in a clone, through virtio channels that only the host can open.
 
 It is sent as text, after `clone_agent_tools` and before `clone_agent`. Needs only Python's standard
-library, 3.7 or newer. The host's end is `armvm.provision.access.channel`.
+library, 3.7 or newer. The host's end is
+`armvm.provision.access.channel_command`.
 
 A channel carries one command at a time. The host sends MARK and a JSON object, as one line:
 

@@ -6,7 +6,6 @@ virStreamSendHole.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import libvirt
 
 from armvm.host.connection import Connection, Volume, errors
+from armvm.host.storage.transfer import opened
 
 #: Zeros of this length, at a multiple of it, become a hole.
 BLOCK = 64 << 10
@@ -41,7 +41,7 @@ def download(
 
         return handler
 
-    with errors(f"reading the volume {volume.name()}"), _stream(connection) as stream:
+    with errors(f"reading the volume {volume.name()}"), opened(connection) as stream:
         volume.download(stream, 0, 0, libvirt.VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM)
         try:
             stream.sparseRecvAll(take(on_data), take(on_hole), None)
@@ -79,20 +79,9 @@ def upload(connection: Connection, volume: Volume, size: int) -> Iterator[Callab
             stream.sendHole(hole, 0)
             hole = 0
 
-    with errors(f"writing the volume {volume.name()}"), _stream(connection) as stream:
+    with errors(f"writing the volume {volume.name()}"), opened(connection) as stream:
         flags = libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
         volume.upload(stream, 0, size, flags)
         yield put
         flush()
         stream.finish()
-
-
-@contextmanager
-def _stream(connection: Connection) -> Iterator[Any]:
-    stream = connection.newStream(0)
-    try:
-        yield stream
-    except BaseException:
-        with contextlib.suppress(libvirt.libvirtError):
-            stream.abort()
-        raise

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
 from armvm.host.connection import Connection, Volume, errors
 
 
-def read(connection: Connection, volume: Volume, *, length: int = 0) -> bytes:
-    """Return a raw volume's first *length* bytes; all of them for 0."""
+@contextmanager
+def opened(connection: Connection) -> Iterator[Any]:
+    """Yield a stream for a volume's bytes, which the block finishes; abort it on failure."""
+    stream = connection.newStream(0)
+    try:
+        yield stream
+    except BaseException:
+        # recvAll and sendAll abort by themselves if their function raises; a second abort fails.
+        with contextlib.suppress(libvirt.libvirtError):
+            stream.abort()
+        raise
+
+
+def read(connection: Connection, volume: Volume, *, offset: int = 0, length: int = 0) -> bytes:
+    """Return *length* bytes of a raw volume from *offset* on; all of them for 0."""
     parts: list[bytes] = []
-    download(connection, volume, parts.append, length=length)
+    download(connection, volume, parts.append, offset=offset, length=length)
     return b"".join(parts)
 
 
@@ -33,28 +48,22 @@ def download(
     length: int = 0,
 ) -> None:
     """Pass a volume's bytes to *write*: *length* of them from *offset* on; 0 means all."""
-    with errors(f"reading the volume {volume.name()}"):
-        stream = connection.newStream(0)
-        try:
-            volume.download(stream, offset, length, 0)
-            stream.recvAll(lambda _stream, data, _opaque: write(data), None)
-            stream.finish()
-        except BaseException:
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-            raise
+    with errors(f"reading the volume {volume.name()}"), opened(connection) as stream:
+        volume.download(stream, offset, length, 0)
+        stream.recvAll(lambda _stream, data, _opaque: write(data), None)
+        stream.finish()
 
 
-def overwrite(connection: Connection, volume: Volume, data: bytes) -> None:
-    """Replace a raw volume's first bytes; the rest stays."""
-    rest = data
+def overwrite(connection: Connection, volume: Volume, data: bytes, *, offset: int = 0) -> None:
+    """Replace a raw volume's bytes from *offset* on; the rest stays."""
+    rest = memoryview(data)
 
     def take(count: int) -> bytes:
         nonlocal rest
         chunk, rest = rest[:count], rest[count:]
-        return chunk
+        return bytes(chunk)
 
-    upload(connection, volume, take, length=len(data))
+    upload(connection, volume, take, offset=offset, length=len(data))
 
 
 def upload(
@@ -69,17 +78,10 @@ def upload(
 
     *length* limits the bytes; 0 means no limit. A raw volume grows as needed.
     """
-    with errors(f"writing the volume {volume.name()}"):
-        stream = connection.newStream(0)
-        try:
-            volume.upload(stream, offset, length, 0)
-            stream.sendAll(lambda _stream, count, _opaque: read(count), None)
-            stream.finish()
-        except BaseException:
-            # sendAll aborts by itself if its reader raises; a second abort fails.
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-            raise
+    with errors(f"writing the volume {volume.name()}"), opened(connection) as stream:
+        volume.upload(stream, offset, length, 0)
+        stream.sendAll(lambda _stream, count, _opaque: read(count), None)
+        stream.finish()
 
 
 def upload_file(

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import libvirt
+from collections.abc import Callable
 
 from armvm.base.errors import StorageError
 from armvm.host.connection import Connection, Pool, Volume, errors
-from armvm.host.storage import pools, volumes
+from armvm.host.storage import pools, transfer, volumes
 
 #: Bytes per piece, held in memory during the copy. Pieces of zeros become holes.
 PIECE = 8 << 20
@@ -39,11 +35,11 @@ def duplicate(
         # The first piece is written last: without it, a leftover is not a bootable qcow2.
         for done, offset in enumerate(reversed(range(0, size, PIECE))):
             length = min(PIECE, size - offset)
-            data = _read(connection, source, offset, length)
+            data = transfer.read(connection, source, offset=offset, length=length)
             if len(data) != length:
                 raise StorageError(f"the volume {source.name()} changed while armvm was copying it")
             if data.count(0) != length:
-                _write(connection, target, offset, data)
+                transfer.overwrite(connection, target, data, offset=offset)
             on_bytes(min(size, (done + 1) * PIECE))
     except BaseException:
         volumes.delete_volume(target)
@@ -72,37 +68,3 @@ def link_or_duplicate(
                 pools.refresh(pool)
             return volumes.need_volume(pool, name)
     return duplicate(connection, pool, name, source, on_bytes)
-
-
-def _read(connection: Connection, volume: Volume, offset: int, length: int) -> bytes:
-    parts: list[bytes] = []
-    with errors(f"reading the volume {volume.name()}"), _stream(connection) as stream:
-        volume.download(stream, offset, length, 0)
-        stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
-        stream.finish()
-    return b"".join(parts)
-
-
-def _write(connection: Connection, volume: Volume, offset: int, data: bytes) -> None:
-    rest = memoryview(data)
-
-    def take(_stream: object, count: int, _opaque: object) -> bytes:
-        nonlocal rest
-        chunk, rest = rest[:count], rest[count:]
-        return bytes(chunk)
-
-    with errors(f"writing the volume {volume.name()}"), _stream(connection) as stream:
-        volume.upload(stream, offset, len(data), 0)
-        stream.sendAll(take, None)
-        stream.finish()
-
-
-@contextmanager
-def _stream(connection: Connection) -> Iterator[Any]:
-    stream = connection.newStream(0)
-    try:
-        yield stream
-    except BaseException:
-        with contextlib.suppress(libvirt.libvirtError):
-            stream.abort()
-        raise

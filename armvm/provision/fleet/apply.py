@@ -1,4 +1,4 @@
-"""``armvm apply``: create the machines of a fleet file, and delete those that left it.
+"""``armvm apply``: create the machines of a fleet file, and delete those no longer in it.
 
 Each host is worked on in a process of its own, by the code of `armvm create`.
 """
@@ -58,7 +58,7 @@ class AppliedMachine:
     action: Annotated[
         Action,
         Doc(
-            "create and delete: what has to be done; same: nothing; differs: it has other "
+            "create and delete: to be done; same: nothing to do; differs: it has other "
             "settings, and armvm leaves it; conflict: its name is taken; unknown: its host did "
             "not answer; surplus: not in the file, and kept without --prune."
         ),

@@ -116,7 +116,7 @@ def _step(fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError) -> Step:
     if isinstance(there, ArmvmError):
         return step(Action.UNKNOWN, "its host did not answer")
     if name in there.others:
-        return step(Action.CONFLICT, "a domain with this name exists that is no armvm machine")
+        return step(Action.CONFLICT, "another domain has this name")
     one = there.machines.get(name)
     if one is None or one.unfinished:  # create removes what a killed one left
         return step(Action.CREATE, *_summary(wanted), uuid=None if one is None else one.uuid)
