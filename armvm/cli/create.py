@@ -138,6 +138,7 @@ def create(
             unusable=unusable,
         )
         return
+    from armvm.provision.golden.pool import refill
     from armvm.provision.launch.auto_golden import bake_after
     from armvm.provision.launch.launch import launch
     from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers
@@ -176,9 +177,12 @@ def create(
     if count is None:
         plan = next(planned)
         created = launch(
-            where, plan, start=start, wait=wait, timeout=timeout, progress=progress, warm=warm
-        )
+            where, plan, start=start, wait=wait, timeout=timeout, progress=progress, warm=warm,
+            pooled=options.name is None and name_prefix is None,
+        )  # fmt: skip
         _tell(created, connect, json)
+        if created.pool is not None:
+            refill(where, created.pool, progress)
         bake_after(where, plan, created, warm, progress)
         return
     made: list[tuple[CreatePlan, Created]] = []

@@ -223,6 +223,7 @@ def run(
         mounts=mounts,
         outputs=None if terminal else (streams.output, streams.trouble),
         keep=keep,
+        named=options.name is not None,
         warm=warm,
         timeout=timeout,
         progress=progress,

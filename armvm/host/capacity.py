@@ -54,7 +54,7 @@ def measure(connection: Connection) -> Capacity:
             cpus=node[2],
             running_vcpus=sum(map(_vcpus, _running(connection))),
             memory_mib=node[1],
-            free_mib=_free(connection) >> 20,
+            free_mib=free_mib(connection),
         )
 
 
@@ -93,10 +93,11 @@ def _vcpus(domain: libvirt.virDomain) -> int:
         return 0
 
 
-def _free(connection: Connection) -> int:
-    """Return the bytes of memory that a new machine could have."""
-    try:
-        told = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
-    except libvirt.libvirtError:  # libvirt's test driver has none
-        return int(connection.getFreeMemory())
-    return 1024 * sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))
+def free_mib(connection: Connection) -> int:
+    """Return the memory that a new machine could have, in MiB."""
+    with errors("reading the host's memory"):
+        try:
+            told = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+        except libvirt.libvirtError:  # libvirt's test driver has none
+            return int(connection.getFreeMemory()) >> 20
+        return sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached")) >> 10

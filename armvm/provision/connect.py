@@ -45,7 +45,7 @@ def pool_name(asked: str | None) -> str:
 
 def machine_names(connection: Connection) -> list[str]:
     """Return the names of armvm's machines."""
-    return [one.name for one in instance.instances(connection)]
+    return [one.name for one in instance.machines(connection)]
 
 
 def network_names(connection: Connection) -> list[str]:

@@ -95,6 +95,30 @@ def make_order(
     }
 
 
+def renew(
+    ask: Callable[[bytes], bytes],
+    *,
+    user: str,
+    keys: Sequence[str],
+    clock: Callable[[], float] = time.time,
+) -> float:
+    """Renew a clone that was suspended: its clock, its random numbers, and the keys of *user*.
+
+    Returns the most seconds that its clock may be behind. Raises CommandFailed if the guest fails
+    to do it, and DomainError if the clock cannot be set.
+    """
+    order = {
+        "entropy": secrets.token_bytes(_ENTROPY).hex(),
+        "time": clock(),
+        "user": user,
+        "authorized_keys": list(keys),
+    }
+    facts = read_facts(ask(request({"renew": order})).decode(errors="replace"))
+    if facts.get("renewed") is not True:
+        raise CommandFailed("the guest sent an invalid answer", detail=str(facts)[:200])
+    return set_clock(facts, ask, clock=clock)
+
+
 def read_facts(text: str) -> dict[str, Any]:
     """Return a guest's identity report. Raises CommandFailed if it is invalid."""
     try:

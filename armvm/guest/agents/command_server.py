@@ -178,14 +178,19 @@ def rehearse_command() -> None:
     subprocess.Popen(["/bin/true"], start_new_session=True, cwd="/").wait()
 
 
-def serve(channel: Channel) -> None:
-    """Carry out requests, one after the other, for ever."""
+def serve(channel: Channel, renew: Any = None) -> None:
+    """Carry out requests, one after the other, for ever.
+
+    *renew* carries out the order that a clone gets when it leaves a pool, and returns the answer.
+    """
     while True:
         try:
             request = channel.request()
             if "time" in request:  # the host was slow, and sets the clock again
                 time.clock_settime(time.CLOCK_REALTIME, request["time"])
                 channel.say({"time": time.time()})
+            elif "renew" in request and renew is not None:
+                channel.say(renew(request["renew"]))
             elif "command" in request:
                 Session(channel, request).run()
         except Exception:  # a bad request, or the host hung up: the next one is served all the same

@@ -76,15 +76,16 @@ def opened(connection: Connection, domain: Domain, name: str, *, force: bool) ->
 
 @contextmanager
 def talk(
-    connection: Connection, domain: Domain, *, timeout: float
+    connection: Connection, domain: Domain, *, timeout: float, force: bool = True
 ) -> Iterator[Callable[[bytes], bytes]]:
     """Talk to the process that waits at the first channel, and hang up at the end.
 
     Yields a function that sends a request and returns the answer. *timeout* is in seconds, for the
-    whole block. Raises NotReady on timeout, or if the guest hangs up.
+    whole block. With *force*, another client that has the channel open is disconnected. Raises
+    NotReady on timeout, or if the guest hangs up, and Conflict if another client has it open.
     """
     name = domain.name()
-    with opened(connection, domain, NAMES[0], force=True) as stream:
+    with opened(connection, domain, NAMES[0], force=force) as stream:
         late = threading.Timer(timeout, abort, [stream])
         late.daemon = True
         late.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import libvirt
@@ -18,11 +18,12 @@ from lxml import etree
 
 from armvm.base.errors import NotFound
 from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import DomainSpec
 from armvm.host.domain.firmware import Firmware
 from armvm.host.domain.metadata import GOLDEN, Record, from_element, to_element
 from armvm.host.memory import route as memory
-from armvm.host.xml import at, parse, remove, select
+from armvm.host.xml import at, parse, remove, select, to_text
 from armvm.settings.names import shown
 
 #: Bytes of the flash for the UEFI variables.
@@ -37,7 +38,8 @@ class Mark:
 
     ``shape`` lists the settings that a machine must share to be cloned from it, ``ground`` the
     properties that the host must still have. ``imported`` is the digest of the file that the golden
-    was imported from, ``signer`` the trusted signer of that file.
+    was imported from, ``signer`` the trusted signer of that file. ``pool`` is the number of ready
+    clones to keep.
     """
 
     created: str
@@ -48,6 +50,7 @@ class Mark:
     route: str = memory.COW
     imported: str | None = None
     signer: str | None = None
+    pool: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +173,14 @@ def set_mark(definition: etree._Element, mark: Mark) -> None:
     at(definition, "metadata").append(_to_element(mark))
 
 
+def set_pool(connection: Connection, golden: Golden, size: int) -> None:
+    """Record how many ready clones of a golden to keep."""
+    definition = deepcopy(golden.definition)
+    remove(at(definition, f"metadata/{GOLDEN}"))
+    set_mark(definition, replace(golden.mark, pool=size))
+    lifecycle.define(connection, to_text(definition), golden.name)
+
+
 def definition_of_clone(
     golden: Golden, spec: DomainSpec, record: Record, *, disposable: bool = False
 ) -> etree._Element:
@@ -268,6 +279,8 @@ def _to_element(mark: Mark) -> etree._Element:
     for key, text in (("imported", mark.imported), ("signer", mark.signer)):
         if text is not None:
             root.set(key, text)
+    if mark.pool:
+        root.set("pool", str(mark.pool))
     for tag, value in (("shape", mark.shape), ("ground", mark.ground)):
         etree.SubElement(root, f"{{{NAMESPACE}}}{tag}").text = json.dumps(value, sort_keys=True)
     root.append(to_element(mark.record))
@@ -290,4 +303,5 @@ def _from_element(root: etree._Element) -> Mark:
         route=root.get("route", memory.COW),
         imported=root.get("imported"),
         signer=root.get("signer"),
+        pool=int(root.get("pool", "0")),
     )

@@ -141,6 +141,11 @@ def instances(connection: Connection) -> list[Instance]:
     return sorted(found, key=lambda instance: instance.name)
 
 
+def machines(connection: Connection) -> list[Instance]:
+    """Return armvm's machines, sorted by name, without those of goldens' pools."""
+    return [one for one in instances(connection) if one.record.member is None]
+
+
 def domain_names(connection: Connection) -> list[str]:
     """Return the names of all domains, armvm's or not."""
     with errors("listing the machines"):

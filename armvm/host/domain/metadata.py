@@ -97,6 +97,18 @@ class FleetMark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoolMember:
+    """A clone that was made for its golden's pool.
+
+    ``state`` is the digest of the golden's saved state. ``waiting``: it is suspended, and nobody
+    has taken it.
+    """
+
+    state: str
+    waiting: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """armvm's data about a machine. ``forward`` is the loopback port that leads to ssh.
 
@@ -105,7 +117,8 @@ class Record:
     ``ports`` are the other forwards of a machine with user networking.
     ``golden`` is the golden that a clone was made from. ``fast`` holds a fast machine's trade-offs:
     its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
-    ``fleet`` is the fleet file that `armvm apply` made it for.
+    ``fleet`` is the fleet file that `armvm apply` made it for. ``member`` marks a machine of a
+    golden's pool, until ``create`` has taken it.
     """
 
     version: str
@@ -124,6 +137,7 @@ class Record:
     golden: str | None = None
     fast: dict[str, str] = field(default_factory=dict)
     fleet: FleetMark | None = None
+    member: PoolMember | None = None
     creator: Creator | None = None
 
 
@@ -160,6 +174,9 @@ def to_element(record: Record) -> etree._Element:
     if record.fleet is not None:
         fleet = record.fleet
         _child(root, "fleet", name=fleet.name, machine=fleet.machine, source=fleet.source)
+    if record.member is not None:
+        waiting = "yes" if record.member.waiting else "no"
+        _child(root, "pool-member", state=record.member.state, waiting=waiting)
     if record.creator is not None:
         creator = record.creator
         _child(
@@ -195,8 +212,9 @@ def from_element(root: etree._Element) -> Record | None:
 
 
 def _read(root: etree._Element) -> Record:
-    user, forward, golden, fleet, creating = (
-        _find(root, name) for name in ("user", "forward", "golden", "fleet", "creating")
+    user, forward, golden, fleet, member, creating = (
+        _find(root, name)
+        for name in ("user", "forward", "golden", "fleet", "pool-member", "creating")
     )
     settings = json.loads(_text(root, "settings") or "{}")
     if user is None or not isinstance(settings, dict):
@@ -240,6 +258,9 @@ def _read(root: etree._Element) -> Record:
             machine=fleet.get("machine", ""),
             source=fleet.get("source", ""),
         ),
+        member=None
+        if member is None
+        else PoolMember(state=member.get("state", ""), waiting=member.get("waiting") == "yes"),
         creator=None
         if creating is None
         else Creator(

@@ -20,7 +20,7 @@ from armvm.base.paths import private_dir, write_atomic
 from armvm.base.result import Doc
 from armvm.guest.ssh import options as ssh_options
 from armvm.host.connection import Connection, connect, uri_of
-from armvm.host.domain.instance import Instance, instances
+from armvm.host.domain.instance import Instance, machines
 from armvm.provision.access.ssh import common_options, connected, shared_socket
 from armvm.provision.access.ssh_include import exclude, include
 from armvm.provision.machine.known_hosts import ssh_config_dir, ssh_config_file
@@ -99,7 +99,7 @@ def _chosen(connection: Connection, names: Sequence[str]) -> list[Instance]:
     """Return the named machines, or all. Raises NotFound."""
     if not names:
         # A machine that is still being created may become a golden, or be removed.
-        return [one for one in instances(connection) if one.record.creator is None]
+        return [one for one in machines(connection) if one.record.creator is None]
     return [pick(connection, name).instance for name in names]
 
 

@@ -48,14 +48,20 @@ _POLL, _CONNECT = 0.03, 0.25
 
 
 def make_clone(
-    where: Where, plan: CreatePlan, golden: Golden, progress: Progress, *, disposable: bool = False
+    where: Where,
+    plan: CreatePlan,
+    golden: Golden,
+    progress: Progress,
+    *,
+    disposable: bool = False,
+    unfinished: bool = False,
 ) -> Domain:
     """Create and start the machine that *plan* describes from *golden*; return its domain.
 
     The clone's identity has been verified and its ssh port is open. On failure nothing is left
     behind. A *disposable* clone keeps its creator in the metadata, so that a later armvm can see
     whether that process is dead. It uses its golden's seed if it has no user-data, and gets no
-    port forward (`access.ssh.reach` adds it).
+    port forward (`access.ssh.reach` adds it). An *unfinished* one keeps its creator too.
 
     Raises Conflict for a taken name, and DomainError, StorageError, NotReady or CommandFailed if
     cloning fails.
@@ -101,7 +107,7 @@ def make_clone(
         if not disposable:
             if record.forward is not None:
                 record = replace(record, forward=ensure_forward(clone, record.forward, ()))
-            set_record(clone, record)
+            set_record(clone, replace(record, creator=begun.creator) if unfinished else record)
     return clone
 
 
@@ -197,5 +203,10 @@ def _take_identity(
         )
         behind = clone_identity.set_clock(facts, ask)
         clone_identity.check(order, facts)
+    tell_clock(behind, progress)
+
+
+def tell_clock(behind: float, progress: Progress) -> None:
+    """Warn if a guest's clock may be *behind*, in seconds."""
     if behind > clone_identity.CLOCK_TOLERANCE:
         progress.warn(f"this host is slow: the guest's clock may be {behind:.1f} s behind")

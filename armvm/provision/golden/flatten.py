@@ -18,6 +18,7 @@ from armvm.host.domain.golden_domain import Golden, find_golden
 from armvm.host.domain.instance import Instance, find_domain, instances, observe
 from armvm.host.storage import block_copy, pools, volumes
 from armvm.host.storage.base_image import backing_path, volumes_on
+from armvm.provision.golden import pool as ready
 from armvm.provision.machine.unfinished import assert_whole
 
 
@@ -28,6 +29,7 @@ def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
     if the pool does not have enough space.
     """
     golden = find_golden(connection, name)
+    ready.remove(connection, golden)
     pool = pools.find_pool(connection, golden.mark.record.pool)
     if pool is None:
         return []

@@ -27,6 +27,7 @@ from armvm.host.memory import route as memory
 from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import volumes_on
 from armvm.images.trust.provenance import of_record
+from armvm.provision.golden import pool as ready
 from armvm.provision.golden.choose import fits, in_use
 from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine.create import Where
@@ -193,6 +194,7 @@ def delete(connection: Connection, name: str) -> list[str]:
     Raises NotFound, and Conflict if machines use its disk as their backing file.
     """
     golden = find_golden(connection, name)
+    ready.remove(connection, golden)
     pool = pools.find_pool(connection, golden.mark.record.pool)
     users = users_of(pool, golden) if pool else []
     if users:

@@ -17,7 +17,7 @@ from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import find_machine, observed
 from armvm.host.domain.instance import Instance, observe
 from armvm.images.model import FromImage, Image
-from armvm.provision.golden import choose, clone
+from armvm.provision.golden import choose, clone, pool
 from armvm.provision.golden.choose import Warm
 from armvm.provision.golden.clone import reachable
 from armvm.provision.golden.source import FromGolden, FromMachine
@@ -35,12 +35,14 @@ from armvm.settings.verify import Verify
 class Created:
     """A machine that was created; ``ready`` is None if it is not ready or armvm did not wait.
 
-    ``seconds`` is the time that creating it took, if that counts as part of its start.
+    ``seconds`` is the time that creating it took, if that counts as part of its start. ``pool`` is
+    the golden whose pool has to be filled again.
     """
 
     instance: Instance
     ready: Ready | None
     seconds: float = 0.0
+    pool: str | None = None
 
 
 def locate_image(reference: str, progress: Progress, verify: Verify | None = None) -> FromImage:
@@ -123,13 +125,15 @@ def launch(
     progress: Progress,
     warm: Warm | None = None,
     disposable: bool = False,
+    pooled: bool = False,
 ) -> Created:
     """Create the machine: from a golden that fits, or else by a cold boot of its image.
 
     Nothing is left behind if creating fails or is interrupted, or if waiting is interrupted. A
     complete machine that is not ready in time (NotReady), or whose cloud-init fails
     (CommandFailed), is kept so that the user can examine it. A *disposable* machine keeps the mark
-    of this process, so that it can be removed if the process is killed.
+    of this process, so that it can be removed if the process is killed. If *pooled*, the machine
+    may come from the golden's pool, with a name of its own.
     """
     image: Image | None = None
     if start:
@@ -137,7 +141,7 @@ def launch(
         if digest is None:
             plan, image = with_image(where, plan, timeout=timeout, progress=progress)
             digest = image.digest
-        made = _from_golden(where, plan, digest, warm or Warm(), progress, disposable, wait)
+        made = _from_golden(where, plan, digest, warm or Warm(), progress, disposable, wait, pooled)
         if made is not None:
             stays = not disposable
             return _when_ready(where, made, timeout, progress, stays) if wait else made
@@ -179,7 +183,7 @@ def _when_ready(
         ready = wait_ready(where.connection, name, timeout=timeout, progress=progress, stays=stays)
     seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
     boot = Boot(seen={**seen, Stage.STARTED: 0.0})
-    return Created(instance=ready.instance, ready=replace(ready, boot=boot))
+    return replace(made, instance=ready.instance, ready=replace(ready, boot=boot))
 
 
 @contextlib.contextmanager
@@ -204,14 +208,19 @@ def _from_golden(
     progress: Progress,
     disposable: bool,
     wait: bool,
+    pooled: bool,
 ) -> Created | None:
     """Create the machine from a golden; return None if no golden fits or cloning fails."""
     golden = choose.choose(where, plan, digest, warm, progress)
     if golden is None:
+        if not warm.cold:
+            pool.empty_unusable(where, progress)
         return None
-    begun = time.monotonic()
+    begun, taken = time.monotonic(), None
     try:
-        domain = clone.make_clone(where, plan, golden, progress, disposable=disposable)
+        if pooled and golden.mark.pool:
+            taken = pool.take(where, plan, golden, progress, disposable=disposable)
+        domain = taken or clone.make_clone(where, plan, golden, progress, disposable=disposable)
     except Conflict:
         raise  # the name is taken: a cold boot would fail too
     except ArmvmError as error:
@@ -226,7 +235,8 @@ def _from_golden(
     if wait or instance.network is None:
         with _removed_when_interrupted(where, instance.name, progress):
             found = reachable(machine)
-            if found is not None and wait and not disposable and not clone.runs_in_background(plan):
+            proved = taken is not None or disposable or clone.runs_in_background(plan)
+            if found is not None and wait and not proved:
                 # A clone has not booted: its console explains nothing.
                 login_check.assert_lets_in(
                     machine, found, log=lambda: "", progress=progress, session=False
@@ -235,8 +245,13 @@ def _from_golden(
     if found is not None:
         stages = {Stage.STARTED: 0.0, Stage.SSH: seconds, Stage.READY: seconds}
         made = boot_history.LearntBoot(at=time.time() - seconds, uuid=instance.uuid, stages=stages)
-        boot_history.learn(f"clone of {golden.name}", made)
-    progress.say(f"created from golden {golden.name} (use --cold to boot the image instead)")
+        if taken is None:
+            boot_history.learn(f"clone of {golden.name}", made)
+    source = f"taken from the pool of golden {golden.name}"
+    if taken is None:
+        source = f"created from golden {golden.name}"
+    progress.say(f"{source} (use --cold to boot the image instead)")
+    to_fill = golden.name if pooled and golden.mark.pool else None
     in_background = clone.runs_in_background(plan)
     if in_background:
         progress.say(
@@ -244,8 +259,9 @@ def _from_golden(
             f"{instance.name}"
         )
     if in_background or found is None:
-        return Created(instance=instance, ready=None, seconds=seconds)
+        return Created(instance=instance, ready=None, seconds=seconds, pool=to_fill)
     return Created(
+        pool=to_fill,
         instance=instance,
         ready=Ready(
             instance=instance,

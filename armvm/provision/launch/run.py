@@ -11,8 +11,9 @@ from armvm.base.progress import Progress
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import find_domain
+from armvm.provision.golden import pool
 from armvm.provision.golden.choose import Warm
-from armvm.provision.launch.launch import decide, launch
+from armvm.provision.launch.launch import Created, decide, launch
 from armvm.provision.launch.run_commands import Commands, Outputs, commands_of
 from armvm.provision.launch.run_mount import Carried, Mount, fetch, send
 from armvm.provision.machine.create import Where
@@ -51,6 +52,7 @@ def run(
     mounts: Sequence[Mount] = (),
     outputs: Outputs | None,
     keep: bool,
+    named: bool,
     warm: Warm,
     timeout: float | None,
     progress: Progress,
@@ -59,11 +61,13 @@ def run(
 
     *mounts* are copied to the guest first, and their changes are copied back at the end. The
     command runs in the directory of the first one. Returns the exit code (see `Commands`). Without
-    *outputs*, the command has a terminal. With *keep*, the machine is not removed.
+    *outputs*, the command has a terminal. With *keep*, the machine is not removed. Unless *named*,
+    it may come from the golden's pool, with a name of its own.
     """
     connection = where.connection
     sweep(connection, progress, _PREFIX)
     plan = decide(where, machine, progress, golden)
+    created: Created | None = None
     # The machine keeps this process's mark. If we are killed, the next run removes it.
     try:
         created = launch(
@@ -75,10 +79,11 @@ def run(
             progress=progress,
             warm=warm,
             disposable=not keep,
+            pooled=not named,
         )
         if not created.instance.record.golden and not warm.cold:
             progress.say(f"this was a cold boot; {_GOLDEN_HINT}")
-        domain = find_domain(connection, machine.name)
+        domain = find_domain(connection, created.instance.name)
         handle = Handle(connection=connection, domain=domain, instance=created.instance)
         with commands_of(handle, progress, share=bool(mounts)) as guest:
             carried = [send(guest, mount, progress) for mount in mounts]
@@ -89,7 +94,12 @@ def run(
         return code
     finally:
         if not keep:
-            remove_temporary(connection, machine.name, uuid=plan.identity.uuid)
+            name, uuid = machine.name, plan.identity.uuid
+            if created is not None:  # it may be another one, from a pool
+                name, uuid = created.instance.name, created.instance.uuid
+            remove_temporary(connection, name, uuid=uuid)
+        if created is not None and created.pool is not None:
+            pool.refill(where, created.pool, progress)
 
 
 def _fetch(guest: Commands, carried: Carried, code: int, progress: Progress) -> None:

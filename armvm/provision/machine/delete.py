@@ -95,9 +95,10 @@ def remove_temporary(connection: Connection, name: str, *, uuid: str) -> None:
         return
 
 
-def sweep(connection: Connection, progress: Progress, prefix: str) -> None:
-    """Remove machines of killed processes whose names begin with *prefix*."""
+def sweep(connection: Connection, progress: Progress, prefix: str | None = None) -> None:
+    """Remove what killed processes left: machines of pools, and those named *prefix*…."""
     for instance in instances(connection):
-        if instance.name.startswith(prefix) and is_left_behind(instance):
+        temporary = prefix is not None and instance.name.startswith(prefix)
+        if (temporary or instance.record.member is not None) and is_left_behind(instance):
             progress.say(f"removing {instance.name}, which an interrupted armvm left behind")
             remove_temporary(connection, instance.name, uuid=instance.uuid)

@@ -11,7 +11,7 @@ from armvm.base.errors import ConfigError, Conflict, NotFound, UsageError
 from armvm.host.connection import Connection
 from armvm.host.domain.handle import Handle as Handle  # re-exported for callers of pick
 from armvm.host.domain.handle import find_machine, observed
-from armvm.host.domain.instance import Instance, find_by_uuid, find_domain, instances
+from armvm.host.domain.instance import Instance, find_by_uuid, find_domain, machines
 from armvm.provision.machine.unfinished import assert_whole, is_left_behind
 from armvm.settings.names import shown
 
@@ -26,6 +26,12 @@ def pick(connection: Connection, name: str | None, *, unfinished: bool = False) 
     or left behind by a killed create.
     """
     machine = _pick(connection, name)
+    member = machine.record.member
+    if member is not None and member.waiting and not unfinished:
+        raise Conflict(
+            f"{machine.name} belongs to the pool of golden {machine.record.golden}",
+            hint=f"take a machine from it: armvm create --from {machine.record.golden}",
+        )
     if not unfinished and not machine.running:
         assert_whole(machine.instance)
     return machine
@@ -81,7 +87,7 @@ def is_pattern(name: str) -> bool:
 def _pick(connection: Connection, name: str | None) -> Handle:
     if name is not None:
         return find_machine(connection, name)
-    found = instances(connection)
+    found = machines(connection)
     if not found:
         raise NotFound("no machines found", hint="create one: armvm create")
     if len(found) > 1:
@@ -100,7 +106,7 @@ def pick_uuid(connection: Connection, uuid: str) -> Handle:
 def everything(connection: Connection) -> list[Handle]:
     """Return all machines. One that disappears meanwhile is left out."""
     found = []
-    for one in instances(connection):
+    for one in machines(connection):
         with contextlib.suppress(NotFound):
             found.append(_handle(connection, one))
     return found

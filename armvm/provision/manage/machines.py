@@ -33,6 +33,7 @@ from armvm.host.domain.instance import (
     find_domain,
     inactive_xml,
     instances,
+    machines,
     observe,
 )
 from armvm.host.domain.metadata import ImageRecord
@@ -216,7 +217,7 @@ def portable_xml(connection: Connection, name: str) -> str:
 def overviews(connection: Connection) -> list[ListedMachine]:
     """Return all machines as ``list`` shows them, by name."""
     found = []
-    for one in instances(connection):
+    for one in machines(connection):
         try:
             where = _endpoint(connection, one) if one.running else None
         except NotFound:

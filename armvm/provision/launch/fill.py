@@ -1,0 +1,133 @@
+"""``armvm pool fill``: make the ready machines that a golden's pool lacks."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from armvm.base.errors import Conflict, HostError, NotReady
+from armvm.base.paths import private_dir, state_dir
+from armvm.base.progress import Progress
+from armvm.base.signals import shielded
+from armvm.guest.agents import clone_identity
+from armvm.host.agent import channel
+from armvm.host.capacity import free_mib
+from armvm.host.connection import Domain
+from armvm.host.domain import lifecycle
+from armvm.host.domain.golden_domain import Golden, find_golden
+from armvm.host.domain.handle import observed
+from armvm.host.domain.instance import instances, observe, set_record
+from armvm.host.domain.metadata import PoolMember
+from armvm.provision.golden import clone, pool
+from armvm.provision.golden.choose import fits
+from armvm.provision.golden.fit import differences, shape_of
+from armvm.provision.launch.launch import decide
+from armvm.provision.machine.create import Where
+from armvm.provision.machine.delete import delete_domain, sweep
+from armvm.provision.machine.plan import CreatePlan
+from armvm.provision.monitor import login_check
+from armvm.settings.machine import Machine
+
+#: Memory that the host keeps beside a new member's, in MiB.
+RESERVE_MIB = 512
+
+
+def fill(
+    where: Where, name: str, machine: Callable[[str], Machine], progress: Progress
+) -> list[str]:
+    """Make the members that a golden's pool lacks, and remove surplus and old ones.
+
+    *machine* returns the settings of a new member with a name. Returns the names of the new ones.
+    One process at a time fills a pool of this user; others wait for it. Raises NotFound, Conflict
+    if the golden cannot be used on this host any more (the pool is then emptied), HostError if the
+    host is short of memory, and the errors of cloning.
+    """
+    connection = where.connection
+    with _one_at_a_time(name):
+        sweep(connection, progress)
+        golden = find_golden(connection, name)
+        reason = fits(where, golden)
+        if reason is not None:
+            pool.remove(connection, golden)
+            raise Conflict(
+                f"golden {name} cannot be used: {reason}; its pool was emptied",
+                hint=f"create the golden again: armvm golden delete {name}",
+            )
+        made: list[str] = []
+        while True:
+            pool.remove(connection, golden, most=golden.mark.pool)
+            ready = sum(pool.waits(one, golden) for one in instances(connection))
+            if ready >= golden.mark.pool:
+                return made
+            _check_memory(where, golden)
+            made.append(_make(where, golden, machine, progress))
+            golden = find_golden(connection, name)  # its size may have changed
+
+
+def _make(
+    where: Where, golden: Golden, machine: Callable[[str], Machine], progress: Progress
+) -> str:
+    """Make one member: a clone that has its identity and accepts a login, then suspend it."""
+    name = f"{golden.name[:48]}-{secrets.token_hex(3)}"
+    plan = decide(where, machine(name), progress, golden)
+    differs = differences(shape_of(plan, golden.mark.shape["image"]), golden.mark.shape)
+    if differs:
+        raise Conflict(f"golden {golden.name} cannot be used: it has " + "; ".join(differs))
+    being_made = PoolMember(state=golden.mark.state_digest, waiting=False)
+    plan = replace(plan, record=replace(plan.record, member=being_made))
+    with progress.task(f"{name}: getting ready for the pool of {golden.name}"):
+        domain = clone.make_clone(where, plan, golden, progress, unfinished=True)
+        try:
+            _prove(where, domain, plan, progress)
+            lifecycle.suspend(domain)
+            record = observe(domain).record
+            set_record(
+                domain, replace(record, creator=None, member=replace(being_made, waiting=True))
+            )
+        except BaseException:
+            with shielded():
+                delete_domain(observed(where.connection, domain))
+            raise
+    return name
+
+
+def _prove(where: Where, domain: Domain, plan: CreatePlan, progress: Progress) -> None:
+    """Do once with a new member what happens when it is taken: a login, and a renewal."""
+    machine = observed(where.connection, domain)
+    found = clone.reachable(machine)
+    if found is None:
+        raise NotReady(f"{machine.name} did not get an address")
+    login_check.assert_lets_in(machine, found, log=lambda: "", progress=progress, share=False)
+    try:
+        with channel.talk(where.connection, domain, timeout=clone.PATIENCE) as ask:
+            keys = clone.authorized_keys(plan)
+            clone_identity.renew(ask, user=machine.record.user, keys=keys)
+    except NotReady as error:
+        raise Conflict(
+            f"golden {machine.record.golden} cannot have a pool: its guest does not renew clones",
+            detail=error.message,
+            hint="if an older armvm made it, create it again: armvm golden create",
+        ) from error
+
+
+def _check_memory(where: Where, golden: Golden) -> None:
+    """Raise HostError if another machine may take memory that the host does not have."""
+    needed = int(golden.mark.shape["memory_mib"]) + RESERVE_MIB
+    free = free_mib(where.connection)
+    if free < needed:
+        raise HostError(
+            f"the host has {free} MiB of free memory; another machine of golden {golden.name} "
+            f"requires {needed} MiB",
+            hint=f"free memory, or keep fewer ready machines: armvm pool set {golden.name} "
+            "--size N",
+        )
+
+
+@contextmanager
+def _one_at_a_time(name: str) -> Iterator[None]:
+    with (private_dir(state_dir()) / f"pool-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
