@@ -17,6 +17,7 @@ from armvm.provision.access.exec_ import ExecResult
 from armvm.provision.access.forward import Addresses, Forward, MachineForward
 from armvm.provision.access.ssh_config import Outcome
 from armvm.provision.binfmt.explain import ExplainedFile
+from armvm.provision.binfmt.explain_image import ExplainedImage
 from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
 from armvm.provision.fleet.apply import AppliedMachine
@@ -109,7 +110,10 @@ RESULTS: dict[str, tuple[str, Any]] = {
     "image verify": ("The cached images that were read again.", list[CheckedImage]),
     "rootfs create": ("The root file system that was created.", RootFileSystem),
     "rootfs to-image": ("The image that was created from a root file system.", Imaged),
-    "binfmt explain": ("What a file is, and what happens when it is run.", ExplainedFile),
+    "binfmt explain": (
+        "What a file is, and what happens when it is run; with --docker or --podman, an image.",
+        ExplainedFile | ExplainedImage,
+    ),
     "binfmt status": ("The host's binfmt handlers.", BinfmtStatus),
     "binfmt test": ("The trials, by architecture.", list[ArchitectureTrials]),
     "boot-report": ("Where the time of a machine's latest boot went.", Report),

@@ -165,3 +165,22 @@ def architectures(incomplete: str) -> list[str]:
     from armvm.provision.binfmt.status import architecture_names
 
     return [name for name in architecture_names() if name.startswith(incomplete)]
+
+
+def docker_images(incomplete: str) -> list[str]:
+    """Complete the names of docker's images."""
+    return _engine_images("docker", incomplete)
+
+
+def podman_images(incomplete: str) -> list[str]:
+    """Complete the names of podman's images."""
+    return _engine_images("podman", incomplete)
+
+
+def _engine_images(engine: str, incomplete: str) -> list[str]:
+    def look() -> list[str]:
+        from armvm.provision.binfmt.explain_image import Engine, names
+
+        return names(Engine(engine))
+
+    return _silently(look, incomplete)
