@@ -79,6 +79,7 @@ def test_the_articles_last_commands(engine: Docker) -> None:
     without_handlers(engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kit", ["0", "1"], ids=["classic", "buildkit"])
 def test_a_build_runs_programs(engine: Docker, handlers: None, tmp_path: Path, kit: str) -> None:
     (tmp_path / "Dockerfile").write_text(
@@ -111,6 +112,7 @@ def test_a_handler_without_f_works_on_the_host_alone(engine: Docker) -> None:
         engine.armvm("binfmt", "unregister", "aarch64").ok()
 
 
+@pytest.mark.slow
 def test_imported_and_built_from_a_root_file_system(
     engine: Docker, handlers: None, tmp_path: Path
 ) -> None:

@@ -243,6 +243,10 @@ def test_podman_tells_it_in_its_own_way(client: Client, tmp_path: Path) -> None:
     assert (found.engine, found.daemon_host) == (Engine.PODMAN, platform.node())
     assert found.command == "podman run --rm --platform linux/arm64 a:1"
     assert names(Engine.PODMAN) == ["a:1"]
+    client(image(), {}, code=125, error="no storage", engine="podman")
+    with pytest.raises(HostError) as caught:
+        asked(tmp_path, engine=Engine.PODMAN)
+    assert (caught.value.detail, caught.value.hint) == ("no storage", "run it: podman info")
 
 
 def test_the_command_line_takes_one_of_them(client: Client) -> None:

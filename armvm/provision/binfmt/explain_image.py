@@ -167,26 +167,30 @@ def _daemon(engine: Engine, client: str) -> _Daemon:
 
 
 def _silent(engine: Engine, said: str) -> HostError | PermissionDenied:
-    """Return the error for a daemon that does not answer."""
+    """Return the error for an engine that tells nothing about its host."""
+    if engine is Engine.PODMAN:
+        return HostError("podman info failed", detail=said or None, hint="run it: podman info")
     if "permission denied" in said.lower():
         return PermissionDenied(
-            f"permission denied: this user may not use {engine.value}'s daemon",
-            detail=said or None,
+            "permission denied: this user may not use docker's daemon",
+            detail=said,
             hint="use sudo, or log in again after: sudo usermod -aG docker $USER",
         )
     return HostError(
-        f"{engine.value}'s daemon does not answer",
+        "docker's daemon does not answer",
         detail=said or None,
-        hint=f"start it: sudo systemctl start {engine.value}; docker context ls shows where the "
-        "client looks for it",
+        hint="start it: sudo systemctl start docker; docker context ls shows where the client "
+        "looks for it",
     )
 
 
 def _elsewhere(engine: Engine, client: str) -> bool:
     """Return whether the client reaches its daemon over a network; a socket is on this host."""
+    if engine is Engine.PODMAN:  # without a daemon
+        return False
     words = [client, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
     done = process.run(words, check=False, timeout=TIMEOUT)
-    return engine is Engine.DOCKER and not done.text.startswith("unix:")
+    return not done.text.startswith("unix:")
 
 
 def _inspect(engine: Engine, client: str, image: str) -> Mapping[str, Any]:
