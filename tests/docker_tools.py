@@ -38,7 +38,11 @@ class Docker:
         return armvm(*words, prefix=(*self.enter, *ARMVM), env=self.env)
 
     def docker(
-        self, *words: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None
+        self,
+        *words: str | Path,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Run docker's client."""
         done = subprocess.run(
@@ -46,7 +50,7 @@ class Docker:
             input=stdin,
             capture_output=True,
             env={**os.environ, **self.env, **(env or {})},
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
         return subprocess.CompletedProcess(

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.build_tools import can_build
 from tests.docker_tools import Docker, busybox_image, docker_without_handlers
 from tests.foreign_programs import busybox
+from tests.libvirt import test_rootfs_real
 from tests.namespace_tools import qemu_user
+from tests.support import armvm
 
 pytestmark = [
     pytest.mark.skipif(
@@ -26,6 +29,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nsenter") is None, reason="needs nsenter"),
 ]
 
+#: The fixture: a Debian 12 for arm64, kept in the tester's cache.
+debian = test_rootfs_real.debian
 HELLO = "hello-world"
 BUSYBOX = "arm32v7/busybox"
 
@@ -132,6 +137,27 @@ def test_imported_and_built_from_a_root_file_system(
     assert (told["platform"], told["warning"]) == ("linux/arm64", None)
     run = engine.run("--platform", "linux/arm64", "built:1", "/bin/busybox", "uname", "-m")
     assert run.stdout == "aarch64\n"
+
+
+@pytest.mark.slow
+@can_build
+@pytest.mark.timeout(900)
+def test_a_distribution_goes_into_an_image(
+    engine: Docker, handlers: None, debian: Path, tmp_path: Path
+) -> None:
+    """The recipe of the how-to, with a root file system that armvm made."""
+    armvm("rootfs", "to-tar", debian, "--output", tmp_path / "rootfs.tar", timeout=600).ok()
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch\nADD rootfs.tar /\n"
+        "RUN dpkg --print-architecture > /architecture\n"
+        'CMD ["cat", "/architecture", "/etc/debian_version"]\n'
+    )
+    words = ("build", "--network", "none", "--platform", "linux/arm64", "--tag", "debian:own")
+    done = engine.docker(*words, tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    run = engine.run("--platform", "linux/arm64", "debian:own")
+    assert run.stdout.splitlines()[0] == "arm64"
+    assert run.stdout.splitlines()[1].startswith("12")
 
 
 def test_what_docker_cannot_tell_is_said_clearly(engine: Docker, tmp_path: Path) -> None:
