@@ -28,6 +28,8 @@ from armvm.usermode.binfmt.handlers import ROOT, read
 
 #: Seconds that a client may take.
 TIMEOUT = 60.0
+#: The same while a shell waits for names.
+COMPLETION = 5.0
 
 
 class Engine(str, Enum):
@@ -118,7 +120,7 @@ def explain(
 def names(engine: Engine) -> list[str]:
     """Return the names of the engine's images, for completion."""
     words = [engine.value, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]
-    told = process.run(words, timeout=TIMEOUT).text
+    told = process.run(words, timeout=COMPLETION).text
     return [line for line in told.splitlines() if "<none>" not in line]
 
 
