@@ -31,16 +31,22 @@ def wait(
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Wait until you can log in to a machine and cloud-init has finished."""
+    """Wait until you can log in to a machine and cloud-init has finished.
+
+    For a machine without a cloud-init seed (create --cdrom, --no-seed, --ignition): wait until it
+    shows a login prompt on its serial console.
+    """
     if cloud is not None:
         from armvm.cli import on_cloud
 
         on_cloud.wait(cloud, name, timeout=timeout, quiet=quiet)
         return
     from armvm.provision.machine.pick import pick
-    from armvm.provision.monitor.wait import wait_ready
+    from armvm.provision.monitor.wait import wait_up
 
     connection = open_host(connect)
     name = pick(connection, name).name
-    wait_ready(connection, name, timeout=timeout, progress=progress_for(quiet))
+    if wait_up(connection, name, timeout=timeout, progress=progress_for(quiet)) is None:
+        print(f"{name} shows a login prompt: armvm console {name}")
+        return
     print(f"{name} is ready: armvm ssh {name}")

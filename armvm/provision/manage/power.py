@@ -16,7 +16,7 @@ from armvm.host.domain.instance import Instance
 from armvm.provision.machine import shared_connection
 from armvm.provision.manage import machines
 from armvm.provision.manage.machines import STOP_TIMEOUT
-from armvm.provision.monitor.wait import default_timeout, wait_ready
+from armvm.provision.monitor.wait import default_timeout, wait_up
 
 #: Allowed difference between the guest's clock and the host's after setting it, in seconds.
 CLOCK_TOLERANCE = 2.0
@@ -44,7 +44,7 @@ class Started:
             limit = default_timeout(one) if timeout is None else timeout
             left = max(1.0, limit - (time.monotonic() - self.since[one.name]))
             try:
-                wait_ready(connection, one.name, timeout=left, progress=progress)
+                wait_up(connection, one.name, timeout=left, progress=progress)
             except ArmvmError as error:  # keep waiting for the others
                 self.failures.append(error)
             else:
