@@ -43,8 +43,8 @@ _SIGNS = (
 )
 _ENDED = re.compile(r"reboot: (?:Restarting system|Power down|System halted)[^\n]*\n?")
 _FINISHED = re.compile(r"Cloud-init v\.? \S+ finished at ")
-#: agetty and busybox: the host's name, then "login:".
-_PROMPT = re.compile(r"^[\w.-]+ login: ?", re.M)
+#: agetty and busybox: the host's name, then "login:". login(1) writes "Last login: …".
+_PROMPT = re.compile(r"^(?!Last )[\w.-]+ login:", re.M)
 _TROUBLE = re.compile(
     r"\bfail(?:ed|ure)?\b|\berror\b|traceback|kernel panic|not found|unable to|timed out", re.I
 )
