@@ -15,7 +15,7 @@ from armvm.base.paths import cache_dir
 
 def busybox(architecture: str) -> Path:
     """Return the static busybox of a Debian architecture (``arm64``, ``armhf``)."""
-    return _program("busybox-static", "bin/busybox", architecture)
+    return program_of("busybox-static", "bin/busybox", architecture)
 
 
 def docker() -> Path:
@@ -24,10 +24,10 @@ def docker() -> Path:
     if found is not None:
         return Path(found)
     told = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True)
-    return _program("docker.io", "usr/bin/docker", told.stdout.strip())
+    return program_of("docker.io", "usr/bin/docker", told.stdout.strip())
 
 
-def _program(package: str, path: str, architecture: str) -> Path:
+def program_of(package: str, path: str, architecture: str) -> Path:
     """Return a package's program, kept in the cache; the package is not installed.
 
     apt gets it from the host's own archives, with lists and cache of its own, so that the host
