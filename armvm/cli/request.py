@@ -44,7 +44,7 @@ def machine_of(
 
 #: Options whose values only a seed or an image with cloud-init can take.
 _NEED_SEED = (
-    "user", "ssh_key", "user_data", "password", "preset", "autologin", "motd", "fast", "tuned",
+    "ssh_key", "user_data", "password", "preset", "autologin", "motd", "fast", "tuned",
 )  # fmt: skip
 
 

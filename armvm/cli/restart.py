@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armvm.cli.context import each, left_running, progress_for
+from armvm.cli.context import each, left_running, progress_for, up
 from armvm.cli.options import All, Connect, OptionalNames, Quiet, ShutdownTimeout
 from armvm.settings.clouds import Cloud
 
@@ -78,8 +78,8 @@ def restart(
         act(machine, force=force, timeout=timeout, progress=progress)
         if wait:
             with left_running([machine.name]):
-                wait_up(connection, machine.name, timeout=None, progress=progress)
-            print(f"{machine.name} is ready: armvm ssh {machine.name}")
+                ready = wait_up(connection, machine.name, timeout=None, progress=progress)
+            print(up(machine.name, ready=ready is not None))
         else:
             print(f"{machine.name} restarted")
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from armvm.cli.context import (
-    open_host,
-    progress_for,
-)
+from armvm.cli.context import open_host, progress_for, up
 from armvm.cli.options import (
     Connect,
     OptionalName,
@@ -46,7 +43,5 @@ def wait(
 
     connection = open_host(connect)
     name = pick(connection, name).name
-    if wait_up(connection, name, timeout=timeout, progress=progress_for(quiet)) is None:
-        print(f"{name} shows a login prompt: armvm console {name}")
-        return
-    print(f"{name} is ready: armvm ssh {name}")
+    ready = wait_up(connection, name, timeout=timeout, progress=progress_for(quiet))
+    print(up(name, ready=ready is not None))

@@ -12,32 +12,37 @@ import pytest
 
 from tests.boot.conftest import BOOT_TIMEOUT, POOL, leftovers
 from tests.foreign_programs import program_of
+from tests.libvirt.world import until
 from tests.support import ARMVM, armvm, environment
 
 
-def sectors(name: str, disk: str) -> int | None:
-    """Return a disk's size in the guest in bytes; None if it has no such disk."""
+def await_size(name: str, disk: str, size: int | None) -> None:
+    """Wait until a disk has that size in the guest, in bytes; None: until there is no such disk.
+
+    The guest's kernel needs five seconds to plug in a PCIe device, and more on a busy host.
+    """
     device = f"/dev/disk/by-id/virtio-{disk}"
-    told = armvm("exec", name, "--", "sh", "-c", f"blockdev --getsize64 {device} 2>&-").out.strip()
-    return int(told) if told else None
+    command = ("exec", name, "--", "sh", "-c", f"blockdev --getsize64 {device} 2>&-")
+    expected = "" if size is None else str(size)
+    until(lambda: armvm(*command).out.strip() == expected, limit=120, why=f"{disk} of {size}")
 
 
 def test_a_running_guest_sees_its_disks(golden: str, name: str) -> None:
     made = ("create", "--from", golden, "--name", name)
     armvm(*made, "--add-disk", "size=1G,name=data", timeout=300).ok()
-    assert sectors(name, "data") == 1 << 30
+    await_size(name, "data", 1 << 30)
     armvm("disk", "grow", name, "data", "2G").ok()
-    assert sectors(name, "data") == 2 << 30
+    await_size(name, "data", 2 << 30)
     device = "/dev/disk/by-id/virtio-data"
     armvm("exec", name, "--", "sh", "-c", f"mkfs.ext4 -q {device} && mount {device} /mnt").ok()
     told = armvm("disk", "remove", name, "data", "--yes").failed(5).err
     assert "mounted at '/mnt'" in told
     armvm("exec", name, "--", "umount", "/mnt").ok()
     armvm("disk", "remove", name, "data", "--yes").ok()
-    assert sectors(name, "data") is None
+    await_size(name, "data", None)
     assert not (POOL / f"{name}.disk-data.qcow2").exists()
     armvm("disk", "add", name, "size=512M,name=again,format=raw").ok()
-    assert sectors(name, "again") == 512 << 20
+    await_size(name, "again", 512 << 20)
     armvm("delete", name, "--yes").ok()
     assert leftovers(name) == []
 
@@ -107,8 +112,8 @@ def installer(place: Path) -> Path:
     (tree / ".disk" / "info").touch()
     (tree / "boot" / "grub").mkdir(parents=True)
     images = place / "package/usr/lib/debian-installer/images/12/arm64/text/debian-installer/arm64"
-    for file in ("linux", "initrd.gz"):
-        (images / file).rename(tree / file)
+    for part in ("linux", "initrd.gz"):
+        (images / part).rename(tree / part)
     (tree / "boot" / "grub" / "grub.cfg").write_text(
         "linux /linux console=ttyAMA0 ---\ninitrd /initrd.gz\nboot\n"
     )
@@ -117,11 +122,12 @@ def installer(place: Path) -> Path:
     )
     with efi.open("wb") as file:
         file.truncate(8 << 20)
+    drive = str(efi)
     for words in (
-        ["mformat", "-i", efi, "-T", str((8 << 20) // 512), "-h", "64", "-s", "32", "::"],
-        ["mmd", "-i", efi, "::/EFI"],
-        ["mmd", "-i", efi, "::/EFI/BOOT"],
-        ["mcopy", "-i", efi, loader, "::/EFI/BOOT/BOOTAA64.EFI"],
+        ["mformat", "-i", drive, "-T", str((8 << 20) // 512), "-h", "64", "-s", "32", "::"],
+        ["mmd", "-i", drive, "::/EFI"],
+        ["mmd", "-i", drive, "::/EFI/BOOT"],
+        ["mcopy", "-i", drive, str(loader), "::/EFI/BOOT/BOOTAA64.EFI"],
     ):
         subprocess.run(words, check=True)
     efi.rename(tree / "efi.img")

@@ -121,7 +121,7 @@ def test_an_installer_has_an_empty_disk_first_and_a_read_only_cdrom() -> None:
 def test_options_that_need_a_seed_are_refused() -> None:
     iso = Path("x.iso")
     for options, asked in (
-        (MachineOptions(user="alice"), "--user"),
+        (MachineOptions(ssh_key=[Path("x")]), "--ssh-key"),
         (MachineOptions(user_data=[Path("x")]), "--user-data"),
         (MachineOptions(password=True), "--password"),
         (MachineOptions(fast=True), "--fast"),
@@ -133,7 +133,9 @@ def test_options_that_need_a_seed_are_refused() -> None:
         check_seedless(MachineOptions(), "gold", None, None)
     with pytest.raises(UsageError, match="--cdrom cannot be used with --ignition"):
         check_seedless(MachineOptions(), None, iso, iso)
-    check_seedless(MachineOptions(image="debian:12", fast=False, headless=True), None, None, iso)
+    check_seedless(
+        MachineOptions(user="alice", image="debian:12", fast=False, headless=True), None, None, iso
+    )
 
 
 @pytest.mark.parametrize(

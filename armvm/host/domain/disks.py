@@ -6,6 +6,7 @@ virDomainGetBlockInfo.
 
 from __future__ import annotations
 
+import os
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from lxml import etree
 
 from armvm.base.errors import Conflict, MissingCapability, PermissionDenied
 from armvm.base.poll import until
-from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.connection import Connection, Domain, errors, is_code, is_local, uri_of
 from armvm.host.domain.instance import inactive_xml
 from armvm.host.domain.shared_directories import has_free_port
 from armvm.host.xml import at, parse, select, to_text
@@ -198,7 +199,11 @@ def sizes(domain: Domain, disk: Disk) -> tuple[int, int] | None:
 
 
 def user_of(connection: Connection, path: str) -> str | None:
-    """Return the name of a domain whose definition or QEMU refers to the file *path*, or None."""
+    """Return the name of a domain whose definition or QEMU refers to the file *path*, or None.
+
+    On this host *path* is without symbolic links.
+    """
+    local = is_local(uri_of(connection))
     with errors("reading the machines"):
         for domain in connection.listAllDomains(0):
             try:
@@ -209,16 +214,20 @@ def user_of(connection: Connection, path: str) -> str | None:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # deleted in between
                     continue
                 raise
-            if any(_refers(parse(text), path) for text in texts if path in text):
+            if any(_refers(parse(text), path, local=local) for text in texts):
                 return name
     return None
 
 
-def _refers(document: etree._Element, path: str) -> bool:
-    return any(
-        (one.text or "").strip() == path or path in map(str, one.values())
+def _refers(document: etree._Element, path: str, *, local: bool) -> bool:
+    """Return whether a domain has the file *path*; on this host, also by another name."""
+    named = {
+        str(value)
         for one in document.iter(etree.Element)
-    )
+        for value in ((one.text or "").strip(), *one.values())
+        if str(value).startswith("/")
+    }
+    return path in named or (local and path in map(os.path.realpath, named))
 
 
 @contextmanager
@@ -245,6 +254,8 @@ def _element(spec: DiskSpec, target: str) -> etree._Element:
     disk = etree.Element("disk", type="file", device="disk")
     etree.SubElement(disk, "driver", name="qemu", type=spec.format, discard="unmap")
     etree.SubElement(disk, "source", file=spec.file)
+    # QEMU then opens no backing file, whatever the file's header says later.
+    etree.SubElement(disk, "backingStore")
     etree.SubElement(disk, "target", dev=target, bus="virtio")
     etree.SubElement(disk, "serial").text = spec.name
     return disk

@@ -37,18 +37,21 @@ class Started:
         *,
         timeout: float | None,
         progress: Progress,
-        tell: Callable[[str], None],
+        tell: Callable[[str, bool], None],
     ) -> None:
-        """Wait *timeout* seconds for each machine; call *tell* with the name of each ready one."""
+        """Wait *timeout* seconds for each machine; tell each one's name and whether it is ready.
+
+        One without a seed only shows a login prompt.
+        """
         for one in self.instances:
             limit = default_timeout(one) if timeout is None else timeout
             left = max(1.0, limit - (time.monotonic() - self.since[one.name]))
             try:
-                wait_up(connection, one.name, timeout=left, progress=progress)
+                ready = wait_up(connection, one.name, timeout=left, progress=progress)
             except ArmvmError as error:  # keep waiting for the others
                 self.failures.append(error)
             else:
-                tell(one.name)
+                tell(one.name, ready is not None)
         for other in self.failures[1:]:
             progress.warn(other.message)
 
