@@ -106,7 +106,7 @@ def create(
         list[str] | None,
         typer.Option(
             "--add-disk",
-            metavar="SIZE|FILE|KEY=VALUE,…",
+            metavar="DISK",
             help="Add a new disk of a size, or an existing file: 20G, /srv/data.qcow2, "
             "size=20G,name=data,format=raw. Repeatable.",
         ),

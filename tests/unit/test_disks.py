@@ -12,6 +12,8 @@ from armvm.cli.options import MachineOptions
 from armvm.cli.request import check_seedless
 from armvm.guest.boot import serial
 from armvm.guest.ignition import MAX_BYTES, check
+from armvm.guest.ssh import known_hosts
+from armvm.guest.ssh.options import verified
 from armvm.host.domain.disks import DiskSpec
 from armvm.host.domain.domain_xml import HEADLESS_ROOT_PORTS, build
 from armvm.host.storage.volumes import is_disk_of, is_volume_of
@@ -165,6 +167,19 @@ def test_an_ignition_configuration_is_passed_on_unchanged(tmp_path: Path) -> Non
         read_ignition(tmp_path / "absent")
     with pytest.raises(ConfigError, match="is not a file"):
         read_ignition(tmp_path)
+
+
+def test_without_a_seed_ssh_keeps_the_first_host_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = known_hosts.write("1-2", "")
+    told = verified(user="u", host_key="", alias="a", known_hosts=file, identity=None)
+    assert told["StrictHostKeyChecking"] == "accept-new"
+    file.write_text("a ssh-ed25519 AAAA\n")
+    assert known_hosts.write("1-2", "").read_text() == "a ssh-ed25519 AAAA\n"
+    told = verified(user="u", host_key="ssh-rsa A", alias="a", known_hosts=file, identity=None)
+    assert told["StrictHostKeyChecking"] == "yes"
 
 
 def test_a_login_prompt_is_one_of_the_latest_boot() -> None:
