@@ -7,6 +7,7 @@ other file was attached, and is never deleted.
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import stat
 import struct
@@ -27,7 +28,7 @@ from armvm.host.connection import Connection, Pool, is_local, uri_of
 from armvm.host.domain.disks import DiskSpec, user_of
 from armvm.host.domain.instance import domain_names
 from armvm.host.storage import transfer, volumes
-from armvm.host.storage.base_image import backing_path, is_base, volumes_on
+from armvm.host.storage.base_image import is_base, volumes_on
 from armvm.host.storage.volumes import volume_at
 from armvm.images.check import qcow2
 from armvm.images.check.formats import HEAD, DiskFormat, recognise
@@ -84,7 +85,7 @@ def existing(connection: Connection, disk: ExtraDisk) -> DiskSpec:
     text = disk.file or ""
     if is_local(uri_of(connection)):
         path = _local_path(text)
-        head = _head(path)
+        head, size = _head(path)
     else:
         path = text
         if not path.startswith("/"):
@@ -99,11 +100,12 @@ def existing(connection: Connection, disk: ExtraDisk) -> DiskSpec:
                 hint="it must be a volume of a pool there: virsh pool-refresh POOL, "
                 "virsh vol-list POOL",
             )
-        head = transfer.read(connection, volume, length=min(HEAD, volumes.physical_size(volume)))
+        size = volumes.physical_size(volume)
+        head = transfer.read(connection, volume, length=min(HEAD, size)) if size else b""
     if not path.isprintable():
         raise UsageError(f"{shown(path)} cannot be attached: its path has unprintable characters")
     _assert_free(connection, path)
-    return DiskSpec(name=disk.name, file=path, format=_format(connection, path, head, disk.format))
+    return DiskSpec(name=disk.name, file=path, format=_format(path, head, size, disk.format))
 
 
 def _local_path(text: str) -> str:
@@ -125,8 +127,8 @@ def _local_path(text: str) -> str:
     return str(path)
 
 
-def _head(path: str) -> bytes:
-    """Return a local file's first bytes. Raises Conflict if a QEMU process has locked it."""
+def _head(path: str) -> tuple[bytes, int]:
+    """Return a local file's first bytes, and its size. Raises Conflict if QEMU has locked it."""
     try:
         with Path(path).open("rb") as file:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCKS, _LOCKS_LENGTH, 0)
@@ -135,7 +137,7 @@ def _head(path: str) -> bytes:
                 raise Conflict(
                     f"{path} is in use by a QEMU process", hint="stop that machine first"
                 )
-            return file.read(HEAD)
+            return file.read(HEAD), os.fstat(file.fileno()).st_size
     except PermissionError as error:
         raise PermissionDenied(
             f"permission denied: cannot read {path}",
@@ -162,8 +164,8 @@ def _assert_free(connection: Connection, path: str) -> None:
         raise Conflict(f"{path} cannot be attached: it is the backing file of {users}")
 
 
-def _format(connection: Connection, path: str, head: bytes, wanted: str | None) -> str:
-    """Return the format of a disk to attach. Raises HostileImage, ImageError."""
+def _format(path: str, head: bytes, size: int, wanted: str | None) -> str:
+    """Return the format of a disk of *size* bytes to attach. Raises HostileImage, ImageError."""
     if wanted == DiskFormat.RAW.value:
         return wanted
     if not head.startswith(qcow2.MAGIC):
@@ -171,15 +173,7 @@ def _format(connection: Connection, path: str, head: bytes, wanted: str | None) 
             raise ImageError(f"{path} is not a {wanted} image")
         _refuse_others(head, path)
         return DiskFormat.RAW.value
-    if is_local(uri_of(connection)):
-        try:
-            qcow2.inspect(Path(path))
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror}") from error
-    else:
-        volume = volume_at(connection, path)
-        if volume is None or backing_path(volume) is not None:
-            raise HostileImage(f"{path} cannot be used: it names a backing file")
+    qcow2.inspect_file(io.BytesIO(head), size=size, name=path)
     return DiskFormat.QCOW2.value
 
 
