@@ -36,6 +36,7 @@ from armvm.provision.inspect.doctor import Check
 from armvm.provision.inspect.explain import Explanation
 from armvm.provision.machine.plan import PlannedMachine
 from armvm.provision.machine.seed import WrittenSeed
+from armvm.provision.manage.disk import DiskDetails
 from armvm.provision.manage.machines import (
     CreatedMachine,
     GuestIdentity,
@@ -151,6 +152,9 @@ RESULTS: dict[str, tuple[str, Any]] = {
     ),
     "screenshot": ("The picture that was written.", Screenshot),
     "seed": ("The seed that was written.", WrittenSeed),
+    "disk list": ("The disks of a machine, in libvirt's order.", list[DiskDetails]),
+    "disk add": ("The disk that was added.", DiskDetails),
+    "disk grow": ("The disk that was grown.", DiskDetails),
     "snapshot create": ("The snapshot that was taken.", SnapshotDetails | ServerSnapshot),
     "snapshot list": (
         "A machine's snapshots, oldest first; on a cloud, a server's.",

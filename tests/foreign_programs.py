@@ -17,7 +17,7 @@ from armvm.base.paths import cache_dir
 
 def busybox(architecture: str) -> Path:
     """Return the static busybox of a Debian architecture (``arm64``, ``armhf``)."""
-    return _program("busybox-static", "bin/busybox", architecture)
+    return program_of("busybox-static", "bin/busybox", architecture)
 
 
 def docker() -> Path:
@@ -25,7 +25,7 @@ def docker() -> Path:
     found = shutil.which("docker")
     if found is not None:
         return Path(found)
-    return _program("docker.io", "usr/bin/docker", _own_architecture())
+    return program_of("docker.io", "usr/bin/docker", _own_architecture())
 
 
 def docker_engine() -> Path:
@@ -44,7 +44,7 @@ def docker_engine() -> Path:
     return kept
 
 
-def _program(package: str, path: str, architecture: str) -> Path:
+def program_of(package: str, path: str, architecture: str) -> Path:
     """Return a package's program, kept in the cache; the package is not installed."""
     kept = _kept(f"{Path(path).name}-{architecture}")
     if not kept.is_file():

@@ -160,6 +160,17 @@ def snapshots(ctx: typer.Context, incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def disks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the names of a machine's disks that can be removed or grown."""
+
+    def look() -> list[str]:
+        from armvm.provision.connect import disk_names
+
+        return disk_names(_host(ctx), ctx.params.get("name"))
+
+    return _silently(look, incomplete)
+
+
 def architectures(incomplete: str) -> list[str]:
     """Complete the architectures with binfmt handlers."""
     from armvm.provision.binfmt.status import architecture_names

@@ -42,6 +42,52 @@ def machine_of(
     return replace(machine, password_hash=_ask_password()) if chosen["password"] else machine
 
 
+#: Options whose values only a seed or an image with cloud-init can take.
+_NEED_SEED = (
+    "ssh_key", "user_data", "password", "preset", "autologin", "motd", "fast", "tuned",
+)  # fmt: skip
+
+
+def check_seedless(
+    options: MachineOptions, golden: str | None, cdrom: Path | None, ignition: Path | None
+) -> None:
+    """Raise UsageError for options that a machine without a seed cannot have."""
+    from armvm.base.errors import UsageError
+
+    asked = "--no-seed" if cdrom is None else "--cdrom"
+    asked = asked if ignition is None else "--ignition"
+    wrong = [
+        f"--{name.replace('_', '-')}"
+        for name in _NEED_SEED
+        if getattr(options, name) is not None and getattr(options, name) is not False
+    ]
+    wrong += ["--from"] if golden is not None else []
+    wrong += ["--image"] if cdrom is not None and options.image is not None else []
+    wrong += ["--cdrom"] if cdrom is not None and ignition is not None else []
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)} cannot be used with {asked}: there is no cloud-init seed",
+            hint="set up the machine in its installer, or by its image's own means",
+        )
+
+
+def without_seed(machine: Machine, cdrom: Path | None, ignition: Path | None) -> Machine:
+    """Return the machine without a seed, with an installer's ISO or an Ignition configuration."""
+    from armvm.provision.machine.seedless import read_ignition
+
+    return replace(
+        machine,
+        seeded=False,
+        cdrom=cdrom,
+        ignition=None if ignition is None else read_ignition(ignition),
+        own_key=False,
+        ssh_keys=(),
+        fast=False,
+        tuned=False,
+        autologin=False,
+    )
+
+
 def _check_standard_input(user_data: Sequence[Path], password: bool) -> None:
     from armvm.base.errors import UsageError
 

@@ -22,12 +22,13 @@ neither another host nor a larger count changes the name of a machine.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from armvm.base.errors import ArmvmError, ConfigError, NotFound, PermissionDenied
 from armvm.settings.config_file import ConfigFile, read_toml
+from armvm.settings.disks import ExtraDisk, named, read_disk
 from armvm.settings.layers import Layer, resolve
 from armvm.settings.names import check_machine_name, check_new_name, check_object_name, shown
 from armvm.settings.presets import preset_names
@@ -38,7 +39,7 @@ from armvm.settings.user_path import given_path
 #: Keys of the file above its tables.
 _TOP_LEVEL = ("fleet", "[machines.NAME]")
 #: Keys of a machine's table beside the settings.
-_PLACING = ("on", "each", "count", "from", "preset", "pool", "ssh-key", "user-data")
+_PLACING = ("on", "each", "count", "from", "preset", "pool", "ssh-key", "user-data", "add-disk")
 MAX_COUNT = 1000
 #: What an image reference begins with if it is a path relative to the file.
 _RELATIVE = ("./", "../", "~")
@@ -60,6 +61,7 @@ class Group:
     pool: str | None = None
     ssh_keys: tuple[Path, ...] = ()
     user_data: tuple[Path, ...] = ()
+    disks: tuple[ExtraDisk, ...] = ()
 
     @property
     def layer(self) -> Layer:
@@ -211,6 +213,7 @@ class _Reader:
             pool=texts["pool"],
             ssh_keys=self._paths(where, "ssh-key", values),
             user_data=self._paths(where, "user-data", values),
+            disks=self._disks(where, values),
         )
         resolve([group.layer])
         return group
@@ -238,6 +241,21 @@ class _Reader:
         return tuple(
             self._path(where, key, one) for one in (value if isinstance(value, list) else [value])
         )
+
+    def _disks(self, where: tuple[str, str], values: Mapping[str, Any]) -> tuple[ExtraDisk, ...]:
+        value, found = values.get("add-disk", []), []
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str):
+                self.file.refuse(where, "add-disk", 'expected a string or a list, such as "20G"')
+            disk: ExtraDisk = self._checked(where, "add-disk", read_disk, text)
+            if disk.file is not None:
+                if "count" in values or "each" in values:
+                    self.file.refuse(where, "add-disk", "several machines cannot share a file")
+                if not disk.file.startswith(("/", "~")):
+                    disk = replace(disk, file=str(self.directory / disk.file))
+            found.append(disk)
+        disks: tuple[ExtraDisk, ...] = self._checked(where, "add-disk", named, found)
+        return disks
 
     def _path(self, where: tuple[str, str], key: str, value: Any) -> Path:
         if not isinstance(value, str) or "\0" in value or value == "-":

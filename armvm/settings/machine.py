@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypedDict, cast
 
 from armvm.base.errors import ConfigError
 from armvm.base.result import Cpus, Doc, MemoryMib
+from armvm.settings.disks import ExtraDisk, named
 from armvm.settings.names import check_new_name, check_object_name, check_user_name, shown
 from armvm.settings.size import GIB, MIB, TIB, size_label
 from armvm.settings.table import SETTINGS
@@ -53,7 +55,10 @@ class Machine:
     crypt(3) form. ``ssh_keys`` are public keys in OpenSSH's one-line form; ``own_key`` says that
     one of them is armvm's own. Without ``motd``, logins do not run the scripts that generate
     the message of the day. ``fast`` gives up safety of the disk and the guest's own
-    kernel for a faster boot. ``tuned`` uses the tuned form of the image.
+    kernel for a faster boot. ``tuned`` uses the tuned form of the image. ``disks`` are those
+    beside the root disk. A machine that is not ``seeded`` has no cloud-init seed: it boots an
+    installer from the ISO file ``cdrom``, or an image that is set up by ``ignition``, the text of
+    an Ignition configuration, or not at all.
     """
 
     name: str
@@ -74,9 +79,14 @@ class Machine:
     password_hash: str | None = None
     user_data: str | None = None
     preset: str = "default"
+    disks: tuple[ExtraDisk, ...] = ()
+    seeded: bool = True
+    cdrom: Path | None = None
+    ignition: bytes | None = None
 
     def __post_init__(self) -> None:
         check_new_name(self.name)
+        named(self.disks)
         if self.user is not None:
             check_user_name(self.user)
         if self.network not in (None, USER_NETWORK):

@@ -125,7 +125,7 @@ def golden(**changes: Any) -> Golden:
         etree.SubElement(at(definition, "os"), tag).text = text
     found = Golden(
         name="gold", uuid=SPEC.uuid, mark=mark, definition=definition, overlay=SPEC.overlay,
-        seed=SPEC.seed, mac=SPEC.mac, network=None,
+        seed=SPEC.seed or "", mac=SPEC.mac, network=None,
     )  # fmt: skip
     return replace(found, **changes)
 

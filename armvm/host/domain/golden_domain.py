@@ -201,7 +201,7 @@ def definition_of_clone(
     elif nvram is not None:
         nvram.text = spec.nvram  # its contents are part of the saved state
     at(document, "devices/disk[1]/source").set("file", spec.overlay)
-    at(document, "devices/disk[2]/source").set("file", spec.seed)
+    at(document, "devices/disk[2]/source").set("file", spec.seed or "")
     if disposable:
         at(document, "devices/disk[1]/driver").set("cache", "unsafe")
     for log in select(document, "devices/serial/log | devices/console/log"):

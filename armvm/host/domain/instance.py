@@ -161,7 +161,7 @@ def reading(document: etree._Element) -> Record:
     """Return armvm's record in a machine's edited definition.
 
     Raises ConfigError for a definition that armvm cannot manage: it needs a valid record in the
-    metadata, memory, and files for the root disk and the seed.
+    metadata, memory, and a file for the root disk.
     """
     record = from_domain(document)
     if record is None:
@@ -174,7 +174,6 @@ def reading(document: etree._Element) -> Record:
         ("memory in <memory>", document.findtext("memory")),
         ("a number of vCPUs in <vcpu>", count if count.isdigit() else None),
         ("a root disk (the first <disk>)", _file(document, "devices/disk[1]/source", "file")),
-        ("a seed (the second <disk>)", _file(document, "devices/disk[2]/source", "file")),
     ):
         if not found:
             raise ConfigError(f"the definition must have {what}")
@@ -219,7 +218,7 @@ def _instance(
         cpu="" if cpu is None else (cpu.findtext("model") or cpu.get("mode") or ""),
         accelerator=document.get("type", ""),
         overlay=_file(document, "devices/disk[1]/source", "file"),
-        seed=_file(document, "devices/disk[2]/source", "file"),
+        seed=_file(document, "devices/disk[2][readonly][@device='disk']/source", "file"),
         serial_log=_file(document, "devices/serial/log", "file"),
         autostart=autostart,
         record=record,

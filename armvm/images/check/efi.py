@@ -33,11 +33,19 @@ def boot_loaders(disk: GuestDisk) -> frozenset[str]:
     """
     found: set[str] = set()
     for start in _system_partitions(disk):
-        volume = _volume(disk, start)
-        efi = _entries(disk, volume, volume.root).get("EFI")
-        boot = _entries(disk, volume, efi).get("BOOT") if efi else None
-        found |= _entries(disk, volume, boot).keys() if boot else set()
+        found |= loaders_at(disk, start)
     return frozenset(found)
+
+
+def loaders_at(disk: GuestDisk, start: int) -> frozenset[str]:
+    """Return the names in ``\\EFI\\BOOT`` of the FAT file system at *start* bytes, in upper case.
+
+    Raises Unreadable, OSError.
+    """
+    volume = _volume(disk, start)
+    efi = _entries(disk, volume, volume.root).get("EFI")
+    boot = _entries(disk, volume, efi).get("BOOT") if efi else None
+    return frozenset(_entries(disk, volume, boot)) if boot else frozenset()
 
 
 def _system_partitions(disk: GuestDisk) -> Iterator[int]:

@@ -27,7 +27,7 @@ from armvm.provision.machine.create import Where, check_name, make_plan
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.unfinished import is_left_behind
-from armvm.provision.monitor.wait import default_timeout, wait_ready
+from armvm.provision.monitor.wait import default_timeout, wait_up
 from armvm.settings.machine import Machine
 from armvm.settings.names import check_machine_name, next_name
 
@@ -175,9 +175,7 @@ def _finish(
     limit = default_timeout(first.instance) if timeout is None else timeout
     ready = None
     try:
-        ready = wait_ready(
-            where.connection, name, timeout=max(1.0, limit - waited), progress=progress
-        )
+        ready = wait_up(where.connection, name, timeout=max(1.0, limit - waited), progress=progress)
     except ArmvmError as error:  # not ready in time, or cloud-init failed: keep it
         failures.append(error)
     booting.popleft()

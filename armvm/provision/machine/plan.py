@@ -99,10 +99,16 @@ class CreatePlan:
             network=self.spec.network or USER_NETWORK,
             fast=self.machine.fast,
             pool=self.record.pool,
-            volumes=[self.spec.overlay, self.spec.seed, self.spec.serial_log],
+            volumes=self._volumes(),
             host_key=fingerprint(self.identity.host_key.public),
             warnings=list(self.warnings),
         )
+
+    def _volumes(self) -> list[str]:
+        spec, new = self.spec, {one.name for one in self.machine.disks if one.size is not None}
+        disks = [one.file for one in spec.disks if one.name in new]
+        paths = [spec.overlay, spec.seed, spec.serial_log, *disks, spec.cdrom, spec.ignition]
+        return [path for path in paths if path is not None]
 
 
 def plan(
@@ -148,18 +154,20 @@ def plan(
         headless=machine.headless,
         libosinfo_id=source.system.libosinfo_id if source.system else None,
         overlay=f"{pool_path}/{names['overlay']}",
-        seed=f"{pool_path}/{names['seed']}",
+        seed=f"{pool_path}/{names['seed']}" if machine.seeded else None,
         serial_log=f"{pool_path}/{names['serial_log']}",
         cache="unsafe" if machine.fast else None,
         tb_cache=facts.tb_cache,
+        cdrom=f"{pool_path}/{names['cdrom']}" if machine.cdrom is not None else None,
+        ignition=f"{pool_path}/{names['ignition']}" if machine.ignition is not None else None,
     )
     record = Record(
         version=version,
         created=now,
         user=user_of(machine.user, source),
-        own_key=machine.own_key,
-        key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key else "",
-        host_key=" ".join(identity.host_key.public.split()[:2]),
+        own_key=machine.own_key and machine.seeded,
+        key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key and machine.seeded else "",
+        host_key=" ".join(identity.host_key.public.split()[:2]) if machine.seeded else "",
         instance_id=identity.instance_id,
         pool=pool,
         image=_image_record(source),
@@ -265,6 +273,6 @@ def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[s
             f"{machine.cpus} vCPUs is more than the host's {facts.online_cpus} CPUs: the extra "
             "vCPUs do not make the guest faster"
         )
-    if not machine.ssh_keys and machine.password_hash is None:
+    if machine.seeded and not machine.ssh_keys and machine.password_hash is None:
         found.append("no ssh key and no password: you can log in only with armvm console")
     return found

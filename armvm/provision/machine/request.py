@@ -11,6 +11,7 @@ from armvm.base.paths import config_files
 from armvm.provision.machine.credentials import login_keys
 from armvm.provision.machine.user_data import read_files
 from armvm.settings.config_file import file_layer
+from armvm.settings.disks import ExtraDisk, named
 from armvm.settings.layers import Layer, environment_layer, resolve
 from armvm.settings.machine import Machine
 from armvm.settings.presets import preset_layer
@@ -25,6 +26,7 @@ def requested(
     preset: str | None = None,
     ssh_keys: Sequence[Path] = (),
     user_data: Sequence[Path] = (),
+    disks: Sequence[ExtraDisk] = (),
 ) -> Machine:
     """Return the Machine *name* from *layers*, *base*, the environment and configuration files.
 
@@ -47,4 +49,5 @@ def requested(
         own_key=own_key,
         user_data=read_files(user_data),
         preset=preset_name,
+        disks=named(disks),
     )

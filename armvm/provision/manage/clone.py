@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from armvm import __version__
+from armvm.base.errors import Conflict
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.cloudinit.reseed import reidentified
@@ -55,12 +56,21 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
     xml = inactive_xml(find_domain(connection, source))
     directory, names = PurePosixPath(pools.pool_path(pool)), volumes.volume_names(new)
     theirs = volumes.volume_names(source)
+    if volumes.find_volume(pool, theirs["seed"]) is None:
+        raise Conflict(
+            f"{source} has no cloud-init seed, so a clone would have its identity",
+            hint=f"copy its disk, or create another machine: armvm create --name {new}",
+        )
+    more = _further_disks(pool, source, new)
     copy = Copy(
         name=new,
         uuid=identity.uuid,
         mac=identity.mac,
         record=replace(record, creator=myself()),
-        paths={str(directory / theirs[key]): str(directory / names[key]) for key in names},
+        paths={
+            str(directory / old): str(directory / other)
+            for old, other in [*((theirs[key], names[key]) for key in names), *more.items()]
+        },
     )
     document = copied(xml, copy, new_mac)
     variables = nvram.place(connection, parse(xml), source)
@@ -81,6 +91,15 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
             own_network.reserve(connection, identity.mac, new)
         set_record(domain, record)
     return domain
+
+
+def _further_disks(pool: Pool, source: str, new: str) -> dict[str, str]:
+    """Return the volume names of the further disks that armvm made, with the clone's."""
+    return {
+        source + suffix: new + suffix
+        for suffix in volumes.machine_volumes(pool, source)
+        if volumes.is_disk_of(source, source + suffix)
+    }
 
 
 def _record(connection: Connection, original: Instance, identity: Identity) -> Record:
@@ -108,14 +127,15 @@ def _make_volumes(
 ) -> None:
     names = volumes.volume_names(new)
     theirs = volumes.volume_names(original.name)
-    for key in ("overlay", "kernel", "initrd", "nvram"):
-        volume = volumes.find_volume(pool, theirs[key])
+    copies = {theirs[key]: names[key] for key in ("overlay", "kernel", "initrd", "nvram")}
+    for old, copy in (copies | _further_disks(pool, original.name, new)).items():
+        volume = volumes.find_volume(pool, old)
         if volume is None:
             continue
         size = volumes.physical_size(volume)
         pools.check_space(pool, volumes.allocation(volume))
         with progress.task(f"copying {volume.name()}", total=size) as task:
-            duplicate(connection, pool, names[key], volume, task.update)
+            duplicate(connection, pool, copy, volume, task.update)
     seed = volumes.need_volume(pool, theirs["seed"])
     files = read_seed(transfer.read(connection, seed))
     documents = reidentified(files, original.name, new, identity)
