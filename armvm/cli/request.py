@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from armvm.cli.options import MachineOptions
@@ -29,8 +29,13 @@ def machine_of(
     from armvm.settings.table import SETTINGS
 
     chosen = vars(options)
-    _check_standard_input(chosen["user_data"] or (), chosen["password"])
-    flags = Layer(origin="the command line", values={key: chosen[key] for key in SETTINGS})
+    _check_standard_input(
+        {"--user-data": chosen["user_data"], "--network-config": chosen["network_config"]},
+        chosen["password"],
+    )
+    # An option that may be repeated is an empty list if it is not given.
+    given = {key: None if chosen[key] == [] else chosen[key] for key in SETTINGS}
+    flags = Layer(origin="the command line", values=given)
     machine = requested(
         name,
         [flags],
@@ -38,22 +43,32 @@ def machine_of(
         preset=chosen["preset"],
         ssh_keys=chosen["ssh_key"] or (),
         user_data=chosen["user_data"] or (),
+        network_config=chosen["network_config"],
     )
     return replace(machine, password_hash=_ask_password()) if chosen["password"] else machine
 
 
-def _check_standard_input(user_data: Sequence[Path], password: bool) -> None:
+def _check_standard_input(
+    files: Mapping[str, Path | Sequence[Path] | None], password: bool
+) -> None:
+    """Raise UsageError if more than one option reads standard input."""
     from armvm.base.errors import UsageError
 
-    asked = [path for path in user_data if str(path) == "-"]
+    asked = [
+        option
+        for option, given in files.items()
+        for path in (given if isinstance(given, list) else [given])
+        if str(path) == "-"
+    ]
     if len(asked) > 1:
         raise UsageError(
-            "standard input cannot be used twice: --user-data -", hint="write one of them to a file"
+            "standard input cannot be used twice: " + ", ".join(f"{one} -" for one in asked),
+            hint="write one of them to a file",
         )
     if asked and password:
         raise UsageError(
-            "cannot read both --user-data and --password from standard input",
-            hint="write the user-data to a file",
+            f"cannot read both {asked[0]} and --password from standard input",
+            hint=f"write the {asked[0].removeprefix('--')} to a file",
         )
 
 

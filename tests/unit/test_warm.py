@@ -42,6 +42,7 @@ from armvm.host.domain.metadata import Record, from_element, to_element
 from armvm.host.facts import Accelerator, HostFacts
 from armvm.host.memory import cow
 from armvm.host.memory import route as memory
+from armvm.host.network.card import Card
 from armvm.host.storage.volumes import volume_names
 from armvm.host.xml import at, remove, select
 from armvm.provision.golden import host_files
@@ -56,6 +57,7 @@ from armvm.provision.launch.run_commands import guest_words
 from armvm.provision.machine.create import Where
 from armvm.settings.layers import Layer, resolve
 from armvm.settings.machine import Machine
+from armvm.settings.networks import Attachment, Kind
 from armvm.settings.verify import Verify
 from tests.unit.host_tools import KVM_HOST, TCG_HOST, facts_of
 
@@ -74,12 +76,11 @@ RECORD = Record(
 SPEC = DomainSpec(
     name="gold",
     uuid="11111111-1111-4111-8111-111111111111",
-    mac="52:54:00:00:00:01",
+    cards=(Card(to=Attachment(Kind.USER), mac="52:54:00:00:00:01"),),
     cpus=2,
     memory_mib=1024,
     accelerator=Accelerator.TCG,
     cpu_model="cortex-a57",
-    network=None,
     headless=True,
     libosinfo_id=None,
     overlay="/pool/gold.qcow2",
@@ -125,7 +126,7 @@ def golden(**changes: Any) -> Golden:
         etree.SubElement(at(definition, "os"), tag).text = text
     found = Golden(
         name="gold", uuid=SPEC.uuid, mark=mark, definition=definition, overlay=SPEC.overlay,
-        seed=SPEC.seed, mac=SPEC.mac, network=None,
+        seed=SPEC.seed, cards=SPEC.cards,
     )  # fmt: skip
     return replace(found, **changes)
 
@@ -276,7 +277,8 @@ def test_an_ordinary_machine_has_none_of_it() -> None:
 
 def test_a_clones_first_run_has_the_goldens_devices_and_its_own_names() -> None:
     spec = replace(
-        SPEC, name="clone", uuid=IDENTITY.uuid, mac="52:54:00:00:00:02",
+        SPEC, name="clone", uuid=IDENTITY.uuid,
+        cards=(Card(to=Attachment(Kind.USER), mac="52:54:00:00:00:02"),),
         overlay="/pool/clone.qcow2", seed="/pool/clone.seed.iso",
         serial_log="/pool/clone.serial.log",
     )  # fmt: skip

@@ -78,7 +78,7 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
-    network.check(connection, decided.spec.network)
+    network.check(connection, facts, decided.spec, machine.ip)
     if machine.user_data is not None or isinstance(source, FromImage):
         # Report invalid user-data now, before the image is fetched.
         from armvm.guest.cloudinit.documents import compose
@@ -125,7 +125,9 @@ def apply(
         _make_volumes(where, pool, plan, image, progress, disk)
         if boot is not None:
             fast.write_kernel(connection, pool, machine.name, boot)
-        network.join(connection, where.facts, plan.spec, progress, undo, start=start)
+        network.join(
+            connection, where.facts, plan.spec, progress, undo, address=machine.ip, start=start
+        )
         if start:
             undo.add(lambda: lifecycle.destroy(domain))
             lifecycle.start(domain)
