@@ -288,7 +288,14 @@ def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[s
             f"{machine.cpus} vCPUs is more than the host's {facts.online_cpus} CPUs: the extra "
             "vCPUs do not make the guest faster"
         )
-    if any(one.kind is Kind.MACVTAP for one in attachments(machine.network or USER_NETWORK)):
+    networks = attachments(machine.network or USER_NETWORK)
+    bare = source.system is not None and not source.system.netplan
+    if len(networks) > 1 and bare and machine.network_config is None:
+        found.append(
+            f"{source.system} sets up the first network only, because it has no netplan: set up "
+            "the others with --network-config, or in the guest"
+        )
+    if any(one.kind is Kind.MACVTAP for one in networks):
         found.append(
             "the host cannot reach the machine over macvtap, nor the machine the host: that "
             "network connects it to other computers only"
