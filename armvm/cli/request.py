@@ -26,16 +26,13 @@ def machine_of(
     """
     from armvm.provision.machine.request import requested
     from armvm.settings.layers import Layer
-    from armvm.settings.table import SETTINGS
 
     chosen = vars(options)
     _check_standard_input(
         {"--user-data": chosen["user_data"], "--network-config": chosen["network_config"]},
         chosen["password"],
     )
-    # An option that may be repeated is an empty list if it is not given.
-    given = {key: None if chosen[key] == [] else chosen[key] for key in SETTINGS}
-    flags = Layer(origin="the command line", values=given)
+    flags = Layer(origin="the command line", values=given_settings(options))
     machine = requested(
         name,
         [flags],
@@ -46,6 +43,14 @@ def machine_of(
         network_config=chosen["network_config"],
     )
     return replace(machine, password_hash=_ask_password()) if chosen["password"] else machine
+
+
+def given_settings(options: MachineOptions) -> dict[str, Any]:
+    """Return the settings on the command line by key, unparsed; None for one that was not given."""
+    from armvm.settings.table import SETTINGS
+
+    # An option that may be repeated is an empty list if it is not given.
+    return {key: None if (value := vars(options)[key]) == [] else value for key in SETTINGS}
 
 
 def _check_standard_input(
