@@ -258,8 +258,8 @@ def _job(
     size, image = size_of(queue, given, options.preset, golden, progress_for(quiet))
     words = given_words(
         context,
-        leave="on connect count each outputs json mount image ssh_key user_data network_config cpus "
-        "mem rm".split(),
+        leave="on connect count each outputs json mount image ssh_key user_data network_config "
+        "cpus mem rm".split(),
     )
     if golden is None or options.cpus is not None:
         words.append(f"--cpus={size.cpus}")

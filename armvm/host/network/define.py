@@ -24,6 +24,8 @@ _MARK = f"{{{NAMESPACE}}}network"
 _ROUTES, _ADDRESSES = Path("/proc/net/route"), Path("/proc/net/fib_trie")
 #: The smallest and the largest subnet of a network.
 LONGEST, SHORTEST = 29, 8
+#: libvirt refuses a larger range of addresses.
+_MOST_LEASES = 65535
 
 
 def parse_subnet(text: str) -> Subnet:
@@ -63,7 +65,8 @@ def definition(name: str, subnet: Subnet, *, isolated: bool) -> etree._Element:
     etree.SubElement(network, "bridge", stp="off", delay="0")
     ip = etree.SubElement(network, "ip", address=str(subnet[1]), prefix=str(subnet.prefixlen))
     dhcp = etree.SubElement(ip, "dhcp")
-    etree.SubElement(dhcp, "range", start=str(subnet[2]), end=str(subnet[-2]))
+    last = min(subnet.num_addresses - 2, _MOST_LEASES)
+    etree.SubElement(dhcp, "range", start=str(subnet[2]), end=str(subnet[last]))
     return network
 
 

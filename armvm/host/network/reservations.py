@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import time
+from collections.abc import Iterator
 
 import libvirt
 from lxml import etree
@@ -26,6 +27,8 @@ from armvm.host.xml import parse, select, to_text
 
 #: How often to retry if another process has taken the same address.
 _TRIES = 20
+#: What MAC addresses begin with that QEMU, libvirt and armvm generate.
+_QEMU = "52:54:00:"
 #: Offered as examples: addresses at the end of a subnet are rarely leased.
 _EXAMPLE = -50
 
@@ -45,13 +48,13 @@ def reserve(
             for old in _entries(document, network_name, mac, name):
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, old)
             if address is not None:
-                _assert_free(connection, network, network_name, address, name)
+                _assert_free(connection, network, network_name, address, name, mac=mac)
                 free: str | None = address
-            elif pool := _addresses(document):
+            elif select(document, "ip/dhcp/range"):
                 # While another machine's lease lasts, dnsmasq does not assign a reserved address.
                 taken = {one.get("ip") for one in select(document, "ip/dhcp/host")}
                 taken |= {str(lease["ipaddr"]) for lease in leases(network)}
-                free = next((str(one) for one in pool if str(one) not in taken), None)
+                free = next((one for one in _addresses(document) if one not in taken), None)
             else:
                 return None
             if free is None:
@@ -79,16 +82,22 @@ def reserve(
     )
 
 
-def check(connection: Connection, network_name: str, address: str, name: str) -> None:
-    """Raise an error if *address* cannot be reserved for a new machine *name*.
+def check(connection: Connection, network_name: str, address: str, name: str) -> str | None:
+    """Check that *address* can be reserved for a new machine *name*.
 
-    ConfigError for an address that no machine can have on this network, Conflict for one that
-    another machine has. Does nothing if the network does not exist yet.
+    Returns the MAC address that the machine needs, None if any will do: while the lease of a
+    machine that is gone lasts, dnsmasq assigns the address only to that machine's card.
+
+    Raises ConfigError for an address that no machine can have on this network, Conflict for one
+    that another machine has. The network need not exist yet.
     """
     with errors(f"checking the address {address}"):
         network = find(connection, network_name)
-        if network is not None:
-            _assert_free(connection, network, network_name, address, name, change=False)
+        if network is None:
+            return None
+        mac = _left(connection, network, address)
+        _assert_free(connection, network, network_name, address, name, mac=mac, change=False)
+        return mac
 
 
 def release(connection: Connection, network_name: str, mac: str, name: str) -> None:
@@ -139,11 +148,13 @@ def _assert_free(
     text: str,
     name: str,
     *,
+    mac: str | None,
     change: bool = True,
 ) -> None:
     """Raise an error if the address *text* cannot be reserved for the machine *name*.
 
-    With *change*, releases it if it is reserved for a machine that is gone.
+    The machine's card has the address *mac*. With *change*, releases the address if it is reserved
+    for a machine that is gone.
     """
     document = parse(network.XMLDesc(0))
     address = ipaddress.IPv4Address(text)
@@ -185,22 +196,31 @@ def _assert_free(
             f"{address} is reserved for {owner} on the network {network_name}",
             hint="choose another address; list them: armvm network show " + network_name,
         )
-    _assert_not_leased(connection, network, network_name, text)
+    holder, until = _holder(network, text)
+    if holder not in (None, mac):
+        machine = _machine_of(connection, str(holder))
+        clock = time.strftime("%H:%M:%S", time.localtime(until))
+        raise Conflict(
+            f"{address} is in use on the network {network_name}: "
+            + (f"{machine} has it" if machine else f"{holder} leased it until {clock}"),
+            hint="choose another address; list them: armvm network show " + network_name,
+        )
 
 
-def _assert_not_leased(
-    connection: Connection, network: libvirt.virNetwork, network_name: str, address: str
-) -> None:
+def _holder(network: libvirt.virNetwork, address: str) -> tuple[str | None, int]:
+    """Return the MAC address to which an address is leased, None without, and until when."""
     for lease in leases(network):
         if lease["ipaddr"] == address:
-            mac = str(lease["mac"])
-            owner = _machine_of(connection, mac)
-            until = time.strftime("%H:%M:%S", time.localtime(int(str(lease["expirytime"]))))
-            raise Conflict(
-                f"{address} is in use on the network {network_name}: "
-                + (f"{owner} has it" if owner else f"{mac} leased it until {until}"),
-                hint="choose another address; list them: armvm network show " + network_name,
-            )
+            return str(lease["mac"]), int(str(lease["expirytime"]))
+    return None, 0
+
+
+def _left(connection: Connection, network: libvirt.virNetwork, address: str) -> str | None:
+    """Return the MAC address of a machine that is gone, and to which an address is still leased."""
+    holder, _ = _holder(network, address)
+    if holder is None or not holder.startswith(_QEMU):
+        return None
+    return None if _machine_of(connection, holder) else holder
 
 
 def _machine_of(connection: Connection, mac: str) -> str | None:
@@ -227,12 +247,12 @@ def _example(subnet: Subnet) -> ipaddress.IPv4Address:
     return subnet[_EXAMPLE if subnet.num_addresses > -2 * _EXAMPLE else -2]
 
 
-def _addresses(document: etree._Element) -> list[ipaddress.IPv4Address]:
-    found = []
-    for one in select(document, "ip/dhcp/range"):
+def _addresses(document: etree._Element) -> Iterator[str]:
+    """Yield the addresses that the DHCP server assigns."""
+    for one in select(document, "ip[not(@family) or @family='ipv4']/dhcp/range"):
         first, last = (int(ipaddress.IPv4Address(one.get(end, ""))) for end in ("start", "end"))
-        found += [ipaddress.IPv4Address(number) for number in range(first, last + 1)]
-    return found
+        for number in range(first, last + 1):
+            yield str(ipaddress.IPv4Address(number))
 
 
 def _entries(

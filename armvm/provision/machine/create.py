@@ -78,7 +78,9 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
-    network.check(connection, facts, decided.spec, machine.ip)
+    mac = network.check(connection, facts, decided.spec, machine.ip)
+    if mac is not None:
+        decided = planning.with_mac(decided, mac)
     if machine.user_data is not None or isinstance(source, FromImage):
         # Report invalid user-data now, before the image is fetched.
         from armvm.guest.cloudinit.documents import compose

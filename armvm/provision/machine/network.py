@@ -26,10 +26,12 @@ def check(
     facts: HostFacts,
     spec: DomainSpec | Instance,
     address: str | None = None,
-) -> None:
-    """Raise an error if a machine's networks, or the requested *address*, cannot be used.
+) -> str | None:
+    """Check that a machine's networks, and the requested *address*, can be used.
 
-    NotFound for a network or device that does not exist (armvm creates its own on demand),
+    Returns the MAC address that the machine's first card needs for *address*, None if any will do.
+
+    Raises NotFound for a network or device that does not exist (armvm creates its own on demand),
     ConfigError for an address that no machine can have there, Conflict for one that is taken.
     """
     for card in spec.cards:
@@ -38,7 +40,7 @@ def check(
         elif card.to.kind in (Kind.BRIDGE, Kind.MACVTAP):
             check_device(connection, card.to, local=facts.local)
     if address is None:
-        return
+        return None
     first = spec.cards[0].to
     if first.kind is Kind.USER:
         raise ConfigError(
@@ -50,7 +52,7 @@ def check(
             f"--ip cannot be used with {first}: the DHCP server of that network is not libvirt's",
             hint="reserve the address there, or set it in the guest: --network-config FILE",
         )
-    reservations.check(connection, first.source, address, spec.name)
+    return reservations.check(connection, first.source, address, spec.name)
 
 
 def join(

@@ -207,6 +207,16 @@ def with_source(plan: CreatePlan, source: ImageSource) -> CreatePlan:
     return replace(plan, source=source, record=record)
 
 
+def with_mac(plan: CreatePlan, mac: str) -> CreatePlan:
+    """Return the plan with another MAC address of the first card."""
+    cards = plan_cards([card.to for card in plan.spec.cards], mac)
+    return replace(
+        plan,
+        identity=replace(plan.identity, mac=mac),
+        spec=replace(plan.spec, cards=cards),
+    )
+
+
 def user_of(requested: str | None, source: ImageSource) -> str:
     """Return the guest's user: the *requested* one, or the distribution's default."""
     if requested is not None:
