@@ -15,9 +15,8 @@ from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, instances, set_record
 from armvm.host.network import forwards
 from armvm.host.network.addresses import all_addresses
-from armvm.host.network.networks import addresses as usual_addresses
 from armvm.provision.access.jump import Jump, host_of, jump_of
-from armvm.provision.access.ssh import restore_forward, static_address
+from armvm.provision.access.ssh import first_address, restore_forward, static_address
 from armvm.provision.machine.network import reserved
 from armvm.settings.ports import LOOPBACK, PortForward, Protocol, parse_forward
 
@@ -270,8 +269,8 @@ def _all(instance: Instance) -> list[tuple[bool, PortForward]]:
 def _assert_user_networking(machine: Handle, rule: PortForward) -> None:
     if machine.instance.network is None:
         return
-    found = usual_addresses(machine.domain) if machine.running else []
-    where, uri = found[0] if found else "ADDRESS", machine.uri
+    found = first_address(machine) if machine.running else None
+    where, uri = found or "ADDRESS", machine.uri
     host, jump = host_of(uri), jump_of(uri)
     tells = f"show the address: armvm ip {machine.name}; "
     if host is None:

@@ -66,11 +66,19 @@ def endpoint(machine: Handle) -> Endpoint | None:
         if jump is None and not is_local(uri):
             return None
         return Endpoint(host=LOOPBACK, port=machine.record.forward, jump=jump)
+    host = first_address(machine)
+    return None if host is None else Endpoint(host=host, port=22, jump=jump)
+
+
+def first_address(machine: Handle) -> str | None:
+    """Return the IPv4 address of a running machine's first card, or None while it is unknown.
+
+    If nothing tells of one, it is the static address in the machine's network configuration.
+    """
     cards = machine.instance.cards
     found = addresses(machine.domain, mac=cards[0].mac if len(cards) > 1 else None)
     static = static_address(machine.instance)
-    host = found[0] if found else None if static is None else str(static.ip)
-    return None if host is None else Endpoint(host=host, port=22, jump=jump)
+    return found[0] if found else None if static is None else str(static.ip)
 
 
 def static_address(instance: Instance) -> ipaddress.IPv4Interface | None:

@@ -41,6 +41,8 @@ def check(
             check_device(connection, card.to, local=facts.local)
     if address is None:
         return None
+    if not spec.cards:
+        raise ConfigError("--ip cannot be used with a machine without a network card")
     first = spec.cards[0].to
     if first.kind is Kind.USER:
         raise ConfigError(

@@ -56,10 +56,10 @@ def clone(
     remove_leftovers(connection, new, progress)
     if observing.domain_exists(connection, new):
         raise lifecycle.taken(new)
-    mac = network.check(connection, where.facts, replace(original, name=new), address)
     identity = new_identity(new)
-    if mac is not None:
-        identity = replace(identity, mac=mac)
+    if address is not None:
+        mac = network.check(connection, where.facts, replace(original, name=new), address)
+        identity = replace(identity, mac=mac or identity.mac)
     record = _record(connection, original, identity, address)
     xml = inactive_xml(find_domain(connection, source))
     directory, names = PurePosixPath(pools.pool_path(pool)), volumes.volume_names(new)
