@@ -44,6 +44,7 @@ from armvm.provision.manage.machines import (
     MachineDetails,
 )
 from armvm.provision.manage.mount import MountedDirectory
+from armvm.provision.manage.networks import ListedNetwork, NetworkDetails
 from armvm.provision.manage.resize import Change
 from armvm.provision.manage.snapshot import SnapshotDetails
 from armvm.provision.monitor.boot_report import Report
@@ -78,6 +79,9 @@ RESULTS: dict[str, tuple[str, Any]] = {
         "The machines of the fleet file and those no longer in it, with what armvm did.",
         list[AppliedMachine],
     ),
+    "network list": ("All libvirt networks of the host.", list[ListedNetwork]),
+    "network show": ("All facts about a network.", NetworkDetails),
+    "network create": ("The new network.", NetworkDetails),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),
     "golden create": ("The new golden.", GoldenDetails),
     "golden export": ("The file, and its parts.", Exported),

@@ -92,12 +92,23 @@ def hosts_and_clouds(incomplete: str) -> list[str]:
 
 
 def networks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the names of networks, and ``user``."""
+    """Complete the values of ``--network``: names, ``user``, and the prefixes of devices."""
 
     def look() -> list[str]:
         from armvm.provision.connect import network_names
 
-        return ["user", *network_names(_host(ctx))]
+        return ["user", *network_names(_host(ctx)), "bridge=", "macvtap="]
+
+    return _silently(look, incomplete)
+
+
+def libvirt_networks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the names of networks."""
+
+    def look() -> list[str]:
+        from armvm.provision.connect import network_names
+
+        return network_names(_host(ctx))
 
     return _silently(look, incomplete)
 

@@ -39,7 +39,10 @@ from armvm.settings.user_path import given_path
 #: Keys of the file above its tables.
 _TOP_LEVEL = ("fleet", "[machines.NAME]")
 #: Keys of a machine's table beside the settings.
-_PLACING = ("on", "each", "count", "from", "preset", "pool", "ssh-key", "user-data", "add-disk")
+_PLACING = (
+    "on", "each", "count", "from", "preset", "pool", "ssh-key", "user-data", "network-config",
+    "add-disk",
+)  # fmt: skip
 MAX_COUNT = 1000
 #: What an image reference begins with if it is a path relative to the file.
 _RELATIVE = ("./", "../", "~")
@@ -62,6 +65,7 @@ class Group:
     ssh_keys: tuple[Path, ...] = ()
     user_data: tuple[Path, ...] = ()
     disks: tuple[ExtraDisk, ...] = ()
+    network_config: Path | None = None
 
     @property
     def layer(self) -> Layer:
@@ -200,6 +204,12 @@ class _Reader:
             self._checked(
                 where, "pool", lambda name: check_object_name("pool", name), texts["pool"]
             )
+        for key in ("each", "count"):
+            if "ip" in values and key in values:
+                self.file.refuse(where, "ip", f"ip and {key} cannot be used together")
+        if texts["from"] is not None and "network-config" in values:
+            why = "network-config and from cannot be used together"
+            self.file.refuse(where, "network-config", why)
         settings = {key: values[key] for key in SETTINGS if key in values}
         image = self._text(where, "image", values)
         if image is not None and image.startswith(_RELATIVE):
@@ -214,6 +224,9 @@ class _Reader:
             ssh_keys=self._paths(where, "ssh-key", values),
             user_data=self._paths(where, "user-data", values),
             disks=self._disks(where, values),
+            network_config=self._path(where, "network-config", values["network-config"])
+            if "network-config" in values
+            else None,
         )
         resolve([group.layer])
         return group

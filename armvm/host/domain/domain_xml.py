@@ -6,6 +6,7 @@ Strings are never formatted into XML, so a value cannot inject elements.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from armvm.host.domain.disks import DiskSpec
 from armvm.host.domain.metadata import Record, to_element
 from armvm.host.facts import Accelerator
 from armvm.host.memory import route
+from armvm.host.network.card import Card, Cards, connect
 from armvm.host.xml import at, parse, remove, select, to_text
 
 #: PCIe slots, of which the machine's own devices take six to nine: the rest is for devices that are
@@ -44,8 +46,8 @@ class DirectKernel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DomainSpec:
-    """Everything a domain XML needs. ``network`` None means user networking.
+class DomainSpec(Cards):
+    """Everything a domain XML needs.
 
     ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
     ``memory_file``, for a machine that becomes a golden by the route ``memory_route``.
@@ -58,12 +60,11 @@ class DomainSpec:
 
     name: str
     uuid: str
-    mac: str
+    cards: tuple[Card, ...]
     cpus: int
     memory_mib: int
     accelerator: Accelerator
     cpu_model: str
-    network: str | None
     headless: bool
     libosinfo_id: str | None
     overlay: str
@@ -100,9 +101,9 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     if spec.seed is not None:
         at(devices, "disk[2]/source").set("file", spec.seed)
     at(devices, "serial/log").set("file", spec.serial_log)
-    _interface(at(devices, "interface"), spec)
+    _interfaces(at(devices, "interface"), spec.cards)
     root = at(devices, "controller[@model='pcie-root']")
-    ports = HEADLESS_ROOT_PORTS if spec.headless else PCIE_ROOT_PORTS
+    ports = HEADLESS_ROOT_PORTS + len(spec.cards) - 1 if spec.headless else PCIE_ROOT_PORTS
     for _ in range(ports + len(spec.disks) + (spec.cdrom is not None)):
         root.addnext(etree.Element("controller", type="pci", model="pcie-root-port"))
     if spec.headless:
@@ -203,11 +204,12 @@ def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
         etree.SubElement(system, tag).text = text
 
 
-def _interface(interface: etree._Element, spec: DomainSpec) -> None:
-    at(interface, "mac").set("address", spec.mac)
-    source = at(interface, "source")
-    if spec.network is None:
-        interface.set("type", "user")
-        interface.remove(source)
-    else:
-        source.set("network", spec.network)
+def _interfaces(template: etree._Element, cards: Sequence[Card]) -> None:
+    """Make an interface of the template for each card."""
+    last = template
+    for card in cards[1:]:
+        another = deepcopy(template)
+        connect(another, card)
+        last.addnext(another)
+        last = another
+    connect(template, cards[0])

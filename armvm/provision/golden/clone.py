@@ -86,7 +86,7 @@ def make_clone(
         _make_volumes(connection, pool, plan, golden, with_seed=own_seed)
         if flash is not None:
             volumes.create_hole(pool, volumes.volume_names(machine.name)["nvram"], flash)
-        network.join(connection, where.facts, spec, progress, undo)
+        network.join(connection, where.facts, spec, progress, undo, address=machine.ip)
         if not own_seed:
             spec = replace(spec, seed=golden.seed)
         element = definition_of_clone(golden, spec, begun, disposable=disposable)
@@ -95,11 +95,14 @@ def make_clone(
         clone = route.load(connection, pool, golden.name, element)
         _check_qemu(clone, golden)  # the only comparison on a remote host
         lifecycle.resume(clone)
-        mac = None if spec.network is None else (golden.mac, spec.mac)
-        _take_identity(connection, clone, plan, mac, progress)
+        macs = [
+            (before.mac, card.mac)
+            for before, card in zip(golden.cards, spec.cards, strict=True)
+            if not card.is_user
+        ]
+        _take_identity(connection, clone, plan, macs, progress)
         # The network is connected only now. The ssh server listens already, as in the golden.
-        if spec.network is not None:
-            set_link(clone, up=True)
+        set_link(clone, up=True)
         disks.plug(clone, spec.disks)
         if not disposable:
             if record.forward is not None:
@@ -192,7 +195,7 @@ def _take_identity(
     connection: Connection,
     clone: Domain,
     plan: CreatePlan,
-    mac: tuple[str, str] | None,
+    macs: Sequence[tuple[str, str]],
     progress: Progress,
 ) -> None:
     """Give a clone that was just resumed its identity, and verify that it took it."""
@@ -202,7 +205,7 @@ def _take_identity(
             plan.identity,
             user=plan.record.user,
             keys=authorized_keys(plan),
-            mac=mac,
+            macs=macs,
             password_hash=plan.machine.password_hash,
             full=runs_in_background(plan),
         )

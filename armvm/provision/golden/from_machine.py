@@ -25,7 +25,8 @@ from armvm.provision.golden.bake import bake, golden_machine
 from armvm.provision.golden.source import from_machine, reference_to
 from armvm.provision.machine.create import Where, check_name, make_plan
 from armvm.provision.machine.unfinished import assert_whole
-from armvm.settings.machine import USER_NETWORK, Machine
+from armvm.settings.machine import Machine
+from armvm.settings.networks import USER_NETWORK
 from armvm.settings.size import size_label
 from armvm.settings.table import SETTINGS
 
@@ -66,7 +67,8 @@ def settings_of(original: Original) -> dict[str, Any]:
         "mem": instance.memory_mib,
         "disk": size_label(original.capacity),
         "user": instance.record.user,
-        "network": instance.network or USER_NETWORK,
+        "network": ",".join(instance.networks) or USER_NETWORK,
+        "ip": None,  # the machine's own
         "fast": False,  # unsupported for goldens
         "tuned": False,  # the disk is copied unchanged
     }

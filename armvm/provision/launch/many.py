@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from armvm.base.errors import ArmvmError
+from armvm.base.errors import ArmvmError, UsageError
 from armvm.base.progress import Progress
 from armvm.guest.boot.ready import Boot
 from armvm.host.connection import Connection
@@ -75,6 +75,12 @@ def plans(
 
     The image is looked up once, and each warning is printed once.
     """
+    if len(names) > 1 and (machine.ip or machine.address) is not None:
+        option = "--network-config with a static address" if machine.ip is None else "--ip"
+        raise UsageError(
+            f"{option} cannot be used with --count: machines cannot share an address",
+            hint="leave it out, or create the machines one by one",
+        )
     for name in names:  # before the network is used
         check_name(where.connection, name)
     source = find_source(where, machine, progress, golden)

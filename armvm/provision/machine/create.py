@@ -79,7 +79,9 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
-    network.check(connection, decided.spec.network)
+    mac = network.check(connection, facts, decided.spec, machine.ip)
+    if mac is not None:
+        decided = planning.with_mac(decided, mac)
     if machine.disks:
         from armvm.provision.machine.disks import plan_disks
 
@@ -130,7 +132,9 @@ def apply(
         _make_volumes(where, pool, plan, image, progress, disk)
         if boot is not None:
             fast.write_kernel(connection, pool, machine.name, boot)
-        network.join(connection, where.facts, plan.spec, progress, undo, start=start)
+        network.join(
+            connection, where.facts, plan.spec, progress, undo, address=machine.ip, start=start
+        )
         if start:
             undo.add(lambda: lifecycle.destroy(domain))
             lifecycle.start(domain)
