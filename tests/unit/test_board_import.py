@@ -27,7 +27,7 @@ from armvm.provision.rootfs.from_board import import_board
 from tests import board_tools
 from tests.board_tools import FSTAB, MIB
 from tests.elf_tools import elf_file, exit_with
-from tests.support import armvm
+from tests.support import armvm, environment
 
 pytestmark = pytest.mark.skipif(
     shutil.which("mformat") is None
@@ -132,6 +132,13 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     assert "unzip" in str(refused(tmp_path / "card.zip", tmp_path, HostileImage, "zip").hint)
     with pytest.raises(Conflict, match="reserved"):
         import_board(tmp_path / "none.img", "debian-12", progress=Quiet())
+
+
+def test_without_the_option_a_board_is_imported_with_a_warning(tree: Path, tmp_path: Path) -> None:
+    board_tools.board(tree, tmp_path / "card.img", 8 * MIB)
+    env = environment(XDG_CACHE_HOME=str(tmp_path / "cache"))
+    done = armvm("image", "import", tmp_path / "card.img", "--as", "card", env=env).ok()
+    assert "use --bootable" in done.err
 
 
 def test_options_that_need_another(tmp_path: Path) -> None:

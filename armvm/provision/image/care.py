@@ -18,6 +18,8 @@ from armvm.images.cache.files import storage_errors
 from armvm.images.cache.prune import forget_parts
 from armvm.images.cache.store import Cache
 from armvm.images.check import qcow2_tables
+from armvm.images.check.cpu import without_boot_loader
+from armvm.images.check.formats import DiskFormat
 from armvm.images.digest import hash_file
 from armvm.images.distros import lts, simplestreams, ubuntu
 from armvm.images.fetch import documents
@@ -222,6 +224,11 @@ def import_image(
     entry = importing.import_file(
         path, name, cache=cache, progress=progress, digest=digest, replace=force
     )
+    if without_boot_loader(entry.path, DiskFormat.QCOW2):
+        progress.warn(
+            f"{path} has no boot loader for UEFI, so a machine cannot boot it; for a board, "
+            "use --bootable"
+        )
     return ImportedImage(
         reference=entry.reference,
         path=entry.path,

@@ -39,8 +39,11 @@ _WITHOUT_DISK = frozenset(
     "none proc sysfs tmpfs devtmpfs devpts ramfs debugfs tracefs securityfs configfs cgroup "
     "cgroup2 hugetlbfs mqueue overlay bpf fusectl".split()
 )
-#: The maximum number of lines of a board's fstab that are kept.
+#: Limits on what is passed to the scripts as arguments: lines of fstab that are kept, characters of
+#: a line, and kernels.
 _MOST_LINES = 200
+_LONGEST_LINE = 500
+_MOST_KERNELS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ def new_fstab(board: bytes) -> tuple[str, tuple[str, ...]]:
     for line in board.decode(errors="replace").splitlines()[:_MOST_LINES]:
         text = "".join(one if one.isprintable() else " " for one in line).strip()
         words = text.split()
-        if not text or text.startswith("#") or len(words) < 3:
+        if not text or text.startswith("#") or len(words) < 3 or len(text) > _LONGEST_LINE:
             continue
         reason = _reason(*words[:3])
         if reason is None:
@@ -123,7 +126,8 @@ def _kernels(root: Path) -> list[str]:
     if boot is not None and boot.is_dir():
         found |= {one.name.removeprefix("vmlinuz-") for one in boot.glob("vmlinuz-*")}
     names = sorted(filter(_RELEASE.match, found))
-    return [one for one in names if not one.endswith(tuple(f"-{flavour}" for flavour in own))]
+    ends = tuple(f"-{flavour}" for flavour in own)
+    return [one for one in names if not one.endswith(ends)][:_MOST_KERNELS]
 
 
 def _services(root: Path) -> list[str]:
