@@ -21,6 +21,7 @@ FEATURES = (
     "`golden create`, memory shared",
     "`create --from`, memory shared",
     "`run --from`, memory shared",
+    "`golden export`, `golden import`",
     "`golden create --save-image`",
     "`create --from`, `run --from`, save image",
     "`delete`, `golden delete`",

@@ -128,7 +128,8 @@ def base_for(
             golden = ensure(where, name, progress, fetch=fetch)
         except DoesNotFit as error:
             settings = settings_instead(error)
-            progress.say(f"falling back to a cold boot: {error.message}")
+            cure = f" ({error.hint})" if error.hint else ""
+            progress.say(f"falling back to a cold boot: {error.message}{cure}")
             return Base(where=where, settings=(name, settings))
     else:
         golden = find(where, name)

@@ -112,3 +112,25 @@ def test_the_commands_on_a_server_that_runs(run: Run, blank_image: Path) -> None
     finally:
         run("delete", "dev", "--on", "farm", "--yes").ok()
     assert run("list", "--on", "farm", "--json").ok().json == []
+
+
+def test_a_guest_boots_and_is_logged_in_to(run: Run, debian_image: Path, tmp_path: Path) -> None:
+    """A whole boot by nova: cloud-init reads the config drive, and armvm checks the host key."""
+    words = ("--image", debian_image, "--user", "alice", "--name", "guest", "--timeout", "2700")
+    note = tmp_path / "note"
+    note.write_text("carried\n")
+    try:
+        made = run("create", "--on", "farm", *words, "--json").ok().json
+        assert made["ready_seconds"] > 0
+        line = "id -un; hostname; uname -m; cloud-init query platform subplatform"
+        told = run("ssh", "guest", "--on", "farm", "--", line).ok().out.split()
+        assert told[:3] == ["alice", "guest", "aarch64"]
+        run("cp", note, "guest:", "--on", "farm").ok()
+        assert run("ssh", "guest", "--on", "farm", "--", "cat note").ok().out == "carried\n"
+        run("wait", "guest", "--on", "farm").ok()
+        line = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+        printed = run("ssh", "guest", "--on", "farm", "--", line).ok().out.split()
+        assert printed[1] == made["host_key"]
+    finally:
+        run("delete", "guest", "--on", "farm", "--yes")
+    assert run("list", "--on", "farm", "--json").ok().json == []

@@ -115,6 +115,7 @@ def test_a_host_that_differs_boots_cold_and_says_so(
     done = elsewhere.armvm(*words).ok()
     assert "falling back to a cold boot: golden" in done.err
     assert " here, 8.2.0 Fedora where it was made" in done.err
+    assert "armvm golden create" in done.err
     shown = elsewhere.armvm("show", name, "--json").json
     assert (shown["memory_mib"], shown["golden"]) == (256, None)
     elsewhere.armvm("delete", name, "--yes").ok()

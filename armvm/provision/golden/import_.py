@@ -90,8 +90,10 @@ _OVERLAY_FACTOR = 2
 class DoesNotFit(Conflict):
     """This host cannot use a golden. ``wanted`` is its description."""
 
-    def __init__(self, message: str, wanted: Portable, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, wanted: Portable, *, detail: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, detail=detail, hint=hint)
         self.wanted = wanted
 
 
@@ -209,7 +211,14 @@ def import_golden(
         element = definition(domain)
         difference = first_difference(hardware(element), wanted.hardware)
         if difference is not None:
-            raise DoesNotFit(f"golden {name} cannot be used here: {difference}", wanted)
+            raise DoesNotFit(
+                f"golden {name} cannot be used here: another armvm or libvirt made it, with other "
+                "devices than this host's machines have",
+                wanted,
+                detail=difference,
+                hint="use the same version of armvm on both hosts, or create one on this host: "
+                "armvm golden create",
+            )
         base = _base(parts)
         parts.overlay(plan.machine.disk, base)
         parts.seed_and_memory(plan)

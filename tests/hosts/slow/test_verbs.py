@@ -84,6 +84,22 @@ def test_a_command_in_a_machine_of_its_own(place: Place, image: Path) -> None:
     assert "created from golden" in done.err
 
 
+@pytest.mark.feature("`golden export`, `golden import`")
+def test_a_golden_that_was_exported_and_imported(place: Place, image: Path) -> None:
+    golden, copy = need(place, "cow"), called(place, "copy")
+    place.armvm("golden", "export", golden, "exported.golden", timeout=300).ok()
+    try:
+        place.armvm("golden", "import", "exported.golden", "--as", copy, timeout=300).ok()
+        place.armvm("golden", "verify", copy).ok()
+        done = place.armvm("run", "--from", copy, "--", "uname", "-m", timeout=300).ok()
+        assert done.out.strip() == "aarch64"
+        assert "created from golden" in done.err
+    finally:
+        place.run("rm", "exported.golden")
+        if defined(place, copy):
+            place.armvm("golden", "delete", "--yes", copy).ok()
+
+
 @pytest.mark.feature("`exec`")
 def test_exec(place: Place, image: Path) -> None:
     assert place.armvm("exec", need(place, "a"), "--", "id", "-un").ok().out == "root\n"
