@@ -110,6 +110,7 @@ def more_trees(root: Path, picture: Path) -> None:
         (root / distro / "10.3").mkdir()
         (root / distro / "8.9/isos").mkdir(parents=True)
         (root / distro / "7.9").mkdir()
+        (root / distro / "11.0").mkdir()
     for build in ("20260720.0", "20260706.0"):
         centos_tree(root / "centos", picture, build=build)
     centos_tree(root / "centos", picture, "9", "20260713.0")
@@ -409,9 +410,10 @@ def test_images_with_a_sha512_arrive(server: ImageServer, cache: Cache, picture:
         ("opensuse:14.0", "opensuse:16.0"),
         ("opensuse:16.0/1.1", "18.10, 18.7"),
         ("opensuse:tumbleweed/20200101", "20260207"),
-        ("almalinux:7", "almalinux:10, almalinux:9"),
+        ("almalinux:7", "almalinux:11, almalinux:10, almalinux:9"),
         ("almalinux:10.7", "almalinux:10, almalinux:9"),
         ("almalinux:kitten", "almalinux:10"),
+        ("almalinux:11", "armvm image list --remote"),
         ("rocky:10/10.2-20260101.0", "10.2-20260610.0, 10.2-20260526.0"),
         ("rocky:8", "armvm image list --remote"),
         ("centos:8", "centos:10, centos:9"),

@@ -36,8 +36,8 @@ from armvm.images.reference import CatalogReference
 from armvm.images.trust.statement import Statement
 from armvm.settings.system import OperatingSystem
 
-#: The number of directories of minor releases to read for one release. The newest may not have
-#: its images yet.
+#: The number of directories of minor releases to read for one release, and of releases for
+#: ``latest``. The newest may not have its images yet.
 _MOST_MINORS = 3
 _FOLDER = re.compile(r"(\d{1,2}(?:\.\d{1,2})?)(-stream)?\Z")
 _RELEASE = re.compile(r"\d{1,2}(?:\.\d{1,2})?\Z")
@@ -123,7 +123,9 @@ class Enterprise:
         check_variant(self, reference)
         folders = self._folders(ask)
         releases = self._releases(folders)
-        version = releases[0] if reference.release == "latest" else reference.release
+        version = reference.release
+        if version == "latest":
+            version = self._latest(releases, folders, ask)
         if not _RELEASE.match(version) or not self._places(version, folders):
             no_such_release(reference, releases)
         place, images = self._images(version, self._places(version, folders), ask, reference.serial)
@@ -176,6 +178,13 @@ class Enterprise:
         """Return the releases without minor numbers, newest first."""
         majors = {version.partition(".")[0] for version in folders}
         return sorted(majors, key=numbers, reverse=True)
+
+    def _latest(self, releases: list[str], folders: Mapping[str, str], ask: Asking) -> str:
+        """Return the newest release that has images; the folder of the next one may be there."""
+        for version in releases[:_MOST_MINORS]:
+            if self._images(version, self._places(version, folders), ask)[1]:
+                return version
+        return releases[0]
 
     def _places(self, version: str, folders: Mapping[str, str]) -> list[str]:
         """Return the URLs that may have a version's images, the newest minor release first."""
