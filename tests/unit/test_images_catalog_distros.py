@@ -711,10 +711,11 @@ def test_lists_that_lead_elsewhere_are_refused(
         resolve(text, settings(server))
 
 
-def test_latest_of_amazon_may_redirect(server: ImageServer) -> None:
-    version = "2023.12.20260917.1"
-    target = f"/amazonlinux/{version}/kvm-arm64/SHA256SUMS"
-    server.fault(SUMS, Fault(status=302, location=target))
+@pytest.mark.parametrize("path", ["amazonlinux/latest/", SUMS])
+def test_latest_of_amazon_may_redirect(server: ImageServer, path: str) -> None:
+    version = "2023.11.20260601.0"
+    target = f"/amazonlinux/{version}/" + path.removeprefix("amazonlinux/latest/")
+    server.fault(path, Fault(status=302, location=target))
     source = resolve("amazonlinux:2023", settings(server))
     assert source.location == server.url + AMAZON.format(version)
 

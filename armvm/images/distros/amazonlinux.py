@@ -6,15 +6,17 @@ The layout (Lima's hack/update-template-amazonlinux.sh)::
     https://cdn.amazonlinux.com/al2023/os-images/2023.12.20260917.1/kvm-arm64/
         al2023-kvm-2023.12.20260917.1-kernel-6.1-arm64.xfs.gpt.qcow2      SHA256SUMS (GNU)
 
-``latest`` can change between two requests, so armvm takes the version from the names in its
-checksum file, and then uses that version's directory. The version is the serial. The server does
-not list versions, and the checksum file is not signed.
+``latest`` can change between two requests, so armvm only takes the version from it, and then uses
+that version's directory. On a mirror that does not redirect, the version is the one in the names of
+latest's checksum file. The version is the serial. The server does not list versions, and the
+checksum file is not signed.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from armvm.base.errors import FetchFailed
 from armvm.images.distros.catalog import (
@@ -41,6 +43,7 @@ _IMAGE = re.compile(
     r"al2023-kvm-(2023\.\d{1,3}\.\d{8}\.\d{1,3})-kernel-\d+\.\d+-arm64\.[a-z0-9]+\.gpt\.qcow2\Z"
 )
 _SERIAL = re.compile(r"2023\.\d{1,3}\.\d{8}\.\d{1,3}\Z")
+_LANDING = re.compile(r"/(2023\.\d{1,3}\.\d{8}\.\d{1,3})/(?:index\.html)?\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,12 @@ class AmazonLinux:
         return f"{self.base}{place}/kvm-arm64/SHA256SUMS"
 
     def _newest(self, ask: Asking) -> str:
+        try:
+            place = documents.landing(ask.web, f"{self.base}latest/", progress=ask.progress)
+        except Missing:
+            place = ""
+        if match := _LANDING.search(urlsplit(place).path):
+            return match[1]
         url = self._sums("latest")
         serials = sorted(self._images(url, ask), key=numbers, reverse=True)
         if not serials:
