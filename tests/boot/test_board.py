@@ -20,7 +20,7 @@ from tests.boot.conftest import BOOT_TIMEOUT
 from tests.build_tools import can_build
 from tests.support import armvm, fresh_name
 
-pytestmark = [can_build, pytest.mark.timeout(3600), pytest.mark.slow]
+pytestmark = [can_build, pytest.mark.timeout(6000), pytest.mark.slow]
 
 KERNEL = "6.12.25+rpt-rpi-v8"
 
@@ -81,7 +81,7 @@ def test_a_boards_image_boots_with_its_users_and_settings(tmp_path: Path, name: 
     image = fresh_name("armvm-board")
     packed = board_image(tmp_path)
     words = ("image", "import", packed, "--as", image, "--bootable", "--json")
-    done = armvm(*words, timeout=1800).ok()
+    done = armvm(*words, timeout=3000).ok()
     assert "GPIO" in done.err
     told = schemas.check("image import", json.loads(done.out))
     assert told["board"]["removed_kernels"] == [KERNEL]
