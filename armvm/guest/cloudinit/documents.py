@@ -245,6 +245,8 @@ def _cloud_config(
     machine: Machine, identity: Identity, user: str, system: OperatingSystem | None
 ) -> dict[str, Any]:
     account = {"name": user, **_read("user"), "ssh_authorized_keys": list(machine.ssh_keys)}
+    if system is not None and system.family is not None:
+        account["groups"] = list(system.family.groups)
     systemd = system is None or system.family is None or system.family.systemd
     if system is not None and system.distro == "alpine":
         account |= _read("user-alpine")

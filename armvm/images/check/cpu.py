@@ -8,6 +8,7 @@ from armvm.base.errors import ImageError
 from armvm.images.check.efi import boot_loaders
 from armvm.images.check.formats import DiskFormat, arm64_hint
 from armvm.images.check.guest_disk import GuestDisk, Unreadable, opened
+from armvm.images.check.partitions import partitions
 
 #: The boot loader for arm64, and those for other CPUs with their Debian names.
 LOADER = "BOOTAA64.EFI"
@@ -33,3 +34,17 @@ def refuse_foreign_boot(path: Path, format: DiskFormat, name: str) -> None:
             "armvm needs arm64 (aarch64)",
             hint=arm64_hint(name),
         )
+
+
+def without_boot_loader(path: Path, format: DiskFormat) -> bool:
+    """Return whether a disk has partitions, but no boot loader for UEFI, as boards' images.
+
+    False if it cannot be read here. Raises HostileImage for a qcow2 that is not standalone;
+    OSError.
+    """
+    try:
+        with opened(path) as file:
+            disk = GuestDisk(file, format)
+            return bool(partitions(disk)) and not boot_loaders(disk)
+    except Unreadable:
+        return False
