@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,11 @@ class Docker:
     client: tuple[str, ...]
     options: tuple[str, ...] = ()
 
-    def run(self, *command: str) -> list[str]:
+    def run(self, *command: str, network: str = "none") -> list[str]:
         """Return the command line that runs a command in a new container, and removes it."""
         # Without a bridge; docker run is slower with one.
-        return [*self.client, "run", "--rm", "--network", "none", *self.options, IMAGE, *command]
+        words = [*self.client, "run", "--rm", "--network", network]
+        return [*words, *self.options, IMAGE, *command]
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def docker(world: World) -> Iterator[Docker]:
     LeftOut if it cannot run arm64 containers.
     """
     directory = world.directory / DOCKER_PIDFILE.parent
-    with _daemon(directory) as host:
+    with daemon(directory) as host:
         client = ("docker", "--config", str(directory / "client"), "--host", host)
         driver = world.run(*client, "info", "--format", "{{.Driver}}").text.strip()
         if driver == _COPIES:
@@ -100,14 +101,18 @@ def _import(world: World, client: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _daemon(directory: Path) -> Iterator[str]:
-    """Start dockerd with its files in *directory*; yield the address of its socket."""
+def daemon(directory: Path, *, enter: Sequence[str] = ()) -> Iterator[str]:
+    """Start dockerd with its files in *directory*; yield the address of its socket.
+
+    *enter* are the words that start a program in other namespaces. Raises LeftOut if it does not
+    start.
+    """
     directory.mkdir(exist_ok=True)
     host = f"unix://{directory / 'docker.sock'}"
     log, pidfile, settings = directory / "log", directory / "dockerd.pid", directory / "daemon.json"
     settings.write_text("{}\n")
     log.unlink(missing_ok=True)
-    words: list[str | Path] = ["dockerd", "--config-file", settings, "--host", host]
+    words: list[str | Path] = [*enter, "dockerd", "--config-file", settings, "--host", host]
     words += ["--data-root", directory / "data", "--exec-root", directory / "exec"]
     words += ["--pidfile", pidfile, "--bridge", "none", "--iptables=false", "--ip-forward=false"]
     words += ["--containerd-namespace", IMAGE, "--containerd-plugins-namespace", f"{IMAGE}-plugins"]

@@ -1,14 +1,18 @@
-"""Write the results: JSON, charts, and the table in the docs page."""
+"""Write the results: JSON, charts, and the tables in the docs pages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import chart, table
+from benchmarks import chart, jobs, table
 from benchmarks.results import Results, to_json
 
-#: Below the docs directory.
-PAGE = Path("benchmarks.md")
+#: Pages below the docs directory, with the mark before their tables and what makes these.
+PAGES: dict[Path, tuple[str, Callable[[Results], str]]] = {
+    Path("benchmarks.md"): (table.BEGIN, table.render),
+    Path("howto/docker.md"): ("<!-- jobs: written by make bench CASES=docker -->", jobs.table),
+}
 
 
 def files(results: Results) -> dict[Path, str]:
@@ -21,11 +25,12 @@ def files(results: Results) -> dict[Path, str]:
 
 
 def write(results: Results, docs: Path) -> str:
-    """Write all files, and the table into the docs page if it exists; return the table."""
+    """Write all files, and the tables into the docs pages that exist; return the main table."""
     for path, text in files(results).items():
         (docs / path).parent.mkdir(parents=True, exist_ok=True)
         (docs / path).write_text(text)
-    page = docs / PAGE
-    if page.exists():
-        page.write_text(table.insert(page.read_text(), results))
+    for path, (mark, render) in PAGES.items():
+        page = docs / path
+        if page.exists():
+            page.write_text(table.insert(page.read_text(), render(results), mark))
     return table.render(results)

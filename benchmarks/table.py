@@ -14,13 +14,13 @@ def render(results: Results) -> str:
     return "\n\n".join([_targets(results), _figures(results), *_scale(results), _runs(results)])
 
 
-def insert(page: str, results: Results) -> str:
-    """Return *page* with the results between its marks. Raises ValueError without marks."""
-    head, mark, rest = page.partition(BEGIN)
+def insert(page: str, text: str, begin: str = BEGIN) -> str:
+    """Return *page* with *text* between the marks *begin* and END. Raises ValueError without."""
+    head, mark, rest = page.partition(begin)
     _, end, tail = rest.partition(END)
     if not mark or not end:
-        raise ValueError(f"lines {BEGIN} and {END} not found in the page")
-    return f"{head}{BEGIN}\n\n{render(results)}\n\n{END}{tail}"
+        raise ValueError(f"lines {begin} and {END} not found in the page")
+    return f"{head}{begin}\n\n{text}\n\n{END}{tail}"
 
 
 def _targets(results: Results) -> str:

@@ -17,6 +17,7 @@ from armvm.provision.access.exec_ import ExecResult
 from armvm.provision.access.forward import Addresses, Forward, MachineForward
 from armvm.provision.access.ssh_config import Outcome
 from armvm.provision.binfmt.explain import ExplainedFile
+from armvm.provision.binfmt.explain_image import ExplainedImage
 from armvm.provision.binfmt.status import BinfmtStatus
 from armvm.provision.binfmt.trial import ArchitectureTrials
 from armvm.provision.fleet.apply import AppliedMachine
@@ -35,6 +36,7 @@ from armvm.provision.inspect.doctor import Check
 from armvm.provision.inspect.explain import Explanation
 from armvm.provision.machine.plan import PlannedMachine
 from armvm.provision.machine.seed import WrittenSeed
+from armvm.provision.manage.disk import DiskDetails
 from armvm.provision.manage.machines import (
     CreatedMachine,
     GuestIdentity,
@@ -42,6 +44,7 @@ from armvm.provision.manage.machines import (
     MachineDetails,
 )
 from armvm.provision.manage.mount import MountedDirectory
+from armvm.provision.manage.networks import ListedNetwork, NetworkDetails
 from armvm.provision.manage.resize import Change
 from armvm.provision.manage.snapshot import SnapshotDetails
 from armvm.provision.monitor.boot_report import Report
@@ -76,6 +79,9 @@ RESULTS: dict[str, tuple[str, Any]] = {
         "The machines of the fleet file and those no longer in it, with what armvm did.",
         list[AppliedMachine],
     ),
+    "network list": ("All libvirt networks of the host.", list[ListedNetwork]),
+    "network show": ("All facts about a network.", NetworkDetails),
+    "network create": ("The new network.", NetworkDetails),
     "clone": ("The new machine, as `armvm show` prints it.", MachineDetails),
     "golden create": ("The new golden.", GoldenDetails),
     "golden export": ("The file, and its parts.", Exported),
@@ -109,7 +115,10 @@ RESULTS: dict[str, tuple[str, Any]] = {
     "image verify": ("The cached images that were read again.", list[CheckedImage]),
     "rootfs create": ("The root file system that was created.", RootFileSystem),
     "rootfs to-image": ("The image that was created from a root file system.", Imaged),
-    "binfmt explain": ("What a file is, and what happens when it is run.", ExplainedFile),
+    "binfmt explain": (
+        "What a file is, and what happens when it is run; with --docker or --podman, an image.",
+        ExplainedFile | ExplainedImage,
+    ),
     "binfmt status": ("The host's binfmt handlers.", BinfmtStatus),
     "binfmt test": ("The trials, by architecture.", list[ArchitectureTrials]),
     "boot-report": ("Where the time of a machine's latest boot went.", Report),
@@ -147,6 +156,9 @@ RESULTS: dict[str, tuple[str, Any]] = {
     ),
     "screenshot": ("The picture that was written.", Screenshot),
     "seed": ("The seed that was written.", WrittenSeed),
+    "disk list": ("The disks of a machine, in libvirt's order.", list[DiskDetails]),
+    "disk add": ("The disk that was added.", DiskDetails),
+    "disk grow": ("The disk that was grown.", DiskDetails),
     "snapshot create": ("The snapshot that was taken.", SnapshotDetails | ServerSnapshot),
     "snapshot list": (
         "A machine's snapshots, oldest first; on a cloud, a server's.",

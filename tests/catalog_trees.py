@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.image_server import ubuntu_tree
 
-CODENAMES = {"12": "bookworm", "13": "trixie"}
+CODENAMES = {"12": "bookworm", "13": "trixie", "14": "forky", "sid": "sid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,89 @@ def opensuse_tree(
     return _placed(root, targets[-1], sums, f"sha256:{digest}")
 
 
+def rawhide_tree(root: Path, image: Path, compose: str = "20260912.n.0") -> Placed:
+    """Lay *image* out as Fedora's development."""
+    place = root / "development/rawhide/Cloud/aarch64/images"
+    target = _place(place / f"Fedora-Cloud-Base-Generic-Rawhide-{compose}.aarch64.qcow2", image)
+    digest = _digest(image, "sha256")
+    sums = place / f"Fedora-Cloud-images-Rawhide-aarch64-{compose}-CHECKSUM"
+    sums.write_text(f"SHA256 ({target.name}) = {digest}\n")
+    return _placed(root, target, sums, f"sha256:{digest}")
+
+
+def almalinux_tree(
+    root: Path, image: Path, minor: str = "10.2", build: str = "20260526.0"
+) -> Placed:
+    """Lay *image* out as AlmaLinux's, with the names that do not count beside it."""
+    major = minor.partition(".")[0]
+    place = root / minor / "cloud/aarch64/images"
+    stem = f"AlmaLinux-{major}-GenericCloud"
+    target = _place(place / f"{stem}-{minor}-{build}.aarch64.qcow2", image)
+    _place(place / f"{stem}-latest.aarch64.qcow2", image)
+    _place(place / f"{stem}-ext4-{minor}-{build}.aarch64.qcow2", image)
+    digest = _digest(image, "sha256")
+    _append(place / "CHECKSUM", f"{digest}  {target.name}\n")
+    (root / major).mkdir(exist_ok=True)
+    return _placed(root, target, place / "CHECKSUM", f"sha256:{digest}")
+
+
+def rocky_tree(root: Path, image: Path, minor: str = "10.2", build: str = "20260525.0") -> Placed:
+    """Lay *image* out as Rocky Linux's, with the names that do not count beside it."""
+    major = minor.partition(".")[0]
+    place = root / minor / "images/aarch64"
+    stem = f"Rocky-{major}-GenericCloud"
+    target = _place(place / f"{stem}-Base-{minor}-{build}.aarch64.qcow2", image)
+    _place(place / f"{stem}-Base.latest.aarch64.qcow2", image)
+    _place(place / f"{stem}-LVM-{minor}-{build}.aarch64.qcow2", image)
+    digest = _digest(image, "sha256")
+    sums = target.with_name(f"{target.name}.CHECKSUM")
+    sums.write_text(
+        f"# {target.name}: {image.stat().st_size} bytes\nSHA256 ({target.name}) = {digest}\n"
+    )
+    return _placed(root, target, sums, f"sha256:{digest}")
+
+
+def centos_tree(root: Path, image: Path, release: str = "10", build: str = "20260720.0") -> Placed:
+    """Lay *image* out as CentOS Stream's."""
+    place = root / f"{release}-stream" / "aarch64/images"
+    stem = "CentOS-Stream-GenericCloud"
+    target = _place(place / f"{stem}-{release}-{build}.aarch64.qcow2", image)
+    _place(place / f"{stem}-{release}-latest.aarch64.qcow2", image)
+    digest = _digest(image, "sha256")
+    _append(place / "CHECKSUM", f"SHA256 ({target.name}) = {digest}\n")
+    (root / "7").mkdir(exist_ok=True)
+    return _placed(root, target, place / "CHECKSUM", f"sha256:{digest}")
+
+
+def oraclelinux_tree(
+    root: Path, image: Path, release: str = "10", update: str = "1", build: str = "178"
+) -> Placed:
+    """Lay *image* out as Oracle Linux's, with its list."""
+    name = f"OL{release}U{update}_aarch64-kvm-cloud-b{build}.qcow2"
+    target = _place(root / f"OL{release}/u{update}/aarch64/{name}", image)
+    digest = _digest(image, "sha256")
+    listed = {
+        "base_url": f"/templates/OracleLinux/OL{release}/u{update}/aarch64",
+        "kvm": {"image": name, "sha256": digest},
+    }
+    sums = root / f"ol{release}_aarch64-cloud-template.json"
+    sums.write_text(json.dumps(listed))
+    return _placed(root, target, sums, f"sha256:{digest}")
+
+
+def amazonlinux_tree(root: Path, image: Path, version: str = "2023.12.20260917.1") -> Placed:
+    """Lay *image* out as Amazon Linux's; ``latest`` is the last one that was laid out."""
+    place = root / version / "kvm-arm64"
+    name = f"al2023-kvm-{version}-kernel-6.1-arm64.xfs.gpt.qcow2"
+    target = _place(place / name, image)
+    digest = _digest(image, "sha256")
+    (place / "SHA256SUMS").write_text(f"{digest}  {name}\n")
+    latest = root / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(version)
+    return _placed(root, target, place / "SHA256SUMS", f"sha256:{digest}")
+
+
 def list_directories(root: Path) -> None:
     """Write an index.html into every folder below *root*, in the forms of the real servers."""
     for number, folder in enumerate(sorted(p for p in root.rglob("*") if p.is_dir())):
@@ -187,3 +270,8 @@ def every_tree(root: Path, image: Path) -> None:
     fedora_tree(root / "fedora", image)
     alpine_tree(root / "alpine", image)
     opensuse_tree(root / "opensuse", image)
+    almalinux_tree(root / "almalinux", image)
+    rocky_tree(root / "rocky", image)
+    centos_tree(root / "centos", image)
+    oraclelinux_tree(root / "oraclelinux", image)
+    amazonlinux_tree(root / "amazonlinux", image)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from armvm.usermode.programs import interpreter
 from armvm.usermode.rootfs.enter import header_of
@@ -69,3 +72,42 @@ def run_with_handlers(
         process.kill()
         process.wait()
     return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+_HOLD = """\
+read -r _
+mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && mount -t tmpfs none /etc/binfmt.d && echo ok
+exec sleep 3600
+"""
+
+
+@contextmanager
+def holding() -> Iterator[tuple[str, ...]]:
+    """Hold a namespace without binfmt handlers; yield the words that run a command as root there.
+
+    /etc/binfmt.d is empty there. Ids below 65536 are mapped to themselves, which takes root; the
+    map is not whole, so that programs know that they have no rights outside. Skips the test where
+    the kernel does not allow it.
+    """
+    words = ["unshare", "--user", "--mount", "sh", "-c", _HOLD]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as holder:
+        try:
+            own = Path("/proc/self/ns/user").readlink()
+            end = time.monotonic() + 20
+            while Path(f"/proc/{holder.pid}/ns/user").readlink() == own:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            for kind in ("uid", "gid"):
+                Path(f"/proc/{holder.pid}/{kind}_map").write_text("0 0 65536\n")
+            assert holder.stdin is not None and holder.stdout is not None
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+            told = holder.stdout.readline().strip()
+            if told != "ok":
+                pytest.skip(f"needs Linux 6.7 and user namespaces: {told}")
+            enter = ("nsenter", "--target", str(holder.pid), "--user", "--mount")
+            yield (*enter, "--preserve-credentials", "--")
+        finally:
+            holder.kill()

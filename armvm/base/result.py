@@ -28,6 +28,17 @@ MemoryMib = Annotated[int, Doc("Memory in MiB.", minimum=1)]
 Size = Annotated[int, Doc("Bytes.", minimum=0)]
 Port = Annotated[int, Doc("Port.", minimum=1, maximum=65535)]
 Seconds = Annotated[float, Doc("Seconds.", minimum=0)]
+FirstNetwork = Annotated[
+    str,
+    Doc(
+        "The first network, through which armvm logs in: a libvirt network's name, user (QEMU user "
+        "networking), or bridge=DEVICE."
+    ),
+]
+Networks = Annotated[
+    list[str],
+    Doc("The network of each card, the first one first; also macvtap=DEVICE."),
+]
 MacAddress = Annotated[str, Doc("MAC address.", pattern="^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 UtcTime = Annotated[
     str, Doc("Time in UTC.", format="date-time", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")

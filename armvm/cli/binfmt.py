@@ -76,12 +76,32 @@ def status(arches: SomeArches = None, json: Json = False) -> None:
 
 @app.command(
     epilog="Examples:\n\n  armvm binfmt explain ./hello\n\n"
-    "  armvm binfmt explain ./rootfs/bin/ls --sysroot ./rootfs"
+    "  armvm binfmt explain ./rootfs/bin/ls --sysroot ./rootfs\n\n"
+    "  armvm binfmt explain --docker arm64v8/debian:12"
 )
 def explain(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Program, or any other file.", parser=given_path)
-    ],
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Program, or any other file.", parser=given_path),
+    ] = None,
+    docker: Annotated[
+        str | None,
+        typer.Option(
+            "--docker",
+            metavar="IMAGE",
+            help="Explain an image that docker has, instead of a file.",
+            autocompletion=complete.docker_images,
+        ),
+    ] = None,
+    podman: Annotated[
+        str | None,
+        typer.Option(
+            "--podman",
+            metavar="IMAGE",
+            help="Explain an image that podman has.",
+            autocompletion=complete.podman_images,
+        ),
+    ] = None,
     sysroot: Annotated[
         Path | None,
         typer.Option(
@@ -94,12 +114,29 @@ def explain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Explain what a program is, which handler runs it and why, and whether it works."""
-    from armvm.cli.binfmt_text import print_explanation
-    from armvm.provision.binfmt.explain import explain as look
+    """Explain what a program is, which handler runs it and why, and whether it works.
 
-    found = look(file, sysroot, os.environ)
-    print_json(found) if json else print_explanation(found)
+    With --docker or --podman, explain a container image: its platform, the handler that its
+    programs need, and whether that handler works in a container.
+    """
+    from armvm.base.errors import UsageError
+    from armvm.cli import binfmt_text
+
+    if sum(one is not None for one in (file, docker, podman)) != 1:
+        raise UsageError("expected one of FILE, --docker IMAGE and --podman IMAGE")
+    if file is not None:
+        from armvm.provision.binfmt.explain import explain as look
+
+        found = look(file, sysroot, os.environ)
+        print_json(found) if json else binfmt_text.print_explanation(found)
+        return
+    if sysroot is not None:
+        raise UsageError("--sysroot cannot be used with an image: it has its own libraries")
+    from armvm.provision.binfmt import explain_image
+
+    engine = explain_image.Engine.PODMAN if docker is None else explain_image.Engine.DOCKER
+    image = explain_image.explain(engine, docker or podman or "")
+    print_json(image) if json else binfmt_text.print_image(image)
 
 
 @app.command(

@@ -12,7 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from armvm.provision.binfmt.explain import ExplainedFile, HandlerMatch, WantedFile
+    from armvm.provision.binfmt.explain import (
+        ExplainedFile,
+        HandlerMatch,
+        InterpreterDetails,
+        WantedFile,
+    )
+    from armvm.provision.binfmt.explain_image import ExplainedImage
     from armvm.provision.binfmt.status import BinfmtStatus, HandlerStatus
     from armvm.provision.binfmt.trial import ArchitectureTrials
 
@@ -112,16 +118,40 @@ def print_explanation(found: ExplainedFile) -> None:
         _match(out, handler, taker=handler.name == found.handler)
     if not found.handlers and not found.native:
         _field(out, "handler", "no registered handler matches")
-    if found.interpreter:
-        program = found.interpreter
-        said = [
-            part for part in (program.version, _linking(program.static), program.problem) if part
-        ]
-        _field(out, "runs with", f"{program.path} ({', '.join(said) or 'unknown'})")
+    _interpreter(out, found.interpreter)
     wanted = [("loader", found.loader)] if found.loader else []
     wanted += [("" if index else "libraries", one) for index, one in enumerate(found.libraries)]
     for name, one in wanted:
         _wanted(out, name, one)
+    _outcome(out, found)
+
+
+def print_image(found: ExplainedImage) -> None:
+    """Print what `armvm.provision.binfmt.explain_image.explain` found."""
+    out = _console()
+    _line(out, found.image, "bold")
+    _field(out, "engine", f"{found.engine.value}, on {found.daemon_host}")
+    _field(out, "platform", found.platform)
+    if found.handler is not None:
+        _field(out, "handler", f"{found.handler} (flags {found.flags or 'none'})", "green")
+    elif not found.native:
+        _field(out, "handler", "no registered handler matches")
+    _interpreter(out, found.interpreter)
+    if found.warning:
+        _field(out, "warning", found.warning, "yellow")
+    _outcome(out, found)
+    _field(out, "run it with", found.command)
+
+
+def _interpreter(out: Console, program: InterpreterDetails | None) -> None:
+    if program is not None:
+        said = [
+            part for part in (program.version, _linking(program.static), program.problem) if part
+        ]
+        _field(out, "runs with", f"{program.path} ({', '.join(said) or 'unknown'})")
+
+
+def _outcome(out: Console, found: ExplainedFile | ExplainedImage) -> None:
     out.print()
     _field(out, "outcome", found.outcome.value, _STATES[found.outcome.value])
     _field(out, "", found.happens)

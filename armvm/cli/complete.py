@@ -92,12 +92,23 @@ def hosts_and_clouds(incomplete: str) -> list[str]:
 
 
 def networks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the names of networks, and ``user``."""
+    """Complete the values of ``--network``: names, ``user``, and the prefixes of devices."""
 
     def look() -> list[str]:
         from armvm.provision.connect import network_names
 
-        return ["user", *network_names(_host(ctx))]
+        return ["user", *network_names(_host(ctx)), "bridge=", "macvtap="]
+
+    return _silently(look, incomplete)
+
+
+def libvirt_networks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the names of networks."""
+
+    def look() -> list[str]:
+        from armvm.provision.connect import network_names
+
+        return network_names(_host(ctx))
 
     return _silently(look, incomplete)
 
@@ -160,8 +171,38 @@ def snapshots(ctx: typer.Context, incomplete: str) -> list[str]:
     return _silently(look, incomplete)
 
 
+def disks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the names of a machine's disks that can be removed or grown."""
+
+    def look() -> list[str]:
+        from armvm.provision.connect import disk_names
+
+        return disk_names(_host(ctx), ctx.params.get("name"))
+
+    return _silently(look, incomplete)
+
+
 def architectures(incomplete: str) -> list[str]:
     """Complete the architectures with binfmt handlers."""
     from armvm.provision.binfmt.status import architecture_names
 
     return [name for name in architecture_names() if name.startswith(incomplete)]
+
+
+def docker_images(incomplete: str) -> list[str]:
+    """Complete the names of docker's images."""
+    return _engine_images("docker", incomplete)
+
+
+def podman_images(incomplete: str) -> list[str]:
+    """Complete the names of podman's images."""
+    return _engine_images("podman", incomplete)
+
+
+def _engine_images(engine: str, incomplete: str) -> list[str]:
+    def look() -> list[str]:
+        from armvm.provision.binfmt.explain_image import Engine, names
+
+        return names(Engine(engine))
+
+    return _silently(look, incomplete)

@@ -197,6 +197,13 @@ def each(machines: Sequence[Handle], work: Callable[[Handle], None], progress: P
         raise failures[0]
 
 
+def up(name: str, *, ready: bool) -> str:
+    """Return the line for a machine that was waited for; not *ready*: it only shows a prompt."""
+    if ready:
+        return f"{name} is ready: armvm ssh {name}"
+    return f"{name} shows a login prompt: armvm console {name}"
+
+
 def print_json(value: Any) -> None:
     """Print a result as indented JSON on standard output."""
     print(json.dumps(as_json(value), indent=2))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,13 +32,15 @@ from armvm.cli.options import (
     VerifyImage,
     with_machine_options,
 )
-from armvm.cli.request import machine_of
+from armvm.cli.request import check_seedless, machine_of, without_seed
 from armvm.settings.clouds import Cloud
+from armvm.settings.user_path import given_path
 
 if TYPE_CHECKING:
     from armvm.provision.launch.launch import Created
     from armvm.provision.machine.plan import CreatePlan, PlannedMachine
     from armvm.provision.manage.machines import CreatedMachine
+    from armvm.settings.disks import ExtraDisk
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +59,10 @@ _CREATE_EXAMPLES = """Examples:
   armvm create --from my-golden --name clone-01
 
   armvm create --from my-golden --count 5 --name-prefix ci
+
+  armvm create --add-disk 20G --add-disk size=100G,name=data
+
+  armvm create --name installed --cdrom debian-12-arm64-netinst.iso --disk 20G
 
   armvm create --dry-run --json"""
 
@@ -87,9 +95,43 @@ def create(
         bool, typer.Option("--start/--no-start", help="Start the machine. Default: start.")
     ] = True,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until you can log in. Default: wait.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait until you can log in. Default: wait, but not for an installer.",
+        ),
+    ] = None,
     timeout: Timeout = None,
+    add_disk: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-disk",
+            metavar="DISK",
+            help="Add a new disk of a size, or an existing file: 20G, /srv/data.qcow2, "
+            "size=20G,name=data,format=raw. Repeatable.",
+        ),
+    ] = None,
+    cdrom: Annotated[
+        Path | None,
+        typer.Option(
+            "--cdrom",
+            metavar="FILE",
+            help="Boot an installer from this ISO file, with an empty disk and no seed.",
+            parser=given_path,
+        ),
+    ] = None,
+    no_seed: Annotated[
+        bool, typer.Option("--no-seed", help="Boot an image without cloud-init: no seed.")
+    ] = False,
+    ignition: Annotated[
+        Path | None,
+        typer.Option(
+            "--ignition",
+            metavar="FILE",
+            help="Ignition configuration (JSON), for Fedora CoreOS and Flatcar; no seed.",
+            parser=given_path,
+        ),
+    ] = None,
     golden: FromGolden = None,
     cold: Cold = False,
     verify: VerifyImage = None,
@@ -111,6 +153,10 @@ def create(
     you can log in within a second or two, and the clone has its own identity. --user-data then
     runs in the background; the machine is ready when it has finished.
 
+    --cdrom, --no-seed and --ignition create a machine without a cloud-init seed: armvm adds no
+    user or key there and cannot log in by itself. It waits for a login prompt on the serial
+    console.
+
     With --count, machines that are ready stay if a later one fails or you press Ctrl-C. Machines
     that boot from the image do so in parallel, one per CPU of the host.
     """
@@ -122,6 +168,10 @@ def create(
             ("--from", golden),
             ("--cold", cold),
             ("--print-xml", print_xml),
+            ("--add-disk", add_disk),
+            ("--cdrom", cdrom),
+            ("--no-seed", no_seed),
+            ("--ignition", ignition),
         ]
         on_cloud.create(
             cloud,
@@ -129,7 +179,7 @@ def create(
             count=count,
             name_prefix=name_prefix,
             start=start,
-            wait=wait,
+            wait=wait is not False,
             timeout=timeout,
             verify=verify,
             dry_run=dry_run,
@@ -167,6 +217,12 @@ def create(
     else:
         names = [options.name]
     machine = machine_of(options, names[0], base.settings)
+    if add_disk:
+        machine = replace(machine, disks=_disks(add_disk, count or 1))
+    if cdrom is not None or no_seed or ignition is not None:
+        check_seedless(options, golden, cdrom, ignition)
+        machine = without_seed(machine, cdrom, ignition)
+    wait = cdrom is None if wait is None else wait
     planned = plans(where, machine, names, progress, base.golden)
     if print_xml:
         sys.stdout.write(next(planned).xml)
@@ -180,7 +236,7 @@ def create(
             where, plan, start=start, wait=wait, timeout=timeout, progress=progress, warm=warm,
             pooled=options.name is None and name_prefix is None,
         )  # fmt: skip
-        _tell(created, connect, json)
+        _tell(created, connect, json, prompted=start and wait)
         if created.pool is not None:
             refill(where, created.pool, progress)
         bake_after(where, plan, created, warm, progress)
@@ -193,7 +249,7 @@ def create(
         if json:
             told.append(_facts(created, connect))
         else:
-            _tell(created, connect, json=False)
+            _tell(created, connect, json=False, prompted=start and wait)
 
     try:
         launch_all(
@@ -235,12 +291,30 @@ def _facts(created: Created, connect: str | None) -> CreatedMachine:
     return describe_created(machine, boot.seconds, boot.seen)
 
 
-def _tell(created: Created, connect: str | None, json: bool) -> None:
-    """Print a new machine: its details as JSON, or the next commands as text."""
+def _disks(texts: list[str], count: int) -> tuple[ExtraDisk, ...]:
+    """Return the disks of --add-disk. Raises UsageError for a file for several machines."""
+    from armvm.settings.disks import named, read_disk
+
+    disks = named([read_disk(text) for text in texts])
+    if count > 1 and any(one.file is not None for one in disks):
+        raise UsageError("--add-disk FILE works with one machine only: two cannot share a disk")
+    return disks
+
+
+def _tell(created: Created, connect: str | None, json: bool, *, prompted: bool) -> None:
+    """Print a new machine: its details as JSON, or the next commands as text.
+
+    *prompted*: armvm waited, so a machine without a seed shows its login prompt.
+    """
     if json:
         print_json(_facts(created, connect))
         return
     name, ready = created.instance.name, created.ready
+    if ready is None and created.instance.seed is None and created.instance.running:
+        print(f"{name} shows a login prompt" if prompted else f"{name} created, starting")
+        print(f"  armvm console {name}    (Ctrl-] leaves)")
+        print(f"  armvm wait {name}       (until it shows a login prompt)", flush=True)
+        return
     if ready is None:
         print(f"{name} created" + (", starting" if created.instance.running else ""))
         verb = "wait" if created.instance.running else "start"

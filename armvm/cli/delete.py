@@ -44,7 +44,10 @@ def delete(
     pool: PoolName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete machines with their domain, disks, seed, NVRAM and serial log."""
+    """Delete machines with their domain, disks, seed, NVRAM and serial log.
+
+    Disk files that were attached (disk add FILE, create --add-disk FILE) are kept.
+    """
     if cloud is not None:
         from armvm.cli import on_cloud
 
@@ -56,6 +59,7 @@ def delete(
     from armvm.provision.machine.delete import assert_there
     from armvm.provision.machine.delete import delete as delete_machine
     from armvm.provision.machine.pick import is_pattern, pick_many
+    from armvm.provision.manage.disk import kept_files
     from armvm.settings.names import check_machine_name
 
     connection, where = open_host(connect), pool_name(pool)
@@ -83,5 +87,8 @@ def delete(
     if not agreed(yes, question, f"this permanently deletes {', '.join(plain)}"):
         return
     for name in plain:
+        kept = kept_files(connection, name)
         delete_machine(connection, name, pool_name=where)
         print(f"{name} deleted")
+        for file in kept:
+            print(f"kept {file}")

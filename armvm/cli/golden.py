@@ -59,7 +59,7 @@ _DELETE_EXAMPLES = """Examples:
 
 
 @app.command(epilog=_CREATE_EXAMPLES)
-@with_machine_options(fast=False, name=None)
+@with_machine_options(fast=False, name=None, ip=None, network_config=None)
 def create(
     options: MachineOptions,
     golden: Annotated[

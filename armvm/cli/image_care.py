@@ -96,6 +96,32 @@ def import_(
         Path, typer.Argument(metavar="FILE", help="qcow2 or raw disk image.", parser=given_path)
     ],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="Name it local:NAME.")],
+    bootable: Annotated[
+        bool,
+        typer.Option(
+            "--bootable",
+            help="FILE is for a board (Raspberry Pi, …), also .xz, .gz or .zst: add the kernel, "
+            "boot loader and cloud-init that a machine needs.",
+        ),
+    ] = False,
+    partition: Annotated[
+        int | None,
+        typer.Option(
+            "--partition",
+            metavar="N",
+            min=1,
+            help="With --bootable: number of the root partition. Default: the only one.",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="SIZE",
+            help="With --bootable: disk size of the image. Default: 3G, or more if the files "
+            "need it.",
+        ),
+    ] = None,
     sha256: Annotated[
         str | None, typer.Option("--sha256", metavar="HEX", help="Expected digest of the file.")
     ] = None,
@@ -109,9 +135,33 @@ def import_(
 
     armvm treats the file as untrusted and rejects images that refer to other files. Then use it:
     armvm create --image local:NAME.
+
+    With --bootable, armvm makes a new image from the root file system of a board's image (Debian,
+    Ubuntu and derived systems, ext4, 64-bit). This takes minutes. Packages, users and settings
+    stay; GPIO, camera, Wi-Fi and the vendor's kernel do not work in a machine.
     """
+    from armvm.base.errors import UsageError
     from armvm.provision.image.care import import_image
 
+    if bootable:
+        from armvm.provision.rootfs.from_board import import_board
+
+        made = import_board(
+            file,
+            name,
+            sha256=sha256,
+            partition=partition,
+            size=size,
+            force=force,
+            progress=progress_for(quiet),
+        )
+        if json:
+            print_json(made)
+        else:
+            print(f"{made.reference}: {made.path}   (armvm create --image {made.reference})")
+        return
+    if partition is not None or size is not None:
+        raise UsageError("--partition and --size require --bootable")
     entry = import_image(file, name, sha256=sha256, force=force, progress=progress_for(quiet))
     if json:
         print_json(entry)
@@ -151,6 +201,7 @@ def register(app: typer.Typer) -> None:
     )
     app.command(
         "import",
-        epilog="Example: armvm image import ./disk.qcow2 --as mine",
+        epilog="Examples:\n\n  armvm image import ./disk.qcow2 --as mine\n\n"
+        "  armvm image import raspios-arm64-lite.img.xz --as pi --bootable",
     )(import_)
     app.command(epilog="Example: armvm image export ubuntu:24.04 ./ubuntu.qcow2")(export)

@@ -20,7 +20,9 @@ def ip(
     cloud: Cloud | None = None,
     json: Json = False,
 ) -> None:
-    """Print the addresses that reach a machine from its host, one per line, IPv4 first.
+    """Print the addresses that reach a machine from its host, one per line.
+
+    The first network's come first, IPv4 before IPv6.
 
     With user networking, the host cannot reach the guest's own address: armvm prints the host
     addresses and ports forwarded to it, the ssh port first. --json prints both.

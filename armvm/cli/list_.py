@@ -107,6 +107,6 @@ def _cells(row: ListedMachine) -> list[str]:
         str(row.cpus),
         str(row.memory_mib),
         short_reference(row.image),
-        row.network,
+        ",".join(row.networks) or row.network,
         f"{row.ssh} via {row.via}" if row.via else row.ssh or "-",
     ]

@@ -73,6 +73,7 @@ def create(
             cloud, f"--{key}", getattr(options, key), "its flavor and network decide",
             f"change [clouds.{cloud.name}] with armvm config edit",
         )  # fmt: skip
+    unusable = [*unusable, ("--ip", options.ip), ("--network-config", options.network_config)]
     for option, given in unusable:
         refuse(cloud, option, given, "it is for libvirt hosts")
     refuse(cloud, "--no-start", not start, "Nova starts a new server", "stop it with armvm stop")

@@ -179,12 +179,26 @@ class MachineOptions:
         ),
     ] = None
     network: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--network",
-            metavar="NAME|user",
+            metavar="NETWORK",
             help=SETTINGS["network"].option_help,
             autocompletion=complete.networks,
+        ),
+    ] = None
+    ip: Annotated[
+        str | None,
+        typer.Option("--ip", metavar="ADDRESS", help=SETTINGS["ip"].option_help),
+    ] = None
+    network_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--network-config",
+            metavar="FILE",
+            help="cloud-init network configuration, version 2 (netplan), in place of armvm's; - "
+            "reads standard input.",
+            parser=given_path,
         ),
     ] = None
     user_data: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armvm.cli.context import each, left_running, progress_for
+from armvm.cli.context import each, left_running, progress_for, up
 from armvm.cli.options import All, Connect, OptionalNames, Quiet, ShutdownTimeout
 from armvm.settings.clouds import Cloud
 
@@ -67,7 +67,7 @@ def restart(
     from armvm.provision.machine.pick import pick_many
     from armvm.provision.manage import power
     from armvm.provision.monitor.events import connect as connect_listening
-    from armvm.provision.monitor.wait import wait_ready
+    from armvm.provision.monitor.wait import wait_up
 
     connection, progress = connect_listening(connect), progress_for(quiet)
     machines = pick_many(connection, names or [], every=every, said=progress.warn)
@@ -78,8 +78,8 @@ def restart(
         act(machine, force=force, timeout=timeout, progress=progress)
         if wait:
             with left_running([machine.name]):
-                wait_ready(connection, machine.name, timeout=None, progress=progress)
-            print(f"{machine.name} is ready: armvm ssh {machine.name}")
+                ready = wait_up(connection, machine.name, timeout=None, progress=progress)
+            print(up(machine.name, ready=ready is not None))
         else:
             print(f"{machine.name} restarted")
 

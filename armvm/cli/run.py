@@ -33,7 +33,7 @@ from armvm.cli.options import (
     given_words,
     with_machine_options,
 )
-from armvm.cli.request import machine_of
+from armvm.cli.request import given_settings, machine_of
 from armvm.settings.user_path import given_path
 
 if TYPE_CHECKING:
@@ -254,14 +254,13 @@ def _job(
 ) -> Job:
     """Return the job: this command's options, with sizes and paths that mean the same there."""
     from armvm.provision.fleet.queue import Job, file_word, image_word, mount_word, size_of
-    from armvm.settings.table import SETTINGS
 
-    given = {key: vars(options)[key] for key in SETTINGS}
+    given = given_settings(options)
     size, image = size_of(queue, given, options.preset, golden, progress_for(quiet))
     words = given_words(
         context,
-        leave="on connect count each outputs json mount image ssh_key user_data cpus "
-        "mem rm".split(),
+        leave="on connect count each outputs json mount image ssh_key user_data network_config "
+        "cpus mem rm".split(),
     )
     if golden is None or options.cpus is not None:
         words.append(f"--cpus={size.cpus}")
@@ -274,6 +273,9 @@ def _job(
         words.append(f"--ssh-key={file_word(queue, one, 'ssh-key')}")
     for one in options.user_data or []:
         words.append(f"--user-data={file_word(queue, one, 'user-data')}")
+    if options.network_config is not None:
+        word = file_word(queue, options.network_config, "network-config")
+        words.append(f"--network-config={word}")
     for mount in mounts:
         words.append(f"--mount={mount_word(queue, mount)}")
     return Job(queue=queue, size=size, words=tuple(words), command=tuple(context.obj or []))
@@ -304,7 +306,10 @@ def _many(
         raise UsageError("--count and --each require a command", hint="put it after --")
     if options.name is not None:
         raise UsageError("--name cannot be used with --count and --each: it is one machine's")
-    if options.password or any(str(one) == "-" for one in options.user_data or []):
+    if options.ip is not None:
+        raise UsageError("--ip cannot be used with --count and --each: it is one machine's")
+    files = [*(options.user_data or []), options.network_config]
+    if options.password or any(str(one) == "-" for one in files):
         raise UsageError("--count and --each leave no standard input for options")
     if each is None:
         items = [str(number) for number in range(1, (count or 0) + 1)]

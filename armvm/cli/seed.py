@@ -25,7 +25,7 @@ _SEED_EXAMPLES = """Examples:
   armvm seed --user-data - --output - < setup.yaml > seed.iso"""
 
 
-@with_machine_options()
+@with_machine_options(ip=None)
 def seed(
     options: MachineOptions,
     output: Annotated[

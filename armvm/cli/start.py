@@ -6,11 +6,7 @@ from typing import Annotated
 
 import typer
 
-from armvm.cli.context import (
-    left_running,
-    open_host,
-    progress_for,
-)
+from armvm.cli.context import left_running, open_host, progress_for, up
 from armvm.cli.options import (
     All,
     Connect,
@@ -59,8 +55,8 @@ def start(
     if every or any(map(is_pattern, names or [])):
         chosen = [one for one in chosen if not one.running or one.name in (names or [])]
 
-    def tell(name: str) -> None:
-        print(f"{name} is ready: armvm ssh {name}", flush=True)
+    def tell(name: str, ready: bool) -> None:
+        print(up(name, ready=ready), flush=True)
 
     started = start_all(chosen, progress)
     if not wait:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from armvm.cli.context import (
-    open_host,
-    progress_for,
-)
+from armvm.cli.context import open_host, progress_for, up
 from armvm.cli.options import (
     Connect,
     OptionalName,
@@ -31,16 +28,20 @@ def wait(
     timeout: Timeout = None,
     quiet: Quiet = False,
 ) -> None:
-    """Wait until you can log in to a machine and cloud-init has finished."""
+    """Wait until you can log in to a machine and cloud-init has finished.
+
+    For a machine without a cloud-init seed (create --cdrom, --no-seed, --ignition): wait until it
+    shows a login prompt on its serial console.
+    """
     if cloud is not None:
         from armvm.cli import on_cloud
 
         on_cloud.wait(cloud, name, timeout=timeout, quiet=quiet)
         return
     from armvm.provision.machine.pick import pick
-    from armvm.provision.monitor.wait import wait_ready
+    from armvm.provision.monitor.wait import wait_up
 
     connection = open_host(connect)
     name = pick(connection, name).name
-    wait_ready(connection, name, timeout=timeout, progress=progress_for(quiet))
-    print(f"{name} is ready: armvm ssh {name}")
+    ready = wait_up(connection, name, timeout=timeout, progress=progress_for(quiet))
+    print(up(name, ready=ready is not None))

@@ -185,8 +185,13 @@ def _make_esp(root: Path, raw: Path, boot: BootFiles) -> None:
 
 
 def _inside(root: Path, name: str) -> Path:
-    """Return a file of the root file system; raises HostileImage for a link that leaves it."""
+    """Return a file of the root file system.
+
+    Raises HostileImage for a link that leaves it, and for what is not a file: a pipe would block.
+    """
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise HostileImage(f"/{name} in the root file system is a link to the host's {path}")
+    if not path.is_file():
+        raise HostileImage(f"/{name} in the root file system is not a regular file")
     return path

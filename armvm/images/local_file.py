@@ -46,6 +46,15 @@ def look(path: Path) -> tuple[DiskFormat, int]:
     Raises NotFound, ConfigError (a directory, a device), PermissionDenied, and HostileImage
     if it is not a disk image, or too large to read to its end (a sparse file).
     """
+    size, head = look_at_head(path)
+    return recognise(head, str(path)), size
+
+
+def look_at_head(path: Path) -> tuple[int, bytes]:
+    """Return the size in bytes and the head of a file that may be packed, or no disk image.
+
+    Raises what look() does.
+    """
     try:
         status = path.stat()
         # Before opening: a FIFO would block, and opening a device can have side effects.
@@ -57,14 +66,14 @@ def look(path: Path) -> tuple[DiskFormat, int]:
             raise ConfigError(
                 f"the image {path} is not a regular file", hint="copy a device to a file first"
             )
-        format = recognise(read_head(path), str(path))
+        head = read_head(path)
         if status.st_size > MAX_VIRTUAL_SIZE:
             raise HostileImage(
                 f"{path} cannot be used: its size {size_text(status.st_size)} exceeds "
                 f"{size_text(MAX_VIRTUAL_SIZE)}",
                 hint="use a smaller disk image",
             )
-        return format, status.st_size
+        return status.st_size, head
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
             f"image file {path} not found",

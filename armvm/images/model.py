@@ -53,6 +53,13 @@ class FromImage(ImageSource):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FromMedium(ImageSource):
+    """An installer's ISO at *path*: the machine's disk is empty."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """A verified local file: qcow2 without backing file, ready to become a base.
 

@@ -24,15 +24,17 @@ from typing import NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from armvm.base.errors import ConfigError
+from armvm.settings.catalogs import DISTROS
 
 #: Distributions with a built-in catalog. The user's own catalogs are added to these.
-CATALOGS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
+CATALOGS = DISTROS
 
 #: Valid forms; the hint of every error about a reference.
 HINT = (
-    "use ubuntu:24.04, debian:12, fedora:43, alpine:3.22, opensuse:tumbleweed (with /SERIAL or "
-    "@VARIANT after it), local:debian-12, a file such as ./image.qcow2, or an https:// URL (with "
-    "#sha256=HEX, so that it can be verified); list images with: armvm image list --remote"
+    "use ubuntu:24.04, debian:12, fedora:43, alpine:3.22, opensuse:tumbleweed, almalinux:10 (with "
+    "/SERIAL or @VARIANT after it), local:debian-12, a file such as ./image.qcow2, or an https:// "
+    "URL (with #sha256=HEX, so that it can be verified); list images with: armvm image list "
+    "--remote"
 )
 
 #: Maximum length of a reference, in characters: PATH_MAX.

@@ -60,6 +60,14 @@ def free_name(connection: Connection) -> str:
     return next_name(instance.domain_names(connection))
 
 
+def disk_names(connection: Connection, machine: str | None) -> list[str]:
+    """Return the names of a machine's disks that can be removed or grown."""
+    from armvm.provision.machine.pick import pick
+    from armvm.provision.manage.disk import names
+
+    return names(pick(connection, machine))
+
+
 def snapshot_names(connection: Connection) -> list[str]:
     """Return the names of all machines' snapshots."""
     machines = instance.instances(connection)

@@ -30,7 +30,10 @@ from armvm.settings.names import shown
 from armvm.settings.urls import hidden, is_url, tree_url
 
 #: Distributions with a built-in catalog; each can have a mirror.
-DISTROS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
+DISTROS = (
+    *("ubuntu", "debian", "fedora", "alpine", "opensuse"),
+    *("almalinux", "rocky", "centos", "oraclelinux", "amazonlinux"),
+)
 
 #: Prefixes of image references that are not catalogs.
 TAKEN = (*DISTROS, "local", "http", "https", "file")

@@ -22,12 +22,13 @@ neither another host nor a larger count changes the name of a machine.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from armvm.base.errors import ArmvmError, ConfigError, NotFound, PermissionDenied
 from armvm.settings.config_file import ConfigFile, read_toml
+from armvm.settings.disks import ExtraDisk, named, read_disk
 from armvm.settings.layers import Layer, resolve
 from armvm.settings.names import check_machine_name, check_new_name, check_object_name, shown
 from armvm.settings.presets import preset_names
@@ -38,7 +39,10 @@ from armvm.settings.user_path import given_path
 #: Keys of the file above its tables.
 _TOP_LEVEL = ("fleet", "[machines.NAME]")
 #: Keys of a machine's table beside the settings.
-_PLACING = ("on", "each", "count", "from", "preset", "pool", "ssh-key", "user-data")
+_PLACING = (
+    "on", "each", "count", "from", "preset", "pool", "ssh-key", "user-data", "network-config",
+    "add-disk",
+)  # fmt: skip
 MAX_COUNT = 1000
 #: What an image reference begins with if it is a path relative to the file.
 _RELATIVE = ("./", "../", "~")
@@ -60,6 +64,8 @@ class Group:
     pool: str | None = None
     ssh_keys: tuple[Path, ...] = ()
     user_data: tuple[Path, ...] = ()
+    disks: tuple[ExtraDisk, ...] = ()
+    network_config: Path | None = None
 
     @property
     def layer(self) -> Layer:
@@ -198,6 +204,12 @@ class _Reader:
             self._checked(
                 where, "pool", lambda name: check_object_name("pool", name), texts["pool"]
             )
+        for key in ("each", "count"):
+            if "ip" in values and key in values:
+                self.file.refuse(where, "ip", f"ip and {key} cannot be used together")
+        if texts["from"] is not None and "network-config" in values:
+            why = "network-config and from cannot be used together"
+            self.file.refuse(where, "network-config", why)
         settings = {key: values[key] for key in SETTINGS if key in values}
         image = self._text(where, "image", values)
         if image is not None and image.startswith(_RELATIVE):
@@ -211,6 +223,10 @@ class _Reader:
             pool=texts["pool"],
             ssh_keys=self._paths(where, "ssh-key", values),
             user_data=self._paths(where, "user-data", values),
+            disks=self._disks(where, values),
+            network_config=self._path(where, "network-config", values["network-config"])
+            if "network-config" in values
+            else None,
         )
         resolve([group.layer])
         return group
@@ -238,6 +254,21 @@ class _Reader:
         return tuple(
             self._path(where, key, one) for one in (value if isinstance(value, list) else [value])
         )
+
+    def _disks(self, where: tuple[str, str], values: Mapping[str, Any]) -> tuple[ExtraDisk, ...]:
+        value, found = values.get("add-disk", []), []
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str):
+                self.file.refuse(where, "add-disk", 'expected a string or a list, such as "20G"')
+            disk: ExtraDisk = self._checked(where, "add-disk", read_disk, text)
+            if disk.file is not None:
+                if "count" in values or "each" in values:
+                    self.file.refuse(where, "add-disk", "several machines cannot share a file")
+                if not disk.file.startswith(("/", "~")):
+                    disk = replace(disk, file=str(self.directory / disk.file))
+            found.append(disk)
+        disks: tuple[ExtraDisk, ...] = self._checked(where, "add-disk", named, found)
+        return disks
 
     def _path(self, where: tuple[str, str], key: str, value: Any) -> Path:
         if not isinstance(value, str) or "\0" in value or value == "-":

@@ -28,13 +28,19 @@ CODENAMES = {
     "debian": {"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14"},
 }
 
+#: Debian's names for its suites, as of November 2026. They move on with each of its releases.
+DEBIAN_SUITES = {
+    "oldstable": "12", "stable": "13", "testing": "14", "sid": "sid", "unstable": "sid",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Common properties of a distribution's cloud images.
 
     ``domain`` and ``osinfo`` form libosinfo's id. ``debian_like``: its cloud-init has the modules
-    of Debian's and Ubuntu's, in the same order.
+    of Debian's and Ubuntu's, in the same order. ``groups`` are those of the user: ``sudo`` or
+    ``wheel`` may use sudo with a password.
     """
 
     domain: str
@@ -42,15 +48,32 @@ class Family:
     user: str
     systemd: bool = True
     debian_like: bool = False
+    groups: tuple[str, ...] = ("adm", "sudo")
 
 
 FAMILIES = {
     "ubuntu": Family(domain="ubuntu.com", osinfo="ubuntu", user="ubuntu", debian_like=True),
     "debian": Family(domain="debian.org", osinfo="debian", user="debian", debian_like=True),
-    "fedora": Family(domain="fedoraproject.org", osinfo="fedora", user="fedora"),
+    "fedora": Family(
+        domain="fedoraproject.org", osinfo="fedora", user="fedora", groups=("adm", "wheel")
+    ),
     # OpenRC instead of systemd.
     "alpine": Family(domain="alpinelinux.org", osinfo="alpinelinux", user="alpine", systemd=False),
     "opensuse": Family(domain="opensuse.org", osinfo="opensuse", user="opensuse"),
+    "almalinux": Family(
+        domain="almalinux.org", osinfo="almalinux", user="almalinux", groups=("adm", "wheel")
+    ),
+    "rocky": Family(domain="rockylinux.org", osinfo="rocky", user="rocky", groups=("adm", "wheel")),
+    "centos": Family(
+        domain="centos.org", osinfo="centos-stream", user="cloud-user", groups=("adm", "wheel")
+    ),
+    "oraclelinux": Family(
+        domain="oracle.com", osinfo="ol", user="cloud-user", groups=("adm", "wheel")
+    ),
+    # Not in libosinfo's database.
+    "amazonlinux": Family(
+        domain="amazonlinux.com", osinfo="amazonlinux", user="ec2-user", groups=("adm", "wheel")
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from armvm.settings.networks import read_networks
 from armvm.settings.size import GIB, parse_disk, parse_memory, size_label
 
 
@@ -183,11 +184,21 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         _value(
             "network",
-            _text,
+            read_networks,
             None,
-            "libvirt network, or user for QEMU's user networking. armvm creates the network armvm.",
+            "libvirt network, user for QEMU's user networking, bridge=DEVICE or macvtap=DEVICE. "
+            "Repeatable: one network card each; armvm logs in through the first. armvm creates the "
+            "network armvm.",
             default_text="armvm; with qemu:///session: user",
             example="default",
+        ),
+        _value(
+            "ip",
+            _text,
+            None,
+            "IPv4 address to reserve for it on its first network.",
+            default_text="any free one",
+            example="192.168.128.50",
         ),
         _value(
             "cpu",

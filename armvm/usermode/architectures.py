@@ -120,6 +120,10 @@ NATIVE = {
 }
 
 
+#: Further architectures that a host's kernel runs natively, as containers' platforms call them.
+NATIVE_PLATFORMS = dict.fromkeys(("x86_64", "amd64"), ("amd64", "386"))
+
+
 def find(name: str) -> Architecture:
     """Return the architecture with the name *name* in QEMU, Debian, docker or uname.
 
@@ -131,6 +135,13 @@ def find(name: str) -> Architecture:
             return one
     known = ", ".join(one.name for one in ARCHITECTURES)
     raise NotFound(f"unknown architecture {name!r}", hint=f"known: {known}")
+
+
+def of_platform(name: str) -> Architecture | None:
+    """Return the architecture that containers' platforms call *name* (``arm64``), or None."""
+    return next(
+        (one for one in ARCHITECTURES if one.platform and one.platform.split("/")[1] == name), None
+    )
 
 
 def of_header(header: bytes) -> Architecture | None:

@@ -16,6 +16,7 @@ import pytest
 from armvm.host.console.serial_log import Place, read_on, read_tail
 from tests import schemas
 from tests.boot.conftest import BOOT_TIMEOUT
+from tests.foreign_programs import busybox
 from tests.ssh_tools import at_home
 from tests.support import ARMVM, Result, armvm, environment, fresh_name, spawn
 
@@ -48,6 +49,16 @@ def way(machine: str, request: pytest.FixtureRequest) -> str:
 def run(machine: str, *words: str, options: tuple[str, ...] = (), stdin: str = "") -> Result:
     """Run a command with exec."""
     return armvm("exec", machine, *options, "--", *words, stdin=stdin)
+
+
+def test_the_kernel_runs_32_bit_programs(machine: str) -> None:
+    """Containers of arm/v7 work in a machine too, by no emulation but the machine's own."""
+    armvm("cp", busybox("armhf"), f"{machine}:/tmp/busybox").ok()
+    assert run(machine, "/tmp/busybox", "echo", "hello").ok().out == "hello\n"
+    # The kernel gives its own name, unless the caller has the personality of a 32-bit one.
+    assert run(machine, "/tmp/busybox", "uname", "-m").ok().out == "aarch64\n"
+    told = run(machine, "setarch", "linux32", "/tmp/busybox", "uname", "-m").ok().out
+    assert told == "armv8l\n"
 
 
 def said(done: Result) -> str:

@@ -97,6 +97,7 @@ def test_a_command_that_fails_leaves_no_disk(clone: str, tree: Path, connection:
     assert_nothing_is_left(connection, clone, before)
 
 
+@pytest.mark.slow
 def test_run_mounts_a_large_directory(golden: str, tree: Path) -> None:
     script = "sha256sum long; tail -c +2 long >changed; : >sub/7"
     done = armvm(

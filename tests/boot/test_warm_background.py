@@ -131,6 +131,7 @@ def test_nothing_runs_twice_when_it_boots(well: Made) -> None:
     assert reserved(name) == (shown["mac"], shown["ssh"]["host"])
 
 
+@pytest.mark.slow
 def test_a_password_is_part_of_the_identity(golden: str, name: str) -> None:
     made = armvm("create", "--from", golden, "--name", name, "--password", stdin="hunter2\n").ok()
     assert "created from golden" in made.err

@@ -13,7 +13,9 @@ import pytest
 from armvm.host.domain.domain_xml import DirectKernel
 from armvm.host.facts import HostFacts
 from armvm.images.model import FromImage, Verified
+from armvm.provision.machine.disks import plan_disks
 from armvm.provision.machine.plan import plan
+from armvm.settings.disks import ExtraDisk
 from armvm.settings.machine import Machine
 from armvm.settings.system import OperatingSystem
 from tests.expected.conftest import Expected
@@ -38,6 +40,11 @@ KERNEL = DirectKernel(
     command_line="root=LABEL=cloudimg-rootfs ro console=ttyAMA0",
 )
 
+DISKS = (
+    ExtraDisk(name="data", size=20 << 30),
+    ExtraDisk(name="logs", size=1 << 30, format="raw"),
+)
+
 MACHINES: dict[str, tuple[HostFacts, FromImage, dict[str, Any]]] = {
     "default": (TCG, SOURCE, {}),
     "kvm": (KVM, SOURCE, {"cpus": 4, "memory_mib": 8192}),
@@ -47,6 +54,9 @@ MACHINES: dict[str, tuple[HostFacts, FromImage, dict[str, Any]]] = {
     "session": (SESSION, SOURCE, {}),
     "named-cpu-and-network": (TCG, SOURCE, {"cpu_model": "neoverse-n1", "network": "lab <1>"}),
     "unknown-system": (TCG, FILE, {"own_key": True, "disk": 40 << 30}),
+    "disks": (TCG, SOURCE, {"disks": DISKS}),
+    "installer": (TCG, FILE, {"seeded": False, "cdrom": Path("/images/x.iso"), "disks": DISKS}),
+    "ignition": (TCG, FILE, {"seeded": False, "ignition": b"{}"}),
 }
 
 
@@ -63,6 +73,8 @@ def xml_of(name: str) -> str:
         version="0.1.0",
         now="2026-01-02T03:04:05Z",
     )
+    if machine.disks:
+        made = plan_disks(None, made)
     if machine.fast:  # the kernel comes from the image, once it is there
         made = replace(made, spec=replace(made.spec, kernel=KERNEL))
     # The port is drawn by lot.

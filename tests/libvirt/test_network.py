@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from armvm.host.network import own_network
+from armvm.host.network import reservations
+from armvm.host.network.own_network import OWN_NETWORK
 from tests.libvirt.world import World, virsh
 from tests.support import fresh_name
 
 
-def reservations() -> dict[str, tuple[str, str]]:
+def kept() -> dict[str, tuple[str, str]]:
     """Return each machine's reserved MAC and IP address, as libvirt has them."""
     document = etree.fromstring(virsh("net-dumpxml", "armvm"))
     return {
@@ -28,14 +29,14 @@ def test_a_machine_has_an_address_as_long_as_it_exists(
     world: World, image: Path, name: str
 ) -> None:
     world.held(name, image)
-    mac, address = reservations()[name]
+    mac, address = kept()[name]
     assert mac == world.armvm("show", name, "--json").ok().json["mac"]
     assert address.startswith("192.168.")
     network = etree.fromstring(virsh("net-dumpxml", "armvm"))
     assert network.find("bridge").get("stp") == "off"  # type: ignore[union-attr]
     assert network.find("forward").get("mode") == "nat"  # type: ignore[union-attr]
     world.armvm("delete", "--yes", name).ok()
-    assert name not in reservations()
+    assert name not in kept()
 
 
 def test_a_stopped_network_is_started_with_the_machine(
@@ -55,7 +56,7 @@ def names(connection: Any) -> Iterator[list[str]]:
     made = [fresh_name() for _ in range(4)]
     yield made
     for one in made:
-        own_network.release(connection, one)
+        reservations.release(connection, OWN_NETWORK, "", one)
 
 
 def test_addresses_that_are_reserved_at_once_differ(
@@ -65,7 +66,8 @@ def test_addresses_that_are_reserved_at_once_differ(
     told: dict[str, str | None] = {}
 
     def reserve(index: int, machine: str) -> None:
-        told[machine] = own_network.reserve(connection, f"52:54:00:fe:00:{index:02x}", machine)
+        mac = f"52:54:00:fe:00:{index:02x}"
+        told[machine] = reservations.reserve(connection, OWN_NETWORK, mac, machine)
 
     threads = [threading.Thread(target=reserve, args=pair) for pair in enumerate(names)]
     for thread in threads:
@@ -73,7 +75,7 @@ def test_addresses_that_are_reserved_at_once_differ(
     for thread in threads:
         thread.join()
     assert len(set(told.values())) == len(names)
-    known = reservations()
+    known = kept()
     assert {machine: known[machine][1] for machine in names} == told
 
 
@@ -82,7 +84,8 @@ def test_a_second_reservation_replaces_the_first(
 ) -> None:
     world.held(name, image)
     machine = names[0]
-    own_network.reserve(connection, "52:54:00:fe:01:01", machine)
-    address = own_network.reserve(connection, "52:54:00:fe:01:02", machine)
-    assert reservations()[machine] == ("52:54:00:fe:01:02", address)
-    assert own_network.reserved(connection, machine) == address
+    first, second = "52:54:00:fe:01:01", "52:54:00:fe:01:02"
+    reservations.reserve(connection, OWN_NETWORK, first, machine)
+    address = reservations.reserve(connection, OWN_NETWORK, second, machine)
+    assert kept()[machine] == ("52:54:00:fe:01:02", address)
+    assert reservations.reserved(connection, OWN_NETWORK, second, machine) == address

@@ -160,6 +160,7 @@ def test_any_libvirt_call_may_be_the_last_of_a_rename(
     world.armvm("start", other, "--no-wait").ok()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["failure"])
 def test_any_libvirt_call_may_be_the_last_of_a_clone(
     world: World, image: Path, name: str, other: str, how: str

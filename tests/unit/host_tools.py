@@ -13,6 +13,8 @@ from armvm.host.domain.domain_xml import DomainSpec
 from armvm.host.domain.instance import Instance
 from armvm.host.domain.metadata import Record
 from armvm.host.facts import Accelerator, HostFacts, observe
+from armvm.host.network.card import Card
+from armvm.settings.networks import Attachment, Kind
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "capabilities"
 #: Hosts whose capabilities are recorded there.
@@ -34,12 +36,11 @@ IDENTITY = Identity(
 SPEC = DomainSpec(
     name="arm64-01",
     uuid=IDENTITY.uuid,
-    mac=IDENTITY.mac,
+    cards=(Card(to=Attachment(Kind.NETWORK, "default"), mac=IDENTITY.mac),),
     cpus=2,
     memory_mib=2048,
     accelerator=Accelerator.TCG,
     cpu_model="cortex-a57",
-    network="default",
     headless=False,
     libosinfo_id="http://ubuntu.com/ubuntu/24.04",
     overlay="/pool/arm64-01.qcow2",
@@ -63,8 +64,7 @@ INSTANCE = Instance(
     state="running",
     cpus=2,
     memory_mib=1024,
-    network=None,
-    mac=None,
+    cards=(),
     cpu="cortex-a57",
     accelerator="qemu",
     overlay=None,

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from armvm.base.errors import CommandFailed
-from benchmarks import chart, table
+from benchmarks import chart, jobs, table
 from benchmarks.__main__ import CASES, failure, parse
 from benchmarks.case import Case, Figure, Reading, select
 from benchmarks.memory import disk_of, parts_of
-from benchmarks.output import files, write
+from benchmarks.output import PAGES, files, write
 from benchmarks.recipe import domain_xml
 from benchmarks.results import Results, from_json, read, to_json
 from benchmarks.summary import number, summarize
@@ -108,13 +108,13 @@ def test_the_table_shows_what_is_missed_and_what_is_left_out() -> None:
 
 def test_the_table_goes_between_its_marks_again_and_again() -> None:
     page = f"above\n{table.BEGIN}\nstale text\n{table.END}\nbelow\n"
-    once = table.insert(page, results(run=[9.0]))
+    once = table.insert(page, table.render(results(run=[9.0])))
     assert once.startswith("above\n")
     assert once.endswith("\nbelow\n")
     assert "stale text" not in once
-    assert table.insert(once, results(run=[9.0])) == once
+    assert table.insert(once, table.render(results(run=[9.0]))) == once
     with pytest.raises(ValueError, match="not found"):
-        table.insert("a page without marks", Results())
+        table.insert("a page without marks", "")
 
 
 def test_results_come_back_from_json() -> None:
@@ -241,9 +241,12 @@ def test_a_machines_memory_has_four_parts() -> None:
 
 
 def test_what_is_written_is_what_the_results_say(tmp_path: Path) -> None:
-    (tmp_path / "benchmarks.md").write_text(f"{table.BEGIN}\n{table.END}\n")
+    for path, (mark, _) in PAGES.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(f"{mark}\n{table.END}\n")
     found = results(run=[1.0])
     assert write(found, tmp_path) in (tmp_path / "benchmarks.md").read_text()
+    assert jobs.table(found) in (tmp_path / "howto/docker.md").read_text()
     assert read(tmp_path / "benchmarks" / "results.json") == found
     assert read(tmp_path / "nothing.json") == Results()
 
@@ -255,8 +258,18 @@ def test_the_docs_are_made_of_the_results() -> None:
     assert found.figures
     for path, text in files(found).items():
         assert (docs / path).read_text() == text, f"{path}: make bench writes it"
-    page = (docs / "benchmarks.md").read_text()
-    assert table.insert(page, found) == page
+    for path, (mark, render) in PAGES.items():
+        page = (docs / path).read_text()
+        assert table.insert(page, render(found), mark) == page, f"{path}: make bench writes it"
+
+
+def test_the_jobs_have_a_table_of_their_own() -> None:
+    found = results(apt_container=[10.0], apt_machine=[25.0], compile_container=[40.0])
+    lines = jobs.table(found).splitlines()
+    assert any(line.endswith("(downloaded before) | 10.0 | 25.0 | 2.5 |") for line in lines)
+    assert any("40.0 | left out: not reached | –" in line for line in lines)
+    assert "2 CPUs" in lines[-1]
+    assert "not measured" in jobs.table(Results())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)

@@ -152,7 +152,7 @@ def test_a_daemon_leaves_nothing_behind() -> None:
     # The paths of sockets are short, and those of pytest's directories are not.
     with (
         TemporaryDirectory(dir="/var/tmp") as short,
-        docker._daemon(Path(short) / DOCKER_PIDFILE.parent) as host,
+        docker.daemon(Path(short) / DOCKER_PIDFILE.parent) as host,
     ):
         assert run(["docker", "--host", host, "version"]).returncode == 0
         pid = int((Path(short) / DOCKER_PIDFILE).read_text())

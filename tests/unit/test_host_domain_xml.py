@@ -18,9 +18,12 @@ from armvm.host.domain.domain_xml import (
 )
 from armvm.host.domain.metadata import Record, from_domain
 from armvm.host.facts import Accelerator
+from armvm.host.network.card import Card, cards_in, plan_cards
 from armvm.host.xml import at, parse, select, to_text
+from armvm.settings.networks import Attachment, Kind, attachments
 from tests.unit.host_tools import RECORD, SPEC
 
+USER = Card(to=Attachment(Kind.USER), mac="52:54:00:12:34:56")
 HOSTILE = "<a b=\"'&amp;]]>é"
 
 
@@ -110,9 +113,22 @@ def test_kvm() -> None:
 def test_networks() -> None:
     assert value(built(), "devices/interface", "type") == "network"
     assert value(built(), "devices/interface/source", "network") == "default"
-    user = built(replace(SPEC, network=None))
+    user = built(replace(SPEC, cards=(USER,)))
     assert value(user, "devices/interface", "type") == "user"
     assert user.find("devices/interface/source") is None
+
+
+def test_several_networks_are_cards_in_their_order() -> None:
+    wanted = attachments("armvm,lab,bridge=br0,macvtap=eth0")
+    cards = plan_cards(wanted, "52:54:00:ff:ff:fe")
+    document = built(replace(SPEC, cards=cards, headless=True))
+    assert cards_in(document) == cards
+    assert [card.mac[9:] for card in cards] == ["ff:ff:fe", "ff:ff:ff", "00:00:00", "00:00:01"]
+    assert value(document, "devices/interface[4]", "type") == "direct"
+    assert value(document, "devices/interface[4]/source", "mode") == "bridge"
+    assert value(document, "devices/interface[3]/source", "bridge") == "br0"
+    ports = select(document, "devices/controller[@model='pcie-root-port']")
+    assert len(ports) == HEADLESS_ROOT_PORTS + 3
 
 
 def test_an_unknown_system_has_no_osinfo() -> None:
@@ -126,12 +142,11 @@ def test_values_stay_values() -> None:
     spec = replace(
         SPEC,
         name=HOSTILE,
-        network=HOSTILE,
+        cards=(Card(to=Attachment(Kind.NETWORK, HOSTILE), mac=HOSTILE),),
         overlay=HOSTILE,
         seed=HOSTILE,
         serial_log=HOSTILE,
         cpu_model=HOSTILE,
-        mac=HOSTILE,
         libosinfo_id=HOSTILE,
     )
     record = replace(RECORD, user=HOSTILE, pool=HOSTILE, image={"reference": HOSTILE})
@@ -193,7 +208,7 @@ def test_the_record_goes_with_the_machine() -> None:
 def test_building_twice_gives_the_same() -> None:
     """Nothing of one machine is left in the template for the next."""
     first = to_text(build(SPEC, RECORD))
-    build(replace(SPEC, headless=True, network=None, cpu_model="maximum"), RECORD)
+    build(replace(SPEC, headless=True, cards=(USER,), cpu_model="maximum"), RECORD)
     assert to_text(build(SPEC, RECORD)) == first
     assert "<!--" not in first
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from armvm.host.network.subnets import free_subnets, routes
+from armvm.base.errors import ConfigError
+from armvm.host.network.define import parse_subnet
+from armvm.host.network.subnets import free_subnets, local_addresses, routes
 
 ROUTES = (
     "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
@@ -78,3 +80,46 @@ def test_the_other_private_ranges_come_next(taken: list[str], first: str) -> Non
 def test_no_subnet_where_all_is_taken() -> None:
     private = ["192.168.0.0/16", "10.0.0.0/8", "172.16.0.0/12"]
     assert list(free_subnets(map(IPv4Network, private))) == []
+
+
+#: The beginning of /proc/net/fib_trie, and an address on the loopback interface.
+TRIE = """Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     +-- 10.9.9.0/24 2 0 2
+        |-- 10.9.9.9
+           /32 host LOCAL
+        |-- 127.0.0.1
+           /32 host LOCAL
+        |-- 127.255.255.255
+           /32 link BROADCAST
+Local:
+        |-- 10.9.9.9
+           /32 host LOCAL
+"""
+
+
+def test_the_hosts_own_addresses_are_read() -> None:
+    assert local_addresses(TRIE) == [IPv4Address("10.9.9.9")]
+    assert local_addresses("odd\n") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x", "invalid subnet 'x'"),
+        ("10.5.0.0/33", "invalid subnet"),
+        ("10.5.0.1/24", "is an address in the subnet 10.5.0.0/24"),
+        ("10.0.0.0/7", "invalid subnet|an address in|out of range"),
+        ("10.5.0.0/30", "out of range"),
+        ("8.8.8.0/24", "not a range for private networks"),
+        ("127.0.0.0/8", "not a range for private networks"),
+        ("169.254.0.0/16", "not a range for private networks"),
+        ("fd00::/64", "invalid subnet"),
+    ],
+)
+def test_a_subnet_that_no_network_can_have(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        parse_subnet(text)
+    assert str(parse_subnet("10.5.0.0/24")) == "10.5.0.0/24"

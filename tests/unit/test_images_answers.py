@@ -19,6 +19,7 @@ from armvm.images.distros.catalog import Asking
 from armvm.images.fetch.http import Web
 from armvm.images.resolve import Settings, resolve
 from armvm.provision.image.list_ import on_offer
+from armvm.settings.catalogs import DISTROS
 from armvm.settings.verify import Verify
 from tests.catalog_trees import debian_tree, every_tree, list_directories
 from tests.image_server import Fault, ImageServer
@@ -26,7 +27,6 @@ from tests.images_tools import Heard, Sleeps, quick
 
 pytestmark = pytest.mark.unit
 
-DISTROS = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
 REFERENCES = (
     "ubuntu:24.04",
     "ubuntu:24.04@daily",
@@ -40,6 +40,11 @@ REFERENCES = (
     "opensuse:16.0",
     "opensuse:leap",
     "opensuse:tumbleweed",
+    "almalinux:10",
+    "rocky:10",
+    "centos:latest",
+    "oraclelinux:10",
+    "amazonlinux:2023",
 )
 LOGIN = b"""\r\n<!DOCTYPE html><html><head><link href="style.css"></head>
 <body><a href="terms.html">Terms</a><form action="/login"></form></body></html>"""
@@ -134,9 +139,10 @@ def test_each_catalog_in_trouble_is_a_line(
 @pytest.mark.parametrize("distro", DISTROS)
 def test_a_tree_behind_a_login_page(server: Captive, tmp_path: Path, distro: str) -> None:
     """Only the pages of one catalog; the others are listed."""
-    for path in (f"{distro}/", f"{distro}/releases/", f"{distro}/distribution/leap/"):
-        server.fault(path, Fault(body=LOGIN))
-    server.fault(f"{distro}/streams/v1/index.json", Fault(body=LOGIN))
+    for path in ("", "releases/", "distribution/leap/", "streams/v1/index.json"):
+        server.fault(f"{distro}/{path}", Fault(body=LOGIN))
+    for path in ("latest/kvm-arm64/SHA256SUMS", "ol10_aarch64-cloud-template.json"):
+        server.fault(f"{distro}/{path}", Fault(body=LOGIN))
     progress = Heard()
     found = on_offer([], progress, wanted=settings(server), cache=Cache(tmp_path / "cache"))
     assert {one.catalog for one in found} == set(DISTROS) - {distro}
@@ -158,7 +164,18 @@ def test_what_is_refused_is_there_all_the_same(server: Captive, text: str, path:
 
 
 def test_what_is_absent_is_not_found(server: Captive) -> None:
-    for text in ("fedora:77", "alpine:3.99", "opensuse:17.0", "debian:12", "ubuntu:30.04"):
+    for text in (
+        "fedora:77",
+        "alpine:3.99",
+        "opensuse:17.0",
+        "debian:12",
+        "ubuntu:30.04",
+        "rocky:7",
+        "centos:8",
+        "almalinux:10.9",
+        "oraclelinux:9",
+        "amazonlinux:2",
+    ):
         with pytest.raises(NotFound):
             resolve(text, settings(server, Verify.DIGEST))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from armvm.images.cache.entry import Entry
 from armvm.images.cache.store import Cache
 from armvm.images.distros.catalog import Asking, Catalog, Found, Offer
 from armvm.images.distros.debian import serial_in
+from armvm.images.distros.enterprise import LAYOUTS
 from armvm.images.distros.fedora import Fedora
 from armvm.images.distros.listing import names
 from armvm.images.distros.opensuse import digest_in
@@ -30,14 +32,21 @@ from armvm.images.reference import CatalogReference, parse
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.images.trust.checksums import digests
 from armvm.images.trust.pinned import OPENSUSE
+from armvm.settings.catalogs import DISTROS
 from armvm.settings.system import OperatingSystem
 from armvm.settings.verify import Verify
 from tests.catalog_trees import (
+    almalinux_tree,
     alpine_tree,
+    amazonlinux_tree,
+    centos_tree,
     debian_tree,
     fedora_tree,
     list_directories,
     opensuse_tree,
+    oraclelinux_tree,
+    rawhide_tree,
+    rocky_tree,
 )
 from tests.image_server import Fault, ImageServer, ubuntu_tree
 from tests.images_tools import Heard, qcow2_image, quick
@@ -81,8 +90,34 @@ def tree(tmp_path_factory: pytest.TempPathFactory, picture: Path) -> Path:
     opensuse_tree(root / "opensuse", picture, "15.6", None)
     for version, serial in (("16.0", "18.7"), ("16.0", "18.10"), ("tumbleweed", "20260207")):
         opensuse_tree(root / "opensuse", picture, version, serial)
+    more_trees(root, picture)
     list_directories(root)
     return root
+
+
+def more_trees(root: Path, picture: Path) -> None:
+    """Lay *picture* out as the images that are modelled on the servers' published form alone."""
+    for serial in ("20260912-2300", "20260913-2301"):
+        debian_tree(root / "debian", picture, "sid", serial, daily=True)
+    debian_tree(root / "debian", picture, "14", "20260913-2301", daily=True)
+    rawhide_tree(root / "fedora", picture)
+    for minor, build in (("10.1", "20260101.0"), ("10.2", "20260526.0"), ("9.8", "20260526.0")):
+        almalinux_tree(root / "almalinux", picture, minor, build)
+        rocky_tree(root / "rocky", picture, minor, build)
+    rocky_tree(root / "rocky", picture, "10.2", "20260610.0")
+    # A minor release that has no images yet, or no more.
+    for distro in ("almalinux", "rocky"):
+        (root / distro / "10.3").mkdir()
+        (root / distro / "8.9/isos").mkdir(parents=True)
+        (root / distro / "7.9").mkdir()
+        (root / distro / "11.0").mkdir()
+    for build in ("20260720.0", "20260706.0"):
+        centos_tree(root / "centos", picture, build=build)
+    centos_tree(root / "centos", picture, "9", "20260713.0")
+    oraclelinux_tree(root / "oraclelinux", picture)
+    oraclelinux_tree(root / "oraclelinux", picture, "9", "7", "301")
+    for version in ("2023.11.20260601.0", "2023.12.20260917.1"):
+        amazonlinux_tree(root / "amazonlinux", picture, version)
 
 
 @pytest.fixture
@@ -92,7 +127,7 @@ def server(tree: Path) -> Iterator[ImageServer]:
 
 
 def settings(server: ImageServer) -> Settings:
-    distros = ("debian", "fedora", "alpine", "opensuse")
+    distros = [one for one in DISTROS if one != "ubuntu"]
     mirrors = {distro: f"{server.url}{distro}/" for distro in distros}
     return Settings(
         mirrors={"ubuntu": f"{server.url}ubuntu/releases/", **mirrors},
@@ -110,6 +145,10 @@ DEBIAN = "debian/{0}/{1}/debian-{2}-{3}-arm64{4}-{1}.qcow2"
 FEDORA = "fedora/releases/{0}/Cloud/aarch64/images/{1}"
 ALPINE = "alpine/v{0}/releases/cloud/nocloud_alpine-{1}-aarch64-uefi-cloudinit-r0.qcow2"
 LEAP = "opensuse/distribution/leap/{0}/appliances/{1}"
+ALMA = "almalinux/{0}/cloud/aarch64/images/AlmaLinux-10-GenericCloud-{1}.aarch64.qcow2"
+ROCKY = "rocky/{0}/images/aarch64/Rocky-10-GenericCloud-Base-{1}.aarch64.qcow2"
+CENTOS = "centos/{0}-stream/aarch64/images/CentOS-Stream-GenericCloud-{0}-{1}.aarch64.qcow2"
+AMAZON = "amazonlinux/{0}/kvm-arm64/al2023-kvm-{0}-kernel-6.1-arm64.xfs.gpt.qcow2"
 UBUNTU = "ubuntu/{0}server/releases/noble/release-{1}/ubuntu-24.04-server-cloudimg-arm64.img"
 
 
@@ -222,6 +261,76 @@ UBUNTU = "ubuntu/{0}server/releases/noble/release-{1}/ubuntu-24.04-server-cloudi
             "opensuse/ports/aarch64/tumbleweed/appliances/"
             "openSUSE-Tumbleweed-Minimal-VM.aarch64-1.0.0-Cloud-Snapshot20260207.qcow2",
         ),
+        (
+            "debian:sid",
+            "debian:sid@daily",
+            "20260913-2301",
+            DEBIAN.format("sid/daily", "20260913-2301", "sid", "genericcloud", "-daily"),
+        ),
+        (
+            "debian:unstable/20260912-2300",
+            "debian:sid/20260912-2300@daily",
+            "20260912-2300",
+            DEBIAN.format("sid/daily", "20260912-2300", "sid", "genericcloud", "-daily"),
+        ),
+        (
+            "debian:testing",
+            "debian:14@daily",
+            "20260913-2301",
+            DEBIAN.format("forky/daily", "20260913-2301", "14", "genericcloud", "-daily"),
+        ),
+        (
+            "debian:stable",
+            "debian:13",
+            "20250814-2204",
+            DEBIAN.format("trixie", "20250814-2204", "13", "genericcloud", ""),
+        ),
+        (
+            "fedora:rawhide",
+            "fedora:rawhide",
+            "20260912.n.0",
+            "fedora/development/rawhide/Cloud/aarch64/images/"
+            "Fedora-Cloud-Base-Generic-Rawhide-20260912.n.0.aarch64.qcow2",
+        ),
+        (
+            "almalinux:latest",
+            "almalinux:10",
+            "10.2-20260526.0",
+            ALMA.format("10.2", "10.2-20260526.0"),
+        ),
+        (
+            "almalinux:10/10.1-20260101.0",
+            "almalinux:10/10.1-20260101.0",
+            "10.1-20260101.0",
+            ALMA.format("10.1", "10.1-20260101.0"),
+        ),
+        (
+            "almalinux:10.1",
+            "almalinux:10.1",
+            "10.1-20260101.0",
+            ALMA.format("10.1", "10.1-20260101.0"),
+        ),
+        ("rocky:10", "rocky:10", "10.2-20260610.0", ROCKY.format("10.2", "10.2-20260610.0")),
+        ("centos:10", "centos:10", "20260720.0", CENTOS.format("10", "20260720.0")),
+        ("centos:9", "centos:9", "20260713.0", CENTOS.format("9", "20260713.0")),
+        (
+            "oraclelinux:10",
+            "oraclelinux:10",
+            "10.1-b178",
+            "oraclelinux/OL10/u1/aarch64/OL10U1_aarch64-kvm-cloud-b178.qcow2",
+        ),
+        (
+            "amazonlinux:latest",
+            "amazonlinux:2023",
+            "2023.12.20260917.1",
+            AMAZON.format("2023.12.20260917.1"),
+        ),
+        (
+            "amazonlinux:2023/2023.11.20260601.0",
+            "amazonlinux:2023/2023.11.20260601.0",
+            "2023.11.20260601.0",
+            AMAZON.format("2023.11.20260601.0"),
+        ),
     ],
 )
 def test_the_right_image(
@@ -233,6 +342,8 @@ def test_the_right_image(
     assert source.verified is Verified.CATALOG
     distro, _, rest = reference.partition(":")
     version = rest.partition("/")[0].partition("@")[0]
+    if distro in LAYOUTS:  # libosinfo knows these by their major release
+        version = version.partition(".")[0]
     assert source.system == OperatingSystem(distro=distro, version=version)
     assert (tree / path).is_file()
     # The reference that it is called by from now on means the same image.
@@ -282,12 +393,14 @@ def test_images_with_a_sha512_arrive(server: ImageServer, cache: Cache, picture:
         ("ubuntu:devel", "ubuntu:devel@daily"),
         ("ubuntu:24.04/20200101", "20260911, 20240423"),
         ("debian:15", "debian:14, debian:13"),
-        ("debian:sid", "debian:13"),
+        ("debian:sid/20200101-1", "20260913-2301"),
+        ("debian:experimental", "debian:14, debian:13"),
         ("debian:13/2025", "20250814-2204, 20250806-2196"),
         ("debian:13/20240101-1111", "20250814-2204, 20250806-2196"),
         ("debian:14", "debian:14@daily"),
         ("fedora:99", "fedora:44, fedora:43"),
-        ("fedora:rawhide", "fedora:44"),
+        ("fedora:branched", "fedora:44"),
+        ("fedora:rawhide/20200101.n.0", "20260912.n.0"),
         ("fedora:43/1.99", "1.10, 1.6"),
         ("alpine:3.99", "alpine:3.22, alpine:3.21"),
         ("alpine:edge", "alpine:3.22"),
@@ -297,6 +410,20 @@ def test_images_with_a_sha512_arrive(server: ImageServer, cache: Cache, picture:
         ("opensuse:14.0", "opensuse:16.0"),
         ("opensuse:16.0/1.1", "18.10, 18.7"),
         ("opensuse:tumbleweed/20200101", "20260207"),
+        ("almalinux:7", "almalinux:11, almalinux:10, almalinux:9"),
+        ("almalinux:10.7", "almalinux:10, almalinux:9"),
+        ("almalinux:kitten", "almalinux:10"),
+        ("almalinux:11", "armvm image list --remote"),
+        ("rocky:10/10.2-20260101.0", "10.2-20260610.0, 10.2-20260526.0"),
+        ("rocky:8", "armvm image list --remote"),
+        ("centos:8", "centos:10, centos:9"),
+        ("centos:10/20200101.0", "20260720.0, 20260706.0"),
+        ("oraclelinux:7", "oraclelinux:10, oraclelinux:9"),
+        ("oraclelinux:8", "oraclelinux:10, oraclelinux:9"),
+        ("oraclelinux:10/10.0-b1", "10.1-b178"),
+        ("amazonlinux:2", "amazonlinux:2023"),
+        ("amazonlinux:2023/2023.1", "2023.12.20260917.1"),
+        ("amazonlinux:2023/2023.1.20250101.0", "2023.12.20260917.1"),
     ],
 )
 def test_what_is_not_there_names_what_is(server: ImageServer, text: str, hint: str) -> None:
@@ -360,25 +487,38 @@ def listed(server: ImageServer, name: str, *, every: bool = False) -> list[Offer
 
 def test_what_there_is(server: ImageServer) -> None:
     newest = {
-        name: [(one.reference, one.serial) for one in listed(server, name)]
-        for name in ("ubuntu", "debian", "fedora", "alpine", "opensuse")
+        name: [(one.reference, one.serial) for one in listed(server, name)] for name in DISTROS
     }
     assert newest == {
         "ubuntu": [("ubuntu:24.04", "20260911"), ("ubuntu:22.04", "20260828")],
-        "debian": [("debian:13", "20250814-2204"), ("debian:12", "20250814-2205")],
-        "fedora": [("fedora:43", "1.10"), ("fedora:40", "1.14"), ("fedora:39", "1.5")],
+        "debian": [
+            ("debian:13", "20250814-2204"),
+            ("debian:12", "20250814-2205"),
+            ("debian:sid@daily", "20260913-2301"),
+        ],
+        "fedora": [
+            ("fedora:43", "1.10"),
+            ("fedora:40", "1.14"),
+            ("fedora:39", "1.5"),
+            ("fedora:rawhide", "20260912.n.0"),
+        ],
         "alpine": [("alpine:3.22", "3.22.10-r0"), ("alpine:3.21", "3.21.4-r0")],
         "opensuse": [
             ("opensuse:tumbleweed", "20260207"),
             ("opensuse:16.0", "18.10"),
             ("opensuse:15.6", None),
         ],
+        "almalinux": [("almalinux:10", "10.2-20260526.0"), ("almalinux:9", "9.8-20260526.0")],
+        "rocky": [("rocky:10", "10.2-20260610.0"), ("rocky:9", "9.8-20260526.0")],
+        "centos": [("centos:10", "20260720.0"), ("centos:9", "20260713.0")],
+        "oraclelinux": [("oraclelinux:10", "10.1-b178"), ("oraclelinux:9", "9.7-b301")],
+        "amazonlinux": [("amazonlinux:2023", "2023.12.20260917.1")],
     }
 
 
 def test_everything_there_is_can_be_had(server: ImageServer) -> None:
     """Each line of image list --remote --all is a reference to the very image of that line."""
-    for name in ("ubuntu", "debian", "fedora", "alpine", "opensuse"):
+    for name in DISTROS:
         offers = listed(server, name, every=True)
         assert len(offers) == len({one.reference for one in offers})
         for offer in offers:
@@ -404,12 +544,12 @@ def test_the_cache_stands_in_for_each_catalog(
     references = (
         "ubuntu:24.04", "ubuntu:22.04", "ubuntu:24.04@daily", "debian:12", "debian:13@generic",
         "fedora:43", "fedora:40", "alpine:3.22.9", "alpine:3.22", "opensuse:16.0",
-        "opensuse:15.6", "opensuse:tumbleweed",
+        "opensuse:15.6", "opensuse:tumbleweed", "debian:sid", "fedora:rawhide", "almalinux:10",
+        "rocky:9", "centos:9", "oraclelinux:9", "amazonlinux:2023",
     )  # fmt: skip
     for number, text in enumerate(references):
         stored(cache, resolve(text, settings(server)), picture, number)
-    distros = ("ubuntu", "debian", "fedora", "alpine", "opensuse")
-    away = Settings(mirrors=dict.fromkeys(distros, UNREACHABLE), web=quick(), verify=Verify.DIGEST)
+    away = Settings(mirrors=dict.fromkeys(DISTROS, UNREACHABLE), web=quick(), verify=Verify.DIGEST)
     for text, reference, serial in (
         ("ubuntu:lts", "ubuntu:24.04", "20260911"),
         ("ubuntu:jammy", "ubuntu:22.04", "20260828"),
@@ -424,6 +564,12 @@ def test_the_cache_stands_in_for_each_catalog(
         ("opensuse:leap", "opensuse:16.0", "18.10"),
         ("opensuse:15.6", "opensuse:15.6", None),
         ("opensuse:tumbleweed", "opensuse:tumbleweed", "20260207"),
+        ("debian:sid@daily", "debian:sid@daily", "20260913-2301"),
+        ("fedora:rawhide", "fedora:rawhide", "20260912.n.0"),
+        ("almalinux:latest", "almalinux:10", "10.2-20260526.0"),
+        ("rocky:9", "rocky:9", "9.8-20260526.0"),
+        ("oraclelinux:9", "oraclelinux:9", "9.7-b301"),
+        ("amazonlinux:latest", "amazonlinux:2023", "2023.12.20260917.1"),
     ):
         progress = Heard()
         source = resolve(text, away, cache=cache, progress=progress)
@@ -525,3 +671,60 @@ def test_directory_pages() -> None:
 )  # fmt: skip
 def test_what_a_directory_page_cannot_name(target: str) -> None:
     assert names(f'<a href="{target}">x</a>'.encode(), "/pub/") == []
+
+
+OL10 = "OL10U1_aarch64-kvm-cloud-b178.qcow2"
+SUMS = "amazonlinux/latest/kvm-arm64/SHA256SUMS"
+ORACLE = "oraclelinux/ol10_aarch64-cloud-template.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "body"),
+    [
+        ("amazonlinux:2023", SUMS, b"a" * 64 + b"  al2023-kvm-../../x.qcow2\n"),
+        ("amazonlinux:2023", SUMS, b"a" * 64 + b"  al2023-container-arm64.tar.xz\n"),
+        ("oraclelinux:10", ORACLE, b"[]"),
+        ("oraclelinux:10", ORACLE, b"[" * 100_000),
+        ("oraclelinux:10", ORACLE, b'{"base_url": 3, "kvm": []}'),
+        *(
+            (
+                "oraclelinux:10",
+                ORACLE,
+                json.dumps({"base_url": place, "kvm": {"image": image, "sha256": digest}}).encode(),
+            )
+            for place, image, digest in (
+                ("/../OL10/u1/aarch64", OL10, "a" * 64),
+                ("http://x/templates/OracleLinux/OL10/u1/aarch64", OL10, "a" * 64),
+                ("/templates/OracleLinux/OL9/u1/aarch64", OL10, "a" * 64),
+                ("/templates/OracleLinux/OL10/u1/aarch64", f"../{OL10}", "a" * 64),
+                ("/templates/OracleLinux/OL10/u1/aarch64", OL10, "a" * 63),
+                ("/templates/OracleLinux/OL10/u1/aarch64", None, None),
+            )
+        ),
+    ],
+)
+def test_lists_that_lead_elsewhere_are_refused(
+    server: ImageServer, text: str, path: str, body: bytes
+) -> None:
+    server.fault(path, Fault(body=body))
+    with pytest.raises(FetchFailed):
+        resolve(text, settings(server))
+
+
+@pytest.mark.parametrize("path", ["amazonlinux/latest/", SUMS])
+def test_latest_of_amazon_may_redirect(server: ImageServer, path: str) -> None:
+    version = "2023.11.20260601.0"
+    target = f"/amazonlinux/{version}/" + path.removeprefix("amazonlinux/latest/")
+    server.fault(path, Fault(status=302, location=target))
+    source = resolve("amazonlinux:2023", settings(server))
+    assert source.location == server.url + AMAZON.format(version)
+
+
+def test_a_long_list_of_minor_releases_is_not_read_in_full(server: ImageServer) -> None:
+    """Some directories of the newest minor releases; an empty one counts as well."""
+    page = "".join(f'<a href="10.{number}/">x</a>' for number in range(10, 99)).encode()
+    server.fault("rocky/", Fault(body=page))
+    before = len(server.requests)
+    with pytest.raises(NotFound):
+        resolve("rocky:10", settings(server))
+    assert len(server.requests) - before < 10

@@ -163,11 +163,11 @@ def test_tokens_are_not_shown() -> None:
 
 def test_images_of_any_distribution(tmp_path: Path) -> None:
     settings = configured(
-        tmp_path, '[images.corp]\nurl = "https://x/{version}"\ndistro = "rocky"\n'
+        tmp_path, '[images.corp]\nurl = "https://x/{version}"\ndistro = "gentoo"\n'
     )
     system = resolve("corp:9", settings).system
     assert system is not None
-    assert (system.distro, system.default_user) == ("rocky", "armvm")
+    assert (system.distro, system.default_user) == ("gentoo", "armvm")
 
 
 def test_hints_name_no_vendor_but_the_ones_own(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_the_summary_has_what_is_kept_in_the_metadata() -> None:
         "memory_mib",
         "disk",
         "network",
+        "ip",
         "cpu_model",
         "headless",
         "autologin",
@@ -67,4 +68,5 @@ def test_the_summary_has_what_is_kept_in_the_metadata() -> None:
         "fast",
         "tuned",
         "preset",
+        "address",
     ]

@@ -96,8 +96,9 @@ def become(order: dict[str, Any]) -> dict[str, Any]:
     authorize(order["user"], order["authorized_keys"])
     if order["password_hash"]:
         new_password(order["user"], order["password_hash"])
-    if order.get("mac"):
-        new_mac(*order["mac"])
+    for pair in (order.get("mac"), *order.get("other_macs", ())):
+        if pair:
+            new_mac(*pair)
     if order["boot_id"]:
         mask(BOOT_ID, order["boot_id"] + "\n")
     if os.path.isdir("/var/lib/systemd"):

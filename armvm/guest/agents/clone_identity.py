@@ -63,7 +63,7 @@ def make_order(
     *,
     user: str,
     keys: Sequence[str],
-    mac: tuple[str, str] | None = None,
+    macs: Sequence[tuple[str, str]] = (),
     password_hash: str | None = None,
     full: bool = False,
     mask_boot_id: bool = True,
@@ -71,7 +71,7 @@ def make_order(
 ) -> dict[str, Any]:
     """Return the request that gives a clone called *name* its identity. *keys* log in as *user*.
 
-    *mac* is the golden's MAC address and the clone's, if its network card must change it.
+    *macs* has the golden's MAC address and the clone's, for each network card that must change it.
     *password_hash* is *user*'s password as crypt(5) writes it. With *full*, cloud-init runs with
     the seed's documents after the answer.
 
@@ -91,7 +91,8 @@ def make_order(
         "password_hash": password_hash or "",
         "full": full,
         "boot_id": str(uuid.uuid4()) if mask_boot_id else "",
-        "mac": list(mac or ()),
+        "mac": list(macs[0]) if macs else [],
+        "other_macs": [list(pair) for pair in macs[1:]],
     }
 
 
@@ -154,7 +155,8 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     heard = {"full": order["full"], "password": bool(order["password_hash"])}
     wanted |= {key: True for key, value in heard.items() if value}
     wrong = [key for key, value in wanted.items() if facts.get(key) != value]
-    if order.get("mac") and order["mac"][1] not in (facts.get("mac") or []):
+    pairs = [one for one in (order.get("mac"), *order.get("other_macs", ())) if one]
+    if any(new not in (facts.get("mac") or []) for _, new in pairs):
         wrong.append("mac")
     if wrong:
         raise DomainError(

@@ -43,6 +43,8 @@ _SIGNS = (
 )
 _ENDED = re.compile(r"reboot: (?:Restarting system|Power down|System halted)[^\n]*\n?")
 _FINISHED = re.compile(r"Cloud-init v\.? \S+ finished at ")
+#: agetty and busybox: the host's name, then "login:". login(1) writes "Last login: …".
+_PROMPT = re.compile(r"^(?!Last )[\w.-]+ login:", re.M)
 _TROUBLE = re.compile(
     r"\bfail(?:ed|ure)?\b|\berror\b|traceback|kernel panic|not found|unable to|timed out", re.I
 )
@@ -79,6 +81,11 @@ def stage_of(log: str) -> Stage:
 def cloud_init_finished(log: str) -> bool:
     """Return whether the log's latest boot holds cloud-init's final message (its default text)."""
     return bool(_FINISHED.search(latest_boot(log)))
+
+
+def has_login_prompt(log: str) -> bool:
+    """Return whether the log's latest boot shows a login prompt, as getty(8) writes it."""
+    return bool(_PROMPT.search(latest_boot(log)))
 
 
 def tail(log: str, lines: int = 15) -> str:

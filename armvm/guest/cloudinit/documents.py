@@ -13,6 +13,7 @@ from typing import Any
 from armvm.base.errors import ConfigError
 from armvm.base.paths import resources
 from armvm.guest.cloudinit.archive import MERGE_HOW, archive, with_ours
+from armvm.guest.cloudinit.network_config import read_network_config
 from armvm.guest.cloudinit.presets import preset_documents
 from armvm.guest.cloudinit.user_data import kind, message, read_user_data
 from armvm.guest.identity import Identity
@@ -123,9 +124,15 @@ def compose(
                 **({"dsmode": "local"} if local else {}),
             }
         ),
-        network_config=dump(_read("network-config")) if netplan else None,
+        network_config=_network_config(machine, netplan=netplan),
         vendor_data=_dump_config(vendor_data),
     )
+
+
+def _network_config(machine: Machine, *, netplan: bool) -> str | None:
+    if machine.network_config is not None:
+        return dump(read_network_config(machine.network_config))
+    return dump(_read("network-config")) if netplan else None
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,6 +245,8 @@ def _cloud_config(
     machine: Machine, identity: Identity, user: str, system: OperatingSystem | None
 ) -> dict[str, Any]:
     account = {"name": user, **_read("user"), "ssh_authorized_keys": list(machine.ssh_keys)}
+    if system is not None and system.family is not None:
+        account["groups"] = list(system.family.groups)
     systemd = system is None or system.family is None or system.family.systemd
     if system is not None and system.distro == "alpine":
         account |= _read("user-alpine")

@@ -13,6 +13,7 @@ from typing import Any
 
 from armvm.base.errors import ConfigError
 from armvm.guest.cloudinit.shapes import SHAPES, mergeable
+from armvm.guest.cloudinit.yaml_text import load
 
 #: The largest user-data armvm accepts, in characters: real documents have a thousandth of it.
 MAX_USER_DATA = 1 << 20
@@ -117,7 +118,7 @@ def _checked_size(text: str) -> str:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    document = _load(text)
+    document = load(text, "--user-data")
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
@@ -126,28 +127,6 @@ def _mapping(text: str) -> dict[str, Any]:
             hint="for example: packages: [git]",
         )
     return document
-
-
-def _load(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(
-            f"--user-data: invalid YAML: {where}{error.problem or error}",
-            hint="check its indentation and quotes",
-        ) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(
-            f"--user-data: invalid YAML: line {line}: invalid character {error.character:#04x}"
-        ) from error
-    # PyYAML lets some errors, such as month 13 or very deep nesting, through as Python errors.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--user-data: invalid YAML: {type(error).__name__}: {error}") from error
 
 
 def _configs(text: str) -> Iterator[dict[str, Any]]:
@@ -172,13 +151,13 @@ def _configs_of(form: str | None, text: str) -> Iterator[dict[str, Any]]:
         yield _mapping(text)
     elif form == JINJA:
         try:
-            document = _load(text)
+            document = load(text, "--user-data")
         except ConfigError:
             return  # only YAML after rendering
         if isinstance(document, dict):
             yield document
     elif form == _ARCHIVE:
-        entries = _load(text)
+        entries = load(text, "--user-data")
         for entry in entries if isinstance(entries, list) else ():
             entry = entry if isinstance(entry, dict) else {"content": entry}
             content, declared = entry.get("content"), entry.get("type")

@@ -18,8 +18,13 @@ def alias_of(uuid: str) -> str:
 
 
 def write(uuid: str, host_key: str) -> Path:
-    """Write a machine's known-hosts file and return its path."""
+    """Write a machine's known-hosts file and return its path.
+
+    If *host_key* is empty, the file stays as it is: ssh keeps the key there that it accepted first.
+    """
     path = file_of(uuid)
     private_dir(path.parent)
+    if not host_key:
+        return path
     write_atomic(path, f"{alias_of(uuid)} {host_key}\n".encode())
     return path

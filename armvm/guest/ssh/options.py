@@ -96,7 +96,8 @@ def verified(
 ) -> dict[str, str]:
     """Return the ssh options for a machine that do not depend on its address.
 
-    ssh accepts only *host_key*, which the file *known_hosts* has under the name *alias*.
+    ssh accepts only *host_key*, which the file *known_hosts* has under the name *alias*. If it is
+    empty, because the machine was set up without armvm's seed, ssh accepts and keeps the first.
     *identity* is armvm's private key if the machine accepts that, else None.
     """
     kind = host_key.partition(" ")[0]
@@ -105,7 +106,7 @@ def verified(
         "User": user,
         "UserKnownHostsFile": quoted(known_hosts),
         "HostKeyAlias": alias,
-        **({"HostKeyAlgorithms": kind} if kind else {}),
+        **({"HostKeyAlgorithms": kind} if kind else {"StrictHostKeyChecking": "accept-new"}),
     }
     if identity is not None:
         told |= {**OWN_KEY, "IdentityFile": quoted(identity)}

@@ -27,16 +27,18 @@ def copied(xml: str, copy: Copy, new_mac: Callable[[], str]) -> etree._Element:
     """Return the domain element of a copy of the machine whose definition is *xml*.
 
     The first network card gets the copy's MAC address, others get *new_mac*'s. Raises Conflict
-    for a machine with further writable disks, or with a host device.
+    for a machine with further writable disks that *copy* does not copy, or with a host device.
     """
     document = parse(xml)
     name = at(document, "name").text
-    for disk in select(document, "devices/disk[position() > 2]"):
-        if disk.find("source") is not None and disk.find("readonly") is None:
+    for disk in select(document, "devices/disk[position() > 1]"):
+        source = disk.find("source")
+        if source is None or disk.find("readonly") is not None:
+            continue
+        if source.get("file") not in copy.paths:
             raise Conflict(
                 f"{name} has another writable disk, and two machines cannot share one",
-                hint=f"detach it first: virsh detach-disk {name} --config "
-                f"{at(disk, 'target').get('dev')}",
+                hint=f"detach it first: armvm disk remove {name} {at(disk, 'target').get('dev')}",
             )
     if select(document, "devices/hostdev"):
         raise Conflict(f"{name} uses a host device, which two machines cannot share")

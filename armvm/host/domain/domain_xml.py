@@ -6,6 +6,7 @@ Strings are never formatted into XML, so a value cannot inject elements.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -13,9 +14,12 @@ from lxml import etree
 
 from armvm.base.paths import resources
 from armvm.host.agent.channel import add_channels
+from armvm.host.domain import disks
+from armvm.host.domain.disks import DiskSpec
 from armvm.host.domain.metadata import Record, to_element
 from armvm.host.facts import Accelerator
 from armvm.host.memory import route
+from armvm.host.network.card import Card, Cards, connect
 from armvm.host.xml import at, parse, remove, select, to_text
 
 #: PCIe slots, of which the machine's own devices take six to nine: the rest is for devices that are
@@ -42,29 +46,29 @@ class DirectKernel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DomainSpec:
-    """Everything a domain XML needs. ``network`` None means user networking.
+class DomainSpec(Cards):
+    """Everything a domain XML needs.
 
     ``overlay``, ``seed`` and ``serial_log`` are paths on the connected host; so is
     ``memory_file``, for a machine that becomes a golden by the route ``memory_route``.
     ``cache`` is the root disk's cache mode, None for QEMU's default; ``kernel`` None means
     that firmware boots the machine; ``nvram`` is the path of its UEFI variables, None for
     libvirt's default. ``tb_cache`` limits the translated code that QEMU keeps
-    (only without KVM).
+    (only without KVM). Without a ``seed``, cloud-init gets no data. ``disks`` are those beside the
+    root disk, ``cdrom`` is an installer's ISO, and ``ignition`` a configuration for Ignition.
     """
 
     name: str
     uuid: str
-    mac: str
+    cards: tuple[Card, ...]
     cpus: int
     memory_mib: int
     accelerator: Accelerator
     cpu_model: str
-    network: str | None
     headless: bool
     libosinfo_id: str | None
     overlay: str
-    seed: str
+    seed: str | None
     serial_log: str
     memory_file: str | None = None
     memory_route: str = route.COW
@@ -72,6 +76,9 @@ class DomainSpec:
     kernel: DirectKernel | None = None
     nvram: str | None = None
     tb_cache: bool = False
+    disks: tuple[DiskSpec, ...] = ()
+    cdrom: str | None = None
+    ignition: str | None = None
 
 
 def build(spec: DomainSpec, record: Record) -> etree._Element:
@@ -91,11 +98,13 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
         remove(at(domain, "features/tcg"))
     devices = at(domain, "devices")
     at(devices, "disk[1]/source").set("file", spec.overlay)
-    at(devices, "disk[2]/source").set("file", spec.seed)
+    if spec.seed is not None:
+        at(devices, "disk[2]/source").set("file", spec.seed)
     at(devices, "serial/log").set("file", spec.serial_log)
-    _interface(at(devices, "interface"), spec)
+    _interfaces(at(devices, "interface"), spec.cards)
     root = at(devices, "controller[@model='pcie-root']")
-    for _ in range(HEADLESS_ROOT_PORTS if spec.headless else PCIE_ROOT_PORTS):
+    ports = HEADLESS_ROOT_PORTS + len(spec.cards) - 1 if spec.headless else PCIE_ROOT_PORTS
+    for _ in range(ports + len(spec.disks) + (spec.cdrom is not None)):
         root.addnext(etree.Element("controller", type="pci", model="pcie-root-port"))
     if spec.headless:
         for element in select(devices, "input | graphics | video | controller[@type='usb']"):
@@ -106,6 +115,16 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
         _boot_kernel(domain, spec.kernel)
     elif spec.nvram is not None:
         etree.SubElement(at(domain, "os"), "nvram").text = spec.nvram
+    if spec.seed is None:
+        _without_seed(domain)
+    disks.add_elements(domain, spec.disks)
+    if spec.cdrom is not None:
+        disks.add_cdrom(domain, spec.cdrom)
+    if spec.ignition is not None:
+        # Source: Ignition's docs/supported-platforms.md, QEMU.
+        passed = etree.Element("sysinfo", type="fwcfg")
+        etree.SubElement(passed, "entry", name="opt/com.coreos/config", file=spec.ignition)
+        at(domain, "os").addprevious(passed)
     if spec.memory_file is not None:
         add_channels(domain)
         route.route(spec.memory_route).prepare(domain, spec.memory_file)
@@ -163,6 +182,12 @@ def _cpu(domain: etree._Element, model: str) -> None:
         _set(cpu, "model", model)
 
 
+def _without_seed(domain: etree._Element) -> None:
+    """Remove the seed's disk, and what makes cloud-init look for it."""
+    for element in select(domain, "devices/disk[2] | sysinfo | os/smbios"):
+        remove(element)
+
+
 def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
     """Remove the firmware and its devices, and let QEMU load the kernel.
 
@@ -179,11 +204,12 @@ def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
         etree.SubElement(system, tag).text = text
 
 
-def _interface(interface: etree._Element, spec: DomainSpec) -> None:
-    at(interface, "mac").set("address", spec.mac)
-    source = at(interface, "source")
-    if spec.network is None:
-        interface.set("type", "user")
-        interface.remove(source)
-    else:
-        source.set("network", spec.network)
+def _interfaces(template: etree._Element, cards: Sequence[Card]) -> None:
+    """Make an interface of the template for each card."""
+    last = template
+    for card in cards[1:]:
+        another = deepcopy(template)
+        connect(another, card)
+        last.addnext(another)
+        last = another
+    connect(template, cards[0])

@@ -23,6 +23,7 @@ from armvm.host.domain.domain_xml import DomainSpec
 from armvm.host.domain.firmware import Firmware
 from armvm.host.domain.metadata import GOLDEN, Record, from_element, to_element
 from armvm.host.memory import route as memory
+from armvm.host.network.card import Card, Cards, cards_in, connect
 from armvm.host.xml import at, parse, remove, select, to_text
 from armvm.settings.names import shown
 
@@ -54,7 +55,7 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Golden:
+class Golden(Cards):
     """A golden: its mark, and the definition that clones start from."""
 
     name: str
@@ -63,8 +64,7 @@ class Golden:
     definition: etree._Element
     overlay: str
     seed: str
-    mac: str
-    network: str | None
+    cards: tuple[Card, ...]
 
 
 def goldens(connection: Connection) -> list[Golden]:
@@ -212,18 +212,16 @@ def definition_of_clone(
     elif nvram is not None:
         nvram.text = spec.nvram  # its contents are part of the saved state
     at(document, "devices/disk[1]/source").set("file", spec.overlay)
-    at(document, "devices/disk[2]/source").set("file", spec.seed)
+    at(document, "devices/disk[2]/source").set("file", spec.seed or "")
     if disposable:
         at(document, "devices/disk[1]/driver").set("cache", "unsafe")
     for log in select(document, "devices/serial/log | devices/console/log"):
         log.set("file", spec.serial_log)
-    if spec.network is not None:
+    for interface, card in zip(select(document, "devices/interface"), spec.cards, strict=True):
+        if card.is_user:
+            continue
+        connect(interface, card)
         # It sends nothing before it has its own identity (see host/network/link.py).
-        interface = at(document, "devices/interface")
-        at(interface, "mac").set("address", spec.mac)
-        source = at(interface, "source")
-        source.attrib.clear()
-        source.set("network", spec.network)
         for old in interface.findall("link"):
             interface.remove(old)
         etree.SubElement(interface, "link", state="down")
@@ -258,7 +256,6 @@ def _read(domain: Domain) -> Golden | None:
         mark = _from_element(root)
     except (ValueError, KeyError, TypeError, RecursionError, LookupError):
         return None
-    source = document.find("devices/interface/source")
     return Golden(
         name=domain.name(),
         uuid=domain.UUIDString(),
@@ -266,8 +263,7 @@ def _read(domain: Domain) -> Golden | None:
         definition=document,
         overlay=at(document, "devices/disk[1]/source").get("file", ""),
         seed=at(document, "devices/disk[2]/source").get("file", ""),
-        mac=at(document, "devices/interface/mac").get("address", ""),
-        network=None if source is None else source.get("network"),
+        cards=cards_in(document),
     )
 
 

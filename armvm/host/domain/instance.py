@@ -11,6 +11,7 @@ from lxml import etree
 from armvm.base.errors import ConfigError, NotFound
 from armvm.host.connection import Connection, Domain, errors, is_code
 from armvm.host.domain.metadata import GOLDEN, NAMESPACE, PREFIX, Record, from_domain, to_bare_text
+from armvm.host.network.card import Card, Cards, cards_in
 from armvm.host.xml import at, parse
 from armvm.settings.names import shown
 
@@ -29,8 +30,8 @@ _OFF = STATES[libvirt.VIR_DOMAIN_SHUTOFF]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Instance:
-    """An observed domain. ``network`` None means user networking; ``memory_mib`` is in MiB.
+class Instance(Cards):
+    """An observed domain. ``memory_mib`` is in MiB.
 
     Values come from the persistent definition, so changes by virt-manager are included.
     """
@@ -40,8 +41,7 @@ class Instance:
     state: str
     cpus: int
     memory_mib: int
-    network: str | None
-    mac: str | None
+    cards: tuple[Card, ...]
     cpu: str
     accelerator: str
     overlay: str | None
@@ -166,7 +166,7 @@ def reading(document: etree._Element) -> Record:
     """Return armvm's record in a machine's edited definition.
 
     Raises ConfigError for a definition that armvm cannot manage: it needs a valid record in the
-    metadata, memory, and files for the root disk and the seed.
+    metadata, memory, and a file for the root disk.
     """
     record = from_domain(document)
     if record is None:
@@ -179,7 +179,6 @@ def reading(document: etree._Element) -> Record:
         ("memory in <memory>", document.findtext("memory")),
         ("a number of vCPUs in <vcpu>", count if count.isdigit() else None),
         ("a root disk (the first <disk>)", _file(document, "devices/disk[1]/source", "file")),
-        ("a seed (the second <disk>)", _file(document, "devices/disk[2]/source", "file")),
     ):
         if not found:
             raise ConfigError(f"the definition must have {what}")
@@ -204,13 +203,6 @@ def _state(domain: Domain) -> str:
 def _instance(
     domain: Domain, document: etree._Element, record: Record, state: str, autostart: bool
 ) -> Instance:
-    interface = document.find("devices/interface")
-    network = mac = None
-    if interface is not None:
-        source, address = interface.find("source"), interface.find("mac")
-        mac = None if address is None else address.get("address")
-        if source is not None:
-            network = source.get("network") or source.get("bridge")
     cpu = document.find("cpu")
     memory = at(document, "memory")  # libvirt always writes KiB
     return Instance(
@@ -219,12 +211,11 @@ def _instance(
         state=state,
         cpus=int(document.findtext("vcpu") or 0),
         memory_mib=int(memory.text or 0) // 1024,
-        network=network,
-        mac=mac,
+        cards=cards_in(document),
         cpu="" if cpu is None else (cpu.findtext("model") or cpu.get("mode") or ""),
         accelerator=document.get("type", ""),
         overlay=_file(document, "devices/disk[1]/source", "file"),
-        seed=_file(document, "devices/disk[2]/source", "file"),
+        seed=_file(document, "devices/disk[2][readonly][@device='disk']/source", "file"),
         serial_log=_file(document, "devices/serial/log", "file"),
         autostart=autostart,
         record=record,

@@ -139,7 +139,7 @@ def has_shared_memory(domain: Domain) -> bool:
 def has_free_port(domain: Domain) -> bool:
     """Return whether a running machine has a PCI Express port for one more device."""
     with errors(f"reading {domain.name()}"):
-        return _free_ports(parse(domain.XMLDesc(0))) > 0
+        return free_ports(parse(domain.XMLDesc(0))) > 0
 
 
 def attach(domain: Domain, share: Share) -> None:
@@ -167,7 +167,7 @@ def define(connection: Connection, domain: Domain, share: Share) -> str:
     _only(backing, "access").set("mode", "shared")
     devices = at(document, "devices")
     devices.append(_element(share))
-    for _ in range(1 + SPARE_PORTS - _free_ports(document)):
+    for _ in range(1 + SPARE_PORTS - free_ports(document)):
         etree.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     restore(connection, to_text(document))
     _remember(domain, [*shares(domain), share])
@@ -227,7 +227,7 @@ def _devices(document: etree._Element) -> list[etree._Element]:
     return select(document, "devices/filesystem[driver/@type='virtiofs'][source/@dir][target]")
 
 
-def _free_ports(document: etree._Element) -> int:
+def free_ports(document: etree._Element) -> int:
     """Return how many root ports are unused: a port's index is its bus."""
     ports = select(document, "devices/controller[@model='pcie-root-port']")
     used = {

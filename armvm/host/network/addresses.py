@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from armvm.host.connection import Domain
-from armvm.host.network.networks import AGENT, LEASE, told_by
+from armvm.host.network.networks import AGENT, ARP, LEASE, told_by
 
-#: The sources in order: libvirt's DHCP leases, and the guest agent.
-_SOURCES = (("lease", LEASE), ("agent", AGENT))
+#: The sources in order: libvirt's DHCP leases, the guest agent, and the host's ARP table.
+_SOURCES = (("lease", LEASE), ("agent", AGENT), ("arp", ARP))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """An IPv4 or IPv6 address with its prefix's length; ``source`` is ``lease`` or ``agent``."""
+    """An IPv4 or IPv6 address with its prefix's length; ``source`` is a name in _SOURCES."""
 
     address: str
     prefix: int
@@ -28,8 +29,8 @@ class Address:
         return ipaddress.ip_address(self.address).version
 
 
-def all_addresses(domain: Domain) -> list[Address]:
-    """Return the addresses from leases and the guest agent, each once, IPv4 first.
+def all_addresses(domain: Domain, macs: Sequence[str] = ()) -> list[Address]:
+    """Return the addresses from all sources, each once: by the cards' order in *macs*, IPv4 first.
 
     Omits loopback and link-local addresses; empty if none are known.
     """
@@ -52,4 +53,7 @@ def all_addresses(domain: Domain) -> list[Address]:
                     source=source,
                 )
                 found.setdefault(one.address, one)
-    return sorted(found.values(), key=lambda one: one.version)
+    order = {mac: index for index, mac in enumerate(macs)}
+    return sorted(
+        found.values(), key=lambda one: (order.get(one.mac or "", len(order)), one.version)
+    )

@@ -8,6 +8,7 @@ from lxml import etree
 from armvm.base.errors import NotReady
 from armvm.base.poll import until
 from armvm.host.connection import Domain, errors
+from armvm.host.network.card import linked
 from armvm.host.network.networks import addresses
 from armvm.host.xml import at, parse, to_text
 
@@ -15,22 +16,24 @@ _POLL = 0.2
 
 
 def set_link(domain: Domain, *, up: bool) -> None:
-    """Set a machine's first network link up or down; only for this run."""
+    """Set a machine's network links up or down, except user networking's; only for this run."""
     with errors(f"changing the network link of {domain.name()}"):
-        interface = at(parse(domain.XMLDesc(0)), "devices/interface")
-        for old in interface.findall("link"):
-            interface.remove(old)
-        etree.SubElement(interface, "link", state="up" if up else "down")
-        domain.updateDeviceFlags(to_text(interface), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        for interface in linked(parse(domain.XMLDesc(0))):
+            for old in interface.findall("link"):
+                interface.remove(old)
+            etree.SubElement(interface, "link", state="up" if up else "down")
+            domain.updateDeviceFlags(to_text(interface), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def wait_without_address(domain: Domain, timeout: float) -> None:
-    """Wait until a guest whose link is down has given up its address.
+    """Wait until a guest whose links are down has given up its addresses there.
 
     Asks the agent. *timeout* is in seconds; raises NotReady on timeout.
     """
+    with errors(f"reading {domain.name()}"):
+        macs = [at(one, "mac").get("address", "") for one in linked(parse(domain.XMLDesc(0)))]
     until(
-        lambda: not addresses(domain, by_agent=True),
+        lambda: not any(addresses(domain, by_agent=True, mac=mac) for mac in macs),
         timeout=timeout,
         interval=_POLL,
         late=lambda: NotReady(

@@ -13,9 +13,10 @@ from armvm.host.agent import agent
 from armvm.host.connection import Connection, Domain, errors
 from armvm.settings.names import shown
 
-#: The sources of addresses: libvirt's DHCP leases, and the guest agent.
+#: The sources of addresses: libvirt's DHCP leases, the guest agent, and the host's ARP table.
 LEASE = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
 AGENT = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+ARP = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
 
 
 def network_names(connection: Connection) -> list[str]:
@@ -49,15 +50,17 @@ def ensure_active(connection: Connection, name: str, progress: Progress) -> None
     progress.say(f"started the network {name}")
 
 
-def addresses(domain: Domain, *, by_agent: bool = False) -> list[str]:
-    """Return a running machine's IPv4 addresses: from DHCP leases, else from the guest agent.
+def addresses(domain: Domain, *, by_agent: bool = False, mac: str | None = None) -> list[str]:
+    """Return a running machine's IPv4 addresses, from the first source that has any.
 
-    Empty while it has none, or if it stops in between. *by_agent*: only ask the guest agent.
+    The sources are DHCP leases, the guest agent, and the host's ARP table. Empty while it has none,
+    or if it stops in between. *by_agent*: only ask the guest agent. *mac*: only those of that card.
     """
-    for source in (AGENT,) if by_agent else (LEASE, AGENT):
+    for source in (AGENT,) if by_agent else (LEASE, AGENT, ARP):
         found = [
             entry["addr"]
             for interface in told_by(domain, source).values()
+            if mac is None or interface["hwaddr"] == mac
             for entry in interface["addrs"] or []
             if entry["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4
             and not ipaddress.ip_address(entry["addr"]).is_loopback

@@ -48,3 +48,19 @@ def routes(text: str) -> list[Subnet]:
         if network.prefixlen >= _SHORTEST_ROUTE:
             found.append(network)
     return found
+
+
+def local_addresses(text: str) -> list[ipaddress.IPv4Address]:
+    """Return the host's own addresses in the text of ``/proc/net/fib_trie``, each once.
+
+    Each is on a line ``|-- ADDRESS`` before the line ``/32 host LOCAL``.
+    """
+    found: dict[ipaddress.IPv4Address, None] = {}
+    last = ""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"] and len(words) == 2:
+            last = words[1]
+        elif words == ["/32", "host", "LOCAL"]:
+            found[ipaddress.IPv4Address(last)] = None
+    return [address for address in found if not address.is_loopback]

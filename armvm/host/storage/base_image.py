@@ -150,9 +150,9 @@ def _wait_or_remove(
 def users_of(pool: Pool) -> dict[str, list[str]]:
     """Return each base's name with the overlays in *pool* that it backs."""
     backings = _backings(pool)
-    users: dict[str, list[str]] = {name: [] for name in backings if _is_base(name)}
+    users: dict[str, list[str]] = {name: [] for name in backings if is_base(name)}
     for name, backing in backings.items():
-        if not _is_base(name) and _is_base(backing):
+        if not is_base(name) and is_base(backing):
             users.setdefault(backing, []).append(name)
     return users
 
@@ -168,7 +168,8 @@ def backing_path(volume: Volume) -> str | None:
         return parse(volume.XMLDesc(0)).findtext("backingStore/path") or None
 
 
-def _is_base(name: str) -> bool:
+def is_base(name: str) -> bool:
+    """Return whether a volume is an image's base, by its name."""
     return name.startswith("base-sha256-")
 
 

@@ -4,8 +4,10 @@ Volumes of a machine called NAME: ``NAME.qcow2`` (overlay), ``NAME.seed.iso``, a
 ``NAME.serial.log`` with its rotated files, which virtlogd writes. A golden also has its memory in
 ``NAME.memory``, and its devices' state in ``NAME.state``; a clone has ``NAME.nvram`` for its UEFI
 variables; a fast machine ``NAME.kernel`` and ``NAME.initrd``; one with snapshots a
-``NAME.snap-SNAPSHOT.qcow2`` for each; one that an image is made of ``NAME.image.qcow2``; while many
-bytes go into or out of it, ``NAME.transfer-SERIAL``. A base is named after its image's digest:
+``NAME.snap-SNAPSHOT.qcow2`` for each; further disks are ``NAME.disk-DISK.qcow2`` or ``.raw``; an
+installer's medium is ``NAME.cdrom.iso``, an Ignition configuration ``NAME.ignition``; one that an
+image is made of has ``NAME.image.qcow2``; while many bytes go into or out of it,
+``NAME.transfer-SERIAL``. A base is named after its image's digest:
 ``base-sha256-<hex>.qcow2``.
 """
 
@@ -34,6 +36,8 @@ def volume_names(machine: str) -> dict[str, str]:
         "kernel": f"{machine}.kernel",
         "initrd": f"{machine}.initrd",
         "image": f"{machine}.image.qcow2",
+        "cdrom": f"{machine}.cdrom.iso",
+        "ignition": f"{machine}.ignition",
     }
 
 
@@ -53,11 +57,32 @@ def transfer_name(machine: str, serial: str) -> str:
     return f"{machine}.transfer-{serial}"
 
 
+def disk_name(machine: str, disk: str, kind: str) -> str:
+    """Return the volume name of a machine's further disk; *kind* is its format."""
+    return f"{machine}.disk-{disk}.{kind}"
+
+
+def is_disk_of(machine: str, volume: str) -> bool:
+    """Return whether a volume is a further disk that armvm made for a machine, by its name."""
+    return volume.startswith(f"{machine}.disk-")
+
+
 def find_volume(pool: Pool, name: str) -> Volume | None:
     """Return a volume, or None. libvirt's list dates from the pool's last refresh."""
     with errors(f"looking for the volume {name}"):
         try:
             return pool.storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
+                return None
+            raise
+
+
+def volume_at(connection: Connection, path: str) -> Volume | None:
+    """Return the volume with a path on the connected host; None if no pool has it."""
+    with errors(f"looking for the volume {path}"):
+        try:
+            return connection.storageVolLookupByPath(path)
         except libvirt.libvirtError as error:
             if is_code(error, libvirt.VIR_ERR_NO_STORAGE_VOL):
                 return None
@@ -130,6 +155,12 @@ def create_hole(pool: Pool, name: str, size: int, owner: tuple[int, int] | None 
         return pool.createXML(to_text(document), 0)
 
 
+def create_disk(pool: Pool, name: str, size: int, kind: str) -> Volume:
+    """Create an empty disk of *size* bytes in the format *kind*; its file is sparse."""
+    with errors(f"creating the volume {name}"):
+        return pool.createXML(to_text(_volume(name, size, kind, mode="0600", allocation=0)), 0)
+
+
 def create_empty(pool: Pool, name: str) -> Volume:
     """Create an empty raw volume, for an upload to fill."""
     with errors(f"creating the volume {name}"):
@@ -164,20 +195,25 @@ def delete_volume(volume: Volume) -> None:
                 raise
 
 
+def is_volume_of(machine: str, name: str) -> bool:
+    """Return whether a volume is a machine's, by its name."""
+    names = volume_names(machine)
+    log = names["serial_log"]
+    rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
+    several = name.startswith((f"{machine}.snap-", transfer_name(machine, "")))
+    return name in names.values() or rotated or several or is_disk_of(machine, name)
+
+
 def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
     """Return all volumes of a machine by name suffix, including rotated serial logs and
     snapshots.
     """
-    names = volume_names(machine)
-    log = names["serial_log"]
     found = {}
     with errors("reading the storage pool"):
         pools.refresh(pool)
         for volume in pool.listAllVolumes(0):
             name = volume.name()
-            rotated = name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()
-            several = name.startswith((f"{machine}.snap-", transfer_name(machine, "")))
-            if name in names.values() or rotated or several:
+            if is_volume_of(machine, name):
                 found[name[len(machine) :]] = volume
     return found
 

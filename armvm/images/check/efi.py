@@ -8,19 +8,17 @@ directory entry has a short name.
 from __future__ import annotations
 
 import struct
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from armvm.images.check.guest_disk import GuestDisk, Unreadable
+from armvm.images.check.partitions import partitions
 
-_ESP = uuid.UUID("C12A7328-F81F-11D2-BA4B-00A0C93EC93B").bytes_le
-_ESP_MBR = 0xEF
-_GPT = struct.Struct("<8s64xQII")  # signature, first LBA of the entries, their number and size
+#: The types of an EFI system partition, in GPT and in MBR.
+_ESP = ("C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "0xef")
 #: Bytes per sector; sectors per cluster, reserved sectors; FATs; entries of the root directory;
 #: all sectors (small disks), sectors per FAT (12, 16), all sectors, sectors per FAT (32).
 _BPB = struct.Struct("<HBHBHHxH8xII")
-_MOST_ENTRIES = 256
 #: The longest directory to read, in clusters.
 _MOST_CLUSTERS = 256
 _DIRECTORY, _VOLUME = 0x10, 0x08
@@ -32,33 +30,21 @@ def boot_loaders(disk: GuestDisk) -> frozenset[str]:
     Empty if there is none. Raises Unreadable for a corrupt disk; OSError.
     """
     found: set[str] = set()
-    for start in _system_partitions(disk):
-        volume = _volume(disk, start)
-        efi = _entries(disk, volume, volume.root).get("EFI")
-        boot = _entries(disk, volume, efi).get("BOOT") if efi else None
-        found |= _entries(disk, volume, boot).keys() if boot else set()
+    for one in partitions(disk):
+        if one.type in _ESP:
+            found |= loaders_at(disk, one.start)
     return frozenset(found)
 
 
-def _system_partitions(disk: GuestDisk) -> Iterator[int]:
-    """Yield the offsets of the EFI system partitions, in bytes."""
-    for sector in (512, 4096):
-        if disk.size < 2 * sector:
-            continue
-        signature, table, count, length = _GPT.unpack(disk.read(sector, _GPT.size))
-        if signature == b"EFI PART":
-            if not 128 <= length <= 4096:
-                raise Unreadable("unsupported partition table")
-            for number in range(min(count, _MOST_ENTRIES)):
-                entry = disk.read(table * sector + number * length, 48)
-                if entry[:16] == _ESP:
-                    yield int.from_bytes(entry[32:40], "little") * sector
-            return
-    head = disk.read(0, 512) if disk.size >= 512 else b""
-    if head[510:] == b"\x55\xaa":
-        for at in range(446, 510, 16):
-            if head[at + 4] == _ESP_MBR:
-                yield int.from_bytes(head[at + 8 : at + 12], "little") * 512
+def loaders_at(disk: GuestDisk, start: int) -> frozenset[str]:
+    """Return the names in ``\\EFI\\BOOT`` of the FAT file system at *start* bytes, in upper case.
+
+    Raises Unreadable, OSError.
+    """
+    volume = _volume(disk, start)
+    efi = _entries(disk, volume, volume.root).get("EFI")
+    boot = _entries(disk, volume, efi).get("BOOT") if efi else None
+    return frozenset(_entries(disk, volume, boot)) if boot else frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ _FOREIGN = re.compile(
 _OURS = re.compile(r"arm64|aarch64", re.IGNORECASE)
 #: Architecture words in image names, and the word in the name of the arm64 image.
 _WORDS = {"amd64": "arm64", "x86_64": "aarch64", "x86-64": "aarch64"}
-_DISTRO_VERSION = re.compile(r"(ubuntu|debian)-(\d{1,2}(?:\.\d\d)?)(?![0-9])")
+_DISTRO_VERSION = re.compile(r"(ubuntu|debian)-(\d{1,2}(?:\.\d\d)?|sid)(?![0-9a-z])")
 
 
 class DiskFormat(enum.Enum):

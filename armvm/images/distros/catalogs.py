@@ -42,6 +42,19 @@ def catalog(name: str, config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UB
         from armvm.images.distros import opensuse
 
         return opensuse.OpenSuse(base=mirror or opensuse.BASE)
+    if name == "oraclelinux":
+        from armvm.images.distros import oraclelinux
+
+        return oraclelinux.OracleLinux(base=mirror or oraclelinux.BASE)
+    if name == "amazonlinux":
+        from armvm.images.distros import amazonlinux
+
+        return amazonlinux.AmazonLinux(base=mirror or amazonlinux.BASE)
+    if name in ("almalinux", "rocky", "centos"):
+        from armvm.images.distros import enterprise
+
+        layout = enterprise.LAYOUTS[name]
+        return enterprise.Enterprise(layout=layout, base=mirror or layout.base)
     return _own({own.name: own for own in config.own}[name])
 
 
@@ -57,7 +70,15 @@ def _own(own: OwnCatalog) -> Catalog:
 
 def system_of(file_name: str) -> OperatingSystem | None:
     """Return the operating system in an image's published file name, or None."""
-    from armvm.images.distros import alpine, fedora, opensuse
+    from armvm.images.distros import (
+        alpine,
+        amazonlinux,
+        enterprise,
+        fedora,
+        opensuse,
+        oraclelinux,
+    )
 
-    guesses = (formats.guess_system, fedora.system_of, alpine.system_of, opensuse.system_of)
-    return next(filter(None, (guess(file_name) for guess in guesses)), None)
+    found = formats.guess_system(file_name)
+    modules = (fedora, alpine, opensuse, enterprise, oraclelinux, amazonlinux)
+    return found or next(filter(None, (one.system_of(file_name) for one in modules)), None)

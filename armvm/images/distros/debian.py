@@ -8,8 +8,9 @@ hack/update-template-debian.sh)::
     bookworm/20250814-2204/debian-12-genericcloud-arm64-20250814-2204.qcow2
     bookworm/daily/20250814-2204/debian-12-genericcloud-arm64-daily-20250814-2204.qcow2
 
-``latest`` can change between two requests; a serial's directory does not, so images are fetched
-from there. The checksum files are not signed; only the server's TLS certificate verifies them.
+sid, and the release in development (``testing``), have only daily images. ``latest`` can change
+between two requests; a serial's directory does not, so images are fetched from there. The checksum
+files are not signed; only the server's TLS certificate verifies them.
 """
 
 from __future__ import annotations
@@ -36,11 +37,15 @@ from armvm.images.fetch import documents, json_document
 from armvm.images.fetch.http import Missing
 from armvm.images.reference import CatalogReference
 from armvm.images.trust.statement import Statement
-from armvm.settings.system import CODENAMES, OperatingSystem
+from armvm.settings.system import CODENAMES, DEBIAN_SUITES, OperatingSystem
 
 BASE = "https://cloud.debian.org/images/cloud/"
 
-_CODENAMES = {version: name for name, version in CODENAMES["debian"].items()}
+_SID = "sid"
+_CODENAMES = {version: name for name, version in CODENAMES["debian"].items()} | {_SID: _SID}
+_VERSIONS = CODENAMES["debian"] | DEBIAN_SUITES
+#: References that mean a daily image, because there is no other.
+_DAILY = ("testing", "unstable", _SID)
 _SERIAL = re.compile(r"[0-9]{8}-[0-9]{1,6}\Z")
 
 #: variant → the image's kind, and whether it is in the daily tree.
@@ -71,9 +76,11 @@ class Debian:
 
     def find(self, reference: CatalogReference, ask: Asking) -> Found:
         """Find an image by version or codename, and serial (``20250814-2204``)."""
+        version = _VERSIONS.get(reference.release, reference.release)
         variant = check_variant(self, reference) or _USUAL
+        if reference.release in _DAILY:
+            variant = _daily(variant)
         daily = _VARIANTS[variant][1]
-        version = CODENAMES["debian"].get(reference.release, reference.release)
         if version not in _CODENAMES:
             no_such_release(reference, sorted(_CODENAMES, key=numbers, reverse=True))
         tree = f"{self.base}{_CODENAMES[version]}/" + ("daily/" if daily else "")
@@ -104,6 +111,9 @@ class Debian:
         for version in sorted(_CODENAMES, key=numbers, reverse=True):
             if _CODENAMES[version] not in there:
                 continue
+            if version == _SID:
+                offers += self._sid(ask, every=every)
+                continue
             tree = f"{self.base}{_CODENAMES[version]}/"
             title = _CODENAMES[version]
             serials = _serials(directory_if_any(ask, tree))
@@ -128,6 +138,20 @@ class Debian:
                 )
         return offers
 
+    def _sid(self, ask: Asking, *, every: bool) -> list[Offer]:
+        """List sid's images, which are all daily."""
+        tree = f"{self.base}{_SID}/daily/"
+        serials = _serials(directory_if_any(ask, tree))
+        names = self._images(ask, [f"{tree}{one}/" for one in serials]) if every else set()
+        offers = []
+        for variant in ("daily", "generic-daily") if every else ("daily",):
+            stem = _stem(_SID, variant)
+            there = [one for one in serials if not every or f"{stem}-{one}.qcow2" in names]
+            offers += offers_of(
+                "debian", _SID, there, every=every, variant=variant, title="unstable"
+            )
+        return offers
+
     def _images(self, ask: Asking, places: list[str]) -> set[str]:
         """Return the names of all files in some directories, fetched in parallel."""
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
@@ -136,15 +160,22 @@ class Debian:
 
     def means(self, release: str, version: str) -> bool:
         """Versions and codenames match themselves."""
-        return version == CODENAMES["debian"].get(release, release)
+        return version == _VERSIONS.get(release, release)
 
     def usual(self) -> list[str]:
         """Common releases."""
-        return ["debian:13", "debian:12", "debian:trixie", "debian:bookworm", "debian:13@generic"]
+        return [
+            "debian:13",
+            "debian:12",
+            "debian:trixie",
+            "debian:bookworm",
+            "debian:13@generic",
+            "debian:sid",
+        ]
 
     def _codenames(self, ask: Asking) -> list[str]:
         names = [name.rstrip("/") for name in directory(ask, self.base)]
-        found = [name for name in names if name in CODENAMES["debian"]]
+        found = [name for name in names if name in (*CODENAMES["debian"], _SID)]
         return releases_in(found, self.base, self.name)
 
     def _latest(self, tree: str, stem: str, version: str, ask: Asking) -> str:
@@ -170,6 +201,12 @@ class Debian:
                 hint="choose a serial from: armvm image list --remote --all",
             )
         return serial
+
+
+def _daily(variant: str) -> str:
+    """Return the daily variant of the same kind of image."""
+    kind = _VARIANTS[variant][0]
+    return next(one for one, value in _VARIANTS.items() if value == (kind, True))
 
 
 def _stem(version: str, variant: str) -> str:

@@ -6,6 +6,10 @@ hack/update-template-fedora.sh, and Fedora's releases.json)::
     releases/43/Cloud/aarch64/images/Fedora-Cloud-43-1.6-aarch64-CHECKSUM      clear-signed
     releases/43/Cloud/aarch64/images/Fedora-Cloud-Base-Generic-43-1.6.aarch64.qcow2
 
+    development/rawhide/Cloud/aarch64/images/
+        Fedora-Cloud-Base-Generic-Rawhide-20260912.n.0.aarch64.qcow2
+        Fedora-Cloud-images-Rawhide-aarch64-20260912.n.0-CHECKSUM
+
 The image's name has changed: ``Fedora-Cloud-Base-39-1.5.aarch64.qcow2``,
 ``Fedora-Cloud-Base-Generic.aarch64-40-1.14.qcow2``, since 41 as above. So armvm reads the
 directory. The compose (``1.6``) is used as the serial. The server keeps supported releases;
@@ -48,6 +52,15 @@ _IMAGE = re.compile(
 _CHECKSUM = re.compile(r"Fedora-Cloud-(\d{2,3})-(\d+(?:\.\d+)+)-aarch64-CHECKSUM\Z")
 _VERSION = re.compile(r"\d{2,3}\Z")
 
+#: Fedora's development, whose composes are named by their date.
+RAWHIDE = "rawhide"
+_RAWHIDE_IMAGE = re.compile(
+    r"Fedora-Cloud-Base(?:-Generic)?-Rawhide-(\d{8}\.n\.\d{1,3})\.aarch64\.qcow2\Z"
+)
+_RAWHIDE_CHECKSUM = re.compile(
+    r"Fedora-Cloud(?:-images)?-Rawhide-(?:aarch64-)?(\d{8}\.n\.\d{1,3})(?:-aarch64)?-CHECKSUM\Z"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fedora:
@@ -66,7 +79,7 @@ class Fedora:
         version = reference.release
         if version == "latest":
             version = next(iter(self._versions(ask)), "")
-        if not _VERSION.match(version):
+        if version != RAWHIDE and not _VERSION.match(version):
             no_such_release(reference, self._versions(ask))
         place = self._place(version)
         names = of_release(
@@ -74,7 +87,7 @@ class Fedora:
             place,
             reference=reference,
             version=version,
-            known=lambda: self._versions(ask),
+            known=lambda: [*self._versions(ask), RAWHIDE],
             images=lambda names: _images(names, version),
         )
         images, sums = _images(names, version), _checksums(names, version)
@@ -101,20 +114,21 @@ class Fedora:
     def releases(self, ask: Asking, *, every: bool = False) -> list[Offer]:
         """List the server's releases with their newest image, or every image."""
         offers = []
-        for version in self._versions(ask):
+        for version in [*self._versions(ask), RAWHIDE]:
             # None: a release without cloud images for arm64.
             names = directory_if_any(ask, self._place(version))
             serials = sorted(_images(names, version), key=numbers, reverse=True)
-            offers += offers_of("fedora", version, serials, every=every)
+            title = "development" if version == RAWHIDE else ""
+            offers += offers_of("fedora", version, serials, every=every, title=title)
         return offers
 
     def means(self, release: str, version: str) -> bool:
-        """Versions match themselves; latest matches any."""
-        return release in (version, "latest")
+        """Versions match themselves; latest matches any release."""
+        return release == version or (release == "latest" and version != RAWHIDE)
 
     def usual(self) -> list[str]:
         """Common releases."""
-        return ["fedora:latest", "fedora:44", "fedora:43"]
+        return ["fedora:latest", "fedora:44", "fedora:43", "fedora:rawhide"]
 
     def keys_of(self, version: str) -> tuple[Key, ...]:
         """Return the key of a release, or all keys if its key is not pinned.
@@ -125,7 +139,8 @@ class Fedora:
         return (self.keys[version],) if version in self.keys else tuple(self.keys.values())
 
     def _place(self, version: str) -> str:
-        return f"{self.base}releases/{version}/Cloud/aarch64/images/"
+        folder = "development" if version == RAWHIDE else "releases"
+        return f"{self.base}{folder}/{version}/Cloud/aarch64/images/"
 
     def _versions(self, ask: Asking) -> list[str]:
         url = f"{self.base}releases/"
@@ -136,12 +151,16 @@ class Fedora:
 
 def system_of(name: str) -> OperatingSystem | None:
     """Return the release in an image's file name; None for other files."""
+    if _RAWHIDE_IMAGE.match(name):
+        return OperatingSystem(distro="fedora", version=RAWHIDE)
     match = _IMAGE.match(name)
     return match and OperatingSystem(distro="fedora", version=match["v1"] or match["v2"])
 
 
 def _images(names: list[str], version: str) -> dict[str, str]:
     """Return serials with the names of the images."""
+    if version == RAWHIDE:
+        return {match[1]: match[0] for match in map(_RAWHIDE_IMAGE.match, names) if match}
     found = {}
     for name in names:
         match = _IMAGE.match(name)
@@ -152,5 +171,7 @@ def _images(names: list[str], version: str) -> dict[str, str]:
 
 def _checksums(names: list[str], version: str) -> dict[str, str]:
     """Return serials with the names of the checksum files."""
+    if version == RAWHIDE:
+        return {match[1]: match[0] for match in map(_RAWHIDE_CHECKSUM.match, names) if match}
     matches = [match for match in map(_CHECKSUM.match, names) if match]
     return {match[2]: match[0] for match in matches if match[1] == version}

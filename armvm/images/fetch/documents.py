@@ -52,6 +52,19 @@ def document(
     return body
 
 
+def landing(web: Web, url: str, *, progress: Progress) -> str:
+    """Return the URL that *url* redirects to, or *url* itself; the body is not read.
+
+    Raises Unreachable and FetchFailed.
+    """
+
+    def attempt() -> str:
+        with get(web, url, verified=False) as response:
+            return str(response.url)
+
+    return retrying(web, attempt, warn=progress.warn)
+
+
 def no_catalog(url: str, why: str) -> FetchFailed:
     """Return the error for a server that answers without a catalog."""
     return FetchFailed(

@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from armvm.base.errors import ConfigError, Conflict, DomainError, NotFound, NotReady
-from armvm.base.result import Doc, MachineName, Port
+from armvm.base.result import Doc, FirstNetwork, MachineName, Networks, Port
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, uri_of
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, instances, set_record
 from armvm.host.network import forwards
 from armvm.host.network.addresses import all_addresses
-from armvm.host.network.networks import addresses as usual_addresses
-from armvm.host.network.own_network import OWN_NETWORK, reserved
 from armvm.provision.access.jump import Jump, host_of, jump_of
-from armvm.provision.access.ssh import restore_forward
+from armvm.provision.access.ssh import first_address, restore_forward, static_address
+from armvm.provision.machine.network import reserved
 from armvm.settings.ports import LOOPBACK, PortForward, Protocol, parse_forward
 
 
@@ -57,7 +56,12 @@ class AddressDetails:
     ]
     mac: Annotated[str | None, Doc("MAC address of the card.")]
     source: Annotated[
-        str, Doc("lease: libvirt's DHCP server; agent: the guest agent.", enum=["lease", "agent"])
+        str,
+        Doc(
+            "lease: libvirt's DHCP server; agent: the guest agent; arp: the host's ARP table; "
+            "config: its --network-config.",
+            enum=["lease", "agent", "arp", "config"],
+        ),
     ]
 
 
@@ -67,7 +71,8 @@ class Addresses:
 
     name: Annotated[MachineName, Doc("The machine.")]
     state: Annotated[str, Doc("The domain's state.")]
-    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    network: FirstNetwork
+    networks: Networks
     mac: Annotated[str | None, Doc("MAC address of its first network card, as defined.")]
     reachable: Annotated[
         bool, Doc("Whether the host reaches the addresses; false with user networking.")
@@ -80,7 +85,8 @@ class Addresses:
         list[AddressDetails], Doc("Its addresses, IPv4 first; none while it is off.")
     ]
     reserved: Annotated[
-        str | None, Doc("The address reserved on the network armvm; null on other networks.")
+        str | None,
+        Doc("The address reserved on the first network: on the network armvm, or with --ip."),
     ]
     forwards: Annotated[
         list[Forward], Doc("With user networking: ports of the host that are forwarded to it.")
@@ -93,19 +99,33 @@ def addresses(machine: Handle) -> Addresses:
     ``reachable`` says whether the host reaches the addresses; it is false with user networking.
     ``via`` names a remote libvirt host; the addresses may be reachable only from there.
     """
-    own = machine.instance.network == OWN_NETWORK
+    macs = [card.mac for card in machine.instance.cards]
+    found = [
+        AddressDetails(version=one.version, **vars(one))
+        for one in (all_addresses(machine.domain, macs) if machine.running else [])
+    ]
+    static = static_address(machine.instance)
+    if machine.running and not found and static is not None:
+        found.append(
+            AddressDetails(
+                version=static.version,
+                address=str(static.ip),
+                prefix=static.network.prefixlen,
+                interface="",
+                mac=None,
+                source="config",
+            )
+        )
     return Addresses(
         name=machine.name,
         state=machine.instance.state,
         network=machine.instance.network or "user",
+        networks=machine.instance.networks,
         mac=machine.instance.mac,
         reachable=machine.instance.network is not None,
         via=host_of(machine.uri),
-        addresses=[
-            AddressDetails(version=one.version, **vars(one))
-            for one in (all_addresses(machine.domain) if machine.running else [])
-        ],
-        reserved=reserved(machine.connection, machine.name) if own else None,
+        addresses=found,
+        reserved=reserved(machine.connection, machine.instance),
         forwards=describe(machine),
     )
 
@@ -249,8 +269,8 @@ def _all(instance: Instance) -> list[tuple[bool, PortForward]]:
 def _assert_user_networking(machine: Handle, rule: PortForward) -> None:
     if machine.instance.network is None:
         return
-    found = usual_addresses(machine.domain) if machine.running else []
-    where, uri = found[0] if found else "ADDRESS", machine.uri
+    found = first_address(machine) if machine.running else None
+    where, uri = found or "ADDRESS", machine.uri
     host, jump = host_of(uri), jump_of(uri)
     tells = f"show the address: armvm ip {machine.name}; "
     if host is None:

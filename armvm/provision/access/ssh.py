@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -65,8 +66,32 @@ def endpoint(machine: Handle) -> Endpoint | None:
         if jump is None and not is_local(uri):
             return None
         return Endpoint(host=LOOPBACK, port=machine.record.forward, jump=jump)
-    found = addresses(machine.domain)
-    return Endpoint(host=found[0], port=22, jump=jump) if found else None
+    host = first_address(machine)
+    return None if host is None else Endpoint(host=host, port=22, jump=jump)
+
+
+def first_address(machine: Handle) -> str | None:
+    """Return the IPv4 address of a running machine's first card, or None while it is unknown.
+
+    If nothing tells of one, it is the static address in the machine's network configuration.
+    """
+    cards = machine.instance.cards
+    found = addresses(machine.domain, mac=cards[0].mac if len(cards) > 1 else None)
+    static = static_address(machine.instance)
+    return found[0] if found else None if static is None else str(static.ip)
+
+
+def static_address(instance: Instance) -> ipaddress.IPv4Interface | None:
+    """Return the address that a machine's network configuration gives it; None without one.
+
+    Users may edit metadata: an invalid one does not count.
+    """
+    if instance.network is None:
+        return None
+    try:
+        return ipaddress.IPv4Interface(str(instance.record.settings.get("address") or ""))
+    except ValueError:
+        return None
 
 
 def answers(where: Endpoint) -> bool:

@@ -12,6 +12,7 @@ from armvm.usermode.binfmt.execution import Explanation, Kind, Outcome
 from armvm.usermode.binfmt.handlers import ROOT, Handler, read
 from armvm.usermode.binfmt.outcome import explain as explain_file
 from armvm.usermode.programs.elf import Elf
+from armvm.usermode.programs.interpreter import Program
 from armvm.usermode.programs.libraries import Wanted
 
 
@@ -129,7 +130,7 @@ def _facts(found: Explanation) -> ExplainedFile:
         native=found.native,
         handler=found.winner.name if found.winner else None,
         handlers=[_handler(one, found) for one in found.candidates],
-        interpreter=_interpreter(found),
+        interpreter=interpreter_details(found.program) if found.program else None,
         loader=_wanted(found.loader) if found.loader else None,
         libraries=[_wanted(one) for one in found.libraries],
         script=found.script,
@@ -170,10 +171,8 @@ def _handler(handler: Handler, found: Explanation) -> HandlerMatch:
     )
 
 
-def _interpreter(found: Explanation) -> InterpreterDetails | None:
-    program = found.program
-    if program is None:
-        return None
+def interpreter_details(program: Program) -> InterpreterDetails:
+    """Return the details of a handler's interpreter."""
     return InterpreterDetails(
         path=program.path,
         resolved=program.resolved,

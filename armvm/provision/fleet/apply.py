@@ -279,6 +279,8 @@ def _machine(group: Group, name: str, golden: Golden | None = None) -> Machine:
         preset=preset,
         ssh_keys=group.ssh_keys,
         user_data=group.user_data,
+        disks=group.disks,
+        network_config=group.network_config,
     )
 
 

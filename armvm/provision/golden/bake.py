@@ -51,12 +51,17 @@ def golden_machine(machine: Machine) -> Machine:
             "--fast cannot be used for a golden: clones boot with firmware and their own kernel",
             hint="leave out --fast (or use --no-fast); a new clone does not boot at all",
         )
+    if machine.network_config is not None:
+        raise ConfigError(
+            "--network-config cannot be used for a golden: every clone would have its addresses",
+            hint="use it for a machine: armvm create --network-config FILE",
+        )
     if machine.user_data is not None or machine.password_hash is not None:
         raise ConfigError(
             "--user-data and --password cannot be used for a golden: every clone would get them",
             hint="use them for a machine: armvm create --user-data FILE",
         )
-    return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True)
+    return replace(machine, ssh_keys=(own_key(data_dir())[1],), own_key=True, ip=None)
 
 
 def bake(
@@ -148,7 +153,8 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     ground = ground_of(where.facts, loader_of(domain))
     ground["QEMU"] = memory.qemu_version(domain)
     lifecycle.suspend(domain)
-    record = replace(observe(domain).record, creator=None)
+    instance = observe(domain)
+    record = replace(instance.record, creator=None)
     element = prepare_definition(domain)
     route = plan.spec.memory_route
     with memory.refusals(route):
@@ -164,7 +170,7 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
     )
     lifecycle.destroy(domain)
     set_mark(element, mark)
-    network.leave(connection, plan.machine.name, plan.spec.network)
+    network.leave(connection, instance)
     freeze(pool, names["overlay"])
     lifecycle.define(connection, to_text(element), plan.machine.name)
 

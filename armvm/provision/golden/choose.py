@@ -21,7 +21,8 @@ from armvm.provision.golden.fit import (
 from armvm.provision.golden.source import FromGolden, FromMachine, source_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.plan import CreatePlan
-from armvm.settings.machine import USER_NETWORK, Machine
+from armvm.settings.machine import Machine
+from armvm.settings.networks import USER_NETWORK
 from armvm.settings.table import SETTINGS
 from armvm.settings.warm import Policy
 
@@ -61,6 +62,13 @@ def choose(
     """
     if warm.cold:
         return None
+    if plan.machine.network_config is not None:
+        if warm.asked is None:
+            return None
+        raise UsageError(
+            "--network-config cannot be used with a golden: its network is set up already",
+            hint="leave out --from: armvm then boots the machine from the image",
+        )
     wanted = shape_of(plan, digest)
     if warm.asked is not None:
         candidates = [find_golden(where.connection, warm.asked)]
@@ -105,7 +113,7 @@ def settings_of(golden: Golden) -> dict[str, Any]:
         golden.mark.shape,
         record.settings,
         image=record.image.get("reference"),
-        network=golden.network or USER_NETWORK,
+        network=",".join(golden.networks) or USER_NETWORK,
     )
 
 

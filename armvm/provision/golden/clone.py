@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from armvm.base.errors import DomainError
+from armvm.base.errors import DomainError, MissingCapability
 from armvm.base.poll import until
 from armvm.base.progress import Progress, size_text
 from armvm.base.signals import shielded
@@ -18,11 +18,12 @@ from armvm.guest.agents import clone_identity
 from armvm.guest.boot.ready import is_up
 from armvm.host.agent import channel
 from armvm.host.connection import Connection, Domain, Pool
-from armvm.host.domain import lifecycle
+from armvm.host.domain import disks, lifecycle
 from armvm.host.domain.domain_xml import build
 from armvm.host.domain.golden_domain import Golden, definition_of_clone, nvram_size
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import set_record
+from armvm.host.domain.shared_directories import free_ports
 from armvm.host.memory import route as memory
 from armvm.host.network.link import set_link
 from armvm.host.network.ssh_forward import ensure_forward
@@ -72,6 +73,7 @@ def make_clone(
         image={**plan.record.image, "digest": golden.mark.shape["image"]},
         golden=golden.name,
     )
+    _check_ports(golden, len(spec.disks))
     remove_leftovers(connection, machine.name, progress)
     pool = pools.ensure_pool(connection, where.pool, where.facts)
     begun = replace(record, creator=myself())
@@ -90,7 +92,7 @@ def make_clone(
         _make_volumes(connection, pool, plan, golden, with_seed=own_seed)
         if flash is not None:
             volumes.create_hole(pool, volumes.volume_names(machine.name)["nvram"], flash)
-        network.join(connection, where.facts, spec, progress, undo)
+        network.join(connection, where.facts, spec, progress, undo, address=machine.ip)
         if not own_seed:
             spec = replace(spec, seed=golden.seed)
         element = definition_of_clone(golden, spec, begun, disposable=disposable)
@@ -99,11 +101,15 @@ def make_clone(
         clone = route.load(connection, pool, golden.name, element)
         _check_qemu(clone, golden)  # the only comparison on a remote host
         lifecycle.resume(clone)
-        mac = None if spec.network is None else (golden.mac, spec.mac)
-        _take_identity(connection, clone, plan, mac, progress)
+        macs = [
+            (before.mac, card.mac)
+            for before, card in zip(golden.cards, spec.cards, strict=True)
+            if not card.is_user
+        ]
+        _take_identity(connection, clone, plan, macs, progress)
         # The network is connected only now. The ssh server listens already, as in the golden.
-        if spec.network is not None:
-            set_link(clone, up=True)
+        set_link(clone, up=True)
+        disks.plug(clone, spec.disks)
         if not disposable:
             if record.forward is not None:
                 record = replace(record, forward=ensure_forward(clone, record.forward, ()))
@@ -156,6 +162,13 @@ def authorized_keys(plan: CreatePlan) -> Sequence[str]:
     return plan.machine.ssh_keys
 
 
+def _check_ports(golden: Golden, count: int) -> None:
+    """Raise MissingCapability if a clone has fewer free PCIe ports than further disks."""
+    free = free_ports(golden.definition)
+    if count > free:
+        raise MissingCapability(f"its clones have {free} free PCIe ports, for {count} disks")
+
+
 def _make_volumes(
     connection: Connection, pool: Pool, plan: CreatePlan, golden: Golden, *, with_seed: bool
 ) -> None:
@@ -172,6 +185,10 @@ def _make_volumes(
         volumes.write_volume(connection, pool, names["seed"], seed, size=size)
     below = volumes.need_volume(pool, theirs["overlay"])
     volumes.create_overlay(pool, names["overlay"], below, machine.disk, cluster=CLUSTER)
+    if machine.disks:
+        from armvm.provision.machine.disks import create_disks
+
+        create_disks(pool, machine.name, machine.disks)
 
 
 def _check_qemu(clone: Domain, golden: Golden) -> None:
@@ -184,7 +201,7 @@ def _take_identity(
     connection: Connection,
     clone: Domain,
     plan: CreatePlan,
-    mac: tuple[str, str] | None,
+    macs: Sequence[tuple[str, str]],
     progress: Progress,
 ) -> None:
     """Give a clone that was just resumed its identity, and verify that it took it."""
@@ -194,7 +211,7 @@ def _take_identity(
             plan.identity,
             user=plan.record.user,
             keys=authorized_keys(plan),
-            mac=mac,
+            macs=macs,
             password_hash=plan.machine.password_hash,
             full=runs_in_background(plan),
         )

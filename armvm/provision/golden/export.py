@@ -46,7 +46,7 @@ from armvm.provision.golden import portable, signature
 from armvm.provision.golden.fit import ground_in, is_comparable, loader_in
 from armvm.provision.golden.portable import BASE, MEMORY, OVERLAY, SEED, STATE, Part, Portable
 from armvm.provision.machine.create import Where
-from armvm.settings.machine import USER_NETWORK
+from armvm.settings.networks import USER_NETWORK
 
 #: Bytes of a disk's start that contain its header: the largest cluster.
 _HEADER = 2 << 20
@@ -152,6 +152,11 @@ def packed(where: Where, golden: Golden, *, base: bool, progress: Progress) -> I
             f"golden {golden.name} cannot be exported: it was made by an older armvm, and its "
             "firmware changed since",
             hint=f"delete it and create it again: armvm golden delete {golden.name}",
+        )
+    if len(golden.cards) > 1:
+        raise Conflict(
+            f"golden {golden.name} cannot be exported: it has {len(golden.cards)} networks",
+            hint="create a golden with one network for other hosts",
         )
     sources = _sources(pool, golden)
     needed = sum(volumes.allocation(one) for one in sources.values())
@@ -289,7 +294,7 @@ def _portable(golden: Golden, parts: dict[str, Part]) -> Portable:
         route=golden.mark.route,
         state_digest=golden.mark.state_digest,
         user=record.user,
-        mac=golden.mac,
+        mac=golden.cards[0].mac,
         network=USER_NETWORK if golden.network is None else "libvirt",
         firmware=PurePosixPath(loader_in(golden)).name,
         host_key=record.host_key,

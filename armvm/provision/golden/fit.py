@@ -40,7 +40,7 @@ def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
         # Only if there are any, so that older goldens, whose shape lacks the key, still fit.
         **({"presets": list(installed)} if installed else {}),
         "user": plan.record.user,
-        "network": "user" if spec.network is None else "libvirt",
+        "network": ",".join("user" if card.is_user else "libvirt" for card in spec.cards),
         "pool": plan.record.pool,
     }
 

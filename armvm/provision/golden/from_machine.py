@@ -15,6 +15,7 @@ from typing import Any
 from armvm.base.errors import Conflict, StorageError
 from armvm.base.progress import Progress
 from armvm.host.connection import Pool, Volume
+from armvm.host.domain.disks import disks
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import find_machine
 from armvm.host.domain.instance import Instance
@@ -24,7 +25,8 @@ from armvm.provision.golden.bake import bake, golden_machine
 from armvm.provision.golden.source import from_machine, reference_to
 from armvm.provision.machine.create import Where, check_name, make_plan
 from armvm.provision.machine.unfinished import assert_whole
-from armvm.settings.machine import USER_NETWORK, Machine
+from armvm.settings.machine import Machine
+from armvm.settings.networks import USER_NETWORK
 from armvm.settings.size import size_label
 from armvm.settings.table import SETTINGS
 
@@ -65,7 +67,8 @@ def settings_of(original: Original) -> dict[str, Any]:
         "mem": instance.memory_mib,
         "disk": size_label(original.capacity),
         "user": instance.record.user,
-        "network": instance.network or USER_NETWORK,
+        "network": ",".join(instance.networks) or USER_NETWORK,
+        "ip": None,  # the machine's own
         "fast": False,  # unsupported for goldens
         "tuned": False,  # the disk is copied unchanged
     }
@@ -92,6 +95,7 @@ def create_from(
             f"--disk and --image cannot be used: the golden copies the disk of {instance.name}",
             hint="leave out --disk and --image",
         )
+    _assert_simple(where, instance)
     image = _image(original)
     plan = make_plan(where, wanted, image.source)
 
@@ -108,6 +112,21 @@ def create_from(
         save_image=save_image,
         disk=copy,
     )
+
+
+def _assert_simple(where: Where, instance: Instance) -> None:
+    """Raise Conflict for a machine without cloud-init, or with disks that are not copied."""
+    if instance.seed is None:
+        raise Conflict(
+            f"{instance.name} has no cloud-init seed; a golden requires an image with cloud-init"
+        )
+    domain = find_machine(where.connection, instance.name).domain
+    more = [one.name for one in disks(domain) if not one.essential and not one.read_only]
+    if more:
+        raise Conflict(
+            f"{instance.name} has further disks, which a golden would not copy: {', '.join(more)}",
+            hint=f"remove them first: armvm disk remove --keep {instance.name} {more[0]}",
+        )
 
 
 def _image(original: Original) -> Image:

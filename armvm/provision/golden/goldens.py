@@ -44,7 +44,13 @@ class _Known(TypedDict):
     headless: Annotated[bool, Doc("Whether it lacks video and input devices.")]
     autologin: Annotated[bool, Doc("Whether the console logs in automatically.")]
     user: Annotated[str, Doc("The guest's user.")]
-    network: Annotated[str, Doc("The kind of network.", enum=["user", "libvirt"])]
+    network: Annotated[
+        str,
+        Doc(
+            "The kind of each network.",
+            pattern=r"^(user|libvirt)(,(user|libvirt))*$",
+        ),
+    ]
     pool: Annotated[str, Doc("The storage pool.")]
 
 
@@ -139,7 +145,7 @@ def describe(where: Where, golden: Golden) -> GoldenDetails:
         image=cast("ImageRecord", mark.record.image),
         provenance=of_record(mark.record.image),
         route=mark.route,
-        mac=golden.mac,
+        mac=golden.cards[0].mac,
         shape=cast("Shape", mark.shape),
         ground=ground_in(golden),
         host_key=fingerprint(mark.record.host_key) if mark.record.host_key else None,

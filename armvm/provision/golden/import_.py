@@ -79,7 +79,8 @@ from armvm.provision.machine.own_disk import assert_nobodys
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import myself
-from armvm.settings.machine import USER_NETWORK, Machine
+from armvm.settings.machine import Machine
+from armvm.settings.networks import USER_NETWORK
 
 #: Bytes to copy at once.
 _COPY = 1 << 20
@@ -443,7 +444,8 @@ def _check_fit(where: Where, wanted: Portable, firmware: Firmware, name: str) ->
 
 def _plan(where: Where, wanted: Portable, name: str, shown: str) -> CreatePlan:
     """Return the plan of the machine that becomes the golden, made on this host."""
-    settings = {**wanted.settings, "network": USER_NETWORK if wanted.network == "user" else None}
+    network = USER_NETWORK if wanted.network == "user" else None
+    settings = {**wanted.settings, "network": network, "ip": None}
     source = ImageSource(
         reference=wanted.image.get("reference", ""),
         digest=wanted.digest,
@@ -470,7 +472,7 @@ def _plan(where: Where, wanted: Portable, name: str, shown: str) -> CreatePlan:
         plan,
         spec=replace(
             plan.spec,
-            mac=wanted.mac,
+            cards=(replace(plan.spec.cards[0], mac=wanted.mac),),
             memory_file=str(PurePosixPath(plan.spec.overlay).with_name(names["memory"])),
             memory_route=wanted.route,
         ),

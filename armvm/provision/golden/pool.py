@@ -111,7 +111,8 @@ def take(
     Its clock and random numbers are renewed, and the plan's keys may log in. A *disposable* one
     keeps the mark of this process, like `clone.make_clone`'s.
     """
-    if plan.machine.user_data is not None or plan.machine.password_hash is not None:
+    wanted = plan.machine
+    if wanted.user_data or wanted.password_hash or wanted.network_config or wanted.disks:
         return None
     waiting = _suspended(where.connection)
     random.shuffle(waiting)  # two processes seldom try the same first

@@ -53,9 +53,8 @@ def prepare(domain: Domain, plan: CreatePlan) -> None:
             f"timed out after {STEP_TIMEOUT:g} s: the clone agent in {domain.name()} did not start"
         ),
     )
-    if plan.spec.network is not None:
-        set_link(domain, up=False)
-        wait_without_address(domain, STEP_TIMEOUT)
+    set_link(domain, up=False)
+    wait_without_address(domain, STEP_TIMEOUT)
     time.sleep(SETTLING)
     agent.output(domain, ["/bin/sync"], timeout=STEP_TIMEOUT)
 

@@ -18,7 +18,7 @@ from armvm.provision.golden import portable, signature
 from armvm.provision.golden.choose import settings_for
 from armvm.provision.golden.import_ import DoesNotFit, Layers, import_golden
 from armvm.provision.machine.create import Where
-from armvm.settings.machine import USER_NETWORK
+from armvm.settings.networks import USER_NETWORK
 
 #: The name prefix of goldens that `armvm run --from oci://…` pulls.
 _OURS = "oci-"

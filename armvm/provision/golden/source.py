@@ -1,6 +1,7 @@
 """The source of a golden and its clones: an image, or the disk of a machine.
 
-A new machine's source is one of ``FromImage | FromGolden | FromMachine``.
+A new machine's source is one of ``FromImage | FromGolden | FromMachine``, or
+``FromMedium``.
 """
 
 from __future__ import annotations

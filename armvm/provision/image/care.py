@@ -18,6 +18,8 @@ from armvm.images.cache.files import storage_errors
 from armvm.images.cache.prune import forget_parts
 from armvm.images.cache.store import Cache
 from armvm.images.check import qcow2_tables
+from armvm.images.check.cpu import without_boot_loader
+from armvm.images.check.formats import DiskFormat
 from armvm.images.digest import hash_file
 from armvm.images.distros import lts, simplestreams, ubuntu
 from armvm.images.fetch import documents
@@ -65,6 +67,15 @@ class CheckedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoardChanges:
+    """What was changed in a board's root file system."""
+
+    removed_kernels: Annotated[list[str], Doc("Versions of the board's kernels, removed.")]
+    masked_services: Annotated[list[str], Doc("Services of its first boot on a card, masked.")]
+    unused_mounts: Annotated[list[str], Doc("Mount points in its fstab, commented out.")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportedImage:
     """The image that is now local:NAME."""
 
@@ -78,6 +89,10 @@ class ImportedImage:
             "How the image was verified: a pinned key's signature, a digest in the catalog, a "
             "digest that the user gave, a build on this host, or not at all."
         ),
+    ]
+    board: Annotated[
+        BoardChanges | None,
+        Doc("With --bootable: what was changed in the board's root file system; else null."),
     ]
 
 
@@ -203,6 +218,32 @@ def import_image(
     The names of recipes are always refused: ``local:debian-12`` means an image built on this
     host from signed packages, and a machine's record says so. Raises Conflict, ConfigError.
     """
+    digest = check_import(name, sha256)
+    cache = Cache.default()
+    path = file.expanduser().absolute()
+    entry = importing.import_file(
+        path, name, cache=cache, progress=progress, digest=digest, replace=force
+    )
+    if without_boot_loader(entry.path, DiskFormat.QCOW2):
+        progress.warn(
+            f"{path} has no boot loader for UEFI, so a machine cannot boot it; for a board, "
+            "use --bootable"
+        )
+    return ImportedImage(
+        reference=entry.reference,
+        path=entry.path,
+        digest=entry.digest,
+        size=entry.size,
+        verified=entry.verified,
+        board=None,
+    )
+
+
+def check_import(name: str, sha256: str | None) -> str | None:
+    """Check the name of an image to import; return its digest in armvm's form.
+
+    Raises Conflict for a recipe's name, ConfigError.
+    """
     parse(f"{LOCAL}{name}")
     if is_recipe(name):
         raise Conflict(
@@ -211,18 +252,7 @@ def import_image(
     digest = parse_sha256(sha256.removeprefix("sha256:")) if sha256 else None
     if sha256 and digest is None:
         raise ConfigError(f"invalid sha256 {shown(sha256)}", hint="expected 64 hex digits")
-    cache = Cache.default()
-    path = file.expanduser().absolute()
-    entry = importing.import_file(
-        path, name, cache=cache, progress=progress, digest=digest, replace=force
-    )
-    return ImportedImage(
-        reference=entry.reference,
-        path=entry.path,
-        digest=entry.digest,
-        size=entry.size,
-        verified=entry.verified,
-    )
+    return digest
 
 
 def export_image(reference: str, target: Path, *, force: bool) -> ExportedImage:

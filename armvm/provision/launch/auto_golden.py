@@ -40,16 +40,16 @@ def bake_after(
 ) -> str | None:
     """Start baking a golden like the machine just made; return its name, or None.
 
-    Nothing is baked if the machine is a clone or fast, or has user-data or a password, or if
-    ``--cold``, ``--from`` or ``--no-wait`` was given. A failure only prints a warning, because the
-    machine itself was created.
+    Nothing is baked if the machine is a clone or fast, has user-data, a password or a network
+    configuration, or if ``--cold``, ``--from`` or ``--no-wait`` was given. A failure only prints a
+    warning, because the machine itself was created.
     """
     if not warm.bake or warm.cold or warm.asked is not None or created.ready is None:
         return None
     machine = plan.machine
     if created.instance.record.golden is not None or machine.fast:
         return None
-    if machine.user_data or machine.password_hash:
+    if machine.user_data or machine.password_hash or machine.network_config:
         return None
     try:
         check_system(plan.source.system)
@@ -69,11 +69,11 @@ def golden_name(shape: dict[str, Any], ground: dict[str, Any]) -> str:
 
 
 def settings_of(machine: Machine) -> dict[str, str]:
-    """Return a machine's settings as ``ARMVM_*`` variables."""
+    """Return the settings that a machine's golden has, as ``ARMVM_*`` variables."""
     found = {
         one.variable: one.write(value)
         for one in SETTINGS.values()
-        if (value := getattr(machine, one.field)) is not None
+        if (value := getattr(machine, one.field)) is not None and one.key != "ip"
     }
     return {**found, "ARMVM_PRESET": machine.preset}
 

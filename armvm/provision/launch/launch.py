@@ -16,7 +16,7 @@ from armvm.host import confinement
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import find_machine, observed
 from armvm.host.domain.instance import Instance, observe
-from armvm.images.model import FromImage, Image
+from armvm.images.model import FromImage, FromMedium, Image
 from armvm.provision.golden import choose, clone, pool
 from armvm.provision.golden.choose import Warm
 from armvm.provision.golden.clone import reachable
@@ -26,7 +26,7 @@ from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan, with_source
 from armvm.provision.monitor import boot_history, login_check
-from armvm.provision.monitor.wait import Ready, wait_ready
+from armvm.provision.monitor.wait import Ready, wait_up
 from armvm.settings.machine import Machine
 from armvm.settings.verify import Verify
 
@@ -68,6 +68,10 @@ def with_image(
     the golden was made from a machine, because then no image exists.
     """
     source = plan.source
+    if isinstance(source, FromMedium):
+        from armvm.provision.machine.seedless import empty_disk
+
+        return plan, empty_disk(source, progress)
     if isinstance(source, FromMachine):
         raise choose.no_image("the golden cannot be used", source)
     if not isinstance(source, FromImage):
@@ -84,11 +88,15 @@ def with_image(
 
 def find_source(
     where: Where, machine: Machine, progress: Progress, golden: Golden | None
-) -> FromImage | FromGolden | FromMachine:
-    """Return a machine's source: that of the requested golden, or else its image reference.
+) -> FromImage | FromGolden | FromMachine | FromMedium:
+    """Return a machine's source: its installer, the requested golden's, or its image reference.
 
     Raises NotVerified if the golden's image was verified less strictly than required now.
     """
+    if machine.cdrom is not None:
+        from armvm.provision.machine.seedless import medium
+
+        return medium(machine.cdrom)
     source = choose.source_of(golden, machine) if golden is not None else None
     if golden is None or source is None:
         return locate_image(machine.image, progress, where.verify)
@@ -136,7 +144,7 @@ def launch(
     may come from the golden's pool, with a name of its own.
     """
     image: Image | None = None
-    if start:
+    if start and plan.machine.seeded:
         digest = _digest_of(plan)
         if digest is None:
             plan, image = with_image(where, plan, timeout=timeout, progress=progress)
@@ -180,7 +188,9 @@ def _when_ready(
         return made
     name = made.instance.name
     with _removed_when_interrupted(where, name, progress):
-        ready = wait_ready(where.connection, name, timeout=timeout, progress=progress, stays=stays)
+        ready = wait_up(where.connection, name, timeout=timeout, progress=progress, stays=stays)
+    if ready is None:
+        return made
     seen = {stage: at + made.seconds for stage, at in ready.boot.seen.items()}
     boot = Boot(seen={**seen, Stage.STARTED: 0.0})
     return replace(made, instance=ready.instance, ready=replace(ready, boot=boot))

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from armvm.base.errors import ArmvmError
+from armvm.base.errors import ArmvmError, UsageError
 from armvm.base.progress import Progress
 from armvm.guest.boot.ready import Boot
 from armvm.host.connection import Connection
@@ -27,7 +27,7 @@ from armvm.provision.machine.create import Where, check_name, make_plan
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.unfinished import is_left_behind
-from armvm.provision.monitor.wait import default_timeout, wait_ready
+from armvm.provision.monitor.wait import default_timeout, wait_up
 from armvm.settings.machine import Machine
 from armvm.settings.names import check_machine_name, next_name
 
@@ -75,6 +75,12 @@ def plans(
 
     The image is looked up once, and each warning is printed once.
     """
+    if len(names) > 1 and (machine.ip or machine.address) is not None:
+        option = "--network-config with a static address" if machine.ip is None else "--ip"
+        raise UsageError(
+            f"{option} cannot be used with --count: machines cannot share an address",
+            hint="leave it out, or create the machines one by one",
+        )
     for name in names:  # before the network is used
         check_name(where.connection, name)
     source = find_source(where, machine, progress, golden)
@@ -175,9 +181,7 @@ def _finish(
     limit = default_timeout(first.instance) if timeout is None else timeout
     ready = None
     try:
-        ready = wait_ready(
-            where.connection, name, timeout=max(1.0, limit - waited), progress=progress
-        )
+        ready = wait_up(where.connection, name, timeout=max(1.0, limit - waited), progress=progress)
     except ArmvmError as error:  # not ready in time, or cloud-init failed: keep it
         failures.append(error)
     booting.popleft()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from armvm import __version__
 from armvm.base.errors import NotFound
@@ -25,7 +26,7 @@ from armvm.host.domain.instance import Instance, find_domain, instances, observe
 from armvm.host.facts import HostFacts
 from armvm.host.memory import route
 from armvm.host.network.ssh_forward import ensure_forward
-from armvm.host.storage import pools, volumes
+from armvm.host.storage import pools, transfer, volumes
 from armvm.host.xml import to_text
 from armvm.images.model import FromImage, Image, ImageSource
 from armvm.provision.machine import network
@@ -78,8 +79,14 @@ def make_plan(where: Where, machine: Machine, source: ImageSource) -> CreatePlan
         now=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         taken_ports=[port for port in map(_forward, instances(connection)) if port],
     )
-    network.check(connection, decided.spec.network)
-    if machine.user_data is not None or isinstance(source, FromImage):
+    mac = network.check(connection, facts, decided.spec, machine.ip)
+    if mac is not None:
+        decided = planning.with_mac(decided, mac)
+    if machine.disks:
+        from armvm.provision.machine.disks import plan_disks
+
+        decided = plan_disks(connection, decided)
+    if machine.seeded and (machine.user_data is not None or isinstance(source, FromImage)):
         # Report invalid user-data now, before the image is fetched.
         from armvm.guest.cloudinit.documents import compose
 
@@ -125,7 +132,9 @@ def apply(
         _make_volumes(where, pool, plan, image, progress, disk)
         if boot is not None:
             fast.write_kernel(connection, pool, machine.name, boot)
-        network.join(connection, where.facts, plan.spec, progress, undo, start=start)
+        network.join(
+            connection, where.facts, plan.spec, progress, undo, address=machine.ip, start=start
+        )
         if start:
             undo.add(lambda: lifecycle.destroy(domain))
             lifecycle.start(domain)
@@ -150,12 +159,22 @@ def _make_volumes(
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
     # The domain is defined, so the name is ours. Volumes of that name belong to a dead machine.
     volumes.delete_machine_volumes(pool, machine.name)
-    documents = compose(machine, plan.identity, plan.record.user, system=plan.source.system)
     golden = plan.spec.memory_file is not None
-    room = SEED_ROOM if golden else 0
-    volumes.write_volume(connection, pool, names["seed"], seed_image(documents), size=room)
+    if machine.seeded:
+        documents = compose(machine, plan.identity, plan.record.user, system=plan.source.system)
+        room = SEED_ROOM if golden else 0
+        volumes.write_volume(connection, pool, names["seed"], seed_image(documents), size=room)
+    if machine.ignition is not None:
+        volumes.write_volume(connection, pool, names["ignition"], machine.ignition)
+    if machine.disks:
+        from armvm.provision.machine.disks import create_disks
+
+        create_disks(pool, machine.name, machine.disks)
     if disk is not None:
         disk(pool, names["overlay"])
+    elif machine.cdrom is not None:
+        volumes.create_disk(pool, names["overlay"], machine.disk, "qcow2")
+        _write_medium(connection, pool, names["cdrom"], machine.cdrom, progress)
     else:
         from armvm.host.storage.base_image import ensure_base
         from armvm.images.cache.store import Cache
@@ -170,6 +189,17 @@ def _make_volumes(
         size = machine.memory_mib << 20
         volume = volumes.create_hole(pool, names["memory"], size, where.facts.qemu_owner)
         confinement.label(volume.path(), where.facts)
+
+
+def _write_medium(
+    connection: Connection, pool: Pool, name: str, path: Path, progress: Progress
+) -> None:
+    """Copy an installer's ISO to the pool, where QEMU may read it, on remote hosts too."""
+    size = path.stat().st_size
+    pools.check_space(pool, size)
+    volume = volumes.create_empty(pool, name)
+    with progress.task(f"copying {path.name} to the pool {pool.name()}", total=size) as task:
+        transfer.upload_file(connection, volume, path, task.update)
 
 
 def check_name(connection: Connection, name: str) -> None:

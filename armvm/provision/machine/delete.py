@@ -57,7 +57,7 @@ def delete_domain(machine: Handle) -> list[str]:
         pool = pools.find_pool(machine.connection, machine.record.pool)
         removed = volumes.delete_machine_volumes(pool, machine.name) if pool else []
         removed += _remove_half_base(pool, machine.instance) if pool else []
-        network.leave(machine.connection, machine.name, machine.instance.network)
+        network.leave(machine.connection, machine.instance)
         lifecycle.undefine(machine.domain)
         forget_host(machine.instance.uuid)
         return removed

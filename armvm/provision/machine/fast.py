@@ -50,7 +50,9 @@ def with_kernel(
         return plan, None
     directory = PurePosixPath(plan.spec.overlay).parent
     names = volumes.volume_names(plan.machine.name)
-    by_kernel = plan.source.system is not None and plan.source.system.distro in _NETWORKD
+    distro = None if plan.source.system is None else plan.source.system.distro
+    usual = plan.machine.network_config is None and len(plan.spec.cards) == 1
+    by_kernel = distro in _NETWORKD and usual
     kernel = DirectKernel(
         kernel=str(directory / names["kernel"]),
         initrd=str(directory / names["initrd"]),

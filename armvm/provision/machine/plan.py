@@ -10,21 +10,35 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from armvm.base.errors import ConfigError, MissingCapability
-from armvm.base.result import AcceleratorName, Cpus, Doc, Fingerprint, MachineName, MemoryMib
+from armvm.base.result import (
+    AcceleratorName,
+    Cpus,
+    Doc,
+    Fingerprint,
+    FirstNetwork,
+    MachineName,
+    MemoryMib,
+    Networks,
+)
 from armvm.guest.identity import Identity, fingerprint
 from armvm.host.connection import bad_value
 from armvm.host.domain.domain_xml import DomainSpec, build
 from armvm.host.domain.metadata import Record, SourceDigest
 from armvm.host.facts import Accelerator, HostFacts, cpu_is_64_bit
+from armvm.host.network.card import plan_cards
 from armvm.host.network.own_network import OWN_NETWORK
 from armvm.host.network.ssh_forward import choose_port
 from armvm.host.storage.volumes import volume_names
 from armvm.host.xml import to_text
 from armvm.images.model import ImageSource, Verified
-from armvm.settings.machine import USER_NETWORK, Machine
+from armvm.settings.machine import Machine
 from armvm.settings.names import check_user_name
+from armvm.settings.networks import USER_NETWORK, Attachment, Kind, attachments
 from armvm.settings.size import size_label
 from armvm.settings.system import FALLBACK_USER
+
+#: The guest's address with user networking, unless it asks QEMU's DHCP server for another.
+_USER_ADDRESS = "10.0.2.15/24"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +65,9 @@ class PlannedMachine:
     disk: Annotated[int, Doc("Size of the root disk in bytes.")]
     image: PlannedImage
     user: Annotated[str, Doc("The guest's user.")]
-    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    network: FirstNetwork
+    networks: Networks
+    ip: Annotated[str | None, Doc("The address to reserve for it (--ip).", format="ipv4")]
     fast: Annotated[bool, Doc("Whether --fast was given.")]
     pool: Annotated[str, Doc("The storage pool.")]
     volumes: Annotated[list[str], Doc("Paths of the volumes that armvm would create.")]
@@ -97,12 +113,20 @@ class CreatePlan:
             ),
             user=self.record.user,
             network=self.spec.network or USER_NETWORK,
+            networks=self.spec.networks,
+            ip=self.machine.ip,
             fast=self.machine.fast,
             pool=self.record.pool,
-            volumes=[self.spec.overlay, self.spec.seed, self.spec.serial_log],
+            volumes=self._volumes(),
             host_key=fingerprint(self.identity.host_key.public),
             warnings=list(self.warnings),
         )
+
+    def _volumes(self) -> list[str]:
+        spec, new = self.spec, {one.name for one in self.machine.disks if one.size is not None}
+        disks = [one.file for one in spec.disks if one.name in new]
+        paths = [spec.overlay, spec.seed, spec.serial_log, *disks, spec.cdrom, spec.ignition]
+        return [path for path in paths if path is not None]
 
 
 def plan(
@@ -134,37 +158,44 @@ def plan(
         )
     if source.virtual_size is not None:
         check_disk(machine.disk, source.virtual_size)
-    network = _network(machine.network, facts)
+    networks = _networks(machine.network, facts)
+    if networks[0].kind is Kind.USER and machine.address not in (None, _USER_ADDRESS):
+        raise ConfigError(
+            f"--network-config with the static address {machine.address} cannot be used with user "
+            f"networking: QEMU forwards ssh to {_USER_ADDRESS.partition('/')[0]}",
+            hint="use dhcp4: true in it, or a libvirt network: --network " + OWN_NETWORK,
+        )
     names = volume_names(machine.name)
     spec = DomainSpec(
         name=machine.name,
         uuid=identity.uuid,
-        mac=identity.mac,
+        cards=plan_cards(networks, identity.mac),
         cpus=machine.cpus,
         memory_mib=machine.memory_mib,
         accelerator=facts.accelerator,
         cpu_model=_cpu(machine.cpu_model, facts),
-        network=network,
         headless=machine.headless,
         libosinfo_id=source.system.libosinfo_id if source.system else None,
         overlay=f"{pool_path}/{names['overlay']}",
-        seed=f"{pool_path}/{names['seed']}",
+        seed=f"{pool_path}/{names['seed']}" if machine.seeded else None,
         serial_log=f"{pool_path}/{names['serial_log']}",
         cache="unsafe" if machine.fast else None,
         tb_cache=facts.tb_cache,
+        cdrom=f"{pool_path}/{names['cdrom']}" if machine.cdrom is not None else None,
+        ignition=f"{pool_path}/{names['ignition']}" if machine.ignition is not None else None,
     )
     record = Record(
         version=version,
         created=now,
         user=user_of(machine.user, source),
-        own_key=machine.own_key,
-        key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key else "",
-        host_key=" ".join(identity.host_key.public.split()[:2]),
+        own_key=machine.own_key and machine.seeded,
+        key=" ".join(machine.ssh_keys[0].split()[:2]) if machine.own_key and machine.seeded else "",
+        host_key=" ".join(identity.host_key.public.split()[:2]) if machine.seeded else "",
         instance_id=identity.instance_id,
         pool=pool,
         image=_image_record(source),
         settings=dict(machine.summary()),
-        forward=choose_port(taken_ports) if network is None else None,
+        forward=choose_port(taken_ports) if networks[0].kind is Kind.USER else None,
         fast={"cache": "unsafe"} if machine.fast else {},
     )
     return CreatePlan(
@@ -184,6 +215,16 @@ def with_source(plan: CreatePlan, source: ImageSource) -> CreatePlan:
     return replace(plan, source=source, record=record)
 
 
+def with_mac(plan: CreatePlan, mac: str) -> CreatePlan:
+    """Return the plan with another MAC address of the first card."""
+    cards = plan_cards([card.to for card in plan.spec.cards], mac)
+    return replace(
+        plan,
+        identity=replace(plan.identity, mac=mac),
+        spec=replace(plan.spec, cards=cards),
+    )
+
+
 def user_of(requested: str | None, source: ImageSource) -> str:
     """Return the guest's user: the *requested* one, or the distribution's default."""
     if requested is not None:
@@ -201,18 +242,18 @@ def check_disk(disk: int, virtual_size: int) -> None:
         )
 
 
-def _network(requested: str | None, facts: HostFacts) -> str | None:
-    """Return the libvirt network to use, None for user networking."""
+def _networks(requested: str | None, facts: HostFacts) -> tuple[Attachment, ...]:
+    """Return the networks to use, the default if none is requested."""
     if requested is None:
-        return None if facts.session else OWN_NETWORK
-    if requested == USER_NETWORK:
-        return None
-    if facts.session:
+        requested = USER_NETWORK if facts.session else OWN_NETWORK
+    found = attachments(requested)
+    other = next((one for one in found if one.kind is not Kind.USER), None)
+    if facts.session and other is not None:
         raise ConfigError(
-            f"network {requested} cannot be used: qemu:///session supports user networking only",
+            f"network {other} cannot be used: qemu:///session supports user networking only",
             hint="leave out --network, or use --connect qemu:///system",
         )
-    return requested
+    return found
 
 
 def _cpu(model: str | None, facts: HostFacts) -> str:
@@ -265,6 +306,18 @@ def _warnings(machine: Machine, source: ImageSource, facts: HostFacts) -> list[s
             f"{machine.cpus} vCPUs is more than the host's {facts.online_cpus} CPUs: the extra "
             "vCPUs do not make the guest faster"
         )
-    if not machine.ssh_keys and machine.password_hash is None:
+    networks = attachments(machine.network or USER_NETWORK)
+    bare = source.system is not None and not source.system.netplan
+    if len(networks) > 1 and bare and machine.network_config is None:
+        found.append(
+            f"{source.system} sets up the first network only, because it has no netplan: set up "
+            "the others with --network-config, or in the guest"
+        )
+    if any(one.kind is Kind.MACVTAP for one in networks):
+        found.append(
+            "the host cannot reach the machine over macvtap, nor the machine the host: that "
+            "network connects it to other computers only"
+        )
+    if machine.seeded and not machine.ssh_keys and machine.password_hash is None:
         found.append("no ssh key and no password: you can log in only with armvm console")
     return found

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from armvm.base.paths import config_files
+from armvm.guest.cloudinit.network_config import read_network_config as parsed
+from armvm.guest.cloudinit.network_config import static_address
 from armvm.provision.machine.credentials import login_keys
-from armvm.provision.machine.user_data import read_files
+from armvm.provision.machine.user_data import read_files, read_network_config
 from armvm.settings.config_file import file_layer
+from armvm.settings.disks import ExtraDisk, named
 from armvm.settings.layers import Layer, environment_layer, resolve
 from armvm.settings.machine import Machine
 from armvm.settings.presets import preset_layer
@@ -25,6 +28,8 @@ def requested(
     preset: str | None = None,
     ssh_keys: Sequence[Path] = (),
     user_data: Sequence[Path] = (),
+    disks: Sequence[ExtraDisk] = (),
+    network_config: Path | None = None,
 ) -> Machine:
     """Return the Machine *name* from *layers*, *base*, the environment and configuration files.
 
@@ -40,11 +45,15 @@ def requested(
     environment = environment_layer(os.environ)
     found = resolve([*layers, *bases, environment, *files, preset_layer(preset_name)])
     keys, own_key = login_keys(ssh_keys)
+    network = None if network_config is None else read_network_config(network_config)
     return Machine(
         name=name,
         **{one.field: found[key].value for key, one in SETTINGS.items()},
         ssh_keys=keys,
         own_key=own_key,
         user_data=read_files(user_data),
+        network_config=network,
+        address=None if network is None else static_address(parsed(network)),
         preset=preset_name,
+        disks=named(disks),
     )

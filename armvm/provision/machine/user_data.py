@@ -1,12 +1,13 @@
-"""Reads the files of --user-data."""
+"""Reads the files of --user-data and --network-config."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from armvm.base.errors import ConfigError, NotFound, PermissionDenied
+from armvm.guest.cloudinit import network_config
 from armvm.guest.cloudinit.documents import together
 from armvm.guest.cloudinit.user_data import MAX_BYTES, decode
 from armvm.settings.names import shown
@@ -17,19 +18,44 @@ def read_files(paths: Sequence[Path]) -> str | None:
 
     Raises NotFound, PermissionDenied, ConfigError.
     """
-    return together([_read(path) for path in paths]) if paths else None
+
+    def read(path: Path) -> str:
+        return _read(
+            path,
+            "--user-data",
+            MAX_BYTES,
+            decode,
+            "cloud-init user-data is UTF-8 text that begins with #cloud-config",
+        )
+
+    return together([read(path) for path in paths]) if paths else None
 
 
-def _read(path: Path) -> str:
+def read_network_config(path: Path) -> str:
+    """Return the text of a network configuration; ``-`` is standard input.
+
+    Raises NotFound, PermissionDenied, ConfigError.
+    """
+    return _read(
+        path,
+        network_config.OPTION,
+        network_config.MAX_BYTES + 1,
+        bytes.decode,
+        "a network configuration is YAML: UTF-8 text with version: 2",
+    )
+
+
+def _read(path: Path, option: str, most: int, decode: Callable[[bytes], str], form: str) -> str:
+    """Return the text of a file of at most *most* bytes; *form* describes a valid one."""
     try:
         if str(path) == "-":
-            return decode(sys.stdin.buffer.read(MAX_BYTES))
+            return decode(sys.stdin.buffer.read(most))
         with path.open("rb") as file:
-            return decode(file.read(MAX_BYTES))
+            return decode(file.read(most))
     except FileNotFoundError as error:
         raise NotFound(
-            f"file {shown(str(path))} not found for --user-data",
-            hint="give the path of a cloud-config file; it begins with #cloud-config",
+            f"file {shown(str(path))} not found for {option}",
+            hint=f"give the path of a file: {form}",
         ) from error
     except PermissionError as error:
         raise PermissionDenied(
@@ -38,6 +64,5 @@ def _read(path: Path) -> str:
         ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"invalid user-data {shown(str(path))}: {error}",
-            hint="cloud-init user-data is UTF-8 text that begins with #cloud-config",
+            f"invalid {option.removeprefix('--')} {shown(str(path))}: {error}", hint=form
         ) from error

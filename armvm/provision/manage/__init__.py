@@ -1,1 +1,1 @@
-"""Changes existing machines: power, size, name, disks, mounts."""
+"""Changes existing machines and networks: power, size, name, disks, mounts."""

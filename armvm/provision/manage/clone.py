@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from armvm import __version__
+from armvm.base.errors import Conflict
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.cloudinit.reseed import reidentified
@@ -23,26 +24,32 @@ from armvm.host.domain import lifecycle
 from armvm.host.domain.copied_xml import Copy, copied
 from armvm.host.domain.instance import Instance, find_domain, inactive_xml, instances, set_record
 from armvm.host.domain.metadata import Record
-from armvm.host.network import own_network
 from armvm.host.network.ssh_forward import choose_port
 from armvm.host.storage import nvram, pools, transfer, volumes
 from armvm.host.storage.volume_copy import duplicate
 from armvm.host.xml import parse, to_text
 from armvm.provision.golden.from_machine import find_original
+from armvm.provision.machine import network
 from armvm.provision.machine.create import Where, remove_leftovers
 from armvm.provision.machine.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import myself
+from armvm.settings.machine import check_address
 from armvm.settings.names import check_new_name
 
 
-def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
+def clone(
+    where: Where, source: str, new: str, progress: Progress, *, address: str | None = None
+) -> Domain:
     """Create the machine *new* as a copy of *source*, leave it off, and return its domain.
 
-    Does not change the source. On failure nothing is left behind. Raises NotFound, Conflict if the
-    source is running or the name already exists, StorageError.
+    Reserves *address* for it on its first network. Does not change the source. On failure nothing
+    is left behind. Raises NotFound, Conflict if the source is running or the name or the address is
+    taken, StorageError.
     """
     check_new_name(new)
+    if address is not None:
+        check_address(address)
     connection = where.connection
     assert_own_disk(observing.observe(find_domain(connection, source)))
     original = find_original(where, source).instance
@@ -51,16 +58,28 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
     if observing.domain_exists(connection, new):
         raise lifecycle.taken(new)
     identity = new_identity(new)
-    record = _record(connection, original, identity)
+    if address is not None:
+        mac = network.check(connection, where.facts, replace(original, name=new), address)
+        identity = replace(identity, mac=mac or identity.mac)
+    record = _record(connection, original, identity, address)
     xml = inactive_xml(find_domain(connection, source))
     directory, names = PurePosixPath(pools.pool_path(pool)), volumes.volume_names(new)
     theirs = volumes.volume_names(source)
+    if volumes.find_volume(pool, theirs["seed"]) is None:
+        raise Conflict(
+            f"{source} has no cloud-init seed, so a clone would have its identity",
+            hint=f"copy its disk, or create another machine: armvm create --name {new}",
+        )
+    more = _further_disks(pool, source, new)
     copy = Copy(
         name=new,
         uuid=identity.uuid,
         mac=identity.mac,
         record=replace(record, creator=myself()),
-        paths={str(directory / theirs[key]): str(directory / names[key]) for key in names},
+        paths={
+            str(directory / old): str(directory / other)
+            for old, other in [*((theirs[key], names[key]) for key in names), *more.items()]
+        },
     )
     document = copied(xml, copy, new_mac)
     variables = nvram.place(connection, parse(xml), source)
@@ -75,15 +94,24 @@ def clone(where: Where, source: str, new: str, progress: Progress) -> Domain:
         if variables is not None and volumes.find_volume(pool, names["nvram"]) is None:
             nvram.carry(connection, pool, document, variables, new)
             lifecycle.define(connection, to_text(document), new)
-        if original.network == own_network.OWN_NETWORK:
-            own_network.ensure(connection, local=where.facts.local, progress=progress)
-            undo.add(lambda: own_network.release(connection, new))
-            own_network.reserve(connection, identity.mac, new)
+        made = observing.observe(domain)
+        network.join(connection, where.facts, made, progress, undo, address=address, start=False)
         set_record(domain, record)
     return domain
 
 
-def _record(connection: Connection, original: Instance, identity: Identity) -> Record:
+def _further_disks(pool: Pool, source: str, new: str) -> dict[str, str]:
+    """Return the volume names of the further disks that armvm made, with the clone's."""
+    return {
+        source + suffix: new + suffix
+        for suffix in volumes.machine_volumes(pool, source)
+        if volumes.is_disk_of(source, source + suffix)
+    }
+
+
+def _record(
+    connection: Connection, original: Instance, identity: Identity, address: str | None
+) -> Record:
     ports = [one.record.forward or 0 for one in instances(connection)]
     return replace(
         original.record,
@@ -92,6 +120,7 @@ def _record(connection: Connection, original: Instance, identity: Identity) -> R
         host_key=" ".join(identity.host_key.public.split()[:2]),
         instance_id=identity.instance_id,
         forward=choose_port(ports) if original.network is None else None,
+        settings={**original.record.settings, "ip": address},
         snapshots=(),
         fleet=None,
         ports=(),  # the host can forward a port to only one machine
@@ -108,14 +137,15 @@ def _make_volumes(
 ) -> None:
     names = volumes.volume_names(new)
     theirs = volumes.volume_names(original.name)
-    for key in ("overlay", "kernel", "initrd", "nvram"):
-        volume = volumes.find_volume(pool, theirs[key])
+    copies = {theirs[key]: names[key] for key in ("overlay", "kernel", "initrd", "nvram")}
+    for old, copy in (copies | _further_disks(pool, original.name, new)).items():
+        volume = volumes.find_volume(pool, old)
         if volume is None:
             continue
         size = volumes.physical_size(volume)
         pools.check_space(pool, volumes.allocation(volume))
         with progress.task(f"copying {volume.name()}", total=size) as task:
-            duplicate(connection, pool, names[key], volume, task.update)
+            duplicate(connection, pool, copy, volume, task.update)
     seed = volumes.need_volume(pool, theirs["seed"])
     files = read_seed(transfer.read(connection, seed))
     documents = reidentified(files, original.name, new, identity)

@@ -13,9 +13,11 @@ from armvm.base.result import (
     Cpus,
     Doc,
     Fingerprint,
+    FirstNetwork,
     MacAddress,
     MachineName,
     MemoryMib,
+    Networks,
     Port,
     UtcTime,
     Uuid,
@@ -45,6 +47,7 @@ from armvm.provision.machine import shared_connection
 from armvm.provision.machine.fast import Tradeoffs, traded
 from armvm.provision.machine.unfinished import is_left_behind
 from armvm.settings.machine import Settings
+from armvm.settings.networks import USER_NETWORK, Kind
 
 #: Timeout for a guest's shutdown under KVM, in seconds; ten times that under emulation.
 STOP_TIMEOUT = 60.0
@@ -88,7 +91,8 @@ class MachineDetails:
     memory_mib: MemoryMib
     cpu: Annotated[str, Doc("The CPU's model, or libvirt's mode: host-passthrough, maximum.")]
     accelerator: Annotated[AcceleratorName, Doc("kvm: the host's own CPU; tcg: emulated.")]
-    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    network: FirstNetwork
+    networks: Networks
     mac: MacAddress | None
     ssh: Annotated[Login | None, Doc("Where to log in by ssh; null: not known, or off.")]
     user: Annotated[str, Doc("The guest's user.")]
@@ -166,7 +170,8 @@ class ListedMachine:
     cpus: Cpus
     memory_mib: MemoryMib
     image: Annotated[str, Doc("The requested image reference.")]
-    network: Annotated[str, Doc("Name of a libvirt network, or user: QEMU user networking.")]
+    network: FirstNetwork
+    networks: Networks
     ssh: Annotated[str | None, Doc("HOST:PORT to log in at; null: not known, or off.")]
     via: Annotated[str | None, Doc("The libvirt host to jump through; null: none.")]
     on: Annotated[
@@ -175,11 +180,11 @@ class ListedMachine:
 
 
 def start(machine: Handle, progress: Progress) -> Instance:
-    """Start a machine, its network and its ssh forward. Raises Conflict if it is running."""
-    if machine.instance.network is not None and machine.instance.network in networks.network_names(
-        machine.connection
-    ):
-        networks.ensure_active(machine.connection, machine.instance.network, progress)
+    """Start a machine, its networks and its ssh forward. Raises Conflict if it is running."""
+    known = networks.network_names(machine.connection)
+    for card in machine.instance.cards:
+        if card.to.kind is Kind.NETWORK and card.to.source in known:
+            networks.ensure_active(machine.connection, card.to.source, progress)
     lifecycle.start(machine.domain)
     others = {one.record.forward or 0 for one in instances(machine.connection)}
     started = restore_forward(machine.again(), others).instance
@@ -238,7 +243,8 @@ def describe(machine: Handle) -> MachineDetails:
         memory_mib=machine.instance.memory_mib,
         cpu=machine.instance.cpu,
         accelerator=Accelerator(machine.instance.accelerator).name.lower(),
-        network=machine.instance.network or "user",
+        network=machine.instance.network or USER_NETWORK,
+        networks=machine.instance.networks,
         mac=machine.instance.mac,
         ssh=None
         if where is None
@@ -312,7 +318,8 @@ def overview(instance: Instance, where: Endpoint | None) -> ListedMachine:
         cpus=instance.cpus,
         memory_mib=instance.memory_mib,
         image=instance.record.image.get("reference", ""),
-        network=instance.network or "user",
+        network=instance.network or USER_NETWORK,
+        networks=instance.networks,
         ssh=None if where is None else f"{where.host}:{where.port}",
         via=None if where is None else where.via,
     )

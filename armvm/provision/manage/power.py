@@ -16,7 +16,7 @@ from armvm.host.domain.instance import Instance
 from armvm.provision.machine import shared_connection
 from armvm.provision.manage import machines
 from armvm.provision.manage.machines import STOP_TIMEOUT
-from armvm.provision.monitor.wait import default_timeout, wait_ready
+from armvm.provision.monitor.wait import default_timeout, wait_up
 
 #: Allowed difference between the guest's clock and the host's after setting it, in seconds.
 CLOCK_TOLERANCE = 2.0
@@ -37,18 +37,21 @@ class Started:
         *,
         timeout: float | None,
         progress: Progress,
-        tell: Callable[[str], None],
+        tell: Callable[[str, bool], None],
     ) -> None:
-        """Wait *timeout* seconds for each machine; call *tell* with the name of each ready one."""
+        """Wait *timeout* seconds for each machine; tell each one's name and whether it is ready.
+
+        One without a seed only shows a login prompt.
+        """
         for one in self.instances:
             limit = default_timeout(one) if timeout is None else timeout
             left = max(1.0, limit - (time.monotonic() - self.since[one.name]))
             try:
-                wait_ready(connection, one.name, timeout=left, progress=progress)
+                ready = wait_up(connection, one.name, timeout=left, progress=progress)
             except ArmvmError as error:  # keep waiting for the others
                 self.failures.append(error)
             else:
-                tell(one.name)
+                tell(one.name, ready is not None)
         for other in self.failures[1:]:
             progress.warn(other.message)
 

@@ -19,11 +19,11 @@ from armvm.host.domain import lifecycle
 from armvm.host.domain.copied_xml import point_at
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, domain_exists, inactive_xml
-from armvm.host.network import own_network
 from armvm.host.storage import nvram, pools, transfer, volumes
 from armvm.host.storage.block_copy import has_saved_state, snapshots
 from armvm.host.storage.volume_copy import link_or_duplicate
 from armvm.host.xml import parse, to_text
+from armvm.provision.machine import network
 from armvm.provision.machine.own_disk import assert_nobodys, assert_own_disk
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import assert_whole
@@ -58,9 +58,8 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
         point_at(document, paths)
         if before is not None and str(before) not in paths:
             nvram.carry(machine.connection, pool, document, before, new)
-        if machine.instance.network == own_network.OWN_NETWORK:
-            undo.add(lambda: own_network.rename(machine.connection, new, old))
-            own_network.rename(machine.connection, old, new)
+        undo.add(lambda: network.rename(machine.connection, machine.instance, new, old))
+        network.rename(machine.connection, machine.instance, old, new)
         undo.add(lambda: lifecycle.define(machine.connection, was, new))
         lifecycle.define(machine.connection, to_text(document), new)
     with shielded():

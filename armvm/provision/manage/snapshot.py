@@ -20,6 +20,7 @@ from armvm.base.progress import Progress
 from armvm.base.result import Doc, Size, UtcTime
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection
+from armvm.host.domain.disks import disks
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, observe, set_record
 from armvm.host.domain.metadata import Snapshot
@@ -80,6 +81,7 @@ def create(
     if leftover is not None:  # left by a killed process: not in the metadata
         volumes.delete_volume(leftover)
     size = volumes.physical_size(disk)
+    _tell_others(machine, "holds", progress)
     with progress.task(f"taking the snapshot {name}", total=size) as task:
         still = standing_still(pool, machine.domain) if machine.running else nullcontext(None)
         with still as frozen:
@@ -96,6 +98,14 @@ def create(
             volumes.delete_volume(volume)
         raise
     return made
+
+
+def _tell_others(machine: Handle, does: str, progress: Progress) -> None:
+    """Warn about disks that no snapshot holds."""
+    found = disks(machine.domain)
+    more = [one.name for one in found if not one.essential and not one.read_only]
+    if more:
+        progress.warn(f"a snapshot {does} the root disk only, not: {', '.join(more)}")
 
 
 def describe(connection: Connection, instance: Instance) -> list[SnapshotDetails]:
@@ -133,6 +143,7 @@ def revert(machine: Handle, name: str, progress: Progress) -> None:
             hint=f"remove its record: armvm snapshot delete {machine.name} {name}",
         )
     disk = volumes.volume_names(machine.name)["overlay"]
+    _tell_others(machine, "restores", progress)
     old = volumes.find_volume(pool, disk)
     freed = 0 if old is None else volumes.allocation(old)
     pools.check_space(pool, max(volumes.allocation(kept) - freed, 0))

@@ -120,6 +120,35 @@ def wait_ready(
         return Ready(instance=machine.again().instance, endpoint=watch.endpoint, boot=boot)
 
 
+def wait_up(
+    connection: Connection,
+    name: str,
+    *,
+    timeout: float | None,
+    progress: Progress,
+    stays: bool = True,
+) -> Ready | None:
+    """Wait until a machine is ready; one without a seed: until it shows a login prompt.
+
+    Returns None for a machine without a seed, because armvm cannot log in there. Raises what
+    `wait_ready` does.
+    """
+    machine = find_machine(connection, name)
+    if machine.instance.seed is not None:
+        return wait_ready(connection, name, timeout=timeout, progress=progress, stays=stays)
+    watch = _Watch(machine)
+    with next_step(name, stays=stays):
+        wait(
+            name,
+            [watch.prompt()],
+            timeout=default_timeout(machine.instance) if timeout is None else timeout,
+            progress=progress,
+            log=watch.log,
+            suspect=watch.suspect,
+        )
+    return None
+
+
 @contextmanager
 def next_step(name: str, *, stays: bool) -> Iterator[None]:
     """Add hints to errors: commands for a machine that is not ready, or that it was removed."""
@@ -192,6 +221,20 @@ class _Watch:
                 check=self._finished,
             ),
         ]
+
+    def prompt(self) -> Probe:
+        """Return the probe for a machine without a seed."""
+
+        def check() -> Stage | None:
+            stage = self._serial()
+            return Stage.READY if serial.has_login_prompt(self.log()) else stage
+
+        return Probe(
+            name="login prompt",
+            hint="no login prompt on the serial console: enable a getty on ttyAMA0 in the guest",
+            proves=Stage.READY,
+            check=check,
+        )
 
     def _serial(self) -> Stage | None:
         if not self._machine.domain.isActive():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from armvm.base.errors import BuildFailed, ConfigError
 from armvm.base.progress import Progress
 from armvm.images import disk
 from armvm.provision.rootfs import enter
-from armvm.settings.system import OperatingSystem
+from armvm.settings.system import FAMILIES, OperatingSystem
 from armvm.usermode.rootfs import build, build_log, tree
 from armvm.usermode.rootfs.distros import DISTROS, Distro, Kernel
 
@@ -60,6 +62,11 @@ fi
 for kernel in /lib/modules/*; do
     [ -e "/boot/initrd.img-${kernel##*/}" ] || update-initramfs -c -k "${kernel##*/}"
 done
+newest=$(ls /boot/vmlinuz-* 2>/dev/null | sort -V | tail -n 1)
+if [ ! -e /vmlinuz ] && [ -n "$newest" ]; then
+    ln -sf "boot/${newest##*/}" /vmlinuz
+    ln -sf "boot/initrd.img-${newest##*/vmlinuz-}" /initrd.img
+fi
 """
 
 
@@ -84,14 +91,20 @@ class Lacks:
 
 def distro_of(root: Path) -> Distro:
     """Return the distribution of a root file system. Raises ConfigError for an unsupported one."""
-    name = tree.os_release(root).get("ID", "")
-    if name not in DISTROS:
+    found = distro_in(tree.os_release(root))
+    if found is None:
         known = " and ".join(one.title for one in DISTROS.values())
         raise ConfigError(
             f"unsupported root file system {root}: its /etc/os-release does not name {known}",
             hint="for other distributions, use a ready image: armvm image pull REF",
         )
-    return DISTROS[name]
+    return found
+
+
+def distro_in(release: Mapping[str, str]) -> Distro | None:
+    """Return the distribution that os-release names, or the one that it derives from."""
+    names = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    return next((DISTROS[name] for name in names if name in DISTROS), None)
 
 
 def lacks(root: Path) -> Lacks:
@@ -131,20 +144,25 @@ def _kernels(root: Path) -> bool:
     return boot is not None and boot.is_dir() and any(boot.glob("vmlinuz-*"))
 
 
-def make_ready(root: Path, *, install: bool, progress: Progress) -> OperatingSystem:
+def make_ready(
+    root: Path, *, install: bool, progress: Progress, title: str | None = None
+) -> OperatingSystem:
     """Ensure that *root* can boot; return its operating system.
 
     With *install*, installs and configures what it lacks; otherwise raises ConfigError with the
-    list. Raises BuildFailed with the end of the log if the installation fails.
+    list. *title* names a temporary root in messages. Raises BuildFailed with the end of the log
+    if the installation fails.
     """
     missing = lacks(root)
     if missing and install:
-        _install(root, missing, progress)
+        _install(root, missing, progress, title)
         missing = lacks(root)
     if missing:
         raise cannot_boot(root, missing)
     release = tree.os_release(root)
-    return OperatingSystem(distro=release.get("ID", ""), version=release.get("VERSION_ID", ""))
+    name = release.get("ID", "")
+    name = name if name in FAMILIES else distro_of(root).name
+    return OperatingSystem(distro=name, version=release.get("VERSION_ID", ""))
 
 
 def cannot_boot(root: Path, missing: Lacks) -> ConfigError:
@@ -158,35 +176,55 @@ def cannot_boot(root: Path, missing: Lacks) -> ConfigError:
     )
 
 
-def _install(root: Path, missing: Lacks, progress: Progress) -> None:
+#: Runs a script with arguments in a root file system; *network* gives it the host's resolv.conf.
+Run = Callable[..., None]
+
+
+def _install(root: Path, missing: Lacks, progress: Progress, title: str | None) -> None:
     """Install and configure in *root* what is missing. Raises BuildFailed."""
     settings = build.settings(distro_of(root).scripts)
+    with scripts(root, progress, title) as (run, phase):
+        phase("preparing")
+        if missing.packages:
+            run(settings + _INSTALL, *missing.packages, network=True)
+        phase("configuring")
+        # network=False: the host's resolv.conf would hide the file that becomes a link.
+        run(settings + _FINISH, network=False)
+
+
+@contextmanager
+def scripts(
+    root: Path, progress: Progress, title: str | None = None
+) -> Iterator[tuple[Run, Callable[[str], None]]]:
+    """Yield a function that runs shell scripts in *root*, and one that shows the current phase.
+
+    The first raises BuildFailed with the end of the log if a script fails. *title* names a
+    temporary root, where the same command starts again instead of continuing.
+    """
     log: deque[str] = deque(maxlen=3000)
-    with progress.task(f"making {root} bootable") as task:
+    again = "it continues where it stopped" if title is None else "nothing was kept"
+    with progress.task(f"making {title or root} bootable") as task:
+
+        def phase(text: str) -> None:
+            task.update(text=text)
 
         def on_line(line: str) -> None:
             if line.startswith(build.PHASE):
-                task.update(text=line.removeprefix(build.PHASE))
+                phase(line.removeprefix(build.PHASE))
             elif line.strip():
                 log.append(line)
                 for sign, text in _STEPS.items():
                     if line.startswith(sign):
-                        task.update(text=text)
+                        phase(text)
 
         def run(script: str, *arguments: str, network: bool) -> None:
-            words = ["sh", "-c", f"{_BEGIN}{settings}{script}", "armvm", *arguments]
+            words = ["sh", "-c", f"{_BEGIN}{script}", "armvm", *arguments]
             done = enter.run(root, words, on_line=on_line, network=network)
             if done.returncode != 0:
                 raise BuildFailed(
-                    f"cannot make {root} bootable",
+                    f"cannot make {title or root} bootable",
                     detail="\n".join(build_log.extract(list(log))),
-                    hint="fix the errors above, then run the same command again: it continues "
-                    "where it stopped",
+                    hint=f"fix the errors above, then run the same command again: {again}",
                 )
 
-        task.update(text="preparing")
-        if missing.packages:
-            run(_INSTALL, *missing.packages, network=True)
-        task.update(text="configuring")
-        # network=False: the host's resolv.conf would hide the file that becomes a link.
-        run(_FINISH, network=False)
+        yield run, phase

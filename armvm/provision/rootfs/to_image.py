@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,8 @@ from armvm.provision.image import local, workspace
 from armvm.provision.image.recipe_input import USUAL_SIZE, parse_image_size
 from armvm.provision.rootfs import bootable
 from armvm.settings.size import GIB, MIB, size_label
-from armvm.usermode.rootfs import enter, tree
+from armvm.settings.system import OperatingSystem
+from armvm.usermode.rootfs import enter
 from armvm.usermode.rootfs.build import Mode
 
 
@@ -81,18 +82,39 @@ def to_image(
     cache = cache or Cache.default()
     with reserved(cache, name, replace=force, progress=progress) as reference:
         system = bootable.make_ready(real, install=install_missing, progress=progress)
-        with cache.partial(reference) as partial:
-            digest, disk_size = _write(real, partial, wanted, progress, private=True)
-            entry = cache.store_local(
-                partial,
-                name=name,
-                recipe=digest.removeprefix("sha256:"),
-                system=system,
-                verified=Verified.NOTHING,
-                digest=digest,
-                content=digest,
-            )
-        keep_only(cache, entry)
+        made = store(real, name, reference, system, size=wanted, progress=progress, cache=cache)
+    return replace(made, seconds=time.monotonic() - start)
+
+
+def store(
+    root: Path,
+    name: str,
+    reference: str,
+    system: OperatingSystem,
+    *,
+    size: int | None,
+    progress: Progress,
+    cache: Cache,
+    title: str | None = None,
+) -> Imaged:
+    """Store an image of the bootable *root* as *reference*, whose name the caller has reserved.
+
+    *size* is the disk's in bytes, by default the usual one or more if the files need it. *title*
+    names a temporary root in messages. Raises ConfigError, BuildFailed, StorageError.
+    """
+    start = time.monotonic()
+    with cache.partial(reference) as partial:
+        digest, disk_size = _write(root, partial, size, progress, private=True, title=title)
+        entry = cache.store_local(
+            partial,
+            name=name,
+            recipe=digest.removeprefix("sha256:"),
+            system=system,
+            verified=Verified.NOTHING,
+            digest=digest,
+            content=digest,
+        )
+    keep_only(cache, entry)
     seconds = time.monotonic() - start
     return Imaged(
         path=entry.path, reference=reference, digest=digest, size=disk_size, seconds=seconds
@@ -110,21 +132,29 @@ def refuse_other_processors(root: Path) -> None:
 
 
 def _write(
-    root: Path, output: Path, wanted: int | None, progress: Progress, *, private: bool
+    root: Path,
+    output: Path,
+    wanted: int | None,
+    progress: Progress,
+    *,
+    private: bool,
+    title: str | None = None,
 ) -> tuple[str, int]:
     """Write the image file *output*; return its digest and the disk's size in bytes."""
     mode = Mode.here()
-    distro = tree.os_release(root).get("ID", "")
+    distro = bootable.distro_of(root).name
     inside = enter.as_owner(root)
-    parent = workspace.parent_of(output, mode, beside=private)
-    with progress.task(f"creating an image of {root}") as task:
+    # In a user namespace, mke2fs cannot enter a private cache.
+    parent = workspace.parent_of(output, mode, beside=private and not inside)
+    told = title or str(root)
+    with progress.task(f"creating an image of {told}") as task:
         task.update(text="measuring")
         used = int(process.run([*inside, "du", "-sx", "--block-size=1", root]).text.split()[0])
         needed = disk.size_for(used)
         size = wanted or max(USUAL_SIZE, needed)
         if needed > size:
             raise ConfigError(
-                f"the files of {root} do not fit on a disk of {size_label(size)}",
+                f"the files of {told} do not fit on a disk of {size_label(size)}",
                 hint=f"use --size {-(-needed // MIB)}M or more",
             )
         with workspace.workspace(parent, mode, needed=2 * used + GIB) as work:
@@ -140,7 +170,7 @@ def _write(
                 )
             except CommandFailed as error:
                 raise BuildFailed(
-                    f"cannot create the disk of {root}: {error.message}",
+                    f"cannot create the disk of {told}: {error.message}",
                     detail=error.detail,
                     hint="check whether the host's file system is full, or try a larger --size",
                 ) from error

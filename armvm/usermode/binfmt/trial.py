@@ -21,7 +21,7 @@ from pathlib import Path
 from armvm.base import process
 from armvm.base.errors import ArmvmError
 from armvm.usermode.architectures import Architecture
-from armvm.usermode.binfmt import handlers, own_namespace, sample_programs
+from armvm.usermode.binfmt import handlers, own_namespace, sample_programs, unhandled
 from armvm.usermode.binfmt.handlers import Handler, Table
 from armvm.usermode.programs import interpreter
 
@@ -57,8 +57,10 @@ class Trial:
     fix: str | None = None
 
 
-def test(architecture: Architecture, *, root: Path = handlers.ROOT) -> tuple[Trial, ...]:
-    """Run the architecture's tiny program in all three ways.
+def test(
+    architecture: Architecture, *, root: Path = handlers.ROOT, ways: Sequence[Way] = tuple(Way)
+) -> tuple[Trial, ...]:
+    """Run the architecture's tiny program, by default in all three ways.
 
     An ordinary user's chroot and mounts are made in a user namespace, which uses the host's
     handlers as long as it mounts none of its own; where that is forbidden, they are untested.
@@ -69,7 +71,13 @@ def test(architecture: Architecture, *, root: Path = handlers.ROOT) -> tuple[Tri
         program = place / "ok"
         program.write_bytes(sample_programs.program(architecture))
         program.chmod(0o755)
-        return tuple(_try(way, architecture, program, handlers.read(root)) for way in Way)
+        return tuple(_try(way, architecture, program, handlers.read(root)) for way in ways)
+
+
+def runs_in_chroot(architecture: Architecture) -> bool:
+    """Return whether the architecture's tiny program runs in a chroot that has nothing else."""
+    (tried,) = test(architecture, ways=[Way.CHROOT])
+    return tried.result is Result.WORKS
 
 
 def _try(way: Way, architecture: Architecture, program: Path, table: Table) -> Trial:
@@ -128,7 +136,10 @@ def explained(
     winner = table.winner(architecture.magic) if table.on else None
     told = f"{os.strerror(number)} (errno {errno.errorcode.get(number, number)})"
     if winner is None:
-        return (f"{told}: {_nobody(architecture, table)}", _nobody_fix(architecture, table))
+        return (
+            f"{told}: {unhandled.reason(architecture, table)}",
+            unhandled.fix(architecture, table),
+        )
     found = interpreter.look(winner.interpreter, version=False)
     if number == errno.ENOEXEC:
         if found.resolved and not interpreter.is_ours(Path(found.resolved)):
@@ -161,27 +172,6 @@ def explained(
     if number == errno.EACCES:
         return f"{told}: the interpreter {winner.interpreter} is not executable", _fix(architecture)
     return f"{told}: from the handler {winner.name}, which runs {winner.interpreter}", None
-
-
-def _nobody(architecture: Architecture, table: Table) -> str:
-    """Return why no handler takes the architecture's programs."""
-    if not table.mounted:
-        return "binfmt_misc is not mounted"
-    if not table.on:
-        return "binfmt_misc is disabled"
-    off = [one.name for one in table.takers(architecture.magic)]
-    if off:
-        return f"the handler {off[0]} is disabled"
-    return f"no handler is registered for {architecture.name} programs"
-
-
-def _nobody_fix(architecture: Architecture, table: Table) -> str:
-    if table.mounted and not table.on:
-        return f"sudo sh -c 'echo 1 > {handlers.ROOT / 'status'}'"
-    off = [one.name for one in table.takers(architecture.magic)]
-    if off:
-        return f"sudo sh -c 'echo 1 > {handlers.ROOT / off[0]}'"
-    return f"sudo armvm binfmt register {architecture.name}"
 
 
 def _fix(architecture: Architecture) -> str:

@@ -57,6 +57,11 @@ def settings(own: str | None = None) -> str:
     return "\n".join(file.read_text() for file in sorted(files, key=lambda file: file.name))
 
 
+def board_script(name: str) -> str:
+    """Return a script that changes a board's root file system: ``before`` or ``after``."""
+    return Path(__file__).with_name("hooks").joinpath("board", f"{name}.sh").read_text()
+
+
 def command(
     root: Path,
     *,

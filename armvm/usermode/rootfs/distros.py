@@ -30,6 +30,7 @@ class Distro:
     suites. ``pockets`` are appended to the suite's name, ``scripts`` is the directory in
     ``hooks/`` with this distribution's own scripts. With ``own_keyring``, another file may
     verify the archive during the build. ``lookup`` is the web site for package searches.
+    ``flavours`` are the ends of its kernels' versions: ``6.1.0-13-cloud-arm64``.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Distro:
     pockets: tuple[str, ...] = ("",)
     scripts: str | None = None
     own_keyring: bool = False
+    flavours: tuple[str, ...] = ()
 
 
 def _packages(keyring: str) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ DEBIAN = Distro(
     keyring=Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     keyring_package="debian-archive-keyring",
     lookup="https://packages.debian.org/",
+    flavours=("arm64",),
 )
 
 UBUNTU = Distro(
@@ -90,6 +93,7 @@ UBUNTU = Distro(
     # Debian 12 does not package these keys.
     own_keyring=True,
     lookup="https://packages.ubuntu.com/",
+    flavours=("generic", "virtual"),
 )
 
 DISTROS: Mapping[str, Distro] = {one.name: one for one in (DEBIAN, UBUNTU)}

@@ -97,7 +97,11 @@ def architecture(root: Path) -> str | None:
 
 def os_release(root: Path) -> dict[str, str]:
     """Return the fields of a root file system's os-release(5), without quotes; empty if none."""
-    data = read(root, "etc/os-release", 65536) or b""
+    return release_fields(read(root, "etc/os-release", 65536) or b"")
+
+
+def release_fields(data: bytes) -> dict[str, str]:
+    """Return the fields of the contents of an os-release(5) file, without quotes."""
     fields = {}
     for line in data.decode(errors="replace").splitlines():
         key, equals, value = line.partition("=")

@@ -1,0 +1,190 @@
+"""What --add-disk takes, the disks in a domain, and machines without a seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from armvm.base.errors import ConfigError, NotFound, UsageError
+from armvm.cli.options import MachineOptions
+from armvm.cli.request import check_seedless
+from armvm.guest.boot import serial
+from armvm.guest.ignition import MAX_BYTES, check
+from armvm.guest.ssh import known_hosts
+from armvm.guest.ssh.options import verified
+from armvm.host.domain.disks import DiskSpec
+from armvm.host.domain.domain_xml import HEADLESS_ROOT_PORTS, build
+from armvm.host.storage.volumes import is_disk_of, is_volume_of
+from armvm.host.xml import at, parse, select, to_text
+from armvm.provision.machine.seedless import read_ignition
+from armvm.settings.disks import MAX_DISKS, ExtraDisk, named, read_disk
+from armvm.settings.machine import Machine
+from tests.unit.host_tools import RECORD, SPEC
+
+pytestmark = pytest.mark.unit
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "disk"),
+    [
+        ("20G", ExtraDisk(size=20 * GIB)),
+        ("20", ExtraDisk(size=20 * GIB)),
+        ("1.5G", ExtraDisk(size=3 * GIB // 2)),
+        ("size=20G", ExtraDisk(size=20 * GIB)),
+        ("size=1M,name=data,format=raw", ExtraDisk(size=1 << 20, name="data", format="raw")),
+        ("/srv/a,b=c.qcow2", ExtraDisk(file="/srv/a,b=c.qcow2")),
+        ("data.img", ExtraDisk(file="data.img")),
+        ("./20G", ExtraDisk(file="./20G")),
+        ("file=/srv/x,name=x_1", ExtraDisk(file="/srv/x", name="x_1")),
+        ("sizes/x", ExtraDisk(file="sizes/x")),
+    ],
+)
+def test_a_disk_is_a_size_a_file_or_pairs(text: str, disk: ExtraDisk) -> None:
+    assert read_disk(text) == disk
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("20X", "invalid size '20X'"),
+        ("0", "out of range"),
+        ("9999T", "out of range"),
+        ("size=20G,file=/x", "either size or file"),
+        ("name=data", "either size or file"),
+        ("size=20G,colour=red", "'colour=red' is not one of size="),
+        ("size=20G,size=30G", "is not one of"),
+        ("size=,name=x", "is not one of"),
+        ("size=20G,format=vmdk", "invalid disk format 'vmdk'"),
+        ("size=20G,name=root", "cannot be used as the name of a disk"),
+        ("size=20G,name=vdc", "cannot be used as the name of a disk"),
+        ("size=20G,name=a/../b", "invalid disk name"),
+        ("size=20G,name=<x>", "invalid disk name"),
+        ("size=20G,name=" + "a" * 21, "invalid disk name"),
+    ],
+)
+def test_other_words_are_explained(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_disk(text)
+    assert why in caught.value.message
+    assert caught.value.hint
+
+
+def test_disks_without_a_name_get_one() -> None:
+    disks = [ExtraDisk(size=GIB), ExtraDisk(size=GIB, name="disk-02"), ExtraDisk(size=GIB)]
+    assert [one.name for one in named(disks)] == ["disk-01", "disk-02", "disk-03"]
+    assert named([ExtraDisk(size=GIB)], ["disk-01"])[0].name == "disk-02"
+    with pytest.raises(ConfigError, match="disk a already exists"):
+        named([ExtraDisk(size=GIB, name="a")] * 2)
+    with pytest.raises(ConfigError, match="out of range"):
+        Machine(name="m", disks=(ExtraDisk(size=GIB),) * (MAX_DISKS + 1))
+
+
+def test_a_machine_owns_its_disks_and_no_others() -> None:
+    assert is_volume_of("web", "web.disk-data.qcow2")
+    assert is_disk_of("web", "web.disk-data.raw")
+    for other in ("web_data.qcow2", "web-data.qcow2", "web2.disk-data.qcow2", "web.qcow2"):
+        assert not is_disk_of("web", other)
+    assert not is_volume_of("web", "web_data.qcow2")
+
+
+def test_disks_follow_the_seed_in_the_definition() -> None:
+    disks = (
+        DiskSpec(name="data", file="/pool/<&>.qcow2", format="qcow2"),
+        DiskSpec(name="logs", file="/pool/logs.raw", format="raw"),
+    )
+    document = parse(to_text(build(replace(SPEC, disks=disks, headless=True), RECORD)))
+    found = select(document, "devices/disk")
+    assert [at(one, "target").get("dev") for one in found] == ["vda", "vdb", "vdc", "vdd"]
+    assert at(found[2], "source").get("file") == "/pool/<&>.qcow2"
+    assert (found[2].findtext("serial"), found[3].findtext("serial")) == ("data", "logs")
+    assert at(found[3], "driver").get("type") == "raw"
+    ports = select(document, "devices/controller[@model='pcie-root-port']")
+    assert len(ports) == HEADLESS_ROOT_PORTS + 2, "the disks leave the free ports free"
+
+
+def test_an_installer_has_an_empty_disk_first_and_a_read_only_cdrom() -> None:
+    spec = replace(SPEC, seed=None, cdrom="/pool/x.cdrom.iso", ignition="/pool/x.ignition")
+    document = parse(to_text(build(spec, RECORD)))
+    root, cdrom = select(document, "devices/disk")
+    assert (at(root, "boot").get("order"), at(cdrom, "boot").get("order")) == ("1", "2")
+    assert cdrom.get("device") == "cdrom"
+    assert at(cdrom, "target").get("bus") == "scsi"
+    assert cdrom.find("readonly") is not None
+    assert at(document, "devices/controller[@type='scsi']").get("model") == "virtio-scsi"
+    assert "ds=nocloud" not in to_text(document)
+    entry = at(document, "sysinfo[@type='fwcfg']/entry")
+    assert (entry.get("name"), entry.get("file")) == ("opt/com.coreos/config", "/pool/x.ignition")
+
+
+def test_options_that_need_a_seed_are_refused() -> None:
+    iso = Path("x.iso")
+    for options, asked in (
+        (MachineOptions(ssh_key=[Path("x")]), "--ssh-key"),
+        (MachineOptions(user_data=[Path("x")]), "--user-data"),
+        (MachineOptions(password=True), "--password"),
+        (MachineOptions(fast=True), "--fast"),
+        (MachineOptions(image="debian:12"), "--image"),
+    ):
+        with pytest.raises(UsageError, match=f"{asked} cannot be used with --cdrom"):
+            check_seedless(options, None, iso, None)
+    with pytest.raises(UsageError, match="--from cannot be used with --no-seed"):
+        check_seedless(MachineOptions(), "gold", None, None)
+    with pytest.raises(UsageError, match="--cdrom cannot be used with --ignition"):
+        check_seedless(MachineOptions(), None, iso, iso)
+    check_seedless(
+        MachineOptions(user="alice", image="debian:12", fast=False, headless=True), None, None, iso
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"variant: fcos\nversion: 1.5.0\n", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[]", "has no ignition.version"),
+        (b'{"ignition": "3.4.0"}', "has no ignition.version"),
+        (b'{"ignition": {"version": "three"}}', "invalid ignition.version"),
+        (b'{"ignition": {"version": 3}}', "invalid ignition.version"),
+        (b" " * (MAX_BYTES + 1), "is larger than 1 MiB"),
+    ],
+)
+def test_only_an_ignition_configuration_is_one(tmp_path: Path, data: bytes, why: str) -> None:
+    file = tmp_path / "config.ign"
+    file.write_bytes(data)
+    with pytest.raises(ConfigError, match=why):
+        read_ignition(file)
+
+
+def test_an_ignition_configuration_is_passed_on_unchanged(tmp_path: Path) -> None:
+    good = b'{"ignition": {"version": "3.4.0"}, "passwd": {}}\n'
+    assert check(good, "x") == good
+    with pytest.raises(NotFound, match="not found for --ignition"):
+        read_ignition(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="is not a file"):
+        read_ignition(tmp_path)
+
+
+def test_without_a_seed_ssh_keeps_the_first_host_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = known_hosts.write("1-2", "")
+    told = verified(user="u", host_key="", alias="a", known_hosts=file, identity=None)
+    assert told["StrictHostKeyChecking"] == "accept-new"
+    file.write_text("a ssh-ed25519 AAAA\n")
+    assert known_hosts.write("1-2", "").read_text() == "a ssh-ed25519 AAAA\n"
+    told = verified(user="u", host_key="ssh-rsa A", alias="a", known_hosts=file, identity=None)
+    assert told["StrictHostKeyChecking"] == "yes"
+
+
+def test_a_login_prompt_is_one_of_the_latest_boot() -> None:
+    shown = "Booting Linux on physical CPU\n\nDebian GNU/Linux 12 box ttyAMA0\n\nbox login: "
+    assert serial.has_login_prompt(shown)
+    assert serial.has_login_prompt(shown + "root (automatic login)\n")
+    assert not serial.has_login_prompt(shown + "\nreboot: Restarting system\n")
+    assert not serial.has_login_prompt("Booting Linux on physical CPU\nLast login: Mon Nov 30\n")
