@@ -25,6 +25,7 @@ from armvm.provision.fleet.hosts import HostState
 from armvm.provision.fleet.queue import QueuedTask
 from armvm.provision.golden.export import Exported
 from armvm.provision.golden.goldens import GoldenDetails, VerifiedGolden
+from armvm.provision.golden.pool import PoolState
 from armvm.provision.golden.push import Pushed
 from armvm.provision.image.care import CheckedImage, ExportedImage, ImportedImage, RemovedFile
 from armvm.provision.image.find import CachedImage, PulledImage
@@ -90,6 +91,7 @@ RESULTS: dict[str, tuple[str, Any]] = {
     "golden pull": ("The new golden.", GoldenDetails),
     "golden push": ("What the registry has now.", Pushed),
     "golden show": ("What a golden was made from and with.", GoldenDetails),
+    "pool list": ("The pools, by their goldens' names.", list[PoolState]),
     "golden verify": ("A golden that is intact and can be used.", VerifiedGolden),
     "image build": ("The image that was built, or was already cached.", BuiltImage),
     "image export": ("The copy of a cached image.", ExportedImage),
