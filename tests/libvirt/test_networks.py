@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from tests.libvirt.dhcp_client import card
 from tests.libvirt.world import World, virsh
 from tests.schemas import check
 from tests.support import fresh_name
@@ -149,9 +150,10 @@ def test_an_address_is_reserved_and_given_back(
     assert world.armvm("network", "show", net, "--json").ok().json["reservations"] == []
 
 
-def test_an_address_outside_the_dhcp_range_is_reserved(
+def test_the_dhcp_server_assigns_the_address_inside_and_outside_its_range(
     world: World, image: Path, name: str, spare: str
 ) -> None:
+    """A real dnsmasq, asked as the machine's card asks it."""
     subnet = subnet_of(world, spare)
     virsh("net-destroy", spare)
     document = etree.fromstring(virsh("net-dumpxml", spare))
@@ -160,9 +162,31 @@ def test_an_address_outside_the_dhcp_range_is_reserved(
     path.write_bytes(etree.tostring(document))
     virsh("net-define", path)
     path.unlink()
-    world.held(name, image, "--network", spare, "--ip", str(subnet[50]))  # it is not running
+    outside, inside = str(subnet[50]), str(subnet[150])
+    world.held(name, image, "--network", spare, "--ip", outside)  # the network is not running
     virsh("net-start", spare)
-    assert str(subnet[50]) in virsh("net-dumpxml", spare)
+    facts = world.armvm("network", "show", spare, "--json").ok().json
+    mac = world.armvm("show", name, "--json").ok().json["mac"]
+    with card(facts["bridge"], mac) as client:
+        assert client.lease() == outside
+    (lease,) = check("network show", world.armvm("network", "show", spare, "--json").ok().json)[
+        "leases"
+    ]
+    assert (lease["address"], lease["mac"], lease["machine"]) == (outside, mac, name)
+    world.armvm("delete", "--yes", name).ok()
+    # The lease of the deleted machine lasts: the next machine with its address gets its card too.
+    world.held(name, image, "--network", spare, "--ip", outside)
+    assert world.armvm("show", name, "--json").ok().json["mac"] == mac
+    world.armvm("delete", "--yes", name).ok()
+    world.held(name, image, "--network", spare, "--ip", inside)
+    mac = world.armvm("show", name, "--json").ok().json["mac"]
+    with card(facts["bridge"], mac) as client:
+        assert client.lease() == inside
+    with card(facts["bridge"], "02:00:00:00:00:07") as stranger:
+        taken = stranger.lease()
+    other = ("create", "--image", image, "--no-start", "--network", spare, "--ip", taken)
+    told = world.armvm(*other).failed(5).err
+    assert f"{taken} is in use on the network {spare}: 02:00:00:00:00:07 leased it until" in told
 
 
 def test_addresses_that_no_machine_can_have(world: World, image: Path, net: str) -> None:
