@@ -96,6 +96,7 @@ def test_a_subnet_that_the_host_uses_is_refused(world: World, bridge: str) -> No
     assert name not in virsh("net-list", "--all", "--name").split()
 
 
+@pytest.mark.slow
 def test_networks_of_others_stay(world: World, spare: str) -> None:
     text = virsh("net-dumpxml", spare)
     document = etree.fromstring(text)
@@ -189,6 +190,7 @@ def test_the_dhcp_server_assigns_the_address_inside_and_outside_its_range(
     assert f"{taken} is in use on the network {spare}: 02:00:00:00:00:07 leased it until" in told
 
 
+@pytest.mark.slow
 def test_addresses_that_no_machine_can_have(world: World, image: Path, net: str) -> None:
     name, subnet = fresh_name(), subnet_of(world, net)
     command = ("create", "--name", name, "--image", image, "--no-start", "--network", net)
@@ -197,6 +199,7 @@ def test_addresses_that_no_machine_can_have(world: World, image: Path, net: str)
     assert world.traces(name) == []
 
 
+@pytest.mark.slow
 def test_what_ip_cannot_be_used_with(world: World, image: Path, net: str, bridge: str) -> None:
     subnet = subnet_of(world, net)
     inside = str(subnet[60])
@@ -248,6 +251,7 @@ def test_devices_are_checked(world: World, image: Path, bridge: str) -> None:
     assert "cannot be a machine's first network" in told
 
 
+@pytest.mark.slow
 def test_macvtap_starts_and_says_its_limits(world: World, image: Path, name: str, net: str) -> None:
     device = fresh_name("avt")[:15]
     subprocess.run(["ip", "link", "add", device, "type", "veth"], check=True)
