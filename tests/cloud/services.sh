@@ -79,6 +79,7 @@ wsgi() { # PORT FILE NAME; uwsgi resets connections that clients keep open, unle
         --add-header 'Connection: close' \
         > "$log/$3" 2>&1 &
 }
+set -e # without complete databases no service starts
 if [ -n "$new" ]; then
     for name in nova nova_api nova_cell0 keystone glance placement; do
         mysql -e "CREATE DATABASE IF NOT EXISTS $name CHARACTER SET utf8;
@@ -92,7 +93,7 @@ if [ -n "$new" ]; then
         keystone-manage ${kind}_setup --keystone-user keystone --keystone-group keystone
     done
     keystone-manage bootstrap --bootstrap-password admin --bootstrap-region-id one \
-        --bootstrap-{admin,internal,public}-url http://127.0.0.1:5000/v3/
+        --bootstrap-{admin,internal,public}-url=http://127.0.0.1:5000/v3/
     glance-manage db_sync
     placement-manage db sync
     nova-manage api_db sync
@@ -129,6 +130,7 @@ for kind, url in (
         )
 END
 touch $done
+set +e
 
 python3 /mnt/neutron.py > $log/neutron 2>&1 &
 bridge=brq6d6a7c5e-0d
