@@ -145,9 +145,10 @@ virtlogd -d
 libvirtd -d
 for name in api conductor scheduler; do nova-$name > $log/nova-$name 2>&1 & done
 nova-compute --config-file /etc/nova/compute.conf > $log/nova-compute 2>&1 &
-until nova-manage cell_v2 discover_hosts --verbose | grep -q "Found 1\|Checking host mapping"; do
+# grep -q would end nova-manage before it has written the mapping.
+until nova-manage cell_v2 list_hosts | grep zed > /dev/null; do
+    nova-manage cell_v2 discover_hosts
     sleep 3
-    nova-manage cell_v2 list_hosts | grep -q zed && break
 done
 touch $log/up
 sleep infinity
