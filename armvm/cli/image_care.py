@@ -137,8 +137,8 @@ def import_(
     armvm create --image local:NAME.
 
     With --bootable, armvm makes a new image from the root file system of a board's image (Debian,
-    Ubuntu and derived systems, ext4, 64-bit). This takes minutes. Packages, users and settings
-    stay; GPIO, camera, Wi-Fi and the vendor's kernel do not work in a machine.
+    Ubuntu and derived systems, ext4, 64-bit). This can take half an hour. Packages, users and
+    settings stay; GPIO, camera, Wi-Fi and the vendor's kernel do not work in a machine.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.image.care import import_image

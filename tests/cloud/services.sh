@@ -79,6 +79,7 @@ wsgi() { # PORT FILE NAME; uwsgi resets connections that clients keep open, unle
         --add-header 'Connection: close' \
         > "$log/$3" 2>&1 &
 }
+set -e # without complete databases no service starts
 if [ -n "$new" ]; then
     for name in nova nova_api nova_cell0 keystone glance placement; do
         mysql -e "CREATE DATABASE IF NOT EXISTS $name CHARACTER SET utf8;
@@ -92,7 +93,7 @@ if [ -n "$new" ]; then
         keystone-manage ${kind}_setup --keystone-user keystone --keystone-group keystone
     done
     keystone-manage bootstrap --bootstrap-password admin --bootstrap-region-id one \
-        --bootstrap-{admin,internal,public}-url http://127.0.0.1:5000/v3/
+        --bootstrap-{admin,internal,public}-url=http://127.0.0.1:5000/v3/
     glance-manage db_sync
     placement-manage db sync
     nova-manage api_db sync
@@ -129,6 +130,7 @@ for kind, url in (
         )
 END
 touch $done
+set +e
 
 python3 /mnt/neutron.py > $log/neutron 2>&1 &
 bridge=brq6d6a7c5e-0d
@@ -143,9 +145,10 @@ virtlogd -d
 libvirtd -d
 for name in api conductor scheduler; do nova-$name > $log/nova-$name 2>&1 & done
 nova-compute --config-file /etc/nova/compute.conf > $log/nova-compute 2>&1 &
-until nova-manage cell_v2 discover_hosts --verbose | grep -q "Found 1\|Checking host mapping"; do
+# grep -q would end nova-manage before it has written the mapping.
+until nova-manage cell_v2 list_hosts | grep zed > /dev/null; do
+    nova-manage cell_v2 discover_hosts
     sleep 3
-    nova-manage cell_v2 list_hosts | grep -q zed && break
 done
 touch $log/up
 sleep infinity

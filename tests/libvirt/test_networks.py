@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from tests.libvirt.dhcp_client import card
 from tests.libvirt.world import World, virsh
 from tests.schemas import check
 from tests.support import fresh_name
@@ -95,6 +96,7 @@ def test_a_subnet_that_the_host_uses_is_refused(world: World, bridge: str) -> No
     assert name not in virsh("net-list", "--all", "--name").split()
 
 
+@pytest.mark.slow
 def test_networks_of_others_stay(world: World, spare: str) -> None:
     text = virsh("net-dumpxml", spare)
     document = etree.fromstring(text)
@@ -149,9 +151,10 @@ def test_an_address_is_reserved_and_given_back(
     assert world.armvm("network", "show", net, "--json").ok().json["reservations"] == []
 
 
-def test_an_address_outside_the_dhcp_range_is_reserved(
+def test_the_dhcp_server_assigns_the_address_inside_and_outside_its_range(
     world: World, image: Path, name: str, spare: str
 ) -> None:
+    """A real dnsmasq, asked as the machine's card asks it."""
     subnet = subnet_of(world, spare)
     virsh("net-destroy", spare)
     document = etree.fromstring(virsh("net-dumpxml", spare))
@@ -160,11 +163,34 @@ def test_an_address_outside_the_dhcp_range_is_reserved(
     path.write_bytes(etree.tostring(document))
     virsh("net-define", path)
     path.unlink()
-    world.held(name, image, "--network", spare, "--ip", str(subnet[50]))  # it is not running
+    outside, inside = str(subnet[50]), str(subnet[150])
+    world.held(name, image, "--network", spare, "--ip", outside)  # the network is not running
     virsh("net-start", spare)
-    assert str(subnet[50]) in virsh("net-dumpxml", spare)
+    facts = world.armvm("network", "show", spare, "--json").ok().json
+    mac = world.armvm("show", name, "--json").ok().json["mac"]
+    with card(facts["bridge"], mac) as client:
+        assert client.lease() == outside
+    (lease,) = check("network show", world.armvm("network", "show", spare, "--json").ok().json)[
+        "leases"
+    ]
+    assert (lease["address"], lease["mac"], lease["machine"]) == (outside, mac, name)
+    world.armvm("delete", "--yes", name).ok()
+    # The lease of the deleted machine lasts: the next machine with its address gets its card too.
+    world.held(name, image, "--network", spare, "--ip", outside)
+    assert world.armvm("show", name, "--json").ok().json["mac"] == mac
+    world.armvm("delete", "--yes", name).ok()
+    world.held(name, image, "--network", spare, "--ip", inside)
+    mac = world.armvm("show", name, "--json").ok().json["mac"]
+    with card(facts["bridge"], mac) as client:
+        assert client.lease() == inside
+    with card(facts["bridge"], "02:00:00:00:00:07") as stranger:
+        taken = stranger.lease()
+    other = ("create", "--image", image, "--no-start", "--network", spare, "--ip", taken)
+    told = world.armvm(*other).failed(5).err
+    assert f"{taken} is in use on the network {spare}: 02:00:00:00:00:07 leased it until" in told
 
 
+@pytest.mark.slow
 def test_addresses_that_no_machine_can_have(world: World, image: Path, net: str) -> None:
     name, subnet = fresh_name(), subnet_of(world, net)
     command = ("create", "--name", name, "--image", image, "--no-start", "--network", net)
@@ -173,6 +199,7 @@ def test_addresses_that_no_machine_can_have(world: World, image: Path, net: str)
     assert world.traces(name) == []
 
 
+@pytest.mark.slow
 def test_what_ip_cannot_be_used_with(world: World, image: Path, net: str, bridge: str) -> None:
     subnet = subnet_of(world, net)
     inside = str(subnet[60])
@@ -224,6 +251,7 @@ def test_devices_are_checked(world: World, image: Path, bridge: str) -> None:
     assert "cannot be a machine's first network" in told
 
 
+@pytest.mark.slow
 def test_macvtap_starts_and_says_its_limits(world: World, image: Path, name: str, net: str) -> None:
     device = fresh_name("avt")[:15]
     subprocess.run(["ip", "link", "add", device, "type", "veth"], check=True)

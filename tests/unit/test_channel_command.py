@@ -127,6 +127,9 @@ def test_input_of_any_size_comes_back(guest: Guest) -> None:
 
 def test_input_that_nobody_reads(guest: Guest) -> None:
     assert guest.run("true", feed=feed(bytes(3 * WINDOW)))[0] == 0
+
+
+def test_input_that_is_read_in_part(guest: Guest) -> None:
     assert guest.run("sh", "-c", "head -c 5; exit 3", feed=feed(b"12345" * WINDOW)) == (
         3,
         b"12345",

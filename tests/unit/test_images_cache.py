@@ -186,7 +186,8 @@ def test_what_file_names_tell() -> None:
         "noble-server-cloudimg-arm64.img": OperatingSystem(distro="ubuntu", version="24.04"),
         "ubuntu-22.04-server-cloudimg-arm64.img": OperatingSystem(distro="ubuntu", version="22.04"),
         "disk.img": None,
-        "debian-sid.qcow2": None,
+        "debian-sid.qcow2": OperatingSystem(distro="debian", version="sid"),
+        "debian-none.qcow2": None,
     }.items():
         assert guess_system(name) == system
     for name in ("x-amd64.img", "x_x86_64.qcow2", "Fedora.x86-64.raw", "a-i686.img", "a.riscv64"):

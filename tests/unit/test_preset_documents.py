@@ -48,7 +48,9 @@ def test_every_preset_has_something_to_say_to_every_distribution_or_says_that_it
         found = preset_documents(preset, "alice", system)
     except ConfigError as error:
         assert distro in error.message
-        assert distro == "alpine"
+        # Red Hat's rebuilds have no package of docker's.
+        rebuilds = ("almalinux", "rocky", "centos", "oraclelinux") if preset == "docker" else ()
+        assert distro in ("alpine", *rebuilds)
         return
     for document in found:
         assert all(isinstance(one, str) for one in document["packages"])

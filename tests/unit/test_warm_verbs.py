@@ -98,7 +98,7 @@ def test_the_settings_handed_to_the_bake_make_the_same_machine() -> None:
     values = {key: one.value for key, one in resolve([environment_layer(settings)]).items()}
     assert values == {
         "cpus": 3, "mem": 1536, "disk": 7 << 30, "image": "local:debian-12", "user": "alice",
-        "network": "user", "cpu": "cortex-a72", "headless": True, "autologin": False,
+        "network": "user", "ip": None, "cpu": "cortex-a72", "headless": True, "autologin": False,
         "motd": True, "fast": False, "tuned": False,
     }  # fmt: skip
     assert settings["ARMVM_PRESET"] == "minimal"
