@@ -151,6 +151,8 @@ def _hand_over(
             member=PoolMember(state=golden.mark.state_digest, waiting=False),
             creator=myself(),
             created=plan.record.created,
+            own_key=plan.record.own_key,
+            key=plan.record.key,
         )
         try:
             set_record(domain, record)
@@ -170,8 +172,7 @@ def _suits(instance: Instance, plan: CreatePlan) -> bool:
     record, wanted = instance.record, plan.record
     return (
         record.settings == wanted.settings
-        and (record.user, record.own_key, record.key, record.pool)
-        == (wanted.user, wanted.own_key, wanted.key, wanted.pool)
+        and (record.user, record.pool) == (wanted.user, wanted.pool)
         and instance.network == plan.spec.network
     )
 
