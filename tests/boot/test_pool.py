@@ -98,6 +98,7 @@ def cpu_seconds(name: str) -> float:
     return int(found) / 1e9
 
 
+@pytest.mark.slow
 def test_a_ready_machine_waits_without_a_trace_elsewhere(ready: str) -> None:
     now = state(ready)
     assert (now["size"], now["ready"], now["why_not"]) == (1, 1, None)
@@ -129,6 +130,7 @@ def test_a_command_takes_one_and_another_one_is_made(ready: str) -> None:
     wait_for(settled(ready, 1))
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_taken_is_like_any_other(ready: str, key: Path) -> None:
     taken = []
     words = ("create", "--from", ready, "--ssh-key", key, "--json")
@@ -155,6 +157,7 @@ def test_a_machine_that_is_taken_is_like_any_other(ready: str, key: Path) -> Non
     assert leftovers(taken[0]) == []
 
 
+@pytest.mark.slow
 def test_other_settings_and_names_do_not_take_one(ready: str) -> None:
     (waiting,) = state(ready)["machines"]
     own = f"{ready}-own"
@@ -168,6 +171,7 @@ def test_other_settings_and_names_do_not_take_one(ready: str) -> None:
     assert state(ready)["machines"] == [waiting]
 
 
+@pytest.mark.slow
 def test_two_at_once_get_two_machines(ready: str) -> None:
     with ThreadPoolExecutor() as threads:
         both = list(threads.map(lambda _: run(ready, "hostname").ok(), range(2)))
@@ -178,14 +182,12 @@ def test_two_at_once_get_two_machines(ready: str) -> None:
 
 def test_what_killed_processes_leave_is_removed(ready: str) -> None:
     (waiting,) = state(ready)["machines"]
-    claimer = spawn("run", "--from", ready, "--", "sleep", "600")
-    wait_for(lambda: virsh("domstate", waiting).strip() == "running")
-    claimer.send_signal(signal.SIGKILL)
-    claimer.wait()
-    filler = spawn("pool", "set", ready, "--size", "2")
-    wait_for(lambda: state(ready)["starting"] == 1)
-    filler.send_signal(signal.SIGKILL)
-    filler.wait()
+    with spawn("run", "--from", ready, "--", "sleep", "600") as claimer:
+        wait_for(lambda: virsh("domstate", waiting).strip() == "running")
+        claimer.send_signal(signal.SIGKILL)
+    with spawn("pool", "set", ready, "--size", "2") as filler:
+        wait_for(lambda: state(ready)["starting"] == 1)
+        filler.send_signal(signal.SIGKILL)
     assert waiting not in state(ready)["machines"]
     armvm("pool", "fill", ready, timeout=FILL).ok()
     now = state(ready)
