@@ -25,6 +25,11 @@ password = svc
 region_name = one
 END
 }
+admin() { # a command with the rights of the administrator
+    env OS_AUTH_URL=http://127.0.0.1:5000/v3 OS_USERNAME=admin OS_PASSWORD=admin \
+        OS_PROJECT_NAME=admin OS_USER_DOMAIN_NAME=Default OS_PROJECT_DOMAIN_NAME=Default \
+        OS_REGION_NAME=one "$@"
+}
 tokens() { echo "[keystone_authtoken]"; credentials; }
 nova() {
     cat <<END
@@ -103,9 +108,7 @@ if [ -n "$new" ]; then
 fi
 wsgi 5000 /usr/bin/keystone-wsgi-public keystone
 until python3 -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:5000/v3")'; do sleep 1; done
-[ -z "$new" ] || OS_AUTH_URL=http://127.0.0.1:5000/v3 OS_USERNAME=admin OS_PASSWORD=admin \
-    OS_PROJECT_NAME=admin OS_USER_DOMAIN_NAME=Default OS_PROJECT_DOMAIN_NAME=Default \
-    OS_REGION_NAME=one python3 - <<'END'
+[ -z "$new" ] || admin python3 - <<'END'
 import openstack
 
 identity = openstack.connect(cloud="envvars").identity
@@ -149,6 +152,11 @@ nova-compute --config-file /etc/nova/compute.conf > $log/nova-compute 2>&1 &
 until nova-manage cell_v2 list_hosts | grep zed > /dev/null; do
     nova-manage cell_v2 discover_hosts
     sleep 3
+done
+# After a later start the mapping is there, but the host has not reported yet.
+until admin openstack compute service list --service nova-compute -f value -c State |
+    grep up > /dev/null; do
+    sleep 2
 done
 touch $log/up
 sleep infinity
