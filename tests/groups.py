@@ -18,6 +18,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "boot/test_warm.py",
         "boot/test_warm_background.py",
         "boot/test_pool.py",
+        "boot/test_disks.py",
         "boot/test_warm_routes.py",
         "boot/test_access.py",
         "boot/test_cp_bulk.py",
@@ -37,7 +38,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("hosts/test_quick.py",),
     ("boot/test_system.py",),
     # One stops the network armvm, on which the other starts machines.
-    ("libvirt/test_verbs_disks.py", "libvirt/test_network.py"),
+    ("libvirt/test_verbs_disks.py", "libvirt/test_network.py", "libvirt/test_networks.py"),
     # Slow ones.
     ("boot/test_ubuntu.py",),
     ("boot/test_fast.py",),

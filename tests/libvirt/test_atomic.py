@@ -69,7 +69,7 @@ def test_any_libvirt_call_may_be_the_last(world: World, image: Path, name: str, 
     assert len(world.traces(name)) == 4  # overlay, seed, domain, address
 
 
-@pytest.mark.parametrize("how", ["signal after", "failure"])
+@pytest.mark.parametrize("how", [pytest.param("signal after", marks=pytest.mark.slow), "failure"])
 def test_any_libvirt_call_may_be_the_last_of_a_start(
     world: World, image: Path, name: str, how: str
 ) -> None:

@@ -69,6 +69,7 @@ def test_disks_are_made_with_the_machine_and_go_with_it(
     kept.unlink()
 
 
+@pytest.mark.slow
 def test_a_failed_create_leaves_no_disk(world: World, image: Path, name: str) -> None:
     before = world.volumes() - world.bases()
     tried = ("create", "--name", name, "--image", image, "--no-start", "--add-disk", "1G")
@@ -195,6 +196,7 @@ def test_disks_of_a_running_machine(world: World, blank_image: Path, name: str) 
     assert named(world, name)["data"]["attached"]
 
 
+@pytest.mark.slow
 def test_a_clone_and_a_renamed_machine_have_the_disks(
     world: World, image: Path, name: str, other: str, tmp_path: Path
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_clone_and_a_renamed_machine_have_the_disks(
     assert f"armvm disk remove {name} vdd" in told
 
 
+@pytest.mark.slow
 def test_a_fleet_has_disks(world: World, image: Path, name: str, tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.toml"
     table = f'fleet = "lab"\n[machines.{name}]\nimage = "{image}"\npool = "{world.pool}"\n'
@@ -232,6 +235,7 @@ def test_a_fleet_has_disks(world: World, image: Path, name: str, tmp_path: Path)
     assert "cannot share a file" in world.armvm("apply", str(fleet)).failed(3).err
 
 
+@pytest.mark.slow
 def test_an_installer_boots_from_its_cdrom(world: World, name: str, tmp_path: Path) -> None:
     iso = make_iso(tmp_path / "a.iso", "BOOTAA64.EFI")
     foreign = make_iso(tmp_path / "b.iso", "BOOTX64.EFI")

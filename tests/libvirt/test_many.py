@@ -118,6 +118,7 @@ def test_ctrl_c_leaves_those_that_are_whole(world: World, image: Path, prefix: s
     assert all(len(world.traces(name)) == 4 for name in left)
 
 
+@pytest.mark.slow
 def test_those_not_ready_in_time_stay_and_no_more_are_begun(
     world: World, image: Path, prefix: str
 ) -> None:

@@ -265,6 +265,7 @@ def test_macvtap_starts_and_says_its_limits(world: World, image: Path, name: str
         subprocess.run(["ip", "link", "delete", device], check=True)
 
 
+@pytest.mark.slow
 def test_a_network_configuration_is_in_the_seed(
     world: World, image: Path, name: str, net: str, tmp_path: Path
 ) -> None:

@@ -196,6 +196,7 @@ def test_forwards_that_cannot_be(world: World, running: str, image: Path, name: 
     assert found["reserved"] in world.armvm("ip", name).failed(10).err
 
 
+@pytest.mark.slow
 def test_start_waits_for_all_and_leaves_them_running(world: World, image: Path, name: str) -> None:
     """Nothing is in there: they are waited for to the end, or until Ctrl-C."""
     names = [name, f"{name}-2"]
