@@ -128,7 +128,7 @@ def test_a_guest_boots_and_is_logged_in_to(run: Run, debian_image: Path, tmp_pat
         run("cp", note, "guest:", "--on", "farm").ok()
         assert run("ssh", "guest", "--on", "farm", "--", "cat note").ok().out == "carried\n"
         run("wait", "guest", "--on", "farm").ok()
-        line = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+        line = "sudo ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
         printed = run("ssh", "guest", "--on", "farm", "--", line).ok().out.split()
         assert printed[1] == made["host_key"]
     finally:
