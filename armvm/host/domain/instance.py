@@ -146,6 +146,12 @@ def machines(connection: Connection) -> list[Instance]:
     return [one for one in instances(connection) if one.record.member is None]
 
 
+def suspended(connection: Connection) -> list[Domain]:
+    """Return all domains whose vCPUs are paused, armvm's or not."""
+    with errors("listing the suspended machines"):
+        return list(connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED))
+
+
 def domain_names(connection: Connection) -> list[str]:
     """Return the names of all domains, armvm's or not."""
     with errors("listing the machines"):

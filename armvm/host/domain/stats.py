@@ -13,7 +13,7 @@ from typing import Any
 
 import libvirt
 
-from armvm.host.connection import Connection, errors
+from armvm.host.connection import Connection, Domain, errors
 
 _STATS = (
     libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
@@ -75,3 +75,11 @@ def _sum(told: dict[str, Any], group: str, what: str) -> int | None:
     keys = (f"{group}.{index}.{what}" for index in range(int(told.get(f"{group}.count", 0))))
     counts = [int(told[key]) for key in keys if key in told]
     return sum(counts) if counts else None
+
+
+def resident_mib(domain: Domain) -> int:
+    """Return the host's memory that a machine takes, in MiB; 0 if it has ended."""
+    try:
+        return int(domain.memoryStats().get("rss", 0)) // 1024
+    except libvirt.libvirtError:
+        return 0

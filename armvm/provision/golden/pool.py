@@ -12,12 +12,11 @@ removes it (`machine.delete.sweep`).
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from dataclasses import dataclass, replace
 from typing import Annotated
-
-import libvirt
 
 from armvm.base import process
 from armvm.base.errors import ArmvmError, Conflict, NotFound
@@ -27,12 +26,20 @@ from armvm.base.result import Doc, MachineName
 from armvm.base.signals import shielded
 from armvm.guest.agents import clone_identity
 from armvm.host.agent import channel
-from armvm.host.connection import Connection, Domain, errors, is_code
+from armvm.host.connection import Connection, Domain
 from armvm.host.domain import lifecycle
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens, set_pool
 from armvm.host.domain.handle import observed
-from armvm.host.domain.instance import Instance, instances, observe, set_record
+from armvm.host.domain.instance import (
+    Instance,
+    find_by_uuid,
+    instances,
+    observe,
+    set_record,
+    suspended,
+)
 from armvm.host.domain.metadata import PoolMember
+from armvm.host.domain.stats import resident_mib
 from armvm.provision.golden.choose import fits
 from armvm.provision.golden.clone import PATIENCE, authorized_keys, tell_clock
 from armvm.provision.machine.create import Where
@@ -81,7 +88,7 @@ def states(where: Where) -> list[PoolState]:
                     ready=len(waiting),
                     starting=sum(_is_being_made(one) for one in members),
                     machines=[one.name for one in waiting],
-                    memory_mib=sum(_memory_mib(where.connection, one.name) for one in waiting),
+                    memory_mib=_memory_mib(where.connection, waiting),
                     why_not=fits(where, golden),
                 )
             )
@@ -114,7 +121,7 @@ def take(
     wanted = plan.machine
     if wanted.user_data or wanted.password_hash or wanted.network_config or wanted.disks:
         return None
-    waiting = _suspended(where.connection)
+    waiting = suspended(where.connection)
     random.shuffle(waiting)  # two processes seldom try the same first
     for domain in waiting:
         try:
@@ -203,7 +210,7 @@ def _removed(connection: Connection, instance: Instance, *, usable: bool) -> boo
     if instance.running and not instance.suspended and not is_left_behind(instance):
         return False  # somebody resumed it by other means
     try:
-        domain = connection.lookupByUUIDString(instance.uuid)
+        domain = find_by_uuid(connection, instance.uuid)
         if usable:
             with channel.opened(connection, domain, channel.NAMES[0], force=False):
                 now = observe(domain)
@@ -213,11 +220,6 @@ def _removed(connection: Connection, instance: Instance, *, usable: bool) -> boo
         delete_domain(observed(connection, domain))
     except (NotFound, Conflict):
         return False
-    except libvirt.libvirtError as error:
-        if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):
-            return False
-        with errors(f"removing {instance.name}"):
-            raise
     return True
 
 
@@ -242,19 +244,15 @@ def refill(where: Where, name: str, progress: Progress) -> None:
         progress.warn(f"cannot fill the pool of golden {name} in the background: {error}")
 
 
-def _suspended(connection: Connection) -> list[Domain]:
-    with errors("looking for ready machines"):
-        return list(connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED))
-
-
 def _is_being_made(instance: Instance) -> bool:
     member = instance.record.member
     return member is not None and not member.waiting and not is_left_behind(instance)
 
 
-def _memory_mib(connection: Connection, name: str) -> int:
-    """Return the host's memory that a machine takes, in MiB."""
-    try:
-        return int(connection.lookupByName(name).memoryStats().get("rss", 0)) // 1024
-    except libvirt.libvirtError:  # it was taken, or ended
-        return 0
+def _memory_mib(connection: Connection, waiting: list[Instance]) -> int:
+    """Return the host's memory that machines take, in MiB. One that was taken counts as none."""
+    found = 0
+    for one in waiting:
+        with contextlib.suppress(NotFound):
+            found += resident_mib(find_by_uuid(connection, one.uuid))
+    return found
