@@ -42,6 +42,7 @@ def test_list_and_show(world: World, image: Path, name: str) -> None:
         "cpus": 3,
         "memory_mib": 1024,
         "image": str(image),
+        "networks": ["armvm"],
         "network": "armvm",
         "ssh": None,
         "via": None,
