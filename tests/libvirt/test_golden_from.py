@@ -42,8 +42,8 @@ def test_the_machines_settings_are_the_goldens(world: World, image: Path, name: 
     values = {key: one.value for key, one in resolve([layer]).items()}
     assert values == {
         "image": f"machine:{name}", "cpus": 3, "mem": 300, "disk": 1536 << 20, "cpu": None,
-        "user": "alice", "network": "armvm", "headless": True, "autologin": False, "motd": True,
-        "fast": False, "tuned": False,
+        "user": "alice", "network": "armvm", "ip": None, "headless": True, "autologin": False,
+        "motd": True, "fast": False, "tuned": False,
     }  # fmt: skip
 
 

@@ -29,7 +29,8 @@ def flatten(connection: Connection, name: str, progress: Progress) -> list[str]:
     if the pool does not have enough space.
     """
     golden = find_golden(connection, name)
-    ready.remove(connection, golden)
+    if golden.mark.pool:
+        ready.remove(connection, golden)
     pool = pools.find_pool(connection, golden.mark.record.pool)
     if pool is None:
         return []

@@ -200,7 +200,8 @@ def delete(connection: Connection, name: str) -> list[str]:
     Raises NotFound, and Conflict if machines use its disk as their backing file.
     """
     golden = find_golden(connection, name)
-    ready.remove(connection, golden)
+    if golden.mark.pool:
+        ready.remove(connection, golden)
     pool = pools.find_pool(connection, golden.mark.record.pool)
     users = users_of(pool, golden) if pool else []
     if users:
