@@ -10,9 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from armvm.host import facts
+from armvm.host.connection import connect
 from armvm.images.oci import archive
 from armvm.images.oci.document import MANIFEST, Descriptor, describe, dump, dump_index
 from armvm.provision.golden import portable
+from armvm.provision.machine.create import Where
+from tests.hosts import blank_golden
+from tests.support import armvm, fresh_name
 
 
 @dataclass
@@ -86,3 +91,17 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, link
     return info
+
+
+def exported(image: Path, file: Path, route: str) -> str:
+    """Export a golden of a blank disk to a file, and remove it; return its name."""
+    name, uri = fresh_name("armvm-travels"), "qemu:///system"
+    connection = connect(uri)
+    where = Where(connection=connection, facts=facts.observe(connection))
+    blank_golden.saved(where, name, str(image), route)
+    try:
+        armvm("golden", "export", name, file, env={"ARMVM_CONNECT": uri}).ok()
+    finally:
+        blank_golden.removed(where, name)
+        connection.close()
+    return name

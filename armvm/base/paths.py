@@ -1,11 +1,14 @@
-"""The directories that armvm uses: cache, data, state, configuration.
+"""The directories that armvm uses (cache, data, state, configuration), and files written safely.
 
 They follow the XDG base directory specification, through platformdirs.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +80,14 @@ def private_dir(path: Path) -> Path:
     """Create a directory that only its owner can enter, and return it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time run the block; the others wait. *path* stays. Raises OSError."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def resources(kind: str) -> Path:

@@ -32,7 +32,7 @@ def check(data: bytes, name: str) -> bytes:
     section = document.get("ignition") if isinstance(document, dict) else None
     version = section.get("version") if isinstance(section, dict) else None
     if version is None:
-        raise ConfigError(f"{name} has no ignition.version", hint=_HINT)
+        raise ConfigError(f"ignition.version not found in {name}", hint=_HINT)
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         raise ConfigError(f"{name} has an invalid ignition.version: {shown(str(version))}")
     return data

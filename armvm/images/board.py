@@ -46,7 +46,7 @@ def find_root(disk: GuestDisk, name: str, number: int | None = None) -> BoardRoo
     if number is not None and number not in [one.number for one in table]:
         known = ", ".join(str(one.number) for one in table)
         raise ImageError(
-            f"{name} has no partition {number}", hint=f"it has: {known}" if known else None
+            f"partition {number} not found in {name}", hint=f"it has: {known}" if known else None
         )
     found, seen = [], []
     for one in table:
@@ -64,8 +64,8 @@ def find_root(disk: GuestDisk, name: str, number: int | None = None) -> BoardRoo
             hint=f"choose one: --partition {numbers[0]}",
         )
     raise ImageError(
-        f"{name} has no root file system that armvm can read",
-        detail="\n".join(seen) or "it has no partitions",
+        f"root file system not found in {name}",
+        detail="\n".join(seen) or "partitions not found",
         hint="armvm reads ext4. If the root has another file system, mount it and use: "
         "armvm rootfs to-image DIR --install-missing --as NAME",
     )

@@ -8,21 +8,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import libvirt
 import pytest
 
 from armvm.base.poll import until
 from armvm.base.progress import Quiet
 from armvm.host import facts
 from armvm.host.connection import connect
-from armvm.host.domain.golden_domain import find_golden, set_mark
-from armvm.host.domain.metadata import GOLDEN
-from armvm.host.xml import at, remove, to_text
+from armvm.host.domain.golden_domain import change_mark, find_golden
 from armvm.provision.golden import pool
 from armvm.provision.machine.create import Where
 from tests.boot.conftest import leftovers
@@ -77,15 +73,6 @@ class Said(Quiet):
 
     def say(self, text: str) -> None:
         self.lines.append(text)
-
-
-def write_ground(connection: libvirt.virConnect, name: str, ground: dict[str, Any]) -> None:
-    """Change on which host a golden was made."""
-    golden = find_golden(connection, name)
-    definition = deepcopy(golden.definition)
-    remove(at(definition, f"metadata/{GOLDEN}"))
-    set_mark(definition, replace(golden.mark, ground=ground))
-    connection.defineXML(to_text(definition))
 
 
 def run(golden: str, *command: str) -> Result:
@@ -202,7 +189,7 @@ def test_a_pool_whose_golden_does_not_fit_empties_itself(ready: str) -> None:
     golden = find_golden(connection, ready)
     try:
         altered = {**golden.mark.ground, "QEMU": "1.0 of another time"}
-        write_ground(connection, ready, altered)
+        change_mark(connection, golden, replace(golden.mark, ground=altered))
         said = Said()
         pool.empty_unusable(where, said)
         assert len(said.lines) == 1
@@ -212,7 +199,7 @@ def test_a_pool_whose_golden_does_not_fit_empties_itself(ready: str) -> None:
         assert "1.0 of another time where it was made" in refused.err
         assert state(ready)["why_not"] is not None
     finally:
-        write_ground(connection, ready, golden.mark.ground)
+        change_mark(connection, golden, golden.mark)
         connection.close()
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from armvm.host import facts
+from armvm.host.capacity import measure
 from armvm.host.connection import connect
 from armvm.host.memory import route as memory
-from armvm.provision.machine.create import Where
-from tests.hosts import blank_golden
+from tests.golden_files import exported
 from tests.hosts.conftest import cases
 from tests.hosts.other import IMAGES, Place
-from tests.support import armvm, fresh_name
+from tests.support import fresh_name
 
 pytestmark = cases(("sid", "root"))
 BLANK = f"{IMAGES}/blank.qcow2"
@@ -87,28 +86,15 @@ def test_a_golden_is_saved_and_loaded(told: Any, route: str) -> None:
     assert told[route] == {"verified": True, "clone": "goes on", "throwaway": "goes on"}
 
 
-def qemu_here() -> str:
-    """Return the version of this machine's QEMU, as `OtherHost.versions` does."""
-    words = ["qemu-system-aarch64", "--version"]
-    first = subprocess.run(words, capture_output=True, check=True, text=True).stdout.split("\n")[0]
-    return first.split("version ")[1].split()[0]
-
-
 def test_a_golden_of_another_qemu_is_refused(
     place: Place, blank_image: Path, tmp_path: Path
 ) -> None:
     """Exported by this machine's libvirt; the other host has another QEMU and another firmware."""
-    name, file = fresh_name("armvm-travels"), tmp_path / "a.golden"
-    connection = connect("qemu:///system")
-    where = Where(connection=connection, facts=facts.observe(connection))
-    if place.host.versions()["qemu"] == qemu_here():
-        pytest.skip("both hosts have the same QEMU")
-    blank_golden.saved(where, name, str(blank_image), memory.SAVE_IMAGE)
-    try:
-        armvm("golden", "export", name, file, env={"ARMVM_CONNECT": "qemu:///system"}).ok()
-    finally:
-        blank_golden.removed(where, name)
-        connection.close()
+    with contextlib.closing(connect("qemu:///system")) as connection:
+        if measure(connection).qemu == place.host.versions()["qemu"]:
+            pytest.skip("both hosts have the same QEMU")
+    file = tmp_path / "a.golden"
+    name = exported(blank_image, file, memory.SAVE_IMAGE)
     there = f"/var/tmp/{name}.golden"
     place.host.send(file, there)
     try:

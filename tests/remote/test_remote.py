@@ -15,17 +15,14 @@ from typing import Any
 
 import pytest
 
-from armvm.host import facts
-from armvm.host.connection import connect
 from armvm.host.memory import route as memory
 from armvm.provision.access.jump import jump_of, socket_of
-from armvm.provision.machine.create import Where
 from tests.boot.test_warm import assert_all_differ
-from tests.hosts import blank_golden
+from tests.golden_files import exported
 from tests.remote.conftest import BOOT_TIMEOUT, Machine
 from tests.remote.host import HOST, URI, OtherHost
 from tests.ssh_tools import at_home
-from tests.support import ARMVM, armvm, environment, fresh_name
+from tests.support import ARMVM, environment
 
 
 def guest_address(lab: OtherHost, name: str) -> str:
@@ -364,15 +361,8 @@ def test_a_golden_travels_to_the_other_host(
     lab: OtherHost, blank_image: Path, tmp_path: Path, route: str
 ) -> None:
     """Made with this host's libvirt; imported by the other's: there, or from afar over ssh."""
-    name, file = fresh_name("armvm-travels"), tmp_path / "a.golden"
-    connection = connect("qemu:///system")
-    where = Where(connection=connection, facts=facts.observe(connection))
-    blank_golden.saved(where, name, str(blank_image), route)
-    try:
-        armvm("golden", "export", name, file, env={"ARMVM_CONNECT": "qemu:///system"}).ok()
-    finally:
-        blank_golden.removed(where, name)
-        connection.close()
+    file = tmp_path / "a.golden"
+    name = exported(blank_image, file, route)
     shared = lab.armvm("golden", "import", file)
     if route == memory.COW:  # its memory cannot be shared from afar
         assert "remote connection" in shared.failed(5).err

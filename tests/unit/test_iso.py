@@ -63,9 +63,9 @@ def test_a_medium_for_arm64_passes(tmp_path: Path) -> None:
     [
         (("BOOTX64.EFI", "BOOTIA32.EFI"), True, "it boots amd64 machines, with BOOTX64.EFI"),
         (("BOOTARM.EFI",), True, "it boots armhf machines"),
-        (("other.efi",), True, "it has no EFI boot entry with BOOTAA64.EFI"),
-        (("BOOTAA64.EFI",), False, "it has no EFI boot entry"),
-        ((), True, "it has no EFI boot entry"),
+        (("other.efi",), True, "EFI boot entry with BOOTAA64.EFI not found"),
+        (("BOOTAA64.EFI",), False, "EFI boot entry with BOOTAA64.EFI not found"),
+        ((), True, "EFI boot entry with BOOTAA64.EFI not found"),
     ],
 )
 def test_other_media_are_refused_with_the_reason(

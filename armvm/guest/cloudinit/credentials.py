@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fcntl
 from collections.abc import Sequence
 from pathlib import Path
 
 from armvm.base.errors import ConfigError, NotFound, PermissionDenied
-from armvm.base.paths import private_dir, write_atomic
+from armvm.base.paths import locked, private_dir, write_atomic
 from armvm.settings.names import shown
 
 #: Key types that OpenSSH accepts in authorized_keys, without DSA (removed in OpenSSH 10), and the
@@ -137,8 +136,7 @@ def own_key(directory: Path) -> tuple[Path, str]:
     private, public = directory / "id_ed25519", directory / "id_ed25519.pub"
     try:
         private_dir(directory)
-        with (directory / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(directory / ".lock"):
             if not (private.exists() and public.exists()):
                 _make_own_key(private, public)
         return private, public.read_text().strip()

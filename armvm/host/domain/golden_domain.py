@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import libvirt
@@ -173,11 +173,11 @@ def set_mark(definition: etree._Element, mark: Mark) -> None:
     at(definition, "metadata").append(_to_element(mark))
 
 
-def set_pool(connection: Connection, golden: Golden, size: int) -> None:
-    """Record how many ready clones of a golden to keep."""
+def change_mark(connection: Connection, golden: Golden, mark: Mark) -> None:
+    """Replace the data recorded about a golden."""
     definition = deepcopy(golden.definition)
     remove(at(definition, f"metadata/{GOLDEN}"))
-    set_mark(definition, replace(golden.mark, pool=size))
+    set_mark(definition, mark)
     lifecycle.define(connection, to_text(definition), golden.name)
 
 

@@ -47,7 +47,7 @@ def check_boot_medium(path: Path) -> None:
     if other:
         why = f"it boots {LOADERS[other[0]]} machines, with {other[0]}"
     else:
-        why = f"it has no EFI boot entry with {LOADER}"
+        why = f"EFI boot entry with {LOADER} not found"
     raise ImageError(f"{path} is not an arm64 boot medium: {why}", hint=_HINT)
 
 

@@ -48,7 +48,8 @@ class Layout:
     """Where a distribution's images are: *place* below a folder, *image* by its name.
 
     The groups of *image* are the release and the serial. ``minors``: folders are minor releases,
-    otherwise releases with ``-stream``. ``checksums`` may contain ``{name}``.
+    otherwise releases with ``-stream``. ``checksums`` may contain ``{name}``. ``releases`` are
+    listed newest first; armvm ignores folders of older ones.
     """
 
     name: str
@@ -58,7 +59,6 @@ class Layout:
     image: re.Pattern[str]
     checksums: str
     minors: bool
-    first: int = 8
     releases: tuple[str, ...]
 
 
@@ -96,7 +96,6 @@ CENTOS = Layout(
     image=re.compile(r"CentOS-Stream-GenericCloud-(\d{1,2})-(\d{8}\.\d{1,3})\.aarch64\.qcow2\Z"),
     checksums="CHECKSUM",
     minors=False,
-    first=9,
     releases=("10", "9"),
 )
 
@@ -168,7 +167,7 @@ class Enterprise:
         found = {}
         for name in directory(ask, self.base):
             match = _FOLDER.match(name.rstrip("/"))
-            old = match and int(match[1].partition(".")[0]) < self.layout.first
+            old = match and int(match[1].partition(".")[0]) < int(self.layout.releases[-1])
             if match and not old and bool(match[2]) != self.layout.minors:
                 found[match[1]] = match[0]
         releases_in(list(found), self.base, self.name)

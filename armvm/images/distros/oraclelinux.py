@@ -124,7 +124,7 @@ class OracleLinux:
 
 def _invalid(url: str) -> FetchFailed:
     return FetchFailed(
-        "Oracle's list names no image that armvm can use",
+        "usable image not found in Oracle's list",
         detail=url,
         hint="check the mirror if one is set, or download the image and use the file",
     )

@@ -11,19 +11,17 @@ by itself. If it fails, ssh connects to the host without it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from armvm.base import process
 from armvm.base.errors import ArmvmError, MissingCapability, UsageError
-from armvm.base.paths import private_dir, runtime_dir
+from armvm.base.paths import locked, private_dir, runtime_dir
 from armvm.guest.ssh import options as ssh_options
 from armvm.host.connection import is_local
 from armvm.settings.names import shown
@@ -193,7 +191,8 @@ def _shared(jump: Jump) -> list[str]:
     with contextlib.suppress(OSError, ArmvmError):
         path = socket_of(jump)
         if path is not None:
-            with _locked(path):
+            # Opening the connection twice would leave one without a socket.
+            with locked(path.with_suffix(".lock")):
                 if _is_alive(jump, path) or _open(jump, path):
                     return _by(path)
     return []
@@ -248,11 +247,3 @@ def _open(jump: Jump, path: Path) -> bool:
         *("-o", "LogLevel=ERROR"),
     )
     return process.into_background(words).returncode == 0 and path.exists()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Lock the connection during the block. Opening it twice would leave one without a socket."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

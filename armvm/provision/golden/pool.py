@@ -28,7 +28,7 @@ from armvm.guest.agents import clone_identity
 from armvm.host.agent import channel
 from armvm.host.connection import Connection, Domain
 from armvm.host.domain import lifecycle
-from armvm.host.domain.golden_domain import Golden, find_golden, goldens, set_pool
+from armvm.host.domain.golden_domain import Golden, change_mark, find_golden, goldens
 from armvm.host.domain.handle import observed
 from armvm.host.domain.instance import (
     Instance,
@@ -46,9 +46,6 @@ from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.unfinished import is_left_behind, myself
-
-#: The most members of one pool.
-MOST = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +66,7 @@ def set_size(connection: Connection, name: str, size: int) -> Golden:
     golden = find_golden(connection, name)
     if golden.mark.pool == size:
         return golden
-    set_pool(connection, golden, size)
+    change_mark(connection, golden, replace(golden.mark, pool=size))
     return find_golden(connection, name)
 
 

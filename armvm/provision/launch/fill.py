@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 from armvm.base.errors import Conflict, HostError, NotReady
-from armvm.base.paths import private_dir, state_dir
+from armvm.base.paths import locked, private_dir, state_dir
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.agents import clone_identity
@@ -46,11 +44,11 @@ def fill(
     host is short of memory, and the errors of cloning.
     """
     connection = where.connection
-    with _one_at_a_time(name):
+    with locked(private_dir(state_dir()) / f"pool-{name}.lock"):
         sweep(connection, progress)
         golden = find_golden(connection, name)
         reason = fits(where, golden)
-        if reason is not None:
+        if reason is not None and golden.mark.pool:
             pool.remove(connection, golden)
             raise Conflict(
                 f"golden {name} cannot be used: {reason}; its pool was emptied",
@@ -124,10 +122,3 @@ def _check_memory(where: Where, golden: Golden) -> None:
             hint=f"free memory, or keep fewer ready machines: armvm pool set {golden.name} "
             "--size N",
         )
-
-
-@contextmanager
-def _one_at_a_time(name: str) -> Iterator[None]:
-    with (private_dir(state_dir()) / f"pool-{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

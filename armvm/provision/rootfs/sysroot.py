@@ -6,7 +6,6 @@ are needed. The files belong to the user, who can remove the directory like any 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from armvm.base import process
 from armvm.base.errors import ConfigError
-from armvm.base.paths import cache_dir, private_dir
+from armvm.base.paths import cache_dir, locked, private_dir
 from armvm.base.progress import Progress
 from armvm.images.cache.files import storage_errors
 from armvm.provision.image import local, recipe, workspace
@@ -56,8 +55,7 @@ def obtain(image: str, architecture: str, progress: Progress) -> Path:
     target = home / f"{wanted.plain}-{arch}-{digest}"
     with storage_errors(home):
         private_dir(home)
-        with (home / f".{target.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(home / f".{target.name}.lock"):
             if not target.is_dir():
                 _make(wanted, arch, target, progress)
     return target
