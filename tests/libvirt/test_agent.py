@@ -15,15 +15,15 @@ from armvm.host.network.networks import addresses
 from tests.libvirt.world import Steps, World
 
 
-def test_a_machine_without_its_agent_is_asked_for_leases_alone(
+def test_an_agent_that_is_not_connected_is_not_asked(
     world: World, image: Path, name: str
 ) -> None:
     world.held(name, image)
     find_domain(world.connection, name).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
     for ask, questions in (
-        (lambda domain: addresses(domain), 1),
+        (lambda domain: addresses(domain), 2),  # leases, ARP table
         (lambda domain: addresses(domain, by_agent=True), 0),
-        (lambda domain: all_addresses(domain), 1),
+        (lambda domain: all_addresses(domain), 2),
     ):
         steps = Steps()
         assert ask(steps.watch(find_domain(world.connection, name))) == []

@@ -133,12 +133,16 @@ def reserved(connection: Connection, network_name: str, mac: str, name: str) -> 
 
 
 def leases(network: libvirt.virNetwork) -> list[dict[str, object]]:
-    """Return a network's DHCP leases that have not expired; [] if it is not running."""
+    """Return a network's DHCP leases that have not expired; [] if it is not running.
+
+    Raises libvirt.libvirtError.
+    """
     try:
-        found = network.DHCPLeases(None, 0)
+        return [dict(lease) for lease in network.DHCPLeases(None, 0)]
     except libvirt.libvirtError:
+        if network.isActive():
+            raise
         return []
-    return [dict(lease) for lease in found]
 
 
 def _assert_free(
