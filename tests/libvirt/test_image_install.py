@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,11 @@ from armvm.images.check.guest_disk import GuestDisk, opened
 from armvm.images.digest import hash_file
 from armvm.images.model import FromImage, Image
 from armvm.provision.image import workspace
-from armvm.provision.image.install import Refused, installed
+from armvm.provision.rootfs.install import Refused, installed
 from armvm.usermode.rootfs import apt, deb
 from tests import board_tools
 from tests.board_tools import MIB
+from tests.boot.conftest import OrdinaryUser, ordinary_user  # noqa: F401
 from tests.build_tools import can_build, served
 from tests.libvirt.test_rootfs_real import debian  # noqa: F401
 from tests.openpgp_tools import Gpg
@@ -218,3 +220,34 @@ def test_no_keys_trust_no_archive(made: Made, tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match="cannot download packages for the image"):
         download(made, tmp_path, "tool")
     keys.write_bytes(good)
+
+
+#: For an ordinary user: installs a package in the image that the first argument names.
+SCRIPT = """\
+import sys
+from pathlib import Path
+from armvm.base.progress import Quiet
+from armvm.images.model import FromImage, Image
+from armvm.provision.rootfs.install import installed
+path, digest = Path(sys.argv[1]), sys.argv[2]
+source = FromImage(reference="/srv/disk.img", location=str(path), digest=digest)
+image = Image(source=source, path=path, digest=digest, size=0, virtual_size=0)
+print(installed(image, ("tool",), Quiet()).path)
+"""
+
+
+@pytest.mark.slow
+def test_an_ordinary_user_installs_in_a_user_namespace(
+    made: Made,
+    ordinary_user: OrdinaryUser,  # noqa: F811
+) -> None:
+    disk = ordinary_user.home / "disk.img"
+    shutil.copy(made.image.path, disk)
+    disk.chmod(0o644)
+    words = ["-c", SCRIPT, disk, made.image.digest]
+    done = ordinary_user.run(sys._base_executable, *words, timeout=300).ok()  # type: ignore[attr-defined]
+    for found in root_of(Path(done.out.strip()), DiskFormat.QCOW2):
+        assert text(found, "etc/tool") == "policy 101\naarch64\n"
+        tool = found.system.find("usr/share/tool/file")
+        assert tool is not None
+        assert (tool.uid, tool.gid) == (0, 0)

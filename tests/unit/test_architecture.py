@@ -55,7 +55,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "access": {"machine"},
         "monitor": {"access"},
         "golden": {"access", "image", "machine", "monitor"},
-        "launch": {"access", "golden", "image", "machine", "monitor"},
+        "launch": {"access", "golden", "image", "machine", "monitor", "rootfs"},
         "manage": {"access", "golden", "machine", "monitor"},
         "inspect": {"access", "image", "manage"},
         "fleet": {"golden", "launch", "machine", "manage"},

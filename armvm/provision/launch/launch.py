@@ -97,7 +97,7 @@ def _with_packages(plan: CreatePlan, image: Image, progress: Progress) -> tuple[
     an unknown package, and the errors of installing.
     """
     from armvm.guest.cloudinit.documents import installing
-    from armvm.provision.image.install import Refused, installed
+    from armvm.provision.rootfs.install import Refused, installed
 
     packages = plan.source.packages
     try:
