@@ -244,8 +244,8 @@ def test_an_ordinary_user_installs_in_a_user_namespace(
     disk = ordinary_user.home / "disk.img"
     shutil.copy(made.image.path, disk)
     disk.chmod(0o644)
-    words = ["-c", SCRIPT, disk, made.image.digest]
-    done = ordinary_user.run(sys._base_executable, *words, timeout=300).ok()  # type: ignore[attr-defined]
+    python = sys._base_executable  # type: ignore[attr-defined]
+    done = ordinary_user.run(python, "-c", SCRIPT, disk, made.image.digest, timeout=300).ok()
     for found in root_of(Path(done.out.strip()), DiskFormat.QCOW2):
         assert text(found, "etc/tool") == "policy 101\naarch64\n"
         tool = found.system.find("usr/share/tool/file")

@@ -142,34 +142,47 @@ def _make(image: Image, packages: tuple[str, ...], target: Path, progress: Progr
         disk = GuestDisk(stream, recognise(read_head(image.path), told), budget=1 << 60)
         found = _checked(disk, told)
         root = work / "root"
-        unpack(found, root, told, progress)
+        try:
+            unpack(found, root, told, progress)
+        except MissingCapability as error:
+            raise Refused(error.message, detail=error.detail, hint=error.hint) from error
         with progress.task(f"installing {', '.join(packages)} in {told}") as task:
 
             def phase(text: str) -> None:
                 task.update(text=text)
 
             _install(root, packages, work, told, phase)
-            phase("measuring")
             new = work / "disk.qcow2"
-            inside = entering.as_owner(root)
-            try:
-                used = int(
-                    process.run([*inside, "du", "-sx", "--block-size=1", root]).text.split()[0]
-                )
-                workspace.check_space(work, 2 * used + GIB)
-                rewrite.rewrite(disk, found, root, new, used=used, inside=inside, on_phase=phase)
-            except CommandFailed as error:
-                raise BuildFailed(
-                    f"cannot write the disk of {told}: {error.message}",
-                    detail=error.detail,
-                    hint="check whether the host's file system is full",
-                ) from error
-            except ConfigError as error:
-                raise Refused(error.message) from error
-            except Unreadable as error:
-                raise unreadable(told, found.partition, error) from error
+            _write(disk, found, root, new, told, phase)
             phase("moving into place")
             workspace.place(new, target, mode=0o644)
+
+
+def _write(
+    disk: GuestDisk,
+    found: BoardRoot,
+    root: Path,
+    target: Path,
+    told: str,
+    phase: Callable[[str], None],
+) -> None:
+    """Write *disk* with the files of *root* to *target*, in the workspace."""
+    phase("measuring")
+    inside = entering.as_owner(root)
+    try:
+        used = int(process.run([*inside, "du", "-sx", "--block-size=1", root]).text.split()[0])
+        workspace.check_space(target.parent, 2 * used + GIB)
+        rewrite.rewrite(disk, found, root, target, used=used, inside=inside, on_phase=phase)
+    except CommandFailed as error:
+        raise BuildFailed(
+            f"cannot write the disk of {told}: {error.message}",
+            detail=error.detail,
+            hint="check whether the host's file system is full",
+        ) from error
+    except ConfigError as error:
+        raise Refused(error.message) from error
+    except Unreadable as error:
+        raise unreadable(told, found.partition, error) from error
 
 
 def _check_host(mode: Mode) -> None:

@@ -7,18 +7,19 @@ namespace, also if armvm runs as root.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from armvm.base import process
-from armvm.base.errors import CommandFailed, StorageError
+from armvm.base.errors import CommandFailed, MissingCapability, StorageError
 from armvm.base.progress import Progress
 from armvm.images import ext4_tar
 from armvm.images.board import BoardRoot, unreadable
 from armvm.images.check.guest_disk import Unreadable
 from armvm.provision.image import workspace
 from armvm.settings.size import GIB
-from armvm.usermode.rootfs import enter
+from armvm.usermode.rootfs import enter, requirements
 
 #: The first id of the files' owners while root works on them, in place of 0: the last 65,536 of the
 #: range that systemd reserves for containers (its docs/UIDS-GIDS.md).
@@ -29,7 +30,7 @@ def unpack(found: BoardRoot, root: Path, name: str, progress: Progress) -> None:
     """Write the files of a root file system to the new directory *root*.
 
     *name* is the disk's, for messages. Raises ImageError for a file system that cannot be read,
-    StorageError.
+    MissingCapability without user namespaces, StorageError.
     """
     used = found.system.used
     workspace.check_space(root.parent, 2 * used + GIB)
@@ -40,6 +41,7 @@ def unpack(found: BoardRoot, root: Path, name: str, progress: Progress) -> None:
         # The namespace that the directory's owner gets has the subordinate ids from 1.
         process.run([*enter.as_owner(root), "chown", "1:1", root])
     inside = enter.as_owner(root)
+    _check_namespace(inside)
     argv = [*inside, "env", "LC_ALL=C.UTF-8", "tar", f"--directory={root}", *ext4_tar.OPTIONS]
     with progress.task(f"extracting the files of {name}", total=used) as task:
 
@@ -56,3 +58,17 @@ def unpack(found: BoardRoot, root: Path, name: str, progress: Progress) -> None:
                 detail=error.detail,
                 hint="free some space in /var/tmp",
             ) from error
+
+
+def _check_namespace(inside: Sequence[str]) -> None:
+    """Raise MissingCapability if the host allows no user namespaces, not even root's."""
+    try:
+        process.run([*inside, "true"])
+    except CommandFailed as error:
+        closed = requirements.closed_by(Path("/proc"))
+        cause = f" ({'; '.join(what for what, _ in closed)})" if closed else ""
+        raise MissingCapability(
+            f"cannot create a user namespace on this host{cause}",
+            detail=error.detail,
+            hint="; ".join(command for _, command in closed) or "run it outside of a container",
+        ) from error
