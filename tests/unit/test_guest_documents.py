@@ -160,10 +160,10 @@ def test_their_values_replace_ours_and_mappings_are_merged() -> None:
 @pytest.mark.parametrize("script", [False, True])
 def test_a_guest_that_installs_packages_also_does_what_the_user_asked_for(script: bool) -> None:
     own = "#!/bin/sh\ntouch /done\n" if script else "#cloud-config\npackages: [git]\n"
-    for given, wanted in ((None, ["gcc", "make"]), (own, ["gcc", "make", "git"])):
-        machine = installing(Machine(name="m", user_data=given), ("gcc", "make"))
+    for theirs, wanted in ((None, ["gcc", "make"]), (own, ["gcc", "make", "git"])):
+        machine = installing(Machine(name="m", user_data=theirs), ("gcc", "make"))
         text = compose(machine, IDENTITY, "alice").user_data
-        if given is not None and script:
+        if theirs is not None and script:
             assert "packages:\n- gcc\n- make\n" in text
             assert "touch /done" in text
         else:
