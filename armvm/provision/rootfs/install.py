@@ -53,16 +53,19 @@ _DEBS = ".armvm-packages"
 #: Runs in the root file system. Arguments: its directory with packages, how many of the names that
 #: follow were not requested, and names. If it fails, the root file system is discarded.
 #: Without package lists, apt knows only what is installed and these packages, so it starts quickly.
+#: The image's hooks for apt do not run: they ask questions, or look for running services.
 #: mandb reads all manual pages at every installation, which takes minutes under emulation; man-db's
 #: timer does it in the guest.
 _SCRIPT = """\
 set -eu
 debs=$1 others=$2
 shift 2
-export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true NEEDRESTART_SUSPEND=1
-export APT_CONFIG=/run/armvm-apt.conf APT_LISTCHANGES_FRONTEND=none
-mkdir -p /run/armvm-lists/partial
+export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true
+export APT_CONFIG=/run/armvm-apt.conf
+mkdir -p /run/armvm-lists/partial /run/armvm-none.d
 cat > "$APT_CONFIG" <<'END'
+Dir::Etc::main "/run/armvm-none";
+Dir::Etc::parts "/run/armvm-none.d";
 Dir::State::lists "/run/armvm-lists";
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
