@@ -9,11 +9,12 @@ Run by hand, on an idle machine, from a source tree with its virtual environment
 Each run creates a domain ``levers-PID`` with armvm's own modules (template, seed, storage), applies
 the arm's changes and starts it. Five times a second it checks the serial log, whether ssh answers,
 and whether cloud-init has finished. Seconds count from the start of the domain. Then the domain is
-removed. The host's CPUs limit an emulated boot, so the results also contain QEMU's CPU time, which
-depends little on other work, and the CPU time of that other work. All arms use QEMU's user
-networking, because libvirt's networks add delays (spanning tree, dnsmasq) that are not measured
-here. Runs are appended to the output file, so a series can be made in parts. ``--logs DIR`` keeps
-the guest's own boot logs. One boot takes about a minute under emulation.
+removed. The host's CPUs limit an emulated boot, so the results also contain QEMU's CPU time, the
+CPU time of other work, and how often QEMU discarded its translated code and its translated
+addresses. On a busy host, QEMU's CPU time doubles too; the counters remain comparable. All arms
+use QEMU's user networking, because libvirt's networks add delays (spanning tree, dnsmasq) that are
+not measured here. Runs are appended to the output file, so a series can be made in parts.
+``--logs DIR`` keeps the guest's own boot logs. One boot takes about a minute under emulation.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ import json
 import os
 import platform
 import re
-import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +57,7 @@ from armvm.provision.machine.credentials import login_keys
 from armvm.provision.machine.fast import write_kernel
 from armvm.settings.machine import Machine
 from benchmarks.lever_arms import ARMS, Setup, all_code, all_modules, network_stage
+from benchmarks.lever_table import table
 
 IMAGE = "local:debian-12"
 PATIENCE = 480.0
@@ -224,40 +224,6 @@ def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
     text = run_in_guest(instance, Endpoint(host=LOOPBACK, port=port), commands)
     logs.mkdir(parents=True, exist_ok=True)
     (logs / f"{arm}.txt").write_text(text or "no answer")
-
-
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the runs as a Markdown table: medians, and the range for ssh and the end."""
-    names = ["kernel", "systemd", "local", "init", "ssh", "login", "finished"]
-    heads = ["arm", "n", *names, "CPU to ssh", "CPU to login", "CPU to finished", "others' CPU"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for arm in ARMS:
-        mine = [one for one in runs if one["arm"] == arm]
-        if not mine:
-            continue
-        cells = [
-            _cell(
-                [one["seconds"][name] for one in mine if name in one["seconds"]],
-                name in ("ssh", "login"),
-            )
-            for name in names
-        ]
-        cells += [
-            _cell([one["cpu_seconds"][name] for one in mine if name in one["cpu_seconds"]], True)
-            for name in ("ssh", "login", "finished")
-        ]
-        cells.append(_cell([one["others_cpu_seconds"] for one in mine], False))
-        lines.append(f"| {arm} | {len(mine)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(values: Sequence[float], spread: bool) -> str:
-    if not values:
-        return "–"
-    text = f"{statistics.median(values):.1f}"
-    if spread and len(values) > 1:
-        text += f" ({min(values):.1f}–{max(values):.1f})"
-    return text
 
 
 def main() -> None:
