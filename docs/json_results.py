@@ -12,6 +12,7 @@ from armvm.base.result import Doc
 from armvm.cloud.create import PlannedServer
 from armvm.cloud.describe import CreatedServer, ListedServer, ServerAddresses, ServerDetails
 from armvm.cloud.snapshot import ServerSnapshot
+from armvm.provision.accelerate.accelerate import Accelerated
 from armvm.provision.access.docker_context import Context
 from armvm.provision.access.exec_ import ExecResult
 from armvm.provision.access.forward import Addresses, Forward, MachineForward
@@ -138,6 +139,7 @@ RESULTS: dict[str, tuple[str, Any]] = {
         Annotated[list[Check], Doc("The checks.", minItems=1)],
     ),
     "events": ("What happened to a machine: one such object a line.", EventDetails),
+    "accelerate": ("The machine whose compile steps run on this host.", Accelerated),
     "exec": ("How a command that the guest agent ran ended.", ExecResult),
     "hosts": ("The hosts that have a name, and how they answered.", list[HostState]),
     "explain": ("A page about a topic; for a machine, with its values.", Explanation),

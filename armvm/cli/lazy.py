@@ -21,9 +21,9 @@ from typer.models import CommandInfo, TyperInfo
 COMMANDS = tuple(
     """
     create apply list show start stop restart suspend resume delete wait autostart resize edit
-    disk snapshot rename clone boot-report events top run ssh console exec cp mount umount logs
-    screenshot ip network forward ssh-config proxy docker-context golden pool image emulate rootfs
-    xml seed binfmt explain config hosts doctor
+    disk snapshot rename clone boot-report events top run ssh console exec cp accelerate mount
+    umount logs screenshot ip network forward ssh-config proxy docker-context golden pool image
+    emulate rootfs xml seed binfmt explain config hosts doctor
     """.split()
 )
 #: The commands whose module in armvm.cli has a different name.

@@ -53,6 +53,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "rootfs": {"image"},
         "machine": {"image"},
         "access": {"machine"},
+        "accelerate": {"access"},
         "monitor": {"access"},
         "golden": {"access", "image", "machine", "monitor"},
         "launch": {"access", "golden", "image", "machine", "monitor"},

@@ -1,0 +1,229 @@
+"""The files that a compile step may read: its source, and what that includes, directly or not.
+
+The text of each file is searched for include directives, without evaluating conditions, and each
+name is looked for at every place where gcc looks, up to the first that has it. So the result may
+have more files than the compiler reads, never fewer, and a name that is missing in the guest is
+missing here. A name that is a macro means every name that the macro is defined as in these files.
+
+Source: "Include Syntax", "Search Path" and "Wrapper Headers" in the manual of gcc's preprocessor.
+"""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from armvm.provision.accelerate.options import Declined, Step
+
+#: What gcc includes before all other files, if there is one.
+_PREDEFINED = "stdc-predef.h"
+#: Limits of one compile step.
+MOST_FILES, MOST_PATHS = 20_000, 400_000
+_CONTINUED = re.compile(rb"\\[ \t\f\v\r]*\n")
+_SPACE = rb"[ \t\f\v\r]*"
+_REST = rb"([^\n]?[^\n\">]*[\">]?)"
+_DIRECTIVE = re.compile(
+    rb"(?:#|%:)" + _SPACE + rb"(include_next|include|import)\b" + _SPACE + _REST
+)
+_ASKED = re.compile(rb"(__has_include(?:_next)?)" + _SPACE + rb"\(" + _SPACE + _REST)
+#: What changes how lines are read (trigraphs, comments within directives), or reads other files.
+_ODD = re.compile(
+    rb"\?\?[=/]|(?:#|%:)[ \t]*/\*|\b(?:include|include_next|import|__has_include\()[ \t]*/\*|"
+    rb"\.incbin|GCC[ \t]+(?:dependency|pch_preprocess)|__has_embed"
+)
+#: Comments, and what looks like their beginning but is none.
+_TOKENS = re.compile(
+    rb"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+)
+_MACRO = re.compile(rb"(?!__)[A-Za-z_]\w*", re.ASCII)
+_LITERAL = re.compile(rb"<([^>\n]+)>|\"([^\"\n]+)\"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Include:
+    """A name in an include directive; ``following`` is for ``include_next``.
+
+    If ``macro``, the name is that of a macro.
+    """
+
+    name: str
+    quoted: bool = False
+    following: bool = False
+    macro: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stat:
+    """What the guest says of a path: ``kind`` is 0 (missing), 1 (file), 2 (directory) or 3."""
+
+    kind: int
+    size: int = 0
+    modified: tuple[int, int] = (0, 0)
+    changed: tuple[int, int] = (0, 0)
+    inode: int = 0
+
+
+def scan(text: bytes) -> tuple[Include, ...]:
+    """Return the names that a file includes or may ask for, each once. Raises Declined."""
+    text = _CONTINUED.sub(b"", text)
+    odd = _ODD.search(text)
+    if odd is not None:
+        raise Declined(f"{odd[0].decode(errors='replace')} in a file")
+    found: dict[Include, None] = {}
+    plain = None
+    for match in (*_DIRECTIVE.finditer(text), *_ASKED.finditer(text)):
+        if not _LITERAL.match(match[2]):
+            plain = plain if plain is not None else _without_comments(text)
+            if plain[match.start()] == 0:
+                continue
+        asked = _include(match[2], following=b"_next" in match[1])
+        if asked.macro and match.re is _ASKED:
+            raise Declined("__has_include of a macro")
+        found[asked] = None
+    return tuple(found)
+
+
+def _without_comments(text: bytes) -> bytes:
+    """Return a text of the same length with zero bytes for comments.
+
+    The text as it is if it has raw strings, in which quotes mean nothing.
+    """
+
+    def blank(match: re.Match[bytes]) -> bytes:
+        return bytes(len(match[0])) if match[0].startswith(b"/") else match[0]
+
+    return text if b'R"' in text else _TOKENS.sub(blank, text)
+
+
+def definitions(text: bytes, macro: str) -> tuple[Include, ...]:
+    """Return the names that a file defines a macro as. Raises Declined for anything else."""
+    name = re.escape(macro.encode())
+    pattern = rb"\bdefine" + _SPACE + name + rb"\b" + rb"(\(?)" + _SPACE + _REST
+    found = []
+    for match in re.finditer(pattern, _CONTINUED.sub(b"", text)):
+        if match[1] or not _LITERAL.match(match[2]):
+            raise Declined(f"an include of the macro {macro}")
+        found.append(_include(match[2], following=False))
+    return tuple(found)
+
+
+def _include(rest: bytes, *, following: bool) -> Include:
+    match = _LITERAL.match(rest)
+    if match is None:
+        macro = _MACRO.fullmatch(rest.partition(b"//")[0].partition(b"/*")[0].strip())
+        if macro is None or following:
+            raise Declined(f"an include that is not literal: {rest[:40].decode(errors='replace')}")
+        return Include(name=macro[0].decode(), macro=True)
+    name = (match[1] or match[2]).decode(errors="surrogateescape")
+    if "\0" in name:
+        raise Declined("a zero byte in a name")
+    return Include(name=name, quoted=match[2] is not None, following=following)
+
+
+@dataclass(kw_only=True)
+class Closure:
+    """The search for a compile step's files.
+
+    *stat* tells of many paths of the guest, *included* returns the names that files include, and
+    *defined* those that files define a macro as; all may raise Declined. *standard* are the
+    compiler's own include directories.
+    """
+
+    step: Step
+    directory: str
+    standard: Sequence[str]
+    stat: Callable[[Sequence[str]], Sequence[Stat]]
+    included: Callable[[Sequence[tuple[str, Stat]]], Sequence[tuple[Include, ...]]]
+    defined: Callable[[tuple[str, Stat], str], tuple[Include, ...]]
+    known: dict[str, Stat] = field(default_factory=dict)
+    files: dict[str, Stat] = field(default_factory=dict)
+
+    def find(self) -> dict[str, Stat]:
+        """Return the files by their absolute paths in the guest. Raises Declined."""
+        step = self.step
+        bracket = [*step.bracket, *step.system, *self.standard, *step.after]
+        self._bracket = [self._absolute(one) for one in bracket]
+        self._quote = [self._absolute(one) for one in step.quote]
+        source = self._absolute(step.source)
+        self._stat([source, *self._quote, *self._bracket])
+        self._check_directories()
+        if self.known[source].kind != 1:
+            raise Declined("the source is not a file")
+        implicit = [Include(name=_PREDEFINED)]
+        forced = [Include(name=one, quoted=True) for one in step.before]
+        wanted = {(self.directory, one): None for one in (*forced, *implicit)}
+        done: set[tuple[str, Include]] = set()
+        macros: dict[tuple[str, str], None] = {}
+        self.files[source] = self.known[source]
+        todo = [source]
+        while todo or wanted:
+            names = self.included([(one, self.files[one]) for one in todo])
+            for path, those in zip(todo, names, strict=True):
+                here = posixpath.dirname(path)
+                wanted |= {(here, one): None for one in those if not one.macro}
+                macros |= {(here, one.name): None for one in those if one.macro}
+            new = [one for one in wanted if one not in done]
+            done |= wanted.keys()
+            todo, wanted = self._resolve(new), {}
+            if not todo:
+                wanted = {one: None for one in self._by_macros(macros) if one not in done}
+            if len(self.files) > MOST_FILES:
+                raise Declined(f"more than {MOST_FILES} files")
+        return self.files
+
+    def _by_macros(self, macros: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Include]]:
+        """Yield the includes that macros mean, by the definitions in all files found so far."""
+        for here, macro in macros:
+            given = f"{macro}="
+            for option, word in itertools.pairwise(self.step.options):
+                if option == "-D" and (word == macro or word.startswith(given)):
+                    for one in definitions(f"define {macro} {word[len(given) :]}".encode(), macro):
+                        yield here, one
+            for found in self.files.items():
+                for one in self.defined(found, macro):
+                    yield here, one
+
+    def _resolve(self, wanted: Iterable[tuple[str, Include]]) -> list[str]:
+        """Add the files that directives mean, and return the new ones."""
+        places = [self._places(here, include) for here, include in wanted]
+        self._stat(path for paths in places for path in paths)
+        new = []
+        for (_, include), paths in zip(wanted, places, strict=True):
+            for path in paths:
+                if self.known[path].kind != 1:
+                    continue
+                if path not in self.files:
+                    self.files[path] = self.known[path]
+                    new.append(path)
+                if not include.following:
+                    break
+        return new
+
+    def _places(self, here: str, include: Include) -> list[str]:
+        """Return where gcc looks for a name, in its order."""
+        if include.name.startswith("/"):
+            return [include.name]
+        first = [here, *self._quote] if include.quoted else []
+        return [posixpath.join(one, include.name) for one in (*first, *self._bracket)]
+
+    def _absolute(self, path: str) -> str:
+        return posixpath.join(self.directory, path)
+
+    def _stat(self, paths: Iterable[str]) -> None:
+        new = list(dict.fromkeys(one for one in paths if one not in self.known))
+        if len(self.known) + len(new) > MOST_PATHS:
+            raise Declined(f"more than {MOST_PATHS} paths")
+        if new:
+            self.known.update(zip(new, self.stat(new), strict=True))
+
+    def _check_directories(self) -> None:
+        """Decline an include path with one directory under two names: gcc drops the second."""
+        names: dict[int, str] = {}
+        for path in (*self._quote, *self._bracket):
+            found = self.known[path]
+            plain = posixpath.normpath(path)
+            if found.kind == 2 and names.setdefault(found.inode, plain) != plain:
+                raise Declined("an include directory with two names")

@@ -1,0 +1,294 @@
+"""One compile step of a guest: the conversation with its program, `templates/accelerate.c`.
+
+The guest may send anything. Whatever is odd ends the conversation, and the guest compiles by
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import posixpath
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from armvm.base.errors import ArmvmError
+from armvm.provision.accelerate import sandbox
+from armvm.provision.accelerate.includes import Closure, Include, Stat, definitions, scan
+from armvm.provision.accelerate.options import Declined, Step, read
+
+#: What a conversation begins with.
+HELLO = b"ARMVMCC1"
+#: Limits of what a guest sends: words of a command, bytes of a word, a file and all kept files.
+MOST_WORDS, LONGEST_WORD, LARGEST_FILE, LARGEST_STORE = 10_000, 128 << 10, 64 << 20, 512 << 20
+#: Seconds that the guest may take for an answer.
+PATIENCE = 300.0
+_STAT = struct.Struct(">7Q")
+_UNREADABLE = 2**64 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compilers:
+    """The compilers of a guest and of this host, by language (``c``, ``c++``).
+
+    ``names`` are the names that the guest's programs have, ``standard`` their include directories;
+    ``host`` are the paths of this host's programs, ``hidden`` all their include directories.
+    """
+
+    names: Mapping[str, str]
+    host: Mapping[str, str]
+    standard: Mapping[str, Sequence[str]]
+    hidden: Sequence[str]
+
+
+@dataclass(kw_only=True)
+class Store:
+    """The files of a guest that were sent, by path and `Stat`, in a directory of this host."""
+
+    directory: Path
+    kept: dict[tuple[str, Stat], tuple[Path, tuple[Include, ...] | Declined]] = field(
+        default_factory=dict
+    )
+    macros: dict[tuple[Path, str], tuple[Include, ...]] = field(default_factory=dict)
+    size: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, path: str, stat: Stat, content: bytes) -> None:
+        """Keep a file's content, with the guest's time of change. Raises Declined if it is full."""
+        try:
+            names: tuple[Include, ...] | Declined = scan(content)
+        except Declined as error:
+            names = error
+        # Two files may be told apart by their times: #pragma once does that.
+        told = f"{stat.modified}\0".encode() + content
+        place = self.directory / hashlib.sha256(told).hexdigest()
+        with self._lock:
+            if not place.exists():
+                if self.size + len(content) > LARGEST_STORE:
+                    raise Declined(f"more than {LARGEST_STORE >> 20} MiB of files")
+                self.size += len(content)
+                partial = place.with_suffix(".partial")
+                partial.write_bytes(content)
+                partial.chmod(0o644)
+                seconds, rest = stat.modified
+                os.utime(partial, ns=(seconds * 10**9 + rest,) * 2)
+                partial.replace(place)
+            self.kept[path, stat] = (place, names)
+
+    def definitions(self, file: tuple[str, Stat], macro: str) -> tuple[Include, ...]:
+        """Return the names that a kept file defines a macro as. Raises Declined."""
+        place = self.kept[file][0]
+        if (place, macro) not in self.macros:
+            self.macros[place, macro] = definitions(place.read_bytes(), macro)
+        return self.macros[place, macro]
+
+
+class Guest:
+    """The guest's end of a conversation. All methods raise OSError and Declined."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        connection.settimeout(PATIENCE)
+
+    def command(self) -> list[str]:
+        """Return the working directory, ``tty`` or empty, SOURCE_DATE_EPOCH, and the words."""
+        if self._read(len(HELLO)) != HELLO:
+            raise Declined("not the program of this armvm")
+        count = self._number()
+        if not 4 <= count <= MOST_WORDS:
+            raise Declined(f"{count} words")
+        found = []
+        for _ in range(count):
+            length = self._number()
+            if length > LONGEST_WORD:
+                raise Declined("a long word")
+            found.append(os.fsdecode(self._read(length)))
+        return found
+
+    def stat(self, paths: Sequence[str]) -> list[Stat]:
+        """Ask about paths."""
+        self._send(b"S", _joined(paths))
+        answer = self._read(_STAT.size * len(paths))
+        return [
+            Stat(kind=kind, size=size, modified=(s, ns), changed=(cs, cns), inode=inode)
+            for kind, size, s, ns, cs, cns, inode in _STAT.iter_unpack(answer)
+        ]
+
+    def contents(self, wanted: Sequence[tuple[str, Stat]]) -> list[bytes]:
+        """Ask for files, which have to be as long as they were."""
+        self._send(b"G", _joined([path for path, _ in wanted]))
+        found = []
+        for path, stat in wanted:
+            (length,) = struct.unpack(">Q", self._read(8))
+            if length == _UNREADABLE or length != stat.size:
+                raise Declined(f"{path} cannot be read, or changes")
+            found.append(self._read(length))
+        return found
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file in the guest."""
+        self._send(b"W", os.fsencode(path) + b"\0" + content)
+
+    def end(self, messages: bytes) -> None:
+        """The step is done."""
+        if messages:
+            self._send(b"E", messages)
+        self._send(b"X", b"0")
+
+    def decline(self, reason: str) -> None:
+        """Let the guest compile."""
+        self._send(b"L", reason.encode(errors="replace")[:500])
+
+    def _send(self, kind: bytes, data: bytes) -> None:
+        self._connection.sendall(kind + struct.pack(">I", len(data)) + data)
+
+    def _number(self) -> int:
+        (found,) = struct.unpack(">I", self._read(4))
+        return int(found)
+
+    def _read(self, count: int) -> bytes:
+        parts = []
+        while count > 0:
+            part = self._connection.recv(min(count, 1 << 20))
+            if not part:
+                raise ConnectionResetError("the guest has gone")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+
+def _joined(paths: Sequence[str]) -> bytes:
+    return b"".join(os.fsencode(one) + b"\0" for one in paths)
+
+
+def serve(
+    connection: socket.socket,
+    compilers: Compilers,
+    store: Store,
+    slots: threading.Semaphore,
+    said: Callable[[str], None],
+) -> None:
+    """Compile one step for a guest, or decline it. Never raises: *said* gets a line about it."""
+    guest = Guest(connection)
+    with contextlib.suppress(OSError), connection:
+        try:
+            directory, terminal, epoch, name, *words = guest.command()
+            shown = " ".join(words)[-200:]
+            if name not in compilers.names:
+                raise Declined(f"not one of its compilers: {name[:60]!r}")
+            if not posixpath.isabs(directory) or posixpath.normpath(directory) != directory:
+                raise Declined("an odd working directory")
+            step = read(compilers.names[name], words)
+            if step.language not in compilers.host:
+                raise Declined(f"no compiler for {step.language}")
+            compiler, standard = compilers.host[step.language], compilers.standard[step.language]
+            with tempfile.TemporaryDirectory(dir=store.directory.parent, prefix="job-") as place:
+                sandbox.may_use(Path(place))
+                tree = Path(place) / "tree"
+                _gather(guest, step, directory, standard, store, tree)
+                with slots:
+                    result = sandbox.compile_in(
+                        tree,
+                        step,
+                        compiler=compiler,
+                        hidden=compilers.hidden,
+                        standard=standard,
+                        directory=directory,
+                        epoch=epoch,
+                        terminal=terminal == "tty",
+                    )
+            if result.code != 0 or result.output is None:
+                raise Declined(f"exit code {result.code}")
+            if (result.depends is None) != (step.depends is None):
+                raise Declined("no dependency file")
+            if result.depends is not None and step.depends is not None:
+                guest.write(step.depends, result.depends)
+            guest.write(step.output, result.output)
+            guest.end(result.messages)
+            said(f"compiled: {shown}")
+        except (Declined, ArmvmError, OSError, ValueError) as error:
+            said(f"declined: {error}")
+            with contextlib.suppress(OSError):
+                guest.decline(str(error))
+
+
+def _gather(
+    guest: Guest, step: Step, directory: str, standard: Sequence[str], store: Store, tree: Path
+) -> None:
+    """Create a directory tree with the step's files at the paths that they have in the guest."""
+
+    def included(wanted: Sequence[tuple[str, Stat]]) -> list[tuple[Include, ...]]:
+        new = [one for one in wanted if one not in store.kept]
+        if sum(stat.size for _, stat in new) > LARGEST_STORE or any(
+            stat.size > LARGEST_FILE for _, stat in new
+        ):
+            raise Declined("files that are too large")
+        if new:
+            for (path, stat), content in zip(new, guest.contents(new), strict=True):
+                store.add(path, stat, content)
+        found = []
+        for one in wanted:
+            names = store.kept[one][1]
+            if isinstance(names, Declined):
+                raise Declined(f"{one[0]}: {names}")
+            found.append(names)
+        return found
+
+    closure = Closure(
+        step=step,
+        directory=directory,
+        standard=standard,
+        stat=guest.stat,
+        included=included,
+        defined=store.definitions,
+    )
+    files = closure.find()
+    tree.mkdir()
+    places: dict[str, Path] = {}
+    for path, stat in files.items():
+        plain = _plain(path)
+        if plain.startswith(sandbox.TAKEN):
+            raise Declined(f"a file at {plain}")
+        place = store.kept[path, stat][0]
+        # The compiler reads a/../b by way of a, which may be a link in the guest.
+        if places.setdefault(plain, place) != place or (
+            plain != path and ".." in path.split("/") and guest.stat([plain]) != [stat]
+        ):
+            raise Declined(f"{path} leads through a link")
+    made = {tree}
+
+    def make(folder: str) -> None:
+        at = tree / folder.lstrip("/")
+        if at not in made:
+            at.mkdir(parents=True, exist_ok=True)
+            made.add(at)
+
+    if f"{directory}/".startswith(sandbox.TAKEN):
+        raise Declined(f"the working directory {directory}")
+    make(directory)
+    for path in files:
+        parts = posixpath.dirname(path).split("/")
+        if ".." in parts:  # also the directories that it leaves again
+            for end in range(1, len(parts)):
+                make(_plain("/".join(parts[: end + 1])))
+    for plain, place in places.items():
+        make(posixpath.dirname(plain))
+        os.link(place, tree / plain.lstrip("/"))
+    sandbox.prepare(tree)
+
+
+def _plain(path: str) -> str:
+    """Return an absolute path without ``.``, ``..`` and doubled slashes."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def remove(directory: Path) -> None:
+    """Remove a service's directory with all that it keeps."""
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,193 @@
+"""Compile in a confined directory tree: bubblewrap around the host's cross compiler.
+
+The compiler sees the guest's files at their paths in the guest, read-only, the host's ``/usr``
+below `HOST`, and a directory for its output. It has no network, no other processes, no privileges,
+and limits of memory, time and output. Its arguments and sources come from the guest, so it may do
+anything within that. Source: bwrap(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import posixpath
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from armvm.base import process
+from armvm.base.errors import CommandFailed, MissingCapability
+from armvm.base.limits import Limits
+from armvm.base.programs import find
+from armvm.provision.accelerate.options import Step
+
+#: Where the host's /usr is in the tree, and the directory of the output.
+HOST, OUTPUT = "/.armvm-host", "/.armvm-output"
+#: Where the guest's files cannot be.
+TAKEN = (f"{HOST}/", f"{OUTPUT}/", "/dev/")
+#: Limits of a compiler: bytes of memory and of its output, seconds of CPU time, and in all.
+MEMORY, LARGEST, CPU, PATIENCE = 4 << 30, 512 << 20, 900, 1800.0
+#: The unprivileged user and group that root's compilers have; Linux distributions call them so.
+NOBODY = 65534
+#: Runs its arguments, then writes their exit code (c), messages (e), object (o) and dependency file
+#: (d) to standard output. The compiler cannot write there.
+_SCRIPT = f"""\
+"$@" >{OUTPUT}/e 2>&1 </dev/null
+echo $? >{OUTPUT}/c
+cd {OUTPUT} && exec tar -cf - c e o d 2>/dev/null
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a compiler left: its exit code, messages, and the files that it was to write."""
+
+    code: int
+    messages: bytes
+    output: bytes | None
+    depends: bytes | None
+
+
+def compile_in(
+    tree: Path,
+    step: Step,
+    *,
+    compiler: str,
+    hidden: Sequence[str],
+    standard: Sequence[str],
+    directory: str,
+    epoch: str,
+    terminal: bool,
+) -> Result:
+    """Compile a step whose files are in *tree*.
+
+    *compiler* is a path below ``/usr``, *hidden* its include directories on this host, *standard*
+    those of the guest's compiler, *directory* the working directory. Raises CommandFailed if it
+    takes longer than PATIENCE seconds or cannot be started.
+    """
+    words = [
+        f"{HOST}{compiler}",
+        *step.options,
+        "-pipe",
+        *step.include_options,
+        *(word for one in standard for word in ("-isystem", one)),
+        *(["-fdiagnostics-color=always"] if terminal else []),
+        *(["-MF", f"{OUTPUT}/d"] if step.depends is not None else []),
+        "-o",
+        f"{OUTPUT}/o",
+        step.source,
+    ]
+    told = {"PATH": f"{HOST}/usr/bin", "LC_ALL": "C.UTF-8", "TMPDIR": OUTPUT, "HOME": OUTPUT}
+    told["LD_LIBRARY_PATH"] = ":".join(f"{HOST}{one}" for one in _libraries())
+    if epoch:
+        told["SOURCE_DATE_EPOCH"] = epoch
+    done = process.run(
+        [
+            *_unprivileged(),
+            find("bwrap"),
+            *("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+            *("--uid", str(NOBODY), "--gid", str(NOBODY), "--clearenv"),
+            *("--ro-bind", str(tree), "/", "--ro-bind", "/usr", f"{HOST}/usr"),
+            # The compiler always looks there too, for what the guest's directories do not have.
+            *(word for one in _outermost(hidden) for word in ("--tmpfs", f"{HOST}{one}")),
+            *("--dev", "/dev", "--size", str(LARGEST), "--tmpfs", OUTPUT),
+            *(word for key, value in told.items() for word in ("--setenv", key, value)),
+            *("--chdir", directory, "--", f"{HOST}/usr/bin/sh", "-c", _SCRIPT, "sh"),
+            *words,
+        ],
+        check=False,
+        timeout=PATIENCE,
+        limits=Limits(memory=MEMORY, cpu=CPU),
+    )
+    found = _members(done.stdout)
+    if "c" not in found:
+        raise CommandFailed(
+            "the sandbox failed", detail=done.stderr.decode(errors="replace")[-500:] or None
+        )
+    return Result(
+        code=int(found["c"]),
+        messages=found.get("e", b""),
+        output=found.get("o"),
+        depends=found.get("d"),
+    )
+
+
+def include_directories(compiler: str, language: str) -> list[str]:
+    """Return the standard include directories of a compiler of this host."""
+    words = [compiler, "-x", language, "-E", "-v", "-"]
+    told = process.run(words, input=b"", env={"LC_ALL": "C"}, timeout=60).stderr.decode()
+    part = told.partition("#include <...>")[2].partition("End of search")[0]
+    return [posixpath.normpath(one.strip()) for one in part.splitlines()[1:]]
+
+
+def _outermost(directories: Sequence[str]) -> list[str]:
+    return [
+        one
+        for one in dict.fromkeys(directories)
+        if one.startswith("/usr/") and not any(one.startswith(f"{two}/") for two in directories)
+    ]
+
+
+def _members(archive: bytes) -> dict[str, bytes]:
+    """Return the regular files of a tar archive that a confined program may have filled."""
+    found = {}
+    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for one in tar:
+            content = tar.extractfile(one) if one.isreg() else None
+            if content is not None:
+                found[one.name] = content.read()
+    return found
+
+
+def prepare(tree: Path) -> None:
+    """Create in a new tree what the compiler needs beside the guest's files."""
+    for path in (f"{HOST}/usr", OUTPUT, "/dev"):
+        (tree / path[1:]).mkdir(parents=True)
+    for name in ("lib", "lib64"):  # where the host's programs expect their dynamic linker
+        source = Path("/", name)
+        if source.exists() and not (tree / name).exists():
+            (tree / name).symlink_to(f"{HOST}{source.resolve()}")
+
+
+def may_use(path: Path) -> None:
+    """Let the compilers of this process, and no other user's, enter a directory."""
+    path.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+
+
+def assert_works() -> None:
+    """Raise MissingCapability, with the cure, if compilers cannot be confined on this host."""
+    find("bwrap")
+    done = process.run(
+        [
+            *_unprivileged(),
+            find("bwrap"),
+            *("--unshare-all", "--ro-bind", "/", "/", "--", "/usr/bin/true"),
+        ],
+        check=False,
+        timeout=60,
+    )
+    if done.returncode != 0:
+        raise MissingCapability(
+            "bubblewrap cannot make a sandbox for compilers on this host",
+            detail=done.stderr.decode(errors="replace").strip()[-500:] or None,
+            hint="allow user namespaces, for example: "
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+
+
+def _unprivileged() -> list[str]:
+    """Return the words that start a program without root's privileges; none for other users."""
+    if os.geteuid() != 0:
+        return []
+    ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs")
+    return [find("setpriv"), *ids, "--"]
+
+
+def _libraries() -> list[str]:
+    """Return the host's directories of shared libraries."""
+    places = [*sorted(Path("/usr/lib").glob(f"{os.uname().machine}-*")), Path("/usr/lib64")]
+    return [str(one) for one in (*places, Path("/usr/lib")) if one.is_dir()]
