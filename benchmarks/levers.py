@@ -10,11 +10,11 @@ Each run creates a domain ``levers-PID`` with armvm's own modules (template, see
 the arm's changes and starts it. Five times a second it checks the serial log, whether ssh answers,
 and whether cloud-init has finished. Seconds count from the start of the domain. Then the domain is
 removed. The host's CPUs limit an emulated boot, so the results also contain QEMU's CPU time, the
-CPU time of other work, and how often QEMU discarded its translated code and its translated
-addresses. On a busy host, QEMU's CPU time doubles too; the counters remain comparable. All arms
-use QEMU's user networking, because libvirt's networks add delays (spanning tree, dnsmasq) that are
-not measured here. Runs are appended to the output file, so a series can be made in parts.
-``--logs DIR`` keeps the guest's own boot logs. One boot takes about a minute under emulation.
+CPU time of other work, which raises QEMU's, and how often QEMU discarded its translated code and
+its translated addresses. All arms use QEMU's user networking, because libvirt's networks add
+delays (spanning tree, dnsmasq) that are not measured here. Runs are appended to the output file,
+so a series can be made in parts. ``--logs DIR`` keeps the guest's own boot logs. One boot takes
+about a minute under emulation.
 """
 
 from __future__ import annotations
