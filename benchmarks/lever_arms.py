@@ -127,7 +127,6 @@ ARMS: dict[str, tuple[Lever, ...]] = {
     "armvm-fast": _FAST,
     "armvm-fast-ip": _IP,
     "armvm-fast-ip-masked": (*_IP, _words(*masks(MASKED))),
-    "armvm-tb64": (_tb_cache(64),),  # what `create` does
     "armvm-fast-units-tb64": (*_UNITS, _tb_cache(64)),
     "armvm-fast-units-tb256": (*_UNITS, _tb_cache(256)),
     "armvm-fast-kpti-tb64": (*_KPTI, _tb_cache(64)),
