@@ -8,6 +8,7 @@
  *
  *   S  paths: send 56 bytes for each (kind, size, mtime s and ns, ctime s and ns, device ^ inode)
  *   G  paths: send for each its size in 64 bits (all ones: cannot be read), then its bytes
+ *   F  paths: as S, then as G
  *   W  path and data: write the file          E  text for standard error
  *   X  the exit code                          L  the reason to compile here
  *
@@ -284,6 +285,7 @@ int main(int count, char **arguments)
         data[length] = 0;
         switch (kind) {
         case 'S': tell_stats(host, data, length); break;
+        case 'F': tell_stats(host, data, length); /* fall through */
         case 'G': tell_contents(host, data, length); break;
         case 'W': write_file(data, length); break;
         case 'E': put(2, data, length); break;

@@ -29,9 +29,15 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ),
     # Slow ones.
     ("boot/test_tuned.py",),
+    ("boot/test_golden_install.py",),
     ("boot/test_warm_verbs.py",),
     # Those that make root file systems: they share one, and the host's table of handlers.
-    ("boot/test_rootfs.py", "libvirt/test_rootfs_real.py", "libvirt/test_binfmt_real.py"),
+    (
+        "boot/test_rootfs.py",
+        "libvirt/test_rootfs_real.py",
+        "libvirt/test_binfmt_real.py",
+        "libvirt/test_image_install.py",
+    ),
     # An ordinary user with a session daemon of his own.
     ("boot/test_session.py", "boot/test_verbs_session.py", "boot/test_build.py"),
     ("remote/test_remote.py", "remote/test_fleet.py"),

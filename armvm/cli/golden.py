@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from armvm.base.errors import UsageError
 from armvm.base.progress import size_text
 from armvm.cli import complete, golden_files
 from armvm.cli.context import (
@@ -47,6 +48,8 @@ _CREATE_EXAMPLES = """Examples:
 
   armvm golden create --image local:debian-12 --cpus 4 --mem 4G --user alice
 
+  armvm golden create cc --install gcc,make
+
   armvm golden create web --from web-01
 
   armvm create --from ci"""
@@ -84,6 +87,15 @@ def create(
             autocompletion=complete.machines,
         ),
     ] = None,
+    install: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--install",
+            metavar="PACKAGES",
+            help="Install these packages in the image before it boots: names separated by commas; "
+            "repeatable.",
+        ),
+    ] = None,
     verify: VerifyImage = None,
     connect: Connect = None,
     pool: PoolName = None,
@@ -100,10 +112,22 @@ def create(
 
     With --from, the golden is used only by 'armvm create --from'. The machine is not changed.
     Every clone contains its files, including any secrets.
+
+    With --install, the golden is used only by 'armvm create --from', too. The packages come from
+    the image's own sources, with their dependencies and recommended packages. armvm keeps the
+    image with the packages in its cache. If the image is not Debian, Ubuntu or a system derived
+    from them, or this host cannot install in it, the guest installs them while it boots.
     """
     from armvm.provision.golden.goldens import describe, free_name
+    from armvm.provision.image.recipe_input import check_packages
     from armvm.provision.launch.bake import create as create_golden
 
+    packages = check_packages(install or ())
+    if packages and machine_name is not None:
+        raise UsageError(
+            "--install and --from cannot be used together",
+            hint=f"install them in {machine_name} first, and then stop it",
+        )
     where = open_where(connect, pool, verify_policy(verify))
     progress = progress_for(quiet)
     name = golden or free_name(where.connection)
@@ -128,6 +152,7 @@ def create(
             timeout=timeout,
             progress=progress,
             save_image=save_image,
+            packages=packages,
         )
     if json:
         print_json(describe(where, made))

@@ -5,9 +5,11 @@ It only writes plain files: no loop device, no mount, no root.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from armvm.base import process, programs
 from armvm.base.errors import HostileImage
@@ -148,17 +150,40 @@ def make(
     raw.chmod(0o666)
     process.run(["sfdisk", "--quiet", raw], input=partition_table(size).encode())
     _make_esp(root, raw, boot)
+    write_root(root, raw, start=ROOT_START, size=root_size(size), inside=inside)
+    on_phase("converting to qcow2")
+    convert(raw, output)
+
+
+def write_root(
+    root: Path,
+    raw: Path,
+    *,
+    start: int,
+    size: int,
+    label: bytes = ROOT_LABEL.encode(),
+    uuid: UUID | None = None,
+    inside: Sequence[str],
+) -> None:
+    """Create an ext4 file system with the files of *root* at byte *start* of the disk *raw*.
+
+    *size* is in bytes, *uuid* random by default. *inside* is as for make(). Raises CommandFailed.
+    """
     process.run(
         [
             *inside,
             programs.find("mke2fs"),
             *("-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1"),
-            *("-L", ROOT_LABEL, "-O", EXT4_FEATURES),
-            *("-E", f"offset={ROOT_START},lazy_itable_init=1,lazy_journal_init=1"),
-            *("-d", root, raw, str(root_size(size) // 4096)),
+            *("-L", os.fsdecode(label), "-O", EXT4_FEATURES),
+            *(() if uuid is None else ("-U", str(uuid))),
+            *("-E", f"offset={start},lazy_itable_init=1,lazy_journal_init=1"),
+            *("-d", root, raw, str(size // 4096)),
         ]
     )
-    on_phase("converting to qcow2")
+
+
+def convert(raw: Path, output: Path) -> None:
+    """Convert a raw disk to the qcow2 file *output*, and remove it. Raises CommandFailed."""
     # Not compressed: the guest would unpack every cluster again on its first read.
     process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, output])
     raw.unlink()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import stat
 import struct
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -122,6 +123,8 @@ class Ext4:
         self.used = max(blocks - free, 0) * self.block_size
         if blocks * self.block_size > size:
             raise Unreadable("its file system ends beyond the partition")
+        self.uuid = uuid.UUID(bytes=raw[104:120])
+        self.label = raw[120:136].split(b"\0")[0]
         self._groups = -(-(blocks - first_data) // self._per_group_blocks)
         self._table = (first_data + 1) * self.block_size
         #: What is left to read of files; each block belongs to one file.

@@ -26,8 +26,9 @@ class ImageSource:
     ``digest`` is the published one, ``sha256:`` and 64 hex digits or ``sha512:`` and 128, or None
     if there is none. ``size`` is in bytes, None if unknown. ``signer`` is the fingerprint of the
     pinned key that signed it, if one did. ``tuned_from`` is the digest of the image that a tuned
-    one was made of; the other fields then describe that image. ``virtual_size`` is the guest
-    disk's, in bytes, if the image is a file on this host.
+    one was made of; the other fields then describe that image. ``packages`` are the names of those
+    that armvm adds to the image, sorted. ``virtual_size`` is the guest disk's, in bytes, if the
+    image is a file on this host.
     """
 
     reference: str
@@ -38,6 +39,7 @@ class ImageSource:
     verified: Verified = Verified.NOTHING
     signer: str | None = None
     tuned_from: str | None = None
+    packages: tuple[str, ...] = ()
     virtual_size: int | None = None
 
 

@@ -7,7 +7,7 @@ strictest of their rules applies: an RFC 1123 host name label in lower case.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from armvm.base.errors import ConfigError
 
@@ -122,3 +122,10 @@ def shown(text: str, limit: int = 60) -> str:
     """Return untrusted text in a printable form: quoted, escaped, truncated."""
     quoted = ascii(text) if not text.isprintable() else f"'{text}'"
     return quoted if len(quoted) <= limit else f"{quoted[:limit]}…"
+
+
+def derived_name(kind: str, words: Sequence[str], reference: str) -> str:
+    """Return the name of an image made from the image *reference*: ``tuned-docker-debian-12``."""
+    file = reference.rpartition("/")[2].lower().removeprefix("local:").removesuffix(".qcow2")
+    slug = re.sub(r"[^a-z0-9.]+", "-", file).strip("-.")
+    return "-".join([kind, *words, slug])[:63].rstrip("-.")

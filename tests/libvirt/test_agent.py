@@ -15,9 +15,7 @@ from armvm.host.network.networks import addresses
 from tests.libvirt.world import Steps, World
 
 
-def test_an_agent_that_is_not_connected_is_not_asked(
-    world: World, image: Path, name: str
-) -> None:
+def test_an_agent_that_is_not_connected_is_not_asked(world: World, image: Path, name: str) -> None:
     world.held(name, image)
     find_domain(world.connection, name).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
     for ask, questions in (

@@ -41,7 +41,7 @@ class Guest:
     store: job.Store
     written: dict[str, bytes] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
-    asked: list[bytes] = field(default_factory=list)
+    rounds: int = 0
     said: list[str] = field(default_factory=list)
     messages: bytes = b""
     change: Callable[[str], None] = lambda path: None
@@ -72,15 +72,18 @@ class Guest:
                 (length,) = struct.unpack(">I", file.read(4))
                 data = file.read(length)
                 paths = [os.fsdecode(one) for one in data.split(b"\0")[:-1]]
-                if kind == b"S":
-                    self.asked += data.split(b"\0")[:-1]
+                if kind in b"SF":
+                    self.rounds += 1
                     here.sendall(b"".join(map(stat_of, paths)))
-                elif kind == b"G":
+                if kind in b"GF":
+                    self.rounds += kind == b"G"
                     for path in paths:
                         self.change(path)
                         content = Path(path).read_bytes()
                         self.sent.append(path)
                         here.sendall(struct.pack(">Q", len(content)) + content)
+                elif kind == b"S":
+                    continue
                 elif kind == b"W":
                     name, _, written = data.partition(b"\0")
                     self.written[os.fsdecode(name)] = written
@@ -193,8 +196,13 @@ def test_files_are_sent_once_and_again_after_a_change(guest: Guest, project: Pat
     first = guest.written["main.o"]
     assert str(directory / "main.c") in guest.sent
     guest.sent.clear()
+    guest.rounds = 0
     assert guest.compile(directory, *C_WORDS) == "done"
-    assert guest.sent == []
+    assert (guest.sent, guest.rounds) == ([], 1)
+    shutil.copy(directory / "main.c", directory / "other.c")
+    assert guest.compile(directory, *C_WORDS[:-3], "other.c") == "done"
+    assert (guest.sent, guest.rounds) == ([str(directory / "other.c")], 3)
+    guest.sent.clear()
     (project / "include/chosen.h").write_text("static const int chosen = 8;\n")
     assert guest.compile(directory, *C_WORDS) == "done"
     assert [os.path.normpath(one) for one in guest.sent] == [str(project / "include/chosen.h")]
@@ -490,9 +498,9 @@ def test_the_scripts_are_valid_shell() -> None:
         names={"gcc": "c", "g++": "c++"},
         includes={},
     )
-    for text in (compile_script.FACTS.encode(), compile_script.install("int x;\n", facts)):
+    for text in (compile_script.FACTS.encode(), compile_script.install("int x;\n", facts, "1-2")):
         subprocess.run(["sh", "-n"], input=text, check=True)
-    assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts))
+    assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, ""))
 
 
 def test_includes_are_data() -> None:

@@ -56,7 +56,7 @@ INNER: dict[str, dict[str, set[str]]] = {
         "accelerate": {"access"},
         "monitor": {"access"},
         "golden": {"access", "image", "machine", "monitor"},
-        "launch": {"access", "golden", "image", "machine", "monitor"},
+        "launch": {"access", "golden", "image", "machine", "monitor", "rootfs"},
         "manage": {"access", "golden", "machine", "monitor"},
         "inspect": {"access", "image", "manage"},
         "fleet": {"golden", "launch", "machine", "manage"},

@@ -14,7 +14,7 @@ from armvm.base import process
 from armvm.base.errors import ConfigError, NotFound
 from armvm.images.reference import LocalReference, parse
 from armvm.provision.image.recipe import PLAIN, Recipe, made, named
-from armvm.provision.image.recipe_input import check_package
+from armvm.provision.image.recipe_input import check_package, check_packages
 from armvm.settings.size import GIB, MIB
 from armvm.usermode.rootfs import build
 from armvm.usermode.rootfs.distros import DISTROS, Kernel
@@ -248,3 +248,11 @@ def test_ubuntus_script_comes_between_settings_and_the_end() -> None:
     places = [text.index(mark) for mark in ("/etc/default/grub.d", '"Ubuntu"', "umount -l")]
     assert places == sorted(places)
     assert '"Ubuntu"' not in build.scripts()
+
+
+def test_packages_are_separated_by_commas_or_repeated() -> None:
+    assert check_packages(["make,gcc", " gcc , g++"]) == ("g++", "gcc", "make")
+    assert check_packages([]) == ()
+    for wrong in ("", "gcc,", "gcc make", "-y", "gcc=1", "./x.deb", "a;b", "gcc-"):
+        with pytest.raises(ConfigError, match="invalid package name"):
+            check_packages([wrong])

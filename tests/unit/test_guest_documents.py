@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armvm.base.errors import ConfigError
-from armvm.guest.cloudinit.documents import Documents, compose, merge
+from armvm.guest.cloudinit.documents import Documents, compose, installing, merge
 from armvm.guest.cloudinit.user_data import MAX_USER_DATA, read_user_data
 from armvm.guest.identity import Identity, KeyPair
 from armvm.settings.machine import Machine
@@ -155,6 +155,20 @@ def test_their_values_replace_ours_and_mappings_are_merged() -> None:
         "ed25519_public": HOST_KEY.public,
         "ecdsa_public": "x",
     }
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_a_guest_that_installs_packages_also_does_what_the_user_asked_for(script: bool) -> None:
+    own = "#!/bin/sh\ntouch /done\n" if script else "#cloud-config\npackages: [git]\n"
+    for theirs, wanted in ((None, ["gcc", "make"]), (own, ["gcc", "make", "git"])):
+        machine = installing(Machine(name="m", user_data=theirs), ("gcc", "make"))
+        text = compose(machine, IDENTITY, "alice").user_data
+        if theirs is not None and script:
+            assert "packages:\n- gcc\n- make\n" in text
+            assert "touch /done" in text
+        else:
+            data = yaml.safe_load(text)
+            assert (data["packages"], data["package_update"]) == (wanted, True)
 
 
 def test_merge_by_itself() -> None:

@@ -453,6 +453,14 @@ def test_a_machines_golden_is_told_by_its_digest() -> None:
     assert isinstance(source_in(one), FromGolden)
 
 
+def test_a_goldens_packages_are_read_from_its_record() -> None:
+    one = golden()
+    image = {**one.mark.record.image, "packages": "gcc  make -y ../x a;b G++ g++"}
+    mark = replace(one.mark, record=replace(one.mark.record, image=image))
+    assert source_in(replace(one, mark=mark)).packages == ("gcc", "make", "g++")
+    assert source_in(one).packages == ()
+
+
 def test_a_golden_is_held_against_what_is_asked_for_now() -> None:
     machine = Machine(name="clone", image="local:debian-12")
     key = "D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81"

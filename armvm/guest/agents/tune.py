@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
+
+from armvm.settings.names import derived_name
 
 #: The guest's user while it is tuned; the script removes it.
 USER = "armvm-tune"
@@ -26,6 +27,4 @@ def script() -> str:
 
 def image_name(reference: str, presets: Sequence[str]) -> str:
     """Return the name of the tuned image of a reference: ``tuned-docker-debian-12``."""
-    file = Path(reference).name.lower().removeprefix("local:").removesuffix(".qcow2")
-    slug = re.sub(r"[^a-z0-9.]+", "-", file).strip("-.")
-    return "-".join(["tuned", *presets, slug])[:63].rstrip("-.")
+    return derived_name("tuned", presets, reference)

@@ -7,7 +7,7 @@ config version 2".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from armvm.base.errors import ConfigError
@@ -150,6 +150,13 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None or not isinstance(old, list | dict):
             merged[key] = value
     return merged
+
+
+def installing(machine: Machine, packages: Sequence[str]) -> Machine:
+    """Return the machine with user-data that also installs *packages*."""
+    ours = _dump_config({"package_update": True, "packages": list(packages)})
+    texts = [ours] if machine.user_data is None else [ours, machine.user_data]
+    return replace(machine, user_data=together(texts))
 
 
 def together(texts: Sequence[str]) -> str:

@@ -54,6 +54,9 @@ _Known = TypedDict(
         "tuned-from": Annotated[
             str, Doc("For a tuned image: the digest of the image that it was made from.")
         ],
+        "packages": Annotated[
+            str, Doc("Packages that `golden create --install` added, separated by spaces.")
+        ],
     },
     total=False,
 )

@@ -62,4 +62,5 @@ def words(verified: str, signer: str | None = None) -> str:
 def of_record(image: Mapping[str, str]) -> str:
     """Return how an image was verified, from the ``image`` element of a domain's metadata."""
     found = words(image.get("verified", ""), image.get("signer"))
+    found += "; packages added here" if image.get("packages") else ""
     return f"{found}; tuned here" if image.get("tuned-from") else found

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,8 @@ def accelerate(machine: Handle, progress: Progress) -> Accelerated:
                 includes=facts.includes,
             )
             source = (resources("templates") / "accelerate.c").read_text()
-            _in_guest(machine, script.install(source, known), progress, log=log)
+            text = script.install(source, known, _fingerprint(host.values()))
+            _in_guest(machine, text, progress, log=log)
         except BaseException:
             with shielded():
                 _end(place, pid)
@@ -268,6 +269,12 @@ def _host_compilers(facts: script.Facts) -> dict[str, str]:
         "this host has no compiler for ARM64",
         hint=f"{install}   (or: dnf install gcc-aarch64-linux-gnu)",
     )
+
+
+def _fingerprint(compilers: Iterable[str]) -> str:
+    """Return a text that changes when one of these files of the host does."""
+    stats = [Path(one).stat() for one in compilers]
+    return " ".join(f"{one.st_size}-{one.st_mtime_ns}-{one.st_ino}" for one in stats)
 
 
 def _version(compiler: str) -> str:

@@ -148,7 +148,7 @@ class Closure:
         self._bracket = [self._absolute(one) for one in bracket]
         self._quote = [self._absolute(one) for one in step.quote]
         source = self._absolute(step.source)
-        self._stat([source, *self._quote, *self._bracket])
+        self.ask([source, *self._quote, *self._bracket])
         self._check_directories()
         if self.known[source].kind != 1:
             raise Declined("the source is not a file")
@@ -189,7 +189,7 @@ class Closure:
     def _resolve(self, wanted: Iterable[tuple[str, Include]]) -> list[str]:
         """Add the files that directives mean, and return the new ones."""
         places = [self._places(here, include) for here, include in wanted]
-        self._stat(path for paths in places for path in paths)
+        self.ask(path for paths in places for path in paths)
         new = []
         for (_, include), paths in zip(wanted, places, strict=True):
             for path in paths:
@@ -212,7 +212,8 @@ class Closure:
     def _absolute(self, path: str) -> str:
         return posixpath.join(self.directory, path)
 
-    def _stat(self, paths: Iterable[str]) -> None:
+    def ask(self, paths: Iterable[str]) -> None:
+        """Have the guest tell of paths that are not known yet. Raises Declined."""
         new = list(dict.fromkeys(one for one in paths if one not in self.known))
         if len(self.known) + len(new) > MOST_PATHS:
             raise Declined(f"more than {MOST_PATHS} paths")

@@ -15,8 +15,9 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from armvm.base.errors import ArmvmError
@@ -28,10 +29,13 @@ from armvm.provision.accelerate.options import Declined, Step, read
 HELLO = b"ARMVMCC1"
 #: Limits of what a guest sends: words of a command, bytes of a word, a file and all kept files.
 MOST_WORDS, LONGEST_WORD, LARGEST_FILE, LARGEST_STORE = 10_000, 128 << 10, 64 << 20, 512 << 20
+#: Most files and paths that are remembered.
+MOST_KEPT = 1_000_000
 #: Seconds that the guest may take for an answer.
 PATIENCE = 300.0
 _STAT = struct.Struct(">7Q")
 _UNREADABLE = 2**64 - 1
+_MISSING = Stat(kind=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +54,22 @@ class Compilers:
 
 @dataclass(kw_only=True)
 class Store:
-    """The files of a guest that were sent, by path and `Stat`, in a directory of this host."""
+    """The files of a guest that were sent, by path and `Stat`, in a directory of this host.
+
+    ``last`` is what the guest said last of each path.
+    """
 
     directory: Path
     kept: dict[tuple[str, Stat], tuple[Path, tuple[Include, ...] | Declined]] = field(
         default_factory=dict
     )
     macros: dict[tuple[Path, str], tuple[Include, ...]] = field(default_factory=dict)
+    last: dict[str, Stat] = field(default_factory=dict)
     size: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, path: str, stat: Stat, content: bytes) -> None:
-        """Keep a file's content, with the guest's time of change. Raises Declined if it is full."""
+        """Keep a file's content, with the guest's time of change."""
         try:
             names: tuple[Include, ...] | Declined = scan(content)
         except Declined as error:
@@ -70,9 +78,9 @@ class Store:
         told = f"{stat.modified}\0".encode() + content
         place = self.directory / hashlib.sha256(told).hexdigest()
         with self._lock:
+            if self.size + len(content) > LARGEST_STORE or len(self.kept) > MOST_KEPT:
+                self._clear()
             if not place.exists():
-                if self.size + len(content) > LARGEST_STORE:
-                    raise Declined(f"more than {LARGEST_STORE >> 20} MiB of files")
                 self.size += len(content)
                 partial = place.with_suffix(".partial")
                 partial.write_bytes(content)
@@ -82,12 +90,39 @@ class Store:
                 partial.replace(place)
             self.kept[path, stat] = (place, names)
 
+    def place(self, file: tuple[str, Stat]) -> Path:
+        """Return where a file is kept. Raises Declined if another step's files replaced it."""
+        found = self.kept.get(file)
+        if found is None:
+            raise Declined("more files than are kept")
+        return found[0]
+
+    def names(self, file: tuple[str, Stat]) -> tuple[Include, ...] | Declined:
+        """Return the names that a file includes, or why that is not certain; none if not kept."""
+        found = self.kept.get(file)
+        return () if found is None else found[1]
+
     def definitions(self, file: tuple[str, Stat], macro: str) -> tuple[Include, ...]:
         """Return the names that a kept file defines a macro as. Raises Declined."""
-        place = self.kept[file][0]
-        if (place, macro) not in self.macros:
-            self.macros[place, macro] = definitions(place.read_bytes(), macro)
-        return self.macros[place, macro]
+        place = self.place(file)
+        found = self.macros.get((place, macro))
+        if found is None:
+            found = self.macros[place, macro] = definitions(place.read_bytes(), macro)
+        return found
+
+    def remember(self, known: Mapping[str, Stat]) -> None:
+        """Keep what the guest said of paths."""
+        if len(self.last) > MOST_KEPT:
+            self.last.clear()
+        self.last.update(known)
+
+    def _clear(self) -> None:
+        """Begin anew. Files that a running step uses have further links."""
+        for known in (self.kept, self.macros, self.last):
+            known.clear()
+        for one in self.directory.iterdir():
+            one.unlink()
+        self.size = 0
 
 
 class Guest:
@@ -115,7 +150,10 @@ class Guest:
     def stat(self, paths: Sequence[str]) -> list[Stat]:
         """Ask about paths."""
         self._send(b"S", _joined(paths))
-        answer = self._read(_STAT.size * len(paths))
+        return self._stats(len(paths))
+
+    def _stats(self, count: int) -> list[Stat]:
+        answer = self._read(_STAT.size * count)
         return [
             Stat(kind=kind, size=size, modified=(s, ns), changed=(cs, cns), inode=inode)
             for kind, size, s, ns, cs, cns, inode in _STAT.iter_unpack(answer)
@@ -124,6 +162,18 @@ class Guest:
     def contents(self, wanted: Sequence[tuple[str, Stat]]) -> list[bytes]:
         """Ask for files, which have to be as long as they were."""
         self._send(b"G", _joined([path for path, _ in wanted]))
+        return self._contents(wanted)
+
+    def file(self, path: str) -> tuple[Stat, bytes]:
+        """Ask for a file."""
+        self._send(b"F", _joined([path]))
+        [stat] = self._stats(1)
+        if stat.size > LARGEST_FILE:
+            raise Declined(f"{path} is too large")
+        [content] = self._contents([(path, stat)])
+        return stat, content
+
+    def _contents(self, wanted: Sequence[tuple[str, Stat]]) -> list[bytes]:
         found = []
         for path, stat in wanted:
             (length,) = struct.unpack(">Q", self._read(8))
@@ -180,6 +230,7 @@ def serve(
     with contextlib.suppress(OSError), connection:
         try:
             directory, terminal, epoch, name, *words = guest.command()
+            begun = time.monotonic()
             shown = " ".join(words)[-200:]
             if name not in compilers.names:
                 raise Declined(f"not one of its compilers: {name[:60]!r}")
@@ -193,6 +244,7 @@ def serve(
                 sandbox.may_use(Path(place))
                 tree = Path(place) / "tree"
                 _gather(guest, step, directory, standard, store, tree)
+                gathered = time.monotonic()
                 with slots:
                     result = sandbox.compile_in(
                         tree,
@@ -212,8 +264,10 @@ def serve(
                 guest.write(step.depends, result.depends)
             guest.write(step.output, result.output)
             guest.end(result.messages)
-            said(f"compiled: {shown}")
-        except (Declined, ArmvmError, OSError, ValueError) as error:
+            now = time.monotonic()
+            took = f"{now - begun:.2f} s, of which {gathered - begun:.2f} s to find its files"
+            said(f"compiled in {took}: {shown}")
+        except (Declined, ArmvmError, OSError, ValueError, OverflowError) as error:
             said(f"declined: {error}")
             with contextlib.suppress(OSError):
                 guest.decline(str(error))
@@ -235,7 +289,8 @@ def _gather(
                 store.add(path, stat, content)
         found = []
         for one in wanted:
-            names = store.kept[one][1]
+            store.place(one)
+            names = store.names(one)
             if isinstance(names, Declined):
                 raise Declined(f"{one[0]}: {names}")
             found.append(names)
@@ -249,18 +304,38 @@ def _gather(
         included=included,
         defined=store.definitions,
     )
+    source = posixpath.join(directory, step.source)
+    if source not in store.last:
+        stat, content = guest.file(source)
+        store.add(source, stat, content)
+        closure.known[source] = stat
+    # Each answer of an emulated guest takes long: ask at once for all that was asked before.
+    guess = replace(
+        closure,
+        stat=lambda paths: [
+            closure.known.get(one) or store.last.get(one, _MISSING) for one in paths
+        ],
+        included=lambda wanted: [_known(store.names(one)) for one in wanted],
+        known={},
+        files={},
+    )
+    with contextlib.suppress(Declined):
+        guess.find()
+    closure.ask((*guess.known, *map(_plain, guess.files)))
+    there = [(one, closure.known[one]) for one in guess.files]
+    included([one for one in there if one[1].kind == 1])
     files = closure.find()
+    closure.ask(map(_plain, files))
+    store.remember(closure.known)
     tree.mkdir()
     places: dict[str, Path] = {}
     for path, stat in files.items():
         plain = _plain(path)
         if plain.startswith(sandbox.TAKEN):
             raise Declined(f"a file at {plain}")
-        place = store.kept[path, stat][0]
+        place = store.place((path, stat))
         # The compiler reads a/../b by way of a, which may be a link in the guest.
-        if places.setdefault(plain, place) != place or (
-            plain != path and ".." in path.split("/") and guest.stat([plain]) != [stat]
-        ):
+        if places.setdefault(plain, place) != place or closure.known[plain] != stat:
             raise Declined(f"{path} leads through a link")
     made = {tree}
 
@@ -282,6 +357,10 @@ def _gather(
         make(posixpath.dirname(plain))
         os.link(place, tree / plain.lstrip("/"))
     sandbox.prepare(tree)
+
+
+def _known(names: tuple[Include, ...] | Declined) -> tuple[Include, ...]:
+    return () if isinstance(names, Declined) else names
 
 
 def _plain(path: str) -> str:

@@ -39,6 +39,7 @@ def shape_of(plan: CreatePlan, digest: str) -> dict[str, Any]:
         "cpu": spec.cpu_model,
         # Only if there are any, so that older goldens, whose shape lacks the key, still fit.
         **({"presets": list(installed)} if installed else {}),
+        **({"packages": list(plan.source.packages)} if plan.source.packages else {}),
         "user": plan.record.user,
         "network": ",".join("user" if card.is_user else "libvirt" for card in spec.cards),
         "pool": plan.record.pool,

@@ -60,6 +60,7 @@ class Shape(_Known, total=False):
     motd: Annotated[bool, Doc("false: the message of the day is off.")]
     fast: Annotated[bool, Doc("true: made with --fast.")]
     presets: Annotated[list[str], Doc("The presets whose packages are installed.")]
+    packages: Annotated[list[str], Doc("The packages that `golden create --install` added.")]
 
 
 #: Bytes that each volume takes; None if the volume does not exist.

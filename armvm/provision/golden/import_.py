@@ -74,6 +74,7 @@ from armvm.provision.golden import host_files, portable, signature
 from armvm.provision.golden.bake import freeze
 from armvm.provision.golden.fit import changes, differences, ground_of, shape_of
 from armvm.provision.golden.portable import BASE, MEMORY, OVERLAY, SEED, STATE, Part, Portable
+from armvm.provision.golden.source import packages_in
 from armvm.provision.machine.create import Where, check_name, make_plan, remove_leftovers
 from armvm.provision.machine.own_disk import assert_nobodys
 from armvm.provision.machine.plan import CreatePlan
@@ -386,7 +387,9 @@ def _fetched_base(parts: _Parts) -> Volume:
     reference, digest = parts.wanted.image.get("reference", ""), parts.wanted.digest
     hint = "export it with its base, or get the image first: armvm image pull"
     missing = f"the golden has no base, and its image {reference or '?'} is not on this host"
-    if reference.startswith(("/", ".", "~")) or not is_digest(digest):
+    # Another host's packages are not the same bytes.
+    own = reference.startswith(("/", ".", "~")) or bool(packages_in(parts.wanted.image))
+    if own or not is_digest(digest):
         raise NotFound(missing, hint=hint)
     try:
         source = find.locate(reference, parts.progress, parts.where.verify)
@@ -451,6 +454,7 @@ def _plan(where: Where, wanted: Portable, name: str, shown: str) -> CreatePlan:
         digest=wanted.digest,
         system=wanted.system,
         serial=wanted.image.get("serial"),
+        packages=packages_in(wanted.image),
     )
     try:
         machine = Machine(name=name, image=source.reference, user=wanted.user, **settings)

@@ -35,7 +35,7 @@ _OVERHEAD = 1 << 30
 
 _MAC = re.compile(r"52:54:00(?::[0-9a-f]{2}){3}")
 _FROM_MACHINE = re.compile(r"machine:[0-9a-f-]{36} [0-9TZ:-]{20}")
-_IMAGE_KEYS = frozenset({"reference", "serial", "system", "size"})
+_IMAGE_KEYS = frozenset({"reference", "serial", "system", "size", "packages"})
 
 
 @dataclass(frozen=True, kw_only=True)

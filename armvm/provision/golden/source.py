@@ -6,10 +6,12 @@ A new machine's source is one of ``FromImage | FromGolden | FromMachine``, or
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from armvm.host.domain.golden_domain import Golden
 from armvm.images.model import ImageSource, Verified
+from armvm.provision.image.recipe_input import PACKAGE
 from armvm.settings.system import OperatingSystem
 
 #: Prefix of the image reference and digest of a golden made from a machine; the rest is the
@@ -19,7 +21,11 @@ _MACHINE = "machine:"
 
 @dataclass(frozen=True, kw_only=True)
 class FromGolden(ImageSource):
-    """The image that a golden was booted from. Its base is in the pool, so nothing is fetched."""
+    """The image that a golden was booted from. Its base is in the pool, so nothing is fetched.
+
+    With ``packages``, ``reference`` is the original image's, and ``digest`` that of the image with
+    the packages, unless the guest installed them.
+    """
 
     digest: str
 
@@ -68,7 +74,13 @@ def source_in(golden: Golden) -> FromGolden | FromMachine:
         serial=image.get("serial"),
         verified=Verified(image.get("verified", Verified.NOTHING.value)),
         signer=image.get("signer"),
+        packages=packages_in(image),
     )
+
+
+def packages_in(image: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the packages that the record of an image names, without invalid ones."""
+    return tuple(filter(PACKAGE.match, image.get("packages", "").split()))
 
 
 def _system(text: str) -> OperatingSystem | None:

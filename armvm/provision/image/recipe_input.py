@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from armvm.base.errors import ConfigError
 from armvm.settings.names import shown
@@ -26,6 +27,15 @@ def check_package(name: str) -> str:
         hint="use a plain name of a-z, 0-9, '+', '-' and '.' (examples: docker.io, g++); versions, "
         "paths and apt options are unsupported",
     )
+
+
+def check_packages(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the package names in *given*, whose items may be lists with commas, sorted.
+
+    Raises ConfigError for an invalid name.
+    """
+    names = [name.strip() for item in given for name in item.split(",")]
+    return tuple(sorted({check_package(name) for name in names}))
 
 
 def parse_image_size(text: str) -> int:

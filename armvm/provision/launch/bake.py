@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from armvm.base.progress import Progress
 from armvm.host.domain.golden_domain import Golden
 from armvm.provision.golden.bake import bake, golden_machine
@@ -18,11 +20,17 @@ def create(
     timeout: float | None,
     progress: Progress,
     save_image: bool = False,
+    packages: tuple[str, ...] = (),
 ) -> Golden:
-    """Boot *machine*, wait until it is idle, and save it as a golden. Raises bake()'s errors."""
+    """Boot *machine*, wait until it is idle, and save it as a golden.
+
+    *packages* are added to the image first, or else installed by the guest. Raises NotFound for an
+    unknown package, and the errors of bake() and of obtaining the image.
+    """
     wanted = golden_machine(machine)
     check_name(where.connection, wanted.name)
     source = images.locate(wanted.image, progress, where.verify)
+    source = replace(source, packages=packages)
     plan = make_plan(where, wanted, source)
     plan, image = with_image(where, plan, timeout=timeout, progress=progress)
     return bake(where, plan, image, timeout=timeout, progress=progress, save_image=save_image)

@@ -62,7 +62,7 @@ def obtain_image(source: FromImage, progress: Progress) -> Image:
 def with_image(
     where: Where, plan: CreatePlan, *, timeout: float | None, progress: Progress
 ) -> tuple[CreatePlan, Image]:
-    """Return a planned machine's image, tuned if requested, and the plan for it.
+    """Return a planned machine's image, with packages and tuned if requested, and the plan for it.
 
     If the source is a golden, locates the image that the golden was made from. Raises Conflict if
     the golden was made from a machine, because then no image exists.
@@ -75,14 +75,43 @@ def with_image(
     if isinstance(source, FromMachine):
         raise choose.no_image("the golden cannot be used", source)
     if not isinstance(source, FromImage):
+        packages = source.packages
         source = locate_image(plan.machine.image, progress, where.verify)
+        source = replace(source, packages=packages)
         plan = with_source(plan, source)
     image = obtain_image(source, progress)
+    if source.packages:
+        plan, image = _with_packages(plan, image, progress)
     if not plan.machine.tuned:
         return plan, image
     from armvm.provision.launch.tuned import tuned
 
     image = tuned(where, plan, image, timeout=timeout, progress=progress)
+    return with_source(plan, image.source), image
+
+
+def _with_packages(plan: CreatePlan, image: Image, progress: Progress) -> tuple[CreatePlan, Image]:
+    """Return the plan and the image with the source's packages.
+
+    If they cannot be installed in the image, the planned guest installs them. Raises NotFound for
+    an unknown package, and the errors of installing.
+    """
+    from armvm.guest.cloudinit.documents import installing
+    from armvm.provision.rootfs.install import Refused, installed
+
+    packages = plan.source.packages
+    try:
+        image = installed(image, packages, progress)
+    except Refused as refused:
+        cause = ": ".join(text for text in (refused.message, refused.detail) if text)
+        progress.warn(
+            f"falling back to installing {', '.join(packages)} in the guest while it boots, which "
+            f"takes minutes longer: {cause}"
+        )
+        if refused.hint is not None:
+            progress.say(f"to install them in the image: {refused.hint}")
+        machine = installing(plan.machine, packages)
+        return replace(plan, machine=machine), image
     return with_source(plan, image.source), image
 
 

@@ -283,6 +283,7 @@ def _image_record(source: ImageSource) -> dict[str, str]:
         "verified": source.verified.value,
         "signer": source.signer,
         "tuned_from": source.tuned_from,
+        "packages": " ".join(source.packages) or None,
     }
     # XML does not allow lone surrogates, which stand for undecodable bytes in a path.
     return {

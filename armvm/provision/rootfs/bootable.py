@@ -71,7 +71,7 @@ fi
 
 
 #: Prefixes of progress lines from apt and dpkg, and the text that armvm shows for each.
-_STEPS = {
+STEPS = {
     "Unpacking ": "unpacking packages",
     "Setting up ": "configuring packages",
     "update-initramfs: Generating": "generating the initramfs",
@@ -213,7 +213,7 @@ def scripts(
                 phase(line.removeprefix(build.PHASE))
             elif line.strip():
                 log.append(line)
-                for sign, text in _STEPS.items():
+                for sign, text in STEPS.items():
                     if line.startswith(sign):
                         phase(text)
 

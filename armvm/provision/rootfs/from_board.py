@@ -6,14 +6,12 @@ the board only run in a user namespace, also if armvm runs as root.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
-from armvm.base import process
-from armvm.base.errors import CommandFailed, ImageError, StorageError
+from armvm.base.errors import ImageError, StorageError
 from armvm.base.progress import Progress
-from armvm.images import ext4_tar, local_file
+from armvm.images import local_file
 from armvm.images.board import BoardRoot, find_root, unreadable
 from armvm.images.cache.named import reserved
 from armvm.images.cache.store import Cache
@@ -26,17 +24,14 @@ from armvm.images.model import Verified
 from armvm.provision.image import care, workspace
 from armvm.provision.image.recipe_input import parse_image_size
 from armvm.provision.rootfs import board, bootable, to_image
+from armvm.provision.rootfs.unpack import unpack
 from armvm.settings.names import shown
 from armvm.settings.size import GIB
 from armvm.usermode.programs.emulate import architecture_of
-from armvm.usermode.rootfs import enter, tree
+from armvm.usermode.rootfs import tree
 from armvm.usermode.rootfs.build import Mode
 
 _CHUNK = 1 << 20
-
-#: The first id of the files' owners while root works on them, in place of 0: the last 65,536 of the
-#: range that systemd reserves for containers (its docs/UIDS-GIDS.md).
-_IDS = 0x6FFF0000
 
 
 def import_board(
@@ -74,7 +69,7 @@ def import_board(
         with opened(disk) as stream:
             found = _checked(disk, stream, file, partition)
             root = work / "root"
-            _unpack(found, root, told, progress)
+            unpack(found, root, told, progress)
         if _mark(file) != before:
             raise ImageError(
                 f"{file} changed while armvm was reading it", hint="wait until it is complete"
@@ -184,32 +179,3 @@ def _checked(disk: Path, stream: BinaryIO, file: Path, partition: int | None) ->
             hint="use an image of such a system, for example Raspberry Pi OS (64-bit) or Armbian",
         )
     return found
-
-
-def _unpack(found: BoardRoot, root: Path, name: str, progress: Progress) -> None:
-    """Write the files of a root file system to the new directory *root*, for a user namespace."""
-    used = found.system.used
-    workspace.check_space(root.parent, 2 * used + GIB)
-    root.mkdir(mode=0o755)
-    if os.geteuid() == 0:
-        os.chown(root, _IDS, _IDS)
-    else:
-        # The namespace that the directory's owner gets has the subordinate ids from 1.
-        process.run([*enter.as_owner(root), "chown", "1:1", root])
-    inside = enter.as_owner(root)
-    argv = [*inside, "env", "LC_ALL=C.UTF-8", "tar", f"--directory={root}", *ext4_tar.OPTIONS]
-    with progress.task(f"extracting the files of {name}", total=used) as task:
-
-        def feed(stream: IO[bytes]) -> None:
-            ext4_tar.write(found.system, stream, lambda done: task.update(min(done, used)))
-
-        try:
-            process.stream(argv, feed, lambda output: output.read())
-        except Unreadable as error:
-            raise unreadable(name, found.partition, error) from error
-        except CommandFailed as error:
-            raise StorageError(
-                f"cannot extract the files of {name}",
-                detail=error.detail,
-                hint="free some space in /var/tmp",
-            ) from error
