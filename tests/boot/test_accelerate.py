@@ -30,7 +30,8 @@ done
 printf '#pragma once\n#define SCALE 3\n' >include/common.h
 printf '#include <map>\n#include <string>\n#include <iostream>\n' >src/main.cc
 printf 'extern "C" int part1(int);\nint main() { ' >>src/main.cc
-printf 'std::map<std::string, int> m{{"a", part1(4)}}; std::cout << m["a"] << std::endl; return 0; }\n' >>src/main.cc
+printf 'std::map<std::string, int> m{{"a", part1(4)}}; ' >>src/main.cc
+printf 'std::cout << m["a"] << std::endl; return 0; }\n' >>src/main.cc
 cat >Makefile <<'END'
 CFLAGS = -O2 -g -Wall -MD -fPIC
 CXXFLAGS = $(CFLAGS) -std=c++17
