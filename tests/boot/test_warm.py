@@ -19,6 +19,7 @@ import pytest
 
 from armvm.provision.golden.clone import CLUSTER
 from tests.boot.conftest import POOL, leftovers, reboot
+from tests.libvirt.world import virsh
 from tests.support import ARMVM, Result, armvm, environment, fresh_name, spawn
 
 #: Seconds for a clone: it takes two on a quiet host, and tests run on busy ones.
@@ -73,6 +74,21 @@ def test_a_golden_is_listed_and_verified_and_is_no_machine(golden: str) -> None:
     armvm("start", golden).failed(4)
     armvm("golden", "verify", golden).ok()
     armvm("golden", "show", "armvm-no-such").failed(4)
+
+
+def test_a_goldens_kernel_does_not_isolate_its_page_tables(
+    golden: str, clones: list[dict[str, Any]]
+) -> None:
+    """It was loaded from outside, for one boot: nothing of that is left."""
+    boots = "dmesg | grep -c 'page table isolation forced OFF'; cat /proc/cmdline"
+    count, command_line = (
+        armvm("exec", clones[0]["name"], "--", "sh", "-c", boots).ok().out.split("\n", 1)
+    )
+    assert count == "1"
+    assert "kpti=0" in command_line.split()
+    for name in (golden, clones[0]["name"]):
+        assert "<kernel>" not in virsh("dumpxml", "--inactive", name)
+    assert not list(POOL.glob(f"{golden}.kernel")) + list(POOL.glob(f"{golden}.initrd"))
 
 
 def test_clones_are_themselves_in_every_item(golden: str, clones: list[dict[str, Any]]) -> None:

@@ -39,11 +39,15 @@ _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 
 @dataclass(frozen=True, kw_only=True)
 class DirectKernel:
-    """A kernel that QEMU loads without firmware: two paths, and its command line."""
+    """A kernel that QEMU loads: two paths, and its command line.
+
+    With ``firmware``, that runs first, and passes the kernel ACPI and SMBIOS tables.
+    """
 
     kernel: str
     initrd: str
     command_line: str
+    firmware: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,8 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     _metadata(domain, spec, record)
     _cpu(domain, spec.cpu_model)
     if spec.tb_cache:
-        least = TB_CACHE_MIB if spec.kernel is None else TB_CACHE_KERNEL_MIB
+        by_firmware = spec.kernel is None or spec.kernel.firmware
+        least = TB_CACHE_MIB if by_firmware else TB_CACHE_KERNEL_MIB
         size = max(least, TB_CACHE_PER_CPU * spec.cpus)
         _set(domain, "features/tcg/tb-cache", str(size))
     else:
@@ -115,7 +120,7 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
         at(devices, "disk[1]/driver").set("cache", spec.cache)
     if spec.kernel is not None:
         _boot_kernel(domain, spec.kernel)
-    elif spec.nvram is not None:
+    if spec.nvram is not None and (spec.kernel is None or spec.kernel.firmware):
         etree.SubElement(at(domain, "os"), "nvram").text = spec.nvram
     if spec.seed is None:
         _without_seed(domain)
@@ -191,17 +196,19 @@ def _without_seed(domain: etree._Element) -> None:
 
 
 def _boot_kernel(domain: etree._Element, files: DirectKernel) -> None:
-    """Remove the firmware and its devices, and let QEMU load the kernel.
+    """Let QEMU load the kernel, and remove the firmware and its devices unless it is used.
 
     Without firmware ACPI is missing: the kernel reads QEMU's device tree. It does not see the
     SMBIOS tables either, so cloud-init gets its data source on the command line.
     """
     system = at(domain, "os")
-    del system.attrib["firmware"]
-    firmware = "os/firmware | os/bootmenu | os/smbios | sysinfo | features/acpi"
-    for element in select(domain, f"{firmware} | devices/disk/boot"):
-        remove(element)
-    words = f"{files.command_line} ds=nocloud"
+    words = files.command_line
+    if not files.firmware:
+        del system.attrib["firmware"]
+        firmware = "os/firmware | os/bootmenu | os/smbios | sysinfo | features/acpi"
+        for element in select(domain, f"{firmware} | devices/disk/boot"):
+            remove(element)
+        words += " ds=nocloud"
     for tag, text in (("kernel", files.kernel), ("initrd", files.initrd), ("cmdline", words)):
         etree.SubElement(system, tag).text = text
 

@@ -108,8 +108,9 @@ def prepare_definition(domain: Domain) -> etree._Element:
         live = parse(domain.XMLDesc(0))
     document = definition(domain)
     document.replace(at(document, "os"), deepcopy(at(live, "os")))
-    # libvirt rejects a path together with the features that would select one.
-    for element in select(document, "os/firmware"):
+    # libvirt rejects a path together with the features that would select one. The kernel is that
+    # of the golden's own boot.
+    for element in select(document, "os/firmware | os/kernel | os/initrd | os/cmdline"):
         remove(element)
     without_record(document)
     disk = at(document, "devices/disk[1]")

@@ -169,6 +169,9 @@ def save(where: Where, domain: Domain, plan: CreatePlan, digest: str) -> None:
         route=route,
     )
     lifecycle.destroy(domain)
+    for what in ("kernel", "initrd"):  # only its own boot needs them
+        if (volume := volumes.find_volume(pool, names[what])) is not None:
+            volumes.delete_volume(volume)
     set_mark(element, mark)
     network.leave(connection, instance)
     freeze(pool, names["overlay"])

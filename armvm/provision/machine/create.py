@@ -118,7 +118,8 @@ def apply(
     connection, machine = where.connection, plan.machine
     planning.check_disk(machine.disk, image.virtual_size)
     known = {"digest": image.digest, "size": str(image.size)}
-    plan, boot = fast.with_kernel(plan, image, progress)
+    # A disk that the caller makes may have another kernel than the image.
+    plan, boot = (plan, None) if disk else fast.with_kernel(plan, image, progress)
     record = replace(plan.record, image={**plan.record.image, **known})
     remove_leftovers(connection, machine.name, progress)
     pool = pools.ensure_pool(connection, where.pool, where.facts)

@@ -14,6 +14,7 @@ from armvm.host.connection import Connection, Pool
 from armvm.host.domain.domain_xml import DirectKernel
 from armvm.host.domain.metadata import Record
 from armvm.host.facts import Accelerator
+from armvm.host.memory.route import COW
 from armvm.host.storage import volumes
 from armvm.images.cache.store import Cache
 from armvm.images.kernel import BootFiles, boot_files
@@ -45,23 +46,41 @@ KPTI = "kpti=0"
 def with_kernel(
     plan: CreatePlan, image: Image, progress: Progress
 ) -> tuple[CreatePlan, BootFiles | None]:
-    """Return a fast machine's plan with the image's kernel added, and that kernel.
+    """Return the plan of a fast machine or a golden with the image's kernel added, and that kernel.
 
-    If the image's kernel cannot be used, prints why; the firmware then boots the machine.
+    A golden's kernel is loaded from outside only for its own boot, so that its memory, and that of
+    its clones, is of a kernel without page table isolation. If the image's kernel cannot be used,
+    prints why; the boot loader on the disk then starts it.
     """
-    if not plan.machine.fast:
+    emulated = plan.spec.accelerator is Accelerator.TCG
+    shares = plan.spec.memory_file is not None and plan.spec.memory_route == COW
+    golden = emulated and shares
+    if not plan.machine.fast and not golden:
         return plan, None
     try:
         files = boot_files(image, cache=Cache.default())
     except (ImageError, MissingCapability) as error:
-        progress.say(f"--fast: falling back to a firmware boot: {error.message}")
+        if golden:
+            progress.say(
+                f"falling back to the image's boot loader, which isolates page tables and makes "
+                f"clones slower: {error.message}"
+            )
+        else:
+            progress.say(f"--fast: falling back to a firmware boot: {error.message}")
         return plan, None
     directory = PurePosixPath(plan.spec.overlay).parent
     names = volumes.volume_names(plan.machine.name)
+    if golden:
+        kernel = DirectKernel(
+            kernel=str(directory / names["kernel"]),
+            initrd=str(directory / names["initrd"]),
+            command_line=f"{files.command_line} {KPTI}",
+            firmware=True,
+        )
+        return replace(plan, spec=replace(plan.spec, kernel=kernel)), files
     distro = None if plan.source.system is None else plan.source.system.distro
     usual = plan.machine.network_config is None and len(plan.spec.cards) == 1
     by_kernel = distro in _NETWORKD and usual
-    emulated = plan.spec.accelerator is Accelerator.TCG
     words = [*([KPTI] if emulated else ()), *(NETWORK if by_kernel else ())]
     kernel = DirectKernel(
         kernel=str(directory / names["kernel"]),
