@@ -498,9 +498,9 @@ def test_the_scripts_are_valid_shell() -> None:
         names={"gcc": "c", "g++": "c++"},
         includes={},
     )
-    for text in (compile_script.FACTS.encode(), compile_script.install("int x;\n", facts, "1-2")):
+    for text in (compile_script.FACTS.encode(), compile_script.install("int x;\n", facts, "1-2", "o'x")):
         subprocess.run(["sh", "-n"], input=text, check=True)
-    assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, ""))
+    assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, "", "x"))
 
 
 def test_includes_are_data() -> None:

@@ -50,7 +50,9 @@ class Program:
     def state(self, port: int, compilers: Sequence[str] = (GCC,)) -> None:
         stats = [Path(one).stat() for one in compilers]
         lines = [f"{one.st_size} {int(one.st_mtime)}\n" for one in stats]
-        (self.run / "armvm-accelerate/on").write_text("".join([f"{port}\n", *lines]))
+        (self.run / "armvm-accelerate/on").write_text(
+            "".join([f"{port} {os.getuid()}\n", *lines])
+        )
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +192,26 @@ def test_a_host_that_goes_in_the_middle_leaves_a_good_object(
             assert result.returncode == 0, (sent, result.stderr)
             kind = subprocess.run(["file", "-b", project / "x.o"], capture_output=True, text=True)
             assert not shutil.which("file") or "relocatable, ARM aarch64" in kind.stdout, sent
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as another user")
+def test_another_user_of_the_guest_is_no_service(program: Program, project: Path) -> None:
+    code = (
+        "import socket; here = socket.create_server(('127.0.0.1', 0))\n"
+        "print(here.getsockname()[1], flush=True); one, _ = here.accept()\n"
+        "one.sendall(b'W\\0\\0\\0\\7x.o\\0abcX\\0\\0\\0\\1' + b'0'); one.recv(9999)\n"
+    )
+    words = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd="/", text=True) as hostile:
+        try:
+            assert hostile.stdout is not None
+            program.state(int(hostile.stdout.readline()))
+            result = program(project, "-c", "x.c")
+            assert result.returncode == 0
+            assert "the host does not answer" in result.stderr
+            assert (project / "x.o").stat().st_size > 100
+        finally:
+            hostile.kill()
 
 
 def test_another_compiler_is_not_the_one_that_was_proved(program: Program, project: Path) -> None:

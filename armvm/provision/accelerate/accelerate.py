@@ -108,7 +108,9 @@ def accelerate(machine: Handle, progress: Progress) -> Accelerated:
                 includes=facts.includes,
             )
             source = (resources("templates") / "accelerate.c").read_text()
-            text = script.install(source, known, _fingerprint(host.values()))
+            text = script.install(
+                source, known, _fingerprint(host.values()), machine.instance.record.user
+            )
             _in_guest(machine, text, progress, log=log)
         except BaseException:
             with shielded():
