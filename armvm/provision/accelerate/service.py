@@ -74,26 +74,28 @@ def serve_guest(directory: Path) -> None:
         listening.bind(str(directory / SOCKET))
         (directory / SOCKET).chmod(0o600)
         listening.listen(MOST)
-        # ssh ends with this process, even if this is killed.
-        child = process.detach(
-            [find("setpriv"), "--pdeathsig", "TERM", "--", *ssh], Path(os.devnull)
-        )
+        child = None
 
         def end(_number: int, _frame: FrameType | None) -> None:
             raise SystemExit(0)
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, end)
-        free = threading.Semaphore(MOST)
-        threading.Thread(
-            target=_accept, args=(listening, compilers, store, slots, free), daemon=True
-        ).start()
         try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, end)
+            # ssh ends with this process, even if this is killed.
+            child = process.detach(
+                [find("setpriv"), "--pdeathsig", "TERM", "--", *ssh], Path(os.devnull)
+            )
+            free = threading.Semaphore(MOST)
+            threading.Thread(
+                target=_accept, args=(listening, compilers, store, slots, free), daemon=True
+            ).start()
             _, status = os.waitpid(child, 0)
             print(f"ssh ended with exit code {os.waitstatus_to_exitcode(status)}", flush=True)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
             remove(directory)
     os._exit(0)  # without waiting for threads whose compilers end with this process
 
