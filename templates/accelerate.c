@@ -6,7 +6,8 @@
  *
  * The host decides; this program only answers. A message is a byte and a 32-bit length, then data:
  *
- *   S  paths: send 56 bytes for each (kind, size, mtime s and ns, ctime s and ns, device ^ inode)
+ *   S  paths: send 56 bytes for each (kind, size, mtime s and ns, ctime s and ns, device ^ inode);
+ *      kinds: 0 missing, 1 file, 2 directory, 3 other or unknown, 4 file with a shorter real path
  *   G  paths: send for each its size in 64 bits (all ones: cannot be read), then its bytes
  *   F  paths: as S, then as G
  *   W  path and data: write the file          E  text for standard error
@@ -107,6 +108,17 @@ static void put_word(int host, const char *word)
     put(host, word, strlen(word));
 }
 
+/* Return whether a path leads through a link to a shorter one, which the compiler shows instead for
+   system headers. */
+static int has_shorter_path(const char *path)
+{
+    char real[PATH_MAX];
+
+    return strstr(path, "/../") == NULL && strstr(path, "/./") == NULL &&
+           strstr(path, "//") == NULL && realpath(path, real) != NULL &&
+           strlen(real) < strlen(path);
+}
+
 /* Answer for all paths in one write: the other end of the connection is an emulated sshd. */
 static void tell_stats(int host, const char *paths, size_t length)
 {
@@ -121,9 +133,12 @@ static void tell_stats(int host, const char *paths, size_t length)
     for (const char *one = paths; one < paths + length; one += strlen(one) + 1, at++) {
         struct stat found;
         unsigned char *to = answer + 56 * at;
-        if (stat(one, &found) != 0)
+        if (stat(one, &found) != 0) {
+            big64(to, errno == ENOENT || errno == ENOTDIR ? 0 : 3);
             continue;
-        big64(to, S_ISREG(found.st_mode) ? 1 : S_ISDIR(found.st_mode) ? 2 : 3);
+        }
+        big64(to, S_ISREG(found.st_mode) ? (has_shorter_path(one) ? 4 : 1)
+                  : S_ISDIR(found.st_mode) ? 2 : 3);
         big64(to + 8, (uint64_t)found.st_size);
         big64(to + 16, (uint64_t)found.st_mtim.tv_sec);
         big64(to + 24, (uint64_t)found.st_mtim.tv_nsec);
@@ -243,6 +258,19 @@ static int service_port(int *user)
     return port;
 }
 
+/* Find the working directory, by the name that gcc writes into debug information: $PWD if that is
+   right. It may lead through a link. */
+static int find_directory(char *into, size_t size)
+{
+    const char *named = getenv("PWD");
+    struct stat one, two;
+
+    if (named != NULL && named[0] == '/' && strlen(named) < size && stat(named, &one) == 0 &&
+        stat(".", &two) == 0 && one.st_ino == two.st_ino && one.st_dev == two.st_dev)
+        return strcpy(into, named) != NULL;
+    return getcwd(into, size) != NULL;
+}
+
 /* Variables that change what the compiler reads or writes. */
 static int is_plain_environment(void)
 {
@@ -268,7 +296,7 @@ int main(int count, char **arguments)
     snprintf(own, sizeof own, "/usr/bin/%s", name);
     for (int at = 1; at < count; at++)
         step |= strcmp(arguments[at], "-c") == 0;
-    if (!step || getcwd(directory, sizeof directory) == NULL)
+    if (!step || !find_directory(directory, sizeof directory))
         compile_here("not a compile step (-c)");
     if (!is_plain_environment())
         compile_here("a variable such as CPATH is set");

@@ -57,7 +57,7 @@ class Guest:
             command = [str(directory), "", epoch, name, *words]
             here.sendall(b"ARMVMCC1" + struct.pack(">I", len(command)))
             for word in command:
-                here.sendall(struct.pack(">I", len(word)) + word.encode())
+                here.sendall(struct.pack(">I", len(word.encode())) + word.encode())
             try:
                 return self._answer(here)
             finally:
@@ -106,6 +106,8 @@ def stat_of(path: str) -> bytes:
     except OSError:
         return bytes(56)
     kind = 1 if Path(path).is_file() else 2 if Path(path).is_dir() else 3
+    if kind == 1 and os.path.normpath(path) == path and len(os.path.realpath(path)) < len(path):
+        kind = 4
     times = (divmod(one, 10**9) for one in (found.st_mtime_ns, found.st_ctime_ns))
     return struct.pack(">7Q", kind, found.st_size, *(n for one in times for n in one), found.st_ino)
 
@@ -236,6 +238,57 @@ def test_a_link_on_the_way_is_declined(guest: Guest, project: Path) -> None:
     (other.parent / "near.h").write_text("#define NEAR 5\n")
     (project / "src/main.c").write_text('#include "link/../near.h"\nint near = NEAR;\n')
     assert "leads through a link" in guest.compile(project / "src", "-c", "main.c")
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("files", "links", "words", "reason"),
+    [
+        # -Ia/../b is no directory, but would be b if src/a were one.
+        (
+            {"b/f.h": "#define F 1\n", "c/f.h": "#undef F\n#define F 2\n", "else/x/z.h": ""},
+            {"a": "else/x"},
+            "-Ia/../b -Ic -Ib",
+            "a/.. leads through a link",
+        ),
+        ({"b/f.h": "#define F 1\n"}, {"c/f.h": "/dev/null"}, "-Ic -Ib", "c/f.h is not a file"),
+        # gcc writes the shorter path of a system header.
+        (
+            {"b/f.h": "#define F 1\n"},
+            {"a/longer/path/f.h": "../../../b/f.h"},
+            "-isystem {}/a/longer/path -g -MD",
+            "a link to a shorter path",
+        ),
+        ({"b/f.h": "#define F 1\n"}, {"a/longer/path": "../../b"}, "-I {}/a/longer/path", "done"),
+        ({"b/f.h": ""}, {"a": "b"}, "-Ib -include /dev/null -Wmissing-include-dirs", "done"),
+    ],
+)
+def test_links_and_devices_are_as_in_the_guest(
+    guest: Guest,
+    project: Path,
+    files: dict[str, str],
+    links: dict[str, str],
+    words: str,
+    reason: str,
+) -> None:
+    here = project / "src"
+    (here / "main.c").write_text(
+        '#ifdef Z\n#include "b/f.h"\n#include "a/z.h"\n#endif\n#include <f.h>\n'
+        "#ifndef F\n#define F 9\n#endif\nint f = F;\n"
+    )
+    for name, text in files.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text)
+    for name, target in links.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).symlink_to(target)
+    command = [*words.format(here).split(), "-c", "main.c"]
+    told = guest.compile(here, *command)
+    assert told.endswith(reason), told
+    if told == "done":
+        own = subprocess.run([GCC, *command], cwd=here, check=True, capture_output=True)
+        assert guest.messages == own.stderr
+        assert guest.written["main.o"] == (here / "main.o").read_bytes()
 
 
 @needs_compiler

@@ -37,9 +37,9 @@ class Program:
         names = ["bwrap", "--dev-bind", "/", "/", "--bind", str(self.run), "/run", "--"]
         told = {key: value for key, value in os.environ.items() if key != "CPATH"}
         return subprocess.run(
-            [*names, str(self.path), *words],
+            [*names, "env", *(f"{key}={value}" for key, value in env.items()), self.path, *words],
             cwd=directory,
-            env={**told, **env},
+            env=told,
             capture_output=True,
             text=True,
             check=False,
@@ -131,6 +131,32 @@ def test_a_compile_step_is_the_hosts_and_the_rest_the_guests(
     result = program(project, "-E", "x.c")
     assert "int x(void)" in result.stdout
     assert len(program.said) == 1
+
+
+@pytest.mark.usefixtures("served")
+def test_the_working_directory_has_the_name_that_gcc_uses(program: Program, project: Path) -> None:
+    """A shell's $PWD leads through the links that the user named; debug information has it."""
+    link = project.parent / "link"
+    link.symlink_to(project)
+    for named in (link, project, "/"):
+        words = f"cd {link} && PWD={named} && export PWD && exec {{}} -g -c x.c -o made.o"
+        subprocess.run(["sh", "-c", words.format(GCC)], check=True, cwd=link)
+        own = (project / "made.o").read_bytes()
+        result = program(
+            link, *"-g -c x.c -o made.o".split(), ARMVM_ACCELERATE="only", PWD=str(named)
+        )
+        assert result.returncode == 0, result.stderr
+        assert (project / "made.o").read_bytes() == own
+
+
+@pytest.mark.usefixtures("served")
+def test_a_header_that_cannot_be_looked_for_is_the_guests(program: Program, project: Path) -> None:
+    (project / "a").mkdir()
+    (project / "a/y.h").symlink_to("y.h")
+    (project / "y.h").write_text("#define Y\n")
+    (project / "x.c").write_text("#include <y.h>\nint x;\n")
+    result = program(project, *"-Ia -I. -c x.c".split(), ARMVM_ACCELERATE="only")
+    assert "is not a file" in result.stderr
 
 
 @pytest.mark.usefixtures("served")

@@ -57,13 +57,21 @@ class Include:
 
 @dataclass(frozen=True, kw_only=True)
 class Stat:
-    """What the guest says of a path: ``kind`` is 0 (missing), 1 (file), 2 (directory) or 3."""
+    """What the guest says of a path.
+
+    ``kind`` is 0 (missing), 1 (file), 2 (directory), 3 (other, or not known) or 4 (file whose real
+    path, without links, is shorter).
+    """
 
     kind: int
     size: int = 0
     modified: tuple[int, int] = (0, 0)
     changed: tuple[int, int] = (0, 0)
     inode: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind in (1, 4)
 
 
 def scan(text: bytes) -> tuple[Include, ...]:
@@ -150,7 +158,7 @@ class Closure:
         source = self._absolute(step.source)
         self.ask([source, *self._quote, *self._bracket])
         self._check_directories()
-        if self.known[source].kind != 1:
+        if not self.known[source].is_file:
             raise Declined("the source is not a file")
         implicit = [Include(name=_PREDEFINED)]
         forced = [Include(name=one, quoted=True) for one in step.before]
@@ -193,10 +201,13 @@ class Closure:
         new = []
         for (_, include), paths in zip(wanted, places, strict=True):
             for path in paths:
-                if self.known[path].kind != 1:
+                found = self.known[path]
+                if not found.is_file:
+                    if found.kind not in (0, 2) and path != "/dev/null":
+                        raise Declined(f"{path} is not a file")
                     continue
                 if path not in self.files:
-                    self.files[path] = self.known[path]
+                    self.files[path] = found
                     new.append(path)
                 if not include.following:
                     break
@@ -211,6 +222,34 @@ class Closure:
 
     def _absolute(self, path: str) -> str:
         return posixpath.join(self.directory, path)
+
+    def directories(self) -> list[str]:
+        """Return the directories of the include path that the guest has."""
+        return [one for one in (*self._quote, *self._bracket) if self.known[one].kind == 2]
+
+    def crossings(self) -> list[str]:
+        """Return the paths asked for up to each ``..`` in them, and the same ones made plain."""
+        found: dict[str, None] = {}
+        for folder in {posixpath.dirname(one) for one in self.known if "/.." in one}:
+            parts = folder.split("/")
+            for end in (at for at, part in enumerate(parts, 1) if part == ".."):
+                found[path := "/".join(parts[:end])] = found[plain(path)] = None
+        return list(found)
+
+    def check_links(self) -> None:
+        """Decline what copies of files, at plain paths without links, cannot show. Asks nothing."""
+        for path in self.crossings():
+            found = self.known[path]
+            if found.kind and found.inode != self.known[plain(path)].inode:
+                raise Declined(f"{path} leads through a link")
+        step = self.step
+        system = [
+            f"{plain(self._absolute(one))}/" for one in (*step.system, *self.standard, *step.after)
+        ]
+        for path in map(plain, self.files):
+            # gcc shows the shorter path of a system header: -fcanonical-system-headers.
+            if self.known[path].kind == 4 and path.startswith(tuple(system)):
+                raise Declined(f"{path} is a link to a shorter path")
 
     def ask(self, paths: Iterable[str]) -> None:
         """Have the guest tell of paths that are not known yet. Raises Declined."""
@@ -228,3 +267,8 @@ class Closure:
             plain = posixpath.normpath(path)
             if found.kind == 2 and names.setdefault(found.inode, plain) != plain:
                 raise Declined("an include directory with two names")
+
+
+def plain(path: str) -> str:
+    """Return an absolute path without ``.``, ``..`` and doubled slashes."""
+    return posixpath.normpath("/" + path.lstrip("/"))

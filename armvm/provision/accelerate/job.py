@@ -22,7 +22,14 @@ from pathlib import Path
 
 from armvm.base.errors import ArmvmError
 from armvm.provision.accelerate import sandbox
-from armvm.provision.accelerate.includes import Closure, Include, Stat, definitions, scan
+from armvm.provision.accelerate.includes import (
+    Closure,
+    Include,
+    Stat,
+    definitions,
+    plain,
+    scan,
+)
 from armvm.provision.accelerate.options import Declined, Step, read
 
 #: What a conversation begins with.
@@ -321,21 +328,23 @@ def _gather(
     )
     with contextlib.suppress(Declined):
         guess.find()
-    closure.ask((*guess.known, *map(_plain, guess.files)))
+    closure.ask((*guess.known, *guess.crossings(), *map(plain, guess.files)))
     there = [(one, closure.known[one]) for one in guess.files]
-    included([one for one in there if one[1].kind == 1])
+    included([one for one in there if one[1].is_file])
     files = closure.find()
-    closure.ask(map(_plain, files))
+    closure.ask((*closure.crossings(), *map(plain, files)))
+    closure.check_links()
     store.remember(closure.known)
     tree.mkdir()
     places: dict[str, Path] = {}
     for path, stat in files.items():
-        plain = _plain(path)
-        if plain.startswith(sandbox.TAKEN):
-            raise Declined(f"a file at {plain}")
+        target = plain(path)
+        if target.startswith(sandbox.TAKEN):
+            raise Declined(f"a file at {target}")
         place = store.place((path, stat))
         # The compiler reads a/../b by way of a, which may be a link in the guest.
-        if places.setdefault(plain, place) != place or closure.known[plain] != stat:
+        same = replace(closure.known[target], kind=stat.kind) == stat
+        if places.setdefault(target, place) != place or not same:
             raise Declined(f"{path} leads through a link")
     made = {tree}
 
@@ -348,24 +357,22 @@ def _gather(
     if f"{directory}/".startswith(sandbox.TAKEN):
         raise Declined(f"the working directory {directory}")
     make(directory)
+    for folder in map(plain, closure.directories()):  # gcc may warn of those that are missing
+        if not f"{folder}/".startswith(sandbox.TAKEN):
+            make(folder)
     for path in files:
         parts = posixpath.dirname(path).split("/")
         if ".." in parts:  # also the directories that it leaves again
             for end in range(1, len(parts)):
-                make(_plain("/".join(parts[: end + 1])))
-    for plain, place in places.items():
-        make(posixpath.dirname(plain))
-        os.link(place, tree / plain.lstrip("/"))
+                make(plain("/".join(parts[: end + 1])))
+    for target, place in places.items():
+        make(posixpath.dirname(target))
+        os.link(place, tree / target.lstrip("/"))
     sandbox.prepare(tree)
 
 
 def _known(names: tuple[Include, ...] | Declined) -> tuple[Include, ...]:
     return () if isinstance(names, Declined) else names
-
-
-def _plain(path: str) -> str:
-    """Return an absolute path without ``.``, ``..`` and doubled slashes."""
-    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def remove(directory: Path) -> None:
