@@ -150,7 +150,7 @@ def project(tmp_path: Path) -> Path:
         '#if __has_include("near.h")\nint near = NEAR;\n#endif\n'
         "#ifdef USER_H\n#include USER_H\n#endif\n#ifndef FORCED\n#error not forced\n#endif\n"
         "#if 0\n#include <absent.h>\n#endif\n"
-        'int main(void) { printf("%s %d %s\\n", __FILE__, A + B + chosen, __TIMESTAMP__); }\n'
+        'int main(void) { printf("%s %d %s\\n", __FILE__, A + B + chosen, __BASE_FILE__); }\n'
     )
     (root / "src/forced.h").write_text("#define FORCED 1\n")
     (root / "src/more.cc").write_text(
@@ -307,7 +307,7 @@ def test_a_changing_file_is_declined(guest: Guest, project: Path) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        '__asm__(".section .x; .include \\"/etc/passwd\\"");',
+        '__asm__(".section .x; .inc" "lude \\"/etc/passwd\\"");',
         '__asm__(".section .x\\n.inc" "bin \\"/etc/passwd\\"");',
         '__asm__(".section .x\\n.inc" "bin \\"/.armvm-host/etc/passwd\\"");',
     ],
@@ -354,6 +354,37 @@ def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tree.glob("x")) == []
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("code", "made"),
+    [
+        ("cd /.armvm-output; echo >o", True),
+        ("cd /.armvm-output; echo >o; echo >o.gcno", False),
+        ("cd /.armvm-output; truncate -s 1T o", False),
+    ],
+)
+def test_only_files_that_are_expected_are_taken(tmp_path: Path, code: str, made: bool) -> None:
+    here = tmp_path / "service/job-x"
+    tree = here / "tree"
+    tree.mkdir(parents=True)
+    open_to_others(here.parent)
+    sandbox.may_use(here)
+    sandbox.prepare(tree)
+    (tree / "code").write_text(f"{code}\n")
+    result = sandbox.compile_in(
+        tree,
+        Step(language="c", source="-i", output="x", options=("/code",)),
+        compiler="/usr/bin/dash",
+        hidden=(),
+        standard=(),
+        directory="/",
+        epoch="",
+        terminal=False,
+    )
+    assert (result.code == 0 and result.output is not None) == made
+    assert len(result.output or b"") < 10
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -381,6 +412,10 @@ def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
         "-c x.c -I",
         "-c x.c -M",
         "-c x.c -o a\nb",
+        "-c x.c -o a.o -o b.o",
+        "-c x.c -MD -o .o",
+        "-c x.c -DH=__has_include",
+        "-c x.c -D NOW=__DATE__",
         "-E x.c",
         "-S x.c",
     ],
@@ -418,6 +453,8 @@ def test_options_are_read_as_gcc_reads_them() -> None:
         (b"#ifdef __has_include\n#if __has_include(<a.h>)\n", ["<a.h"]),
         (b'#if defined(__has_include_next) && __has_include_next ("a.h")\n', ['"a.h+']),
         (b"int x; // include these\n", []),
+        (b'puts("#include \\"%s\\"\\n"); puts("#include NAME(x)");\n', []),
+        (b"// __has_include is new\n#if defined(__has_include)\n#ifdef __has_include_next\n", []),
     ],
 )
 def test_includes_are_found(text: bytes, names: list[str]) -> None:
@@ -443,6 +480,13 @@ def test_includes_are_found(text: bytes, names: list[str]) -> None:
         b'asm(".incbin \\"x\\"");\n',
         b'auto x = R"(/*)";\n#include NAME(1)\n',
         b"#include \xff\n",
+        b"#\f/**/include <a.h>\n",
+        b"#define/**/X <a.h>\n",
+        b'asm(".include \\"x.s\\"");\n',
+        b"#define H __has_include\n#if H(<a.h>)\n",
+        b"#define P(x) P2(__has_, x)\n",
+        b"#define P(x) __has_include ## x\n",
+        b"const char *now = __TIMESTAMP__ __DATE__;\n",
     ],
 )
 def test_what_cannot_be_told_is_declined(text: bytes) -> None:
@@ -551,7 +595,10 @@ def test_the_scripts_are_valid_shell() -> None:
         names={"gcc": "c", "g++": "c++"},
         includes={},
     )
-    for text in (compile_script.FACTS.encode(), compile_script.install("int x;\n", facts, "1-2", "o'x")):
+    for text in (
+        compile_script.FACTS.encode(),
+        compile_script.install("int x;\n", facts, "1-2", "o'x"),
+    ):
         subprocess.run(["sh", "-n"], input=text, check=True)
     assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, "", "x"))
 

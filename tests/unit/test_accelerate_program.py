@@ -50,9 +50,7 @@ class Program:
     def state(self, port: int, compilers: Sequence[str] = (GCC,)) -> None:
         stats = [Path(one).stat() for one in compilers]
         lines = [f"{one.st_size} {int(one.st_mtime)}\n" for one in stats]
-        (self.run / "armvm-accelerate/on").write_text(
-            "".join([f"{port} {os.getuid()}\n", *lines])
-        )
+        (self.run / "armvm-accelerate/on").write_text("".join([f"{port} {os.getuid()}\n", *lines]))
 
 
 @pytest.fixture(scope="module")

@@ -29,10 +29,19 @@ _DIRECTIVE = re.compile(
     rb"(?:#|%:)" + _SPACE + rb"(include_next|include|import)\b" + _SPACE + _REST
 )
 _ASKED = re.compile(rb"(__has_include(?:_next)?)" + _SPACE + rb"\(" + _SPACE + _REST)
-#: What changes how lines are read (trigraphs, comments within directives), or reads other files.
+#: What changes how lines are read (trigraphs, comments within directives), reads other files, or
+#: asks for the guest's clock and time zone.
 _ODD = re.compile(
-    rb"\?\?[=/]|(?:#|%:)[ \t]*/\*|\b(?:include|include_next|import|__has_include\()[ \t]*/\*|"
-    rb"\.incbin|GCC[ \t]+(?:dependency|pch_preprocess)|__has_embed"
+    rb"\?\?[=/]|(?:#|%:)[ \t\f\v]*/\*|"
+    rb"\b(?:include|include_next|import|define|__has_include\()[ \t\f\v]*/\*|"
+    rb"\.incbin|\.include[ \t]*\\?\"|(?:#|%:)[ \t\f\v]*embed\b|__has_embed|"
+    rb"GCC[ \t]+(?:dependency|pch_preprocess)|__(?:DATE|TIME|TIMESTAMP)__|"
+    rb"\b__has_include\w*[ \t\f\v]*##"
+)
+#: A question for a file by another name, or one that ## makes: those are not followed.
+_NAMED = re.compile(
+    rb"(ifn?def|defined)?[ \t(]{0,9}\b__has_(?:include(?:_next)?)?\b"
+    rb"(?![ \t\f\v\r]{0,9}\(|[ \t]{0,9}##_)"
 )
 #: Comments, and what looks like their beginning but is none.
 _TOKENS = re.compile(
@@ -81,11 +90,15 @@ def scan(text: bytes) -> tuple[Include, ...]:
     if odd is not None:
         raise Declined(f"{odd[0].decode(errors='replace')} in a file")
     found: dict[Include, None] = {}
-    plain = None
+    bare = None
+    for match in _NAMED.finditer(text):
+        bare = bare if bare is not None else _without_comments(text)
+        if match[1] is None and bare[match.end() - 1] != 0:
+            raise Declined("another name for __has_include")
     for match in (*_DIRECTIVE.finditer(text), *_ASKED.finditer(text)):
         if not _LITERAL.match(match[2]):
-            plain = plain if plain is not None else _without_comments(text)
-            if plain[match.start()] == 0:
+            bare = bare if bare is not None else _without_comments(text)
+            if bare[match.start()] == 0:
                 continue
         asked = _include(match[2], following=b"_next" in match[1])
         if asked.macro and match.re is _ASKED:
@@ -95,15 +108,11 @@ def scan(text: bytes) -> tuple[Include, ...]:
 
 
 def _without_comments(text: bytes) -> bytes:
-    """Return a text of the same length with zero bytes for comments.
+    """Return a text of the same length with zero bytes for comments and strings.
 
     The text as it is if it has raw strings, in which quotes mean nothing.
     """
-
-    def blank(match: re.Match[bytes]) -> bytes:
-        return bytes(len(match[0])) if match[0].startswith(b"/") else match[0]
-
-    return text if b'R"' in text else _TOKENS.sub(blank, text)
+    return text if b'R"' in text else _TOKENS.sub(lambda match: bytes(len(match[0])), text)
 
 
 def definitions(text: bytes, macro: str) -> tuple[Include, ...]:
