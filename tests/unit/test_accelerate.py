@@ -555,6 +555,7 @@ def test_the_first_place_counts_and_all_for_include_next() -> None:
         b"GET / HTTP/1.0\r\n\r\n",
         b"ARMVMCC1" + struct.pack(">I", 2**32 - 1),
         b"ARMVMCC1" + struct.pack(">II", 5, 2**31),
+        b"ARMVMCC1" + struct.pack(">III", 5, 0, (2 << 20) + 1),
         b"ARMVMCC1" + struct.pack(">I", 5) + 5 * (struct.pack(">I", 1) + b"x"),
         b"ARMVMCC1" + struct.pack(">I", 4) + 4 * (struct.pack(">I", 2) + b"/\0"),
     ],
@@ -570,6 +571,18 @@ def test_hostile_guests_are_declined(tmp_path: Path, sent: bytes) -> None:
         job.serve(there, compilers, store, threading.Semaphore(1), said.append)
     assert len(said) == 1
     assert said[0].startswith("declined: ")
+
+
+def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
+    def told(size: int, free: int, files: int, free_files: int) -> os.statvfs_result:
+        return os.statvfs_result((1, 4096, size, free, free, files, free_files, free_files, 0, 255))
+
+    large, small = 100 << 30 >> 12, 800 << 20 >> 12
+    assert job.has_room(told(large, large // 10, 0, 0))
+    assert not job.has_room(told(large, large // 200, 0, 0))
+    assert job.has_room(told(small, small // 2, 1000, 500))
+    assert not job.has_room(told(small, small // 5, 1000, 500))
+    assert not job.has_room(told(small, small // 2, 1000, 100))
 
 
 def test_the_facts_of_a_guest_are_checked() -> None:

@@ -267,7 +267,8 @@ def test_the_service_ends_with_its_connection(tmp_path: Path, way: str) -> None:
     pid = service.start(place, told, empty, tmp_path / "log")
     soon(lambda: service.running(place) == pid)
     soon(lambda: pidfile.exists() and pidfile.read_text())
-    assert (place / "s").stat().st_mode & 0o777 == 0o600
+    for name in (service.SOCKET, service.PID, service.SETTINGS):
+        assert (place / name).stat().st_mode & 0o777 == 0o600
     ssh = int(pidfile.read_text())
     if way != "ssh ends":
         os.kill(pid, signal.SIGKILL if way == "killed" else signal.SIGTERM)

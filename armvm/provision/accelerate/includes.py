@@ -242,7 +242,8 @@ class Closure:
         for folder in {posixpath.dirname(one) for one in self.known if "/.." in one}:
             parts = folder.split("/")
             for end in (at for at, part in enumerate(parts, 1) if part == ".."):
-                found[path := "/".join(parts[:end])] = found[plain(path)] = None
+                path = "/".join(parts[:end])
+                found[path] = found[plain(path)] = None
         return list(found)
 
     def check_links(self) -> None:
