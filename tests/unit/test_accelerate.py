@@ -282,7 +282,7 @@ def test_links_and_devices_are_as_in_the_guest(
     for name, target in links.items():
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).symlink_to(target)
-    command = [*words.format(here).split(), "-c", "main.c"]
+    command = [*(one.format(here) for one in words.split()), "-c", "main.c"]
     told = guest.compile(here, *command)
     assert told.endswith(reason), told
     if told == "done":

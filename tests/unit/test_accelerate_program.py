@@ -137,7 +137,7 @@ def test_the_working_directory_has_the_name_that_gcc_uses(program: Program, proj
     link = project.parent / "link"
     link.symlink_to(project)
     for named in (link, project, "/"):
-        words = f"cd {link} && PWD={named} && export PWD && exec {{}} -g -c x.c -o made.o"
+        words = f"cd '{link}' && PWD='{named}' && export PWD && exec {{}} -g -c x.c -o made.o"
         subprocess.run(["sh", "-c", words.format(GCC)], check=True, cwd=link)
         own = (project / "made.o").read_bytes()
         result = program(
@@ -262,7 +262,7 @@ def test_the_service_ends_with_its_connection(tmp_path: Path, way: str) -> None:
     place, pidfile = tmp_path / "service", tmp_path / "ssh.pid"
     place.mkdir()
     seconds = "2" if way == "ssh ends" else "300"
-    told = ["sh", "-c", f"echo $$ >{pidfile}; exec sleep {seconds}"]
+    told = ["sh", "-c", f"echo $$ >'{pidfile}'; exec sleep {seconds}"]
     empty = job.Compilers(names={}, host={}, standard={}, hidden=())
     pid = service.start(place, told, empty, tmp_path / "log")
     soon(lambda: service.running(place) == pid)
