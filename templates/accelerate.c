@@ -6,7 +6,8 @@
  *
  * The host decides; this program only answers. A message is a byte and a 32-bit length, then data:
  *
- *   S  paths: send 56 bytes for each (kind, size, mtime s and ns, ctime s and ns, device ^ inode)
+ *   S  paths: send 56 bytes for each (kind, size, mtime s and ns, ctime s and ns, device ^ inode);
+ *      kinds: 0 missing, 1 file, 2 directory, 3 other or unknown, 4 file with a shorter real path
  *   G  paths: send for each its size in 64 bits (all ones: cannot be read), then its bytes
  *   F  paths: as S, then as G
  *   W  path and data: write the file          E  text for standard error
@@ -107,6 +108,17 @@ static void put_word(int host, const char *word)
     put(host, word, strlen(word));
 }
 
+/* Return whether a path leads through a link to a shorter one, which the compiler shows instead for
+   system headers. */
+static int has_shorter_path(const char *path)
+{
+    char real[PATH_MAX];
+
+    return strstr(path, "/../") == NULL && strstr(path, "/./") == NULL &&
+           strstr(path, "//") == NULL && realpath(path, real) != NULL &&
+           strlen(real) < strlen(path);
+}
+
 /* Answer for all paths in one write: the other end of the connection is an emulated sshd. */
 static void tell_stats(int host, const char *paths, size_t length)
 {
@@ -121,9 +133,12 @@ static void tell_stats(int host, const char *paths, size_t length)
     for (const char *one = paths; one < paths + length; one += strlen(one) + 1, at++) {
         struct stat found;
         unsigned char *to = answer + 56 * at;
-        if (stat(one, &found) != 0)
+        if (stat(one, &found) != 0) {
+            big64(to, errno == ENOENT || errno == ENOTDIR ? 0 : 3);
             continue;
-        big64(to, S_ISREG(found.st_mode) ? 1 : S_ISDIR(found.st_mode) ? 2 : 3);
+        }
+        big64(to, S_ISREG(found.st_mode) ? (has_shorter_path(one) ? 4 : 1)
+                  : S_ISDIR(found.st_mode) ? 2 : 3);
         big64(to + 8, (uint64_t)found.st_size);
         big64(to + 16, (uint64_t)found.st_mtim.tv_sec);
         big64(to + 24, (uint64_t)found.st_mtim.tv_nsec);
@@ -188,19 +203,41 @@ static void write_file(const char *message, size_t length)
         compile_here(LOST);
 }
 
-static int connect_to(int port)
+/* Return whether root, or the user that ssh logs in as, listens on a port of the loopback address.
+   Any user may do so once the service has ended, and this program does what the other end says. */
+static int is_trusted(int port, int user)
+{
+    FILE *table = fopen("/proc/net/tcp", "re");
+    char line[512];
+    unsigned address, local, state;
+    int owner, found = 0;
+
+    if (table == NULL)
+        return 0;
+    while (!found && fgets(line, sizeof line, table) != NULL)
+        found = sscanf(line, "%*d: %x:%x %*x:%*x %x %*x:%*x %*x:%*x %*x %d", &address, &local,
+                       &state, &owner) == 4 &&
+                address == htonl(INADDR_LOOPBACK) && local == (unsigned)port && state == 10 &&
+                (owner == 0 || owner == user);
+    fclose(table);
+    return found;
+}
+
+static int connect_to(int port, int user)
 {
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int host = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (host < 0 || connect(host, (struct sockaddr *)&where, sizeof where) != 0)
+    if (host < 0 || !is_trusted(port, user) ||
+        connect(host, (struct sockaddr *)&where, sizeof where) != 0 || !is_trusted(port, user))
         return -1;
     return host;
 }
 
-/* Return the port of the service if the state file knows this very compiler; 0 if not. */
-static int service_port(void)
+/* Return the port of the service if the state file knows this very compiler; 0 if not. *user* is
+   who may listen there. */
+static int service_port(int *user)
 {
     FILE *state = fopen(STATE "/on", "re");
     struct stat compiler;
@@ -209,7 +246,7 @@ static int service_port(void)
 
     if (state == NULL || stat(own, &compiler) != 0)
         return 0;
-    if (fscanf(state, "%d", &port) != 1)
+    if (fscanf(state, "%d %d", &port, user) != 2)
         port = 0;
     while (fscanf(state, "%lld %lld", &size, &changed) == 2)
         known |= size == compiler.st_size && changed == compiler.st_mtim.tv_sec;
@@ -219,6 +256,19 @@ static int service_port(void)
         return 0;
     }
     return port;
+}
+
+/* Find the working directory, by the name that gcc writes into debug information: $PWD if that is
+   right. It may lead through a link. */
+static int find_directory(char *into, size_t size)
+{
+    const char *named = getenv("PWD");
+    struct stat one, two;
+
+    if (named != NULL && named[0] == '/' && strlen(named) < size && stat(named, &one) == 0 &&
+        stat(".", &two) == 0 && one.st_ino == two.st_ino && one.st_dev == two.st_dev)
+        return strcpy(into, named) != NULL;
+    return getcwd(into, size) != NULL;
 }
 
 /* Variables that change what the compiler reads or writes. */
@@ -240,21 +290,21 @@ int main(int count, char **arguments)
     const char *name = slash ? slash + 1 : arguments[0];
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
     char directory[PATH_MAX];
-    int step = 0, port, host;
+    int step = 0, port, user, host;
 
     words = arguments;
     snprintf(own, sizeof own, "/usr/bin/%s", name);
     for (int at = 1; at < count; at++)
         step |= strcmp(arguments[at], "-c") == 0;
-    if (!step || getcwd(directory, sizeof directory) == NULL)
+    if (!step || !find_directory(directory, sizeof directory))
         compile_here("not a compile step (-c)");
     if (!is_plain_environment())
         compile_here("a variable such as CPATH is set");
-    port = service_port();
+    port = service_port(&user);
     if (port == 0)
         compile_here("off");
     signal(SIGPIPE, SIG_IGN);
-    host = connect_to(port);
+    host = connect_to(port, user);
     if (host < 0) {
         say_once("the host does not answer");
         compile_here(LOST);

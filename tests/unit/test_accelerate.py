@@ -57,7 +57,7 @@ class Guest:
             command = [str(directory), "", epoch, name, *words]
             here.sendall(b"ARMVMCC1" + struct.pack(">I", len(command)))
             for word in command:
-                here.sendall(struct.pack(">I", len(word)) + word.encode())
+                here.sendall(struct.pack(">I", len(word.encode())) + word.encode())
             try:
                 return self._answer(here)
             finally:
@@ -106,6 +106,8 @@ def stat_of(path: str) -> bytes:
     except OSError:
         return bytes(56)
     kind = 1 if Path(path).is_file() else 2 if Path(path).is_dir() else 3
+    if kind == 1 and os.path.normpath(path) == path and len(os.path.realpath(path)) < len(path):
+        kind = 4
     times = (divmod(one, 10**9) for one in (found.st_mtime_ns, found.st_ctime_ns))
     return struct.pack(">7Q", kind, found.st_size, *(n for one in times for n in one), found.st_ino)
 
@@ -148,7 +150,7 @@ def project(tmp_path: Path) -> Path:
         '#if __has_include("near.h")\nint near = NEAR;\n#endif\n'
         "#ifdef USER_H\n#include USER_H\n#endif\n#ifndef FORCED\n#error not forced\n#endif\n"
         "#if 0\n#include <absent.h>\n#endif\n"
-        'int main(void) { printf("%s %d %s\\n", __FILE__, A + B + chosen, __TIMESTAMP__); }\n'
+        'int main(void) { printf("%s %d %s\\n", __FILE__, A + B + chosen, __BASE_FILE__); }\n'
     )
     (root / "src/forced.h").write_text("#define FORCED 1\n")
     (root / "src/more.cc").write_text(
@@ -239,6 +241,57 @@ def test_a_link_on_the_way_is_declined(guest: Guest, project: Path) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("files", "links", "words", "reason"),
+    [
+        # -Ia/../b is no directory, but would be b if src/a were one.
+        (
+            {"b/f.h": "#define F 1\n", "c/f.h": "#undef F\n#define F 2\n", "else/x/z.h": ""},
+            {"a": "else/x"},
+            "-Ia/../b -Ic -Ib",
+            "a/.. leads through a link",
+        ),
+        ({"b/f.h": "#define F 1\n"}, {"c/f.h": "/dev/null"}, "-Ic -Ib", "c/f.h is not a file"),
+        # gcc writes the shorter path of a system header.
+        (
+            {"b/f.h": "#define F 1\n"},
+            {"a/longer/path/f.h": "../../../b/f.h"},
+            "-isystem {}/a/longer/path -g -MD",
+            "a link to a shorter path",
+        ),
+        ({"b/f.h": "#define F 1\n"}, {"a/longer/path": "../../b"}, "-I {}/a/longer/path", "done"),
+        ({"b/f.h": ""}, {"a": "b"}, "-Ib -include /dev/null -Wmissing-include-dirs", "done"),
+    ],
+)
+def test_links_and_devices_are_as_in_the_guest(
+    guest: Guest,
+    project: Path,
+    files: dict[str, str],
+    links: dict[str, str],
+    words: str,
+    reason: str,
+) -> None:
+    here = project / "src"
+    (here / "main.c").write_text(
+        '#ifdef Z\n#include "b/f.h"\n#include "a/z.h"\n#endif\n#include <f.h>\n'
+        "#ifndef F\n#define F 9\n#endif\nint f = F;\n"
+    )
+    for name, text in files.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text)
+    for name, target in links.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).symlink_to(target)
+    command = [*(one.format(here) for one in words.split()), "-c", "main.c"]
+    told = guest.compile(here, *command)
+    assert told.endswith(reason), told
+    if told == "done":
+        own = subprocess.run([GCC, *command], cwd=here, check=True, capture_output=True)
+        assert guest.messages == own.stderr
+        assert guest.written["main.o"] == (here / "main.o").read_bytes()
+
+
+@needs_compiler
 def test_a_changing_file_is_declined(guest: Guest, project: Path) -> None:
     source = project / "src/main.c"
 
@@ -254,7 +307,7 @@ def test_a_changing_file_is_declined(guest: Guest, project: Path) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        '__asm__(".section .x; .include \\"/etc/passwd\\"");',
+        '__asm__(".section .x; .inc" "lude \\"/etc/passwd\\"");',
         '__asm__(".section .x\\n.inc" "bin \\"/etc/passwd\\"");',
         '__asm__(".section .x\\n.inc" "bin \\"/.armvm-host/etc/passwd\\"");',
     ],
@@ -301,6 +354,37 @@ def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tree.glob("x")) == []
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("code", "made"),
+    [
+        ("cd /.armvm-output; echo >o", True),
+        ("cd /.armvm-output; echo >o; echo >o.gcno", False),
+        ("cd /.armvm-output; truncate -s 1T o", False),
+    ],
+)
+def test_only_files_that_are_expected_are_taken(tmp_path: Path, code: str, made: bool) -> None:
+    here = tmp_path / "service/job-x"
+    tree = here / "tree"
+    tree.mkdir(parents=True)
+    open_to_others(here.parent)
+    sandbox.may_use(here)
+    sandbox.prepare(tree)
+    (tree / "code").write_text(f"{code}\n")
+    result = sandbox.compile_in(
+        tree,
+        Step(language="c", source="-i", output="x", options=("/code",)),
+        compiler="/usr/bin/dash",
+        hidden=(),
+        standard=(),
+        directory="/",
+        epoch="",
+        terminal=False,
+    )
+    assert (result.code == 0 and result.output is not None) == made
+    assert len(result.output or b"") < 10
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -328,6 +412,10 @@ def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
         "-c x.c -I",
         "-c x.c -M",
         "-c x.c -o a\nb",
+        "-c x.c -o a.o -o b.o",
+        "-c x.c -MD -o .o",
+        "-c x.c -DH=__has_include",
+        "-c x.c -D NOW=__DATE__",
         "-E x.c",
         "-S x.c",
     ],
@@ -365,6 +453,8 @@ def test_options_are_read_as_gcc_reads_them() -> None:
         (b"#ifdef __has_include\n#if __has_include(<a.h>)\n", ["<a.h"]),
         (b'#if defined(__has_include_next) && __has_include_next ("a.h")\n', ['"a.h+']),
         (b"int x; // include these\n", []),
+        (b'puts("#include \\"%s\\"\\n"); puts("#include NAME(x)");\n', []),
+        (b"// __has_include is new\n#if defined(__has_include)\n#ifdef __has_include_next\n", []),
     ],
 )
 def test_includes_are_found(text: bytes, names: list[str]) -> None:
@@ -390,6 +480,13 @@ def test_includes_are_found(text: bytes, names: list[str]) -> None:
         b'asm(".incbin \\"x\\"");\n',
         b'auto x = R"(/*)";\n#include NAME(1)\n',
         b"#include \xff\n",
+        b"#\f/**/include <a.h>\n",
+        b"#define/**/X <a.h>\n",
+        b'asm(".include \\"x.s\\"");\n',
+        b"#define H __has_include\n#if H(<a.h>)\n",
+        b"#define P(x) P2(__has_, x)\n",
+        b"#define P(x) __has_include ## x\n",
+        b"const char *now = __TIMESTAMP__ __DATE__;\n",
     ],
 )
 def test_what_cannot_be_told_is_declined(text: bytes) -> None:
@@ -458,6 +555,7 @@ def test_the_first_place_counts_and_all_for_include_next() -> None:
         b"GET / HTTP/1.0\r\n\r\n",
         b"ARMVMCC1" + struct.pack(">I", 2**32 - 1),
         b"ARMVMCC1" + struct.pack(">II", 5, 2**31),
+        b"ARMVMCC1" + struct.pack(">III", 5, 0, (2 << 20) + 1),
         b"ARMVMCC1" + struct.pack(">I", 5) + 5 * (struct.pack(">I", 1) + b"x"),
         b"ARMVMCC1" + struct.pack(">I", 4) + 4 * (struct.pack(">I", 2) + b"/\0"),
     ],
@@ -473,6 +571,18 @@ def test_hostile_guests_are_declined(tmp_path: Path, sent: bytes) -> None:
         job.serve(there, compilers, store, threading.Semaphore(1), said.append)
     assert len(said) == 1
     assert said[0].startswith("declined: ")
+
+
+def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
+    def told(size: int, free: int, files: int, free_files: int) -> os.statvfs_result:
+        return os.statvfs_result((1, 4096, size, free, free, files, free_files, free_files, 0, 255))
+
+    large, small = 100 << 30 >> 12, 800 << 20 >> 12
+    assert job.has_room(told(large, large // 10, 0, 0))
+    assert not job.has_room(told(large, large // 200, 0, 0))
+    assert job.has_room(told(small, small // 2, 1000, 500))
+    assert not job.has_room(told(small, small // 5, 1000, 500))
+    assert not job.has_room(told(small, small // 2, 1000, 100))
 
 
 def test_the_facts_of_a_guest_are_checked() -> None:
@@ -498,9 +608,12 @@ def test_the_scripts_are_valid_shell() -> None:
         names={"gcc": "c", "g++": "c++"},
         includes={},
     )
-    for text in (compile_script.FACTS.encode(), compile_script.install("int x;\n", facts, "1-2")):
+    for text in (
+        compile_script.FACTS.encode(),
+        compile_script.install("int x;\n", facts, "1-2", "o'x"),
+    ):
         subprocess.run(["sh", "-n"], input=text, check=True)
-    assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, ""))
+    assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, "", "x"))
 
 
 def test_includes_are_data() -> None:

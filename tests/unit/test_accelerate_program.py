@@ -37,9 +37,9 @@ class Program:
         names = ["bwrap", "--dev-bind", "/", "/", "--bind", str(self.run), "/run", "--"]
         told = {key: value for key, value in os.environ.items() if key != "CPATH"}
         return subprocess.run(
-            [*names, str(self.path), *words],
+            [*names, "env", *(f"{key}={value}" for key, value in env.items()), self.path, *words],
             cwd=directory,
-            env={**told, **env},
+            env=told,
             capture_output=True,
             text=True,
             check=False,
@@ -50,7 +50,7 @@ class Program:
     def state(self, port: int, compilers: Sequence[str] = (GCC,)) -> None:
         stats = [Path(one).stat() for one in compilers]
         lines = [f"{one.st_size} {int(one.st_mtime)}\n" for one in stats]
-        (self.run / "armvm-accelerate/on").write_text("".join([f"{port}\n", *lines]))
+        (self.run / "armvm-accelerate/on").write_text("".join([f"{port} {os.getuid()}\n", *lines]))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,32 @@ def test_a_compile_step_is_the_hosts_and_the_rest_the_guests(
 
 
 @pytest.mark.usefixtures("served")
+def test_the_working_directory_has_the_name_that_gcc_uses(program: Program, project: Path) -> None:
+    """A shell's $PWD leads through the links that the user named; debug information has it."""
+    link = project.parent / "link"
+    link.symlink_to(project)
+    for named in (link, project, "/"):
+        words = f"cd '{link}' && PWD='{named}' && export PWD && exec {{}} -g -c x.c -o made.o"
+        subprocess.run(["sh", "-c", words.format(GCC)], check=True, cwd=link)
+        own = (project / "made.o").read_bytes()
+        result = program(
+            link, *"-g -c x.c -o made.o".split(), ARMVM_ACCELERATE="only", PWD=str(named)
+        )
+        assert result.returncode == 0, result.stderr
+        assert (project / "made.o").read_bytes() == own
+
+
+@pytest.mark.usefixtures("served")
+def test_a_header_that_cannot_be_looked_for_is_the_guests(program: Program, project: Path) -> None:
+    (project / "a").mkdir()
+    (project / "a/y.h").symlink_to("y.h")
+    (project / "y.h").write_text("#define Y\n")
+    (project / "x.c").write_text("#include <y.h>\nint x;\n")
+    result = program(project, *"-Ia -I. -c x.c".split(), ARMVM_ACCELERATE="only")
+    assert "is not a file" in result.stderr
+
+
+@pytest.mark.usefixtures("served")
 def test_what_the_host_declines_is_compiled_in_the_guest(program: Program, project: Path) -> None:
     result = program(project, "-c", "x.c", "-fstack-usage")
     assert (result.returncode, result.stderr) == (0, "")
@@ -192,6 +218,26 @@ def test_a_host_that_goes_in_the_middle_leaves_a_good_object(
             assert not shutil.which("file") or "relocatable, ARM aarch64" in kind.stdout, sent
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as another user")
+def test_another_user_of_the_guest_is_no_service(program: Program, project: Path) -> None:
+    code = (
+        "import socket; here = socket.create_server(('127.0.0.1', 0))\n"
+        "print(here.getsockname()[1], flush=True); one, _ = here.accept()\n"
+        "one.sendall(b'W\\0\\0\\0\\7x.o\\0abcX\\0\\0\\0\\1' + b'0'); one.recv(9999)\n"
+    )
+    words = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd="/", text=True) as hostile:
+        try:
+            assert hostile.stdout is not None
+            program.state(int(hostile.stdout.readline()))
+            result = program(project, "-c", "x.c")
+            assert result.returncode == 0
+            assert "the host does not answer" in result.stderr
+            assert (project / "x.o").stat().st_size > 100
+        finally:
+            hostile.kill()
+
+
 def test_another_compiler_is_not_the_one_that_was_proved(program: Program, project: Path) -> None:
     program.state(1, compilers=("/usr/bin/true",))
     result = program(project, "-c", "x.c")
@@ -216,12 +262,13 @@ def test_the_service_ends_with_its_connection(tmp_path: Path, way: str) -> None:
     place, pidfile = tmp_path / "service", tmp_path / "ssh.pid"
     place.mkdir()
     seconds = "2" if way == "ssh ends" else "300"
-    told = ["sh", "-c", f"echo $$ >{pidfile}; exec sleep {seconds}"]
+    told = ["sh", "-c", f"echo $$ >'{pidfile}'; exec sleep {seconds}"]
     empty = job.Compilers(names={}, host={}, standard={}, hidden=())
     pid = service.start(place, told, empty, tmp_path / "log")
     soon(lambda: service.running(place) == pid)
     soon(lambda: pidfile.exists() and pidfile.read_text())
-    assert (place / "s").stat().st_mode & 0o777 == 0o600
+    for name in (service.SOCKET, service.PID, service.SETTINGS):
+        assert (place / name).stat().st_mode & 0o777 == 0o600
     ssh = int(pidfile.read_text())
     if way != "ssh ends":
         os.kill(pid, signal.SIGKILL if way == "killed" else signal.SIGTERM)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -108,13 +109,14 @@ def read_facts(text: str) -> Facts:
     )
 
 
-def install(source: str, facts: Facts, host: str) -> bytes:
+def install(source: str, facts: Facts, host: str, user: str) -> bytes:
     """Return the script that installs the program, and proves that the host compiles the same.
 
     *source* is the program's C source. Compiles a probe in each language, in the guest and by the
     host: the objects have to be equal but for the compiler's name. Does that only once for the
-    guest's compilers and those of the *host*, which any text without quotes stands for. Undoes
-    itself if it fails.
+    guest's compilers and those of the *host*, which any text without quotes stands for. The
+    program trusts only a service that root or *user*, who logs in for ssh, forwards. Undoes itself
+    if it fails.
     """
     names = " ".join(sorted(facts.names))
     stats = "".join(
@@ -150,8 +152,10 @@ for name in {names}; do
     fail {TAKEN}
   fi
 done
+user=$(id -u -- {shlex.quote(user)}) || fail {NO_SERVICE}
 tries=0
-until grep -q '^ *[0-9]*: 0100007F:{PORT:04X} 00000000:0000 0A' /proc/net/tcp; do
+listens='^ *[0-9]*: 0100007F:{PORT:04X} 00000000:0000 0A [^ ]* [^ ]* [^ ]*'
+until grep -Eq "$listens +(0|$user) " /proc/net/tcp; do
   tries=$((tries + 1))
   [ $tries -lt 240 ] || fail {NO_SERVICE}
   sleep 0.25
@@ -159,7 +163,7 @@ done
 for name in {names}; do
   ln -sf {PROGRAM} /usr/local/bin/$name
 done
-{{ echo {PORT}
+{{ echo {PORT} $user
 {stats}}} >{STATE}/new && mv -f {STATE}/new {STATE}/on || fail 1
 {{ echo "{host}"; cat {STATE}/on; }} >{STATE}/told || fail 1
 if [ -z "$made" ] && cmp -s {STATE}/told {PROGRAM}.proved; then

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ from armvm.base.errors import (
     HostError,
     MissingCapability,
 )
-from armvm.base.paths import private_dir, resources, runtime_dir, state_dir
+from armvm.base.paths import locked, private_dir, resources, runtime_dir, state_dir
 from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, MachineName
@@ -84,7 +84,20 @@ def accelerate(machine: Handle, progress: Progress) -> Accelerated:
     languages = {key: value for key, value in facts.names.items() if value in host}
     hidden = [one for key, path in host.items() for one in sandbox.include_directories(path, key)]
     compilers = Compilers(names=languages, host=host, standard=facts.includes, hidden=hidden)
-    stop(machine, progress, guest=False)
+    with _locked(machine):
+        return _start(machine, progress, where, facts, compilers)
+
+
+def _start(
+    machine: Handle,
+    progress: Progress,
+    where: ssh.Endpoint,
+    facts: script.Facts,
+    compilers: Compilers,
+) -> Accelerated:
+    """Replace a machine's service, and prepare its compilers."""
+    host, languages = compilers.host, compilers.names
+    _end_service(machine)
     log = private_dir(state_dir()) / f"accelerate-{machine.name}.log"
     log.unlink(missing_ok=True)
     with progress.task(f"{machine.name}: preparing its compilers"), _directory(machine) as place:
@@ -108,7 +121,9 @@ def accelerate(machine: Handle, progress: Progress) -> Accelerated:
                 includes=facts.includes,
             )
             source = (resources("templates") / "accelerate.c").read_text()
-            text = script.install(source, known, _fingerprint(host.values()))
+            text = script.install(
+                source, known, _fingerprint(host.values()), machine.instance.record.user
+            )
             _in_guest(machine, text, progress, log=log)
         except BaseException:
             with shielded():
@@ -125,19 +140,32 @@ def accelerate(machine: Handle, progress: Progress) -> Accelerated:
     )
 
 
-def stop(machine: Handle, progress: Progress, *, guest: bool = True) -> bool:
+def stop(machine: Handle, progress: Progress) -> bool:
     """End the service of a machine, and return whether there was one.
 
-    With *guest*, also tell a running guest, so that its compilers do not look for it.
+    Also tells a running guest, so that its compilers do not look for it.
     """
+    with _locked(machine):
+        ended = _end_service(machine)
+        if machine.running:
+            with contextlib.suppress(ArmvmError):
+                _in_guest(machine, script.OFF, progress)
+    return ended
+
+
+def _locked(machine: Handle) -> AbstractContextManager[None]:
+    """Let one process at a time start or end a machine's service."""
+    name = f"accelerate-{machine.instance.uuid[:18]}.lock"
+    return locked(private_dir(state_dir()) / name)
+
+
+def _end_service(machine: Handle) -> bool:
+    """End the service of a machine, and return whether there was one."""
     place = _place(machine)
     pid = service.running(place)
     if pid is not None:
         _end(place, pid)
     shutil.rmtree(place, ignore_errors=True)
-    if guest and machine.running:
-        with contextlib.suppress(ArmvmError):
-            _in_guest(machine, script.OFF, progress)
     return pid is not None
 
 
@@ -150,13 +178,23 @@ def _end(place: Path, pid: int) -> None:
 
 
 def _place(machine: Handle) -> Path:
-    """Return the directory of a machine's service. Its compilers have to be able to enter it."""
+    """Return the directory of a machine's service. Its compilers have to be able to enter it.
+
+    Raises HostError if another user could have put something there.
+    """
     name = f"armvm-accelerate-{machine.instance.uuid[:18]}"
     if os.geteuid() == 0:
         return Path("/run") / name
     usual = runtime_dir() / "armvm" / name
     longest = len(os.fsencode(usual / service.SOCKET)) > _LONGEST
-    return Path(f"/tmp/armvm-{os.geteuid()}") / name if longest else usual  # noqa: S108
+    place = Path(f"/tmp/armvm-{os.geteuid()}") / name if longest else usual  # noqa: S108
+    status = private_dir(place.parent).lstat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise HostError(
+            f"{place.parent} belongs to another user, or others can enter it",
+            hint="remove it, or set XDG_RUNTIME_DIR to a directory of yours with a short path",
+        )
+    return place
 
 
 @contextmanager
@@ -164,12 +202,8 @@ def _directory(machine: Handle) -> Iterator[Path]:
     """Create the directory of a machine's service; remove it if the block fails."""
     place = _place(machine)
     shutil.rmtree(place, ignore_errors=True)
-    if os.geteuid() != 0:
-        private_dir(place.parent)
-        status = place.parent.lstat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            raise HostError(f"{place.parent} belongs to another user, or others can enter it")
-    place.mkdir(mode=0o711)
+    place.mkdir()
+    place.chmod(0o711)  # whatever the umask is
     try:
         yield place
     except BaseException:

@@ -29,10 +29,19 @@ _DIRECTIVE = re.compile(
     rb"(?:#|%:)" + _SPACE + rb"(include_next|include|import)\b" + _SPACE + _REST
 )
 _ASKED = re.compile(rb"(__has_include(?:_next)?)" + _SPACE + rb"\(" + _SPACE + _REST)
-#: What changes how lines are read (trigraphs, comments within directives), or reads other files.
+#: What changes how lines are read (trigraphs, comments within directives), reads other files, or
+#: asks for the guest's clock and time zone.
 _ODD = re.compile(
-    rb"\?\?[=/]|(?:#|%:)[ \t]*/\*|\b(?:include|include_next|import|__has_include\()[ \t]*/\*|"
-    rb"\.incbin|GCC[ \t]+(?:dependency|pch_preprocess)|__has_embed"
+    rb"\?\?[=/]|(?:#|%:)[ \t\f\v]*/\*|"
+    rb"\b(?:include|include_next|import|define|__has_include\()[ \t\f\v]*/\*|"
+    rb"\.incbin|\.include[ \t]*\\?\"|(?:#|%:)[ \t\f\v]*embed\b|__has_embed|"
+    rb"GCC[ \t]+(?:dependency|pch_preprocess)|__(?:DATE|TIME|TIMESTAMP)__|"
+    rb"\b__has_include\w*[ \t\f\v]*##"
+)
+#: A question for a file by another name, or one that ## makes: those are not followed.
+_NAMED = re.compile(
+    rb"(ifn?def|defined)?[ \t(]{0,9}\b__has_(?:include(?:_next)?)?\b"
+    rb"(?![ \t\f\v\r]{0,9}\(|[ \t]{0,9}##_)"
 )
 #: Comments, and what looks like their beginning but is none.
 _TOKENS = re.compile(
@@ -57,13 +66,21 @@ class Include:
 
 @dataclass(frozen=True, kw_only=True)
 class Stat:
-    """What the guest says of a path: ``kind`` is 0 (missing), 1 (file), 2 (directory) or 3."""
+    """What the guest says of a path.
+
+    ``kind`` is 0 (missing), 1 (file), 2 (directory), 3 (other, or not known) or 4 (file whose real
+    path, without links, is shorter).
+    """
 
     kind: int
     size: int = 0
     modified: tuple[int, int] = (0, 0)
     changed: tuple[int, int] = (0, 0)
     inode: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind in (1, 4)
 
 
 def scan(text: bytes) -> tuple[Include, ...]:
@@ -73,11 +90,15 @@ def scan(text: bytes) -> tuple[Include, ...]:
     if odd is not None:
         raise Declined(f"{odd[0].decode(errors='replace')} in a file")
     found: dict[Include, None] = {}
-    plain = None
+    bare = None
+    for match in _NAMED.finditer(text):
+        bare = bare if bare is not None else _without_comments(text)
+        if match[1] is None and bare[match.end() - 1] != 0:
+            raise Declined("another name for __has_include")
     for match in (*_DIRECTIVE.finditer(text), *_ASKED.finditer(text)):
         if not _LITERAL.match(match[2]):
-            plain = plain if plain is not None else _without_comments(text)
-            if plain[match.start()] == 0:
+            bare = bare if bare is not None else _without_comments(text)
+            if bare[match.start()] == 0:
                 continue
         asked = _include(match[2], following=b"_next" in match[1])
         if asked.macro and match.re is _ASKED:
@@ -87,15 +108,11 @@ def scan(text: bytes) -> tuple[Include, ...]:
 
 
 def _without_comments(text: bytes) -> bytes:
-    """Return a text of the same length with zero bytes for comments.
+    """Return a text of the same length with zero bytes for comments and strings.
 
     The text as it is if it has raw strings, in which quotes mean nothing.
     """
-
-    def blank(match: re.Match[bytes]) -> bytes:
-        return bytes(len(match[0])) if match[0].startswith(b"/") else match[0]
-
-    return text if b'R"' in text else _TOKENS.sub(blank, text)
+    return text if b'R"' in text else _TOKENS.sub(lambda match: bytes(len(match[0])), text)
 
 
 def definitions(text: bytes, macro: str) -> tuple[Include, ...]:
@@ -150,7 +167,7 @@ class Closure:
         source = self._absolute(step.source)
         self.ask([source, *self._quote, *self._bracket])
         self._check_directories()
-        if self.known[source].kind != 1:
+        if not self.known[source].is_file:
             raise Declined("the source is not a file")
         implicit = [Include(name=_PREDEFINED)]
         forced = [Include(name=one, quoted=True) for one in step.before]
@@ -193,10 +210,13 @@ class Closure:
         new = []
         for (_, include), paths in zip(wanted, places, strict=True):
             for path in paths:
-                if self.known[path].kind != 1:
+                found = self.known[path]
+                if not found.is_file:
+                    if found.kind not in (0, 2) and path != "/dev/null":
+                        raise Declined(f"{path} is not a file")
                     continue
                 if path not in self.files:
-                    self.files[path] = self.known[path]
+                    self.files[path] = found
                     new.append(path)
                 if not include.following:
                     break
@@ -211,6 +231,35 @@ class Closure:
 
     def _absolute(self, path: str) -> str:
         return posixpath.join(self.directory, path)
+
+    def directories(self) -> list[str]:
+        """Return the directories of the include path that the guest has."""
+        return [one for one in (*self._quote, *self._bracket) if self.known[one].kind == 2]
+
+    def crossings(self) -> list[str]:
+        """Return the paths asked for up to each ``..`` in them, and the same ones made plain."""
+        found: dict[str, None] = {}
+        for folder in {posixpath.dirname(one) for one in self.known if "/.." in one}:
+            parts = folder.split("/")
+            for end in (at for at, part in enumerate(parts, 1) if part == ".."):
+                path = "/".join(parts[:end])
+                found[path] = found[plain(path)] = None
+        return list(found)
+
+    def check_links(self) -> None:
+        """Decline what copies of files, at plain paths without links, cannot show. Asks nothing."""
+        for path in self.crossings():
+            found = self.known[path]
+            if found.kind and found.inode != self.known[plain(path)].inode:
+                raise Declined(f"{path} leads through a link")
+        step = self.step
+        system = [
+            f"{plain(self._absolute(one))}/" for one in (*step.system, *self.standard, *step.after)
+        ]
+        for path in map(plain, self.files):
+            # gcc shows the shorter path of a system header: -fcanonical-system-headers.
+            if self.known[path].kind == 4 and path.startswith(tuple(system)):
+                raise Declined(f"{path} is a link to a shorter path")
 
     def ask(self, paths: Iterable[str]) -> None:
         """Have the guest tell of paths that are not known yet. Raises Declined."""
@@ -228,3 +277,8 @@ class Closure:
             plain = posixpath.normpath(path)
             if found.kind == 2 and names.setdefault(found.inode, plain) != plain:
                 raise Declined("an include directory with two names")
+
+
+def plain(path: str) -> str:
+    """Return an absolute path without ``.``, ``..`` and doubled slashes."""
+    return posixpath.normpath("/" + path.lstrip("/"))

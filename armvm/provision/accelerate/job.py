@@ -16,19 +16,28 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from armvm.base.errors import ArmvmError
 from armvm.provision.accelerate import sandbox
-from armvm.provision.accelerate.includes import Closure, Include, Stat, definitions, scan
+from armvm.provision.accelerate.includes import (
+    Closure,
+    Include,
+    Stat,
+    definitions,
+    plain,
+    scan,
+)
 from armvm.provision.accelerate.options import Declined, Step, read
 
 #: What a conversation begins with.
 HELLO = b"ARMVMCC1"
-#: Limits of what a guest sends: words of a command, bytes of a word, a file and all kept files.
-MOST_WORDS, LONGEST_WORD, LARGEST_FILE, LARGEST_STORE = 10_000, 128 << 10, 64 << 20, 512 << 20
+#: Limits of what a guest sends: words of a command, bytes of all, a file and all kept files.
+MOST_WORDS, LONGEST_COMMAND, LARGEST_FILE, LARGEST_STORE = 10_000, 2 << 20, 32 << 20, 512 << 20
+#: Bytes and files that stay free in the file system of the kept files, or a quarter of it.
+LEAST_SPACE, LEAST_FILES = 1 << 30, 50_000
 #: Most files and paths that are remembered.
 MOST_KEPT = 1_000_000
 #: Seconds that the guest may take for an answer.
@@ -52,6 +61,13 @@ class Compilers:
     hidden: Sequence[str]
 
 
+def has_room(found: os.statvfs_result) -> bool:
+    """Return whether a guest's files may fill a file system further. It may be in memory."""
+    return found.f_bavail * found.f_frsize >= min(
+        found.f_blocks * found.f_frsize // 4, LEAST_SPACE
+    ) and found.f_favail >= min(found.f_files // 4, LEAST_FILES)
+
+
 @dataclass(kw_only=True)
 class Store:
     """The files of a guest that were sent, by path and `Stat`, in a directory of this host.
@@ -69,7 +85,7 @@ class Store:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, path: str, stat: Stat, content: bytes) -> None:
-        """Keep a file's content, with the guest's time of change."""
+        """Keep a file's content, with the guest's time of change. Raises Declined without space."""
         try:
             names: tuple[Include, ...] | Declined = scan(content)
         except Declined as error:
@@ -78,8 +94,11 @@ class Store:
         told = f"{stat.modified}\0".encode() + content
         place = self.directory / hashlib.sha256(told).hexdigest()
         with self._lock:
-            if self.size + len(content) > LARGEST_STORE or len(self.kept) > MOST_KEPT:
+            full = self.size + len(content) > LARGEST_STORE or len(self.kept) > MOST_KEPT
+            if full or not has_room(os.statvfs(self.directory)):
                 self._clear()
+                if not has_room(os.statvfs(self.directory)):
+                    raise Declined(f"no space is left in {self.directory}")
             if not place.exists():
                 self.size += len(content)
                 partial = place.with_suffix(".partial")
@@ -140,10 +159,12 @@ class Guest:
         if not 4 <= count <= MOST_WORDS:
             raise Declined(f"{count} words")
         found = []
+        left = LONGEST_COMMAND
         for _ in range(count):
             length = self._number()
-            if length > LONGEST_WORD:
-                raise Declined("a long word")
+            left -= length
+            if left < 0:
+                raise Declined("a long command")
             found.append(os.fsdecode(self._read(length)))
         return found
 
@@ -159,8 +180,8 @@ class Guest:
             for kind, size, s, ns, cs, cns, inode in _STAT.iter_unpack(answer)
         ]
 
-    def contents(self, wanted: Sequence[tuple[str, Stat]]) -> list[bytes]:
-        """Ask for files, which have to be as long as they were."""
+    def contents(self, wanted: Sequence[tuple[str, Stat]]) -> Iterator[bytes]:
+        """Ask for files, which have to be as long as they were; yield one after the other."""
         self._send(b"G", _joined([path for path, _ in wanted]))
         return self._contents(wanted)
 
@@ -173,14 +194,12 @@ class Guest:
         [content] = self._contents([(path, stat)])
         return stat, content
 
-    def _contents(self, wanted: Sequence[tuple[str, Stat]]) -> list[bytes]:
-        found = []
+    def _contents(self, wanted: Sequence[tuple[str, Stat]]) -> Iterator[bytes]:
         for path, stat in wanted:
             (length,) = struct.unpack(">Q", self._read(8))
             if length == _UNREADABLE or length != stat.size:
                 raise Declined(f"{path} cannot be read, or changes")
-            found.append(self._read(length))
-        return found
+            yield self._read(length)
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file in the guest."""
@@ -267,8 +286,8 @@ def serve(
             now = time.monotonic()
             took = f"{now - begun:.2f} s, of which {gathered - begun:.2f} s to find its files"
             said(f"compiled in {took}: {shown}")
-        except (Declined, ArmvmError, OSError, ValueError, OverflowError) as error:
-            said(f"declined: {error}")
+        except (Declined, ArmvmError, OSError, ValueError, OverflowError, MemoryError) as error:
+            said(f"declined: {error or 'no memory is left'}")
             with contextlib.suppress(OSError):
                 guest.decline(str(error))
 
@@ -321,21 +340,23 @@ def _gather(
     )
     with contextlib.suppress(Declined):
         guess.find()
-    closure.ask((*guess.known, *map(_plain, guess.files)))
+    closure.ask((*guess.known, *guess.crossings(), *map(plain, guess.files)))
     there = [(one, closure.known[one]) for one in guess.files]
-    included([one for one in there if one[1].kind == 1])
+    included([one for one in there if one[1].is_file])
     files = closure.find()
-    closure.ask(map(_plain, files))
+    closure.ask((*closure.crossings(), *map(plain, files)))
+    closure.check_links()
     store.remember(closure.known)
     tree.mkdir()
     places: dict[str, Path] = {}
     for path, stat in files.items():
-        plain = _plain(path)
-        if plain.startswith(sandbox.TAKEN):
-            raise Declined(f"a file at {plain}")
+        target = plain(path)
+        if target.startswith(sandbox.TAKEN):
+            raise Declined(f"a file at {target}")
         place = store.place((path, stat))
         # The compiler reads a/../b by way of a, which may be a link in the guest.
-        if places.setdefault(plain, place) != place or closure.known[plain] != stat:
+        same = replace(closure.known[target], kind=stat.kind) == stat
+        if places.setdefault(target, place) != place or not same:
             raise Declined(f"{path} leads through a link")
     made = {tree}
 
@@ -348,24 +369,22 @@ def _gather(
     if f"{directory}/".startswith(sandbox.TAKEN):
         raise Declined(f"the working directory {directory}")
     make(directory)
+    for folder in map(plain, closure.directories()):  # gcc may warn of those that are missing
+        if not f"{folder}/".startswith(sandbox.TAKEN):
+            make(folder)
     for path in files:
         parts = posixpath.dirname(path).split("/")
         if ".." in parts:  # also the directories that it leaves again
             for end in range(1, len(parts)):
-                make(_plain("/".join(parts[: end + 1])))
-    for plain, place in places.items():
-        make(posixpath.dirname(plain))
-        os.link(place, tree / plain.lstrip("/"))
+                make(plain("/".join(parts[: end + 1])))
+    for target, place in places.items():
+        make(posixpath.dirname(target))
+        os.link(place, tree / target.lstrip("/"))
     sandbox.prepare(tree)
 
 
 def _known(names: tuple[Include, ...] | Declined) -> tuple[Include, ...]:
     return () if isinstance(names, Declined) else names
-
-
-def _plain(path: str) -> str:
-    """Return an absolute path without ``.``, ``..`` and doubled slashes."""
-    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def remove(directory: Path) -> None:

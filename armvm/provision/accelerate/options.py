@@ -30,6 +30,8 @@ _UNSAFE = re.compile(
     r"fexec-charset|fwide-exec-charset|fsearch-include|gsplit-dwarf|gtoggle|"
     r"W[apl],|Wrapper|m(arch|cpu|tune)=native)"
 )
+#: What a macro must not mean: see `includes`.
+_ODD_MACRO = re.compile(r"__has_|__(DATE|TIME|TIMESTAMP)__|##")
 _PLAIN_PATH = re.compile(r"[\w./+@%^=,~-]+", re.ASCII)
 
 
@@ -90,6 +92,8 @@ def read(language: str, words: Sequence[str]) -> Step:
         directory = next((one for one in _DIRECTORIES if word.startswith(one)), None)
         valued = next((one for one in _VALUES if word.startswith(one)), None)
         if word.startswith("-o"):
+            if output is not None:
+                raise Declined("-o twice")
             output = value(word, "-o")
         elif word == "-include":
             paths["before"].append(value(word, "-include"))
@@ -100,6 +104,8 @@ def read(language: str, words: Sequence[str]) -> Step:
         elif valued is not None:
             named = named or valued in ("-MT", "-MQ")
             options += [valued, value(word, valued)]
+            if valued == "-D" and (odd := _ODD_MACRO.search(options[-1])):
+                raise Declined(f"{odd[0]} in -D")
         elif word == "--param":
             options.append(f"--param={next(rest, '')}")
         elif word in _SAFE_WORDS or (word.startswith(_SAFE) and not _UNSAFE.match(word)):
@@ -119,6 +125,8 @@ def read(language: str, words: Sequence[str]) -> Step:
         raise Declined(f"a source of type {suffix or 'none'}")
     plain = output or posixpath.basename(stem) + ".o"
     if depends is None and writes:
+        if posixpath.basename(plain).startswith("."):
+            raise Declined("the dependency file of an output that begins with a dot")
         depends = posixpath.splitext(plain)[0] + ".d"
     if depends is not None and not writes:
         raise Declined("-MF without -MD")

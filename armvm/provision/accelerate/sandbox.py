@@ -27,16 +27,22 @@ from armvm.provision.accelerate.options import Step
 HOST, OUTPUT = "/.armvm-host", "/.armvm-output"
 #: Where the guest's files cannot be.
 TAKEN = (f"{HOST}/", f"{OUTPUT}/", "/dev/")
-#: Limits of a compiler: bytes of memory and of its output, seconds of CPU time, and in all.
-MEMORY, LARGEST, CPU, PATIENCE = 4 << 30, 512 << 20, 900, 1800.0
+#: Limits of a compiler: bytes of memory, bytes of its output and of each file in it (which may have
+#: holes), seconds of CPU time, and in all.
+MEMORY, LARGEST, CPU, PATIENCE = 4 << 30, 256 << 20, 900, 1800.0
 #: The unprivileged user and group that root's compilers have; Linux distributions call them so.
 NOBODY = 65534
 #: Runs its arguments, then writes their exit code (c), messages (e), object (o) and dependency file
-#: (d) to standard output. The compiler cannot write there.
+#: (d) to standard output. The compiler cannot write there. An option that makes it write a file of
+#: another name is one that the guest has to compile with.
 _SCRIPT = f"""\
+ulimit -f {LARGEST // 512}
 "$@" >{OUTPUT}/e 2>&1 </dev/null
-echo $? >{OUTPUT}/c
-cd {OUTPUT} && exec tar -cf - c e o d 2>/dev/null
+code=$?
+cd {OUTPUT} || exit
+case "$(echo *)" in "e" | "e o" | "d e o") ;; *) [ $code != 0 ] || code=1 ;; esac
+echo $code >c
+exec tar -cf - c e o d 2>/dev/null
 """
 
 

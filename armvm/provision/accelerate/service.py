@@ -12,6 +12,7 @@ import fcntl
 import itertools
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from typing import Any
 from armvm.base import process
 from armvm.base.programs import find
 from armvm.provision.accelerate.job import Compilers, Store, remove, serve
+from armvm.provision.accelerate.sandbox import MEMORY
 
 #: Most connections of a guest at a time; further ones wait.
 MOST = 64
@@ -41,6 +43,7 @@ def start(directory: Path, ssh: Sequence[str], compilers: Compilers, log: Path) 
     to its socket. Raises OSError.
     """
     settings = {"ssh": list(ssh), **asdict(compilers)}
+    (directory / SETTINGS).touch(mode=0o600)
     (directory / SETTINGS).write_text(json.dumps(settings))
     return process.detach([sys.executable, "-m", __name__, directory], log)
 
@@ -61,12 +64,16 @@ def running(directory: Path) -> int | None:
 def serve_guest(directory: Path) -> None:
     """Serve until ssh ends or this process is asked to end; then remove the directory."""
     os.umask(0o022)  # the compilers of root's service run as another user
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    data = MEMORY if most == resource.RLIM_INFINITY else min(most, MEMORY)
+    resource.setrlimit(resource.RLIMIT_DATA, (data, most))  # the guest may send anything
     settings: dict[str, Any] = json.loads((directory / SETTINGS).read_text())
     ssh = settings.pop("ssh")
     compilers = Compilers(**settings)
     store = Store(directory=directory / "store")
     store.directory.mkdir()
     slots = threading.Semaphore((os.cpu_count() or 1) + 1)
+    (directory / PID).touch(mode=0o600)  # another user could hold its lock
     with (directory / PID).open("w") as pid, socket.socket(socket.AF_UNIX) as listening:
         fcntl.flock(pid, fcntl.LOCK_EX)
         pid.write(f"{os.getpid()}\n")
@@ -74,26 +81,28 @@ def serve_guest(directory: Path) -> None:
         listening.bind(str(directory / SOCKET))
         (directory / SOCKET).chmod(0o600)
         listening.listen(MOST)
-        # ssh ends with this process, even if this is killed.
-        child = process.detach(
-            [find("setpriv"), "--pdeathsig", "TERM", "--", *ssh], Path(os.devnull)
-        )
+        child = None
 
         def end(_number: int, _frame: FrameType | None) -> None:
             raise SystemExit(0)
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, end)
-        free = threading.Semaphore(MOST)
-        threading.Thread(
-            target=_accept, args=(listening, compilers, store, slots, free), daemon=True
-        ).start()
         try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, end)
+            # ssh ends with this process, even if this is killed.
+            child = process.detach(
+                [find("setpriv"), "--pdeathsig", "TERM", "--", *ssh], Path(os.devnull)
+            )
+            free = threading.Semaphore(MOST)
+            threading.Thread(
+                target=_accept, args=(listening, compilers, store, slots, free), daemon=True
+            ).start()
             _, status = os.waitpid(child, 0)
             print(f"ssh ended with exit code {os.waitstatus_to_exitcode(status)}", flush=True)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
             remove(directory)
     os._exit(0)  # without waiting for threads whose compilers end with this process
 
