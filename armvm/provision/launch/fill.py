@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from armvm.base.errors import Conflict, HostError, NotReady
+from armvm.base.errors import Conflict, DomainError, HostError, NotReady
 from armvm.base.paths import locked, private_dir, state_dir
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
@@ -77,7 +77,14 @@ def _make(
     being_made = PoolMember(state=golden.mark.state_digest, waiting=False)
     plan = replace(plan, record=replace(plan.record, member=being_made))
     with progress.task(f"{name}: getting ready for the pool of {golden.name}"):
-        domain = clone.make_clone(where, plan, golden, progress, unfinished=True)
+        try:
+            domain = clone.make_clone(where, plan, golden, progress, unfinished=True)
+        except DomainError as error:  # on a remote host, also after an upgrade of its QEMU
+            raise DomainError(
+                f"golden {golden.name} cannot be used: {error.message}",
+                detail=error.detail,
+                hint=error.hint,
+            ) from error
         try:
             _prove(where, domain, plan, progress)
             lifecycle.suspend(domain)
