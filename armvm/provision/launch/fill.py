@@ -47,6 +47,8 @@ def fill(
     with locked(private_dir(state_dir()) / f"pool-{name}.lock"):
         sweep(connection, progress)
         golden = find_golden(connection, name)
+        if golden.mark.pool:
+            pool.check_route(where, golden)
         reason = fits(where, golden)
         if reason is not None and golden.mark.pool:
             pool.remove(connection, golden)
