@@ -62,7 +62,7 @@ def upgraded_qemu(pid: int, work: Path, emulator: str) -> Iterator[str]:
 
 @contextmanager
 def _bound(pid: int, file: Path, target: Path) -> Iterator[None]:
-    inside = ("nsenter", "-t", str(pid), "-m", "--")
+    inside = ("nsenter", "-t", str(pid), "-m", "-p", "--")
     subprocess.run([*inside, "mount", "--bind", file, target], check=True)
     try:
         yield
