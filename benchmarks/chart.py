@@ -11,7 +11,7 @@ _LEFT, _LENGTH, _LINE, _WIDTH = 350, 320, 24, 800
 _PEERS = {
     *("cold-recipe", "cold-virt-install", "cold-testcloud", "virt-install-no-wait", "typer"),
     *("fetch-curl", "docker-run", "files-rsync", "files-tar", "large-scp"),
-    *("apt-container", "compile-container"),
+    *("apt-container", "compile-container", "compile-user-mode", "compile-native"),
 }
 #: Maximum length of a reason beside a bar's name, in characters.
 _REASON = 66
@@ -19,7 +19,8 @@ _REASON = 66
 #: also have their own chart.
 _SECTIONS = (
     ("Cold boots and clones: time to the first ssh command, s", ("cold", "warm")),
-    ("Daily commands, s", ("daily",)),
+    ("Daily commands, s", ("daily", "pool")),
+    ("Compile, s", ("compile",)),
     ("One job in a container and in a machine, s", ("docker",)),
     ("5,000 files of 2 kB, in and changed files out, s", ("files",)),
     ("A file of 100 MB, in, s", ("large",)),

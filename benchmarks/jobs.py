@@ -22,8 +22,6 @@ PLACES = {
     "container": "container on the host (user mode), s",
     "machine": "machine, s",
 }
-#: Facts about the run's host that the table names.
-_FACTS = ("date", "machine", "accelerator", "QEMU", "Docker", "load before", "rounds")
 
 
 def _readings(place: str, run: Callable[[Task], str]) -> list[Reading]:
@@ -57,7 +55,7 @@ def table(results: Results) -> str:
     """Return the medians by job and place as Markdown, with the host that they come from."""
     rows = [["job", *PLACES.values(), "machine / container"]]
     rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
-    runs = []
+    runs: list[str] = []
     for task in JOBS:
         cells = [task.title]
         medians = []
@@ -68,16 +66,11 @@ def table(results: Results) -> str:
                 continue
             medians.append(figure.summary.median)
             cells.append(number(figure.summary.median))
-            if figure.run not in runs:
-                runs.append(figure.run)
+            runs.append(figure.run)
         cells.append(f"{medians[1] / medians[0]:.1f}" if len(medians) == len(PLACES) else "–")
         rows.append(cells)
     lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
-    for run in runs:
-        facts = results.runs[run]
-        told = "; ".join(f"{key} {facts[key]}" for key in _FACTS if key in facts)
-        lines += ["", f"Medians. Measured on: {told}."]
-    return "\n".join(lines)
+    return "\n".join([*lines, *results.hosts(runs)])
 
 
 def _figures(place: str, where: str) -> tuple[Figure, ...]:

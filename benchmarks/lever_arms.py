@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from lxml import etree
 
-from armvm.host.xml import at, remove, select
+from armvm.host.xml import at, remove
+from armvm.provision.machine.fast import KPTI, NETWORK, UNITS, masks
 from armvm.settings.machine import Machine
 
 #: Units that ``masked`` masks: a boot does not require them.
@@ -57,24 +58,11 @@ def _cache(mode: str) -> Lever:
     return _on_domain(lambda element: at(element, "devices/disk[1]/driver").set("cache", mode))
 
 
-def _ports(count: int) -> Lever:
-    def change(element: etree._Element) -> None:
-        for port in select(element, "devices/controller[@model='pcie-root-port']")[count:]:
-            remove(port)
-
-    return _on_domain(change)
-
-
-def _no_screen(element: etree._Element) -> None:
-    paths = "devices/input | devices/graphics | devices/video | devices/controller[@type='usb']"
-    for one in select(element, paths):
-        remove(one)
-
-
 def _tb_cache(mib: int) -> Lever:
+    """Limit QEMU's translated code."""
+
     def change(element: etree._Element) -> None:
-        tcg = etree.SubElement(at(element, "features"), "tcg")
-        etree.SubElement(tcg, "tb-cache", unit="MiB").text = str(mib)
+        at(element, "features/tcg/tb-cache").text = str(mib)
 
     return _on_domain(change)
 
@@ -85,6 +73,10 @@ def _all_host_keys(setup: Setup) -> None:
 
 def all_modules(setup: Setup) -> None:
     setup.config |= dict.fromkeys(("cloud_init_modules", "cloud_config_modules"))
+
+
+#: QEMU's own limit, which armvm's machines had until 29 November 2026.
+all_code = _tb_cache(1024)
 
 
 def network_stage(setup: Setup) -> None:
@@ -103,65 +95,41 @@ def _late_growpart(setup: Setup) -> None:
     }
 
 
-def _short_lists(setup: Setup) -> None:
-    _late_growpart(setup)
-    setup.config["cloud_config_modules"] = ["growpart", "resizefs", "set-passwords", "runcmd"]
-    setup.config["cloud_final_modules"] = "scripts-user final-message".split()
-
-
-def _noblock(setup: Setup) -> None:
-    setup.config["resize_rootfs"] = "noblock"
-
-
 def _kernel(setup: Setup) -> None:
     setup.kernel = True
-
-
-def _masked(setup: Setup) -> None:
-    setup.command_line += "".join(f" systemd.mask={unit}" for unit in MASKED)
-
-
-def _kernels_network(setup: Setup) -> None:
-    """Set up the network by the kernel's command line, which networkd reads, without netplan."""
-    setup.command_line += " ip=dhcp network-config=disabled"
 
 
 def _compressed(setup: Setup) -> None:
     setup.compressed = True
 
 
-def _cpus(count: int) -> Lever:
+def _words(*words: str) -> Lever:
+    """Append words to the kernel's command line."""
+
     def lever(setup: Setup) -> None:
-        setup.machine = replace(setup.machine, cpus=count)
+        setup.command_line += "".join(f" {word}" for word in words)
 
     return lever
 
 
-_DIRECT: tuple[Lever, ...] = (_kernel,)
 _FAST: tuple[Lever, ...] = (_kernel, _cache("unsafe"))
+_IP: tuple[Lever, ...] = (*_FAST, _words(*NETWORK))
+_UNITS: tuple[Lever, ...] = (*_IP, _words(*masks(UNITS)))
+_KPTI: tuple[Lever, ...] = (*_UNITS, _words(KPTI))
 ARMS: dict[str, tuple[Lever, ...]] = {
     # Like a recipe without armvm: the firmware waits, three host keys, a compressed base.
     "recipe": (_on_domain(_boot_menu), _all_host_keys, _compressed),
-    "menu": (_on_domain(_boot_menu),),
-    "packed": (_compressed,),
-    "keys": (_all_host_keys,),
     "today": (),
-    "armvm": (),
-    "armvm-network-stage": (network_stage,),
-    "armvm-fast": _FAST,
-    "armvm-fast-ip": (*_FAST, _kernels_network),
-    "armvm-fast-ip-masked": (*_FAST, _kernels_network, _masked),
-    "armvm-lean": (_ports(4), _on_domain(_no_screen)),
     "late-growpart": (_late_growpart,),
-    "short-lists": (_short_lists,),
-    "noblock": (_noblock,),
-    "none": (_cache("none"),),
-    "unsafe": (_cache("unsafe"),),
-    "direct": _DIRECT,
     "fast": _FAST,
-    "fast-masked": (*_FAST, _masked),
-    "fast-lean": (*_FAST, _ports(2), _on_domain(_no_screen)),
-    "fast-1cpu": (*_FAST, _cpus(1)),
-    "fast-4cpu": (*_FAST, _cpus(4)),
-    "fast-tb256": (*_FAST, _tb_cache(256)),
+    "armvm-network-stage": (network_stage,),
+    "armvm": (),
+    "armvm-fast": _FAST,
+    "armvm-fast-ip": _IP,
+    "armvm-fast-ip-masked": (*_IP, _words(*masks(MASKED))),
+    "armvm-fast-units-tb64": (*_UNITS, _tb_cache(64)),
+    "armvm-fast-units-tb256": (*_UNITS, _tb_cache(256)),
+    "armvm-fast-kpti-tb64": (*_KPTI, _tb_cache(64)),
+    "armvm-fast-kpti-tb128": (*_KPTI, _tb_cache(128)),
+    "armvm-fast-kpti-tb256": (*_KPTI, _tb_cache(256)),  # what --fast does
 }

@@ -9,11 +9,12 @@ Run by hand, on an idle machine, from a source tree with its virtual environment
 Each run creates a domain ``levers-PID`` with armvm's own modules (template, seed, storage), applies
 the arm's changes and starts it. Five times a second it checks the serial log, whether ssh answers,
 and whether cloud-init has finished. Seconds count from the start of the domain. Then the domain is
-removed. The host's CPUs limit an emulated boot, so the results also contain QEMU's CPU time, which
-depends little on other work, and the CPU time of that other work. All arms use QEMU's user
-networking, because libvirt's networks add delays (spanning tree, dnsmasq) that are not measured
-here. Runs are appended to the output file, so a series can be made in parts. ``--logs DIR`` keeps
-the guest's own boot logs. One boot takes about a minute under emulation.
+removed. The host's CPUs limit an emulated boot, so the results also contain QEMU's CPU time, the
+CPU time of other work, which raises QEMU's, and how often QEMU discarded its translated code and
+its translated addresses. All arms use QEMU's user networking, because libvirt's networks add
+delays (spanning tree, dnsmasq) that are not measured here. Runs are appended to the output file,
+so a series can be made in parts. ``--logs DIR`` keeps the guest's own boot logs. One boot takes
+about a minute under emulation.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ import json
 import os
 import platform
 import re
-import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,23 +41,26 @@ from armvm.guest.cloudinit.seed import seed_image
 from armvm.host.console.serial_log import read_tail
 from armvm.host.domain import lifecycle
 from armvm.host.domain.domain_xml import DirectKernel, build
-from armvm.host.network.ssh_forward import ensure_forward
+from armvm.host.domain.instance import find_domain, observe
+from armvm.host.network.ssh_forward import ensure_forward, monitor
 from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import ensure_base
 from armvm.host.xml import to_text
 from armvm.images.cache.store import Cache
 from armvm.images.kernel import boot_files
 from armvm.images.model import Image
+from armvm.provision.access.ssh import LOOPBACK, Endpoint, run_in_guest
 from armvm.provision.connect import where
 from armvm.provision.launch.launch import decide, with_image
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.credentials import login_keys
 from armvm.provision.machine.fast import write_kernel
 from armvm.settings.machine import Machine
-from benchmarks.lever_arms import ARMS, Setup, all_modules, network_stage
+from benchmarks.lever_arms import ARMS, Setup, all_code, all_modules, network_stage
+from benchmarks.lever_table import table
 
 IMAGE = "local:debian-12"
-PATIENCE = 240.0
+PATIENCE = 480.0
 #: Patterns in the serial log, by their name in the results.
 SIGNS = {
     "kernel": re.compile(r"^EFI stub: |Booting Linux on physical CPU", re.M),
@@ -97,7 +99,7 @@ def _packed_base(place: Where, pool: Any, image: Image) -> Any:
     return ensure_base(place.connection, pool, digest, packed, progress=Quiet())
 
 
-def run(arm: str, logs: Path | None) -> dict[str, Any]:
+def run(arm: str, until: str, logs: Path | None) -> dict[str, Any]:
     """Boot the machine once with *arm*, remove it, and return the times of its stages."""
     place = where(None, None)
     keys, own = login_keys([])
@@ -107,7 +109,8 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         )
     )
     # Undo changes that armvm has adopted since, so that the meaning of an arm stays the same.
-    for lever in (() if arm.startswith("armvm") else (all_modules, network_stage)) + ARMS[arm]:
+    stages = () if arm.startswith("armvm") else (all_modules, network_stage)
+    for lever in (all_code, *stages, *ARMS[arm]):
         lever(setup)
     machine = setup.machine
     plan = decide(place, machine, Quiet())
@@ -142,8 +145,9 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
         busy = _busy()
         lifecycle.start(domain)
         port = ensure_forward(domain, plan.record.forward or 0, ())
-        seen, cpu = _watch(place, domain, spec.serial_log, port, begun)
-        others = _busy() - busy - cpu.get("finished", 0.0)
+        seen, cpu = _watch(place, domain, spec.serial_log, port, begun, until)
+        counts = _counts(domain)
+        others = _busy() - busy - max(cpu.values(), default=0.0)
         if logs is not None:
             _keep(logs, arm, plan, port, place)
         return {
@@ -152,6 +156,7 @@ def run(arm: str, logs: Path | None) -> dict[str, Any]:
             "seconds": seen,
             "cpu_seconds": cpu,
             "others_cpu_seconds": round(others, 1),
+            **counts,
         }
     finally:
         if domain is not None:
@@ -168,12 +173,12 @@ def _busy() -> float:
 
 
 def _watch(
-    place: Where, domain: Any, path: str, port: int, begun: float
+    place: Where, domain: Any, path: str, port: int, begun: float, until: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the seconds until each sign appeared, and QEMU's CPU time until then."""
     seen: dict[str, float] = {}
     cpu: dict[str, float] = {}
-    while "finished" not in seen or "ssh" not in seen:
+    while not seen.keys() >= {"login", until}:
         now = time.monotonic() - begun
         if now > PATIENCE:
             break
@@ -183,17 +188,34 @@ def _watch(
                 seen[name] = round(now, 1)
         if "ssh" not in seen and "local" in seen and answers_ssh("127.0.0.1", port, timeout=1.0):
             seen["ssh"] = round(time.monotonic() - begun, 1)
+        elif "ssh" in seen and "login" not in seen and _true(domain, port) is not None:
+            seen["login"] = round(time.monotonic() - begun, 1)
         for name in seen.keys() - cpu.keys():
             cpu[name] = round(domain.info()[4] / 1e9, 1)
         time.sleep(0.2)
     return seen, cpu
 
 
+def _counts(domain: Any) -> dict[str, int]:
+    """Return how often QEMU discarded all translated code, and translated addresses."""
+    told = monitor(domain, "info jit")
+
+    def count(name: str) -> int:
+        return sum(int(found) for found in re.findall(rf"{name}\s+(\d+)", told))
+
+    return {
+        "tb_flushes": count("TB flush count"),
+        "tlb_flushes": count("TLB (?:full|partial) flushes"),
+    }
+
+
+def _true(domain: Any, port: int) -> str | None:
+    """Run an ssh command in the guest; return None if it fails, as before the key is installed."""
+    return run_in_guest(observe(domain), Endpoint(host=LOOPBACK, port=port), "true")
+
+
 def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
     """Save the guest's own boot logs."""
-    from armvm.host.domain.instance import find_domain, observe
-    from armvm.provision.access.ssh import LOOPBACK, Endpoint, run_in_guest
-
     instance = observe(find_domain(place.connection, plan.machine.name))
     commands = (
         "cat /proc/cmdline; systemd-analyze; systemd-analyze blame | head -40; cloud-init "
@@ -204,43 +226,15 @@ def _keep(logs: Path, arm: str, plan: Any, port: int, place: Where) -> None:
     (logs / f"{arm}.txt").write_text(text or "no answer")
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the runs as a Markdown table: medians, and the range for ssh and the end."""
-    names = ["kernel", "systemd", "local", "init", "ssh", "finished"]
-    heads = ["arm", "n", *names, "CPU to ssh", "CPU to finished", "others' CPU"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for arm in ARMS:
-        mine = [one for one in runs if one["arm"] == arm]
-        if not mine:
-            continue
-        cells = [
-            _cell([one["seconds"][name] for one in mine if name in one["seconds"]], name == "ssh")
-            for name in names
-        ]
-        cells += [
-            _cell([one["cpu_seconds"][name] for one in mine if name in one["cpu_seconds"]], True)
-            for name in ("ssh", "finished")
-        ]
-        cells.append(_cell([one["others_cpu_seconds"] for one in mine], False))
-        lines.append(f"| {arm} | {len(mine)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(values: Sequence[float], spread: bool) -> str:
-    if not values:
-        return "–"
-    text = f"{statistics.median(values):.1f}"
-    if spread and len(values) > 1:
-        text += f" ({min(values):.1f}–{max(values):.1f})"
-    return text
-
-
 def main() -> None:
     """Run the arms given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("arms", nargs="*", choices=[*ARMS, []])
     parser.add_argument("--list", action="store_true", help="print the arms")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--until", choices=["login", "finished"], default="finished", help="the end of a run"
+    )
     parser.add_argument("--output", type=Path, default=Path("levers.json"))
     parser.add_argument("--logs", type=Path)
     parser.add_argument("--table", type=Path, help="print the table of a results file")
@@ -258,7 +252,7 @@ def main() -> None:
             if time.monotonic() - begun > asked.budget:
                 print(f"no time left for {arm}")
                 continue
-            one = run(arm, asked.logs)
+            one = run(arm, asked.until, asked.logs)
             print(arm, json.dumps(one["seconds"]), flush=True)
             _append(asked.output, one)
 

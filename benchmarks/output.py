@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import chart, jobs, table
+from benchmarks import chart, compile, jobs, table
 from benchmarks.results import Results, to_json
 
 #: Pages below the docs directory, with the mark before their tables and what makes these.
 PAGES: dict[Path, tuple[str, Callable[[Results], str]]] = {
     Path("benchmarks.md"): (table.BEGIN, table.render),
     Path("howto/docker.md"): ("<!-- jobs: written by make bench CASES=docker -->", jobs.table),
+    Path("howto/accelerate.md"): (
+        "<!-- compile: written by make bench CASES=compile -->",
+        compile.table,
+    ),
 }
 
 

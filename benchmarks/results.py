@@ -11,6 +11,8 @@ from typing import Any
 from benchmarks.case import Figure, Reading
 from benchmarks.summary import Summary, summarize
 
+#: Facts about a run's host that the small tables name.
+_HOST = ("date", "machine", "accelerator", "QEMU", "Docker", "load before", "rounds")
 #: Increased when the JSON's shape changes, so that an older file is not misread.
 FORMAT = 1
 
@@ -76,6 +78,15 @@ class Results:
         if summary is None:
             raise KeyError(key)
         return summary.median
+
+    def hosts(self, runs: Iterable[str]) -> list[str]:
+        """Return lines of Markdown with the hosts of these runs, each once."""
+        lines = []
+        for run in dict.fromkeys(runs):
+            facts = self.runs[run]
+            told = "; ".join(f"{key} {facts[key]}" for key in _HOST if key in facts)
+            lines += ["", f"Medians. Measured on: {told}."]
+        return lines
 
     def forget_unused_runs(self) -> None:
         """Remove runs that no figure uses."""

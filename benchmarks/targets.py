@@ -83,6 +83,29 @@ TARGETS = (
     ),
     Target(title="armvm run -- true, including removal of the machine", figure="run", limit=1.3),
     Target(title="the same, relative to docker run", figure="run", over="docker-run", limit=6.0),
+    Target(
+        title="armvm run -- true from a pool, relative to docker run",
+        figure="run-pool",
+        over="docker-run",
+        limit=2.5,
+    ),
+    Target(
+        title="create from a pool → first command's output, relative to docker run",
+        figure="create-pool",
+        over="docker-run",
+        limit=2.5,
+    ),
+    Target(
+        title="Lua's 33 C files in an accelerated machine, relative to the same machine without",
+        figure="compile-accelerated",
+        over="compile-guest",
+        limit=0.2,
+    ),
+    Target(
+        title="golden create --install gcc,make, beyond golden create",
+        figure="golden-install",
+        limit=120.0,
+    ),
     Target(title="armvm ssh -- true, second and later", figure="ssh-next", limit=0.3),
     Target(
         title="the same, relative to docker run", figure="ssh-next", over="docker-run", limit=1.3

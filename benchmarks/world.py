@@ -32,10 +32,14 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Baked:
-    """A golden, the seconds of its command, and the seconds until its machine had booted."""
+    """A golden, the seconds of its command, and the seconds until its machine began to boot.
+
+    ``boot``: until it had booted.
+    """
 
     name: str
     seconds: float
+    begun: float
     boot: float
 
 
@@ -100,20 +104,22 @@ class World:
             words = ("create", "--cold", "--no-start", "--quiet", "--image", self.reference)
             self.run(self.armvm, *words, "--name", name)
 
-    def bake(self, network: str) -> Baked:
+    def bake(self, network: str, *options: str) -> Baked:
         """Create a golden with the preset minimal. Raises LeftOut if armvm refuses.
 
-        The boot ends with the first line that contains "settling".
+        The boot begins with the first line that contains "starting", and ends with the first that
+        contains "settling".
         """
         name = self.name("golden")
         words = [self.armvm, "golden", "create", name, "--preset", "minimal"]
-        words += ["--image", self.reference, "--network", network]
-        booted: list[float] = []
+        words += ["--image", self.reference, "--network", network, *options]
+        reached: dict[str, float] = {}
         start = time.perf_counter()
 
         def watch(line: str) -> None:
-            if f"{name}: settling" in line and not booted:
-                booted.append(time.perf_counter() - start)
+            for stage in ("starting", "settling"):
+                if f"{name}: {stage}" in line:
+                    reached.setdefault(stage, time.perf_counter() - start)
 
         try:
             run(words, timeout=TIMEOUT, on_line=watch)
@@ -123,9 +129,13 @@ class World:
                 raise LeftOut(f"armvm golden create --network {network}: {told}") from error
             raise
         seconds = time.perf_counter() - start
-        if not booted:
-            raise CommandFailed("armvm golden create did not print a line with 'settling'")
-        return Baked(name=name, seconds=seconds, boot=booted[0])
+        if reached.keys() != {"starting", "settling"}:
+            raise CommandFailed(
+                "armvm golden create did not print lines with 'starting' and 'settling'"
+            )
+        return Baked(
+            name=name, seconds=seconds, begun=reached["starting"], boot=reached["settling"]
+        )
 
     def golden(self, network: str) -> str:
         """Return this run's golden for a network; create it if necessary."""
@@ -133,22 +143,29 @@ class World:
             self._goldens[network] = self.bake(network)
         return self._goldens[network].name
 
+    def has_golden(self, kind: str) -> bool:
+        """Return whether the run has a golden for a network, or of another kind."""
+        return kind in self._goldens
+
     def use_golden(self, network: str, name: str) -> None:
         """Use an existing golden for this run's clones; the run does not remove it."""
-        self._goldens[network] = Baked(name=name, seconds=0.0, boot=0.0)
+        self._goldens[network] = Baked(name=name, seconds=0.0, begun=0.0, boot=0.0)
 
-    def keep_golden(self, network: str, baked: Baked) -> None:
-        """Use a golden for this run's clones, or remove it if the run already has one."""
-        if network in self._goldens:
+    def keep_golden(self, kind: str, baked: Baked) -> None:
+        """Use a golden for this run's clones, or remove it if the run already has one.
+
+        *kind* is its network, or any other word.
+        """
+        if kind in self._goldens:
             self.run(self.armvm, "golden", "delete", "--yes", baked.name)
         else:
-            self._goldens[network] = baked
+            self._goldens[kind] = baked
 
     @contextmanager
-    def clone(self, kind: str) -> Iterator[str]:
-        """Create a clone with user networking; remove it on exit."""
-        golden = self.golden("user")
-        with self.removed(self.name(kind)) as name:
+    def clone(self, name: str, *, kind: str = "user") -> Iterator[str]:
+        """Create a clone of a golden with user networking; remove it on exit."""
+        golden = self.golden(kind)
+        with self.removed(self.name(name)) as name:
             self.run(self.armvm, "create", "--from", golden, "--name", name)
             yield name
 

@@ -18,6 +18,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "boot/test_warm.py",
         "boot/test_warm_background.py",
         "boot/test_pool.py",
+        "boot/test_accelerate.py",
         "boot/test_disks.py",
         "boot/test_warm_routes.py",
         "boot/test_access.py",

@@ -48,7 +48,7 @@ def accelerate(
     from armvm.provision.machine.pick import pick
 
     if stop and json:
-        raise UsageError("--stop has no result for --json", hint="leave out --json")
+        raise UsageError("--stop and --json cannot be used together")
     machine = pick(open_host(connect), name)
     progress = progress_for(quiet)
     if stop:

@@ -229,7 +229,8 @@ SETTINGS: Mapping[str, Setting] = {
             "Boot faster, for machines that you can recreate. Disk writes are not flushed "
             "(cache=unsafe): a host crash may corrupt the disk. QEMU loads the image's kernel: a "
             "kernel installed later in the guest is not booted. Fewer file systems are mounted "
-            "early, and Debian sets up the network without netplan.",
+            "early, and Debian sets up the network without netplan. An emulated kernel does not "
+            "isolate its page tables (kpti=0).",
             shape=InShape.CHANGED,
         ),
         _on_or_off(

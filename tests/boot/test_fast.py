@@ -47,6 +47,17 @@ def test_the_network_and_what_is_mounted_are_as_it_says(fast: Guest) -> None:
     fast.ssh("sudo mount -t debugfs none /mnt && sudo umount /mnt").ok()
 
 
+def test_the_page_tables_of_an_emulated_kernel_are_not_isolated(fast: Guest) -> None:
+    if armvm("show", fast.name, "--json").ok().json["accelerator"] != "tcg":
+        pytest.skip("only for emulated machines")
+    assert "kpti=0" in armvm("show", fast.name).ok().out
+    log = fast.ssh("sudo dmesg").ok().out
+    assert "page table isolation forced OFF" in log
+    assert "detected: Kernel page table isolation" not in log
+    known = fast.ssh("cat /sys/devices/system/cpu/vulnerabilities/meltdown").ok().out
+    assert known.strip() == "Not affected"
+
+
 def test_the_kernel_is_the_images_and_no_firmware_ran(fast: Guest) -> None:
     release, *rest = fast.ssh("uname -r; ls -d /sys/firmware/*; cloud-init status").ok().out.split()
     assert f"vmlinuz-{release} " in fast.created["fast"]["kernel"]

@@ -119,9 +119,12 @@ def test_a_fast_machine_has_the_images_kernel(world: World, name: str, tmp_path:
     paths = [Path(document.findtext(f"os/{what}") or "") for what in ("kernel", "initrd")]
     assert [path.name for path in paths] == [f"{name}.kernel", f"{name}.initrd"]
     assert paths[0].read_bytes() == KERNEL
+    emulated = document.get("type") == "qemu"
+    assert ("kpti=0" in (document.findtext("os/cmdline") or "").split()) is emulated
     assert document.find("os/loader") is None and document.find("os/nvram") is None
     shown = world.armvm("show", name, "--json").ok().json["fast"]
     assert shown["disk"].startswith("cache=unsafe") and "vmlinuz-6.1.0-1" in shown["kernel"]
+    assert ("kpti" in shown) is emulated
     world.armvm("delete", "--yes", name).ok()
     assert world.traces(name) == []
 

@@ -172,6 +172,7 @@ def test_translated_code_is_limited_only_where_that_is_possible() -> None:
     assert value(limited, "features/tcg/tb-cache", "unit") == "MiB"
     assert value(limited, "features/tcg/tb-cache") == "64"
     assert value(built(replace(SPEC, tb_cache=True, cpus=32)), "features/tcg/tb-cache") == "256"
+    assert value(built(replace(FAST, tb_cache=True)), "features/tcg/tb-cache") == "256"
     assert select(built(SPEC), "features/tcg") == []
 
 

@@ -30,8 +30,9 @@ HEADLESS_ROOT_PORTS = 7
 #: The limit of translated code in MiB: a minimum, and a share for each vCPU. QEMU divides the
 #: buffer into regions, gives each vCPU its own, and discards all code when none is left
 #: (tcg/region.c). More code makes reboots slower and costs memory: see docs/benchmarks.md,
-#: "Translated code".
-TB_CACHE_MIB, TB_CACHE_PER_CPU = 64, 8
+#: "Translated code". A machine without firmware gets more: nothing but the new kernel is in the
+#: way of its reboots, and its user has chosen speed.
+TB_CACHE_MIB, TB_CACHE_KERNEL_MIB, TB_CACHE_PER_CPU = 64, 256, 8
 
 _OSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 
@@ -92,7 +93,8 @@ def build(spec: DomainSpec, record: Record) -> etree._Element:
     _metadata(domain, spec, record)
     _cpu(domain, spec.cpu_model)
     if spec.tb_cache:
-        size = max(TB_CACHE_MIB, TB_CACHE_PER_CPU * spec.cpus)
+        least = TB_CACHE_MIB if spec.kernel is None else TB_CACHE_KERNEL_MIB
+        size = max(least, TB_CACHE_PER_CPU * spec.cpus)
         _set(domain, "features/tcg/tb-cache", str(size))
     else:
         remove(at(domain, "features/tcg"))

@@ -119,7 +119,8 @@ class Record:
     the same libvirt has another. Machines of older versions lack ``key``.
     ``ports`` are the other forwards of a machine with user networking.
     ``golden`` is the golden that a clone was made from. ``fast`` holds a fast machine's trade-offs:
-    its disk's ``cache`` mode, and the file name of the ``kernel`` that is loaded from outside.
+    its disk's ``cache`` mode, the file name of the ``kernel`` that is loaded from outside, and what
+    the kernel's command line changes (``units``, ``kpti``, ``network``).
     ``fleet`` is the fleet file that `armvm apply` made it for. ``member`` marks a machine of a
     golden's pool, until ``create`` has taken it.
     """

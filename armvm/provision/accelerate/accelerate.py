@@ -229,7 +229,7 @@ def _failure(name: str, code: int, said: str, log: Path | None) -> ArmvmError:
 
 def _no_compiler(name: str) -> ArmvmError:
     return MissingCapability(
-        f"{name} has no /usr/bin/gcc",
+        f"/usr/bin/gcc is not installed in {name}",
         hint=f"install it: armvm exec {name} -- apt-get install gcc g++   (or use the preset "
         "builder)",
     )
@@ -266,7 +266,7 @@ def _host_compilers(facts: script.Facts) -> dict[str, str]:
             hint=install,
         )
     raise MissingCapability(
-        "this host has no compiler for ARM64",
+        "a compiler for ARM64 is not installed on this host",
         hint=f"{install}   (or: dnf install gcc-aarch64-linux-gnu)",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Annotated, TypedDict
@@ -12,6 +13,7 @@ from armvm.base.result import Doc
 from armvm.host.connection import Connection, Pool
 from armvm.host.domain.domain_xml import DirectKernel
 from armvm.host.domain.metadata import Record
+from armvm.host.facts import Accelerator
 from armvm.host.storage import volumes
 from armvm.images.cache.store import Cache
 from armvm.images.kernel import BootFiles, boot_files
@@ -32,6 +34,12 @@ UNITS = (
 #: use networkd too and the initramfs does not interpret these options itself.
 NETWORK = ("ip=dhcp", "network-config=disabled")
 _NETWORKD = ("debian",)
+#: Turns off page table isolation, which arm64 kernels use if they randomize their addresses. It
+#: changes the address space identifier at each entry to the kernel and each exit, and QEMU then
+#: discards all translated addresses. It protects against speculative execution, which emulated
+#: CPUs do not have. Sources: Linux, kernel-parameters.txt and kaslr_requires_kpti; QEMU,
+#: vmsa_ttbr_write.
+KPTI = "kpti=0"
 
 
 def with_kernel(
@@ -53,10 +61,12 @@ def with_kernel(
     distro = None if plan.source.system is None else plan.source.system.distro
     usual = plan.machine.network_config is None and len(plan.spec.cards) == 1
     by_kernel = distro in _NETWORKD and usual
+    emulated = plan.spec.accelerator is Accelerator.TCG
+    words = [*([KPTI] if emulated else ()), *(NETWORK if by_kernel else ())]
     kernel = DirectKernel(
         kernel=str(directory / names["kernel"]),
         initrd=str(directory / names["initrd"]),
-        command_line=" ".join([files.command_line, *(NETWORK if by_kernel else ()), *_masks()]),
+        command_line=" ".join([files.command_line, *words, *masks(UNITS)]),
     )
     record = replace(
         plan.record,
@@ -64,14 +74,16 @@ def with_kernel(
             **plan.record.fast,
             "kernel": files.name,
             "units": "masked",
+            **({"kpti": "0"} if emulated else {}),
             **({"network": "kernel"} if by_kernel else {}),
         },
     )
     return replace(plan, spec=replace(plan.spec, kernel=kernel), record=record), files
 
 
-def _masks() -> list[str]:
-    return [f"systemd.mask={unit}" for unit in UNITS]
+def masks(units: Sequence[str]) -> list[str]:
+    """Return the words of a kernel command line that mask units."""
+    return [f"systemd.mask={unit}" for unit in units]
 
 
 def write_kernel(connection: Connection, pool: Pool, machine: str, files: BootFiles) -> None:
@@ -88,6 +100,7 @@ class Tradeoffs(TypedDict, total=False):
     kernel: Annotated[str, Doc("Which kernel QEMU loads, instead of one from the disk.")]
     units: Annotated[str, Doc("Which file systems are not mounted at boot.")]
     network: Annotated[str, Doc("How the network is configured.")]
+    kpti: Annotated[str, Doc("Emulated machines: whether the kernel isolates its page tables.")]
 
 
 def traded(record: Record) -> Tradeoffs | None:
@@ -111,4 +124,9 @@ def traded(record: Record) -> Tradeoffs | None:
         )
     if "network" in record.fast:
         words["network"] = "DHCP from the kernel's command line; netplan is not configured"
+    if "kpti" in record.fast:
+        words["kpti"] = (
+            "page tables are not isolated (kpti=0), which is against speculative execution; "
+            "emulated CPUs do not speculate"
+        )
     return words
