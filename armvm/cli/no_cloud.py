@@ -28,6 +28,7 @@ _REASONS: Mapping[str, tuple[str, str]] = {
     "golden": (_GOLDEN, "create machines on a cloud from images"),
     "image": ("the images of a cloud are Glance's", "use the openstack client: openstack image"),
     "mount": (_GUEST, "use armvm cp, or sshfs"),
+    "pool": (_GOLDEN, "create machines on a cloud from images"),
     "proxy": (_LOCAL, "use armvm ssh"),
     "rename": (_OWNED, "use the openstack client: openstack server set --name"),
     "resize": (

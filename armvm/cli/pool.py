@@ -57,7 +57,7 @@ def set_(
     from armvm.provision.golden.pool import set_size
 
     where, progress = open_where(connect, None), progress_for(quiet)
-    set_size(where.connection, golden, size)
+    set_size(where, golden, size)
     _fill(where, golden, progress)
     if size:
         print(f"golden {golden} has a pool of {size}: armvm run --from {golden}")

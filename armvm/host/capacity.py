@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import libvirt
 
 from armvm.base import process
 from armvm.base.errors import ArmvmError, MissingCapability
 from armvm.host import facts
-from armvm.host.connection import Connection, errors
+from armvm.host.connection import Connection, errors, is_local, uri_of
 from armvm.host.facts import HostFacts
 
 _VERSION = re.compile(r"version (\d+(?:\.\d+)+)")
+#: Where the kernel says how much memory programs could have, in KiB.
+_MEMINFO = Path("/proc/meminfo")
+_AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
 #: Seconds that a local QEMU has to print its version.
 _TIMEOUT = 10
 
@@ -94,7 +98,16 @@ def _vcpus(domain: libvirt.virDomain) -> int:
 
 
 def free_mib(connection: Connection) -> int:
-    """Return the memory that a new machine could have, in MiB."""
+    """Return the memory that a new machine could have, in MiB.
+
+    On a remote host, shared memory counts as free, because libvirt counts it among the caches.
+    """
+    uri = uri_of(connection)
+    available = None
+    if is_local(uri) and not uri.startswith("test:"):
+        available = _AVAILABLE.search(_MEMINFO.read_text())
+    if available is not None:
+        return int(available[1]) >> 10
     with errors("reading the host's memory"):
         try:
             told = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)

@@ -108,10 +108,13 @@ class OrdinaryUser:
     name: str
     home: Path
     environment: tuple[str, ...]
+    #: A command that enters a namespace, for the user's programs to run in.
+    inside: tuple[str, ...] = ()
 
     def run(self, *words: str | Path, timeout: float = 120) -> Result:
         """Run a program as that user, in an environment with nothing of ours."""
-        prefix = ("runuser", "-u", self.name, "--", "env", "-i", *self.environment)
+        as_user = ("runuser", "-u", self.name, "--", "env", "-i", *self.environment)
+        prefix = (*self.inside, *as_user)
         return armvm(*words, prefix=prefix, timeout=timeout, cwd=self.home)
 
     def armvm(self, *words: str | Path, timeout: float = 120) -> Result:

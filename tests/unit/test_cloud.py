@@ -554,6 +554,7 @@ def test_a_plan_creates_nothing(state: Cloud, run: Callable[..., Result], image:
     [
         (("exec", "x", "--", "true"), "armvm exec cannot be used on farm, a cloud"),
         (("golden", "list"), "armvm golden list cannot be used on farm"),
+        (("pool", "list"), "armvm pool list cannot be used on farm, a cloud: a golden is a saved"),
         (("console", "x"), "armvm console cannot be used"),
         (("create", "--cpus", "4"), "--cpus cannot be used on farm"),
         (("create", "--pool", "p"), "--pool cannot be used on farm"),

@@ -194,7 +194,10 @@ def _make_volumes(
 def _check_qemu(clone: Domain, golden: Golden) -> None:
     version, before = memory.qemu_version(clone), ground_in(golden).get("QEMU")
     if before is not None and version != before:
-        raise DomainError(f"QEMU {version} here, {before} where it was made")
+        raise DomainError(
+            f"QEMU {version} here, {before} where it was made",
+            hint=f"create the golden again: armvm golden delete {golden.name}",
+        )
 
 
 def _take_identity(

@@ -40,6 +40,7 @@ from armvm.host.domain.instance import (
 )
 from armvm.host.domain.metadata import PoolMember
 from armvm.host.domain.stats import resident_mib
+from armvm.host.memory import route
 from armvm.provision.golden.choose import fits
 from armvm.provision.golden.clone import PATIENCE, authorized_keys, tell_clock
 from armvm.provision.machine.create import Where
@@ -61,13 +62,35 @@ class PoolState:
     why_not: Annotated[str | None, Doc("Why the golden cannot be used; null: it can.")]
 
 
-def set_size(connection: Connection, name: str, size: int) -> Golden:
-    """Record how many members a golden's pool has, and return the golden. Raises NotFound."""
-    golden = find_golden(connection, name)
+def set_size(where: Where, name: str, size: int) -> Golden:
+    """Record how many members a golden's pool has, and return the golden.
+
+    Raises NotFound, and Conflict if this connection cannot make members.
+    """
+    golden = find_golden(where.connection, name)
+    if size:
+        check_route(where, golden)
     if golden.mark.pool == size:
         return golden
-    change_mark(connection, golden, replace(golden.mark, pool=size))
-    return find_golden(connection, name)
+    change_mark(where.connection, golden, replace(golden.mark, pool=size))
+    return find_golden(where.connection, name)
+
+
+def check_route(where: Where, golden: Golden) -> None:
+    """Raise Conflict if the golden's memory cannot be used over this connection.
+
+    Its pool is left as it is: the golden may fit on the host itself.
+    """
+    reason = _route_lacks(where, golden)
+    if reason is not None:
+        raise Conflict(
+            f"golden {golden.name} cannot be used: {reason}",
+            hint="run armvm on that host, or create the golden with --save-image",
+        )
+
+
+def _route_lacks(where: Where, golden: Golden) -> str | None:
+    return route.route(golden.mark.route).why_not(local=where.facts.local)
 
 
 def states(where: Where) -> list[PoolState]:
@@ -86,7 +109,7 @@ def states(where: Where) -> list[PoolState]:
                     starting=sum(_is_being_made(one) for one in members),
                     machines=[one.name for one in waiting],
                     memory_mib=_memory_mib(where.connection, waiting),
-                    why_not=fits(where, golden),
+                    why_not=_route_lacks(where, golden) or fits(where, golden),
                 )
             )
     return found

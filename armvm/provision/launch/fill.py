@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from armvm.base.errors import Conflict, HostError, NotReady
+from armvm.base.errors import Conflict, DomainError, HostError, NotReady
 from armvm.base.paths import locked, private_dir, state_dir
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
@@ -47,6 +47,8 @@ def fill(
     with locked(private_dir(state_dir()) / f"pool-{name}.lock"):
         sweep(connection, progress)
         golden = find_golden(connection, name)
+        if golden.mark.pool:
+            pool.check_route(where, golden)
         reason = fits(where, golden)
         if reason is not None and golden.mark.pool:
             pool.remove(connection, golden)
@@ -77,7 +79,14 @@ def _make(
     being_made = PoolMember(state=golden.mark.state_digest, waiting=False)
     plan = replace(plan, record=replace(plan.record, member=being_made))
     with progress.task(f"{name}: getting ready for the pool of {golden.name}"):
-        domain = clone.make_clone(where, plan, golden, progress, unfinished=True)
+        try:
+            domain = clone.make_clone(where, plan, golden, progress, unfinished=True)
+        except DomainError as error:  # on a remote host, also after an upgrade of its QEMU
+            raise DomainError(
+                f"golden {golden.name} cannot be used: {error.message}",
+                detail=error.detail,
+                hint=error.hint,
+            ) from error
         try:
             _prove(where, domain, plan, progress)
             lifecycle.suspend(domain)
