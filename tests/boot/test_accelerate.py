@@ -137,10 +137,18 @@ def test_others_cannot_reach_the_service(
     assert ":36321 " not in listening
     [socket] = Path("/run").glob("armvm-accelerate-*/s")
     knock = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", knock]
+    other = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+        knock,
+    ]
     refused = subprocess.run([*other, str(socket)], capture_output=True, text=True, check=False)
     assert "PermissionError" in refused.stderr
-    subprocess.run(["python3", "-c", knock, str(socket)], check=True)  # its own user may
+    subprocess.run(["/usr/bin/python3", "-c", knock, str(socket)], check=True)  # its own user may
     armvm("create", "--from", compilers, "--name", name, timeout=CLONE_TIMEOUT).ok()
     for address in ("127.0.0.1", "10.0.2.2"):
         probe = f"timeout 10 sh -c 'exec 3<>/dev/tcp/{address}/36321'"
