@@ -8,8 +8,6 @@ from pathlib import Path
 
 from armvm.base.errors import ConfigError, NotFound, PermissionDenied
 from armvm.guest.cloudinit import network_config
-from armvm.guest.cloudinit.documents import together
-from armvm.guest.cloudinit.user_data import MAX_BYTES, decode
 from armvm.settings.names import shown
 
 
@@ -18,6 +16,11 @@ def read_files(paths: Sequence[Path]) -> str | None:
 
     Raises NotFound, PermissionDenied, ConfigError.
     """
+    if not paths:
+        return None
+    # A machine without files needs none of this, nor Python's email package.
+    from armvm.guest.cloudinit.documents import together
+    from armvm.guest.cloudinit.user_data import MAX_BYTES, decode
 
     def read(path: Path) -> str:
         return _read(
@@ -28,7 +31,7 @@ def read_files(paths: Sequence[Path]) -> str | None:
             "cloud-init user-data is UTF-8 text that begins with #cloud-config",
         )
 
-    return together([read(path) for path in paths]) if paths else None
+    return together([read(path) for path in paths])
 
 
 def read_network_config(path: Path) -> str:
