@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from armvm.base.errors import MissingCapability
 from armvm.guest.agents import compile_script
 from armvm.provision.accelerate import job, sandbox
 from armvm.provision.accelerate.includes import Closure, Include, Stat, definitions, scan
@@ -27,10 +28,21 @@ from armvm.provision.accelerate.options import Declined, Step, read
 from armvm.provision.accelerate.sandbox import include_directories
 
 GCC, GPP = "/usr/bin/aarch64-linux-gnu-gcc", "/usr/bin/aarch64-linux-gnu-g++"
-needs_compiler = pytest.mark.skipif(
-    not (Path(GCC).exists() and Path(GPP).exists() and shutil.which("bwrap")),
-    reason="apt-get install gcc-aarch64-linux-gnu g++-aarch64-linux-gnu bubblewrap",
-)
+
+
+def _lacks() -> str | None:
+    """Return what this host lacks to compile for a guest; None if nothing."""
+    if not (Path(GCC).exists() and Path(GPP).exists() and shutil.which("bwrap")):
+        return "apt-get install gcc-aarch64-linux-gnu g++-aarch64-linux-gnu bubblewrap"
+    try:
+        sandbox.assert_works()
+    except MissingCapability as error:  # no user namespaces
+        return error.message
+    return None
+
+
+_MISSING = _lacks()
+needs_compiler = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
 
 
 @dataclass
