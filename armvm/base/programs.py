@@ -24,6 +24,8 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "apt-get": ("apt", "apt"),
     "dpkg-deb": ("dpkg", "dpkg"),
     "unshare": ("util-linux", "util-linux"),
+    "setpriv": ("util-linux", "util-linux"),
+    "bwrap": ("bubblewrap", "bubblewrap"),
     "newuidmap": ("uidmap", "shadow-utils"),
     "newgidmap": ("uidmap", "shadow-utils"),
     "docker": ("docker.io", "moby-engine"),
