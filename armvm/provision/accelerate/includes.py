@@ -80,6 +80,7 @@ class Stat:
 
     @property
     def is_file(self) -> bool:
+        """Whether the compiler can read it."""
         return self.kind in (1, 4)
 
 
