@@ -60,10 +60,8 @@ def _golden(world: World) -> list[Reading]:
     name = "with-" + "-".join(PACKAGES)
     found = json.loads(world.run(world.armvm, "image", "list", "--json").text)
     cached = [one["reference"] for one in found if one["reference"].startswith(f"local:{name}-")]
-    if cached and not world.has_golden("tools"):
+    if cached:
         raise LeftOut(f"its image is cached: armvm image rm {cached[0]}")
-    for one in cached:
-        world.run(world.armvm, "image", "rm", "--yes", one)
     baked = world.bake("user", "--install", ",".join(PACKAGES))
     world.keep_golden("tools", baked)
     parts = {"whole": baked.seconds, "boot": baked.boot - baked.begun}
