@@ -23,7 +23,7 @@ import pytest
 from armvm.base.errors import MissingCapability
 from armvm.guest.agents import compile_script
 from armvm.provision.accelerate import job, sandbox
-from armvm.provision.accelerate.includes import Closure, Include, Stat, definitions, scan
+from armvm.provision.accelerate.includes import Closure, Stat, definitions, scan
 from armvm.provision.accelerate.options import Declined, Step, read
 from armvm.provision.accelerate.sandbox import include_directories
 
@@ -517,6 +517,7 @@ def test_a_macros_names_are_those_that_it_is_defined_as() -> None:
 @pytest.mark.parametrize(
     "text", [b"/*" * 200_000, b"#" * 500_000, b"#include " * 100_000, b'"' * 300_000]
 )
+@pytest.mark.timeout(60)  # a pattern that begins anew at each byte would take hours
 def test_hostile_text_takes_little_time(text: bytes) -> None:
     with contextlib.suppress(Declined):
         scan(text)
@@ -626,7 +627,3 @@ def test_the_scripts_are_valid_shell() -> None:
     ):
         subprocess.run(["sh", "-n"], input=text, check=True)
     assert re.search(rb"0100007F:8DE1 ", compile_script.install("", facts, "", "x"))
-
-
-def test_includes_are_data() -> None:
-    assert Include(name="a", quoted=True) == Include(name="a", quoted=True)

@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: The compilers in ``/usr/bin``, by language.
+COMPILERS = {"c": "gcc", "c++": "g++"}
 #: The port of the guest's loopback address that leads to the host.
 PORT = 36321
 #: The scripts' exit codes.
@@ -119,12 +121,10 @@ def install(source: str, facts: Facts, host: str, user: str) -> bytes:
     if it fails.
     """
     names = " ".join(sorted(facts.names))
-    stats = "".join(
-        f'stat -L -c "%s %Y" /usr/bin/{"gcc" if one == "c" else "g++"}\n' for one in facts.versions
-    )
+    stats = "".join(f'stat -L -c "%s %Y" /usr/bin/{COMPILERS[one]}\n' for one in facts.versions)
     probes = "".join(
         f"cat >{STATE}/probe/p.{_suffix(language)} <<'EndOfProbe'\n{_PROBES[language]}EndOfProbe\n"
-        f"probe {'gcc' if language == 'c' else 'g++'} p.{_suffix(language)}\n"
+        f"probe {COMPILERS[language]} p.{_suffix(language)}\n"
         for language in facts.versions
     )
     return f"""\

@@ -9,7 +9,7 @@ import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +43,6 @@ PATIENCE = 600.0
 _END = 10.0
 #: Longest path of a socket: sun_path in unix(7).
 _LONGEST = 107
-_NAMES = {"c": "gcc", "c++": "g++"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +113,8 @@ def _start(
         command = ["ssh", "-N", *config, *options.words(told), where.host]
         pid = service.start(place, command, compilers, log)
         try:
-            known = script.Facts(
-                machine=facts.machine,
-                versions={key: value for key, value in facts.versions.items() if key in host},
-                names=languages,
-                includes=facts.includes,
-            )
+            versions = {key: value for key, value in facts.versions.items() if key in host}
+            known = replace(facts, versions=versions, names=languages)
             source = (resources("templates") / "accelerate.c").read_text()
             text = script.install(
                 source, known, _fingerprint(host.values()), machine.instance.record.user
@@ -186,8 +181,8 @@ def _place(machine: Handle) -> Path:
     if os.geteuid() == 0:
         return Path("/run") / name
     usual = runtime_dir() / "armvm" / name
-    longest = len(os.fsencode(usual / service.SOCKET)) > _LONGEST
-    place = Path(f"/tmp/armvm-{os.geteuid()}") / name if longest else usual  # noqa: S108
+    too_long = len(os.fsencode(usual / service.SOCKET)) > _LONGEST
+    place = Path(f"/tmp/armvm-{os.geteuid()}") / name if too_long else usual  # noqa: S108
     status = private_dir(place.parent).lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise HostError(
@@ -279,7 +274,7 @@ def _host_compilers(facts: script.Facts) -> dict[str, str]:
     there = None
     for language, version in facts.versions.items():
         major = version.partition(".")[0]
-        name = f"aarch64-linux-gnu-{_NAMES[language]}"
+        name = f"aarch64-linux-gnu-{script.COMPILERS[language]}"
         for one in (f"{name}-{major}", name):
             path = shutil.which(one, path="/usr/bin")
             if path is not None:
