@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_a_disk_of_the_size_told_has_room(content: int) -> None:
 
 
 def test_files_that_do_not_fit_are_an_error(tree: Path, tmp_path: Path) -> None:
-    (tree / "large").write_bytes(os.urandom(40 * MIB))
+    (tree / "large").write_bytes(random.Random(0).randbytes(40 * MIB))
     with pytest.raises(CommandFailed, match="mke2fs") as caught:
         disk.make(tree, tmp_path / "d.qcow2", size=100 * MIB, on_phase=lambda text: None)
     assert "Could not allocate" in (caught.value.detail or ""), "by which the build knows it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import random
 import subprocess
 import tarfile
@@ -83,7 +82,7 @@ def scanned(tmp_path: Path) -> Iterator[Scanned]:
 
 
 def test_an_archive_is_read_as_it_was_written(tmp_path: Path) -> None:
-    small, large = b"{}", os.urandom(100_000)
+    small, large = b"{}", random.Random(0).randbytes(100_000)
     blobs: list[tuple[Descriptor, bytes | Path]] = [(describe(small, "a/b"), small)]
     (tmp_path / "large").write_bytes(large)
     blobs.append((describe(large, "a/c"), tmp_path / "large"))

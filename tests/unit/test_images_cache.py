@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import threading
 import zipfile
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_a_gpt_of_4096_byte_sectors_is_a_disk(tmp_path: Path, cache: Cache) -> N
         (b"hsqs" + bytes(100), "squashfs"),
         (bytes(510) + b"\x55\xaa" + bytes(32257) + b"CD001" + bytes(99), "an ISO image"),
         (bytes(510) + b"\x55\xaa" + bytes(4096), "unknown format"),
-        (os.urandom(4096)[:-2] + bytes(40000), "not a disk image"),
+        (random.Random(0).randbytes(4096)[:-2] + bytes(40000), "not a disk image"),
         (b"QFI\xfb" + bytes(10), "cannot be used"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import tracemalloc
 from pathlib import Path
@@ -37,7 +38,7 @@ CLUSTER = 64 * KIB
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("raw") / "disk.raw"
     with path.open("wb") as file:
-        file.write(os.urandom(2 * MIB + 1) + b"text" * 100_000)
+        file.write(random.Random(0).randbytes(2 * MIB + 1) + b"text" * 100_000)
         file.truncate(70 * MIB)
         file.seek(60 * MIB)
         file.write(b"the end")

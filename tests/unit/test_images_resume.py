@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -166,7 +167,7 @@ def test_a_changed_file_with_an_old_date_is_noticed_by_its_digest(
     part = cache.part(digest_of(picture))
     date = formatdate(picture.stat().st_mtime, usegmt=True)
     with part.open() as file:
-        file.write(os.urandom(500_000))
+        file.write(random.Random(0).randbytes(500_000))
     part.describe(
         Origin.of(server.url + NAME, total=picture.stat().st_size, etag=None, modified=date)
     )

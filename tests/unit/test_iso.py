@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def fat(path: Path, *loaders: str) -> bytes:
     for directory in ("::/EFI", "::/EFI/BOOT"):
         process.run(["mmd", "-i", path, directory])
     content = path.with_suffix(".efi")
-    content.write_bytes(os.urandom(3000))
+    content.write_bytes(random.Random(0).randbytes(3000))
     for name in loaders:
         process.run(["mcopy", "-i", path, content, f"::/EFI/BOOT/{name}"])
     return path.read_bytes()

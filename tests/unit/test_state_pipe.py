@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from armvm.base.errors import DomainError
 from armvm.host.memory import state_pipe
 
-BIG = os.urandom(1 << 16) * 48
+BIG = random.Random(0).randbytes(1 << 16) * 48
 PATIENCE = 10.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -117,7 +118,7 @@ def test_streams_and_exit_code(farm: Cluster) -> None:
     assert (done.code, done.out) == (7, "in \0put\n")
     odd = "|".join(["a b'c\"$d", *ODD, ""])
     assert odd.replace("\r", "\n") in done.err  # read as text
-    many = os.urandom(1 << 20)
+    many = random.Random(0).randbytes(1 << 20)
     process = farm.spawn("run", "--on", "one", "--from", "ci", "--", "cat", stdin=-1)
     out, err = process.communicate(many, timeout=300)
     assert (process.returncode, out == many) == (0, True), err
