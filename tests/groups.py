@@ -41,7 +41,12 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ),
     # An ordinary user with a session daemon of his own.
     ("boot/test_session.py", "boot/test_verbs_session.py", "boot/test_build.py"),
-    ("remote/test_remote.py", "remote/test_fleet.py"),
+    (
+        "remote/test_remote.py",
+        "remote/test_fleet.py",
+        "remote/test_pool.py",
+        "remote/test_accelerate.py",
+    ),
     ("hosts/test_quick.py",),
     ("boot/test_system.py",),
     # One stops the network armvm, on which the other starts machines.

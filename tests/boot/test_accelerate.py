@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot.conftest import baked
+from tests.boot.conftest import OrdinaryUser, baked
 from tests.boot.test_warm import CLONE_TIMEOUT
 from tests.support import armvm, fresh_name
 
@@ -56,10 +57,57 @@ for one in src/*.d; do cmp $one there/${one#src/}; done
 echo all the same
 """
 
+#: Compiles one file, and fails if the host does not.
+ONE_FILE = "echo 'int one(void) { return 1; }' >one.c && ARMVM_ACCELERATE=only cc -O2 -c one.c"
+#: A source package of one file, which is built as the archive's are.
+PACKAGE = r"""
+set -e
+mkdir -p hello-1/debian && cd hello-1
+printf '#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n' >hello.c
+cat >debian/control <<'END'
+Source: hello
+Section: misc
+Priority: optional
+Maintainer: A Tester <tester@example.org>
+Standards-Version: 4.6.2
+Rules-Requires-Root: no
+
+Package: hello
+Architecture: any
+Description: greet
+END
+cat >debian/changelog <<'END'
+hello (1) unstable; urgency=low
+
+  * First.
+
+ -- A Tester <tester@example.org>  Mon, 30 Nov 2026 00:00:00 +0000
+END
+cat >debian/rules <<'END'
+#!/usr/bin/make -f
+include /usr/share/dpkg/buildflags.mk
+export
+build build-arch: hello
+hello: hello.o
+	$(CC) $(LDFLAGS) -o $@ $^
+binary binary-arch: hello
+	install -D hello debian/hello/usr/bin/hello
+	mkdir debian/hello/DEBIAN
+	dpkg-gencontrol
+	dpkg-deb --build debian/hello ..
+clean:
+	rm -rf hello hello.o debian/hello
+END
+chmod +x debian/rules
+dpkg-buildpackage -b -uc -us >../buildpackage.log 2>&1 || { cat ../buildpackage.log; exit 1; }
+dpkg-deb -x ../hello_1_arm64.deb ../unpacked
+test "$(../unpacked/usr/bin/hello)" = hello
+"""
+
 
 @pytest.fixture(scope="module")
 def compilers(debian_image: Path) -> Iterator[str]:
-    options = ("--network", "user", "--install", "g++,gcc,make")
+    options = ("--network", "user", "--install", "dpkg-dev,g++,gcc,make")
     with baked("armvm-acc", debian_image, *options) as name:
         yield name
 
@@ -123,6 +171,31 @@ def test_a_build_goes_on_without_the_host(
     assert lines[0] == "0"
     assert int(lines[1]) <= 1, armvm("ssh", machine, "--", "cat log").out
     assert lines[-1].isdigit()
+
+
+def test_a_package_is_built(machine: str, accelerated: dict[str, object]) -> None:
+    """dpkg-buildpackage sets a directory map and hardening options of its own."""
+    armvm("ssh", machine, "--", PACKAGE, timeout=900).ok()
+    log = Path(str(accelerated["log"])).read_text().splitlines()
+    assert [line for line in log if line.startswith("compiled in ") and line.endswith("hello.c")]
+
+
+def test_an_ordinary_users_machine(compilers: str, ordinary_user: OrdinaryUser) -> None:
+    """Session mode: the service, its socket and its compilers are his."""
+    file = ordinary_user.home / "acc.golden"
+    armvm("golden", "export", compilers, file, timeout=CLONE_TIMEOUT).ok()
+    file.chmod(0o644)
+    ordinary_user.armvm("golden", "import", file, "--as", "acc", timeout=CLONE_TIMEOUT).ok()
+    file.unlink()
+    ordinary_user.armvm("create", "--from", "acc", "--name", "his", timeout=CLONE_TIMEOUT).ok()
+    told = ordinary_user.armvm("accelerate", "his", "--json", timeout=900).ok().json
+    assert Path(f"/proc/{told['pid']}").stat().st_uid == pwd.getpwnam(ordinary_user.name).pw_uid
+    ordinary_user.armvm("ssh", "his", "--", ONE_FILE, timeout=300).ok()
+    assert "compiled in " in Path(told["log"]).read_text()
+    ordinary_user.armvm("accelerate", "his", "--stop").ok()
+    assert not Path(f"/proc/{told['pid']}").exists()
+    ordinary_user.armvm("delete", "--yes", "his").ok()
+    ordinary_user.armvm("golden", "delete", "--yes", "acc").ok()
 
 
 def test_others_cannot_reach_the_service(

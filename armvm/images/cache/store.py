@@ -32,7 +32,7 @@ from armvm.images.cache.files import acquire, copy_file, storage_errors
 from armvm.images.check import qcow2_tables
 from armvm.images.digest import hash_file
 from armvm.images.fetch.part import Part
-from armvm.images.model import FromImage, Verified
+from armvm.images.model import FromImage, ImageSource, Verified
 from armvm.images.reference import public_url
 from armvm.settings.system import OperatingSystem
 
@@ -174,6 +174,37 @@ class Cache:
             stored = self._admit(partial, entry)
             file.unlink()
         return stored
+
+    def derived(
+        self,
+        source: ImageSource,
+        *,
+        name: str,
+        recipe: str,
+        make: Callable[[Path], None],
+        on_wait: Callable[[], None],
+    ) -> Entry:
+        """Return the image *name* that a recipe makes of *source*'s; *make* writes it if missing.
+
+        *recipe* and *on_wait* are as for store_local() and lock(). It is at most as verified as
+        *source*. Raises what *make* raises, and HostileImage.
+        """
+        key = f"local:{name}"
+        with self.lock(key, on_wait=on_wait):
+            entry = self.find_local(name, recipe)
+            if entry is None:
+                signed = source.verified is Verified.SIGNATURE
+                with self.partial(key) as partial:
+                    make(partial)
+                    entry = self.store_local(
+                        partial,
+                        name=name,
+                        recipe=recipe,
+                        system=source.system,
+                        verified=Verified.BUILT if signed else source.verified,
+                    )
+            self.touch(entry)
+        return entry
 
     def entries(self) -> list[Entry]:
         """Return all entries, newest first, including unusable ones (with a ``problem``)."""

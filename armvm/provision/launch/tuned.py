@@ -28,8 +28,7 @@ from armvm.host.domain.instance import observe
 from armvm.host.facts import Accelerator
 from armvm.host.storage import pools, transfer, volumes
 from armvm.images.cache.store import Cache
-from armvm.images.model import Image, Verified
-from armvm.images.obtain import LOCAL
+from armvm.images.model import Image
 from armvm.provision.access.ssh import ssh_command
 from armvm.provision.machine import create
 from armvm.provision.machine.create import Where, make_plan
@@ -56,24 +55,20 @@ def tuned(
     *timeout* is in seconds and covers that boot and the packages. Raises BuildFailed if the guest
     cannot be tuned, and the errors of creating and waiting. No machine is left behind.
     """
-    cache, digest = Cache.default(), recipe_digest(plan, image)
     name = tune.image_name(plan.source.reference, documents_of(plan.machine.preset))
     wait = f"waiting for another armvm process that is tuning {plan.source.reference}"
-    with cache.lock(f"{LOCAL}{name}", on_wait=lambda: progress.say(wait)):
-        entry = cache.find_local(name, digest)
-        if entry is None:
-            progress.say(f"tuning {plan.source.reference}: this boots it once")
-            with cache.partial(f"{LOCAL}{name}") as partial:
-                _make(where, plan, image, partial, timeout, progress)
-                verified = plan.source.verified
-                entry = cache.store_local(
-                    partial,
-                    name=name,
-                    recipe=digest,
-                    system=plan.source.system,
-                    verified=Verified.BUILT if verified is Verified.SIGNATURE else verified,
-                )
-        cache.touch(entry)
+
+    def make(target: Path) -> None:
+        progress.say(f"tuning {plan.source.reference}: this boots it once")
+        _make(where, plan, image, target, timeout, progress)
+
+    entry = Cache.default().derived(
+        plan.source,
+        name=name,
+        recipe=recipe_digest(plan, image),
+        make=make,
+        on_wait=lambda: progress.say(wait),
+    )
     return Image(
         source=replace(plan.source, digest=entry.digest, tuned_from=image.digest),
         path=entry.path,

@@ -30,7 +30,7 @@ from armvm.images.cache.store import Cache
 from armvm.images.check.formats import read_head, recognise
 from armvm.images.check.guest_disk import GuestDisk, Unreadable, opened
 from armvm.images.check.qcow2 import inspect
-from armvm.images.model import Image, Verified
+from armvm.images.model import Image
 from armvm.images.obtain import LOCAL
 from armvm.provision.image import workspace
 from armvm.provision.rootfs import bootable, enter
@@ -99,23 +99,15 @@ def installed(image: Image, packages: tuple[str, ...], progress: Progress) -> Im
     Raises NotFound for an unknown package, BuildFailed if packages cannot be downloaded, Refused,
     StorageError. On failure nothing is left behind.
     """
-    cache, digest = Cache.default(), recipe_digest(image, packages)
     name = derived_name("with", packages, image.source.reference)
     wait = f"waiting for another armvm process that is creating {LOCAL}{name}"
-    with cache.lock(f"{LOCAL}{name}", on_wait=lambda: progress.say(wait)):
-        entry = cache.find_local(name, digest)
-        if entry is None:
-            with cache.partial(f"{LOCAL}{name}") as partial:
-                _make(image, packages, partial, progress)
-                verified = image.source.verified
-                entry = cache.store_local(
-                    partial,
-                    name=name,
-                    recipe=digest,
-                    system=image.source.system,
-                    verified=Verified.BUILT if verified is Verified.SIGNATURE else verified,
-                )
-        cache.touch(entry)
+    entry = Cache.default().derived(
+        image.source,
+        name=name,
+        recipe=recipe_digest(image, packages),
+        make=lambda target: _make(image, packages, target, progress),
+        on_wait=lambda: progress.say(wait),
+    )
     size = inspect(entry.path).virtual_size
     return Image(
         source=replace(
