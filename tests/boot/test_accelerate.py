@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from armvm.base.poll import until
 from tests.boot.conftest import OrdinaryUser, baked
 from tests.boot.test_warm import CLONE_TIMEOUT
 from tests.support import armvm, fresh_name
@@ -93,7 +94,7 @@ hello: hello.o
 binary binary-arch: hello
 	install -D hello debian/hello/usr/bin/hello
 	mkdir debian/hello/DEBIAN
-	dpkg-gencontrol
+	dpkg-gencontrol -Pdebian/hello
 	dpkg-deb --build debian/hello ..
 clean:
 	rm -rf hello hello.o debian/hello
@@ -193,7 +194,7 @@ def test_an_ordinary_users_machine(compilers: str, ordinary_user: OrdinaryUser) 
     ordinary_user.armvm("ssh", "his", "--", ONE_FILE, timeout=300).ok()
     assert "compiled in " in Path(told["log"]).read_text()
     ordinary_user.armvm("accelerate", "his", "--stop").ok()
-    assert not Path(f"/proc/{told['pid']}").exists()
+    assert until(lambda: not Path(f"/proc/{told['pid']}").exists(), timeout=10, interval=0.1)
     ordinary_user.armvm("delete", "--yes", "his").ok()
     ordinary_user.armvm("golden", "delete", "--yes", "acc").ok()
 
