@@ -26,6 +26,7 @@ from armvm.provision.accelerate import job, sandbox
 from armvm.provision.accelerate.includes import Closure, Stat, definitions, scan
 from armvm.provision.accelerate.options import Declined, Step, read
 from armvm.provision.accelerate.sandbox import include_directories
+from armvm.provision.accelerate.store import Store, has_room
 
 GCC, GPP = "/usr/bin/aarch64-linux-gnu-gcc", "/usr/bin/aarch64-linux-gnu-g++"
 
@@ -50,7 +51,7 @@ class Guest:
     """The guest's end of a conversation, as in templates/accelerate.c, with files of this host."""
 
     compilers: job.Compilers
-    store: job.Store
+    store: Store
     written: dict[str, bytes] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
     rounds: int = 0
@@ -137,7 +138,7 @@ def guest(tmp_path: Path) -> Iterator[Guest]:
         ),
         hidden=[one for those in places.values() for one in those],
     )
-    yield Guest(compilers=compilers, store=job.Store(directory=place / "store"))
+    yield Guest(compilers=compilers, store=Store(directory=place / "store"))
     assert [one.name for one in place.iterdir()] == ["store"]
 
 
@@ -580,7 +581,7 @@ def test_hostile_guests_are_declined(tmp_path: Path, sent: bytes) -> None:
     with here:
         here.sendall(sent)
         here.shutdown(socket.SHUT_WR)
-        store = job.Store(directory=tmp_path)
+        store = Store(directory=tmp_path)
         job.serve(there, compilers, store, threading.Semaphore(1), said.append)
     assert len(said) == 1
     assert said[0].startswith("declined: ")
@@ -591,11 +592,11 @@ def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
         return os.statvfs_result((1, 4096, size, free, free, files, free_files, free_files, 0, 255))
 
     large, small = 100 << 30 >> 12, 800 << 20 >> 12
-    assert job.has_room(told(large, large // 10, 0, 0))
-    assert not job.has_room(told(large, large // 200, 0, 0))
-    assert job.has_room(told(small, small // 2, 1000, 500))
-    assert not job.has_room(told(small, small // 5, 1000, 500))
-    assert not job.has_room(told(small, small // 2, 1000, 100))
+    assert has_room(told(large, large // 10, 0, 0))
+    assert not has_room(told(large, large // 200, 0, 0))
+    assert has_room(told(small, small // 2, 1000, 500))
+    assert not has_room(told(small, small // 5, 1000, 500))
+    assert not has_room(told(small, small // 2, 1000, 100))
 
 
 def test_the_facts_of_a_guest_are_checked() -> None:

@@ -17,6 +17,7 @@ import pytest
 from armvm.base.poll import until
 from armvm.provision.accelerate import job, service
 from armvm.provision.accelerate.sandbox import include_directories
+from armvm.provision.accelerate.store import Store
 from tests.unit.test_accelerate import GCC, needs_compiler, open_to_others
 
 pytestmark = needs_compiler
@@ -89,7 +90,7 @@ def served(program: Program, tmp_path: Path) -> Iterator[socket.socket]:
         standard={"c": standard},
         hidden=standard,
     )
-    store, slots = job.Store(directory=place), threading.Semaphore(2)
+    store, slots = Store(directory=place), threading.Semaphore(2)
 
     def accept() -> None:
         while True:

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -25,8 +26,9 @@ from typing import Any
 
 from armvm.base import process
 from armvm.base.programs import find
-from armvm.provision.accelerate.job import Compilers, Store, remove, serve
+from armvm.provision.accelerate.job import Compilers, serve
 from armvm.provision.accelerate.sandbox import MEMORY
+from armvm.provision.accelerate.store import Store
 
 #: Most connections of a guest at a time; further ones wait.
 MOST = 64
@@ -103,7 +105,7 @@ def serve_guest(directory: Path) -> None:
             if child is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGTERM)
-            remove(directory)
+            shutil.rmtree(directory, ignore_errors=True)
     os._exit(0)  # without waiting for threads whose compilers end with this process
 
 
