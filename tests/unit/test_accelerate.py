@@ -331,30 +331,34 @@ def test_the_hosts_files_are_out_of_reach(guest: Guest, project: Path, code: str
     assert guest.written == {}
 
 
-@needs_compiler
-def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hostile guest may make the compiler run code: here, a shell is in its place."""
-    here = tmp_path / "service/job-x"
+def run_code(place: Path, code: str) -> sandbox.Result:
+    """Run a shell's code in the compiler's place: a hostile guest may make it run anything."""
+    here = place / "service/job-x"
     tree = here / "tree"
     tree.mkdir(parents=True)
     open_to_others(here.parent)
     sandbox.may_use(here)
     sandbox.prepare(tree)
-    (tree / "code").write_text(
-        "id -u; ls -A /; env; ls -A /root /home /etc /proc /run /var; cat /etc/passwd\n"
-        "echo >/x; echo > /.armvm-host/usr/x; ls /dev/kvm /dev/vda\n"
-    )
-    monkeypatch.setenv("SECRET", "hidden")
-    step = Step(language="c", source="-i", output="x", options=("/code",))
-    result = sandbox.compile_in(
+    (tree / "code").write_text(f"{code}\n")
+    return sandbox.compile_in(
         tree,
-        step,
+        Step(language="c", source="-i", output="x", options=("/code",)),
         compiler="/usr/bin/dash",
         hidden=(),
         standard=(),
         directory="/",
         epoch="",
         terminal=False,
+    )
+
+
+@needs_compiler
+def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hidden")
+    result = run_code(
+        tmp_path,
+        "id -u; ls -A /; env; ls -A /root /home /etc /proc /run /var; cat /etc/passwd\n"
+        "echo >/x; echo > /.armvm-host/usr/x; ls /dev/kvm /dev/vda",
     )
     told = result.messages.decode()
     lines = told.splitlines()
@@ -364,7 +368,18 @@ def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert "root:" not in told
     assert told.count("No such file or directory") >= 9
     assert "Read-only file system" in told
-    assert list(tree.glob("x")) == []
+    assert list(tmp_path.glob("service/job-x/tree/x")) == []
+
+
+@needs_compiler
+def test_code_in_the_sandbox_cannot_start_any_number_of_processes(tmp_path: Path) -> None:
+    result = run_code(tmp_path, "for i in $(seq 200); do sleep 60 & done; echo all of them")
+    assert b"fork" in result.messages
+    assert b"all of them" not in result.messages
+    result = run_code(
+        tmp_path / "next", f"for i in $(seq {sandbox.PROCESSES // 2}); do sleep 60 & done; echo ok"
+    )
+    assert result.messages == b"ok\n"
 
 
 @needs_compiler
@@ -377,23 +392,7 @@ def test_code_in_the_sandbox_gets_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_only_files_that_are_expected_are_taken(tmp_path: Path, code: str, made: bool) -> None:
-    here = tmp_path / "service/job-x"
-    tree = here / "tree"
-    tree.mkdir(parents=True)
-    open_to_others(here.parent)
-    sandbox.may_use(here)
-    sandbox.prepare(tree)
-    (tree / "code").write_text(f"{code}\n")
-    result = sandbox.compile_in(
-        tree,
-        Step(language="c", source="-i", output="x", options=("/code",)),
-        compiler="/usr/bin/dash",
-        hidden=(),
-        standard=(),
-        directory="/",
-        epoch="",
-        terminal=False,
-    )
+    result = run_code(tmp_path, code)
     assert (result.code == 0 and result.output is not None) == made
     assert len(result.output or b"") < 10
 

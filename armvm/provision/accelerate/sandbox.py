@@ -1,9 +1,9 @@
 """Compile in a confined directory tree: bubblewrap around the host's cross compiler.
 
 The compiler sees the guest's files at their paths in the guest, read-only, the host's ``/usr``
-below `HOST`, and a directory for its output. It has no network, no other processes, no privileges,
-and limits of memory, time and output. Its arguments and sources come from the guest, so it may do
-anything within that. Source: bwrap(1).
+below `HOST`, and a directory for its output. It has no network, sees no other processes, has no
+privileges, and has limits of memory, time, processes and output. Its arguments and sources come
+from the guest, so it may do anything within that. Source: bwrap(1).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import io
 import os
 import posixpath
+import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ TAKEN = (f"{HOST}/", f"{OUTPUT}/", "/dev/")
 #: Limits of a compiler: bytes of memory, bytes of its output and of each file in it (which may have
 #: holes), seconds of CPU time, and in all.
 MEMORY, LARGEST, CPU, PATIENCE = 4 << 30, 256 << 20, 900, 1800.0
+#: Most processes in a sandbox; gcc starts three.
+PROCESSES = 64
 #: The unprivileged user and group that root's compilers have; Linux distributions call them so.
 NOBODY = 65534
 #: Runs its arguments, then writes their exit code (c), messages (e), object (o) and dependency file
@@ -100,7 +103,8 @@ def compile_in(
             *(word for one in _outermost(hidden) for word in ("--tmpfs", f"{HOST}{one}")),
             *("--dev", "/dev", "--size", str(LARGEST), "--tmpfs", OUTPUT),
             *(word for key, value in told.items() for word in ("--setenv", key, value)),
-            *("--chdir", directory, "--", f"{HOST}/usr/bin/sh", "-c", _SCRIPT, "sh"),
+            *("--chdir", directory, "--", *_few_processes()),
+            *(f"{HOST}/usr/bin/sh", "-c", _SCRIPT, "sh"),
             *words,
         ],
         check=False,
@@ -191,6 +195,15 @@ def _unprivileged() -> list[str]:
         return []
     ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs")
     return [find("setpriv"), *ids, "--"]
+
+
+def _few_processes() -> list[str]:
+    """Return the words that limit a sandbox's processes; none on Linux before 5.14.
+
+    There, a limit would count all processes of the user. Source: kernel/ucount.c.
+    """
+    version = tuple(int(one) for one in re.findall(r"\d+", os.uname().release)[:2])
+    return [f"{HOST}/usr/bin/prlimit", f"--nproc={PROCESSES}"] if version >= (5, 14) else []
 
 
 def _libraries() -> list[str]:
