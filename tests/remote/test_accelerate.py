@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from armvm.base.progress import Quiet
+from armvm.provision.image import find
+from armvm.provision.rootfs.install import installed
 from tests.boot.test_accelerate import ONE_FILE
 from tests.remote.conftest import BOOT_TIMEOUT
 from tests.remote.host import OtherHost
@@ -15,7 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 @pytest.fixture(scope="module")
 def compilers(lab: OtherHost, debian_image: Path) -> str:
-    """A golden with a compiler, baked over ssh."""
+    """A golden with a compiler, baked over ssh. The client has no network: its image is cached."""
+    image = find.obtain(find.locate(str(debian_image), Quiet()), Quiet())
+    installed(image, ("gcc",), Quiet())
     lab.armvm(
         *("golden", "create", "acc", "--preset", "minimal", "--mem", "768", "--install", "gcc"),
         *("--image", debian_image, "--timeout", str(BOOT_TIMEOUT)),
