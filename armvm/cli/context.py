@@ -117,8 +117,7 @@ def base_for(
     """
     if name is None:
         return Base(where=where)
-    from armvm.provision.golden.choose import settings_of
-    from armvm.provision.golden.goldens import find
+    from armvm.provision.golden.choose import find, settings_of
 
     if name.startswith("oci://"):
         from armvm.provision.golden.import_ import DoesNotFit

@@ -37,7 +37,10 @@ from armvm.settings.clouds import Cloud
 from armvm.settings.user_path import given_path
 
 if TYPE_CHECKING:
+    from armvm.base.progress import Progress
+    from armvm.provision.golden.choose import Warm
     from armvm.provision.launch.launch import Created
+    from armvm.provision.machine.create import Where
     from armvm.provision.machine.plan import CreatePlan, PlannedMachine
     from armvm.provision.manage.machines import CreatedMachine
     from armvm.settings.disks import ExtraDisk
@@ -189,7 +192,6 @@ def create(
         )
         return
     from armvm.provision.golden.pool import refill
-    from armvm.provision.launch.auto_golden import bake_after
     from armvm.provision.launch.launch import launch
     from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers
 
@@ -239,7 +241,7 @@ def create(
         _tell(created, connect, json, prompted=start and wait)
         if created.pool is not None:
             refill(where, created.pool, progress)
-        bake_after(where, plan, created, warm, progress)
+        _bake(where, plan, created, warm, progress)
         return
     made: list[tuple[CreatePlan, Created]] = []
     told: list[CreatedMachine] = []
@@ -265,7 +267,15 @@ def create(
     finally:
         if json:  # also if a later one failed, because these machines exist
             print_json(told)
-    bake_after(where, *made[0], warm, progress)
+    _bake(where, *made[0], warm, progress)
+
+
+def _bake(where: Where, plan: CreatePlan, created: Created, warm: Warm, progress: Progress) -> None:
+    """Bake a golden in the background if that is wanted and missing."""
+    if warm.bake and created.instance.record.golden is None:
+        from armvm.provision.launch.auto_golden import bake_after  # a clone does not need it
+
+        bake_after(where, plan, created, warm, progress)
 
 
 def _show(summaries: list[PlannedMachine], json: bool, *, listed: bool) -> None:

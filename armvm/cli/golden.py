@@ -192,7 +192,8 @@ def list_(connect: Connect = None, json: Json = False) -> None:
 @app.command(epilog="Example: armvm golden show ci --json")
 def show(name: GoldenName, connect: Connect = None, json: Json = False) -> None:
     """Show a golden: its image, shape, clones, and the QEMU and libvirt that made it."""
-    from armvm.provision.golden.goldens import describe, find
+    from armvm.provision.golden.choose import find
+    from armvm.provision.golden.goldens import describe
 
     where = open_where(connect, None)
     facts = describe(where, find(where, name))

@@ -105,8 +105,7 @@ def fill(golden: GoldenName, connect: Connect = None, quiet: Quiet = False) -> N
 def _fill(where: Where, golden: str, progress: Progress) -> list[str]:
     from dataclasses import replace
 
-    from armvm.provision.golden.choose import settings_of
-    from armvm.provision.golden.goldens import find
+    from armvm.provision.golden.choose import find, settings_of
     from armvm.provision.launch.fill import fill as fill_pool
 
     found = find(where, golden)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
+import os
 import uuid
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def new_identity(name: str) -> Identity:
 
 def new_mac() -> str:
     """Return a random MAC address with the prefix that KVM and QEMU use, 52:54:00."""
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in os.urandom(3))
 
 
 def new_key_pair(comment: str) -> KeyPair:

@@ -138,13 +138,14 @@ def top_level(key: str, files: Sequence[Path]) -> tuple[Any, str] | None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's document. Raises ConfigError with file and line if it is invalid."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
     try:
-        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+
+        document: dict[str, Any] = tomllib.loads(text)
         return document
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
         raise ConfigError(f"{path}: invalid TOML: {error}") from error

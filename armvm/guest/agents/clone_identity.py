@@ -8,8 +8,8 @@ outside can reach the clone before it has answered (provision opens ssh to it af
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +79,7 @@ def make_order(
     cannot get a new boot-id from the kernel, so armvm masks the kernel's file.
     """
     return {
-        "entropy": secrets.token_bytes(_ENTROPY).hex(),
+        "entropy": os.urandom(_ENTROPY).hex(),
         "time": clock(),
         "hostname": name,
         "machine_id": identity.uuid.replace("-", ""),
@@ -109,7 +109,7 @@ def renew(
     to do it, and DomainError if the clock cannot be set.
     """
     order = {
-        "entropy": secrets.token_bytes(_ENTROPY).hex(),
+        "entropy": os.urandom(_ENTROPY).hex(),
         "time": clock(),
         "user": user,
         "authorized_keys": list(keys),

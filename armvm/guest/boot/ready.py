@@ -11,12 +11,15 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from armvm.base.errors import CommandFailed, NotReady
 from armvm.base.poll import until
 from armvm.base.progress import Progress
-from armvm.guest.boot.failures import Finding
 from armvm.guest.boot.serial import Stage, clean, tail, trouble
+
+if TYPE_CHECKING:
+    from armvm.guest.boot.failures import Finding
 
 #: Seconds between two rounds of probes.
 INTERVAL = 0.5

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -216,7 +215,7 @@ class _Run(Generic[T]):
     @contextmanager
     def _volume(self, size: int) -> Iterator[tuple[Volume, str]]:
         """Create a volume for a disk, and remove it; a guest that still has it keeps the bytes."""
-        serial = secrets.token_hex(_SERIAL)
+        serial = os.urandom(_SERIAL).hex()
         pool = pools.need_pool(self.machine.connection, self.machine.record.pool, self.machine.name)
         volume = volumes.create_hole(pool, volumes.transfer_name(self.machine.name, serial), size)
         try:

@@ -7,7 +7,7 @@ takes longer.
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -125,7 +125,7 @@ def by_agent(
     (CommandFailed) ends the call and the command. Raises DomainError if the agent does not answer,
     MissingCapability if it cannot run commands, ConfigError for an invalid *user*.
     """
-    directory = f"/run/armvm-exec-{secrets.token_hex(12)}"
+    directory = f"/run/armvm-exec-{os.urandom(12).hex()}"
     text = script(directory, command, user)
     agent.ensure_answers(domain)
     end = None if timeout is None else time.monotonic() + timeout

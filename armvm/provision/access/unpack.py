@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import secrets
 import shutil
 import stat
 import tarfile
@@ -106,7 +105,7 @@ def _write(
         target = name
         if sent is not None and there is not None and stamp_of(there) != sent.get(path):
             target = report.aside[path] = f"{name}.from-{label}"
-        temporary = f".{secrets.token_hex(8)}.armvm-new"
+        temporary = f".{os.urandom(8).hex()}.armvm-new"
         try:
             if member.isreg():
                 _write_file(folder, temporary, members, member, there)

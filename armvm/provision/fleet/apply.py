@@ -27,7 +27,7 @@ from armvm.provision import connect
 from armvm.provision.fleet import hosts as asking
 from armvm.provision.fleet.diff import Action, Existing, On, Seen, Step, Wanted, compare
 from armvm.provision.golden import choose
-from armvm.provision.golden.goldens import find as find_golden
+from armvm.provision.golden.choose import find as find_golden
 from armvm.provision.launch.launch import Created
 from armvm.provision.launch.many import launch_all, plans
 from armvm.provision.machine.create import Where

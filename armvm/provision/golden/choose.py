@@ -52,6 +52,11 @@ def warm_for(asked: str | None, *, cold: bool, policy: Policy) -> Warm:
     return Warm(asked=asked, cold=cold or unasked, bake=policy is Policy.AUTO)
 
 
+def find(where: Where, name: str) -> Golden:
+    """Return a golden by name. Raises NotFound."""
+    return find_golden(where.connection, name)
+
+
 def choose(
     where: Where, plan: CreatePlan, digest: str, warm: Warm, progress: Progress
 ) -> Golden | None:

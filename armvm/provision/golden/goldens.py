@@ -111,11 +111,6 @@ class VerifiedGolden:
     volumes: Volumes
 
 
-def find(where: Where, name: str) -> Golden:
-    """Return a golden by name. Raises NotFound."""
-    return find_golden(where.connection, name)
-
-
 def assert_there(connection: Connection, name: str) -> None:
     """Raise NotFound if no golden has this name."""
     find_golden(connection, name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Sequence
 
 from armvm.base.errors import ArmvmError, ConfigError
@@ -28,7 +28,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 def fresh_name() -> str:
     """Return a random name for a temporary machine."""
-    return f"{_PREFIX}{secrets.token_hex(4)}"
+    return f"{_PREFIX}{os.urandom(4).hex()}"
 
 
 def check_environment(variables: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -174,6 +174,6 @@ def run_in(
         lines = [run_line(words, directory=directory)] if words else []
         argv = ssh_command(instance, where, lines, terminal=True)
         return process.passthrough(argv, interruptible=True)
-    mark = f"armvm-{secrets.token_hex(16)}"
+    mark = f"armvm-{os.urandom(16).hex()}"
     line = run_line(words, directory=directory, mark=mark)
     return process.relay(ssh_command(instance, where, [line]), mark, outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from armvm.base.errors import ImageError, MissingCapability
 from armvm.base.progress import Progress
@@ -16,10 +16,11 @@ from armvm.host.domain.metadata import Record
 from armvm.host.facts import Accelerator
 from armvm.host.memory.route import COW
 from armvm.host.storage import volumes
-from armvm.images.cache.store import Cache
-from armvm.images.kernel import BootFiles, boot_files
 from armvm.images.model import Image
 from armvm.provision.machine.plan import CreatePlan
+
+if TYPE_CHECKING:
+    from armvm.images.kernel import BootFiles
 
 #: Units that start early although few guests need them; each costs a process. If masked, they do
 #: not start even on request, but mount(8), modprobe(8) and the kernel still do the same.
@@ -57,6 +58,9 @@ def with_kernel(
     golden = emulated and shares
     if not plan.machine.fast and not golden:
         return plan, None
+    from armvm.images.cache.store import Cache  # few machines need them
+    from armvm.images.kernel import boot_files
+
     try:
         files = boot_files(image, cache=Cache.default())
     except (ImageError, MissingCapability) as error:

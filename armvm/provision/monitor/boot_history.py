@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from armvm.base.paths import private_dir, state_dir, write_atomic
@@ -75,6 +74,8 @@ class Outlook:
 
         Returns None without earlier boots.
         """
+        from statistics import median  # only a boot needs it
+
         if not self._boots:
             return None
         usual = median(boot.stages[Stage.READY] for boot in self._boots)
@@ -89,6 +90,8 @@ class Outlook:
 
         This is the earlier time from the reached stage on, scaled by the pace of this boot so far.
         """
+        from statistics import median
+
         stage = max(seen, key=lambda one: one.order)
         reached = [boot for boot in self._boots if stage in boot.stages]
         if not reached:

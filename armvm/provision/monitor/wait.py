@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from armvm.base.errors import CommandFailed, DomainError, NotReady
 from armvm.base.progress import Progress
-from armvm.guest.boot import failures, serial
-from armvm.guest.boot.failures import Finding
-from armvm.guest.boot.liveness import Pulse, Vitals
+from armvm.guest.boot import serial
 from armvm.guest.boot.ready import (
     LAST_WORDS,
     RESULT_FILE,
@@ -40,6 +39,9 @@ from armvm.provision.access.ssh import (
     run_in_guest,
 )
 from armvm.provision.monitor.login_check import assert_lets_in
+
+if TYPE_CHECKING:
+    from armvm.guest.boot.failures import Finding
 
 #: Default timeout in seconds under KVM; emulated guests get ten times that.
 BASE_TIMEOUT = 120.0
@@ -169,6 +171,8 @@ class _Watch:
     """The state of one booting machine, updated at each check."""
 
     def __init__(self, machine: Handle) -> None:
+        from armvm.guest.boot.liveness import Pulse  # a clone is up at once
+
         self._machine = machine
         self._asked = self._said = self._looked = 0.0
         silence = SILENCE[Accelerator(machine.instance.accelerator)]
@@ -188,6 +192,9 @@ class _Watch:
 
     def suspect(self, now: float, stage: Stage) -> Finding | None:
         """Return a suspected problem, checked every LOOK seconds; fatal log messages come first."""
+        from armvm.guest.boot import failures
+        from armvm.guest.boot.liveness import Vitals
+
         if now - self._looked >= LOOK:
             self._looked = now
             log = self.log()
