@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from armvm.base.errors import CommandFailed
+from armvm.base.poll import until
 from armvm.base.process import run
 from benchmarks import docker, transfer
 from benchmarks.docker import Docker
@@ -49,7 +50,8 @@ def way(world: World, tmp_path: Path) -> Iterator[Login]:
         own = Login(options=options, target="root@127.0.0.1")
         with shared(own, tmp_path / "socket") as found:
             yield found
-        assert not (tmp_path / "socket").exists()
+        # ssh answers before it removes its socket.
+        assert until(lambda: not (tmp_path / "socket").exists(), timeout=10, interval=0.05)
         assert guest.log.read_text().count("Accepted publickey") == 1
 
 
