@@ -152,6 +152,14 @@ def fits(where: Where, golden: Golden) -> str | None:
     return "; ".join(changed) or None
 
 
+def route_lacks(where: Where, golden: Golden) -> str | None:
+    """Return why a golden's memory cannot be used over this connection; None if it can.
+
+    The golden may still fit on the host itself.
+    """
+    return route.route(golden.mark.route).why_not(local=where.facts.local)
+
+
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
     """Return the goldens of a shape: shared memory first, then the newest.
 
@@ -172,7 +180,7 @@ def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
 
 
 def _why_not(where: Where, golden: Golden, wanted: dict[str, Any]) -> str | None:
-    reason = route.route(golden.mark.route).why_not(local=where.facts.local)
+    reason = route_lacks(where, golden)
     if reason is not None:
         return reason
     different = differences(wanted, golden.mark.shape)

@@ -28,7 +28,7 @@ from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import volumes_on
 from armvm.images.trust.provenance import of_record
 from armvm.provision.golden import pool as ready
-from armvm.provision.golden.choose import fits, in_use
+from armvm.provision.golden.choose import fits, in_use, route_lacks
 from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.known_hosts import forget_host
@@ -130,7 +130,7 @@ def describe(where: Where, golden: Golden) -> GoldenDetails:
     """Return the details of a golden."""
     mark = golden.mark
     pool = pools.find_pool(where.connection, mark.record.pool)
-    reason = fits(where, golden)
+    reason = route_lacks(where, golden) or fits(where, golden)
     users = users_of(pool, golden) if pool else []
     return GoldenDetails(
         name=golden.name,
@@ -171,7 +171,7 @@ def verify(where: Where, name: str) -> VerifiedGolden:
     """Verify that a golden is intact and can be used on this host.
 
     Raises StorageError if a part is missing or changed, and Conflict if the host changed since the
-    golden was made.
+    golden was made, or if its memory cannot be used over this connection.
     """
     golden = find_golden(where.connection, name)
     pool = pools.need_pool(where.connection, golden.mark.record.pool, name)
@@ -184,6 +184,7 @@ def verify(where: Where, name: str) -> VerifiedGolden:
     )
     if wrong is not None:
         raise StorageError(wrong, hint=again)
+    ready.check_route(where, golden)
     reason = fits(where, golden)
     if reason is not None:
         raise Conflict(f"golden {name} is intact but cannot be used here: {reason}", hint=again)

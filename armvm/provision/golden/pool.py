@@ -40,8 +40,7 @@ from armvm.host.domain.instance import (
 )
 from armvm.host.domain.metadata import PoolMember
 from armvm.host.domain.stats import resident_mib
-from armvm.host.memory import route
-from armvm.provision.golden.choose import fits
+from armvm.provision.golden.choose import fits, route_lacks
 from armvm.provision.golden.clone import PATIENCE, authorized_keys, tell_clock
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
@@ -81,16 +80,12 @@ def check_route(where: Where, golden: Golden) -> None:
 
     Its pool is left as it is: the golden may fit on the host itself.
     """
-    reason = _route_lacks(where, golden)
+    reason = route_lacks(where, golden)
     if reason is not None:
         raise Conflict(
             f"golden {golden.name} cannot be used: {reason}",
             hint="run armvm on that host, or create the golden with --save-image",
         )
-
-
-def _route_lacks(where: Where, golden: Golden) -> str | None:
-    return route.route(golden.mark.route).why_not(local=where.facts.local)
 
 
 def states(where: Where) -> list[PoolState]:
@@ -109,7 +104,7 @@ def states(where: Where) -> list[PoolState]:
                     starting=sum(_is_being_made(one) for one in members),
                     machines=[one.name for one in waiting],
                     memory_mib=_memory_mib(where.connection, waiting),
-                    why_not=_route_lacks(where, golden) or fits(where, golden),
+                    why_not=route_lacks(where, golden) or fits(where, golden),
                 )
             )
     return found
