@@ -121,7 +121,9 @@ def _prove(where: Where, domain: Domain, plan: CreatePlan, progress: Progress) -
             with channel.talk(where.connection, domain, timeout=clone.PATIENCE) as ask:
                 lifecycle.resume(domain)
                 clone_identity.renew(ask, user=machine.record.user, keys=keys)
-            channel_command.execute(machine, command, feed=None, stdout=_drop, stderr=_drop)
+            channel_command.execute(
+                *(machine, command), feed=None, stdout=_drop, stderr=_drop, timeout=clone.PATIENCE
+            )
     except NotReady as error:
         raise Conflict(
             f"golden {machine.record.golden} cannot have a pool: its guest does not renew clones",
