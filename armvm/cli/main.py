@@ -49,7 +49,7 @@ def _caught(lost: sys.UnraisableHookArgs) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``armvm`` with *argv* (default: the process's own) and exit."""
-    # A tenth of a short command's time: loading modules makes many objects, and hardly any garbage.
+    # About a tenth of a short command's time: modules make many objects, and hardly any garbage.
     gc.set_threshold(_OBJECTS)
     streams.prepare()
     words = list(sys.argv[1:] if argv is None else argv)

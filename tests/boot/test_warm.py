@@ -196,7 +196,7 @@ def test_a_matching_golden_is_used_without_asking(
     [
         (("--cpus", "1"), "cpus 2 (requested: 1)"),
         (("--user", "alice"), "user debian (requested: alice)"),
-        (("--network", "default"), "network user (requested: libvirt)"),
+        (("--network", "armvm"), "network user (requested: libvirt)"),
     ],
     ids=["cpus", "user", "network"],
 )

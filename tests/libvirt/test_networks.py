@@ -236,14 +236,14 @@ def test_a_machine_has_a_card_for_each_network(
     assert [card.find("target").get("dev") is not None for card in cards(name)] == [True] * 3  # type: ignore[union-attr]
 
 
-def test_devices_are_checked(world: World, image: Path, bridge: str) -> None:
+def test_devices_are_checked(world: World, image: Path, bridge: str, net: str) -> None:
     command = ("create", "--image", image, "--no-start")
     told = world.armvm(*command, "--network", "bridge=nothere0").failed(4).err
     assert "network interface nothere0 not found on the host" in told
     assert bridge in told
-    own = world.armvm("network", "show", "default", "--json").ok().json["bridge"]
+    own = world.armvm("network", "show", net, "--json").ok().json["bridge"]
     told = world.armvm(*command, "--network", f"bridge={own}").failed(3).err
-    assert "is the bridge of the network default" in told
+    assert f"is the bridge of the network {net}" in told
     for device, why in (("lo", "loopback"), ("eth0", "not a bridge")):
         if Path(f"/sys/class/net/{device}").exists():
             assert why in world.armvm(*command, "--network", f"bridge={device}").failed(3).err

@@ -103,7 +103,8 @@ def test_a_golden_whose_memory_is_shared_serves_only_the_host_itself(
         assert name not in lab.armvm("pool", "list").ok().out, "the size was not recorded"
         lab.armvm("pool", "set", name, "--size", "0").ok()
         shown = lab.armvm("golden", "show", name, "--json").ok().json
-        assert (shown["fits"], shown["why_not"][:27]) == (False, "its memory cannot be shared")
+        assert not shown["fits"]
+        assert shown["why_not"].startswith("its memory cannot be shared")
         assert "its memory cannot be shared" in lab.armvm("golden", "verify", name).failed(5).err
         assert lab.armvm_there("golden", "show", name, "--json").ok().json["fits"]
     finally:
