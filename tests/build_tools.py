@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from armvm.base.poll import until
+from armvm.provision.image.workspace import PREFIX, SHARED
 from tests.openpgp_tools import Gpg
 
 #: For tests that begin a build: it needs what `armvm doctor` lists for it.
@@ -22,6 +25,32 @@ can_build = pytest.mark.skipif(
     shutil.which("mmdebstrap") is None or os.geteuid() != 0,
     reason="needs mmdebstrap, and root, who registers the binfmt handler",
 )
+
+
+def left_by_builds() -> list[Path]:
+    """Return the builds' directories that no running build holds, in the directory they share.
+
+    Other tests build there at the same time, so one that is in use is waited for.
+    """
+
+    def unheld(work: Path) -> bool:
+        try:
+            directory = os.open(work, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(directory)
+        return work.exists()
+
+    def left() -> list[Path]:
+        return [work for work in SHARED.glob(f"{PREFIX}*") if unheld(work)]
+
+    until(lambda: not left(), timeout=5, interval=0.1)
+    return left()
 
 
 def lay_out(

@@ -21,11 +21,11 @@ from armvm.base.errors import (
 )
 from armvm.base.progress import Quiet
 from armvm.images.cache.store import Cache
-from armvm.provision.image import workspace
 from armvm.provision.rootfs import board
 from armvm.provision.rootfs.from_board import import_board
 from tests import board_tools
 from tests.board_tools import FSTAB, MIB
+from tests.build_tools import left_by_builds
 from tests.elf_tools import elf_file, exit_with
 from tests.support import armvm, environment
 
@@ -63,7 +63,6 @@ def refused(
     file: Path, tmp_path: Path, kind: type[ArmvmError], match: str, digest: str | None = None
 ) -> ArmvmError:
     """Import *file*, which fails, and check that nothing is left behind; return the error."""
-    before = set(workspace.SHARED.glob(f"{workspace.PREFIX}*"))
     cache = Cache(tmp_path / "cache")
     with pytest.raises(kind, match=match) as caught:
         import_board(
@@ -74,7 +73,7 @@ def refused(
             cache=cache,
         )
     assert not cache.entries()
-    assert set(workspace.SHARED.glob(f"{workspace.PREFIX}*")) <= before
+    assert left_by_builds() == []
     return caught.value
 
 

@@ -15,10 +15,10 @@ from armvm.base.progress import Quiet
 from armvm.images import disk
 from armvm.provision.image.build import build_image
 from armvm.provision.image.recipe import Recipe
-from armvm.provision.image.workspace import SHARED, check_space
+from armvm.provision.image.workspace import check_space
 from armvm.settings.size import GIB
 from armvm.usermode.rootfs import build_log
-from tests.build_tools import can_build
+from tests.build_tools import can_build, left_by_builds
 
 MIB = 1 << 20
 
@@ -157,13 +157,12 @@ def test_of_a_long_log_the_lines_around_the_first_error_are_shown() -> None:
 @can_build
 def test_a_failed_build_leaves_nothing_and_says_why(tmp_path: Path) -> None:
     output = tmp_path / "debian-12.qcow2"
-    before = set(SHARED.iterdir())
     # Nothing listens on the discard port of the loopback interface.
     recipe = Recipe(mirror="http://127.0.0.1:9/debian")
     with pytest.raises(BuildFailed, match="bookworm") as caught:
         build_image(recipe, output, progress=Quiet(), private=True)
     assert list(tmp_path.iterdir()) == []
-    assert set(SHARED.glob(".armvm-build-*")) <= before
+    assert left_by_builds() == []
     detail = caught.value.detail or ""
     assert "127.0.0.1" in detail
     assert "apt-get -q -y" not in detail, "no script text"

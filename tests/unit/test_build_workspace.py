@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from armvm.base.errors import Conflict, NotFound, StorageError
+from armvm.base.poll import until
 from armvm.provision.image import workspace
 from armvm.usermode.rootfs.build import Mode
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: A file system of its own on every Linux.
 MEMORY = Path("/dev/shm")
@@ -39,6 +44,28 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None
         assert workspace.sweep(tmp_path, Mode.ROOT) == [], "one that runs is let alone"
         assert running.exists()
     assert (mine / "file").exists(), "no link is followed"
+
+
+def test_a_new_workspace_is_not_taken_for_one_that_was_left(tmp_path: Path) -> None:
+    sweeper = (
+        "import sys; from pathlib import Path\n"
+        "from armvm.provision.image.workspace import sweep\n"
+        "from armvm.usermode.rootfs.build import Mode\n"
+        "while True: sweep(Path(sys.argv[1]), Mode.ROOT)"
+    )
+    words = [sys.executable, "-c", sweeper, str(tmp_path)]
+    sweepers = [subprocess.Popen(words, cwd=ROOT) for _ in range(2)]
+    try:
+        (tmp_path / f"{workspace.PREFIX}left").mkdir()
+        until(lambda: not list(tmp_path.iterdir()), timeout=30, interval=0.01, late=TimeoutError)
+        for _ in range(200):
+            with workspace.workspace(tmp_path, Mode.ROOT, needed=0) as work:
+                (work / "root").mkdir()
+    finally:
+        for one in sweepers:
+            one.kill()
+            one.wait()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -9,29 +9,34 @@ import sys
 import time
 from pathlib import Path
 
+from armvm.base.poll import until
+
 ROOT = Path(__file__).resolve().parents[2]
 
-_HEAD = """
+#: Other processes run these tests at the same time: one must not find another's.
+_SLEEP = f"sleep 61.{os.getpid()}"
+
+_HEAD = f"""
 import os, sys, time, signal, subprocess
 from armvm.base.errors import NotFound
 from armvm.base.process.workers import run_all
 
 def slow(send):
-    subprocess.run(["sleep", "61.75"])
+    subprocess.run({_SLEEP.split()!r})
 
 def fails(send):
     raise NotFound("nothing here", hint="look elsewhere")
 
 class Private(NotFound):
     def __init__(self, number):
-        super().__init__(f"number {number}", detail="its detail")
+        super().__init__(f"number {{number}}", detail="its detail")
 
 def fails_privately(send):
     raise Private(3)
 
 def sends(send):
     send("a"); send("b")
-    return {"pid": os.getpid(), "session": os.getsid(0), "input": sys.stdin.read()}
+    return {{"pid": os.getpid(), "session": os.getsid(0), "input": sys.stdin.read()}}
 """
 
 
@@ -54,7 +59,12 @@ def said(code: str) -> str:
 
 
 def sleepers() -> bool:
-    return subprocess.run(["pgrep", "-f", "[s]leep 61.75"], capture_output=True).returncode == 0
+    """Return whether one of this process's tests left its program; a killed one ends soon."""
+
+    def gone() -> bool:
+        return subprocess.run(["pgrep", "-xf", _SLEEP], capture_output=True).returncode == 1
+
+    return not until(gone, timeout=10, interval=0.05)
 
 
 def test_values_errors_and_messages_arrive_in_order() -> None:

@@ -42,13 +42,13 @@ def workspace(parent: Path, mode: build.Mode, *, needed: int = SPACE) -> Iterato
         for where in {parent, SHARED}:
             sweep(where, mode)
         check_space(parent, needed)
-        work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        work, lock = _new(parent)
     except PermissionError as error:
         raise PermissionDenied(
             f"permission denied: cannot write {error.filename or parent}",
             hint="choose a directory that you can write to",
         ) from error
-    with _held(work):
+    with lock:
         try:
             # The namespace's root must be able to enter it. The names inside are not secret.
             work.chmod(0o711 if mode is build.Mode.ROOT else 0o755)
@@ -159,6 +159,19 @@ def umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def _new(parent: Path) -> tuple[Path, contextlib.ExitStack]:
+    """Return a new directory and its lock.
+
+    Another build may take it for one that a killed build left, until it is locked: make another.
+    """
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), contextlib.ExitStack() as lock:
+            lock.enter_context(_held(work))
+            work.stat()
+            return work, lock.pop_all()
 
 
 @contextlib.contextmanager
