@@ -276,7 +276,7 @@ def test_a_server_that_falls_silent(
     server.fault(published.path, Fault(delay=30))
     source = resolve("ubuntu:24.04", settings(server))
     with pytest.raises(Unreachable, match="timed out"):
-        obtain(source, cache=cache, progress=Quiet(), web=quick(read_timeout=0.3))
+        obtain(source, cache=cache, progress=Quiet(), web=quick(read_timeout=1.0))
     assert leftovers(cache.root) == []
 
 

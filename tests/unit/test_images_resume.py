@@ -357,15 +357,15 @@ def test_a_slow_but_honest_server_is_waited_for(
     server: ImageServer, cache: Cache, picture: Path
 ) -> None:
     server.fault(NAME, Fault(chunk_delay=0.03))
-    whole(pull(server, cache, web=quick(slow_rate=1024.0, slow_window=0.2)), cache, picture)
+    whole(pull(server, cache, web=quick(slow_rate=1024.0, slow_window=0.8)), cache, picture)
     assert server.count(NAME) == 1
 
 
 def test_silence_in_the_middle_is_tried_again(
     server: ImageServer, cache: Cache, picture: Path
 ) -> None:
-    server.fault(NAME, Fault(chunk_delay=2.0), times=1)
-    whole(pull(server, cache, web=quick(read_timeout=0.3)), cache, picture)
+    server.fault(NAME, Fault(chunk_delay=5.0), times=1)
+    whole(pull(server, cache, web=quick(read_timeout=1.0)), cache, picture)
     assert server.ranges(NAME) == [None, "bytes=65536-"]
 
 

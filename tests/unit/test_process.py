@@ -135,9 +135,9 @@ def test_a_time_out_ends_the_program_and_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep 300 & echo $! >> {pids}; echo $$ >> {pids}; wait"
     before = time.monotonic()
-    with pytest.raises(CommandFailed, match=r"timed out after 0\.5 s"):
-        run(["sh", "-c", script], timeout=0.5)
-    assert time.monotonic() - before < 8
+    with pytest.raises(CommandFailed, match=r"timed out after 2 s"):
+        run(["sh", "-c", script], timeout=2)
+    assert time.monotonic() - before < 30
     assert gone(wait_for(pids, 2))
 
 
@@ -146,7 +146,7 @@ def test_a_child_that_will_not_listen_dies_too(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"(trap '' TERM; echo $(sh -c 'echo $PPID') >> {pids}; sleep 300) & sleep 300"
     with pytest.raises(CommandFailed):
-        run(["sh", "-c", script], timeout=0.5)
+        run(["sh", "-c", script], timeout=2)
     assert gone(wait_for(pids, 1))
 
 
@@ -155,7 +155,7 @@ def test_a_time_out_holds_while_lines_are_followed(tmp_path: Path, output: str) 
     pids, lines = tmp_path / "pids", list[str]()
     script = f"echo $$ >> {pids}; while true; do {output} sleep 0.1; done"
     with pytest.raises(CommandFailed, match="timed out after"):
-        run(["sh", "-c", script], timeout=0.5, on_line=lines.append)
+        run(["sh", "-c", script], timeout=2, on_line=lines.append)
     assert gone(wait_for(pids, 1))
     assert bool(lines) == bool(output)
 
