@@ -160,6 +160,11 @@ def route_lacks(where: Where, golden: Golden) -> str | None:
     return route.route(golden.mark.route).why_not(local=where.facts.local)
 
 
+def unusable(where: Where, golden: Golden) -> str | None:
+    """Return why a golden cannot be used on this host, over this connection; None if it can."""
+    return route_lacks(where, golden) or fits(where, golden)
+
+
 def _of_shape(found: list[Golden], wanted: dict[str, Any]) -> list[Golden]:
     """Return the goldens of a shape: shared memory first, then the newest.
 

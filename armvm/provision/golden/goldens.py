@@ -28,7 +28,7 @@ from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import volumes_on
 from armvm.images.trust.provenance import of_record
 from armvm.provision.golden import pool as ready
-from armvm.provision.golden.choose import fits, in_use, route_lacks
+from armvm.provision.golden.choose import fits, in_use, unusable
 from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.known_hosts import forget_host
@@ -130,7 +130,7 @@ def describe(where: Where, golden: Golden) -> GoldenDetails:
     """Return the details of a golden."""
     mark = golden.mark
     pool = pools.find_pool(where.connection, mark.record.pool)
-    reason = route_lacks(where, golden) or fits(where, golden)
+    reason = unusable(where, golden)
     users = users_of(pool, golden) if pool else []
     return GoldenDetails(
         name=golden.name,

@@ -40,7 +40,7 @@ from armvm.host.domain.instance import (
 )
 from armvm.host.domain.metadata import PoolMember
 from armvm.host.domain.stats import resident_mib
-from armvm.provision.golden.choose import fits, route_lacks
+from armvm.provision.golden.choose import fits, route_lacks, unusable
 from armvm.provision.golden.clone import PATIENCE, authorized_keys, tell_clock
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
@@ -104,7 +104,7 @@ def states(where: Where) -> list[PoolState]:
                     starting=sum(_is_being_made(one) for one in members),
                     machines=[one.name for one in waiting],
                     memory_mib=_memory_mib(where.connection, waiting),
-                    why_not=route_lacks(where, golden) or fits(where, golden),
+                    why_not=unusable(where, golden),
                 )
             )
     return found

@@ -164,13 +164,16 @@ def umask() -> int:
 def _new(parent: Path) -> tuple[Path, contextlib.ExitStack]:
     """Return a new directory and its lock.
 
-    Another build may take it for one that a killed build left, until it is locked: make another.
+    Until it is locked, another build may take it for one that a killed build left: make another.
     """
     while True:
         work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), contextlib.ExitStack() as lock:
-            lock.enter_context(_held(work))
-            work.stat()
+        with contextlib.ExitStack() as lock:
+            try:
+                lock.enter_context(_held(work))
+                work.stat()
+            except (BlockingIOError, FileNotFoundError):
+                continue
             return work, lock.pop_all()
 
 
