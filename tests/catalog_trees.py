@@ -200,6 +200,16 @@ def amazonlinux_tree(root: Path, image: Path, version: str = "2023.12.20260917.1
     return _placed(root, target, place / "SHA256SUMS", f"sha256:{digest}")
 
 
+def kali_tree(root: Path, image: Path, version: str = "2026.2") -> Placed:
+    """Lay *image*, which should be a tar archive in xz, out as a version of Kali's."""
+    name = f"kali-linux-{version}-cloud-genericcloud-arm64.tar.xz"
+    target = _place(root / f"kali-{version}" / name, image)
+    digest = _digest(image, "sha256")
+    sums = target.parent / "SHA256SUMS"
+    sums.write_text(f"{digest}  {name}\n{'d' * 64}  {name.replace('arm64', 'amd64')}\n")
+    return _placed(root, target, sums, f"sha256:{digest}")
+
+
 def list_directories(root: Path) -> None:
     """Write an index.html into every folder below *root*, in the forms of the real servers."""
     for number, folder in enumerate(sorted(p for p in root.rglob("*") if p.is_dir())):
@@ -275,3 +285,4 @@ def every_tree(root: Path, image: Path) -> None:
     centos_tree(root / "centos", image)
     oraclelinux_tree(root / "oraclelinux", image)
     amazonlinux_tree(root / "amazonlinux", image)
+    kali_tree(root / "kali", image)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from armvm.base.errors import BuildFailed, NotFound
 from armvm.base.progress import Progress, Task
-from armvm.images import local_file
+from armvm.images import local_file, tar_disk
 from armvm.images.cache.entry import Entry
 from armvm.images.cache.files import storage_errors
 from armvm.images.cache.prune import forget_parts
@@ -95,15 +95,35 @@ def _admitted(
     cache: Cache,
     progress: Progress,
 ) -> Image:
-    """Check a downloaded *file* as untrusted, and store it in the cache."""
+    """Check a downloaded *file* as untrusted, and store it, or the disk that it contains."""
+    name = public_url(source.location)
+    if not tar_disk.is_tar(formats.read_head(file)):
+        return _stored(file, source, fetched.digest, fetched.unpacked, key, cache, progress)
+    with cache.partial(key) as disk:
+        label = f"unpacking {name.rpartition('/')[2]}"
+        with progress.task(label):
+            tar_disk.extract(file, disk, name=name, room=cache.check_room)
+        return _stored(disk, source, fetched.digest, "", key, cache, progress)
+
+
+def _stored(
+    file: Path,
+    source: FromImage,
+    digest: str,
+    content: str | None,
+    key: str,
+    cache: Cache,
+    progress: Progress,
+) -> Image:
+    """Check a disk as untrusted, and store it; *content* is as for Cache.store()."""
     name = public_url(source.location)
     format = formats.recognise(formats.read_head(file), name)
     if format is DiskFormat.RAW:
         refuse_foreign_boot(file, format, name)
-        return _converted(file, source, fetched.digest, key, cache, progress)
+        return _converted(file, source, digest, key, cache, progress)
     qcow2_tables.check(file, name=name)
     refuse_foreign_boot(file, format, name)
-    entry = cache.store(file, source=source, digest=fetched.digest, content=fetched.unpacked)
+    entry = cache.store(file, source=source, digest=digest, content=content)
     return _image(entry, source)
 
 

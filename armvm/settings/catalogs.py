@@ -32,7 +32,7 @@ from armvm.settings.urls import hidden, is_url, tree_url
 #: Distributions with a built-in catalog; each can have a mirror.
 DISTROS = (
     *("ubuntu", "debian", "fedora", "alpine", "opensuse"),
-    *("almalinux", "rocky", "centos", "oraclelinux", "amazonlinux"),
+    *("almalinux", "rocky", "centos", "oraclelinux", "amazonlinux", "kali"),
 )
 
 #: Prefixes of image references that are not catalogs.

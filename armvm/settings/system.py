@@ -70,7 +70,8 @@ FAMILIES = {
     "oraclelinux": Family(
         domain="oracle.com", osinfo="ol", user="cloud-user", groups=("adm", "wheel")
     ),
-    # Not in libosinfo's database.
+    # The last two are not in libosinfo's database.
+    "kali": Family(domain="kali.org", osinfo="kali", user="kali", debian_like=True),
     "amazonlinux": Family(
         domain="amazonlinux.com", osinfo="amazonlinux", user="ec2-user", groups=("adm", "wheel")
     ),

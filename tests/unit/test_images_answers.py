@@ -45,6 +45,7 @@ REFERENCES = (
     "centos:latest",
     "oraclelinux:10",
     "amazonlinux:2023",
+    "kali:latest",
 )
 LOGIN = b"""\r\n<!DOCTYPE html><html><head><link href="style.css"></head>
 <body><a href="terms.html">Terms</a><form action="/login"></form></body></html>"""

@@ -42,6 +42,7 @@ from tests.catalog_trees import (
     centos_tree,
     debian_tree,
     fedora_tree,
+    kali_tree,
     list_directories,
     opensuse_tree,
     oraclelinux_tree,
@@ -118,6 +119,8 @@ def more_trees(root: Path, picture: Path) -> None:
     oraclelinux_tree(root / "oraclelinux", picture, "9", "7", "301")
     for version in ("2023.11.20260601.0", "2023.12.20260917.1"):
         amazonlinux_tree(root / "amazonlinux", picture, version)
+    for version in ("2025.4", "2026.2", "2026.1"):
+        kali_tree(root / "kali", picture, version)
 
 
 @pytest.fixture
@@ -148,6 +151,7 @@ LEAP = "opensuse/distribution/leap/{0}/appliances/{1}"
 ALMA = "almalinux/{0}/cloud/aarch64/images/AlmaLinux-10-GenericCloud-{1}.aarch64.qcow2"
 ROCKY = "rocky/{0}/images/aarch64/Rocky-10-GenericCloud-Base-{1}.aarch64.qcow2"
 CENTOS = "centos/{0}-stream/aarch64/images/CentOS-Stream-GenericCloud-{0}-{1}.aarch64.qcow2"
+KALI = "kali/kali-{0}/kali-linux-{0}-cloud-genericcloud-arm64.tar.xz"
 AMAZON = "amazonlinux/{0}/kvm-arm64/al2023-kvm-{0}-kernel-6.1-arm64.xfs.gpt.qcow2"
 UBUNTU = "ubuntu/{0}server/releases/noble/release-{1}/ubuntu-24.04-server-cloudimg-arm64.img"
 
@@ -319,6 +323,8 @@ UBUNTU = "ubuntu/{0}server/releases/noble/release-{1}/ubuntu-24.04-server-cloudi
             "10.1-b178",
             "oraclelinux/OL10/u1/aarch64/OL10U1_aarch64-kvm-cloud-b178.qcow2",
         ),
+        ("kali:latest", "kali:2026.2", None, KALI.format("2026.2")),
+        ("kali:2025.4", "kali:2025.4", None, KALI.format("2025.4")),
         (
             "amazonlinux:latest",
             "amazonlinux:2023",
@@ -421,6 +427,9 @@ def test_images_with_a_sha512_arrive(server: ImageServer, cache: Cache, picture:
         ("oraclelinux:7", "oraclelinux:10, oraclelinux:9"),
         ("oraclelinux:8", "oraclelinux:10, oraclelinux:9"),
         ("oraclelinux:10/10.0-b1", "10.1-b178"),
+        ("kali:2020.1", "kali:2026.2, kali:2026.1, kali:2025.4"),
+        ("kali:rolling", "kali:2026.2"),
+        ("kali:2026.2/20260801", "armvm image list --remote"),
         ("amazonlinux:2", "amazonlinux:2023"),
         ("amazonlinux:2023/2023.1", "2023.12.20260917.1"),
         ("amazonlinux:2023/2023.1.20250101.0", "2023.12.20260917.1"),
@@ -513,6 +522,7 @@ def test_what_there_is(server: ImageServer) -> None:
         "centos": [("centos:10", "20260720.0"), ("centos:9", "20260713.0")],
         "oraclelinux": [("oraclelinux:10", "10.1-b178"), ("oraclelinux:9", "9.7-b301")],
         "amazonlinux": [("amazonlinux:2023", "2023.12.20260917.1")],
+        "kali": [("kali:2026.2", None)],
     }
 
 
@@ -545,7 +555,7 @@ def test_the_cache_stands_in_for_each_catalog(
         "ubuntu:24.04", "ubuntu:22.04", "ubuntu:24.04@daily", "debian:12", "debian:13@generic",
         "fedora:43", "fedora:40", "alpine:3.22.9", "alpine:3.22", "opensuse:16.0",
         "opensuse:15.6", "opensuse:tumbleweed", "debian:sid", "fedora:rawhide", "almalinux:10",
-        "rocky:9", "centos:9", "oraclelinux:9", "amazonlinux:2023",
+        "rocky:9", "centos:9", "oraclelinux:9", "amazonlinux:2023", "kali:latest",
     )  # fmt: skip
     for number, text in enumerate(references):
         stored(cache, resolve(text, settings(server)), picture, number)
@@ -570,6 +580,7 @@ def test_the_cache_stands_in_for_each_catalog(
         ("rocky:9", "rocky:9", "9.8-20260526.0"),
         ("oraclelinux:9", "oraclelinux:9", "9.7-b301"),
         ("amazonlinux:latest", "amazonlinux:2023", "2023.12.20260917.1"),
+        ("kali:latest", "kali:2026.2", None),
     ):
         progress = Heard()
         source = resolve(text, away, cache=cache, progress=progress)

@@ -50,6 +50,10 @@ def catalog(name: str, config: ImageConfig, *, ubuntu_keys: tuple[Key, ...] = UB
         from armvm.images.distros import amazonlinux
 
         return amazonlinux.AmazonLinux(base=mirror or amazonlinux.BASE)
+    if name == "kali":
+        from armvm.images.distros import kali
+
+        return kali.Kali(base=mirror or kali.BASE)
     if name in ("almalinux", "rocky", "centos"):
         from armvm.images.distros import enterprise
 
@@ -75,10 +79,11 @@ def system_of(file_name: str) -> OperatingSystem | None:
         amazonlinux,
         enterprise,
         fedora,
+        kali,
         opensuse,
         oraclelinux,
     )
 
     found = formats.guess_system(file_name)
-    modules = (fedora, alpine, opensuse, enterprise, oraclelinux, amazonlinux)
+    modules = (fedora, alpine, opensuse, enterprise, oraclelinux, amazonlinux, kali)
     return found or next(filter(None, (one.system_of(file_name) for one in modules)), None)
