@@ -15,7 +15,7 @@ from benchmarks.world import World, need_root
 
 
 def _recipe(world: World, name: str) -> None:
-    """Follow the article: overlay, seed, define, start."""
+    """Follow the manual recipe: overlay, seed, define, start."""
     disk, seed = make_disk(world, name), make_seed(world, name)
     xml = world.directory / f"{name}.xml"
     xml.write_text(domain_xml(name, disk, seed))
@@ -100,7 +100,7 @@ def _case(
 
 
 CASES = [
-    _case("cold-recipe", "the article's recipe → ssh", _recipe, seed_problem),
+    _case("cold-recipe", "the manual recipe → ssh", _recipe, seed_problem),
     _case("cold-default", "armvm create → ssh", _armvm()),
     _case("cold-fast", "armvm create --fast → ssh", _armvm("--fast")),
     _case(

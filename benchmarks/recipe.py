@@ -1,4 +1,4 @@
-"""The article's recipe: an overlay, a plain seed, a hand-written domain, ``virsh define``."""
+"""The manual recipe: an overlay, a plain seed, a hand-written domain, ``virsh define``."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Target:
 TARGETS = (
     Target(title="clone → first ssh command done, user networking", figure="warm-user", limit=1.8),
     Target(
-        title="the same, relative to the article's cold boot",
+        title="the same, relative to the manual recipe's cold boot",
         figure="warm-user",
         over="cold-recipe",
         limit=1 / 25,
@@ -42,13 +42,13 @@ TARGETS = (
         title="clone → first ssh command done, bridged network", figure="warm-bridged", limit=4.5
     ),
     Target(
-        title="cold create → ssh, defaults, relative to the article's recipe",
+        title="cold create → ssh, defaults, relative to the manual recipe",
         figure="cold-default",
         over="cold-recipe",
         limit=0.7,
     ),
     Target(
-        title="cold create → ssh, --fast, relative to the article's recipe",
+        title="cold create → ssh, --fast, relative to the manual recipe",
         figure="cold-fast",
         over="cold-recipe",
         limit=0.5,

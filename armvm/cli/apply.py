@@ -59,10 +59,16 @@ def apply(
         ),
     ] = 4,
     start: Annotated[
-        bool, typer.Option("--start/--no-start", help="Start new machines. Default: start.")
+        bool,
+        typer.Option(
+            "--start/--no-start", help="Start new machines. Default: start.", show_default=False
+        ),
     ] = True,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until you can log in. Default: wait.")
+        bool,
+        typer.Option(
+            "--wait/--no-wait", help="Wait until you can log in. Default: wait.", show_default=False
+        ),
     ] = True,
     timeout: Timeout = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,

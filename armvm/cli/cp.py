@@ -49,9 +49,9 @@ def cp(
     as ./NAME. Symbolic links are followed.
 
     To and from a clone of a golden, until it is stopped or reboots, the files go as a tar archive
-    through armvm's own channel; more than 32 MiB go on a disk that is plugged in for the copy. To
-    and from other machines, scp copies them, over the connection that 'armvm ssh' uses, with the
-    same host key check.
+    through armvm's own channel; more than 32 MiB are copied on a disk that armvm plugs in for the
+    copy. To and from other machines, scp copies them, over the connection that 'armvm ssh' uses,
+    with the same host key check.
     """
     if cloud is not None:
         from armvm.cli import on_cloud

@@ -95,7 +95,10 @@ def create(
         ),
     ] = None,
     start: Annotated[
-        bool, typer.Option("--start/--no-start", help="Start the machine. Default: start.")
+        bool,
+        typer.Option(
+            "--start/--no-start", help="Start the machine. Default: start.", show_default=False
+        ),
     ] = True,
     wait: Annotated[
         bool | None,

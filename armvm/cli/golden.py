@@ -110,13 +110,13 @@ def create(
     golden needs the QEMU and firmware that made it, and the same or a newer libvirt. --network
     user gives the fastest clones.
 
-    With --from, the golden is used only by 'armvm create --from'. The machine is not changed.
-    Every clone contains its files, including any secrets.
+    With --from or --install, only 'armvm create --from' and 'armvm run --from' use the golden.
+    --from does not change the machine; every clone contains its files, including any secrets.
 
-    With --install, the golden is used only by 'armvm create --from', too. The packages come from
-    the image's own sources, with their dependencies and recommended packages. armvm keeps the
-    image with the packages in its cache. If the image is not Debian, Ubuntu or a system derived
-    from them, or this host cannot install in it, the guest installs them while it boots.
+    With --install, the packages come from the image's own sources, with their dependencies and
+    recommended packages. armvm keeps the image with the packages in its cache. If the image is not
+    Debian, Ubuntu or a system derived from them, or this host cannot install in it, the guest
+    installs them while it boots.
     """
     from armvm.provision.golden.goldens import describe, free_name
     from armvm.provision.image.recipe_input import check_packages

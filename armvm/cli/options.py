@@ -282,8 +282,8 @@ FromGolden = Annotated[
     typer.Option(
         "--from",
         metavar="GOLDEN",
-        help="Create it from this golden, or from the one at oci://HOST/NAME:TAG, which is pulled "
-        "once. Settings that you do not give are the golden's.",
+        help="Create the machine from this golden, or from the one at oci://HOST/NAME:TAG, which "
+        "is pulled once. Settings that you do not give are the golden's.",
         autocompletion=complete.goldens,
     ),
 ]

@@ -37,7 +37,11 @@ def restart(
     ] = False,
     wait: Annotated[
         bool,
-        typer.Option("--wait/--no-wait", help="Wait until you can log in again. Default: wait."),
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait until you can log in again. Default: wait.",
+            show_default=False,
+        ),
     ] = True,
     timeout: ShutdownTimeout = None,
     quiet: Quiet = False,

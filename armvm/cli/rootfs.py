@@ -16,7 +16,7 @@ from armvm.settings.user_path import given_path
 app = typer.Typer(
     no_args_is_help=True,
     rich_help_panel="Without a machine",
-    help="Create ARM Linux root file systems in a directory, enter them, make images of them.",
+    help="Create ARM Linux root file systems in directories, enter them, make images from them.",
 )
 
 Root = Annotated[

@@ -70,7 +70,7 @@ def run(
     verify: VerifyImage = None,
     env: Annotated[
         list[str] | None,
-        typer.Option("--env", "-e", metavar="K=V", help="Set a variable; can be repeated."),
+        typer.Option("--env", "-e", metavar="K=V", help="Set a variable; repeatable."),
     ] = None,
     mount: Annotated[
         list[str] | None,
@@ -79,7 +79,7 @@ def run(
             "-v",
             metavar="DIR[:GUESTDIR][:ro]",
             help="Copy a directory into the machine (default: to ~/NAME), run the command in it, "
-            "and copy changed files back; :ro copies nothing back. Can be repeated.",
+            "and copy changed files back; :ro copies nothing back. Repeatable.",
         ),
     ] = None,
     exclude: Annotated[
@@ -88,7 +88,7 @@ def run(
             "--exclude",
             metavar="PATTERN",
             help="Do not copy matching files in either direction (examples: '*.o', build/, "
-            "docs/api). Can be repeated.",
+            "docs/api). Repeatable.",
         ),
     ] = None,
     git: Annotated[
@@ -163,7 +163,8 @@ def run(
 
     With --on QUEUE, Slurm chooses a node, and armvm runs there with the same options. --count and
     --each run the command many times, as a job array: ARMVM_ITEM is the number or the line. Their
-    exit code is the highest of all. On Ctrl-C, armvm cancels the jobs.
+    exit code is the highest of all, or 12 if a task was killed or its node failed. On Ctrl-C,
+    armvm cancels the jobs.
     """
     from armvm.base.errors import UsageError
     from armvm.provision.launch.run import check_environment, fresh_name

@@ -31,7 +31,10 @@ def start(
     connect: Connect = None,
     cloud: Cloud | None = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until you can log in. Default: wait.")
+        bool,
+        typer.Option(
+            "--wait/--no-wait", help="Wait until you can log in. Default: wait.", show_default=False
+        ),
     ] = True,
     timeout: Timeout = None,
     quiet: Quiet = False,

@@ -57,7 +57,8 @@ def connect(cloud: Cloud) -> Connection:
         raise MissingCapability(
             f"{cloud.name} is an OpenStack cloud: openstacksdk is not installed",
             detail=None if isinstance(error, ModuleNotFoundError) else said(str(error)),
-            hint="pip install armvm[openstack]",
+            hint="in armvm's environment: pip install openstacksdk "
+            "(pipx inject armvm openstacksdk)",
         ) from error
     try:
         api: Any = openstack.connect(cloud=cloud.openstack, app_name="armvm", api_timeout=TIMEOUT)

@@ -1,7 +1,7 @@
 """Find an image by its reference, and get its verified file.
 
 ``resolve`` and ``locate`` only search; ``obtain`` (in its own module) gets the bytes. Whatever
-differs between hosts and tests (mirror, time-outs, HTTP session, cache, builder) is an argument.
+differs between hosts and tests (mirror, timeouts, HTTP session, cache, builder) is an argument.
 """
 
 from __future__ import annotations

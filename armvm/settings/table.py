@@ -196,7 +196,7 @@ SETTINGS: Mapping[str, Setting] = {
             "ip",
             _text,
             None,
-            "IPv4 address to reserve for it on its first network.",
+            "IPv4 address to reserve for the machine on its first network.",
             default_text="any free one",
             example="192.168.128.50",
         ),

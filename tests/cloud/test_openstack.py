@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces"),
     pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="mmdebstrap is missing"),
     pytest.mark.skipif(
-        importlib.util.find_spec("openstack") is None, reason="pip install armvm[openstack]"
+        importlib.util.find_spec("openstack") is None, reason="pip install openstacksdk"
     ),
 ]
 #: Makes the flavors; Nova lets only administrators do that.

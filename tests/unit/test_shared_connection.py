@@ -480,20 +480,25 @@ def test_a_command_by_name_has_its_exit_code_and_its_output(
         (["-o", "ForwardAgent=yes"], "", True),
         ([], "Host *\n ForwardAgent yes\n", True),
         ([], "Host *\n LocalForward 8080 localhost:80\n", True),
+        (["-l", "me"], "", False),
+        (["-l", "root"], "", True),
+        (["-o", "User=root"], "", True),
     ],
 )
-def test_the_users_ssh_shares_only_what_forwards_nothing(
+def test_the_users_ssh_shares_only_with_the_same_user_and_without_forwards(
     tmp_path: Path, options: list[str], config: str, alone: bool
 ) -> None:
     """Asked of ssh itself, by the condition in its configuration."""
     script = tmp_path / "asks"
     script.write_text(
-        f"#!{sys.executable}\nfrom armvm.provision.access.ssh_config import _forwards\n"
-        f"open({str(tmp_path / 'told')!r}, 'a').write(f'{{_forwards()}} ')\n"
+        f"#!{sys.executable}\nfrom armvm.provision.access.ssh_config import _is_alone\n"
+        f"open({str(tmp_path / 'told')!r}, 'a').write(str(_is_alone('me')) + ' ')\n"
     )
     script.chmod(0o755)
     file = tmp_path / "config"
-    file.write_text(f'Match originalhost x exec "[ -z ${_ASKING} ] && {script}"\n{config}')
+    file.write_text(
+        f'Match originalhost x exec "[ -z ${_ASKING} ] && {script}"\nHost x\n User me\n{config}'
+    )
     root = str(Path(__file__).parents[2])
     subprocess.run(
         ["ssh", "-F", str(file), "-G", *options, "x"],

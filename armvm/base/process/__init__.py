@@ -68,7 +68,7 @@ def run(
 
     *timeout* is in seconds. *env* is added to the environment. With *on_line* (not together with
     *input*), standard output and standard error are joined, and each line is passed on as it
-    arrives. *limits* apply to the program and its children. If the call ends early (time-out,
+    arrives. *limits* apply to the program and its children. If the call ends early (timeout,
     Ctrl-C), the program and its children are ended too.
 
     Raises MissingCapability if the program is not installed, CommandFailed if it fails (unless

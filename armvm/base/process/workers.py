@@ -1,9 +1,9 @@
 """Run functions at the same time, each in a process of its own.
 
 A call into libvirt cannot be interrupted, and libvirt's connections start ssh. A process can be
-ended with all that it started, so one that hangs costs its time-out and no more. Each process has
-a session of its own: Ctrl-C reaches only the caller, which lets the others clean up, and ssh does
-not ask on the terminal.
+ended with all that it started, so one that hangs delays nothing beyond its timeout. Each process
+has a session of its own: Ctrl-C reaches only the caller, which lets the others clean up, and ssh
+does not ask on the terminal.
 """
 
 from __future__ import annotations

@@ -212,7 +212,8 @@ def _zstd(name: str) -> Callable[[], Any]:
     except ImportError as error:
         raise MissingCapability(
             f"{name} is packed with zstd, which this Python does not support",
-            hint="pip install 'armvm[zstd]'   (or download it, run unzstd, and use the file)",
+            hint="in armvm's environment: pip install zstandard (pipx inject armvm zstandard), "
+            "or download it, run unzstd, and use the file",
         ) from error
 
     class Zstd:

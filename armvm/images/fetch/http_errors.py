@@ -107,7 +107,7 @@ def _translate(error: Exception, shown: str) -> ArmvmError | Transient:
             detail=_words(error),
             hint=UNREACHABLE_HINT,
         )
-    # In urllib3 1.26, a refused connection (NewConnectionError) is a subclass of its time-out.
+    # In urllib3 1.26, a refused connection (NewConnectionError) is a subclass of its timeout.
     refused = caused_by(urllib3.exceptions.NewConnectionError)
     if not refused and caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
         return Unreachable(f"timed out: {host} did not answer", hint=UNREACHABLE_HINT)

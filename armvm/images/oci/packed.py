@@ -97,7 +97,7 @@ def _zstandard(what: str) -> Any:
     except ImportError as error:
         raise MissingCapability(
             f"{what} requires zstd, which this Python does not support",
-            hint="pip install 'armvm[zstd]'",
+            hint="in armvm's environment: pip install zstandard (pipx inject armvm zstandard)",
         ) from error
     return zstandard
 

@@ -140,22 +140,24 @@ def _shared_lines(uri: str, instance: Instance, check: Sequence[str]) -> list[st
 def can_share(uri: str | None, uuid: str) -> bool:
     """Return whether the ssh that started this process can use a machine's shared connection.
 
-    Opens the connection if there is none. A forward needs a connection of its own: the shared one
-    forwards neither an agent nor X11, and it would keep forwarding ports when ssh has ended.
+    Opens the connection if there is none.
     """
     try:
-        if _forwards():
+        machine = pick_uuid(connect(uri), uuid)
+        if _is_alone(machine.instance.record.user):
             return False
-        with connected(pick_uuid(connect(uri), uuid), batch=True) as where:
+        with connected(machine, batch=True) as where:
             return where.shared is not None
     except (ArmvmError, OSError, ValueError):
         return False  # ssh connects by itself, and reports what is wrong
 
 
-def _forwards() -> bool:
-    """Return whether the ssh that started this process forwards anything, by its own account.
+def _is_alone(user: str) -> bool:
+    """Return whether the ssh that started this process needs a connection of its own.
 
-    Raises OSError or ValueError if no ssh did.
+    The shared one belongs to *user*; a login as another would silently be this user's. It forwards
+    neither an agent nor X11, and it would keep forwarding ports when ssh has ended. Raises OSError
+    or ValueError if no ssh started this process.
     """
     pid = os.getppid()
     for _ in range(2):  # a shell may be in between
@@ -171,6 +173,7 @@ def _forwards() -> bool:
     return (
         any(key in _LISTED or value not in _HARMLESS.get(key, (value,)) for key, value in settings)
         or ("sessiontype", "none") in settings
+        or ("user", user) not in settings
     )
 
 

@@ -1,4 +1,4 @@
-"""Ask several hosts at the same time. One that is down costs no more than its time-out."""
+"""Ask several hosts at the same time. One that is down delays nothing beyond its timeout."""
 
 from __future__ import annotations
 
