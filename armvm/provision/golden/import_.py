@@ -87,6 +87,9 @@ from armvm.settings.networks import USER_NETWORK
 _COPY = 1 << 20
 #: How much larger than its disk an overlay can be: its tables, and clusters of earlier contents.
 _OVERLAY_FACTOR = 2
+#: How much more data than it declares a part can have, in bytes: file systems differ in the
+#: blocks that they allocate.
+_SLACK = 16 << 20
 
 
 class DoesNotFit(Conflict):
@@ -319,9 +322,17 @@ class _Parts:
         label = f"unpacking the {part} of {self._name}"
         # Opening downloads it, with a progress of its own.
         with self.source.open(layer) as packed, self.progress.task(label, total=size) as task:
-            done = 0
+            done = data_size = 0
             for piece in unpack(packed, layer, size, self.source.name):
                 done += len(piece)
+                data_size += sparse.data_size(piece)
+                # The free space was checked for what it declares.
+                if data_size > self.wanted.parts[part].allocated + _SLACK:
+                    raise HostileImage(
+                        f"{self.source.name} cannot be used: its {part} has more data than it "
+                        "declares",
+                        hint="export or download it again",
+                    )
                 task.update(done)
                 yield piece
 
