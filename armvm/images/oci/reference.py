@@ -79,3 +79,14 @@ def parse(text: str) -> OciReference:
     except ValueError:
         raise invalid from None
     return reference
+
+
+def parse_target(text: str) -> OciReference:
+    """Return a reference to push to. Raises UsageError, also for one with a digest."""
+    reference = parse(text)
+    if reference.digest is not None:
+        raise UsageError(
+            f"cannot push to a digest: {reference}",
+            hint=f"give a tag: {PREFIX}{reference.host}/{reference.name}:v1",
+        )
+    return reference
