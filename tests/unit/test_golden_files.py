@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+import resource
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -19,22 +20,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armvm.base.errors import (
+    CommandFailed,
     DigestMismatch,
     HostileImage,
     NotFound,
     SignatureInvalid,
+    StorageError,
     UsageError,
 )
 from armvm.base.progress import Quiet
 from armvm.host.storage import sparse
 from armvm.images.check import qcow2_tables
 from armvm.images.check.backing import set_backing
-from armvm.images.oci import archive, document
+from armvm.images.oci import archive, blobs, document
 from armvm.images.oci.document import MANIFEST, Descriptor, Manifest, describe
 from armvm.images.oci.packed import PIECE, Packer, unpack
 from armvm.provision.golden import portable, signature
+from armvm.provision.golden.export import _check_target, _Head
 from armvm.provision.golden.fit import differences
-from armvm.provision.golden.import_ import _Parts
+from armvm.provision.golden.import_ import _Parts, opened
 from armvm.provision.golden.portable import Part, Portable
 from tests.golden_files import member, tar_of
 
@@ -559,6 +563,67 @@ def test_missing_and_empty_keys(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(UsageError):
         signature.verify(DIGEST, [], tmp_path / "empty")
+
+
+def test_a_key_that_cannot_sign_is_found_early(tmp_path: Path) -> None:
+    key = tmp_path / "locked"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)]
+    subprocess.run(words, check=True)
+    with pytest.raises(CommandFailed, match="cannot sign with") as caught:
+        signature.check_key(key)
+    assert caught.value.hint == f"if it has a passphrase: ssh-add {key}, then --sign {key}.pub"
+
+
+LONG = Path("a" * 300)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: opened(path, "file").__enter__(),
+        lambda path: _check_target(path, force=False),
+        lambda path: signature.sign(DIGEST, path),
+        lambda path: signature.verify(DIGEST, [], path),
+    ],
+    ids=["import", "export", "sign", "signed-by"],
+)
+def test_paths_that_the_file_system_refuses(tmp_path: Path, use: Callable[[Path], object]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    for path in (LONG, tmp_path / "loop/x", tmp_path / "file/x"):
+        with pytest.raises((StorageError, NotFound)):
+            use(path)
+
+
+def test_a_full_cache_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with (
+            pytest.raises(StorageError, match="cannot be used"),
+            opened(io.BytesIO(bytes(3 << 20)), "standard input"),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError), opened(io.BytesIO(), "standard input"):
+        pass
+    with pytest.raises(StorageError):
+        blobs.directory()
+
+
+def test_a_header_takes_as_much_of_a_hole_as_it_needs(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], check=True)
+    data, out = disk.read_bytes()[:100_000], io.BytesIO()
+    head = _Head(out.write)
+    head.feed(data)
+    assert (head.waits, out.tell()) == ((2 << 20) - len(data), 0)
+    head.feed(bytes(head.waits))
+    assert (head.waits, out.getvalue()) == (0, data + bytes((2 << 20) - len(data)))
 
 
 def test_media_types_are_valid() -> None:

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from armvm.base.errors import FetchFailed, HostileImage, StorageError, Unreachable
-from armvm.base.paths import cache_dir, private_dir
 from armvm.base.progress import Progress, size_text
-from armvm.images.cache.files import held, storage_errors
+from armvm.images.cache.files import cache_directory, held, storage_errors
 from armvm.images.oci.document import MAX_DOCUMENT, Descriptor, mismatch
 from armvm.images.oci.registry import Refused, Registry
 
@@ -135,7 +134,7 @@ class Blobs:
 
 def directory() -> Path:
     """Return the directory of cached blobs."""
-    return private_dir(cache_dir() / "blobs")
+    return cache_directory("blobs")
 
 
 def prune() -> None:

@@ -11,6 +11,7 @@ from armvm.base.result import Digest, Doc, MachineName, Size
 from armvm.host.domain.golden_domain import find_golden
 from armvm.images.oci.reference import parse_target
 from armvm.images.oci.registry import Registry
+from armvm.provision.golden import signature
 from armvm.provision.golden.export import packed, signature_blobs
 from armvm.provision.machine.create import Where
 
@@ -42,6 +43,8 @@ def push(
     """
     reference = parse_target(text)
     golden = find_golden(where.connection, name)
+    if key is not None:
+        signature.check_key(key)
     registry = Registry(reference)
     sent = present = 0
     with packed(where, golden, base=base, progress=progress) as whole:
