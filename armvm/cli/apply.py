@@ -105,7 +105,7 @@ def apply(
     done = Done(seconds={}, errors={}, failures=problems(found))
     if not json:
         _show(found.steps)
-    lost = [one.name for one in found.steps if one.action is Action.DELETE]
+    lost = [_shown(one) for one in found.steps if one.action is Action.DELETE]
     question = f"Delete {', '.join(lost)} with all data?"
     loss = f"this permanently deletes {', '.join(lost)}"
     if lost and not dry_run and not agreed(yes, question, loss):
@@ -147,7 +147,7 @@ def _tell(step: Step, done: Done, json: bool) -> None:
 
     if json:
         return
-    where = f"{step.name} on {step.on}" if step.on else step.name
+    where = _shown(step)
     seconds = done.seconds[step.on, step.name]
     if step.action is Action.DELETE:
         print(f"{where} deleted", flush=True)
@@ -155,6 +155,11 @@ def _tell(step: Step, done: Done, json: bool) -> None:
         print(f"{where} created", flush=True)
     else:
         print(f"{where} is ready after {seconds:g} s", flush=True)
+
+
+def _shown(step: Step) -> str:
+    """Return a machine's name with its host's."""
+    return f"{step.name} on {step.on}" if step.on else step.name
 
 
 def _raise(failures: list[ArmvmError]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from armvm.base.result import as_json
 from armvm.cli import complete
-from armvm.cli.options import Connect
+from armvm.cli.options import Connect, seconds
 
 if TYPE_CHECKING:
     from armvm.provision.monitor.events import Event
@@ -46,7 +46,7 @@ def events(
         typer.Option(
             "--timeout",
             metavar="SECONDS",
-            min=0,
+            parser=seconds(0),
             help="Exit after this time, with exit code 11 if --count was not reached.",
         ),
     ] = None,

@@ -9,7 +9,7 @@ import typer
 
 from armvm.cli import streams
 from armvm.cli.context import open_host, print_json, progress_for
-from armvm.cli.options import Connect, Json, OptionalName
+from armvm.cli.options import Connect, Json, OptionalName, seconds
 
 _EXAMPLES = """Examples:
 
@@ -41,7 +41,7 @@ def exec_(
         typer.Option(
             "--timeout",
             metavar="SECONDS",
-            min=0.1,
+            parser=seconds(0.1),
             help="End the command after this time. Default: no limit.",
         ),
     ] = None,

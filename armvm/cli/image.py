@@ -72,7 +72,7 @@ def pull(
     facts = []
     for reference in wanted:
         if registry.in_registry(reference):
-            image = registry.pull(reference, name, force=force, progress=progress)
+            image = registry.pull(reference, name, force=force, policy=policy, progress=progress)
         else:
             image = obtain(locate(reference, progress, policy), progress)
         facts.append(one := describe_pulled(image))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from armvm.base.errors import ArmvmError, OutputFailed
+from armvm.base.errors import ArmvmError, NotFound, OutputFailed
 from armvm.base.signals import ENDING
 from armvm.cli import streams
 from armvm.cli.error_text import report
@@ -107,6 +107,12 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, FileNotFoundError) and not _has_directory():
+            lost = NotFound(
+                "the current directory does not exist any more", hint="change to another: cd"
+            )
+            report(lost, as_json="--json" in own)
+            return lost.exit_code
         print(
             f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
             "hint: run armvm --debug COMMAND … and report its output",
@@ -114,6 +120,14 @@ def _run(words: list[str]) -> int:
         )
         return 1
     return 0
+
+
+def _has_directory() -> bool:
+    """Return whether the current directory exists: somebody may have removed it."""
+    try:
+        return bool(os.getcwd())  # noqa: PTH109 - the system call that fails
+    except FileNotFoundError:
+        return False
 
 
 def _quick(words: list[str], command: list[str]) -> int | None:

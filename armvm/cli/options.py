@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,8 +14,12 @@ import typer
 
 from armvm.cli import complete
 from armvm.cli.on import cloud_on, no_cloud, uri_on
+from armvm.settings.names import shown
 from armvm.settings.table import SETTINGS
 from armvm.settings.user_path import given_path
+
+#: Maximum of times, in seconds: poll(2) takes less than 25 days.
+MAX_SECONDS = 1_000_000
 
 Connect = Annotated[
     str | None,
@@ -58,12 +63,31 @@ PoolName = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress on standard error.")]
+
+
+def seconds(least: float) -> Callable[[str | float], float]:
+    """Return a parser for times in seconds, from *least* to MAX_SECONDS."""
+
+    def parse(text: str | float) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= MAX_SECONDS:
+            raise typer.BadParameter(
+                f"{shown(str(text))} is not a number of seconds from {least:g} to {MAX_SECONDS}"
+            )
+        return value
+
+    return parse
+
+
 Timeout = Annotated[
     float | None,
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        min=1,
+        parser=seconds(1),
         help="Time to wait until the machine is ready. Default: 120; emulated: 1200.",
     ),
 ]
@@ -72,7 +96,7 @@ AnswerTimeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        min=1,
+        parser=seconds(1),
         help="Time for each host to answer. Default: 10.",
         show_default=False,
     ),
@@ -82,7 +106,7 @@ ShutdownTimeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        min=1,
+        parser=seconds(1),
         help="Time to wait for the shutdown. Default: 60; emulated: 600.",
     ),
 ]

@@ -119,6 +119,7 @@ def run(
             "--count",
             metavar="N",
             min=1,
+            max=100_000,
             help="Queue: run the command N times, each in its own machine.",
         ),
     ] = None,
@@ -295,6 +296,7 @@ def _many(
     """Run a job array, print how its tasks ended, and return the highest exit code."""
     from armvm.base.errors import UsageError
     from armvm.provision.fleet.queue import (
+        MAX_EACH,
         check_ended,
         outputs_directory,
         read_each,
@@ -315,7 +317,7 @@ def _many(
     if each is None:
         items = [str(number) for number in range(1, (count or 0) + 1)]
     elif str(each) == "-":
-        items = read_items(sys.stdin.buffer.read())
+        items = read_items(sys.stdin.buffer.read(MAX_EACH + 1))
     else:
         items = read_each(each)
     directory = outputs_directory(job.queue, outputs, fresh_name())

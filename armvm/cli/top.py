@@ -14,7 +14,7 @@ import typer
 from armvm.base.progress import size_text
 from armvm.base.result import as_json
 from armvm.cli.context import open_host, print_json, print_rows
-from armvm.cli.options import Connect, OptionalNames
+from armvm.cli.options import Connect, OptionalNames, seconds
 
 if TYPE_CHECKING:
     from armvm.provision.monitor.top import Usage
@@ -48,7 +48,9 @@ def top(
     ] = False,
     interval: Annotated[
         float,
-        typer.Option("--interval", metavar="SECONDS", min=0.1, help="Interval to measure."),
+        typer.Option(
+            "--interval", metavar="SECONDS", parser=seconds(0.1), help="Interval to measure."
+        ),
     ] = 2.0,
     json: Annotated[
         bool,

@@ -32,6 +32,8 @@ TIMEOUT = 120.0
 PAUSES = (1.0, 5.0, 15.0)
 #: HTTP statuses of a proxy whose service does not answer (RFC 9110, section 15.6).
 _LOST = (502, 503, 504)
+#: What openstacksdk raises for a file or an answer with other types than it expects.
+_UNREADABLE = (AttributeError, LookupError, OSError, TypeError, ValueError)
 #: Length of a cloud's text in messages, in characters.
 _LONGEST = 500
 
@@ -52,6 +54,7 @@ def connect(cloud: Cloud) -> Connection:
     """
     try:
         import openstack
+        from keystoneauth1.exceptions import ClientException
         from openstack.exceptions import ConfigException
     except ImportError as error:
         raise MissingCapability(
@@ -62,9 +65,12 @@ def connect(cloud: Cloud) -> Connection:
         ) from error
     try:
         api: Any = openstack.connect(cloud=cloud.openstack, app_name="armvm", api_timeout=TIMEOUT)
-    except ConfigException as error:
+    except (ConfigException, ClientException, *_UNREADABLE) as error:
+        why = said(str(error)) or type(error).__name__
+        if isinstance(error, _UNREADABLE):
+            why = f"clouds.yaml is invalid: {why}"
         raise ConfigError(
-            f"{cloud.place}: [clouds] {cloud.name}: {said(str(error))}",
+            f"{cloud.place}: [clouds] {cloud.name}: {why}",
             hint=f"clouds.yaml needs an entry {cloud.openstack} with auth: "
             "./clouds.yaml, ~/.config/openstack/clouds.yaml or /etc/openstack/clouds.yaml",
         ) from error
@@ -124,8 +130,7 @@ def answers(cloud: Cloud, doing: str) -> Iterator[None]:
             detail=said(str(error)),
             hint=f"check auth_url of {cloud.openstack} in clouds.yaml, and the network",
         ) from error
-    except (sdk.SDKException, auth.ClientException, OSError, TypeError, ValueError) as error:
-        # The last two: an answer that openstacksdk cannot read.
+    except (sdk.SDKException, auth.ClientException, *_UNREADABLE) as error:
         text = said(str(error)) or type(error).__name__
         raise HostError(failed, detail=text, hint="try again") from error
 

@@ -94,7 +94,7 @@ def _upload(connection: Connection, image: Image, progress: Progress) -> str:
             )
             _checked(response)
             stored = _checked(glance.get(f"/images/{number}")).json()
-        _assert_same(cloud.name, stored, image, digest.hexdigest())
+            _assert_same(cloud.name, stored, image, digest.hexdigest())
     except BaseException:
         with shielded():
             _discard(connection, number, progress)

@@ -152,6 +152,7 @@ def test_prune_deletes_what_this_file_made_and_asks(farm: Farm) -> None:
     assert "apply --prune" in done.err
     refused = farm.apply("--prune").failed(2)
     assert "permanently deletes" in refused.err
+    assert f"{farm.name}-job-one-01 on two" in refused.err
     assert farm.there() == everything
     # The host that is down is asked too: a machine of this fleet may be there.
     done = farm.apply("--prune", "--yes").failed(6)

@@ -16,6 +16,7 @@ import pytest
 
 from armvm.base.errors import NotFound
 from armvm.base.progress import Plain, Quiet
+from armvm.cli.app import app
 from armvm.cli.context import print_fields, print_rows, progress_for
 from armvm.cli.error_text import report
 from armvm.cli.main import _split
@@ -304,3 +305,21 @@ def test_the_module_and_the_program_are_the_same(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("armvm")
     done = armvm("--version", prefix=[str(program)])
     assert done.ok().out == run("--version", home=tmp_path).out
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300", "1000001", "-1", "x", ""])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("wait", "a", "--timeout"), ("stop", "a", "--timeout"), ("hosts", "--timeout"),
+        ("events", "--timeout"), ("exec", "a", "--timeout"), ("top", "--interval"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_times_that_nobody_can_wait_for_are_refused(
+    words: tuple[str, ...], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        app(args=[*words[:-1], f"{words[-1]}={value}"], prog_name="armvm")
+    assert end.value.code == 2
+    assert "is not a number of seconds from" in " ".join(capsys.readouterr().err.split())

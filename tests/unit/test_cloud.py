@@ -475,6 +475,40 @@ def test_a_cloud_that_cannot_be_used_says_why(
         connect(replace(named, openstack="nowhere"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clouds: 5", "clouds: [farm]", "clouds: {mycloud: 5}", "clouds: {mycloud: {auth: 5}}",
+        "clouds: {mycloud: {auth: {auth_url: 5}}}", "clouds: {mycloud: {auth: {}}}",
+        "clouds: {mycloud: {auth_type: nope, auth: {}}}", "clouds: {mycloud: {profile: 5}}",
+        "cache: 5\nclouds: {mycloud: {auth: {}}}", "[", "\x00",
+    ],
+)  # fmt: skip
+def test_an_invalid_file_of_clouds_is_an_error(state: Cloud, text: str) -> None:
+    named = find_cloud("farm", [state.config() / "armvm/config.toml"])
+    assert named is not None
+    (state.config() / "openstack/clouds.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        connect(replace(named, openstack="mycloud"))
+    assert "clouds.yaml needs an entry mycloud" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("answer", [{}, [], "text", None, {"id": None}])
+def test_an_answer_of_another_form_is_an_error(
+    farm: Connection, image: Image, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told:
+        status_code, headers = 200, {"content-type": "application/json"}
+
+        def json(self) -> Any:
+            return answer
+
+    # The cloud in memory has no such fault.
+    monkeypatch.setattr(farm.api.image, "post", lambda *_words, **_more: Told())
+    with pytest.raises((HostError, StorageError)):
+        images.ensure(farm, image, Quiet())
+
+
 @as_root
 def test_a_lost_answer_is_requested_again(
     state: Cloud, farm: Connection, image: Image, monkeypatch: pytest.MonkeyPatch

@@ -148,6 +148,16 @@ def test_a_machine_moves_to_another_host() -> None:
     assert actions(steps) == [("a", "lab2", Action.UNKNOWN)]
 
 
+@pytest.mark.parametrize(
+    "there",
+    [seen(others=("a",)), seen(existing("a", uuid="x", fleet=None))],
+    ids=["no machine", "by hand"],
+)
+def test_a_machine_whose_name_is_taken_on_its_new_host_stays_where_it_is(there: Seen) -> None:
+    steps = decide([wanted("a", "lab2")], {"lab1": seen(existing("a")), "lab2": there})
+    assert actions(steps) == [("a", "lab2", Action.CONFLICT)]
+
+
 def test_two_names_of_one_libvirt_delete_nothing_that_is_wanted() -> None:
     there = seen(existing("a"), existing("old"))
     steps = decide([wanted("a")], {"lab1": there, "same": there, None: there})

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+import resource
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -19,18 +20,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armvm.base.errors import (
+    CommandFailed,
     DigestMismatch,
     HostileImage,
     NotFound,
     SignatureInvalid,
+    StorageError,
     UsageError,
 )
+from armvm.base.progress import Quiet
+from armvm.host.storage import sparse
 from armvm.images.check import qcow2_tables
 from armvm.images.check.backing import set_backing
-from armvm.images.oci import archive, document
+from armvm.images.oci import archive, blobs, document
 from armvm.images.oci.document import MANIFEST, Descriptor, Manifest, describe
 from armvm.images.oci.packed import PIECE, Packer, unpack
 from armvm.provision.golden import portable, signature
+from armvm.provision.golden.export import _check_target, _Head
+from armvm.provision.golden.fit import differences
+from armvm.provision.golden.import_ import _Parts, opened
 from armvm.provision.golden.portable import Part, Portable
 from tests.golden_files import member, tar_of
 
@@ -49,7 +57,7 @@ GOLDEN = Portable(
     instance_id="iid-11111111-1111-4111-8111-111111111111",
     image={"reference": "debian:12", "system": "debian 12"},
     settings={"cpus": 2, "memory_mib": 1024, "disk": 10 << 30, "preset": "default"},
-    shape={"image": DIGEST, "memory_mib": 1024},
+    shape={"image": DIGEST, "memory_mib": 1024, "user": "debian"},
     ground={"QEMU": "7.2.22"},
     hardware=["machine aarch64 virt-7.2"],
     parts={
@@ -319,10 +327,15 @@ def test_a_description_is_read_as_it_was_written() -> None:
     assert portable.load(portable.dump(GOLDEN), "file") == GOLDEN
 
 
-def part(**changes: Any) -> dict[str, Any]:
-    """Return the parts of GOLDEN with its memory changed."""
+def part(name: str = "memory", /, **changes: Any) -> dict[str, Any]:
+    """Return the parts of GOLDEN with one changed."""
     parts = json.loads(portable.dump(GOLDEN))["parts"]
-    return {**parts, "memory": {**parts["memory"], **changes}}
+    return {**parts, name: {**parts[name], **changes}}
+
+
+def shape(**changes: Any) -> dict[str, Any]:
+    """Return the shape of GOLDEN, changed."""
+    return {**GOLDEN.shape, **changes}
 
 
 @pytest.mark.parametrize(
@@ -335,6 +348,10 @@ def part(**changes: Any) -> dict[str, Any]:
         {"shape": {}}, {"shape": {"image": "x", "memory_mib": 1024}},
         {"shape": {"image": DIGEST, "memory_mib": -1}}, {"ground": {"QEMU": 5}}, {"ground": None},
         {"shape": {"image": DIGEST, "memory_mib": "1024"}}, {"hardware": [5]}, {"hardware": None},
+        {"shape": shape(user=5)}, {"shape": shape(user="a\x1b")}, {"shape": shape(disk="x")},
+        {"shape": shape(cpus=[1])}, {"shape": shape(headless={})}, {"shape": shape(fast=None)},
+        {"shape": {"image": DIGEST, "memory_mib": 1024}}, {"hardware": ["\x1b[2J"]},
+        {"parts": part("state", size=1 << 30)},
         {"settings": {"cpus": "2"}}, {"settings": {"cpus": True}}, {"settings": {"disk": None}},
         {"settings": {"headless": 1}}, {"settings": {"preset": "../x"}}, {"settings": None},
         {"parts": None}, {"parts": {}}, {"parts": part(size=0)}, {"parts": part(size=-1)},
@@ -371,6 +388,72 @@ def test_layers_must_be_the_parts() -> None:
     for bad in (parts[:-1], (*parts, parts[0]), (*parts, layer("kernel"))):
         with pytest.raises(HostileImage):
             portable.layers_by_part(bad, GOLDEN, "file")
+
+
+def test_a_disk_that_packs_too_well_is_refused() -> None:
+    def layer(name: str, size: int) -> Descriptor:
+        return Descriptor(media_type=portable.media_type(name), digest=DIGEST, size=size)
+
+    for name in ("base", "overlay"):
+        parts = {**GOLDEN.parts, name: Part(size=4 << 30, allocated=0)}
+        large = replace(GOLDEN, parts=parts)
+        for size, refused in ((1 << 20, True), (32 << 20, False)):
+            layers = tuple(layer(one, size) for one in portable.PARTS)
+            if refused:
+                with pytest.raises(HostileImage, match=f"its {name} unpacks to more than 256"):
+                    portable.layers_by_part(layers, large, "file")
+            else:
+                portable.layers_by_part(layers, large, "file")
+
+
+def test_differences_from_a_strangers_shape_are_printable() -> None:
+    [told] = differences({"\x1b[2J": "\x1b]0;x\x07"}, {})
+    assert told.isprintable()
+    assert differences({"cpus": 2}, {"cpus": 3}) == ["cpus 3 (requested: 2)"]
+
+
+class OneLayer:
+    """A source of layers that has one."""
+
+    name = "file"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def document(self, blob: Descriptor) -> bytes:
+        raise NotImplementedError
+
+    def open(self, blob: Descriptor) -> io.BytesIO:
+        del blob
+        return io.BytesIO(self.data)
+
+
+def test_data_that_is_not_declared_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    size = 40 << 20
+    # A byte in each page takes the whole page.
+    data, layer = packed((b"x" + bytes(4095)) * (size >> 12))
+    for allocated, refused in ((4096, True), (size, False)):
+        found = Part(size=size, allocated=allocated)
+        wanted = replace(GOLDEN, parts={**GOLDEN.parts, "overlay": found})
+        where: Any = None
+        parts = _Parts(where, where, OneLayer(data), wanted, {"overlay": layer}, "ci", Quiet())
+        if refused:
+            with (
+                pytest.raises(HostileImage, match="more data than it declares"),
+                parts.staged("overlay"),
+            ):
+                pass
+        else:
+            with parts.staged("overlay") as path:
+                assert path.stat().st_size == size
+
+
+def test_the_size_of_data() -> None:
+    assert sparse.data_size(bytes(PIECE)) == 0
+    assert sparse.data_size(bytes(4095) + b"x" + bytes(4096) + b"x") == 4097
 
 
 # --- the header of a disk ---
@@ -480,6 +563,67 @@ def test_missing_and_empty_keys(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(UsageError):
         signature.verify(DIGEST, [], tmp_path / "empty")
+
+
+def test_a_key_that_cannot_sign_is_found_early(tmp_path: Path) -> None:
+    key = tmp_path / "locked"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)]
+    subprocess.run(words, check=True)
+    with pytest.raises(CommandFailed, match="cannot sign with") as caught:
+        signature.check_key(key)
+    assert caught.value.hint == f"if it has a passphrase: ssh-add {key}, then --sign {key}.pub"
+
+
+LONG = Path("a" * 300)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: opened(path, "file").__enter__(),
+        lambda path: _check_target(path, force=False),
+        lambda path: signature.sign(DIGEST, path),
+        lambda path: signature.verify(DIGEST, [], path),
+    ],
+    ids=["import", "export", "sign", "signed-by"],
+)
+def test_paths_that_the_file_system_refuses(tmp_path: Path, use: Callable[[Path], object]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    for path in (LONG, tmp_path / "loop/x", tmp_path / "file/x"):
+        with pytest.raises((StorageError, NotFound)):
+            use(path)
+
+
+def test_a_full_cache_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with (
+            pytest.raises(StorageError, match="cannot be used"),
+            opened(io.BytesIO(bytes(3 << 20)), "standard input"),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError), opened(io.BytesIO(), "standard input"):
+        pass
+    with pytest.raises(StorageError):
+        blobs.directory()
+
+
+def test_a_header_takes_as_much_of_a_hole_as_it_needs(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], check=True)
+    data, out = disk.read_bytes()[:100_000], io.BytesIO()
+    head = _Head(out.write)
+    head.feed(data)
+    assert (head.waits, out.tell()) == ((2 << 20) - len(data), 0)
+    head.feed(bytes(head.waits))
+    assert (head.waits, out.getvalue()) == (0, data + bytes((2 << 20) - len(data)))
 
 
 def test_media_types_are_valid() -> None:

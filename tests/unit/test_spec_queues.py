@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armvm.base.errors import ConfigError, UsageError
+from armvm.base.errors import CommandFailed, ConfigError, UsageError
+from armvm.base.progress import Quiet
+from armvm.provision.fleet import queue
 from armvm.provision.fleet.queue import (
     OVERHEAD_MIB,
     Job,
@@ -29,7 +31,7 @@ from armvm.provision.fleet.queue import (
 from armvm.provision.launch.run_mount import read_mount
 from armvm.settings.hosts import find_host, hosts_in
 from armvm.settings.queues import Queue, queues_in
-from tests.support import Result, armvm
+from tests.support import ARMVM, Result, armvm
 from tests.unit.test_completion import SHELLS, Ask
 
 QUEUE = Queue(name="farm", partition="arm", place="here", options=("--time=30", "--mem=9G"))
@@ -236,6 +238,61 @@ def test_an_array_of_shells(run: Callable[..., Result], tmp_path: Path) -> None:
     words = ("run", "--on", "farm", "--outputs", tmp_path / "home/out", "--count", "2", "--", "x")
     assert "is not empty" in run(*words).failed(5).err
     assert "not found" in run("run", "--on", "farm", "--each", "none", "--", "x").failed(4).err
+
+
+def sbatch(tmp_path: Path, text: str) -> None:
+    """Write an sbatch."""
+    program = tmp_path / "bin/sbatch"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+
+
+def test_a_refused_array_leaves_nothing(run: Callable[..., Result], tmp_path: Path) -> None:
+    sbatch(tmp_path, f'ls -l {tmp_path}/home/*/job.sh >"$0.saw"\necho no >&2\nexit 1')
+    (tmp_path / "home/mine").mkdir(parents=True)
+    for name in ("new", "new", "mine"):
+        words = ("--outputs", tmp_path / "home" / name, "--count", "2", "--env", "A=b", "--", "x")
+        assert "sbatch refused the job" in run("run", "--on", "farm", *words).failed(12).err
+        # The script may contain secrets.
+        assert (tmp_path / "bin/sbatch.saw").read_text().startswith("-rwx------")
+    assert [one.name for one in (tmp_path / "home").iterdir()] == ["mine"]
+    assert list((tmp_path / "home/mine").iterdir()) == []
+
+
+def test_a_hung_sbatch_is_ended(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del run
+    sbatch(tmp_path, "exec sleep 60")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(queue, "_SUBMIT", 0.3)
+    with pytest.raises(CommandFailed, match=r"did not answer within 0\.3 s"):
+        queue.run_array(JOB, ["1"], tmp_path / "out", Quiet())
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_that_cannot_be_written(run: Callable[..., Result], tmp_path: Path) -> None:
+    sbatch(tmp_path, "exit 1")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/file").touch()
+    words = ("--count", "2", "--", "x")
+    for name in ("file/x", "a" * 300):
+        outputs = ("--outputs", tmp_path / "home" / name)
+        assert "cannot" in run("run", "--on", "farm", *outputs, *words).failed(9).err
+    gone = tmp_path / "home/gone"
+    gone.mkdir()
+    shell = ["sh", "-c", f'cd {gone} && rmdir {gone} && exec "$@"', "sh", *ARMVM]
+    done = run("run", "--on", "farm", *words, prefix=shell).failed(4)
+    assert "the current directory does not exist any more" in done.err
+
+
+def test_the_number_of_tasks_is_limited(run: Callable[..., Result]) -> None:
+    assert "100000" in run("run", "--on", "farm", "--count", "100001", "--", "x").failed(2).err
+    with pytest.raises(ConfigError, match="more than 100000 lines"):
+        read_items(b"x\n" * 100_001)
+    assert len(read_items(b"x\n" * 100_000)) == 100_000
+    failed = run("run", "--on", "farm", "--each", "/dev/zero", "--", "x").failed(3)
+    assert "larger than 16.0 MiB" in failed.err
 
 
 def test_lines_of_a_file() -> None:

@@ -18,6 +18,15 @@ from armvm.host.storage.transfer import opened
 #: Zeros of this length, at a multiple of it, become a hole.
 BLOCK = 64 << 10
 _ZEROS = bytes(BLOCK)
+#: The unit in which file systems allocate and QEMU's memory has pages.
+_PAGE = 4 << 10
+_EMPTY_PAGE = bytes(_PAGE)
+
+
+def data_size(data: bytes) -> int:
+    """Return the bytes of the pages that are not zeros; *data* starts at a page."""
+    pages = (data[start : start + _PAGE] for start in range(0, len(data), _PAGE))
+    return sum(len(page) for page in pages if page != _EMPTY_PAGE[: len(page)])
 
 
 def download(

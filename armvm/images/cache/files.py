@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from armvm.base.errors import PermissionDenied, StorageError
+from armvm.base.paths import cache_dir, private_dir
 from armvm.base.poll import until
 
 
@@ -32,6 +33,13 @@ def storage_errors(path: Path) -> Iterator[None]:
             hint=("free space with: armvm image prune --unused; " if full else "")
             + "XDG_CACHE_HOME sets another directory",
         ) from error
+
+
+def cache_directory(name: str) -> Path:
+    """Return a private directory in the cache, created if necessary."""
+    path = cache_dir() / name
+    with storage_errors(path):
+        return private_dir(path)
 
 
 def acquire(

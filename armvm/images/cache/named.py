@@ -21,12 +21,18 @@ def reserved(cache: Cache, name: str, *, replace: bool, progress: Progress) -> I
     reference = f"{LOCAL}{name}"
     wait = f"waiting for another armvm process that is creating {reference}"
     with cache.lock(reference, on_wait=lambda: progress.say(wait)):
-        if not replace and any(entry.name == name for entry in cache.entries()):
-            raise Conflict(
-                f"image {reference} already exists",
-                hint="replace it with --force; existing machines keep their base",
-            )
+        if not replace:
+            check_free(cache, name)
         yield reference
+
+
+def check_free(cache: Cache, name: str) -> None:
+    """Raise Conflict if an image has a name."""
+    if any(entry.name == name for entry in cache.entries()):
+        raise Conflict(
+            f"image {LOCAL}{name} already exists",
+            hint="replace it with --force; existing machines keep their base",
+        )
 
 
 def keep_only(cache: Cache, entry: Entry) -> None:

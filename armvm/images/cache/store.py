@@ -115,7 +115,11 @@ class Cache:
         """Record that *source* verified an entry's digest, unless a signature is recorded."""
         if source.verified is not Verified.SIGNATURE or entry.verified is Verified.SIGNATURE:
             return entry
-        done = replace(entry, verified=source.verified, signer=source.signer)
+        return self.record(entry, source.verified, source.signer)
+
+    def record(self, entry: Entry, verified: Verified, signer: str | None = None) -> Entry:
+        """Record how an entry's digest was verified."""
+        done = replace(entry, verified=verified, signer=signer)
         with storage_errors(entry.sidecar):
             write_atomic(done.sidecar, dump(done))
         return done

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from armvm.base.errors import FetchFailed, Unreachable
-from armvm.images.fetch.http_errors import UNREACHABLE_HINT, Missing, Transient, translated
+from armvm.images.fetch.http_errors import (
+    UNREACHABLE_HINT,
+    Missing,
+    Transient,
+    status_text,
+    translated,
+)
 from armvm.images.reference import public_url
 
 if TYPE_CHECKING:
@@ -41,10 +47,10 @@ MAX_REDIRECTS = 5
 
 #: Status codes to retry: too many requests, too early (openSUSE's mirrors), and server
 #: errors.
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 #: The hint for servers that violate the protocol.
 _AT_FAULT = "the error is in the mirror or a proxy"
-_REDIRECTS = {301, 302, 303, 307, 308}
+REDIRECTS = {301, 302, 303, 307, 308}
 
 
 def new_session() -> Session:
@@ -56,6 +62,15 @@ def new_session() -> Session:
     session = requests.Session()
     session.headers["User-Agent"] = f"armvm/{__version__}"
     return session
+
+
+def ignore_redirects(session: Session) -> None:
+    """Make a session leave redirects alone: armvm follows them itself.
+
+    By default, requests resolves a redirect even if it does not follow it: it reads the whole
+    body, and raises ValueError for some targets.
+    """
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign] # noqa: ARG005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +146,7 @@ def _follow(
     web: Web, session: Session, url: str, verified: bool, headers: dict[str, str]
 ) -> Response:
     timeout = (web.connect_timeout, web.read_timeout)
-    # By default, requests resolves a redirect even if it does not follow it: it reads the whole
-    # body, and raises ValueError for some targets.
-    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign] # noqa: ARG005
+    ignore_redirects(session)
     for _ in range(MAX_REDIRECTS + 1):
         # requests would follow redirects itself; armvm checks the scheme of each hop first.
         response = _within(
@@ -149,7 +162,7 @@ def _follow(
             ),
         )
         target = response.headers.get("Location")
-        if response.status_code not in _REDIRECTS or not target:
+        if response.status_code not in REDIRECTS or not target:
             return response
         response.close()
         before = url
@@ -230,9 +243,9 @@ def _check_status(
         407: "the proxy requires a user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
     }.get(code, "try again later")
     error = (Missing if code in (404, 410) else FetchFailed)(
-        f"{public_url(url)} answered {code} {response.reason or ''}".rstrip(), hint=hint
+        f"{public_url(url)} answered {status_text(code)}", hint=hint
     )
-    if code in _TRANSIENT:
+    if code in TRANSIENT:
         raise Transient(error, pause=_retry_after(response.headers.get("Retry-After"), now()))
     raise error
 

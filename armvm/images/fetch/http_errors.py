@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from armvm.base.errors import ArmvmError, FetchFailed, Unreachable
@@ -35,6 +36,13 @@ class Transient(Exception):
 
 class Missing(FetchFailed):
     """The server says that the file does not exist (404, 410)."""
+
+
+def status_text(code: int) -> str:
+    """Return a status with its usual phrase: a server's own is untrusted text."""
+    with suppress(ValueError):
+        return f"{code} {HTTPStatus(code).phrase}"
+    return str(code)
 
 
 @contextmanager

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from armvm.base.errors import FetchFailed, StorageError, Unreachable
-from armvm.base.paths import cache_dir, private_dir
+from armvm.base.errors import FetchFailed, HostileImage, StorageError, Unreachable
 from armvm.base.progress import Progress, size_text
-from armvm.images.cache.files import held, storage_errors
-from armvm.images.oci.document import Descriptor, mismatch
-from armvm.images.oci.registry import Registry
+from armvm.images.cache.files import cache_directory, held, storage_errors
+from armvm.images.oci.document import MAX_DOCUMENT, Descriptor, mismatch
+from armvm.images.oci.registry import Refused, Registry
 
 #: Free bytes to keep.
 RESERVE = 64 << 20
@@ -48,7 +47,9 @@ class Blobs:
         return self.registry.name
 
     def document(self, blob: Descriptor) -> bytes:
-        """Return a small blob, verified."""
+        """Return a small blob, verified. Raises HostileImage if it is not small."""
+        if blob.size > MAX_DOCUMENT:
+            raise HostileImage(f"{self.name} cannot be used: a document in it is too large")
         return self.path(blob).read_bytes()
 
     def open(self, blob: Descriptor) -> BinaryIO:
@@ -85,10 +86,13 @@ class Blobs:
                 try:
                     self._continue(blob, part, before, task.update)
                     return
-                except (FetchFailed, Unreachable):
+                except (FetchFailed, Unreachable) as error:
                     progressed = part.exists() and part.stat().st_size > before
                     tries = 0 if progressed else tries + 1
-                    if tries >= ATTEMPTS or not part.exists():
+                    if tries >= ATTEMPTS or isinstance(error, Refused):
+                        with contextlib.suppress(OSError):
+                            if part.stat().st_size == 0:
+                                part.unlink()
                         raise
                     time.sleep(1 << tries)
 
@@ -130,7 +134,7 @@ class Blobs:
 
 def directory() -> Path:
     """Return the directory of cached blobs."""
-    return private_dir(cache_dir() / "blobs")
+    return cache_directory("blobs")
 
 
 def prune() -> None:

@@ -15,16 +15,16 @@ from typing import Any
 
 from armvm.base import process
 from armvm.base.errors import CommandFailed, MissingCapability
+from armvm.images.oci.reference import DOCKER_HUB
 
 #: Seconds for a credential helper, which may ask the user.
 _PATIENCE = 120.0
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 def credentials(host: str) -> tuple[str, str] | None:
     """Return user and password for a registry; None if none are known."""
-    names = [host, *(["https://index.docker.io/v1/"] if host in _DOCKER_HUB else [])]
+    names = [host, *(["https://index.docker.io/v1/"] if host in DOCKER_HUB else [])]
     for document in _documents():
         auths, helpers = document.get("auths"), document.get("credHelpers")
         for name in names:
@@ -38,10 +38,13 @@ def credentials(host: str) -> tuple[str, str] | None:
 
 
 def _documents() -> Iterator[dict[str, Any]]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    # Source: containers/image, pkg/docker/config: defaultPerUIDPathFormat.
+    podman = f"{runtime}/containers" if runtime else f"/run/containers/{os.getuid()}"
     places = [
         os.environ.get("REGISTRY_AUTH_FILE"),
         str(Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"),
-        f"{os.environ.get('XDG_RUNTIME_DIR') or '/run'}/containers/auth.json",
+        f"{podman}/auth.json",
     ]
     for place in places:
         if place is None:

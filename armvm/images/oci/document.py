@@ -6,6 +6,7 @@ come from a file or a registry, so every field that armvm uses is checked.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from armvm.base.errors import DigestMismatch, HostileImage
+from armvm.images.fetch import json_document
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -25,6 +27,8 @@ TITLE = "org.opencontainers.image.title"
 MAX_DOCUMENT = 4 << 20
 #: Maximum number of layers, and of manifests in an index.
 MAX_ENTRIES = 32
+#: Maximum number of referrers of a type to read.
+MAX_REFERRERS = 256
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 
@@ -114,8 +118,8 @@ def load(data: bytes, name: str) -> dict[str, Any]:
     if len(data) > MAX_DOCUMENT:
         raise _broken(name, "it is too large")
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = json_document.load(data)
+    except ValueError as error:
         raise _broken(name, "it is not JSON") from error
     if not isinstance(document, dict):
         raise _broken(name, "it is not a JSON object")
@@ -143,6 +147,30 @@ def load_index(data: bytes, name: str) -> tuple[Descriptor, ...]:
     if document.get("schemaVersion") != 2:
         raise _broken(name, "it is not an OCI index")
     return _descriptors(document.get("manifests"), name)
+
+
+def load_entries(data: bytes, name: str) -> list[dict[str, Any]]:
+    """Return the unchecked entries of an index of referrers, which anybody may have added.
+
+    Raises HostileImage.
+    """
+    found = load(data, name).get("manifests")
+    if not isinstance(found, list):
+        raise _broken(name, "its list of parts is invalid")
+    return [one for one in found if isinstance(one, dict)]
+
+
+def load_referrers(data: bytes, artifact_type: str, name: str) -> tuple[Descriptor, ...]:
+    """Return the referrers of a type in an index, without those that are invalid or too many.
+
+    Raises HostileImage.
+    """
+    found = []
+    for one in load_entries(data, name):
+        if one.get("artifactType") == artifact_type:
+            with contextlib.suppress(HostileImage):
+                found.append(_descriptor(one, name))
+    return tuple(found[:MAX_REFERRERS])
 
 
 def check_blob(data: bytes, blob: Descriptor, name: str) -> bytes:

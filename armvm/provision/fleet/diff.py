@@ -94,13 +94,14 @@ def compare(
     """Return a step for each machine of the file, in its order, and for each surplus machine."""
     steps = [_step(fleet, one, seen[one.machine.on]) for one in wanted]
     kept = {step.uuid for step in steps if step.uuid is not None}
-    # Where a host does not answer, another name may lead to the same libvirt.
-    unknown = {step.name for step in steps if step.action is Action.UNKNOWN}
+    # A machine whose new host does not answer, or has another domain of that name, cannot move
+    # there. Where a host does not answer, another name may also lead to the same libvirt.
+    stuck = {step.name for step in steps if step.action in (Action.UNKNOWN, Action.CONFLICT)}
     for on, there in seen.items():
         if isinstance(there, ArmvmError):
             continue
         for one in there.machines.values():
-            if _is_ours(fleet, one) and one.uuid not in kept and one.name not in unknown:
+            if _is_ours(fleet, one) and one.uuid not in kept and one.name not in stuck:
                 kept.add(one.uuid)  # two names of hosts can mean one libvirt
                 steps.append(_surplus(on, one, prune=prune))
     return steps

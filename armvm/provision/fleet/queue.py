@@ -11,7 +11,8 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,9 +26,9 @@ from armvm.base.errors import (
     StorageError,
     UsageError,
 )
-from armvm.base.paths import config_files
+from armvm.base.paths import config_files, write_atomic
 from armvm.base.programs import find
-from armvm.base.progress import Progress
+from armvm.base.progress import Progress, size_text
 from armvm.base.result import Doc
 from armvm.base.signals import shielded
 from armvm.images.reference import CATALOGS, FileReference, parse
@@ -47,6 +48,11 @@ ITEM = "ARMVM_ITEM"
 _HERE = ("ARMVM_ON", "ARMVM_CONNECT", "LIBVIRT_DEFAULT_URI")
 #: Seconds that armvm on the node has to remove its machine after a signal here.
 _CLEANUP = 120.0
+#: Seconds for sbatch, which signals cannot interrupt.
+_SUBMIT = 120.0
+#: Maximum number of tasks, and of bytes in the file of --each. (Slurm's own limits are lower:
+#: MaxArraySize is 1001 by default, and max_script_size 4 MiB.)
+MAX_TASKS, MAX_EACH = 100_000, 16 << 20
 #: Seconds between two looks at the exit codes of tasks, and between two questions to Slurm.
 _LOOK, _ASK = 0.5, 10.0
 
@@ -199,32 +205,35 @@ def run_job(job: Job, *, terminal: bool) -> int:
 
 def read_items(text: bytes) -> list[str]:
     """Return the lines of an ``--each`` file that are not empty. Raises ConfigError."""
+    if len(text) > MAX_EACH:
+        raise ConfigError(f"invalid file for --each: it is larger than {size_text(MAX_EACH)}")
     lines = [os.fsdecode(one.removesuffix(b"\r")) for one in text.split(b"\n")]
     items = [one for one in lines if one]
     if not items:
         raise ConfigError("invalid file for --each: it has no lines")
+    if len(items) > MAX_TASKS:
+        raise ConfigError(f"invalid file for --each: it has more than {MAX_TASKS} lines")
     if any("\0" in one for one in items):
         raise ConfigError("invalid file for --each: a line has a zero byte")
     return items
 
 
 def outputs_directory(queue: Queue, given: Path | None, name: str) -> Path:
-    """Create the directory for the outputs and return its absolute path.
+    """Return the absolute path of the directory for the outputs, which may not exist yet.
 
     *given* is the user's, *name* its name otherwise. Raises UsageError if the nodes may not have
     it, Conflict if it is not empty, ConfigError, StorageError.
     """
-    path = Path(_on_nodes(queue, Path.cwd() / (given or name), "outputs"))
+    path = Path(_on_nodes(queue, given or Path(name), "outputs"))
     if "\\" in str(path) or not str(path).isprintable():
         raise ConfigError(
             f"invalid directory {shown(str(path))} for --outputs: Slurm would change its name",
             hint="use a path without backslashes and control characters",
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        used = any(path.iterdir())
+        used = path.exists() and any(path.iterdir())
     except OSError as error:
-        raise StorageError(f"cannot create {shown(str(path))}: {error.strerror}") from error
+        raise StorageError(f"cannot use {shown(str(path))}: {error.strerror}") from error
     if used:
         raise Conflict(f"{shown(str(path))} is not empty", hint="choose another for --outputs")
     return path
@@ -278,12 +287,12 @@ def run_array(
     """Run the job once for each item, at the same time as far as Slurm has nodes for them.
 
     Returns all tasks when they have ended. If the call is interrupted, cancels them, and waits
-    until armvm on the nodes has removed its machines. Raises CommandFailed if sbatch fails.
+    until armvm on the nodes has removed its machines. Raises CommandFailed if sbatch fails, and
+    StorageError if the directory cannot be written; it then leaves nothing there.
     """
-    (outputs / "job.sh").write_bytes(script(job, items, outputs))
     number = None
     try:
-        with shielded():
+        with shielded(), _written(script(job, items, outputs), outputs):
             number = _submit(sbatch_words(job, len(items), outputs))
         progress.say(f"job {number}: {len(items)} tasks, outputs in {outputs}")
         with progress.task(f"job {number}") as task:
@@ -296,9 +305,35 @@ def run_array(
     return [_task(outputs, number, item) for number, item in enumerate(items, 1)]
 
 
+@contextmanager
+def _written(text: bytes, outputs: Path) -> Iterator[None]:
+    """Write an array's script; if the block fails, remove it, and the directory if it is new."""
+    there = outputs.exists()
+    try:
+        try:
+            outputs.mkdir(parents=True, exist_ok=True)
+            # The values of --env are in it, and may be secrets.
+            write_atomic(outputs / "job.sh", text, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"cannot write {shown(str(outputs))}: {error.strerror}") from error
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (outputs / "job.sh").unlink(missing_ok=True)
+            if not there:
+                outputs.rmdir()
+        raise
+
+
 def _submit(words: Sequence[str]) -> str:
     """Submit a job and return its number. Raises CommandFailed."""
-    done = process.run(_without_libvirt(words), check=False)
+    try:
+        done = process.run(_without_libvirt(words), check=False, timeout=_SUBMIT)
+    except CommandFailed as error:
+        raise CommandFailed(
+            f"sbatch did not answer within {_SUBMIT:g} s",
+            hint="look for a job that it submitted all the same: squeue --me",
+        ) from error
     if done.returncode != 0:
         detail = done.stderr.decode(errors="replace").strip()
         raise CommandFailed("sbatch refused the job", detail=detail or None)
@@ -365,7 +400,8 @@ def check_ended(tasks: Sequence[QueuedTask]) -> int:
 def read_each(path: Path) -> list[str]:
     """Return the items of an ``--each`` file. Raises NotFound, StorageError, ConfigError."""
     try:
-        return read_items(path.read_bytes())
+        with path.open("rb") as file:
+            return read_items(file.read(MAX_EACH + 1))
     except FileNotFoundError as error:
         raise NotFound(f"file {shown(str(path))} not found") from error
     except OSError as error:

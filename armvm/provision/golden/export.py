@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 
 from armvm.base.errors import Conflict, NotFound, PermissionDenied, StorageError
-from armvm.base.paths import cache_dir, private_dir
 from armvm.base.progress import Progress, size_text
 from armvm.base.result import Digest, Doc, MachineName, Size
 from armvm.host.connection import Connection, Pool, Volume
@@ -28,7 +27,7 @@ from armvm.host.domain.hardware import hardware
 from armvm.host.memory import route as memory
 from armvm.host.storage import pools, sparse, volumes
 from armvm.host.storage.base_image import backing_path
-from armvm.images.cache.files import storage_errors
+from armvm.images.cache.files import cache_directory, storage_errors
 from armvm.images.check.backing import cluster_size, set_backing
 from armvm.images.oci import archive
 from armvm.images.oci.document import (
@@ -108,6 +107,8 @@ def export(
     golden = find_golden(where.connection, name)
     if isinstance(target, Path):
         _check_target(target, force)
+    if key is not None:
+        signature.check_key(key)
     with packed(where, golden, base=base, progress=progress) as whole:
         manifests, blobs = [whole.descriptor], [(whole.descriptor, whole.manifest), *whole.blobs]
         if key is not None:
@@ -248,9 +249,10 @@ def _pack(
                 for start in range(0, length, 1 << 20):
                     content.update(bytes(min(1 << 20, length - start)))
             if head is not None and head.waits:  # a hole in the first cluster
-                head.feed(bytes(length))
-            else:
-                packer.skip(length)
+                first = min(length, head.waits)
+                head.feed(bytes(first))
+                length -= first
+            packer.skip(length)
             task.update(packer.size)
 
         sparse.download(connection, volume, on_data, on_hole)
@@ -266,12 +268,16 @@ def _pack(
 class _Head:
     """Takes the name of the backing file out of a disk's first cluster."""
 
-    def __init__(self, feed: Callable[[bytes], None]) -> None:
-        self._feed, self._held = feed, b""
-        self.waits = True
+    def __init__(self, feed: Callable[[bytes], object]) -> None:
+        self._feed, self._held, self._done = feed, b"", False
+
+    @property
+    def waits(self) -> int:
+        """The bytes that are missing in the first cluster."""
+        return 0 if self._done else _HEADER - len(self._held)
 
     def feed(self, data: bytes) -> None:
-        if not self.waits:
+        if self._done:
             self._feed(data)
             return
         self._held += data
@@ -279,8 +285,8 @@ class _Head:
             self.finish()
 
     def finish(self) -> None:
-        if self.waits:
-            self.waits = False
+        if not self._done:
+            self._done = True
             size = cluster_size(self._held)
             head = set_backing(self._held[:size], None)
             self._feed(head + self._held[size:])
@@ -311,7 +317,7 @@ def _portable(golden: Golden, parts: dict[str, Part]) -> Portable:
 @contextmanager
 def _directory(needed: int) -> Iterator[Path]:
     """Yield a private temporary directory in the cache. Raises StorageError if it is full."""
-    parent = private_dir(cache_dir() / "goldens")
+    parent = cache_directory("goldens")
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise StorageError(
@@ -323,12 +329,13 @@ def _directory(needed: int) -> Iterator[Path]:
 
 
 def _check_target(target: Path, force: bool) -> None:
-    if target.is_dir():
-        raise Conflict(f"{target} is a directory", hint="give the path of a file")
-    if os.path.lexists(target) and not force:
-        raise _taken(target)
-    if not target.parent.is_dir():
-        raise NotFound(f"directory {target.parent} not found", hint="create it first: mkdir -p")
+    with _write_errors(target):
+        if target.is_dir():
+            raise Conflict(f"{target} is a directory", hint="give the path of a file")
+        if os.path.lexists(target) and not force:
+            raise _taken(target)
+        if not target.parent.is_dir():
+            raise NotFound(f"directory {target.parent} not found", hint="create it first: mkdir -p")
 
 
 @contextmanager
@@ -336,16 +343,26 @@ def _written(target: Path, force: bool) -> Iterator[tuple[BinaryIO, Path]]:
     """Yield a file that becomes *target* if the block succeeds, and its path until then."""
     partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.partial")
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        # A golden contains its guest's secrets: only the owner may read it.
-        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
-            yield file, partial
-            file.flush()
-            os.fsync(file.fileno())
-        if force:
-            partial.replace(target)
-        else:
-            os.link(partial, target)  # unlike rename, fails if the target exists
+        with _write_errors(target):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            # A golden contains its guest's secrets: only the owner may read it.
+            with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
+                yield file, partial
+                file.flush()
+                os.fsync(file.fileno())
+            if force:
+                partial.replace(target)
+            else:
+                os.link(partial, target)  # unlike rename, fails if the target exists
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
     except FileExistsError:
         raise _taken(target) from None
     except PermissionError as error:
@@ -355,9 +372,6 @@ def _written(target: Path, force: bool) -> Iterator[tuple[BinaryIO, Path]]:
         ) from error
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _taken(target: Path) -> Conflict:

@@ -12,6 +12,7 @@ from armvm.host.domain.golden_domain import Golden
 from armvm.host.facts import Accelerator, HostFacts
 from armvm.provision.golden import host_files
 from armvm.provision.machine.plan import CreatePlan
+from armvm.settings.names import shown
 from armvm.settings.system import OperatingSystem
 
 #: The key under which older versions of armvm recorded QEMU's version.
@@ -136,7 +137,13 @@ def loader_in(golden: Golden) -> str:
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """Return the differences between two shapes, in words."""
     return [
-        f"{key} {found.get(key)} (requested: {value})"
+        f"{_printable(key)} {_printable(found.get(key))} (requested: {_printable(value)})"
         for key, value in wanted.items()
         if found.get(key) != value
     ]
+
+
+def _printable(value: Any) -> str:
+    """Return a key or a value of a shape, which may be a stranger's, for a message."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 60 else shown(text)

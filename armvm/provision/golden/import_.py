@@ -22,10 +22,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from armvm.base.errors import (
     ArmvmError,
@@ -37,7 +37,6 @@ from armvm.base.errors import (
     PermissionDenied,
     StorageError,
 )
-from armvm.base.paths import cache_dir, private_dir
 from armvm.base.progress import Progress, size_text
 from armvm.base.signals import shielded
 from armvm.host import confinement
@@ -60,7 +59,7 @@ from armvm.host.memory import route as memory
 from armvm.host.storage import pools, sparse, volumes
 from armvm.host.storage.base_image import base_name, ensure_base, remove_aborted, users_of
 from armvm.host.xml import to_text
-from armvm.images.cache.files import storage_errors
+from armvm.images.cache.files import cache_directory, storage_errors
 from armvm.images.cache.store import RESERVE, Cache
 from armvm.images.check import qcow2_tables
 from armvm.images.check.backing import cluster_size, set_backing
@@ -87,6 +86,9 @@ from armvm.settings.networks import USER_NETWORK
 _COPY = 1 << 20
 #: How much larger than its disk an overlay can be: its tables, and clusters of earlier contents.
 _OVERLAY_FACTOR = 2
+#: How much more data than it declares a part can have, in bytes: file systems differ in the
+#: blocks that they allocate.
+_SLACK = 16 << 20
 
 
 class DoesNotFit(Conflict):
@@ -117,29 +119,45 @@ class Layers(Protocol):
 def opened(source: Path | BinaryIO, name: str) -> Iterator[Archive]:
     """Open an archive; one on standard input is first copied to a temporary file.
 
-    Raises NotFound, HostileImage, StorageError.
+    Raises NotFound, PermissionDenied, HostileImage, StorageError.
     """
     if isinstance(source, Path):
-        if not source.is_file():
-            raise NotFound(f"{name} is not a file" if source.exists() else f"{name} not found")
         try:
+            if source.exists() and not source.is_file():  # opening a pipe would wait
+                raise NotFound(f"{name} is not a file")
             file = source.open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFound(f"{name} not found") from error
+        except PermissionError as error:
+            raise PermissionDenied(f"permission denied: cannot read {name}") from error
         except OSError as error:
-            raise PermissionDenied(f"cannot read {name}: {error.strerror or error}") from error
+            raise StorageError(f"cannot read {name}: {error.strerror or error}") from error
         with file:
             yield archive.scan(file, name)
         return
-    directory = private_dir(cache_dir() / "goldens")
-    with tempfile.TemporaryFile(dir=directory) as copy:
-        while chunk := source.read(_COPY):
-            if shutil.disk_usage(directory).free < RESERVE:
-                raise StorageError(
-                    f"{name} does not fit into {directory}",
-                    hint="free space there; XDG_CACHE_HOME sets another directory",
-                )
-            copy.write(chunk)
-        copy.flush()
+    with _copied(source, name) as copy:
         yield archive.scan(copy, name)
+
+
+def _copied(source: BinaryIO, name: str) -> BinaryIO:
+    """Return a temporary file with a stream's bytes. Raises StorageError."""
+    directory = cache_directory("goldens")
+    with storage_errors(directory):
+        copy: Any = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the caller closes it
+        try:
+            while chunk := source.read(_COPY):
+                if shutil.disk_usage(directory).free < RESERVE:
+                    raise StorageError(
+                        f"{name} does not fit into {directory}",
+                        hint="free space there; XDG_CACHE_HOME sets another directory",
+                    )
+                copy.write(chunk)
+            copy.flush()
+        except BaseException:
+            with suppress(OSError):  # it writes what is left in the buffer, and fails again
+                copy.close()
+            raise
+    return cast("BinaryIO", copy)
 
 
 def import_archive(
@@ -297,7 +315,7 @@ class _Parts:
     @contextmanager
     def staged(self, part: str) -> Iterator[Path]:
         """Unpack a part into a temporary file, which exists during the block."""
-        directory = private_dir(cache_dir() / "goldens")
+        directory = cache_directory("goldens")
         found: Part = self.wanted.parts[part]
         if found.allocated + RESERVE > (free := shutil.disk_usage(directory).free):
             raise StorageError(
@@ -319,9 +337,17 @@ class _Parts:
         label = f"unpacking the {part} of {self._name}"
         # Opening downloads it, with a progress of its own.
         with self.source.open(layer) as packed, self.progress.task(label, total=size) as task:
-            done = 0
+            done = data_size = 0
             for piece in unpack(packed, layer, size, self.source.name):
                 done += len(piece)
+                data_size += sparse.data_size(piece)
+                # The free space was checked for what it declares.
+                if data_size > self.wanted.parts[part].allocated + _SLACK:
+                    raise HostileImage(
+                        f"{self.source.name} cannot be used: its {part} has more data than it "
+                        "declares",
+                        hint="export or download it again",
+                    )
                 task.update(done)
                 yield piece
 

@@ -17,6 +17,7 @@ from typing import Any
 from armvm.base.errors import ConfigError, HostileImage
 from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE
 from armvm.images.digest import is_digest
+from armvm.images.fetch.decompress import RATIO, SPARED
 from armvm.images.oci import document
 from armvm.images.oci.document import Descriptor
 from armvm.settings.names import check_new_name
@@ -30,7 +31,7 @@ FORMAT = 1
 BASE, OVERLAY, SEED, STATE, MEMORY = "base", "overlay", "seed", "state", "memory"
 PARTS = (BASE, OVERLAY, SEED, STATE, MEMORY)
 #: Maximum sizes of parts in bytes; a memory's is a save image's overhead beyond the guest's memory.
-_MOST = {BASE: MAX_VIRTUAL_SIZE, OVERLAY: MAX_VIRTUAL_SIZE, SEED: 64 << 20, STATE: 1 << 30}
+_MOST = {BASE: MAX_VIRTUAL_SIZE, OVERLAY: MAX_VIRTUAL_SIZE, SEED: 64 << 20, STATE: 128 << 20}
 _OVERHEAD = 1 << 30
 
 _MAC = re.compile(r"52:54:00(?::[0-9a-f]{2}){3}")
@@ -104,7 +105,7 @@ def load(data: bytes, name: str) -> Portable:
     read = _Reader(document.load(data, name), name)
     if read.values.get("format") != FORMAT:
         raise read.refuse("it was written by a newer armvm: update armvm")
-    shape = read.table("shape")
+    shape = _shape(read)
     digest = shape.get("image")
     if not isinstance(digest, str) or not (is_digest(digest) or _FROM_MACHINE.fullmatch(digest)):
         raise read.refuse("its image's digest is invalid")
@@ -113,7 +114,9 @@ def load(data: bytes, name: str) -> Portable:
         raise read.refuse("its amount of memory is invalid")
     most = {**_MOST, MEMORY: (memory << 20) + _OVERHEAD}
     hardware = read.values.get("hardware")
-    if not isinstance(hardware, list) or not all(isinstance(one, str) for one in hardware):
+    if not isinstance(hardware, list) or not all(
+        isinstance(one, str) and one.isprintable() for one in hardware
+    ):
         raise read.refuse("its list of devices is invalid")
     parts = {part: read.part(part, most[part]) for part in PARTS if part in read.table("parts")}
     if not {OVERLAY, SEED, MEMORY} <= parts.keys():
@@ -160,7 +163,24 @@ def layers_by_part(
     missing = portable.parts.keys() - found.keys() - {BASE}
     if missing:
         raise HostileImage(f"{name} cannot be used: a part is missing: {', '.join(missing)}")
+    for part in found.keys() & {BASE, OVERLAY}:
+        if portable.parts[part].size > max(SPARED, found[part].size * RATIO):
+            raise HostileImage(
+                f"{name} cannot be used: its {part} unpacks to more than {RATIO} times its size",
+                hint="no disk compresses that well; do not trust its source",
+            )
     return found
+
+
+def _shape(read: _Reader) -> dict[str, Any]:
+    """Return the shape, with the types of the settings in it checked."""
+    values = read.table("shape")
+    for one in SETTINGS.values():
+        inside = one.shape is not None and one.field in values
+        if inside and type(values[one.field]) is not type(one.default):
+            raise read.refuse(f"its setting {one.key} is invalid")
+    _Reader(values, read.name).text("user")
+    return values
 
 
 def _settings(read: _Reader) -> dict[str, Any]:
@@ -187,11 +207,11 @@ class _Reader:
     """Reads the values of a JSON object, with their types checked."""
 
     def __init__(self, values: dict[str, Any], name: str) -> None:
-        self.values, self._name = values, name
+        self.values, self.name = values, name
 
     def refuse(self, why: str) -> HostileImage:
         return HostileImage(
-            f"{self._name} cannot be used: {why}", hint="export or download it again"
+            f"{self.name} cannot be used: {why}", hint="export or download it again"
         )
 
     def text(self, key: str, pattern: str | None = None) -> str:
@@ -212,7 +232,7 @@ class _Reader:
         return value
 
     def texts(self, key: str) -> dict[str, str]:
-        inner = _Reader(self.table(key), self._name)
+        inner = _Reader(self.table(key), self.name)
         return {one: inner.text(one) for one in inner.values if one.isprintable()}
 
     def part(self, name: str, most: int) -> Part:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from armvm.base.errors import HostileImage, NotFound
+from armvm.base.errors import DigestMismatch, HostileImage, NotFound
 from armvm.base.progress import Progress
 from armvm.host.domain.golden_domain import Golden, goldens
 from armvm.images.cache.files import held
@@ -13,7 +14,7 @@ from armvm.images.digest import is_digest
 from armvm.images.oci import blobs
 from armvm.images.oci.document import MANIFEST, Descriptor, load_manifest
 from armvm.images.oci.reference import parse
-from armvm.images.oci.registry import Registry
+from armvm.images.oci.registry import Refused, Registry
 from armvm.provision.golden import portable, signature
 from armvm.provision.golden.choose import settings_for
 from armvm.provision.golden.import_ import DoesNotFit, Layers, import_golden
@@ -116,13 +117,13 @@ def _pull(
 
 
 def _signatures(registry: Registry, source: Layers, digest: str) -> list[bytes]:
+    """Return the signatures of a manifest. Anybody may have added some that cannot be read."""
     found = []
-    for one in registry.referrers(digest):
-        if one.artifact_type not in (signature.ARTIFACT, None):
-            continue
-        manifest = load_manifest(registry.manifest(one.digest)[1], registry.name)
-        if manifest.artifact_type != signature.ARTIFACT or len(manifest.layers) != 1:
-            continue
-        if manifest.layers[0].size <= signature.MAX_SIGNATURE:
-            found.append(source.document(manifest.layers[0]))
+    for one in registry.referrers(digest, signature.ARTIFACT):
+        with contextlib.suppress(HostileImage, DigestMismatch, Refused):
+            manifest = load_manifest(registry.manifest(one.digest)[1], registry.name)
+            if manifest.artifact_type != signature.ARTIFACT or len(manifest.layers) != 1:
+                continue
+            if manifest.layers[0].size <= signature.MAX_SIGNATURE:
+                found.append(source.document(manifest.layers[0]))
     return found

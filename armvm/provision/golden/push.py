@@ -9,8 +9,9 @@ from typing import Annotated
 from armvm.base.progress import Progress
 from armvm.base.result import Digest, Doc, MachineName, Size
 from armvm.host.domain.golden_domain import find_golden
-from armvm.images.oci.reference import parse
+from armvm.images.oci.reference import parse_target
 from armvm.images.oci.registry import Registry
+from armvm.provision.golden import signature
 from armvm.provision.golden.export import packed, signature_blobs
 from armvm.provision.machine.create import Where
 
@@ -40,8 +41,10 @@ def push(
 
     Raises UsageError, NotFound, FetchFailed, Unreachable.
     """
-    reference = parse(text)
+    reference = parse_target(text)
     golden = find_golden(where.connection, name)
+    if key is not None:
+        signature.check_key(key)
     registry = Registry(reference)
     sent = present = 0
     with packed(where, golden, base=base, progress=progress) as whole:

@@ -19,7 +19,7 @@ MEDIA_TYPE = "application/vnd.armvm.golden.signature.v1+ssh"
 NAMESPACE = "armvm-golden"
 #: Maximum size of a signature in bytes.
 MAX_SIGNATURE = 64 << 10
-#: Seconds for ssh-keygen, which may ask for a passphrase or wait for a hardware key.
+#: Seconds for ssh-keygen, which may wait for a hardware key or an agent that asks.
 _PATIENCE = 300.0
 #: The name under which a bare public key is trusted.
 _ANYONE = "golden"
@@ -32,16 +32,33 @@ def sign(digest: str, key: Path) -> bytes:
     A public key works too, if the ssh agent holds its private key. Raises NotFound and
     CommandFailed.
     """
-    if not key.is_file():
+    try:
+        there = key.is_file()
+    except OSError as error:
+        raise NotFound(f"cannot read {key}: {error.strerror}") from error
+    if not there:
         raise NotFound(f"key {key} not found", hint="make one: ssh-keygen -t ed25519 -f KEY")
     with tempfile.TemporaryDirectory() as directory:
         message = Path(directory) / "digest"
         message.write_bytes(_message(digest))
-        process.run(
-            ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", key.absolute(), message],
-            timeout=_PATIENCE,
-        )
+        try:
+            process.run(
+                ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", key.absolute(), message],
+                timeout=_PATIENCE,
+            )
+        except CommandFailed as error:
+            raise CommandFailed(
+                f"cannot sign with {key}",
+                detail=error.detail or error.message,
+                # ssh-keygen has no terminal, and cannot ask for it.
+                hint=f"if it has a passphrase: ssh-add {key}, then --sign {key}.pub",
+            ) from error
         return message.with_suffix(".sig").read_bytes()
+
+
+def check_key(key: Path) -> None:
+    """Raise the error of `sign` if a key cannot sign, before a golden is packed."""
+    sign("", key)
 
 
 def verify(digest: str, signatures: list[bytes], trusted: Path) -> str:

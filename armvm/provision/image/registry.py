@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from armvm.base.errors import HostileImage, NotFound
+from armvm.base.errors import HostileImage, NotFound, NotVerified
 from armvm.base.progress import Progress
 from armvm.base.result import Digest, Doc, Size
 from armvm.images.cache import importing
 from armvm.images.cache.entry import matches
+from armvm.images.cache.named import check_free
 from armvm.images.cache.store import Cache
-from armvm.images.model import Image
+from armvm.images.model import Image, Verified
 from armvm.images.obtain import LOCAL
 from armvm.images.oci import blobs
 from armvm.images.oci.document import (
@@ -24,11 +25,13 @@ from armvm.images.oci.document import (
     dump_manifest,
     load_manifest,
 )
-from armvm.images.oci.reference import PREFIX, OciReference, parse
+from armvm.images.oci.reference import PREFIX, parse, parse_target
 from armvm.images.oci.registry import Registry
+from armvm.images.trust.provenance import satisfies
 from armvm.provision.image.find import locate, obtain
 from armvm.provision.image.local import own_name
 from armvm.settings.names import shown
+from armvm.settings.verify import Verify
 
 ARTIFACT = "application/vnd.armvm.image.v1"
 DISK = "application/vnd.armvm.disk.qcow2"
@@ -57,7 +60,7 @@ def push(reference: str, place: str, progress: Progress) -> PushedImage:
 
     Raises UsageError for an invalid place, NotFound, FetchFailed, Unreachable.
     """
-    where = parse(place)
+    where = parse_target(place)
     cache = Cache.default()
     found = [one for one in cache.entries() if matches(one, reference) and not one.problem]
     entry = cache.sound(found[0]) if found else None
@@ -87,30 +90,46 @@ def push(reference: str, place: str, progress: Progress) -> PushedImage:
     )
 
 
-def pull(place: str, name: str | None, *, force: bool, progress: Progress) -> Image:
+def pull(
+    place: str, name: str | None, *, force: bool, policy: Verify | None, progress: Progress
+) -> Image:
     """Pull an image from a registry into the cache as ``local:NAME``, and return it.
 
     *name* is by default the last part of the place. The image is treated as hostile, as an imported
     file is. It counts as verified only if *place* has the manifest's digest. Raises UsageError,
-    Conflict if another image has the name and *force* is false, FetchFailed, Unreachable,
-    HostileImage and the other errors of `import_file`.
+    NotVerified if *policy* requires more, Conflict if another image has the name and *force* is
+    false, FetchFailed, Unreachable, HostileImage and the other errors of `import_file`.
     """
     where = parse(place)
+    # The digest that the user gave covers the image's.
+    verified = Verified.NOTHING if where.digest is None else Verified.GIVEN
+    if policy is not None and not satisfies(verified, policy):
+        raise NotVerified(
+            f"{where} has no digest, but verify = {policy.value} is required",
+            hint=f"give its digest: {PREFIX}{where.host}/{where.name}@sha256:HEX, or require less "
+            "with --verify",
+        )
     name = own_name(name or where.name.rpartition("/")[2])
     registry = Registry(where)
     layer = _layer(registry)
     cache = Cache.default()
-    if not any(one.name == name and one.digest == layer.digest for one in cache.entries()):
+    known = [one for one in cache.entries() if one.name == name and one.digest == layer.digest]
+    entry = cache.sound(known[0]) if known else None
+    if entry is None:
+        if not force and not known:
+            check_free(cache, name)
         source = blobs.Blobs(registry, progress)
         importing.import_file(
             source.path(layer),
             name,
             cache=cache,
             progress=progress,
-            digest=layer.digest if _pinned(where) else None,
-            replace=force,
+            digest=None if where.digest is None else layer.digest,
+            replace=force or bool(known),
         )
         source.forget(layer)
+    elif entry.verified is Verified.NOTHING and verified is Verified.GIVEN:
+        cache.record(entry, verified)
     blobs.prune()
     return obtain(locate(f"{LOCAL}{name}", progress), progress)
 
@@ -130,8 +149,3 @@ def _layer(registry: Registry) -> Descriptor:
             hint="goldens are pulled with armvm golden pull",
         )
     return layers[0]
-
-
-def _pinned(where: OciReference) -> bool:
-    """Return whether the user gave a digest, which covers the image's."""
-    return where.digest is not None
