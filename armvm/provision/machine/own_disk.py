@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 from armvm.base.errors import Conflict
 from armvm.host.connection import Connection, Pool
-from armvm.host.domain.instance import Instance, instances
+from armvm.host.domain.disks import users_of
+from armvm.host.domain.instance import Instance
 from armvm.host.storage import volumes
-from armvm.host.storage.pools import pool_path
 
 
 def assert_own_disk(instance: Instance) -> None:
@@ -29,16 +29,21 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
     """Raise Conflict if another machine uses one of the volumes named after *name*.
 
     Otherwise they are left over from a removed machine, and may be removed. Another machine uses
-    them after ``virsh domrename``, which moves no files, or an interrupted `armvm rename`.
+    them after ``virsh domrename``, which moves no files, after an interrupted `armvm rename`, or
+    if a disk was attached to it.
     """
+    paths = [volume.path() for volume in volumes.machine_volumes(pool, name).values()]
+    used = users_of(connection, paths, besides=name)
     overlay = volumes.volume_names(name)["overlay"]
-    if volumes.find_volume(pool, overlay) is None:
-        return
-    path = f"{pool_path(pool)}/{overlay}"
-    for one in instances(connection):
-        if one.name != name and one.overlay == path:
+    for path, user in sorted(used.items(), key=lambda one: PurePosixPath(one[0]).name != overlay):
+        file = PurePosixPath(path).name
+        if file == overlay:
             raise Conflict(
-                f"{overlay} is the disk of {one.name}, which was renamed from {name}",
+                f"{overlay} is the disk of {user}, which was renamed from {name}",
                 hint="choose another name, or undo the rename while that machine is off: "
-                f"virsh domrename {one.name} {name}",
+                f"virsh domrename {user} {name}",
             )
+        raise Conflict(
+            f"{file} has the name of a volume of {name}, but {user} uses it",
+            hint="choose another name",
+        )

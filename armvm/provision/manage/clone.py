@@ -104,7 +104,7 @@ def _further_disks(pool: Pool, source: str, new: str) -> dict[str, str]:
     """Return the volume names of the further disks that armvm made, with the clone's."""
     return {
         source + suffix: new + suffix
-        for suffix in volumes.machine_volumes(pool, source)
+        for suffix in volumes.own_volumes(pool, source)
         if volumes.is_disk_of(source, source + suffix)
     }
 
