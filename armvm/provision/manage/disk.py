@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from armvm.base.errors import (
-    CommandFailed,
-    ConfigError,
-    Conflict,
-    DomainError,
-    NotFound,
-    StorageError,
-)
+from armvm.base.errors import ArmvmError, ConfigError, Conflict, NotFound, StorageError
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, MachineName, Size
 from armvm.base.signals import shielded
@@ -287,6 +280,6 @@ def _mounted(machine: Handle, disk: Disk) -> str | None:
     try:
         words = ["lsblk", "-nro", "MOUNTPOINT", device]
         told = agent.output(machine.domain, words, timeout=_ASK_TIMEOUT * machine.patience)
-    except (CommandFailed, DomainError):
+    except ArmvmError:
         return None
     return next((line.strip() for line in told.splitlines() if line.strip()), None)
