@@ -23,14 +23,13 @@ from armvm.host.domain.domain_xml import HEADLESS_ROOT_PORTS, build
 from armvm.host.storage.pools import find_pool, pool_path
 from armvm.host.storage.volumes import (
     create_disk,
-    delete_machine_volumes,
     is_disk_of,
     is_volume_of,
     machine_volumes,
 )
 from armvm.host.xml import at, parse, select, to_text
 from armvm.provision.machine.disks import make_one, plan_disks
-from armvm.provision.machine.own_disk import assert_nobodys
+from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan, plan
 from armvm.provision.machine.seedless import read_ignition
 from armvm.settings.disks import MAX_DISKS, ExtraDisk, named, read_disk

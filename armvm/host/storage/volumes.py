@@ -20,7 +20,6 @@ from lxml import etree
 
 from armvm.base.errors import StorageError
 from armvm.host.connection import Connection, Pool, Volume, errors, is_code
-from armvm.host.domain.disks import users_of
 from armvm.host.storage import pools, transfer
 from armvm.host.xml import at, to_text
 
@@ -217,30 +216,6 @@ def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
             if is_volume_of(machine, name):
                 found[name[len(machine) :]] = volume
     return found
-
-
-def own_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
-    """Return a machine's volumes by name suffix, without those that another domain uses.
-
-    A disk that was left over may have been attached to another machine.
-    """
-    found = machine_volumes(pool, machine)
-    with errors("reading the storage pool"):
-        paths = {suffix: volume.path() for suffix, volume in found.items()}
-        used = users_of(pool.connect(), paths.values(), besides=machine)
-    return {suffix: found[suffix] for suffix, path in paths.items() if path not in used}
-
-
-def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
-    """Remove all volumes of a machine, snapshots and rotated logs too; return their names.
-
-    Keeps those that another domain uses.
-    """
-    removed = []
-    for suffix, volume in own_volumes(pool, machine).items():
-        delete_volume(volume)
-        removed.append(machine + suffix)
-    return removed
 
 
 def _volume(

@@ -1,14 +1,16 @@
-"""Checks that a disk belongs to the machine in its name, before copying or renaming it."""
+"""A machine's own volumes: checks before copying, renaming or removing them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from armvm.base.errors import Conflict
-from armvm.host.connection import Connection, Pool
+from armvm.host.connection import Connection, Pool, Volume
 from armvm.host.domain.disks import users_of
 from armvm.host.domain.instance import Instance
 from armvm.host.storage import volumes
+from armvm.host.storage.pools import pool_path
 
 
 def assert_own_disk(instance: Instance) -> None:
@@ -32,10 +34,10 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
     them after ``virsh domrename``, which moves no files, after an interrupted `armvm rename`, or
     if a disk was attached to it.
     """
-    paths = [volume.path() for volume in volumes.machine_volumes(pool, name).values()]
-    used = users_of(connection, paths, besides=name)
+    paths = _paths(pool, name, volumes.machine_volumes(pool, name))
+    used = users_of(connection, paths.values(), besides=name)
     overlay = volumes.volume_names(name)["overlay"]
-    for path, user in sorted(used.items(), key=lambda one: PurePosixPath(one[0]).name != overlay):
+    for path, user in sorted(used.items(), key=lambda one: not one[0].endswith(f"/{overlay}")):
         file = PurePosixPath(path).name
         if file == overlay:
             raise Conflict(
@@ -47,3 +49,31 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
             f"{file} has the name of a volume of {name}, but {user} uses it",
             hint="choose another name",
         )
+
+
+def own_volumes(pool: Pool, name: str) -> dict[str, Volume]:
+    """Return a machine's volumes by name suffix, without those that another domain uses.
+
+    A disk that was left over may have been attached to another machine.
+    """
+    found = volumes.machine_volumes(pool, name)
+    paths = _paths(pool, name, found)
+    used = users_of(pool.connect(), paths.values(), besides=name)
+    return {suffix: found[suffix] for suffix, path in paths.items() if path not in used}
+
+
+def _paths(pool: Pool, name: str, suffixes: Iterable[str]) -> dict[str, str]:
+    directory = pool_path(pool)
+    return {suffix: f"{directory}/{name}{suffix}" for suffix in suffixes}
+
+
+def delete_machine_volumes(pool: Pool, name: str) -> list[str]:
+    """Remove all volumes of a machine, snapshots and rotated logs too; return their names.
+
+    Keeps those that another domain uses.
+    """
+    removed = []
+    for suffix, volume in own_volumes(pool, name).items():
+        volumes.delete_volume(volume)
+        removed.append(name + suffix)
+    return removed
