@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from armvm.base.errors import ArmvmError, OutputFailed
+from armvm.base.printable import printable_lines
 from armvm.base.signals import ENDING
 from armvm.cli import streams
 from armvm.cli.error_text import report
@@ -108,7 +109,7 @@ def _run(words: list[str]) -> int:
         if debug:
             raise
         print(
-            f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
+            f"armvm: a bug in armvm: {type(error).__name__}: {printable_lines(str(error))}\n"
             "hint: run armvm --debug COMMAND … and report its output",
             file=sys.stderr,
         )
