@@ -25,3 +25,17 @@ def given_path(text: str, what: str = "path") -> Path:
             f"invalid path {shown(text)}: user not found",
             hint="write ./~NAME for a file with that name",
         ) from error
+
+
+def absolute(path: Path) -> Path:
+    """Return the absolute form of a path, with its links and ``..``.
+
+    Raises ConfigError for a relative path if the working directory was deleted.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"invalid path {shown(str(path))}: the working directory was deleted",
+            hint="change to another directory, or use an absolute path",
+        ) from error

@@ -35,7 +35,7 @@ from armvm.images.check.formats import HEAD, DiskFormat, recognise
 from armvm.provision.machine.plan import CreatePlan
 from armvm.settings.disks import ExtraDisk
 from armvm.settings.names import shown
-from armvm.settings.user_path import given_path
+from armvm.settings.user_path import absolute, given_path
 
 #: Bytes of a file in which QEMU's processes lock what they do with it. Source: QEMU's
 #: block/file-posix.c, RAW_LOCK_PERM_BASE and RAW_LOCK_SHARED_BASE.
@@ -123,7 +123,7 @@ def existing(connection: Connection, disk: ExtraDisk) -> DiskSpec:
 
 def _local_path(text: str) -> str:
     try:
-        path = given_path(text, "disk").resolve()
+        path = absolute(given_path(text, "disk")).resolve()
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
