@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +29,11 @@ from armvm.host.storage.volumes import (
     machine_volumes,
 )
 from armvm.host.xml import at, parse, select, to_text
-from armvm.provision.machine.disks import make_one, plan_disks
+from armvm.provision.machine.disks import existing, make_one, plan_disks
 from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan, plan
 from armvm.provision.machine.seedless import read_ignition
-from armvm.settings.disks import MAX_DISKS, ExtraDisk, named, read_disk
+from armvm.settings.disks import MAX_DISKS, ExtraDisk, disk_size, named, read_disk
 from armvm.settings.machine import Machine
 from tests.unit.host_tools import IDENTITY, KVM_HOST, RECORD, SPEC, facts_of
 from tests.unit.test_provision_plan import SOURCE
@@ -67,6 +68,7 @@ def test_a_disk_is_a_size_a_file_or_pairs(text: str, disk: ExtraDisk) -> None:
         ("20X", "invalid size '20X'"),
         ("0", "out of range"),
         ("9999T", "out of range"),
+        ("8193G", "out of range (1M to 8T)"),
         ("size=20G,file=/x", "either size or file"),
         ("name=data", "either size or file"),
         ("size=20G,colour=red", "'colour=red' is not one of size="),
@@ -85,6 +87,14 @@ def test_other_words_are_explained(text: str, why: str) -> None:
         read_disk(text)
     assert why in caught.value.message
     assert caught.value.hint
+
+
+def test_the_largest_disk_can_be_attached_again(connection: Connection, tmp_path: Path) -> None:
+    size = disk_size("8T")
+    assert Machine(name="m", disk=size).disk == size
+    path = tmp_path / "large.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size)], check=True)
+    assert existing(connection, ExtraDisk(name="large", file=str(path))).format == "qcow2"
 
 
 def test_disks_without_a_name_get_one() -> None:
