@@ -90,6 +90,22 @@ def test_an_empty_path_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("image", "export", "local:x"),
+        ("rootfs", "create", "d", "--image", "debian:12", "--keyring"),
+        ("run", "--mount"),
+        ("golden", "export", "x", "--sign"),
+        ("seed", "--image", "local:x", "-o", "x", "--user-data"),
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_is_too_long_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="it is too long"):
+        app(args=[*words, "x" * 300], prog_name="armvm", obj=[])
+
+
 @pytest.mark.parametrize("words", [("", "m:"), ("m:x", ""), ("a", "", "m:")])
 def test_an_empty_path_is_not_copied(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="invalid path"):
