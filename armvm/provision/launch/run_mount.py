@@ -214,7 +214,7 @@ def _fetch_files(
 
 def _tell(report: WrittenBack, mount: Mount, progress: Progress) -> None:
     if report.written:
-        progress.say(f"{len(report.written)} changed files written to {mount.directory}")
+        progress.say(f"changed files written to {mount.directory}: {len(report.written)}")
     for path, name in report.aside.items():
         progress.warn(
             f"{shown(path)} was changed here too; the machine's version is in {shown(name)}"
