@@ -1,10 +1,15 @@
-"""Resource limits for programs that read untrusted files."""
+"""Limits for untrusted files: of the programs that read them, and of documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+#: Levels of a YAML or TOML document: writing it again is recursive.
+MAX_DEPTH = 128
+#: Bits of an integer in it: Python refuses to write one of more than 4,300 decimal digits.
+MAX_BITS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)

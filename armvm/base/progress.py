@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from armvm.base.printable import printable, printable_lines
+
 #: Seconds between two plain lines about the same task if nothing changes: frequent at first,
 #: then half of the task's age, at most a minute. Logs are read later and should stay short.
 PLAIN_INTERVALS = (5.0, 60.0)
@@ -89,7 +91,7 @@ class Plain:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream, flush=True)
+        print(printable_lines(text), file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a line marked as a warning."""
@@ -181,13 +183,14 @@ class Live:
         """Print a line above the moving one."""
         from rich.text import Text
 
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(printable_lines(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a line marked as a warning."""
         from rich.text import Text
 
-        self._console.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+        said = Text.assemble(("warning: ", "yellow"), printable_lines(text))
+        self._console.print(said, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None) -> Iterator[Task]:
@@ -212,7 +215,7 @@ class Live:
         ]
         bar = rich_progress.Progress(*columns, console=self._console, transient=True)
         with bar:
-            number = bar.add_task(escape(label), total=total, outlook="")
+            number = bar.add_task(escape(printable(label)), total=total, outlook="")
             yield _LiveTask(bar, number, label)
 
 
@@ -228,7 +231,7 @@ class _LiveTask:
         if done is not None:
             self._bar.update(self._number, completed=done)  # type: ignore[attr-defined]
         if text is not None:
-            shown = escape(f"{self._label}: {text}")
+            shown = escape(printable(f"{self._label}: {text}"))
             self._bar.update(self._number, description=shown)  # type: ignore[attr-defined]
         if outlook is not None:
-            self._bar.update(self._number, outlook=escape(outlook))  # type: ignore[attr-defined]
+            self._bar.update(self._number, outlook=escape(printable(outlook)))  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from armvm.base.printable import printable_lines
 from armvm.base.progress import Plain, Quiet
 from armvm.cli.context import agreed, print_json, print_rows
 from armvm.cli.options import Connect, Json, Timeout
@@ -165,6 +166,6 @@ def _shown(step: Step) -> str:
 def _raise(failures: list[ArmvmError]) -> None:
     """Raise the first failure, and print the others as warnings."""
     for other in failures[1:]:
-        print(f"warning: {other.message}", file=sys.stderr)
+        print(f"warning: {printable_lines(other.message)}", file=sys.stderr)
     if failures:
         raise failures[0]

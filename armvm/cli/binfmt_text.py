@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from armvm.base.printable import printable
+
 if TYPE_CHECKING:
     from armvm.provision.binfmt.explain import (
         ExplainedFile,
@@ -62,14 +64,14 @@ def print_status(found: BinfmtStatus) -> None:
         who = one.handler or ("the kernel itself" if one.native else "no handler")
         other = f" ({one.debian})" if one.debian else ""
         shown = Text(f"{one.name + other:<20} ")
-        shown.append(_clean(who), "" if one.handler or one.native else "yellow")
+        shown.append(printable(who), "" if one.handler or one.native else "yellow")
         out.print(shown, soft_wrap=True)
 
 
 def _handler(out: Console, one: HandlerStatus) -> None:
     state = "enabled" if one.enabled else "disabled"
     out.print()
-    head = Text(_clean(one.name), "bold")
+    head = Text(printable(one.name), "bold")
     head.append(f"  {state}", "green" if one.enabled else "yellow")
     head.append(f"  {one.architecture or 'architecture unknown to armvm'}")
     out.print(head, soft_wrap=True)
@@ -244,18 +246,13 @@ def _console() -> Console:
 
 
 def _line(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(_clean(text), style), soft_wrap=True)
+    out.print(Text(printable(text), style), soft_wrap=True)
 
 
 def _field(out: Console, name: str, text: str, style: str = "", column: int = 14) -> None:
     width = max(60, min(shutil.get_terminal_size().columns, _WIDEST)) - column - 2
-    rows = textwrap.wrap(_clean(text), width, break_long_words=False, break_on_hyphens=False)
+    rows = textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)
     for index, row in enumerate(rows or [""]):
         shown = Text(f"  {'' if index else name:<{column}}")
         shown.append(row, style)
         out.print(shown, soft_wrap=True)
-
-
-def _clean(text: str) -> str:
-    """Return text that is safe for a terminal: names from files may contain any character."""
-    return text if text.isprintable() else ascii(text)[1:-1]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from armvm.base.printable import printable
 from armvm.cli.context import check_file, open_host, print_json, progress_for
 from armvm.cli.options import Connect, Json, OptionalName, Quiet
 from armvm.settings.user_path import given_path
@@ -95,12 +96,12 @@ def _print(report: Report, spans: list[Span]) -> None:
     if report.clone_seconds is not None:
         print(f"cloning took {report.clone_seconds:.1f} s")
     for note in report.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
 
 
 def _label(span: Span) -> str:
     indent = "" if span.kind in ("stage", "mark") else "  "
-    return f"{indent}{span.name}{' *' if span.critical else ''}"
+    return f"{indent}{printable(span.name)}{' *' if span.critical else ''}"
 
 
 def _bar(span: Span, first: float, total: float, room: int) -> tuple[int, int]:

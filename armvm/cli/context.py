@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from armvm.base.printable import printable
 from armvm.base.progress import Live, Plain, Progress, Quiet, size_text
 from armvm.base.result import as_json
 
@@ -159,7 +160,7 @@ def agreed(yes: bool, question: str, loss: str) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UsageError(loss, hint="use --yes to confirm")
-    if typer.confirm(question, err=True):
+    if typer.confirm(printable(question), err=True):
         return True
     print("cancelled: nothing changed", file=sys.stderr)
     return False
@@ -210,6 +211,7 @@ def print_json(value: Any) -> None:
 
 def print_rows(columns: list[str], rows: list[list[str]]) -> None:
     """Print a table on standard output, with columns wide enough for every cell."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [
         max(len(column), *(len(row[index]) for row in rows)) if rows else len(column)
         for index, column in enumerate(columns)
@@ -251,5 +253,5 @@ def _field(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return str(value)
+        return printable(", ".join(map(str, value))) or "-"
+    return printable(str(value))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from armvm.base.progress import Plain
 from armvm.cli import complete
 from armvm.cli.context import (
     agreed,
@@ -76,7 +77,7 @@ def delete(
             connection,
             names if every and names else patterns,
             every=every,
-            said=lambda text: print(f"warning: {text}", file=sys.stderr),
+            said=Plain(sys.stderr).warn,
             unfinished=True,
         )
         plain += [one.name for one in fitting if one.name not in plain]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from armvm.base.printable import printable
 from armvm.cli.context import print_json
 from armvm.cli.options import Connect, Json, PoolName
 
@@ -28,8 +29,8 @@ def doctor(connect: Connect = None, pool: PoolName = None, json: Json = False) -
         width = max(len(check.name) for check in checks)
         for check in checks:
             mark = "ok" if check.ok else ("MISSING" if check.needed else "absent")
-            print(f"{check.name:<{width}}  {mark:<7}  {check.found}")
+            print(f"{check.name:<{width}}  {mark:<7}  {printable(check.found)}")
             if check.fix and not check.ok:
-                print(f"{'':<{width}}           {check.fix}")
+                print(f"{'':<{width}}           {printable(check.fix)}")
     if any(check.needed and not check.ok for check in checks):
         raise typer.Exit(HostError.exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from armvm.base.errors import ArmvmError
+from armvm.base.printable import printable_lines
 
 
 def report(error: ArmvmError, *, as_json: bool) -> None:
@@ -21,9 +22,9 @@ def report(error: ArmvmError, *, as_json: bool) -> None:
         }
         print(json.dumps({"error": fields}), file=sys.stderr)
         return
-    print(f"armvm: {error.message}", file=sys.stderr)
+    print(f"armvm: {printable_lines(error.message)}", file=sys.stderr)
     if error.detail:
         for line in error.detail.splitlines():
-            print(f"    {line}", file=sys.stderr)
+            print(f"    {printable_lines(line)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {printable_lines(error.hint)}", file=sys.stderr)

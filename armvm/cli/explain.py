@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from armvm.base.printable import printable
 from armvm.cli import complete
 from armvm.cli.context import open_host, print_fields, print_json
 from armvm.cli.options import Connect, Json
@@ -88,7 +89,7 @@ def _print_part(part: Part, *, again: bool) -> None:
     """Print one part; *again* leaves out the explanation that an earlier part printed."""
     indent = "  " * part.depth
     times = f"   ({part.times} times)" if part.times > 1 else ""
-    print(f"{indent}{_printable(part.line or part.heading)}{times}")
+    print(f"{indent}{printable(part.line or part.heading)}{times}")
     if again:
         return
     inner = indent + "    "
@@ -113,7 +114,3 @@ def _wrapped(text: str, first: str, rest: str) -> None:
             text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
         )
     )
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else ascii(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from armvm.base.printable import printable
 from armvm.cli.context import open_host, print_json
 from armvm.cli.options import Connect, Json, OptionalName
 from armvm.settings.clouds import Cloud
@@ -41,4 +42,4 @@ def ip(
         print_json(facts)
         return
     for line in reachable(facts):
-        print(line)
+        print(printable(line))

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from armvm.base.errors import ArmvmError, NotFound, OutputFailed
+from armvm.base.printable import printable_lines
 from armvm.base.signals import ENDING
 from armvm.cli import streams
 from armvm.cli.error_text import report
@@ -108,13 +109,11 @@ def _run(words: list[str]) -> int:
         if debug:
             raise
         if isinstance(error, FileNotFoundError) and not _has_directory():
-            lost = NotFound(
-                "the current directory does not exist any more", hint="change to another: cd"
-            )
+            lost = NotFound("the current directory no longer exists", hint="change to another: cd")
             report(lost, as_json="--json" in own)
             return lost.exit_code
         print(
-            f"armvm: a bug in armvm: {type(error).__name__}: {error}\n"
+            f"armvm: a bug in armvm: {type(error).__name__}: {printable_lines(str(error))}\n"
             "hint: run armvm --debug COMMAND … and report its output",
             file=sys.stderr,
         )

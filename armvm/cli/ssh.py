@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from armvm.base.printable import printable_lines
 from armvm.cli.context import open_host
 from armvm.cli.options import Connect, OptionalName, Share
 from armvm.settings.clouds import Cloud
@@ -47,7 +48,7 @@ def ssh(
     machine = pick(open_host(connect), name)
     code, said, advice = login(machine, context.obj or [], share=share)
     if said is not None:
-        print(said, file=sys.stderr)
+        print(printable_lines(said), file=sys.stderr)
     if advice is not None:
-        print(f"hint: {advice}", file=sys.stderr)
+        print(f"hint: {printable_lines(advice)}", file=sys.stderr)
     raise typer.Exit(code)

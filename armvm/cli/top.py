@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from armvm.base.progress import size_text
+from armvm.base.progress import Plain, size_text
 from armvm.base.result import as_json
 from armvm.cli.context import open_host, print_json, print_rows
 from armvm.cli.options import Connect, OptionalNames, seconds
@@ -72,7 +72,7 @@ def top(
     connection = open_host(connect)
     uuids = None
     if names:
-        chosen = pick_many(connection, names, said=lambda text: print(text, file=sys.stderr))
+        chosen = pick_many(connection, names, said=Plain(sys.stderr).say)
         for machine in chosen:
             if machine.name in names:
                 machine.require_running()

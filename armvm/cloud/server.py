@@ -281,7 +281,7 @@ def _addresses(told: Any) -> tuple[Address, ...]:
     for network, entries in told.items() if isinstance(told, dict) else ():
         for one in entries if isinstance(entries, list) else ():
             try:
-                parsed = ipaddress.ip_address(str(one["addr"]))
+                parsed = ipaddress.ip_address(str(one["addr"]).partition("%")[0])
             except (KeyError, TypeError, ValueError):
                 continue
             mac = str(one.get("OS-EXT-IPS-MAC:mac_addr", "")).lower()

@@ -2,7 +2,7 @@
 
 The file system is untrusted: the kernel never sees it, and all that is read is checked. A name
 contains no slash, a directory has one parent and no name twice, and no more data is read than
-the file system has blocks. So the result is a tree. Anything else raises Unreadable.
+the superblock counts as used. So the result is a tree. Anything else raises Unreadable.
 Source: the kernel's documentation, filesystems/ext4 ("Data Structures and Algorithms").
 """
 
@@ -41,6 +41,9 @@ _XATTR_PREFIXES = {1: "user.", 6: "security."}
 MAX_LINKS = 40
 MAX_PATH = 4096
 _MAX_DEPTH = 5
+#: Pieces of one file, and blocks of one file's extent tree or tables.
+MAX_RUNS = 1 << 18
+_MAX_INDEX_BLOCKS = 1 << 16
 _MAX_DIRECTORY = 64 << 20
 _ROOT = 2
 
@@ -75,7 +78,12 @@ class Inode:
         return stat.S_ISREG(self.mode)
 
 
-@dataclass(frozen=True, kw_only=True)
+#: Consecutive blocks of a file, in bytes: the offset in the file, the place in the file system
+#: (None: a hole), and the length.
+_Piece = tuple[int, int | None, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """Consecutive bytes of a file: at *offset* in the file, at *place* in the file system."""
 
@@ -127,8 +135,9 @@ class Ext4:
         self.label = raw[120:136].split(b"\0")[0]
         self._groups = -(-(blocks - first_data) // self._per_group_blocks)
         self._table = (first_data + 1) * self.block_size
-        #: What is left to read of files; each block belongs to one file.
-        self._left = blocks * self.block_size + (64 << 20)
+        #: What is left to read of files. Each block belongs to one file; directories are read
+        #: more than once.
+        self._left = self.used + (64 << 20)
 
     @property
     def root(self) -> Inode:
@@ -248,68 +257,89 @@ class Ext4:
         """Return where the data of a file is, in order; what is missing is a hole."""
         if inode.size > 1 << 48:
             raise Unreadable("a file is too large")
+        index = iter(range(_MAX_INDEX_BLOCKS))
         if inode.flags & _INODE_EXTENTS:
-            found = list(self._extents(inode.block, _MAX_DEPTH))
+            found = self._extents(inode.block, _MAX_DEPTH, index)
         else:
-            found = list(self._mapped(inode))
-        end, runs = 0, []
-        for run in found:
-            if run.offset < end:
+            found = self._mapped(inode, index)
+        end = 0
+        runs: list[Run] = []
+        for offset, place, whole in found:
+            if offset < end or not whole:
                 raise Unreadable("a file's blocks are out of order")
-            end = run.offset + run.length
-            if run.offset < inode.size:
-                length = min(run.length, inode.size - run.offset)
-                runs.append(Run(offset=run.offset, place=run.place, length=length))
+            end = offset + whole
+            length = min(end, inode.size) - offset
+            if place is None or length <= 0:
+                continue
+            last = runs[-1] if runs else None
+            if last and (last.offset + last.length, last.place + last.length) == (offset, place):
+                runs[-1] = Run(offset=last.offset, place=last.place, length=last.length + length)
+            elif len(runs) < MAX_RUNS:
+                runs.append(Run(offset=offset, place=place, length=length))
+            else:
+                raise Unreadable("a file has too many pieces")
         return runs
 
     def data(self, place: int, length: int) -> bytes:
-        """Return bytes of a file; all files together have at most the file system's."""
-        self._left -= length
-        if self._left < 0:
-            raise Unreadable("its files share blocks")
+        """Return bytes of a file; all files together have at most what the superblock counts."""
+        self._count(length)
         return self._read(place, length)
 
-    def _extents(self, node: bytes, depth: int) -> Iterator[Run]:
+    def _count(self, length: int) -> None:
+        self._left -= length
+        if self._left < 0:
+            raise Unreadable("its files take more space than its superblock counts as used")
+
+    def _index_block(self, place: int, index: Iterator[int]) -> bytes:
+        """Return a block of a file's extent tree or tables; *index* counts them."""
+        if next(index, None) is None:
+            raise Unreadable("a file has too many index blocks")
+        return self.data(place, self.block_size)
+
+    def _extents(self, node: bytes, depth: int, index: Iterator[int]) -> Iterator[_Piece]:
         magic, count, _, level = struct.unpack_from("<HHHH", node, 0)
         if magic != 0xF30A or level > depth or 12 + count * 12 > len(node):
             raise Unreadable("a file's extents are corrupt")
         for at in range(12, 12 + count * 12, 12):
             if level:
                 _, low, high = struct.unpack_from("<IIH", node, at)
-                place = (low | high << 32) * self.block_size
-                yield from self._extents(self.data(place, self.block_size), level - 1)
+                below = self._index_block((low | high << 32) * self.block_size, index)
+                yield from self._extents(below, level - 1, index)
                 continue
             first, length, high, low = struct.unpack_from("<IHHI", node, at)
+            place = (low | high << 32) * self.block_size
             if length > 32768:  # allocated, but not written: a hole
-                continue
-            yield Run(
-                offset=first * self.block_size,
-                place=(low | high << 32) * self.block_size,
-                length=length * self.block_size,
-            )
+                yield first * self.block_size, None, (length - 32768) * self.block_size
+            else:
+                yield first * self.block_size, place, length * self.block_size
 
-    def _mapped(self, inode: Inode) -> Iterator[Run]:
-        """Yield the runs of an ext2 or ext3 file: 12 blocks, then three levels of tables."""
+    def _mapped(self, inode: Inode, index: Iterator[int]) -> Iterator[_Piece]:
+        """Yield the pieces of an ext2 or ext3 file: 12 blocks, then three levels of tables."""
         number, count = 0, -(-inode.size // self.block_size)
         pointers = struct.unpack("<15I", inode.block)
         for level, start in enumerate((0, 12, 13, 14)):
             for pointer in pointers[start : 12 if not level else start + 1]:
                 if number >= count:
                     return
-                yield from self._blocks(pointer, level, number, count)
+                if pointer:
+                    yield from self._blocks(pointer, level, number, count, index)
                 number += (self.block_size // 4) ** level
 
-    def _blocks(self, pointer: int, level: int, number: int, count: int) -> Iterator[Run]:
+    def _blocks(
+        self, pointer: int, level: int, number: int, count: int, index: Iterator[int]
+    ) -> Iterator[_Piece]:
         size = self.block_size
-        if not pointer or number >= count:
-            return
         if not level:
-            yield Run(offset=number * size, place=pointer * size, length=size)
+            yield number * size, pointer * size, size
             return
         step = (size // 4) ** (level - 1)
-        table = struct.unpack(f"<{size // 4}I", self.data(pointer * size, size))
-        for index, below in enumerate(table):
-            yield from self._blocks(below, level - 1, number + index * step, count)
+        table = struct.unpack(f"<{size // 4}I", self._index_block(pointer * size, index))
+        for below in table:
+            if number >= count:
+                return
+            if below:
+                yield from self._blocks(below, level - 1, number, count, index)
+            number += step
 
     def _xattrs(self, raw: bytes, block: int) -> dict[str, bytes]:
         """Return an inode's attributes: capabilities, and the users' own."""
@@ -323,6 +353,7 @@ class Ext4:
             if data[:4] != _MAGIC:
                 raise Unreadable("extended attributes are corrupt")
             self._collect(data, 32, found)
+            self._count(sum(map(len, found.values())))  # many files can share the block
         return found
 
     def _collect(self, data: bytes, at: int, found: dict[str, bytes]) -> None:

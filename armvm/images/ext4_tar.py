@@ -85,7 +85,7 @@ def _member(path: bytes, inode: Inode) -> tarfile.TarInfo:
 
 
 def _add_file(archive: tarfile.TarFile, system: Ext4, inode: Inode, info: tarfile.TarInfo) -> None:
-    runs = _joined(system.runs(inode))
+    runs = system.runs(inode)
     held = sum(run.length for run in runs)
     head = b""
     if held != inode.size:
@@ -105,21 +105,6 @@ def _add_file(archive: tarfile.TarFile, system: Ext4, inode: Inode, info: tarfil
         }
     info.size = len(head) + held
     archive.addfile(info, _Contents(head, system, runs))  # type: ignore[arg-type]
-
-
-def _joined(runs: list[Run]) -> list[Run]:
-    """Return runs without empty ones, and with neighbours joined."""
-    found: list[Run] = []
-    for run in runs:
-        last = found[-1] if found else None
-        if last and (last.offset + last.length, last.place + last.length) == (
-            run.offset,
-            run.place,
-        ):
-            found[-1] = Run(offset=last.offset, place=last.place, length=last.length + run.length)
-        elif run.length:
-            found.append(run)
-    return found
 
 
 class _Contents:

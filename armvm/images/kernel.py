@@ -149,7 +149,7 @@ def partitions(raw: Path) -> Iterator[int]:
         disk.seek(_SECTOR)
         head = disk.read(_SECTOR)
         signature, table, count, length = _GPT.unpack_from(head.ljust(_GPT.size, b"\0"))
-        if signature != b"EFI PART" or not 128 <= length <= 4096:
+        if signature != b"EFI PART" or not 128 <= length <= 4096 or table > size // _SECTOR:
             return
         for number in range(min(count, _MOST_ENTRIES)):
             disk.seek(table * _SECTOR + number * length)

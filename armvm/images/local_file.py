@@ -26,8 +26,8 @@ from armvm.images.cache.store import Cache
 from armvm.images.check import qcow2_tables
 from armvm.images.check.cpu import refuse_foreign_boot
 from armvm.images.check.formats import DiskFormat, read_head, recognise
-from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE
 from armvm.images.digest import check_digest, hashes_of
+from armvm.settings.size import MAX_DISK
 
 #: Time limit for converting a raw image, in seconds.
 CONVERT_TIMEOUT = 1800.0
@@ -67,10 +67,10 @@ def look_at_head(path: Path) -> tuple[int, bytes]:
                 f"the image {path} is not a regular file", hint="copy a device to a file first"
             )
         head = read_head(path)
-        if status.st_size > MAX_VIRTUAL_SIZE:
+        if status.st_size > MAX_DISK:
             raise HostileImage(
                 f"{path} cannot be used: its size {size_text(status.st_size)} exceeds "
-                f"{size_text(MAX_VIRTUAL_SIZE)}",
+                f"{size_text(MAX_DISK)}",
                 hint="use a smaller disk image",
             )
         return status.st_size, head

@@ -25,6 +25,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from armvm.base.errors import ConfigError
 from armvm.settings.catalogs import DISTROS
+from armvm.settings.user_path import absolute
 
 #: Distributions with a built-in catalog. The user's own catalogs are added to these.
 CATALOGS = DISTROS
@@ -113,7 +114,7 @@ def parse(text: str, *, cwd: Path | None = None, catalogs: Collection[str] = CAT
             return _local(text, rest)
         if scheme in catalogs:
             return _catalog(text, scheme, rest)
-    here = (cwd or Path.cwd()) / text
+    here = (cwd or Path()) / text
     if Path(text).suffix.lower() in _IMAGE_SUFFIXES or "/" in text.split(":")[0] or _exists(here):
         return _file(text, text, cwd)
     near = difflib.get_close_matches(scheme, (*catalogs, "local"), n=1)
@@ -212,7 +213,9 @@ def _file(text: str, path: str, cwd: Path | None, digest: str | None = None) -> 
         expanded = Path(path).expanduser() if path.startswith("~") else Path(path)
     except RuntimeError as error:
         raise ConfigError(f"{text!r}: {error}", hint=HINT) from error
-    return FileReference(text=text, path=(cwd or Path.cwd()) / expanded, digest=digest)
+    whole = cwd / expanded if cwd else absolute(expanded)
+    _refuse_control(str(whole), str(whole))
+    return FileReference(text=text, path=whole, digest=digest)
 
 
 def _exists(path: Path) -> bool:
@@ -222,9 +225,14 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def has_control(text: str) -> bool:
+    """Return whether text has characters that must not reach terminals, headers or XML."""
+    # XML does not allow the last two.
+    return any(unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in "\ufffe\uffff" for c in text)
+
+
 def _refuse_control(value: str, text: str) -> None:
-    # Control characters and line separators would reach terminals, logs and headers.
-    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value):
+    if has_control(value):
         raise ConfigError(f"the image reference {text[:80]!a} has control characters", hint=HINT)
 
 

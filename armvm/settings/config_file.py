@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from armvm.base.errors import ConfigError, PermissionDenied
+from armvm.base.limits import MAX_BITS, MAX_DEPTH
 from armvm.settings.layers import Layer
 from armvm.settings.names import shown
 from armvm.settings.table import SETTINGS
@@ -146,6 +147,18 @@ def read_toml(path: Path) -> dict[str, Any]:
             import tomli as tomllib
 
         document: dict[str, Any] = tomllib.loads(text)
+        _check(document)
         return document
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, TOMLDecodeError
         raise ConfigError(f"{path}: invalid TOML: {error}") from error
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """Raise ValueError for what Python cannot write again: deep nesting, huge integers."""
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ValueError("integer out of range")
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _check(one, depth + 1)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from armvm.base.errors import ConfigError
 from armvm.settings.names import next_name, shown
-from armvm.settings.size import MIB, TIB, parse_size, size_label
+from armvm.settings.size import MAX_DISK, MIB, parse_size, size_label
 
 FORMATS = ("qcow2", "raw")
-MIN_SIZE, MAX_SIZE = 1 * MIB, 64 * TIB
+MIN_SIZE = 1 * MIB
 #: More disks than letters in libvirt's names (vdc to vdz) are impossible.
 MAX_DISKS = 24
 HINT = "examples: 20G, /srv/data.qcow2, size=20G,name=data,format=raw"
@@ -63,10 +63,10 @@ def read_disk(text: str) -> ExtraDisk:
 def disk_size(text: str) -> int:
     """Return a disk's size in bytes; a number without a unit is in GiB. Raises ConfigError."""
     size = parse_size(text, what="a disk", plain_unit=1 << 30)
-    if not MIN_SIZE <= size <= MAX_SIZE:
+    if not MIN_SIZE <= size <= MAX_DISK:
         raise ConfigError(
             f"a disk of {size_label(size)} is out of range "
-            f"({size_label(MIN_SIZE)} to {size_label(MAX_SIZE)})",
+            f"({size_label(MIN_SIZE)} to {size_label(MAX_DISK)})",
             hint=HINT,
         )
     return size // 512 * 512

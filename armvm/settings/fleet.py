@@ -34,7 +34,7 @@ from armvm.settings.names import check_machine_name, check_new_name, check_objec
 from armvm.settings.presets import preset_names
 from armvm.settings.table import SETTINGS
 from armvm.settings.urls import without_login
-from armvm.settings.user_path import given_path
+from armvm.settings.user_path import absolute, given_path
 
 #: Keys of the file above its tables.
 _TOP_LEVEL = ("fleet", "[machines.NAME]")
@@ -127,7 +127,7 @@ class _Reader:
 
     def __init__(self, file: ConfigFile, hosts: Collection[str]) -> None:
         self.file, self.hosts = file, hosts
-        self.directory = file.path.absolute().parent
+        self.directory = absolute(file.path).parent
 
     def fleet(self) -> Fleet:
         document = self.file.document

@@ -12,7 +12,7 @@ from armvm.base.result import Cpus, Doc, MemoryMib
 from armvm.settings.disks import ExtraDisk, named
 from armvm.settings.names import check_new_name, check_user_name, shown
 from armvm.settings.networks import attachments
-from armvm.settings.size import GIB, MIB, TIB, size_label
+from armvm.settings.size import GIB, MAX_DISK, MIB, TIB, size_label
 from armvm.settings.table import SETTINGS
 
 #: Maximum number of vCPUs of QEMU's ``virt`` machine with GICv3.
@@ -21,7 +21,6 @@ MAX_CPUS = 512
 MIN_MEMORY_MIB = 256
 MAX_MEMORY_MIB = 16 * TIB // MIB
 MIN_DISK = 1 * GIB
-MAX_DISK = 64 * TIB
 #: Kinds of addresses, as `ipaddress` calls them, that no machine has.
 _NO_HOST = ("unspecified", "loopback", "link_local", "multicast", "reserved")
 

@@ -8,6 +8,8 @@ from armvm.base.errors import ConfigError
 from armvm.settings.names import shown
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+#: Maximum size of a guest's disk: also of one in an image, whose tables armvm checks.
+MAX_DISK = 8 * TIB
 
 _UNITS = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(?:iB|B|i)?)?", re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from armvm.base.errors import ConfigError
@@ -12,16 +13,38 @@ def given_path(text: str, what: str = "path") -> Path:
     """Return a path from the user; ``~`` is the home directory, as in shells.
 
     Shells do not expand it after ``--option=``. Raises ConfigError for an empty path, which would
-    be the working directory, and for the home of a user who does not exist.
+    be the working directory, for one that is too long, and for the home of a user who does not
+    exist.
     """
     if not text:
         raise ConfigError(
             f"invalid {what} '': it is empty", hint="is a variable in your script unset?"
         )
     try:
-        return Path(text).expanduser() if text.startswith("~") else Path(text)
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigError(f"invalid {what} {shown(text)}: it is too long") from error
+    except ValueError as error:  # a NUL
+        raise ConfigError(f"invalid {what} {shown(text)}: {error}") from error
     except RuntimeError as error:
         raise ConfigError(
             f"invalid path {shown(text)}: user not found",
             hint="write ./~NAME for a file with that name",
+        ) from error
+    return path
+
+
+def absolute(path: Path) -> Path:
+    """Return the absolute form of a path, with its links and ``..``.
+
+    Raises ConfigError for a relative path if the working directory was deleted.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"invalid path {shown(str(path))}: the working directory was deleted",
+            hint="change to another directory, or use an absolute path",
         ) from error

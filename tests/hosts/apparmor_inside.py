@@ -36,6 +36,7 @@ from armvm.provision.image import find
 from armvm.provision.machine import create
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
+from armvm.provision.machine.own_disk import delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan
 from armvm.settings.machine import Machine
 
@@ -144,7 +145,7 @@ def remove(here: Where, *names: str) -> None:
         pool = pools.ensure_pool(here.connection, here.pool, here.facts)
         lifecycle.destroy(domain)
         lifecycle.undefine(domain)
-        volumes.delete_machine_volumes(pool, name)
+        delete_machine_volumes(pool, name)
 
 
 @test

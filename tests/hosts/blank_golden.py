@@ -36,6 +36,7 @@ from armvm.provision.image import find
 from armvm.provision.machine import create
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.delete import delete_domain
+from armvm.provision.machine.own_disk import delete_machine_volumes
 from armvm.settings.machine import Machine
 
 #: Seconds that a loaded guest must go on.
@@ -113,7 +114,7 @@ def loaded(where: Where, golden: Golden, image: str, *, disposable: bool) -> str
         if domain.isActive():
             lifecycle.destroy(domain)
         lifecycle.undefine(domain)
-        volumes.delete_machine_volumes(pool, name)
+        delete_machine_volumes(pool, name)
 
 
 def removed(where: Where, name: str) -> None:

@@ -35,6 +35,7 @@ from armvm.provision.golden import bake as baking
 from armvm.provision.golden.goldens import delete as delete_golden
 from armvm.provision.golden.source import from_machine, source_in
 from armvm.provision.machine import create
+from armvm.provision.machine.own_disk import delete_machine_volumes
 from armvm.provision.machine.plan import with_source
 from tests.golden_files import GoldenFile
 from tests.libvirt.test_golden_memory import prepared
@@ -186,7 +187,7 @@ def loaded(world: World, image: Path, golden: Golden) -> None:
         if domain.isActive():
             domain.destroy()
         domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-        volumes.delete_machine_volumes(pool, name)
+        delete_machine_volumes(pool, name)
 
 
 def test_a_file_through_a_pipe(

@@ -21,6 +21,7 @@ from armvm.images.model import Image
 from armvm.provision.golden import bake as baking
 from armvm.provision.golden.goldens import delete as delete_golden
 from armvm.provision.machine.create import Where
+from armvm.provision.machine.own_disk import delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan
 from tests.libvirt.world import World, apply
 
@@ -76,7 +77,7 @@ def test_a_clone_starts_from_a_goldens_memory(
         if domain.isActive():
             domain.destroy()
         domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-        volumes.delete_machine_volumes(pool, name)
+        delete_machine_volumes(pool, name)
 
 
 def test_what_qemu_refuses_while_it_saves_is_told_in_its_words(

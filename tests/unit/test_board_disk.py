@@ -300,3 +300,90 @@ def test_none_or_several_roots(tree: Path, tmp_path: Path) -> None:
         assert find_root(disk, "card.img", 2).partition.number == 2
         with pytest.raises(ImageError, match="partition 3 not found"):
             find_root(disk, "card.img", 3)
+
+
+def extents(level: int, entries: list[bytes]) -> bytes:
+    """Return a node of an extent tree."""
+    return struct.pack("<HHHHI", 0xF30A, len(entries), 340, level, 0) + b"".join(entries)
+
+
+def altered(tree: Path, path: Path, root: bytes, node: bytes = b"") -> None:
+    """Write an ext4 with another root of the extent tree of os-release.
+
+    *node* replaces the first block of usr/bin/tool, whose number takes the place of PLACE.
+    """
+    board_tools.ext4(tree, path, 24 * MIB, "-b", "4096", "-O", "^metadata_csum")
+    with system(path) as found:
+        release, tool = found.find("etc/os-release"), found.find("usr/bin/tool")
+        assert release is not None
+        assert tool is not None
+        place = found.runs(tool)[0].place
+    number = struct.pack("<I", place // 4096)
+    changed(path, release.block, root.replace(b"HERE", number).ljust(60, b"\0"))
+    # The size of os-release: 1 TiB.
+    data = bytearray(path.read_bytes())
+    inode = data.index(root.replace(b"HERE", number)) - 40
+    struct.pack_into("<I", data, inode + 108, 1 << 8)
+    data[place : place + len(node)] = node.replace(b"HERE", number)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "why"),
+    [
+        ([struct.pack("<IHH4s", 0, 1, 0, b"HERE")] * 340, "out of order"),
+        ([struct.pack("<IHH4s", 0, 32769, 0, b"HERE")] * 340, "out of order"),
+        ([struct.pack("<IHH4s", 0, 0, 0, b"HERE")] * 340, "out of order"),
+        ([], "more space"),
+    ],
+    ids=["data", "unwritten", "empty extents", "empty node"],
+)
+def test_a_node_of_an_extent_tree_is_not_used_again(
+    tree: Path, tmp_path: Path, leaf: list[bytes], why: str
+) -> None:
+    index = struct.pack("<I4sHH", 0, b"HERE", 0, 0)
+    altered(tree, tmp_path / "img", extents(1, [index] * 4), extents(0, leaf))
+    with system(tmp_path / "img") as found:
+        inode = found.find("etc/os-release")
+        assert inode is not None
+        if leaf:
+            with pytest.raises(Unreadable, match=why):
+                found.runs(inode)
+            return
+        with pytest.raises(Unreadable, match=why):
+            for _ in range(24 * MIB // 4096 * 4):
+                found.runs(inode)
+
+
+def test_the_pieces_of_a_file_and_of_its_index_are_limited(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [struct.pack("<IHH4s", 2 * number, 1, 0, b"HERE") for number in range(340)]
+    index = struct.pack("<I4sHH", 0, b"HERE", 0, 0)
+    altered(tree, tmp_path / "img", extents(1, [index]), extents(0, pieces))
+    with system(tmp_path / "img") as found:
+        inode = found.find("etc/os-release")
+        assert inode is not None
+        assert len(found.runs(inode)) == 340
+        monkeypatch.setattr("armvm.images.ext4.MAX_RUNS", 339)
+        with pytest.raises(Unreadable, match="too many pieces"):
+            found.runs(inode)
+        monkeypatch.setattr("armvm.images.ext4._MAX_INDEX_BLOCKS", 0)
+        with pytest.raises(Unreadable, match="too many index blocks"):
+            found.runs(inode)
+
+
+def test_no_more_is_read_than_the_superblock_counts_as_used(tree: Path, tmp_path: Path) -> None:
+    """The check for free space relies on that number."""
+    whole = 24 * MIB // 4096
+    same = [struct.pack("<IHHI", number * whole, whole, 0, 0) for number in range(4)]
+    altered(tree, tmp_path / "img", extents(0, same))
+    data = bytearray((tmp_path / "img").read_bytes())
+    struct.pack_into("<I", data, 1024 + 12, whole)  # all blocks are free
+    (tmp_path / "img").write_bytes(data)
+    with (
+        system(tmp_path / "img") as found,
+        Path(os.devnull).open("wb") as nowhere,
+        pytest.raises(Unreadable, match="more space than its superblock counts"),
+    ):
+        ext4_tar.write(found, nowhere, lambda done: None)

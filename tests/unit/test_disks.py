@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from armvm.base.errors import ConfigError, NotFound, UsageError
+from armvm.base.errors import ConfigError, Conflict, NotFound, UsageError
 from armvm.cli.options import MachineOptions
 from armvm.cli.request import check_seedless
 from armvm.guest.boot import serial
 from armvm.guest.ignition import MAX_BYTES, check
 from armvm.guest.ssh import known_hosts
 from armvm.guest.ssh.options import verified
+from armvm.host import connection as connecting
+from armvm.host.connection import Connection
 from armvm.host.domain.disks import DiskSpec
 from armvm.host.domain.domain_xml import HEADLESS_ROOT_PORTS, build
-from armvm.host.storage.volumes import is_disk_of, is_volume_of
+from armvm.host.storage.pools import find_pool, pool_path
+from armvm.host.storage.volumes import (
+    create_disk,
+    is_disk_of,
+    is_volume_of,
+    machine_volumes,
+)
 from armvm.host.xml import at, parse, select, to_text
+from armvm.provision.machine.disks import existing, make_one, plan_disks
+from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
+from armvm.provision.machine.plan import CreatePlan, plan
 from armvm.provision.machine.seedless import read_ignition
-from armvm.settings.disks import MAX_DISKS, ExtraDisk, named, read_disk
+from armvm.settings.disks import MAX_DISKS, ExtraDisk, disk_size, named, read_disk
 from armvm.settings.machine import Machine
-from tests.unit.host_tools import RECORD, SPEC
+from tests.unit.host_tools import IDENTITY, KVM_HOST, RECORD, SPEC, facts_of
+from tests.unit.test_provision_plan import SOURCE
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +68,7 @@ def test_a_disk_is_a_size_a_file_or_pairs(text: str, disk: ExtraDisk) -> None:
         ("20X", "invalid size '20X'"),
         ("0", "out of range"),
         ("9999T", "out of range"),
+        ("8193G", "out of range (1M to 8T)"),
         ("size=20G,file=/x", "either size or file"),
         ("name=data", "either size or file"),
         ("size=20G,colour=red", "'colour=red' is not one of size="),
@@ -73,6 +89,14 @@ def test_other_words_are_explained(text: str, why: str) -> None:
     assert caught.value.hint
 
 
+def test_the_largest_disk_can_be_attached_again(connection: Connection, tmp_path: Path) -> None:
+    size = disk_size("8T")
+    assert Machine(name="m", disk=size).disk == size
+    path = tmp_path / "large.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size)], check=True)
+    assert existing(connection, ExtraDisk(name="large", file=str(path))).format == "qcow2"
+
+
 def test_disks_without_a_name_get_one() -> None:
     disks = [ExtraDisk(size=GIB), ExtraDisk(size=GIB, name="disk-02"), ExtraDisk(size=GIB)]
     assert [one.name for one in named(disks)] == ["disk-01", "disk-02", "disk-03"]
@@ -89,6 +113,67 @@ def test_a_machine_owns_its_disks_and_no_others() -> None:
     for other in ("web_data.qcow2", "web-data.qcow2", "web2.disk-data.qcow2", "web.qcow2"):
         assert not is_disk_of("web", other)
     assert not is_volume_of("web", "web_data.qcow2")
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    """libvirt's test driver, which forgets what was defined when it is closed."""
+    connection = connecting.connect("test:///default")
+    yield connection
+    connection.close()
+
+
+def define(connection: Connection, name: str, *files: str) -> None:
+    """Define a domain with the disks *files*."""
+    disks = "".join(
+        f'<disk type="file"><source file="{file}"/><target dev="vd{letter}"/></disk>'
+        for file, letter in zip(files, "abc", strict=False)
+    )
+    connection.defineXML(
+        f'<domain type="test"><name>{name}</name><memory>1</memory><os><type>hvm</type></os>'
+        f"<devices>{disks}</devices></domain>"
+    )
+
+
+def test_a_disk_that_another_machine_uses_is_kept(connection: Connection) -> None:
+    pool = find_pool(connection, "default-pool")
+    assert pool is not None
+    data = create_disk(pool, "a.disk-data.qcow2", 1 << 20, "qcow2")
+    create_disk(pool, "a.disk-logs.qcow2", 1 << 20, "qcow2")
+    create_disk(pool, "a.qcow2", 1 << 20, "qcow2")
+    define(connection, "b", "/pool/b.qcow2", data.path())
+    define(connection, "a", f"{pool_path(pool)}/a.qcow2")
+    with pytest.raises(Conflict, match="but b uses it"):
+        assert_nobodys(connection, pool, "a")
+    with pytest.raises(Conflict, match="already exists, and b uses it"):
+        make_one(pool, "a", ExtraDisk(name="data", size=1 << 20))
+    assert sorted(delete_machine_volumes(pool, "a")) == ["a.disk-logs.qcow2", "a.qcow2"]
+    assert set(machine_volumes(pool, "a")) == {".disk-data.qcow2"}
+    connection.lookupByName("b").undefine()
+    assert_nobodys(connection, pool, "a")
+    assert delete_machine_volumes(pool, "a") == ["a.disk-data.qcow2"]
+
+
+def test_a_leftover_disk_is_not_attached_to_a_new_machine_of_its_name(
+    connection: Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.disk-data.raw"
+    file.write_bytes(bytes(1 << 20))
+    disks = (ExtraDisk(name="data", file=str(file)),)
+
+    def planned(name: str) -> CreatePlan:
+        machine = Machine(name=name, disks=disks)
+        there: dict[str, Any] = {
+            "pool": "p",
+            "pool_path": str(tmp_path),
+            "version": "1",
+            "now": "2026-01-02",
+        }
+        return plan_disks(connection, plan(machine, SOURCE, facts_of(KVM_HOST), IDENTITY, **there))
+
+    assert planned("b").spec.disks[0].file == str(file)
+    with pytest.raises(Conflict, match="creating a removes the volumes"):
+        planned("a")
 
 
 def test_disks_follow_the_seed_in_the_definition() -> None:

@@ -70,6 +70,8 @@ def test_a_static_address_is_known(text: str, address: str | None) -> None:
         ("version: 2\nrenderer: x\nethernets: {a: {}}", "renderer: expected networkd"),
         ("version: 2\nethernets: {a: &x {}, b: *x}", "aliases are not supported"),
         ("a: b: c", "invalid YAML: line 1"),
+        ("version: 0x" + "f" * 5000, "line 1, column 10: integer out of range"),
+        ('a: !!int ""', "line 1, column 4: invalid int"),
         ("a: [" * 5000, "invalid YAML"),
         ("#" * (MAX_BYTES + 1), "larger than 64 KiB"),
         ("version: 2\nethernets: {a: {x: !!python/object:os.system {}}}", "invalid YAML"),

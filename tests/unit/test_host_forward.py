@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from armvm.host.network.ssh_forward import PORTS, choose_port, forwarded_port
+from armvm.base.errors import DomainError
+from armvm.host.connection import connect
+from armvm.host.network.ssh_forward import PORTS, choose_port, forwarded_port, netdev_of
 
 #: `info usernet` of QEMU 7.2, with a connection through the forward and two netdevs.
 USERNET = """\
@@ -50,3 +52,10 @@ def test_a_chosen_port_is_free_and_below_the_ephemeral_ones() -> None:
     assert choose_port(()) in PORTS
     assert PORTS.start > 1024
     assert PORTS.stop <= 32768
+
+
+def test_a_machine_without_user_networking_is_named_in_the_cure() -> None:
+    connection = connect("test:///default")
+    with pytest.raises(DomainError) as caught:
+        netdev_of(connection.lookupByName("test"))
+    assert "virsh edit test" in str(caught.value.hint)

@@ -116,10 +116,16 @@ def test_the_hosts_own_addresses_are_read() -> None:
         ("8.8.8.0/24", "not a range for private networks"),
         ("127.0.0.0/8", "not a range for private networks"),
         ("169.254.0.0/16", "not a range for private networks"),
+        ("0.0.0.0/8", "not a range for private networks"),
+        ("192.0.2.0/24", "not a range for private networks"),
+        ("198.18.0.0/15", "not a range for private networks"),
+        ("100.64.0.0/10", "not a range for private networks"),
+        ("172.0.0.0/8", "not a range for private networks"),
         ("fd00::/64", "invalid subnet"),
     ],
 )
 def test_a_subnet_that_no_network_can_have(text: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         parse_subnet(text)
-    assert str(parse_subnet("10.5.0.0/24")) == "10.5.0.0/24"
+    for private in ("10.5.0.0/24", "10.0.0.0/8", "172.31.255.0/24", "192.168.0.0/16"):
+        assert str(parse_subnet(private)) == private

@@ -69,6 +69,12 @@ def test_an_imported_file_is_a_local_image(tmp_path: Path, run: Run, cache: Cach
     assert leftovers(cache.root) == []
 
 
+def test_a_missing_directory_is_named_with_its_cure(tmp_path: Path, run: Run) -> None:
+    run("import", raw_image(tmp_path / "disk.raw"), "--as", "raw").ok()
+    target = tmp_path / "not here" / "x.qcow2"
+    assert f"mkdir -p '{target.parent}'" in run("export", "local:raw", target).failed(4).err
+
+
 def test_a_raw_file_and_a_digest(tmp_path: Path, run: Run, cache: Cache) -> None:
     raw = raw_image(tmp_path / "disk.raw")
     good = sha256(raw).removeprefix("sha256:")

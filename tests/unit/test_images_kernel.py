@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,10 @@ def test_a_disk_without_a_gpt_has_no_partitions(tmp_path: Path) -> None:
     hostile = bytearray(2 << 20)
     hostile[512:520] = b"EFI PART"
     hostile[512 + 72 : 512 + 88] = b"\xff" * 16
+    (tmp_path / "hostile").write_bytes(hostile)
+    assert list(partitions(tmp_path / "hostile")) == []
+    # A table at the last sector that there can be, with entries of a valid size.
+    hostile[512 + 72 : 512 + 88] = struct.pack("<QII", (1 << 63) - 1, 128, 128)
     (tmp_path / "hostile").write_bytes(hostile)
     assert list(partitions(tmp_path / "hostile")) == []
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from armvm.base import process
 from armvm.base.errors import ArmvmError, HostileImage
-from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE, inspect, inspect_file
+from armvm.images.check.qcow2 import inspect, inspect_file
+from armvm.settings.size import MAX_DISK
 
 pytestmark = pytest.mark.unit
 
@@ -92,7 +93,7 @@ def patched(tmp_path: Path, offset: int, value: bytes) -> Path:
         (20, struct.pack(">I", 22), "cluster size"),
         (20, struct.pack(">I", 0xFFFFFFFF), "cluster size"),
         (24, struct.pack(">Q", 0), "disk size 0 bytes"),
-        (24, struct.pack(">Q", MAX_VIRTUAL_SIZE + 1), "disk size"),
+        (24, struct.pack(">Q", MAX_DISK + 1), "disk size"),
         (32, struct.pack(">I", 1), "encrypted"),
         (36, struct.pack(">I", 0), "L1 table"),
         (36, struct.pack(">I", 0xFFFFFFFF), "L1 table"),
@@ -151,6 +152,6 @@ def test_any_header_gives_a_result_or_our_error(
         result = inspect_file(io.BytesIO(data), size=len(data), name="x")
     except ArmvmError:
         return
-    assert 0 < result.virtual_size <= MAX_VIRTUAL_SIZE
+    assert 0 < result.virtual_size <= MAX_DISK
     assert bytes(data[8:20]) == bytes(12)  # no backing file
     assert not data[79] & 4 or data[7] == 2  # no external data file

@@ -18,11 +18,12 @@ from armvm.base.progress import Quiet
 from armvm.images import local_file
 from armvm.images.cache.importing import import_file
 from armvm.images.cache.store import Cache
-from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE, inspect
+from armvm.images.check.qcow2 import inspect
 from armvm.images.check.qcow2_tables import check
 from armvm.images.resolve import Settings, obtain, resolve
 from armvm.provision.image import find
 from armvm.provision.machine.plan import check_disk
+from armvm.settings.size import MAX_DISK
 from armvm.settings.verify import Verify
 from tests.image_server import ImageServer, ubuntu_tree
 from tests.images_tools import Heard, leftovers, qcow2_image, quick, raw_image
@@ -231,7 +232,7 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, format: str) -> None:
     make = raw_image if format == "raw" else qcow2_image
     image = make(tmp_path / "large.img")
     try:
-        os.truncate(image, MAX_VIRTUAL_SIZE + 512)
+        os.truncate(image, MAX_DISK + 512)
     except OSError:
         pytest.skip("this file system has no files of that size")
     cache, progress = Cache(tmp_path / "cache"), Heard()

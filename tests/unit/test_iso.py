@@ -10,7 +10,7 @@ import pycdlib
 import pytest
 
 from armvm.base import process
-from armvm.base.errors import ImageError
+from armvm.base.errors import ConfigError, ImageError
 from armvm.images.check.iso import check_boot_medium
 from armvm.provision.machine.seedless import medium
 
@@ -80,6 +80,14 @@ def test_other_files_are_no_iso(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.iso"
     path.write_bytes(data)
     with pytest.raises(ImageError, match="is not an ISO image"):
+        medium(path)
+
+
+@pytest.mark.parametrize("name", ["a\x01.iso", "a\uffff.iso", "a\n.iso"])
+def test_a_path_that_xml_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    make_iso(tmp_path / "a.iso", "BOOTAA64.EFI").rename(path)
+    with pytest.raises(ConfigError, match="unprintable characters"):
         medium(path)
 
 

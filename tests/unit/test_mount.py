@@ -21,6 +21,7 @@ import pytest
 
 from armvm.base.errors import CommandFailed, ConfigError, NotFound
 from armvm.base.process import stream
+from armvm.base.progress import Plain
 from armvm.provision.access.exclude import Exclude, ignored_of, read_exclude
 from armvm.provision.access.pack import Stamp, pack
 from armvm.provision.access.unpack import WrittenBack, write_back
@@ -473,3 +474,11 @@ def test_a_stream_goes_through_and_what_fails_is_told() -> None:
         stream(["cat"], broken, read)
     # A program that reads nothing of a large input is judged by its exit code.
     assert stream(["true"], lambda out: out.write(big), read) == b""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_number_of_files_is_reported(tmp_path: Path, count: int) -> None:
+    told = io.StringIO()
+    report = WrittenBack(written=[str(number) for number in range(count)])
+    run_mount._tell(report, run_mount.read_mount(str(tmp_path)), Plain(told))
+    assert told.getvalue() == f"changed files written to {tmp_path}: {count}\n"

@@ -57,7 +57,14 @@ def test_what_is_no_toml_is_told_with_file_and_line(tmp_path: Path, text: str, w
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff\xfe", b"a = " + b"[" * 20_000], ids=["no UTF-8", "very deep"]
+    "data",
+    [
+        b"\xff\xfe",
+        b"a = " + b"[" * 20_000,
+        b"a = " + b"[" * 200 + b"]" * 200,
+        b"[machine]\ncpus = 0x" + b"f" * 5000,
+    ],
+    ids=["no UTF-8", "very deep", "deep", "huge"],
 )
 def test_hostile_bytes_are_no_toml(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "config.toml"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from armvm.base.errors import ConfigError
-from armvm.settings.machine import MAX_CPUS, MAX_DISK, Machine
+from armvm.settings.machine import MAX_CPUS, Machine
+from armvm.settings.size import MAX_DISK
 from armvm.settings.system import CODENAMES, FALLBACK_USER, OperatingSystem
 
 

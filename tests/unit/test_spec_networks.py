@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armvm.base.errors import ConfigError
+from armvm.host.connection import connect
+from armvm.host.network.networks import network_names
+from armvm.provision.manage.networks import create
 from armvm.settings.layers import Layer, environment_layer, resolve
 from armvm.settings.machine import Machine, check_address
 from armvm.settings.networks import Attachment, Kind, attachments
+from tests.unit.host_tools import KVM_HOST, facts_of
 
 
 def test_each_value_has_a_kind_and_is_written_as_it_was_given() -> None:
@@ -81,3 +85,11 @@ def test_an_address_is_an_address() -> None:
     assert str(check_address("192.168.128.50")) == "192.168.128.50"
     assert Machine(name="m", ip="10.0.0.9").summary()["ip"] == "10.0.0.9"
     assert Attachment(Kind.USER) == attachments("user")[0]
+
+
+@pytest.mark.parametrize("name", ["lab ", " lab", "user", "bridge=br0", "macvtap=eth0"])
+def test_a_network_that_no_option_can_name_is_not_created(name: str) -> None:
+    connection = connect("test:///default")
+    with pytest.raises(ConfigError, match="cannot be used as a network's name"):
+        create(connection, facts_of(KVM_HOST), name, None, isolated=False)
+    assert network_names(connection) == ["default"]

@@ -276,14 +276,14 @@ def test_outputs_that_cannot_be_written(run: Callable[..., Result], tmp_path: Pa
     (tmp_path / "home").mkdir()
     (tmp_path / "home/file").touch()
     words = ("--count", "2", "--", "x")
-    for name in ("file/x", "a" * 300):
+    for name, code in (("file/x", 9), ("a" * 300, 3)):
         outputs = ("--outputs", tmp_path / "home" / name)
-        assert "cannot" in run("run", "--on", "farm", *outputs, *words).failed(9).err
+        run("run", "--on", "farm", *outputs, *words).failed(code)
     gone = tmp_path / "home/gone"
     gone.mkdir()
     shell = ["sh", "-c", f'cd {gone} && rmdir {gone} && exec "$@"', "sh", *ARMVM]
     done = run("run", "--on", "farm", *words, prefix=shell).failed(4)
-    assert "the current directory does not exist any more" in done.err
+    assert "the current directory no longer exists" in done.err
 
 
 def test_the_number_of_tasks_is_limited(run: Callable[..., Result]) -> None:

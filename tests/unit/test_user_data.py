@@ -106,6 +106,14 @@ def test_the_images_default_user_may_be_armvms_and_gets_its_key() -> None:
     assert told("user: bob\nusers: [default]\n")["user"] == "bob"
 
 
+@pytest.mark.timeout(60)
+def test_a_value_that_aliases_make_huge_is_refused_at_once() -> None:
+    lines = ["a0: &a0 [5]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    with pytest.raises(ConfigError, match="users"):
+        told("\n".join([*lines, "users: [*a29]", ""]))
+
+
 @pytest.mark.parametrize(
     ("body", "match"),
     [
@@ -119,6 +127,8 @@ def test_the_images_default_user_may_be_armvms_and_gets_its_key() -> None:
         ("runcmd: [echo a: b]", "runcmd"),
         ("bootcmd: [5]", "bootcmd"),
         ("packages: {a: b}", "packages"),
+        ("user: {1: x}", "user: expected a name or a mapping"),
+        ("user: [eve]", "user: expected a name or a mapping"),
         ("groups: 5", "groups"),
         ("groups: {staff: }", "groups"),
     ],

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from armvm.base.errors import ConfigError
 from armvm.guest.cloudinit.archive import taken_apart
+from armvm.guest.cloudinit.yaml_text import load
 
 #: Keys whose value is a secret.
 _SECRET = re.compile(r"(_private|passwd|password)\Z")
@@ -30,8 +32,6 @@ class Key:
 
 def keys(files: Mapping[str, bytes]) -> Iterator[Key]:
     """Yield every key of a seed's documents, by NoCloud's file names."""
-    import yaml
-
     for file, data in files.items():
         text = data.decode(errors="replace")
         parts = taken_apart(text)
@@ -39,8 +39,8 @@ def keys(files: Mapping[str, bytes]) -> Iterator[Key]:
             theirs, text = parts
             yield Key(file=file, path="", line=f"{_first(theirs)} …", depth=0)
         try:
-            document = yaml.safe_load(text)
-        except yaml.YAMLError:
+            document = load(text, file)
+        except ConfigError:
             document = None
         mapping = isinstance(document, dict)
         if file.endswith("user-data") and not (mapping and text.startswith("#cloud-config")):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from armvm.base.errors import ConfigError
-from armvm.guest.cloudinit.yaml_text import has_alias, load
+from armvm.guest.cloudinit.yaml_text import load
 from armvm.settings.names import shown
 
 OPTION = "--network-config"
@@ -38,12 +38,7 @@ def read_network_config(text: str) -> dict[str, Any]:
     if len(text.encode()) > MAX_BYTES:
         raise ConfigError(f"{OPTION} is larger than {MAX_BYTES >> 10} KiB")
     text = text.removeprefix("\ufeff")
-    document = load(text, OPTION)
-    if has_alias(text):
-        raise ConfigError(
-            f"{OPTION}: YAML aliases are not supported", hint="write the value again instead of *it"
-        )
-    document = _mapping(document, "the document")
+    document = _mapping(load(text, OPTION, aliases=False), "the document")
     if set(document) == {"network"}:
         document = _mapping(document["network"], "network")
     version = document.get("version")

@@ -6,6 +6,7 @@ than its documentation describes, and ignores a whole key if one entry is invali
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ def mergeable(document: Mapping[str, Any]) -> dict[str, Any]:
 def _refused(key: str, value: object, wanted: str, hint: str | None = None) -> ConfigError:
     return ConfigError(
         f"--user-data: {key}: expected {wanted}",
-        detail=f"it is {str(value)[:80]!a}",
+        # Aliases can make a value far larger than its text.
+        detail=f"it is {(value if isinstance(value, str) else reprlib.repr(value))[:80]!a}",
         hint=hint or "cloud-init would also ignore armvm's settings",
     )
 
@@ -59,6 +61,14 @@ def _named(name: str, value: Any) -> list[Any]:
     if isinstance(value, bool | int | float | str):
         return [name] if str(value).lower().strip() in ("true", "1", "on", "yes") else []
     raise _refused(f"users.{name}", value, "a mapping, or true", f"for example: {name}: {{}}")
+
+
+def _user(value: Any) -> Any:
+    """Check the settings of the image's default user."""
+    mapping = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if value and not mapping and not isinstance(value, str):
+        raise _refused("user", value, "a name or a mapping", "for example: user: {name: eve}")
+    return value
 
 
 def _strings(key: str) -> Callable[[Any], list[Any]]:
@@ -115,6 +125,7 @@ def _groups(value: Any) -> Any:
 #: Keys that armvm sets, or without which cloud-init creates no account, and how to read each.
 SHAPES: dict[str, Callable[[Any], Any]] = {
     "users": _users,
+    "user": _user,
     "groups": _groups,
     "packages": _strings("packages"),
     "ssh_authorized_keys": _strings("ssh_authorized_keys"),

@@ -172,7 +172,7 @@ def _check_part(document: dict[str, Any]) -> None:
     wanted = mergeable(document)
     for key in SHAPES.keys() & document.keys():
         if key not in wanted or wanted[key] != document[key]:
-            shape = "a mapping" if key == "ssh_keys" else "a list"
+            shape = "a mapping" if key in ("ssh_keys", "user") else "a list"
             raise ConfigError(
                 f"--user-data: {key}: expected {shape}, or armvm's settings are lost",
                 detail="cloud-init cannot merge other types in an archive or a template",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import libvirt
@@ -25,6 +26,8 @@ PATIENCE = 30
 MAX_READ = 1 << 20
 #: Seconds between two checks whether a guest process has ended.
 POLL = 0.1
+#: What an answer raises that is not in the agent's protocol.
+_INVALID = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def connected(domain: Domain) -> bool:
@@ -71,13 +74,13 @@ def read_file(domain: Domain, path: str) -> str | None:
         finally:
             ask(domain, "guest-file-close", handle=handle)
         return base64.b64decode(data["buf-b64"]).decode(errors="replace")
-    except (libvirt.libvirtError, KeyError, TypeError, ValueError):
+    except (libvirt.libvirtError, *_INVALID):
         return None
 
 
 def write_file(domain: Domain, path: str, data: bytes) -> None:
     """Write a guest's file, as root. Raises DomainError."""
-    with errors(f"writing to {path} in {domain.name()}"):
+    with asking(domain, f"writing to {path}"):
         handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode="w")
         try:
             encoded = base64.b64encode(data).decode()
@@ -107,7 +110,7 @@ def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") ->
 
     Raises DomainError; MissingCapability if the guest forbids it, as Fedora and its kin do.
     """
-    with errors(f"starting {argv[0]} in {domain.name()}"):
+    with asking(domain, f"starting {argv[0]}"):
         arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:])}
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
@@ -135,12 +138,18 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
     *timeout* is in seconds. Raises NotReady on timeout, CommandFailed if the process failed.
     """
 
-    def final() -> dict[str, Any] | None:
+    def final() -> tuple[int | None, str, str] | None:
         status = _process_status(domain, pid)
-        return status if status["exited"] else None
+        if not status["exited"]:
+            return None
+        text, trouble = (
+            base64.b64decode(status.get(key, "")).decode(errors="replace")
+            for key in ("out-data", "err-data")
+        )
+        return status.get("exitcode"), text, trouble
 
-    with errors(f"waiting for a process in {domain.name()}"):
-        status = until(
+    with asking(domain, "waiting for a process"):
+        code, text, trouble = until(
             final,
             timeout=timeout,
             interval=POLL,
@@ -148,11 +157,7 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
                 f"timed out after {timeout:g} s: a process in {domain.name()} did not end"
             ),
         )
-    text, trouble = (
-        base64.b64decode(status.get(key, "")).decode(errors="replace")
-        for key in ("out-data", "err-data")
-    )
-    if status.get("exitcode") != 0:
+    if code != 0:
         raise CommandFailed(
             f"a process in {domain.name()} failed", detail=trouble.strip()[-2000:] or None
         )
@@ -164,11 +169,11 @@ def ended(domain: Domain, pid: int) -> int | None:
 
     128 + n stands for signal n. The agent forgets a process after it has reported its end.
     """
-    with errors(f"checking a process in {domain.name()}"):
+    with asking(domain, "checking a process"):
         status = _process_status(domain, pid)
-    if not status["exited"]:
-        return None
-    return int(status.get("exitcode", 128 + status.get("signal", 0)))
+        if not status["exited"]:
+            return None
+        return int(status.get("exitcode", 128 + status.get("signal", 0)))
 
 
 def _process_status(domain: Domain, pid: int) -> dict[str, Any]:
@@ -183,3 +188,21 @@ def ask(domain: Domain, command: str, *, patience: int = TIMEOUT, **arguments: A
     """
     request = json.dumps({"execute": command, "arguments": arguments})
     return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, patience, 0))["return"]
+
+
+@contextmanager
+def asking(domain: Domain, doing: str) -> Iterator[None]:
+    """Translate libvirt's errors, and answers that are not in the agent's protocol.
+
+    The guest may send anything.
+    """
+    doing = f"{doing} in {domain.name()}"
+    with errors(doing):
+        try:
+            yield
+        except _INVALID as error:
+            raise DomainError(
+                f"{doing}: the guest agent sent an invalid answer",
+                detail=f"{type(error).__name__}: {error}",
+                hint="restart qemu-guest-agent in the guest",
+            ) from error

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import libvirt
 
 from armvm.base.errors import DomainError, NotFound
-from armvm.host.agent.agent import PATIENCE, ask
-from armvm.host.connection import Domain, errors, is_code
+from armvm.host.agent.agent import PATIENCE, ask, asking
+from armvm.host.connection import Domain, is_code
 
 #: The most bytes in one message. libvirt accepts strings of 4 MiB, but writing one MiB keeps an
 #: emulated agent busy for longer than libvirt waits.
@@ -60,8 +60,8 @@ def open_file(domain: Domain, path: str, mode: str) -> GuestFile:
     ``r+`` opens a FIFO without waiting for its other end.
     """
     with _asking(domain, f"opening {path}"):
-        handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode=mode)
-    return GuestFile(domain=domain, path=path, handle=int(handle))
+        handle = int(ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode=mode))
+    return GuestFile(domain=domain, path=path, handle=handle)
 
 
 def put(domain: Domain, path: str, data: bytes) -> None:
@@ -78,7 +78,7 @@ def put(domain: Domain, path: str, data: bytes) -> None:
 def _asking(domain: Domain, doing: str) -> Iterator[None]:
     """Translate libvirt's errors, and name the agent if it stopped answering."""
     name = domain.name()
-    with errors(f"{doing} in {name}"):
+    with asking(domain, doing):
         try:
             yield
         except libvirt.libvirtError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -199,35 +199,47 @@ def sizes(domain: Domain, disk: Disk) -> tuple[int, int] | None:
 
 
 def user_of(connection: Connection, path: str) -> str | None:
-    """Return the name of a domain whose definition or QEMU refers to the file *path*, or None.
+    """Return the name of a domain whose definition or QEMU refers to the file *path*, or None."""
+    return users_of(connection, [path]).get(path)
 
-    On this host *path* is without symbolic links.
+
+def users_of(
+    connection: Connection, paths: Collection[str], *, besides: str | None = None
+) -> dict[str, str]:
+    """Return the files of *paths* that a domain's definition or QEMU refers to, each with a name
+    of such a domain. The domain *besides* does not count.
     """
     local = is_local(uri_of(connection))
+    found: dict[str, str] = {}
     with errors("reading the machines"):
-        for domain in connection.listAllDomains(0):
+        for domain in connection.listAllDomains(0) if paths else []:
             try:
+                name = str(domain.name())
+                if name == besides:
+                    continue
                 texts = [inactive_xml(domain)] if domain.isPersistent() else []
                 texts += [domain.XMLDesc(0)] if domain.isActive() else []
-                name = str(domain.name())
             except libvirt.libvirtError as error:
                 if is_code(error, libvirt.VIR_ERR_NO_DOMAIN):  # deleted in between
                     continue
                 raise
-            if any(_refers(parse(text), path, local=local) for text in texts):
-                return name
-    return None
+            named = set[str]().union(*(_named_files(parse(text)) for text in texts))
+            if local:  # also by another name
+                named |= set(map(os.path.realpath, named))
+            for path in paths:
+                if path in named or (local and os.path.realpath(path) in named):
+                    found.setdefault(path, name)
+    return found
 
 
-def _refers(document: etree._Element, path: str, *, local: bool) -> bool:
-    """Return whether a domain has the file *path*; on this host, also by another name."""
-    named = {
+def _named_files(document: etree._Element) -> set[str]:
+    """Return the absolute paths in a domain's XML."""
+    return {
         str(value)
         for one in document.iter(etree.Element)
         for value in ((one.text or "").strip(), *one.values())
         if str(value).startswith("/")
     }
-    return path in named or (local and path in map(os.path.realpath, named))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from armvm.host.connection import Domain
-from armvm.host.network.networks import AGENT, ARP, LEASE, told_by
+from armvm.host.network.networks import AGENT, ARP, LEASE, address_in, told_by
 
 #: The sources in order: libvirt's DHCP leases, the guest agent, and the host's ARP table.
 _SOURCES = (("lease", LEASE), ("agent", AGENT), ("arp", ARP))
@@ -38,12 +38,8 @@ def all_addresses(domain: Domain, macs: Sequence[str] = ()) -> list[Address]:
     for source, flag in _SOURCES:
         for name, interface in told_by(domain, flag).items():
             for entry in interface["addrs"] or []:
-                # The guest may send anything.
-                try:
-                    address = ipaddress.ip_address(entry["addr"])
-                except ValueError:
-                    continue
-                if address.is_loopback or address.is_link_local:
+                address = address_in(entry)
+                if address is None or address.is_link_local:
                     continue
                 one = Address(
                     address=str(address),

@@ -16,7 +16,7 @@ from armvm import __version__
 from armvm.base.errors import ArmvmError, ConfigError, Conflict, HostError
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, errors, is_code
-from armvm.host.network.subnets import Subnet, free_subnets, local_addresses, routes
+from armvm.host.network.subnets import PRIVATE, Subnet, free_subnets, local_addresses, routes
 from armvm.host.xml import parse, select, to_text
 
 NAMESPACE = "urn:armvm:network:1"
@@ -46,7 +46,7 @@ def parse_subnet(text: str) -> Subnet:
             f"{subnet} is out of range: a network takes /{SHORTEST} to /{LONGEST}",
             hint="for example --subnet 10.5.0.0/24",
         )
-    if not subnet.is_private or subnet.is_loopback or subnet.is_link_local or subnet.is_reserved:
+    if not any(subnet.subnet_of(one) for one in PRIVATE):
         raise ConfigError(
             f"{subnet} cannot be used: it is not a range for private networks",
             hint="use a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",

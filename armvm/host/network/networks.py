@@ -58,16 +58,27 @@ def addresses(domain: Domain, *, by_agent: bool = False, mac: str | None = None)
     """
     for source in (AGENT,) if by_agent else (LEASE, AGENT, ARP):
         found = [
-            entry["addr"]
+            str(address)
             for interface in told_by(domain, source).values()
             if mac is None or interface["hwaddr"] == mac
             for entry in interface["addrs"] or []
-            if entry["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4
-            and not ipaddress.ip_address(entry["addr"]).is_loopback
+            if (address := address_in(entry)) is not None and address.version == 4
         ]
         if found:
             return found
     return []
+
+
+def address_in(entry: dict[str, Any]) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address in an entry of an interface, without an IPv6 scope.
+
+    None for a loopback address, and for text that is not an address: the guest may send anything.
+    """
+    try:
+        address = ipaddress.ip_address(str(entry["addr"]).partition("%")[0])
+    except ValueError:
+        return None
+    return None if address.is_loopback else address
 
 
 def told_by(domain: Domain, source: int) -> dict[str, Any]:

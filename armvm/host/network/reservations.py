@@ -283,10 +283,16 @@ def _drop_stale(
 def _is_stale(
     connection: Connection, network_name: str, document: etree._Element, entry: etree._Element
 ) -> bool:
-    """Return whether a network of armvm's keeps an address for a machine that is gone."""
+    """Return whether a network of armvm's keeps an address for a machine that is gone.
+
+    Users may add entries for other cards, and leave out the name.
+    """
     if network_name != OWN_NETWORK and not is_marked(document):
         return False
-    return entry.get("name") not in {one.name() for one in connection.listAllDomains(0)}
+    name, mac = entry.get("name"), (entry.get("mac") or "").lower()
+    if not name or not mac.startswith(_QEMU) or _machine_of(connection, mac):
+        return False
+    return name not in {one.name() for one in connection.listAllDomains(0)}
 
 
 def _update(network: libvirt.virNetwork, command: int, host: etree._Element) -> None:

@@ -53,7 +53,7 @@ def netdev_of(domain: Domain) -> str:
     if alias is None:
         raise DomainError(
             f"{domain.name()} no longer uses user networking",
-            hint="restore its <interface type='user'>: virsh edit {domain.name()}",
+            hint=f"restore its <interface type='user'>: virsh edit {domain.name()}",
         )
     return f"host{alias.get('name')}"
 

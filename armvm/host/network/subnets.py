@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 
 Subnet = ipaddress.IPv4Network
 
-#: The ranges to search (RFC 1918), and the distance of candidates. libvirt's default network is
+#: The ranges for private networks (RFC 1918).
+PRIVATE = tuple(map(Subnet, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+#: The ranges to search, and the distance of candidates. libvirt's default network is
 #: 192.168.122.0/24. In the larger ranges networks often use a whole /16.
 _CANDIDATES = (
     (Subnet("192.168.128.0/17"), 24),

@@ -57,14 +57,18 @@ def transfer_name(machine: str, serial: str) -> str:
     return f"{machine}.transfer-{serial}"
 
 
+#: Suffix at the start of a further disk's name, after the machine's.
+ADDED = ".disk-"
+
+
 def disk_name(machine: str, disk: str, kind: str) -> str:
     """Return the volume name of a machine's further disk; *kind* is its format."""
-    return f"{machine}.disk-{disk}.{kind}"
+    return f"{machine}{ADDED}{disk}.{kind}"
 
 
 def is_disk_of(machine: str, volume: str) -> bool:
     """Return whether a volume is a further disk that armvm made for a machine, by its name."""
-    return volume.startswith(f"{machine}.disk-")
+    return volume.startswith(machine + ADDED)
 
 
 def find_volume(pool: Pool, name: str) -> Volume | None:
@@ -216,15 +220,6 @@ def machine_volumes(pool: Pool, machine: str) -> dict[str, Volume]:
             if is_volume_of(machine, name):
                 found[name[len(machine) :]] = volume
     return found
-
-
-def delete_machine_volumes(pool: Pool, machine: str) -> list[str]:
-    """Remove all volumes of a machine, snapshots and rotated logs too; return their names."""
-    removed = []
-    for suffix, volume in machine_volumes(pool, machine).items():
-        delete_volume(volume)
-        removed.append(machine + suffix)
-    return removed
 
 
 def _volume(

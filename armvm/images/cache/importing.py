@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def export_file(entry: Entry, target: Path, *, replace: bool = False) -> bool:
         raise taken from None
     except FileNotFoundError as error:
         raise NotFound(
-            f"directory {target.parent} not found", hint="create it first: mkdir -p {target.parent}"
+            f"directory {target.parent} not found",
+            hint=f"create it first: mkdir -p {shlex.quote(str(target.parent))}",
         ) from error
     except PermissionError as error:
         raise PermissionDenied(

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from armvm.base.errors import HostileImage
+from armvm.settings.size import MAX_DISK
 
 MAGIC = b"QFI\xfb"
-
-#: Maximum size of a guest disk, in bytes (8 TiB).
-MAX_VIRTUAL_SIZE = 8 << 40
 
 # After the magic: version, backing file offset and length, cluster bits, virtual size,
 # encryption, L1 entries, L1 offset, refcount table offset and clusters, snapshots, their offset.
@@ -96,7 +94,7 @@ def inspect_file(file: BinaryIO, *, size: int, name: str) -> Qcow2:
         raise refuse("it is encrypted")
     if not 9 <= cluster_bits <= 21:
         raise refuse(f"cluster size 2^{cluster_bits} bytes is out of range")
-    if not 0 < virtual_size <= MAX_VIRTUAL_SIZE:
+    if not 0 < virtual_size <= MAX_DISK:
         raise refuse(f"disk size {virtual_size} bytes is out of range")
     cluster = 1 << cluster_bits
     header_length, features = _V2.size, 0

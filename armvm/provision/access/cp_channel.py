@@ -24,6 +24,7 @@ from armvm.provision.access.channel_stream import stream
 from armvm.provision.access.pack import pack
 from armvm.provision.access.unpack import write_back
 from armvm.settings.names import shown
+from armvm.settings.user_path import absolute
 
 #: Sets $1 to the target of a source called $2: with $3, $1 must be a directory.
 _TARGET = """
@@ -79,7 +80,7 @@ def upload(
     """
     for source in sources:
         path = Path(source)
-        name = _name_of(str(path.absolute()))
+        name = _name_of(str(absolute(path)))
         try:
             status = path.stat()
         except FileNotFoundError as error:

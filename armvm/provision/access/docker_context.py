@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from armvm.base import process, programs
-from armvm.base.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
+from armvm.base.errors import ArmvmError, CommandFailed, Conflict, NotFound
 from armvm.base.result import Doc
 from armvm.host.agent import agent
 from armvm.host.connection import Connection, Domain
@@ -67,7 +67,7 @@ def lacks_docker(domain: Domain) -> bool:
     try:
         agent.ensure_answers(domain)
         return not agent.succeeds(domain, ["/bin/sh", "-c", "command -v dockerd"])
-    except (DomainError, MissingCapability):
+    except ArmvmError:
         return False
 
 

@@ -14,7 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from armvm.base.errors import CommandFailed, Conflict, DomainError, MissingCapability, NotFound
+from armvm.base.errors import (
+    CommandFailed,
+    Conflict,
+    DomainError,
+    MissingCapability,
+    NotFound,
+    NotReady,
+)
 from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, Seconds
@@ -217,7 +224,7 @@ def _end(run: Run) -> None:
     with contextlib.suppress(DomainError):
         until(lambda: _has_begun(run), timeout=START, interval=QUICK)
         if run.code is None and run.pid is not None:
-            with contextlib.suppress(CommandFailed):
+            with contextlib.suppress(CommandFailed, NotReady):
                 agent.output(run.domain, kill_command(run.pid), timeout=START)
         run.control.write(b"close\nbye\n")
     for file in (run.status, run.control, *(stream.file for stream in run.streams)):

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from armvm.base import process, programs
 from armvm.base.errors import CommandFailed, HostError, NotFound, PermissionDenied
+from armvm.base.printable import printable
 from armvm.base.result import Doc
 from armvm.provision.binfmt.explain import InterpreterDetails, interpreter_details
 from armvm.settings.names import shown
@@ -165,7 +166,7 @@ def _daemon(engine: Engine, client: str) -> _Daemon:
         raise _silent(engine, "\n".join(one for one in said if one))
     own = platform.uname()
     local = kernel == own.release and (name == own.node or not _elsewhere(engine, client))
-    return _Daemon(name=_printable(name), machine=_printable(machine), here=local)
+    return _Daemon(name=printable(name), machine=printable(machine), here=local)
 
 
 def _silent(engine: Engine, said: str) -> HostError | PermissionDenied:
@@ -220,7 +221,3 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _word(told: Mapping[str, Any], key: str) -> str:
     value = told.get(key)
     return value if isinstance(value, str) else ""
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else ascii(text)[1:-1]

@@ -8,6 +8,7 @@ from pathlib import Path
 from armvm.base.errors import UsageError
 from armvm.base.progress import Progress
 from armvm.provision.binfmt.status import flags_of
+from armvm.settings.user_path import absolute
 from armvm.usermode.architectures import Architecture, find
 from armvm.usermode.binfmt import register as registrar
 from armvm.usermode.binfmt.register import Done
@@ -25,7 +26,7 @@ def request(
             hint="register each architecture with its own --interpreter",
         )
     return Request(
-        program=program.absolute() if program else None,
+        program=absolute(program) if program else None,
         flags=flags_of(FLAGS if flags is None else flags),
         over=replace,
         dynamic=dynamic,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from armvm.base.errors import ArmvmError, HostError
+from armvm.base.printable import printable
 from armvm.base.process import workers
 from armvm.base.result import AcceleratorName, Doc
 from armvm.host import capacity, connection
@@ -108,7 +109,7 @@ def few_words(error: ArmvmError) -> str:
         said = said.removeprefix(prefix)
     for suffix in (": Connection reset by peer", ": Input/output error"):
         said = said.removesuffix(suffix)
-    said = said if said.isprintable() else ascii(said)[1:-1]
+    said = printable(said)
     return said if len(said) <= _FEW_WORDS else f"{said[: _FEW_WORDS - 1]}…"
 
 

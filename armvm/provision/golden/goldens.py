@@ -32,6 +32,7 @@ from armvm.provision.golden.choose import fits, in_use, unusable
 from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.known_hosts import forget_host
+from armvm.provision.machine.own_disk import delete_machine_volumes
 from armvm.settings.names import next_name
 
 
@@ -205,7 +206,7 @@ def delete(connection: Connection, name: str) -> list[str]:
         raise in_use(golden, [_user(volume) for volume in users])
     with shielded():
         # The volumes first: as long as the domain exists, another delete can finish the work.
-        removed = volumes.delete_machine_volumes(pool, name) if pool else []
+        removed = delete_machine_volumes(pool, name) if pool else []
         try:
             lifecycle.undefine(find_domain(connection, name))
         except NotFound:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from armvm.base.errors import ConfigError, HostileImage
-from armvm.images.check.qcow2 import MAX_VIRTUAL_SIZE
 from armvm.images.digest import is_digest
 from armvm.images.fetch.decompress import RATIO, SPARED
 from armvm.images.oci import document
 from armvm.images.oci.document import Descriptor
 from armvm.settings.names import check_new_name
+from armvm.settings.size import MAX_DISK
 from armvm.settings.system import OperatingSystem
 from armvm.settings.table import SETTINGS
 
@@ -31,7 +31,7 @@ FORMAT = 1
 BASE, OVERLAY, SEED, STATE, MEMORY = "base", "overlay", "seed", "state", "memory"
 PARTS = (BASE, OVERLAY, SEED, STATE, MEMORY)
 #: Maximum sizes of parts in bytes; a memory's is a save image's overhead beyond the guest's memory.
-_MOST = {BASE: MAX_VIRTUAL_SIZE, OVERLAY: MAX_VIRTUAL_SIZE, SEED: 64 << 20, STATE: 128 << 20}
+_MOST = {BASE: MAX_DISK, OVERLAY: MAX_DISK, SEED: 64 << 20, STATE: 128 << 20}
 _OVERHEAD = 1 << 30
 
 _MAC = re.compile(r"52:54:00(?::[0-9a-f]{2}){3}")

@@ -30,6 +30,7 @@ from armvm.images.reference import parse, parse_sha256
 from armvm.provision.image.find import settings
 from armvm.provision.image.local import is_recipe
 from armvm.settings.names import shown
+from armvm.settings.user_path import absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +221,7 @@ def import_image(
     """
     digest = check_import(name, sha256)
     cache = Cache.default()
-    path = file.expanduser().absolute()
+    path = absolute(file)
     entry = importing.import_file(
         path, name, cache=cache, progress=progress, digest=digest, replace=force
     )
@@ -268,7 +269,7 @@ def export_image(reference: str, target: Path, *, force: bool) -> ExportedImage:
             f"image {shown(reference)} not found, or its file cannot be used",
             hint="download it: armvm image pull; list the images: armvm image list",
         )
-    target = target.expanduser().absolute()
+    target = absolute(target)
     shared = importing.export_file(sound, target, replace=force)
     return ExportedImage(
         reference=sound.reference,

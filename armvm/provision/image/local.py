@@ -26,6 +26,7 @@ from armvm.provision.image.recipe_input import check_mirror
 from armvm.provision.image.workspace import check_output
 from armvm.settings.names import shown
 from armvm.settings.size import GIB
+from armvm.settings.user_path import absolute
 from armvm.usermode.rootfs.distros import Kernel
 
 #: Prefix of the variable that sets another package archive for builds; the distribution follows.
@@ -158,14 +159,14 @@ def build_local(
                 f"--keyring cannot be used with {wanted.making.title}",
                 hint=f"install its keys: apt-get install {wanted.making.keyring_package}",
             )
-        keyring = keyring.expanduser().absolute()
+        keyring = absolute(keyring)
     if output is not None:
         if name is not None:
             raise UsageError(
                 "--as and --output cannot be used together",
                 hint="--as stores the image in the cache, --output writes a file",
             )
-        output = output.expanduser().absolute()
+        output = absolute(output)
         check_output(output, force=force)
         kept = cache.find_local(wanted.name, wanted.digest) if wanted.name and not force else None
         if kept is not None:

@@ -20,7 +20,7 @@ from armvm.provision.access.pack import SPECIAL, Packed, Stamp, pack
 from armvm.provision.access.unpack import WrittenBack, write_back
 from armvm.provision.launch.run_commands import Commands
 from armvm.settings.names import shown
-from armvm.settings.user_path import given_path
+from armvm.settings.user_path import absolute, given_path
 
 #: A guest's files by path, from `find`: type, and a state that changes whenever the file changes.
 Listing = Mapping[str, tuple[str, str]]
@@ -88,7 +88,7 @@ def read_mount(text: str, exclude: Exclude | None = None) -> Mount:
     directory = given_path(words[0], "directory")
     if not directory.is_dir():
         raise NotFound(f"directory {shown(words[0])} not found")
-    directory = directory.resolve()
+    directory = absolute(directory).resolve()
     guest = (words[1] if len(words) > 1 else directory.name).removeprefix("~/")
     if not guest:
         raise ConfigError(
@@ -214,7 +214,7 @@ def _fetch_files(
 
 def _tell(report: WrittenBack, mount: Mount, progress: Progress) -> None:
     if report.written:
-        progress.say(f"{len(report.written)} changed files written to {mount.directory}")
+        progress.say(f"changed files written to {mount.directory}: {len(report.written)}")
     for path, name in report.aside.items():
         progress.warn(
             f"{shown(path)} was changed here too; the machine's version is in {shown(name)}"

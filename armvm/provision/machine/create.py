@@ -32,7 +32,7 @@ from armvm.images.model import FromImage, Image, ImageSource
 from armvm.provision.machine import network
 from armvm.provision.machine import plan as planning
 from armvm.provision.machine.delete import forget_domain
-from armvm.provision.machine.own_disk import assert_nobodys
+from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import is_left_behind, myself
@@ -129,7 +129,7 @@ def apply(
             domain = lifecycle.define(connection, xml, machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
         assert_nobodys(connection, pool, machine.name)
-        undo.add(lambda: volumes.delete_machine_volumes(pool, machine.name))
+        undo.add(lambda: delete_machine_volumes(pool, machine.name))
         _make_volumes(where, pool, plan, image, progress, disk)
         if boot is not None:
             fast.write_kernel(connection, pool, machine.name, boot)
@@ -159,7 +159,7 @@ def _make_volumes(
     connection = where.connection
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
     # The domain is defined, so the name is ours. Volumes of that name belong to a dead machine.
-    volumes.delete_machine_volumes(pool, machine.name)
+    delete_machine_volumes(pool, machine.name)
     golden = plan.spec.memory_file is not None
     if machine.seeded:
         documents = compose(machine, plan.identity, plan.record.user, system=plan.source.system)

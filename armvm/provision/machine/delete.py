@@ -13,7 +13,7 @@ from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import remove_if_abandoned
 from armvm.provision.machine import network
 from armvm.provision.machine.known_hosts import forget_host
-from armvm.provision.machine.own_disk import assert_nobodys
+from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
 from armvm.provision.machine.unfinished import assert_whole, is_left_behind
 
 
@@ -39,7 +39,7 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
         pool = pools.find_pool(connection, pool_name)
         if pool is not None:
             assert_nobodys(connection, pool, name)
-            removed = volumes.delete_machine_volumes(pool, name)
+            removed = delete_machine_volumes(pool, name)
             if removed:
                 return removed
         raise
@@ -55,7 +55,7 @@ def delete_domain(machine: Handle) -> list[str]:
         lifecycle.destroy(machine.domain)
         # The volumes first: as long as the domain exists, another delete can finish the work.
         pool = pools.find_pool(machine.connection, machine.record.pool)
-        removed = volumes.delete_machine_volumes(pool, machine.name) if pool else []
+        removed = delete_machine_volumes(pool, machine.name) if pool else []
         removed += _remove_half_base(pool, machine.instance) if pool else []
         network.leave(machine.connection, machine.instance)
         lifecycle.undefine(machine.domain)

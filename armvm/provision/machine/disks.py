@@ -35,7 +35,7 @@ from armvm.images.check.formats import HEAD, DiskFormat, recognise
 from armvm.provision.machine.plan import CreatePlan
 from armvm.settings.disks import ExtraDisk
 from armvm.settings.names import shown
-from armvm.settings.user_path import given_path
+from armvm.settings.user_path import absolute, given_path
 
 #: Bytes of a file in which QEMU's processes lock what they do with it. Source: QEMU's
 #: block/file-posix.c, RAW_LOCK_PERM_BASE and RAW_LOCK_SHARED_BASE.
@@ -55,10 +55,23 @@ def plan_disks(connection: Connection, plan: CreatePlan) -> CreatePlan:
             spec = existing(connection, disk)
             if any(one.file == spec.file for one in found):
                 raise Conflict(f"{spec.file} cannot be attached twice")
+            _assert_kept(machine.name, spec.file, directory)
         else:
             spec = planned(machine.name, disk, directory)
         found.append(spec)
     return replace(plan, spec=replace(plan.spec, disks=tuple(found)))
+
+
+def _assert_kept(machine: str, file: str, directory: PurePosixPath) -> None:
+    """Raise Conflict for a leftover volume that creating *machine* in *directory* removes."""
+    path = PurePosixPath(file)
+    there = str(path.parent) in (str(directory), os.path.realpath(directory))
+    if there and volumes.is_volume_of(machine, path.name):
+        raise Conflict(
+            f"{file} cannot be attached: creating {machine} removes the volumes that an earlier "
+            f"{machine} left behind",
+            hint="choose another name for the machine",
+        )
 
 
 def planned(machine: str, disk: ExtraDisk, directory: PurePosixPath) -> DiskSpec:
@@ -110,7 +123,7 @@ def existing(connection: Connection, disk: ExtraDisk) -> DiskSpec:
 
 def _local_path(text: str) -> str:
     try:
-        path = given_path(text, "disk").resolve()
+        path = absolute(given_path(text, "disk")).resolve()
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
@@ -194,6 +207,11 @@ def make_one(pool: Pool, machine: str, disk: ExtraDisk) -> DiskSpec:
     name = volumes.disk_name(machine, disk.name, kind)
     there = volumes.find_volume(pool, name)
     if there is not None:
+        if (user := user_of(pool.connect(), there.path())) is not None:
+            raise Conflict(
+                f"volume {name} already exists, and {user} uses it",
+                hint="choose another name for the disk: name=…",
+            )
         raise Conflict(
             f"volume {name} already exists, and is not attached",
             hint=f"attach it: armvm disk add {machine} file={there.path()},name={disk.name}; or "

@@ -1,12 +1,14 @@
-"""Checks that a disk belongs to the machine in its name, before copying or renaming it."""
+"""A machine's own volumes: checks before copying, renaming or removing them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from armvm.base.errors import Conflict
-from armvm.host.connection import Connection, Pool
-from armvm.host.domain.instance import Instance, instances
+from armvm.host.connection import Connection, Pool, Volume
+from armvm.host.domain.disks import users_of
+from armvm.host.domain.instance import Instance
 from armvm.host.storage import volumes
 from armvm.host.storage.pools import pool_path
 
@@ -29,16 +31,51 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
     """Raise Conflict if another machine uses one of the volumes named after *name*.
 
     Otherwise they are left over from a removed machine, and may be removed. Another machine uses
-    them after ``virsh domrename``, which moves no files, or an interrupted `armvm rename`.
+    them after ``virsh domrename``, which moves no files, after an interrupted `armvm rename`, or
+    if a disk was attached to it.
     """
+    paths = _paths(pool, name, volumes.machine_volumes(pool, name))
+    used = users_of(connection, paths.values(), besides=name)
     overlay = volumes.volume_names(name)["overlay"]
-    if volumes.find_volume(pool, overlay) is None:
-        return
-    path = f"{pool_path(pool)}/{overlay}"
-    for one in instances(connection):
-        if one.name != name and one.overlay == path:
+    for path, user in sorted(used.items(), key=lambda one: not one[0].endswith(f"/{overlay}")):
+        file = PurePosixPath(path).name
+        if file == overlay:
             raise Conflict(
-                f"{overlay} is the disk of {one.name}, which was renamed from {name}",
+                f"{overlay} is the disk of {user}, which was renamed from {name}",
                 hint="choose another name, or undo the rename while that machine is off: "
-                f"virsh domrename {one.name} {name}",
+                f"virsh domrename {user} {name}",
             )
+        raise Conflict(
+            f"{file} has the name of a volume of {name}, but {user} uses it",
+            hint="choose another name",
+        )
+
+
+def own_volumes(pool: Pool, name: str) -> dict[str, Volume]:
+    """Return a machine's volumes by name suffix, without those that another domain uses.
+
+    An added disk that was left over may have been attached to another machine. The other volumes
+    are the machine's while it exists, and `assert_nobodys` checks them when it does not: to ask all
+    machines would delay every removal.
+    """
+    found = volumes.machine_volumes(pool, name)
+    paths = _paths(pool, name, (one for one in found if one.startswith(volumes.ADDED)))
+    used = users_of(pool.connect(), paths.values(), besides=name)
+    return {suffix: one for suffix, one in found.items() if paths.get(suffix) not in used}
+
+
+def _paths(pool: Pool, name: str, suffixes: Iterable[str]) -> dict[str, str]:
+    directory = pool_path(pool)
+    return {suffix: f"{directory}/{name}{suffix}" for suffix in suffixes}
+
+
+def delete_machine_volumes(pool: Pool, name: str) -> list[str]:
+    """Remove all volumes of a machine, snapshots and rotated logs too; return their names.
+
+    Keeps those that another domain uses.
+    """
+    removed = []
+    for suffix, volume in own_volumes(pool, name).items():
+        volumes.delete_volume(volume)
+        removed.append(name + suffix)
+    return removed

@@ -11,7 +11,9 @@ from armvm.images.cache.store import Cache
 from armvm.images.check.iso import check_boot_medium
 from armvm.images.local_file import digest_of
 from armvm.images.model import FromMedium, Image
+from armvm.images.reference import has_control
 from armvm.settings.names import shown
+from armvm.settings.user_path import absolute
 
 #: Prefix of the image reference of a machine that an installer sets up.
 _MEDIUM = "cdrom:"
@@ -20,19 +22,25 @@ _MEDIUM = "cdrom:"
 def medium(path: Path) -> FromMedium:
     """Return an installer's ISO as a source.
 
-    Raises NotFound, PermissionDenied, and ImageError if ARM64 machines cannot boot it.
+    Raises NotFound, PermissionDenied, ConfigError for an invalid path, and ImageError if ARM64
+    machines cannot boot it.
     """
-    absolute = path.absolute()
+    whole = absolute(path)
     try:
-        if not absolute.is_file():
+        if not whole.is_file():
             raise _unusable(path, "cdrom")
-        check_boot_medium(absolute)
-        size = absolute.stat().st_size
+        if has_control(str(whole)):
+            raise ConfigError(
+                f"{shown(str(whole))} cannot be used: its path has unprintable characters",
+                hint="rename it",
+            )
+        check_boot_medium(whole)
+        size = whole.stat().st_size
     except PermissionError as error:
         raise PermissionDenied(f"permission denied: cannot read {path}") from error
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {shown(str(path))}: {error}") from error
-    return FromMedium(reference=_MEDIUM + str(absolute), size=size, path=absolute)
+    return FromMedium(reference=_MEDIUM + str(whole), size=size, path=whole)
 
 
 def empty_disk(source: FromMedium, progress: Progress) -> Image:

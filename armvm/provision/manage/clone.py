@@ -31,7 +31,12 @@ from armvm.host.xml import parse, to_text
 from armvm.provision.golden.from_machine import find_original
 from armvm.provision.machine import network
 from armvm.provision.machine.create import Where, remove_leftovers
-from armvm.provision.machine.own_disk import assert_nobodys, assert_own_disk
+from armvm.provision.machine.own_disk import (
+    assert_nobodys,
+    assert_own_disk,
+    delete_machine_volumes,
+    own_volumes,
+)
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import myself
 from armvm.settings.machine import check_address
@@ -88,8 +93,8 @@ def clone(
             domain = lifecycle.define(connection, to_text(document), new)
             undo.add(lambda: lifecycle.undefine(domain))
         assert_nobodys(connection, pool, new)
-        undo.add(lambda: volumes.delete_machine_volumes(pool, new))
-        volumes.delete_machine_volumes(pool, new)
+        undo.add(lambda: delete_machine_volumes(pool, new))
+        delete_machine_volumes(pool, new)
         _make_volumes(connection, pool, original, identity, new, progress)
         if variables is not None and volumes.find_volume(pool, names["nvram"]) is None:
             nvram.carry(connection, pool, document, variables, new)
@@ -104,7 +109,7 @@ def _further_disks(pool: Pool, source: str, new: str) -> dict[str, str]:
     """Return the volume names of the further disks that armvm made, with the clone's."""
     return {
         source + suffix: new + suffix
-        for suffix in volumes.machine_volumes(pool, source)
+        for suffix in own_volumes(pool, source)
         if volumes.is_disk_of(source, source + suffix)
     }
 

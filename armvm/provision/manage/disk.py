@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from armvm.base.errors import (
-    CommandFailed,
-    ConfigError,
-    Conflict,
-    DomainError,
-    NotFound,
-    StorageError,
-)
+from armvm.base.errors import ArmvmError, ConfigError, Conflict, NotFound, StorageError
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, MachineName, Size
 from armvm.base.signals import shielded
@@ -29,9 +22,9 @@ from armvm.host.storage.base_image import backing_path
 from armvm.host.storage.volume_copy import link_or_duplicate
 from armvm.provision.machine.disks import existing, make_one
 from armvm.provision.machine.unfinished import assert_whole
-from armvm.settings.disks import MAX_SIZE, ExtraDisk, named
+from armvm.settings.disks import ExtraDisk, named
 from armvm.settings.names import shown
-from armvm.settings.size import size_label
+from armvm.settings.size import MAX_DISK, size_label
 
 #: Seconds for a guest under KVM to say what uses a disk; ten times that if emulated.
 _ASK_TIMEOUT = 10.0
@@ -185,8 +178,11 @@ def grow(machine: Handle, name: str, size: int) -> DiskDetails:
             f"{size_label(size)}: partitions and data beyond that size would be lost",
             hint="add a smaller disk, and copy your files there in the guest",
         )
-    if size > MAX_SIZE:
-        raise ConfigError(f"a disk of {size_label(size)} is out of range")
+    if size > MAX_DISK:
+        raise ConfigError(
+            f"a disk of {size_label(size)} is out of range "
+            f"({size_label(sizes[0])} to {size_label(MAX_DISK)})"
+        )
     if size > sizes[0]:
         _grow(machine, disk, size)
     return next(one for one in listed(machine) if one.target == disk.target)
@@ -287,6 +283,6 @@ def _mounted(machine: Handle, disk: Disk) -> str | None:
     try:
         words = ["lsblk", "-nro", "MOUNTPOINT", device]
         told = agent.output(machine.domain, words, timeout=_ASK_TIMEOUT * machine.patience)
-    except (CommandFailed, DomainError):
+    except ArmvmError:
         return None
     return next((line.strip() for line in told.splitlines() if line.strip()), None)

@@ -34,7 +34,7 @@ from armvm.host.domain.instance import Instance
 from armvm.host.domain.shared_directories import Share
 from armvm.provision.manage import machines
 from armvm.settings.names import shown
-from armvm.settings.user_path import given_path
+from armvm.settings.user_path import absolute, given_path
 
 #: Timeouts under KVM, in seconds: mounting in the guest, and booting after a restart.
 GUEST_TIMEOUT, BOOT_TIMEOUT = 30.0, 120.0
@@ -71,7 +71,7 @@ def wanted_share(
     """Return the requested share. Raises NotFound for a missing directory, ConfigError."""
     path = source
     if is_local(uri_of(connection)):
-        path = str(given_path(source, "directory").resolve())
+        path = str(absolute(given_path(source, "directory")).resolve())
         if not Path(path).is_dir():
             raise NotFound(f"directory {shown(source)} not found")
     elif not path.startswith("/"):

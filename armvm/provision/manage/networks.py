@@ -107,7 +107,8 @@ def create(
 
     Raises ConfigError for an invalid name or subnet and in a session, Conflict for a taken one.
     """
-    if attachment(name).kind is not Kind.NETWORK:
+    # --network strips white space from its value.
+    if attachment(name).kind is not Kind.NETWORK or name != name.strip():
         raise ConfigError(
             f"{shown(name)} cannot be used as a network's name: --network {shown(name)} has "
             "another meaning",

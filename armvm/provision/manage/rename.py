@@ -24,7 +24,12 @@ from armvm.host.storage.block_copy import has_saved_state, snapshots
 from armvm.host.storage.volume_copy import link_or_duplicate
 from armvm.host.xml import parse, to_text
 from armvm.provision.machine import network
-from armvm.provision.machine.own_disk import assert_nobodys, assert_own_disk
+from armvm.provision.machine.own_disk import (
+    assert_nobodys,
+    assert_own_disk,
+    delete_machine_volumes,
+    own_volumes,
+)
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.names import check_new_name
@@ -50,8 +55,8 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
             undo.add(lambda: lifecycle.rename(machine.domain, old))
         assert_nobodys(machine.connection, pool, new)
         # The name is ours now: existing volumes of that name belong to a machine that is gone.
-        volumes.delete_machine_volumes(pool, new)
-        undo.add(lambda: volumes.delete_machine_volumes(pool, new))
+        delete_machine_volumes(pool, new)
+        undo.add(lambda: delete_machine_volumes(pool, new))
         was = inactive_xml(machine.domain)
         document = parse(was)
         paths = _volumes(machine.connection, pool, machine.instance, new)
@@ -63,7 +68,7 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
         undo.add(lambda: lifecycle.define(machine.connection, was, new))
         lifecycle.define(machine.connection, to_text(document), new)
     with shielded():
-        volumes.delete_machine_volumes(pool, old)
+        delete_machine_volumes(pool, old)
         if before is not None and str(before) not in paths:
             nvram.forget(machine.connection, before)
 
@@ -73,7 +78,7 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
     local = is_local(uri_of(connection))
     directory = PurePosixPath(pools.pool_path(pool))
     paths = {}
-    for suffix, volume in volumes.machine_volumes(pool, instance.name).items():
+    for suffix, volume in own_volumes(pool, instance.name).items():
         paths[str(directory / (instance.name + suffix))] = str(directory / (new + suffix))
         if suffix == _SEED:
             files = read_seed(transfer.read(connection, volume))

@@ -18,8 +18,8 @@ from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, observe, set_record
 from armvm.host.storage import pools, volumes
 from armvm.provision.machine.unfinished import assert_whole
-from armvm.settings.machine import MAX_CPUS, MAX_DISK, MAX_MEMORY_MIB, MIN_MEMORY_MIB
-from armvm.settings.size import size_label
+from armvm.settings.machine import MAX_CPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB
+from armvm.settings.size import MAX_DISK, size_label
 
 #: Timeout for a guest to grow its file system under KVM, in seconds; ten times that if emulated.
 _GROW_TIMEOUT = 60.0

@@ -139,7 +139,7 @@ def _account(machine: Handle, progress: Progress) -> tuple[Account, str]:
             timeout = _PATIENCE * machine.patience
             text = agent.output(machine.domain, ["/bin/sh", "-c", SCRIPT], timeout=timeout)
         return read_account(text), "guest agent"
-    except (DomainError, MissingCapability):
+    except (DomainError, MissingCapability, NotReady):
         return read_serial(serial.clean(machine.log_tail())), "serial log"
 
 

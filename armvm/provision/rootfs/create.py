@@ -14,6 +14,7 @@ from armvm.provision.image import local, recipe, workspace
 from armvm.provision.image.recipe import Recipe
 from armvm.provision.rootfs import place as places
 from armvm.settings.names import shown
+from armvm.settings.user_path import absolute
 from armvm.usermode.rootfs import bootstrap, build, enter, requirements
 from armvm.usermode.rootfs.bootstrap import Arch, Tool, Variant
 from armvm.usermode.rootfs.build import Mode
@@ -154,7 +155,7 @@ def create(
     target = places.free_place(directory, mode)
     making = asked.recipe.making
     if keyring is not None:
-        keyring = keyring.expanduser().absolute()
+        keyring = absolute(keyring)
     title = f"{making.title} {asked.recipe.version} for {asked.arch.value}"
     with progress.task(f"creating a root file system of {title}") as task:
         task.update(text="preparing")

@@ -10,7 +10,7 @@ from armvm.base.errors import NotFound
 from armvm.base.progress import Progress
 from armvm.provision.rootfs import sysroot as sysroots
 from armvm.settings.names import shown
-from armvm.settings.user_path import given_path
+from armvm.settings.user_path import absolute, given_path
 from armvm.usermode.programs import emulate as emulating
 from armvm.usermode.programs.emulate import Program
 from armvm.usermode.rootfs import enter, tree
@@ -51,7 +51,7 @@ def _here(name: str) -> Program | None:
         there = path.exists()
     except (OSError, ValueError):  # the name is too long or contains a NUL
         there = False
-    return emulating.look(path.absolute()) if there else None
+    return emulating.look(absolute(path)) if there else None
 
 
 def _within(sysroot: Path | None, name: str) -> Path:

@@ -27,6 +27,7 @@ from armvm.provision.rootfs import board, bootable, to_image
 from armvm.provision.rootfs.unpack import unpack
 from armvm.settings.names import shown
 from armvm.settings.size import GIB
+from armvm.settings.user_path import absolute
 from armvm.usermode.programs.emulate import architecture_of
 from armvm.usermode.rootfs import tree
 from armvm.usermode.rootfs.build import Mode
@@ -54,7 +55,7 @@ def import_board(
     """
     digest = care.check_import(name, sha256)
     disk_size = None if size is None else parse_image_size(size)
-    file = file.expanduser().absolute()
+    file = absolute(file)
     cache = cache or Cache.default()
     told = file.name
     local_file.look_at_head(file)

@@ -18,6 +18,7 @@ from armvm.base.errors import (
     PermissionDenied,
     StorageError,
 )
+from armvm.settings.user_path import absolute
 from armvm.usermode.rootfs import build
 from armvm.usermode.rootfs.build import Mode
 
@@ -39,7 +40,7 @@ def free_place(directory: Path, mode: Mode) -> Path:
     Raises Conflict if the path is in use, NotFound if its parent does not exist, and
     PermissionDenied if this user cannot create it or could not remove it again.
     """
-    place = directory.expanduser().absolute()
+    place = absolute(directory)
     if os.path.lexists(place):
         if place.is_symlink() or not place.is_dir():
             raise Conflict(

@@ -21,6 +21,7 @@ from armvm.provision.image.recipe_input import USUAL_SIZE, parse_image_size
 from armvm.provision.rootfs import bootable
 from armvm.settings.size import GIB, MIB, size_label
 from armvm.settings.system import OperatingSystem
+from armvm.settings.user_path import absolute
 from armvm.usermode.rootfs import enter
 from armvm.usermode.rootfs.build import Mode
 
@@ -72,7 +73,7 @@ def to_image(
     real = enter.check_root(root)
     refuse_other_processors(real)
     if output is not None:
-        output = output.expanduser().absolute()
+        output = absolute(output)
         workspace.check_output(output, force=force)
         bootable.make_ready(real, install=install_missing, progress=progress)
         digest, disk_size = _write(real, output, wanted, progress, private=False)

@@ -10,6 +10,7 @@ from typing import IO
 from armvm.base import process
 from armvm.base.progress import Progress
 from armvm.provision.image import workspace
+from armvm.settings.user_path import absolute
 from armvm.usermode.rootfs import enter
 
 #: GNU tar's options: the POSIX format, which has no size limits and keeps extended attributes,
@@ -46,7 +47,7 @@ def to_tar(root: Path, output: Path | None, *, force: bool, progress: Progress) 
         if output is None:
             with os.fdopen(os.dup(1), "wb") as stdout:
                 return process.stream(argv, feed, lambda data: _copied(data, stdout))
-        output = output.expanduser().absolute()
+        output = absolute(output)
         workspace.check_output(output, force=force)
         partial = output.with_name(f".{output.name[:200]}.{os.getpid()}.armvm-partial")
         try:

@@ -188,7 +188,9 @@ def check_loader(program: Program, sysroot: Path | None, has: Callable[[Path, st
     loader = program.loader
     if loader is None or (sysroot is not None and has(sysroot, loader)):
         return
-    if Path(loader).is_file():  # of this architecture, beside the host's own (Debian's multiarch)
+    # Of this architecture, beside the host's own (Debian's multiarch). Path.is_file() would raise
+    # OSError for a name that is too long.
+    if os.path.isfile(loader):  # noqa: PTH113
         return
     debian = DEBIAN.get(program.architecture)
     ways = [

@@ -55,7 +55,7 @@ def check_root(root: Path) -> Path:
     Raises NotFound, ConfigError for anything else, PermissionDenied.
     """
     try:
-        real = root.expanduser().resolve(strict=True)
+        real = root.resolve(strict=True)
         if not real.is_dir():
             raise ConfigError(
                 f"{root} is not a directory", hint="create one: armvm rootfs create DIR"
