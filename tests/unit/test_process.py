@@ -19,7 +19,7 @@ from armvm.base.errors import CommandFailed, MissingCapability
 from armvm.base.limits import Limits
 from armvm.base.process import passthrough, relay, run
 from armvm.base.process.relay import Marked
-from armvm.base.programs import PACKAGES, find, search_path
+from armvm.base.programs import PACKAGES, find, own, search_path
 from tests.support import environment
 
 
@@ -325,3 +325,17 @@ def test_what_is_in_the_background_is_not_waited_for() -> None:
     assert done.returncode == 3
     with pytest.raises(CommandFailed, match="timed out after"):
         process.into_background(["sleep", "30"], timeout=0.2)
+
+
+@pytest.mark.parametrize("module", ["armvm", "armvm.provision.accelerate.service"])
+def test_armvms_own_processes_take_no_code_from_the_current_directory(
+    tmp_path: Path, module: str
+) -> None:
+    for name in ("typer", "runpy", "json", "socket", "armvm", "libvirt", "rich"):
+        (tmp_path / f"{name}.py").write_text("open('hostile', 'w').close()\n")
+    command = own("--version", module=module)
+    done = run(command, cwd=tmp_path, check=False)
+    assert not (tmp_path / "hostile").exists(), done.stderr
+    if module == "armvm":
+        assert done.text.startswith("armvm ")
+    assert " ".join(command).endswith(f" {module} --version")

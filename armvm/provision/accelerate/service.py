@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from armvm.base import process
+from armvm.base import process, programs
 from armvm.base.programs import find
 from armvm.provision.accelerate.job import Compilers, serve
 from armvm.provision.accelerate.sandbox import MEMORY
@@ -47,7 +47,7 @@ def start(directory: Path, ssh: Sequence[str], compilers: Compilers, log: Path) 
     settings = {"ssh": list(ssh), **asdict(compilers)}
     (directory / SETTINGS).touch(mode=0o600)
     (directory / SETTINGS).write_text(json.dumps(settings))
-    return process.detach([sys.executable, "-m", __name__, directory], log)
+    return process.detach(programs.own(directory, module=__name__), log)
 
 
 def running(directory: Path) -> int | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from armvm.base import process
+from armvm.base import process, programs
 from armvm.base.errors import ArmvmError
 from armvm.base.paths import private_dir, write_atomic
 from armvm.base.result import Doc
@@ -193,4 +193,4 @@ def _program() -> list[str]:
     if beside.exists():
         return [str(beside)]
     found = shutil.which("armvm")
-    return [found] if found else [sys.executable, "-m", "armvm"]
+    return [found] if found else programs.own()

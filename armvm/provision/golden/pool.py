@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from armvm.base import process
+from armvm.base import process, programs
 from armvm.base.errors import ArmvmError, Conflict, NotFound
 from armvm.base.paths import private_dir, state_dir
 from armvm.base.progress import Progress
@@ -254,7 +253,7 @@ def refill(where: Where, name: str, progress: Progress) -> None:
     try:
         log = private_dir(state_dir()) / f"pool-{name}.log"
         words = ["pool", "fill", name, "--connect", where.facts.uri]
-        process.detach([sys.executable, "-m", "armvm", *words], log)
+        process.detach(programs.own(*words), log)
     except (ArmvmError, OSError) as error:
         progress.warn(f"cannot fill the pool of golden {name} in the background: {error}")
 
