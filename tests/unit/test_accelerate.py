@@ -23,7 +23,13 @@ import pytest
 from armvm.base.errors import MissingCapability
 from armvm.guest.agents import compile_script
 from armvm.provision.accelerate import job, sandbox
-from armvm.provision.accelerate.includes import Closure, Stat, definitions, scan
+from armvm.provision.accelerate.includes import (
+    LONGEST_COMMENTED,
+    Closure,
+    Stat,
+    definitions,
+    scan,
+)
 from armvm.provision.accelerate.options import Declined, Step, read
 from armvm.provision.accelerate.sandbox import include_directories
 from armvm.provision.accelerate.store import Store, has_room
@@ -465,6 +471,8 @@ def test_options_are_read_as_gcc_reads_them() -> None:
         (b"#ifdef __has_include\n#if __has_include(<a.h>)\n", ["<a.h"]),
         (b'#if defined(__has_include_next) && __has_include_next ("a.h")\n', ['"a.h+']),
         (b"int x; // include these\n", []),
+        (b"long x = 1'000; /* one quote\n#include NAME(x)\n*/\n", []),
+        (b"#error don't /* no comment\n#include <a.h>\n// */\n", ["<a.h"]),
         (b'puts("#include \\"%s\\"\\n"); puts("#include NAME(x)");\n', []),
         (b"// __has_include is new\n#if defined(__has_include)\n#ifdef __has_include_next\n", []),
     ],
@@ -515,7 +523,16 @@ def test_a_macros_names_are_those_that_it_is_defined_as() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"/*" * 200_000, b"#" * 500_000, b"#include " * 100_000, b'"' * 300_000]
+    "text",
+    [
+        b"/*" * 200_000,
+        b"#" * 500_000,
+        b"#include " * 100_000,
+        b'"' * 300_000,
+        b'#include X Y\n"' + b'\\"' * 500_000,
+        b"#include X Y\n'" + b"\\'" * 500_000 + b"\\",
+        b"#include X Y\n" + b"1'" * 500_000,
+    ],
 )
 @pytest.mark.timeout(60)  # a pattern that begins anew at each byte would take hours
 def test_hostile_text_takes_little_time(text: bytes) -> None:
@@ -523,12 +540,21 @@ def test_hostile_text_takes_little_time(text: bytes) -> None:
         scan(text)
 
 
-def closure(files: dict[str, bytes], words: str, standard: list[str]) -> dict[str, Stat]:
+def test_comments_of_long_files_are_not_told_apart() -> None:
+    text = b"int x;\n" * (LONGEST_COMMENTED // 7 + 1)
+    assert scan(text + b"#include <a.h>\n")
+    with pytest.raises(Declined, match="a long file"):
+        scan(text + b"// #include X Y\n")
+
+
+def closure(
+    files: dict[str, bytes], words: str, standard: list[str], size: int = 0
+) -> dict[str, Stat]:
     numbers = {one: at for at, one in enumerate(sorted(files), 1)}
 
     def stat(paths: object) -> list[Stat]:
         return [
-            Stat(kind=1, inode=numbers[one])
+            Stat(kind=1, inode=numbers[one], size=size)
             if one in files
             else Stat(kind=2, inode=hash(one))
             if any(other.startswith(f"{one}/") for other in files)
@@ -559,6 +585,22 @@ def test_the_first_place_counts_and_all_for_include_next() -> None:
     }
     found = closure(files, "-I1 -I2 -c x.c", ["/s"])
     assert set(found) == {"/w/x.c", "/w/1/a.h", "/w/2/a.h", "/s/a.h", "/s/b.h", "/s/m.h"}
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"/w/x.c": b'#include "%s"' % (b"a/" * 101 + b"x.h")}, "too long"),
+        ({"/w/x.c": b'#include "%s"' % (b"a" * 4096)}, "too long"),
+        (
+            {"/w/x.c": b"".join(b"#include M%d\n" % n for n in range(200))},
+            "too many includes of macros",
+        ),
+    ],
+)
+def test_a_step_has_limits(files: dict[str, bytes], reason: str) -> None:
+    with pytest.raises(Declined, match=reason):
+        closure(files, "-I. -c x.c", [], size=32 << 20)
 
 
 @pytest.mark.parametrize(
