@@ -7,20 +7,22 @@ have to be equal to the last byte.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import socket
 import struct
 import subprocess
+import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from armvm.base.errors import MissingCapability
+from armvm.base.errors import CommandFailed, MissingCapability
 from armvm.guest.agents import compile_script
 from armvm.provision.accelerate import job, sandbox
 from armvm.provision.accelerate.includes import (
@@ -337,7 +339,7 @@ def test_the_hosts_files_are_out_of_reach(guest: Guest, project: Path, code: str
     assert guest.written == {}
 
 
-def run_code(place: Path, code: str) -> sandbox.Result:
+def run_code(place: Path, code: str, hidden: Sequence[str] = ()) -> sandbox.Result:
     """Run a shell's code in the compiler's place: a hostile guest may make it run anything."""
     here = place / "service/job-x"
     tree = here / "tree"
@@ -350,7 +352,7 @@ def run_code(place: Path, code: str) -> sandbox.Result:
         tree,
         Step(language="c", source="-i", output="x", options=("/code",)),
         compiler="/usr/bin/dash",
-        hidden=(),
+        hidden=hidden,
         standard=(),
         directory="/",
         epoch="",
@@ -386,6 +388,57 @@ def test_code_in_the_sandbox_cannot_start_any_number_of_processes(tmp_path: Path
         tmp_path / "next", f"for i in $(seq {sandbox.PROCESSES // 2}); do sleep 60 & done; echo ok"
     )
     assert result.messages == b"ok\n"
+
+
+@needs_compiler
+def test_code_in_the_sandbox_has_one_small_place_to_write(tmp_path: Path) -> None:
+    include = include_directories(GCC, "c")[-1]
+    result = run_code(
+        tmp_path,
+        f"for one in {sandbox.HOST}{include} /dev /dev/shm /; do echo >$one/x; done\n"
+        "cat /.armvm-output/x; echo data >/dev/null && echo ok\n"
+        "head -c 300M /dev/zero >/.armvm-output/o; rm /.armvm-output/o; exit 1",
+        hidden=[include],
+    )
+    lines = result.messages.decode().splitlines()
+    assert [("Read-only file system" in one) for one in lines[:4]] == [True] * 4
+    assert "ok" in lines
+    assert "No space left on device" in lines[-1] or "File too large" in lines[-1]
+
+
+def archive(files: dict[str, bytes], mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            one = tarfile.TarInfo(name.partition("_")[0])
+            one.size = len(content)
+            tar.addfile(one, io.BytesIO(content))
+    return out.getvalue()
+
+
+def test_only_the_archive_of_the_sandboxs_script_is_read(tmp_path: Path) -> None:
+    good = {"c": b"0", "o": b"object"}
+    assert sandbox._members(archive(good)) == good
+    assert sandbox._members(archive({"o": bytes(1 << 20)}, "w:gz")) == {}
+    assert sandbox._members(archive({"o": bytes(1 << 20)}, "w:xz")) == {}
+    for other in (archive({**good, "x": b""}), archive({**good, "o_2": b"another"})):
+        with pytest.raises(CommandFailed):
+            sandbox._members(other)
+    (tmp_path / "o").touch()
+    os.truncate(tmp_path / "o", 1 << 40)
+    for kind in ("gnu", "posix"):
+        words = ["tar", "-c", "--sparse", f"--format={kind}", "o"]
+        holes = subprocess.run(words, cwd=tmp_path, capture_output=True, check=True).stdout
+        assert len(holes) < 1 << 20
+        with pytest.raises(CommandFailed):
+            sandbox._members(holes)
+
+
+@needs_compiler
+def test_what_a_sandbox_sends_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_SCRIPT", '"$@"')  # the code has the script's standard output
+    with pytest.raises(CommandFailed, match="wrote more than"):
+        run_code(tmp_path, "head -c 600M /dev/zero")
 
 
 @needs_compiler

@@ -339,3 +339,24 @@ def test_armvms_own_processes_take_no_code_from_the_current_directory(
     if module == "armvm":
         assert done.text.startswith("armvm ")
     assert " ".join(command).endswith(f" {module} --version")
+
+
+def test_more_output_than_expected_ends_the_program(tmp_path: Path) -> None:
+    done = run(["sh", "-c", "echo out; echo err >&2; exit 3"], most=100, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+    assert run(["head", "-c", "3000000", "/dev/zero"], most=3_000_000).stdout == bytes(3_000_000)
+    for words in ("yes", "yes >&2"):
+        with pytest.raises(CommandFailed, match="more than 100 bytes"):
+            run(["sh", "-c", f"echo $$ >>{tmp_path}/pids; {words}"], most=100)
+    assert gone(wait_for(tmp_path / "pids", 2))
+    with pytest.raises(CommandFailed, match="timed out"):
+        run(["sleep", "60"], most=100, timeout=0.5)
+    with pytest.raises(CommandFailed, match="timed out"):
+        run(["sh", "-c", "exec >&- 2>&-; sleep 60"], most=100, timeout=0.5)
+
+
+def test_a_line_without_an_end_is_passed_on_in_parts() -> None:
+    lines: list[str] = []
+    run(["sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo; echo end"], on_line=lines.append)
+    assert max(map(len, lines)) == process.LINE
+    assert "".join(lines) == "x" * 100_000 + "end"

@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 #: Maximum length of a failed program's output in an error, in characters.
 TAIL = 2000
+#: Maximum length of a line that is passed on, in bytes; a longer one is passed on in parts.
+LINE = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +65,18 @@ def run(
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
     limits: Limits | None = None,
+    most: int | None = None,
 ) -> Completed:
     """Run a program to its end and return its result.
 
     *timeout* is in seconds. *env* is added to the environment. With *on_line* (not together with
     *input*), standard output and standard error are joined, and each line is passed on as it
-    arrives. *limits* apply to the program and its children. If the call ends early (time-out,
-    Ctrl-C), the program and its children are ended too.
+    arrives. *limits* apply to the program and its children. *most* (not together with *input*) is
+    the maximum output in bytes. If the call ends early (time-out, Ctrl-C), the program and its
+    children are ended too.
 
     Raises MissingCapability if the program is not installed, CommandFailed if it fails (unless
-    *check* is false) or times out.
+    *check* is false), times out, or writes more than *most*.
     """
     import subprocess
 
@@ -89,6 +93,8 @@ def run(
     try:
         if on_line:
             out, err = _follow(process, on_line, timeout), b""
+        elif most is not None:
+            out, err = _collect(process, timeout, most)
         else:
             out, err = process.communicate(input, timeout=timeout)
     except BaseException as error:
@@ -226,6 +232,34 @@ def stream(
         return result
 
 
+def _collect(process: Any, timeout: float | None, most: int) -> tuple[bytes, bytes]:
+    """Return a process's two outputs. Raises CommandFailed for more than *most* bytes."""
+    import selectors
+    import subprocess
+    import time
+
+    end = None if timeout is None else time.monotonic() + timeout
+    found = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as open_ones:
+        for pipe in found:
+            open_ones.register(pipe, selectors.EVENT_READ)
+        while open_ones.get_map():
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
+            for key, _ in open_ones.select(left):
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    open_ones.unregister(key.fileobj)
+                found[key.fileobj] += data
+                if sum(map(len, found.values())) > most:
+                    raise CommandFailed(f"{process.args[0]} wrote more than {most} bytes")
+    process.wait(None if end is None else max(0.0, end - time.monotonic()))
+    for pipe in found:
+        pipe.close()
+    return bytes(found[process.stdout]), bytes(found[process.stderr])
+
+
 def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None) -> bytes:
     """Pass on a process's lines as they arrive; return the last of them."""
     import subprocess
@@ -243,7 +277,7 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
         timer.start()
     try:
         with process.stdout as lines:
-            for line in lines:
+            while line := lines.readline(LINE):
                 kept.append(line)
                 del kept[:-200]
                 on_line(line.decode(errors="replace").rstrip("\n"))

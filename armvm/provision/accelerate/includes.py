@@ -117,8 +117,8 @@ def scan(text: bytes) -> tuple[Include, ...]:
 def _without_comments(text: bytes) -> bytes:
     """Return a text of the same length with zero bytes for comments and strings.
 
-    The text as it is if it has raw strings, in which quotes mean nothing. Raises Declined for a long
-    text: this holds Python's lock.
+    The text as it is if it has raw strings, in which quotes mean nothing. Raises Declined for a
+    long text: this holds Python's lock.
     """
     if len(text) > LONGEST_COMMENTED:
         raise Declined("a long file whose comments look like includes")
