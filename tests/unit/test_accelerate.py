@@ -681,6 +681,21 @@ def test_hostile_guests_are_declined(tmp_path: Path, sent: bytes) -> None:
     assert said[0].startswith("declined: ")
 
 
+@needs_compiler
+def test_a_step_makes_few_directories(
+    guest: Guest, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "MOST_DIRECTORIES", 10)
+    assert guest.compile(project / "src", *C_WORDS) == "more than 10 directories"
+
+
+def test_an_error_that_nobody_expects_declines_one_step(tmp_path: Path) -> None:
+    compilers = job.Compilers(names={"gcc": "c"}, host={"c": "/none"}, standard={}, hidden=())
+    guest = Guest(compilers=compilers, store=Store(directory=tmp_path))
+    assert guest.compile(tmp_path, "-c", "x.c") == "'c'"
+    assert guest.said == ["declined: 'c'"]
+
+
 def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
     def told(size: int, free: int, files: int, free_files: int) -> os.statvfs_result:
         return os.statvfs_result((1, 4096, size, free, free, files, free_files, free_files, 0, 255))
