@@ -22,9 +22,11 @@ from pathlib import Path
 
 import pytest
 
-from armvm.base.errors import CommandFailed, MissingCapability
+from armvm.base.errors import CommandFailed, MissingCapability, StorageError
+from armvm.base.progress import Quiet
 from armvm.guest.agents import compile_script
-from armvm.provision.accelerate import job, sandbox
+from armvm.host.domain.handle import Handle
+from armvm.provision.accelerate import accelerate, job, sandbox
 from armvm.provision.accelerate.includes import (
     LONGEST_COMMENTED,
     Closure,
@@ -35,6 +37,11 @@ from armvm.provision.accelerate.includes import (
 from armvm.provision.accelerate.options import Declined, Step, read
 from armvm.provision.accelerate.sandbox import include_directories
 from armvm.provision.accelerate.store import Store, has_room
+from armvm.provision.access.exec_streams import Sink
+from armvm.provision.launch.fill import fill
+from armvm.provision.machine.create import Where
+from armvm.settings.machine import Machine
+from tests.unit.host_tools import INSTANCE, TCG_HOST, facts_of
 
 GCC, GPP = "/usr/bin/aarch64-linux-gnu-gcc", "/usr/bin/aarch64-linux-gnu-g++"
 
@@ -710,12 +717,54 @@ def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
 
 def test_the_facts_of_a_guest_are_checked() -> None:
     facts = compile_script.read_facts(
-        "machine aarch64\nversion c 12.2.0\nversion c++ 12.2.0; rm\nname c gcc\nname c ../gcc\n"
+        "machine aarch64\nversion c 12.2.0\nversion c \u0663\n"
+        "version c++ 12.2.0; rm\nname c gcc\nname c ../gcc\n"
         "include c /usr/lib/gcc/../include\ninclude c relative\nname d gdc\n"
     )
     assert facts.versions == {"c": "12.2.0"}
     assert facts.names == {"gcc": "c"}
     assert facts.includes == {"c": ("/usr/lib/include",)}
+
+
+def in_guest(monkeypatch: pytest.MonkeyPatch, code: int, out: int, err: bytes, log: Path) -> str:
+    """Run a script in a guest that answers so."""
+
+    def execute(*_: object, stdout: Sink, stderr: Sink, **__: object) -> int:
+        for _part in range(out):
+            stdout(bytes(1 << 16))
+        stderr(err)
+        return code
+
+    monkeypatch.setattr(accelerate, "execute", execute)
+    machine = Handle(connection=None, domain=None, instance=INSTANCE)
+    return accelerate._in_guest(machine, b"", Quiet(), log=log)
+
+
+def test_a_guest_cannot_fill_the_hosts_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"\xff" * 9000 + b"the end")
+    assert in_guest(monkeypatch, 0, 1, b"", log) == "\0" * (1 << 16)
+    with pytest.raises(CommandFailed, match="sent more than"):
+        in_guest(monkeypatch, 0, 10_000_000, b"", log)
+    with pytest.raises(CommandFailed) as caught:
+        in_guest(monkeypatch, compile_script.NOT_SERVED, 0, bytes(1 << 20) + b"said", log)
+    assert len(str(caught.value.detail)) < 2100
+    assert "said\n" in str(caught.value.detail)
+    assert str(caught.value.detail).endswith("the end")
+
+
+def test_a_state_directory_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError):
+        accelerate.stop(Handle(connection=None, domain=None, instance=INSTANCE), Quiet())
+    where = Where(connection=None, facts=facts_of(TCG_HOST))
+    with pytest.raises(StorageError):
+        fill(where, "ci", lambda name: Machine(name=name), Quiet())
 
 
 def test_the_program_compiles_without_a_warning(tmp_path: Path) -> None:
