@@ -81,7 +81,7 @@ def _make(
     differs = differences(shape_of(plan, golden.mark.shape["image"]), golden.mark.shape)
     if differs:
         raise Conflict(f"golden {golden.name} cannot be used: it has " + "; ".join(differs))
-    being_made = PoolMember(state=golden.mark.state_digest, waiting=False)
+    being_made = PoolMember(state=golden.mark.state_digest)
     plan = replace(plan, record=replace(plan.record, member=being_made))
     with progress.task(f"{name}: getting ready for the pool of {golden.name}"):
         try:
