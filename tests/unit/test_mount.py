@@ -473,3 +473,10 @@ def test_a_stream_goes_through_and_what_fails_is_told() -> None:
         stream(["cat"], broken, read)
     # A program that reads nothing of a large input is judged by its exit code.
     assert stream(["true"], lambda out: out.write(big), read) == b""
+
+
+def test_a_guests_list_of_files_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_mount, "LONGEST_LIST", 1 << 20)
+    assert stream(["echo"], lambda _: None, run_mount.read_list) == b"\n"
+    with pytest.raises(CommandFailed, match="longer than 1 MiB"):
+        stream(["yes"], lambda _: None, run_mount.read_list)

@@ -355,6 +355,16 @@ def test_more_output_than_expected_ends_the_program(tmp_path: Path) -> None:
         run(["sh", "-c", "exec >&- 2>&-; sleep 60"], most=100, timeout=0.5)
 
 
+def test_the_end_of_long_messages_is_told() -> None:
+    line = "head -c 20000000 /dev/zero >&2; echo the end >&2; exit 1"
+    with pytest.raises(CommandFailed) as caught:
+        process.stream(["sh", "-c", line], lambda _: None, lambda out: out.read())
+    assert str(caught.value.detail).endswith("the end")
+    said = process.into_background(["sh", "-c", line]).stderr
+    assert len(said) == process.ANSWER
+    assert said.endswith(b"the end\n")
+
+
 def test_a_line_without_an_end_is_passed_on_in_parts() -> None:
     lines: list[str] = []
     run(["sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo; echo end"], on_line=lines.append)

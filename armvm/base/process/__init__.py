@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 #: Maximum length of a failed program's output in an error, in characters.
 TAIL = 2000
+#: Maximum output of a program that passes on what a guest says, in bytes (`run`'s *most*).
+ANSWER = 16 << 20
 #: Maximum length of a line that is passed on, in bytes; a longer one is passed on in parts.
 LINE = 8192
 
@@ -161,8 +163,7 @@ def into_background(
             )
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(f"timed out after {timeout:g} s: {words[0]}") from error
-        trouble.seek(0)
-        said = trouble.read()
+        said = _end_of(trouble)
     return Completed(argv=tuple(words), returncode=done.returncode, stdout=b"", stderr=said)
 
 
@@ -224,12 +225,17 @@ def stream(
         if failures:
             raise failures[0]
         if code != 0:
-            trouble.seek(0)
-            tail = trouble.read().decode(errors="replace").strip()[-TAIL:]
+            tail = _end_of(trouble).decode(errors="replace").strip()[-TAIL:]
             raise CommandFailed(
                 f"{Path(words[0]).name} failed with exit code {code}", detail=tail or None
             )
         return result
+
+
+def _end_of(file: IO[bytes]) -> bytes:
+    """Return the end of a program's messages, with which a guest may fill a file."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - ANSWER))
+    return file.read()
 
 
 def _collect(process: Any, timeout: float | None, most: int) -> tuple[bytes, bytes]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import libvirt
@@ -25,6 +26,18 @@ PATIENCE = 30
 MAX_READ = 1 << 20
 #: Seconds between two checks whether a guest process has ended.
 POLL = 0.1
+
+
+@contextmanager
+def valid_answers(domain: Domain) -> Iterator[None]:
+    """Translate what reading an answer of another form raises: the guest may send anything."""
+    try:
+        yield
+    except (
+        *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
+        RecursionError,
+    ) as error:
+        raise DomainError(f"the guest agent of {domain.name()} sent an invalid answer") from error
 
 
 def connected(domain: Domain) -> bool:
@@ -71,7 +84,7 @@ def read_file(domain: Domain, path: str) -> str | None:
         finally:
             ask(domain, "guest-file-close", handle=handle)
         return base64.b64decode(data["buf-b64"]).decode(errors="replace")
-    except (libvirt.libvirtError, KeyError, TypeError, ValueError):
+    except (libvirt.libvirtError, DomainError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -107,7 +120,7 @@ def start_process(domain: Domain, argv: Sequence[str], *, stdin: bytes = b"") ->
 
     Raises DomainError; MissingCapability if the guest forbids it, as Fedora and its kin do.
     """
-    with errors(f"starting {argv[0]} in {domain.name()}"):
+    with errors(f"starting {argv[0]} in {domain.name()}"), valid_answers(domain):
         arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:])}
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
@@ -139,7 +152,7 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
         status = _process_status(domain, pid)
         return status if status["exited"] else None
 
-    with errors(f"waiting for a process in {domain.name()}"):
+    with valid_answers(domain), errors(f"waiting for a process in {domain.name()}"):
         status = until(
             final,
             timeout=timeout,
@@ -148,10 +161,11 @@ def outcome(domain: Domain, pid: int, *, timeout: float) -> str:
                 f"timed out after {timeout:g} s: a process in {domain.name()} did not end"
             ),
         )
-    text, trouble = (
-        base64.b64decode(status.get(key, "")).decode(errors="replace")
-        for key in ("out-data", "err-data")
-    )
+    with valid_answers(domain):
+        text, trouble = (
+            base64.b64decode(status.get(key, "")).decode(errors="replace")
+            for key in ("out-data", "err-data")
+        )
     if status.get("exitcode") != 0:
         raise CommandFailed(
             f"a process in {domain.name()} failed", detail=trouble.strip()[-2000:] or None
@@ -164,11 +178,11 @@ def ended(domain: Domain, pid: int) -> int | None:
 
     128 + n stands for signal n. The agent forgets a process after it has reported its end.
     """
-    with errors(f"checking a process in {domain.name()}"):
+    with errors(f"checking a process in {domain.name()}"), valid_answers(domain):
         status = _process_status(domain, pid)
-    if not status["exited"]:
-        return None
-    return int(status.get("exitcode", 128 + status.get("signal", 0)))
+        if not status["exited"]:
+            return None
+        return int(status.get("exitcode", 128 + status.get("signal", 0)))
 
 
 def _process_status(domain: Domain, pid: int) -> dict[str, Any]:
@@ -179,7 +193,8 @@ def _process_status(domain: Domain, pid: int) -> dict[str, Any]:
 def ask(domain: Domain, command: str, *, patience: int = TIMEOUT, **arguments: Any) -> Any:
     """Return the agent's answer to a command of its protocol, within *patience* seconds.
 
-    Raises libvirtError, which the caller translates.
+    Raises libvirtError, which the caller translates, and DomainError for an invalid answer.
     """
     request = json.dumps({"execute": command, "arguments": arguments})
-    return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, patience, 0))["return"]
+    with valid_answers(domain):
+        return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, patience, 0))["return"]

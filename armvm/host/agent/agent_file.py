@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import libvirt
 
 from armvm.base.errors import DomainError, NotFound
-from armvm.host.agent.agent import PATIENCE, ask
+from armvm.host.agent.agent import PATIENCE, ask, valid_answers
 from armvm.host.connection import Domain, errors, is_code
 
 #: The most bytes in one message. libvirt accepts strings of 4 MiB, but writing one MiB keeps an
@@ -50,7 +50,7 @@ class GuestFile:
 
     def close(self) -> None:
         """Close the file; does nothing if the guest has stopped."""
-        with suppress(libvirt.libvirtError):
+        with suppress(libvirt.libvirtError, DomainError):
             ask(self.domain, "guest-file-close", handle=self.handle)
 
 
@@ -60,8 +60,8 @@ def open_file(domain: Domain, path: str, mode: str) -> GuestFile:
     ``r+`` opens a FIFO without waiting for its other end.
     """
     with _asking(domain, f"opening {path}"):
-        handle = ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode=mode)
-    return GuestFile(domain=domain, path=path, handle=int(handle))
+        handle = int(ask(domain, "guest-file-open", patience=PATIENCE, path=path, mode=mode))
+    return GuestFile(domain=domain, path=path, handle=handle)
 
 
 def put(domain: Domain, path: str, data: bytes) -> None:
@@ -78,7 +78,7 @@ def put(domain: Domain, path: str, data: bytes) -> None:
 def _asking(domain: Domain, doing: str) -> Iterator[None]:
     """Translate libvirt's errors, and name the agent if it stopped answering."""
     name = domain.name()
-    with errors(f"{doing} in {name}"):
+    with errors(f"{doing} in {name}"), valid_answers(domain):
         try:
             yield
         except libvirt.libvirtError as error:
