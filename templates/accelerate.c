@@ -27,11 +27,16 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define STATE "/run/armvm-accelerate"
 #define LOST "the conversation with the host failed"
 #define LONGEST (64u << 20)
+/* Seconds for an answer: longer than the host lets a compiler run. */
+#ifndef PATIENCE
+#define PATIENCE 2400
+#endif
 
 static char **words;
 static char own[PATH_MAX];
@@ -226,8 +231,11 @@ static int is_trusted(int port, int user)
 static int connect_to(int port, int user)
 {
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct timeval patience = {.tv_sec = PATIENCE};
     int host = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+    setsockopt(host, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(host, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (host < 0 || !is_trusted(port, user) ||
         connect(host, (struct sockaddr *)&where, sizeof where) != 0 || !is_trusted(port, user))

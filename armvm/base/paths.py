@@ -8,11 +8,12 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from armvm.base.errors import PermissionDenied, StorageError
 from armvm.base.result import Doc
 
 
@@ -87,6 +88,34 @@ def locked(path: Path) -> Iterator[None]:
     """Let one process at a time run the block; the others wait. *path* stays. Raises OSError."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Translate file system errors in a directory of armvm: PermissionDenied, StorageError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionDenied(
+            f"{path} cannot be used: {error.strerror}", hint="check its owner and permissions"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be used: {error.strerror or error}",
+            hint="check whether its file system is full or read-only",
+        ) from error
+
+
+@contextmanager
+def state_locked(name: str) -> Iterator[None]:
+    """Like `locked`, with a file of that name in the state directory.
+
+    Raises PermissionDenied, StorageError.
+    """
+    with ExitStack() as held:
+        with file_errors(state_dir()):
+            held.enter_context(locked(private_dir(state_dir()) / name))
         yield
 
 

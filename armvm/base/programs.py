@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from armvm.base.errors import MissingCapability
 
@@ -31,6 +33,22 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "docker": ("docker.io", "moby-engine"),
     **dict.fromkeys(("srun", "sbatch", "squeue", "scancel"), ("slurm-client", "slurm")),
 }
+
+#: Directory of the package armvm.
+_ROOT = Path(__file__).resolve().parents[2]
+#: Runs a module of armvm as a program. Arguments: _ROOT, the module's name, and its own arguments.
+#: `python -m` would first look for each module in the current directory, which may have files of
+#: another user. It has no quotes, which `provision.access.ssh_config` cannot pass on.
+_START = (
+    "import sys; sys.path[:] = filter(None, sys.path); root = sys.argv.pop(1); "
+    "root in sys.path or sys.path.insert(0, root); "
+    "import runpy; runpy.run_module(sys.argv.pop(1), None, __name__, True)"
+)
+
+
+def own(*words: str | Path, module: str = "armvm") -> list[str]:
+    """Return the command that runs this armvm, or another *module* of it, from any directory."""
+    return [sys.executable, "-c", _START, str(_ROOT), module, *map(str, words)]
 
 
 def find(program: str) -> str:

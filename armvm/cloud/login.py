@@ -56,7 +56,10 @@ def ssh_command(
 def run(server: Server, address: str, command: Sequence[str], timeout: float) -> process.Completed:
     """Run a command without prompts, and return its result. Raises CommandFailed at the timeout."""
     return process.run(
-        ssh_command(server, address, command, batch=True), check=False, timeout=timeout
+        ssh_command(server, address, command, batch=True),
+        check=False,
+        timeout=timeout,
+        most=process.ANSWER,
     )
 
 

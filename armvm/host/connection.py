@@ -221,9 +221,11 @@ def translate(error: Any, doing: str) -> ArmvmError:
 
 @contextmanager
 def errors(doing: str) -> Iterator[None]:
-    """Translate every libvirtError raised in the block."""
+    """Translate every libvirtError raised in the block, and names that libvirt cannot have."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise NotFound(f"{doing}: not found: the name is not valid UTF-8") from error
     except libvirt.libvirtError as error:
         raise translate(error, doing) from error
 

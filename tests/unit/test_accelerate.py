@@ -7,26 +7,41 @@ have to be equal to the last byte.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import socket
 import struct
 import subprocess
+import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from armvm.base.errors import MissingCapability
+from armvm.base.errors import CommandFailed, MissingCapability, StorageError
+from armvm.base.progress import Quiet
 from armvm.guest.agents import compile_script
-from armvm.provision.accelerate import job, sandbox
-from armvm.provision.accelerate.includes import Closure, Stat, definitions, scan
+from armvm.host.domain.handle import Handle
+from armvm.provision.accelerate import accelerate, job, sandbox
+from armvm.provision.accelerate.includes import (
+    LONGEST_COMMENTED,
+    Closure,
+    Stat,
+    definitions,
+    scan,
+)
 from armvm.provision.accelerate.options import Declined, Step, read
 from armvm.provision.accelerate.sandbox import include_directories
 from armvm.provision.accelerate.store import Store, has_room
+from armvm.provision.access.exec_streams import Sink
+from armvm.provision.launch.fill import fill
+from armvm.provision.machine.create import Where
+from armvm.settings.machine import Machine
+from tests.unit.host_tools import INSTANCE, TCG_HOST, facts_of
 
 GCC, GPP = "/usr/bin/aarch64-linux-gnu-gcc", "/usr/bin/aarch64-linux-gnu-g++"
 
@@ -331,7 +346,7 @@ def test_the_hosts_files_are_out_of_reach(guest: Guest, project: Path, code: str
     assert guest.written == {}
 
 
-def run_code(place: Path, code: str) -> sandbox.Result:
+def run_code(place: Path, code: str, hidden: Sequence[str] = ()) -> sandbox.Result:
     """Run a shell's code in the compiler's place: a hostile guest may make it run anything."""
     here = place / "service/job-x"
     tree = here / "tree"
@@ -344,7 +359,7 @@ def run_code(place: Path, code: str) -> sandbox.Result:
         tree,
         Step(language="c", source="-i", output="x", options=("/code",)),
         compiler="/usr/bin/dash",
-        hidden=(),
+        hidden=hidden,
         standard=(),
         directory="/",
         epoch="",
@@ -380,6 +395,57 @@ def test_code_in_the_sandbox_cannot_start_any_number_of_processes(tmp_path: Path
         tmp_path / "next", f"for i in $(seq {sandbox.PROCESSES // 2}); do sleep 60 & done; echo ok"
     )
     assert result.messages == b"ok\n"
+
+
+@needs_compiler
+def test_code_in_the_sandbox_has_one_small_place_to_write(tmp_path: Path) -> None:
+    include = include_directories(GCC, "c")[-1]
+    result = run_code(
+        tmp_path,
+        f"for one in {sandbox.HOST}{include} /dev /dev/shm /; do echo >$one/x; done\n"
+        "cat /.armvm-output/x; echo data >/dev/null && echo ok\n"
+        "head -c 300M /dev/zero >/.armvm-output/o; rm /.armvm-output/o; exit 1",
+        hidden=[include],
+    )
+    lines = result.messages.decode().splitlines()
+    assert [("Read-only file system" in one) for one in lines[:4]] == [True] * 4
+    assert "ok" in lines
+    assert "No space left on device" in lines[-1] or "File too large" in lines[-1]
+
+
+def archive(files: dict[str, bytes], mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            one = tarfile.TarInfo(name.partition("_")[0])
+            one.size = len(content)
+            tar.addfile(one, io.BytesIO(content))
+    return out.getvalue()
+
+
+def test_only_the_archive_of_the_sandboxs_script_is_read(tmp_path: Path) -> None:
+    good = {"c": b"0", "o": b"object"}
+    assert sandbox._members(archive(good)) == good
+    assert sandbox._members(archive({"o": bytes(1 << 20)}, "w:gz")) == {}
+    assert sandbox._members(archive({"o": bytes(1 << 20)}, "w:xz")) == {}
+    for other in (archive({**good, "x": b""}), archive({**good, "o_2": b"another"})):
+        with pytest.raises(CommandFailed):
+            sandbox._members(other)
+    (tmp_path / "o").touch()
+    os.truncate(tmp_path / "o", 1 << 40)
+    for kind in ("gnu", "posix"):
+        words = ["tar", "-c", "--sparse", f"--format={kind}", "o"]
+        holes = subprocess.run(words, cwd=tmp_path, capture_output=True, check=True).stdout
+        assert len(holes) < 1 << 20
+        with pytest.raises(CommandFailed):
+            sandbox._members(holes)
+
+
+@needs_compiler
+def test_what_a_sandbox_sends_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_SCRIPT", '"$@"')  # the code has the script's standard output
+    with pytest.raises(CommandFailed, match="wrote more than"):
+        run_code(tmp_path, "head -c 600M /dev/zero")
 
 
 @needs_compiler
@@ -465,6 +531,8 @@ def test_options_are_read_as_gcc_reads_them() -> None:
         (b"#ifdef __has_include\n#if __has_include(<a.h>)\n", ["<a.h"]),
         (b'#if defined(__has_include_next) && __has_include_next ("a.h")\n', ['"a.h+']),
         (b"int x; // include these\n", []),
+        (b"long x = 1'000; /* one quote\n#include NAME(x)\n*/\n", []),
+        (b"#error don't /* no comment\n#include <a.h>\n// */\n", ["<a.h"]),
         (b'puts("#include \\"%s\\"\\n"); puts("#include NAME(x)");\n', []),
         (b"// __has_include is new\n#if defined(__has_include)\n#ifdef __has_include_next\n", []),
     ],
@@ -515,7 +583,16 @@ def test_a_macros_names_are_those_that_it_is_defined_as() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"/*" * 200_000, b"#" * 500_000, b"#include " * 100_000, b'"' * 300_000]
+    "text",
+    [
+        b"/*" * 200_000,
+        b"#" * 500_000,
+        b"#include " * 100_000,
+        b'"' * 300_000,
+        b'#include X Y\n"' + b'\\"' * 500_000,
+        b"#include X Y\n'" + b"\\'" * 500_000 + b"\\",
+        b"#include X Y\n" + b"1'" * 500_000,
+    ],
 )
 @pytest.mark.timeout(60)  # a pattern that begins anew at each byte would take hours
 def test_hostile_text_takes_little_time(text: bytes) -> None:
@@ -523,12 +600,21 @@ def test_hostile_text_takes_little_time(text: bytes) -> None:
         scan(text)
 
 
-def closure(files: dict[str, bytes], words: str, standard: list[str]) -> dict[str, Stat]:
+def test_comments_of_long_files_are_not_told_apart() -> None:
+    text = b"int x;\n" * (LONGEST_COMMENTED // 7 + 1)
+    assert scan(text + b"#include <a.h>\n")
+    with pytest.raises(Declined, match="a long file"):
+        scan(text + b"// #include X Y\n")
+
+
+def closure(
+    files: dict[str, bytes], words: str, standard: list[str], size: int = 0
+) -> dict[str, Stat]:
     numbers = {one: at for at, one in enumerate(sorted(files), 1)}
 
     def stat(paths: object) -> list[Stat]:
         return [
-            Stat(kind=1, inode=numbers[one])
+            Stat(kind=1, inode=numbers[one], size=size)
             if one in files
             else Stat(kind=2, inode=hash(one))
             if any(other.startswith(f"{one}/") for other in files)
@@ -562,6 +648,22 @@ def test_the_first_place_counts_and_all_for_include_next() -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"/w/x.c": b'#include "%s"' % (b"a/" * 101 + b"x.h")}, "too long"),
+        ({"/w/x.c": b'#include "%s"' % (b"a" * 4096)}, "too long"),
+        (
+            {"/w/x.c": b"".join(b"#include M%d\n" % n for n in range(200))},
+            "too many includes of macros",
+        ),
+    ],
+)
+def test_a_step_has_limits(files: dict[str, bytes], reason: str) -> None:
+    with pytest.raises(Declined, match=reason):
+        closure(files, "-I. -c x.c", [], size=32 << 20)
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         b"",
@@ -586,6 +688,21 @@ def test_hostile_guests_are_declined(tmp_path: Path, sent: bytes) -> None:
     assert said[0].startswith("declined: ")
 
 
+@needs_compiler
+def test_a_step_makes_few_directories(
+    guest: Guest, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "MOST_DIRECTORIES", 10)
+    assert guest.compile(project / "src", *C_WORDS) == "more than 10 directories"
+
+
+def test_an_error_that_nobody_expects_declines_one_step(tmp_path: Path) -> None:
+    compilers = job.Compilers(names={"gcc": "c"}, host={"c": "/none"}, standard={}, hidden=())
+    guest = Guest(compilers=compilers, store=Store(directory=tmp_path))
+    assert guest.compile(tmp_path, "-c", "x.c") == "'c'"
+    assert guest.said == ["declined: 'c'"]
+
+
 def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
     def told(size: int, free: int, files: int, free_files: int) -> os.statvfs_result:
         return os.statvfs_result((1, 4096, size, free, free, files, free_files, free_files, 0, 255))
@@ -600,12 +717,54 @@ def test_a_guest_does_not_fill_the_hosts_file_system() -> None:
 
 def test_the_facts_of_a_guest_are_checked() -> None:
     facts = compile_script.read_facts(
-        "machine aarch64\nversion c 12.2.0\nversion c++ 12.2.0; rm\nname c gcc\nname c ../gcc\n"
+        "machine aarch64\nversion c 12.2.0\nversion c \u0663\n"
+        "version c++ 12.2.0; rm\nname c gcc\nname c ../gcc\n"
         "include c /usr/lib/gcc/../include\ninclude c relative\nname d gdc\n"
     )
     assert facts.versions == {"c": "12.2.0"}
     assert facts.names == {"gcc": "c"}
     assert facts.includes == {"c": ("/usr/lib/include",)}
+
+
+def in_guest(monkeypatch: pytest.MonkeyPatch, code: int, out: int, err: bytes, log: Path) -> str:
+    """Run a script in a guest that answers so."""
+
+    def execute(*_: object, stdout: Sink, stderr: Sink, **__: object) -> int:
+        for _part in range(out):
+            stdout(bytes(1 << 16))
+        stderr(err)
+        return code
+
+    monkeypatch.setattr(accelerate, "execute", execute)
+    machine = Handle(connection=None, domain=None, instance=INSTANCE)
+    return accelerate._in_guest(machine, b"", Quiet(), log=log)
+
+
+def test_a_guest_cannot_fill_the_hosts_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"\xff" * 9000 + b"the end")
+    assert in_guest(monkeypatch, 0, 1, b"", log) == "\0" * (1 << 16)
+    with pytest.raises(CommandFailed, match="sent more than"):
+        in_guest(monkeypatch, 0, 10_000_000, b"", log)
+    with pytest.raises(CommandFailed) as caught:
+        in_guest(monkeypatch, compile_script.NOT_SERVED, 0, bytes(1 << 20) + b"said", log)
+    assert len(str(caught.value.detail)) < 2100
+    assert "said\n" in str(caught.value.detail)
+    assert str(caught.value.detail).endswith("the end")
+
+
+def test_a_state_directory_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError):
+        accelerate.stop(Handle(connection=None, domain=None, instance=INSTANCE), Quiet())
+    where = Where(connection=None, facts=facts_of(TCG_HOST))
+    with pytest.raises(StorageError):
+        fill(where, "ci", lambda name: Machine(name=name), Quiet())
 
 
 def test_the_program_compiles_without_a_warning(tmp_path: Path) -> None:

@@ -6,16 +6,18 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from armvm.base.poll import until
-from armvm.provision.accelerate import job, service
+from armvm.provision.accelerate import job, sandbox, service
 from armvm.provision.accelerate.sandbox import include_directories
 from armvm.provision.accelerate.store import Store
 from tests.unit.test_accelerate import GCC, needs_compiler, open_to_others
@@ -219,6 +221,23 @@ def test_a_host_that_goes_in_the_middle_leaves_a_good_object(
             assert not shutil.which("file") or "relocatable, ARM aarch64" in kind.stdout, sent
 
 
+def test_a_host_that_does_not_answer_is_not_waited_for(
+    program: Program, project: Path, tmp_path: Path
+) -> None:
+    text = Path("templates/accelerate.c").read_text()
+    assert int(text.partition("#define PATIENCE ")[2].split()[0]) > sandbox.PATIENCE
+    impatient = tmp_path / NAME
+    words = ["gcc", "-O1", "-DPATIENCE=1", "-o", str(impatient), "templates/accelerate.c"]
+    subprocess.run(words, check=True)
+    program = replace(program, path=impatient)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        program.state(listening.getsockname()[1])
+        result = program(project, "-c", "x.c")
+    assert result.returncode == 0
+    assert "the host has gone; compiling in the guest" in result.stderr
+    assert (project / "x.o").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program as another user")
 def test_another_user_of_the_guest_is_no_service(program: Program, project: Path) -> None:
     code = (
@@ -277,6 +296,92 @@ def test_the_service_ends_with_its_connection(tmp_path: Path, way: str) -> None:
     assert os.waitpid(pid, 0)[0] == pid
     soon(lambda: ended(ssh))
     assert place.exists() == (way == "killed")
+
+
+def test_a_guest_decides_little_of_the_log(tmp_path: Path) -> None:
+    place, log = tmp_path / "service", tmp_path / "log"
+    place.mkdir()
+    compilers = job.Compilers(names={"gcc": "c"}, host={}, standard={}, hidden=())
+    pid = service.start(place, ["sleep", "300"], compilers, log)
+    try:
+        soon(lambda: service.running(place) == pid and (place / service.SOCKET).exists())
+        for words in (
+            [b"/", b"", b"", b"gcc", b"-X\xe9\x1b]0;title\x07\nanother line"],
+            [b"/", b"", b"", b"gcc", b"-c", b"a" * 1_000_000 + b".c"],
+            [b"/", b"", b"", b"gcc", b"-c", b"b.c", b"-o", b"c" * 1_000_000],
+        ):
+            with socket.socket(socket.AF_UNIX) as guest:
+                soon(lambda: connected(guest, place))
+                told = [struct.pack(">I", len(one)) + one for one in words]
+                guest.sendall(b"ARMVMCC1" + struct.pack(">I", len(words)) + b"".join(told))
+                assert guest.makefile("rb").read()
+        soon(lambda: log.read_text().count("declined: ") == 3)
+        lines = log.read_text().splitlines()
+        assert len(lines) == 3
+        assert all(one.isprintable() and len(one) <= service.LONGEST_LINE for one in lines)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+def connected(guest: socket.socket, place: Path) -> bool:
+    try:
+        guest.connect(str(place / service.SOCKET))
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_log_has_an_end(capfd: pytest.CaptureFixture[str]) -> None:
+    log = service.logger()
+    for _ in range(5000):
+        log("\N{GRINNING FACE}" * 10_000)
+    told = capfd.readouterr().out
+    assert service.MOST_LOGGED - 3000 < len(told.encode()) <= service.MOST_LOGGED
+
+
+@pytest.mark.parametrize("lack", ["threads", "files"])
+def test_a_service_without_threads_or_files_recovers(tmp_path: Path, lack: str) -> None:
+    """In a process of its own, whose limits change."""
+    code = f"""
+import resource, socket, sys, threading
+from armvm.provision.accelerate import service
+
+listening = socket.socket(socket.AF_UNIX)
+listening.bind({str(tmp_path / "s")!r})
+listening.listen(8)
+said = []
+arguments = (listening, threading.Semaphore(1), lambda one: one.close(), said.append)
+threading.Thread(target=service.accept, args=arguments, daemon=True).start()
+
+def limit(lacks):
+    if {lack!r} == "threads":
+        threading.stack_size(1 << 45 if lacks else 0)
+    else:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (guests[-1].fileno() + 1 if lacks else 64, most))
+
+def answered():
+    guests[-1].settimeout(20)
+    guests[-1].connect(listening.getsockname())
+    return guests[-1].recv(1) == b""
+
+guests = [socket.socket(socket.AF_UNIX)]
+limit(True)
+guests[-1].connect(listening.getsockname())
+while not said:
+    pass
+limit(False)
+for _ in range(3):
+    guests.append(socket.socket(socket.AF_UNIX))
+    assert answered()
+print(said[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a connection was not served: " in done.stdout
 
 
 def soon(good: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -222,3 +223,13 @@ def test_help_and_completion_load_nothing_heavy(
     loaded = set(json.loads(done.stderr.splitlines()[-1]))
     assert "armvm.cli.app" in loaded
     assert loaded & set(HEAVY) == set()
+
+
+def test_python_starts_without_the_current_directory() -> None:
+    """`python -m` and a bare `python -c` import from it; `programs.own` and -I do not."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"sys\.executable,(?! \"-I\")", path.read_text())
+    }
+    assert users == {"base/programs.py"}

@@ -296,6 +296,7 @@ def test_what_is_left_of_an_earlier_host_does_not_matter(guest: Guest, rest: byt
         b"nonsense\n",
         b"[]\n",
         b'{"pid": "a"}\n',
+        b'{"pid": Infinity}\n',
         b'{"pid": 1}\n' + HEADER.pack(b"o", 1 << 30),
         b'{"pid": 1}\n' + HEADER.pack(b"?", 0),
         b'{"pid": 1}\n' + HEADER.pack(b"x", 9) + b"123456789",

@@ -12,7 +12,15 @@ from armvm.guest.agents.grow_script import grow_command, read_growth
 
 @pytest.mark.parametrize(
     ("text", "sizes"),
-    [("1 2\n", (1, 2)), ("1", None), ("", None), ("1 x", None), ("1 2 3", None), ("-1 2", None)],
+    [
+        ("1 2\n", (1, 2)),
+        ("1", None),
+        ("", None),
+        ("1 x", None),
+        ("1 2 3", None),
+        ("-1 2", None),
+        ("1 \u00b2", None),
+    ],
 )
 def test_only_two_sizes_are_an_answer(text: str, sizes: tuple[int, int] | None) -> None:
     assert read_growth(text) == sizes

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from armvm.base.errors import UsageError
 from armvm.host.connection import SESSION, SYSTEM, connect, default_uri, is_local, is_session
+from tests.support import ARMVM
 
 
 def test_variables_decide_in_their_order(tmp_path: Path) -> None:
@@ -89,3 +92,12 @@ def test_a_local_uri_means_our_own_files(uri: str, local: bool) -> None:
 )
 def test_a_session_is_known_by_its_path(uri: str, session: bool) -> None:
     assert is_session(uri) is session
+
+
+@pytest.mark.parametrize("command", ["show", "golden delete", "network show"])
+def test_a_name_that_is_not_utf8_is_not_found(command: str) -> None:
+    program = " ".join(shlex.quote(word) for word in ARMVM)
+    line = f"exec {program} {command} \"$(printf '\\377')\" --connect test:///default"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "'\\udcff'" in done.stderr

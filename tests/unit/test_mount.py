@@ -482,3 +482,10 @@ def test_the_number_of_files_is_reported(tmp_path: Path, count: int) -> None:
     report = WrittenBack(written=[str(number) for number in range(count)])
     run_mount._tell(report, run_mount.read_mount(str(tmp_path)), Plain(told))
     assert told.getvalue() == f"changed files written to {tmp_path}: {count}\n"
+
+
+def test_a_guests_list_of_files_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_mount, "LONGEST_LIST", 1 << 20)
+    assert stream(["echo"], lambda _: None, run_mount.read_list) == b"\n"
+    with pytest.raises(CommandFailed, match="longer than 1 MiB"):
+        stream(["yes"], lambda _: None, run_mount.read_list)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from armvm.base.paths import private_dir, resources, write_atomic
+from armvm.base.errors import StorageError
+from armvm.base.paths import private_dir, resources, state_locked, write_atomic
 
 
 def test_a_file_is_written_with_its_mode(tmp_path: Path) -> None:
@@ -53,3 +54,15 @@ def test_a_private_directory_is_its_owners(tmp_path: Path) -> None:
 def test_the_resources_are_there(kind: str) -> None:
     assert resources(kind).is_dir()
     assert list(resources(kind).iterdir())
+
+
+def test_a_state_directory_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with state_locked("lock"):
+        assert (tmp_path / "armvm/lock").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="file/armvm cannot be used"), state_locked("lock"):
+        pass

@@ -19,7 +19,7 @@ from armvm.base.errors import CommandFailed, MissingCapability
 from armvm.base.limits import Limits
 from armvm.base.process import passthrough, relay, run
 from armvm.base.process.relay import Marked
-from armvm.base.programs import PACKAGES, find, search_path
+from armvm.base.programs import PACKAGES, find, own, search_path
 from tests.support import environment
 
 
@@ -325,3 +325,48 @@ def test_what_is_in_the_background_is_not_waited_for() -> None:
     assert done.returncode == 3
     with pytest.raises(CommandFailed, match="timed out after"):
         process.into_background(["sleep", "30"], timeout=0.2)
+
+
+@pytest.mark.parametrize("module", ["armvm", "armvm.provision.accelerate.service"])
+def test_armvms_own_processes_take_no_code_from_the_current_directory(
+    tmp_path: Path, module: str
+) -> None:
+    for name in ("typer", "runpy", "json", "socket", "armvm", "libvirt", "rich"):
+        (tmp_path / f"{name}.py").write_text("open('hostile', 'w').close()\n")
+    command = own("--version", module=module)
+    done = run(command, cwd=tmp_path, check=False)
+    assert not (tmp_path / "hostile").exists(), done.stderr
+    if module == "armvm":
+        assert done.text.startswith("armvm ")
+    assert " ".join(command).endswith(f" {module} --version")
+
+
+def test_more_output_than_expected_ends_the_program(tmp_path: Path) -> None:
+    done = run(["sh", "-c", "echo out; echo err >&2; exit 3"], most=100, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+    assert run(["head", "-c", "3000000", "/dev/zero"], most=3_000_000).stdout == bytes(3_000_000)
+    for words in ("yes", "yes >&2"):
+        with pytest.raises(CommandFailed, match="more than 100 bytes"):
+            run(["sh", "-c", f"echo $$ >>{tmp_path}/pids; {words}"], most=100)
+    assert gone(wait_for(tmp_path / "pids", 2))
+    with pytest.raises(CommandFailed, match="timed out"):
+        run(["sleep", "60"], most=100, timeout=0.5)
+    with pytest.raises(CommandFailed, match="timed out"):
+        run(["sh", "-c", "exec >&- 2>&-; sleep 60"], most=100, timeout=0.5)
+
+
+def test_the_end_of_long_messages_is_told() -> None:
+    line = "head -c 20000000 /dev/zero >&2; echo the end >&2; exit 1"
+    with pytest.raises(CommandFailed) as caught:
+        process.stream(["sh", "-c", line], lambda _: None, lambda out: out.read())
+    assert str(caught.value.detail).endswith("the end")
+    said = process.into_background(["sh", "-c", line]).stderr
+    assert len(said) == process.ANSWER
+    assert said.endswith(b"the end\n")
+
+
+def test_a_line_without_an_end_is_passed_on_in_parts() -> None:
+    lines: list[str] = []
+    run(["sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo; echo end"], on_line=lines.append)
+    assert max(map(len, lines)) == process.LINE
+    assert "".join(lines) == "x" * 100_000 + "end"

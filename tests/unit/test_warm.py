@@ -687,3 +687,20 @@ def test_a_golden_without_the_channels_is_an_older_armvms() -> None:
     old = golden(definition=build(SPEC, RECORD))
     assert fits(where, golden()) is None
     assert "made by an older armvm" in str(fits(where, old))
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 400, "Infinity", "-Infinity", "NaN", "[]", "null"])
+def test_a_clock_of_any_value_is_an_error_of_the_guest(time: str) -> None:
+    with pytest.raises(DomainError, match="clock"):
+        clone_identity.renew(
+            lambda _: b'{"renewed": true, "time": %s}\n' % time.encode(), user="u", keys=[]
+        )
+
+
+@pytest.mark.parametrize("mac", [5, "52:54:00:00:00:05", {}, None])
+def test_macs_of_any_type_are_an_error_of_the_guest(mac: Any) -> None:
+    macs = [("52:54:00:00:00:01", "52:54:00:00:00:05")]
+    order = clone_identity.make_order("clone", IDENTITY, user="debian", keys=[], macs=macs)
+    facts = answer(**{key: order[key] for key in ("machine_id", "boot_id")}, mac=mac)
+    with pytest.raises(DomainError, match=r"identity: .*mac"):
+        clone_identity.check(order, facts)

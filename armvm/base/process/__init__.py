@@ -36,6 +36,10 @@ T = TypeVar("T")
 
 #: Maximum length of a failed program's output in an error, in characters.
 TAIL = 2000
+#: Maximum output of a program that passes on what a guest says, in bytes (`run`'s *most*).
+ANSWER = 16 << 20
+#: Maximum length of a line that is passed on, in bytes; a longer one is passed on in parts.
+LINE = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +67,18 @@ def run(
     check: bool = True,
     on_line: Callable[[str], None] | None = None,
     limits: Limits | None = None,
+    most: int | None = None,
 ) -> Completed:
     """Run a program to its end and return its result.
 
     *timeout* is in seconds. *env* is added to the environment. With *on_line* (not together with
     *input*), standard output and standard error are joined, and each line is passed on as it
-    arrives. *limits* apply to the program and its children. If the call ends early (timeout,
-    Ctrl-C), the program and its children are ended too.
+    arrives. *limits* apply to the program and its children. *most* (not together with *input*) is
+    the maximum output in bytes. If the call ends early (timeout, Ctrl-C), the program and its
+    children are ended too.
 
     Raises MissingCapability if the program is not installed, CommandFailed if it fails (unless
-    *check* is false) or times out.
+    *check* is false), times out, or writes more than *most*.
     """
     import subprocess
 
@@ -89,6 +95,8 @@ def run(
     try:
         if on_line:
             out, err = _follow(process, on_line, timeout), b""
+        elif most is not None:
+            out, err = _collect(process, timeout, most)
         else:
             out, err = process.communicate(input, timeout=timeout)
     except BaseException as error:
@@ -155,8 +163,7 @@ def into_background(
             )
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(f"timed out after {timeout:g} s: {words[0]}") from error
-        trouble.seek(0)
-        said = trouble.read()
+        said = _end_of(trouble)
     return Completed(argv=tuple(words), returncode=done.returncode, stdout=b"", stderr=said)
 
 
@@ -218,12 +225,45 @@ def stream(
         if failures:
             raise failures[0]
         if code != 0:
-            trouble.seek(0)
-            tail = trouble.read().decode(errors="replace").strip()[-TAIL:]
+            tail = _end_of(trouble).decode(errors="replace").strip()[-TAIL:]
             raise CommandFailed(
                 f"{Path(words[0]).name} failed with exit code {code}", detail=tail or None
             )
         return result
+
+
+def _end_of(file: IO[bytes]) -> bytes:
+    """Return the end of a program's messages, with which a guest may fill a file."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - ANSWER))
+    return file.read()
+
+
+def _collect(process: Any, timeout: float | None, most: int) -> tuple[bytes, bytes]:
+    """Return a process's two outputs. Raises CommandFailed for more than *most* bytes."""
+    import selectors
+    import subprocess
+    import time
+
+    end = None if timeout is None else time.monotonic() + timeout
+    found = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as open_ones:
+        for pipe in found:
+            open_ones.register(pipe, selectors.EVENT_READ)
+        while open_ones.get_map():
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(process.args, timeout or 0.0)
+            for key, _ in open_ones.select(left):
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    open_ones.unregister(key.fileobj)
+                found[key.fileobj] += data
+                if sum(map(len, found.values())) > most:
+                    raise CommandFailed(f"{process.args[0]} wrote more than {most} bytes")
+    process.wait(None if end is None else max(0.0, end - time.monotonic()))
+    for pipe in found:
+        pipe.close()
+    return bytes(found[process.stdout]), bytes(found[process.stderr])
 
 
 def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None) -> bytes:
@@ -243,7 +283,7 @@ def _follow(process: Any, on_line: Callable[[str], None], timeout: float | None)
         timer.start()
     try:
         with process.stdout as lines:
-            for line in lines:
+            while line := lines.readline(LINE):
                 kept.append(line)
                 del kept[:-200]
                 on_line(line.decode(errors="replace").rstrip("\n"))

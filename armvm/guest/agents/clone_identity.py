@@ -131,7 +131,9 @@ def read_facts(text: str) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise CommandFailed("the guest sent an invalid identity report", detail=text[:200])
     if "error" in facts:
-        raise CommandFailed("the guest failed to change its identity", detail=str(facts["error"]))
+        raise CommandFailed(
+            "the guest failed to change its identity", detail=str(facts["error"])[:1000]
+        )
     return facts
 
 
@@ -156,12 +158,13 @@ def check(order: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     wanted |= {key: True for key, value in heard.items() if value}
     wrong = [key for key, value in wanted.items() if facts.get(key) != value]
     pairs = [one for one in (order.get("mac"), *order.get("other_macs", ())) if one]
-    if any(new not in (facts.get("mac") or []) for _, new in pairs):
+    macs = facts.get("mac")
+    if any(not isinstance(macs, list) or new not in macs for _, new in pairs):
         wrong.append("mac")
     if wrong:
         raise DomainError(
             f"{order['hostname']} did not apply its new identity: {', '.join(wrong)}",
-            detail="\n".join(f"{key}: {facts.get(key)}" for key in wrong),
+            detail="\n".join(f"{key}: {str(facts.get(key))[:200]}" for key in wrong),
         )
 
 
@@ -195,5 +198,5 @@ def set_clock(
 def _time_in(facts: Mapping[str, Any]) -> float:
     try:
         return float(facts["time"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return float("nan")

@@ -97,7 +97,7 @@ def read_facts(text: str) -> Facts:
             machine = rest
         elif language not in includes:
             continue
-        elif kind == "version" and re.fullmatch(r"\d{1,3}(\.\d{1,4}){0,3}", value):
+        elif kind == "version" and re.fullmatch(r"\d{1,3}(\.\d{1,4}){0,3}", value, re.ASCII):
             versions[language] = value
         elif kind == "name" and re.fullmatch(r"[\w.+-]{1,80}", value, re.ASCII):
             names[value] = language

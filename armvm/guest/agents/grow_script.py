@@ -6,6 +6,7 @@ there is nothing to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 #: Prints the size of the root file system in bytes, before and after.
@@ -41,6 +42,6 @@ def grow_command() -> Sequence[str]:
 def read_growth(output: str) -> tuple[int, int] | None:
     """Return the file system's size in bytes before and after; None if *output* has none."""
     words = output.split()
-    if len(words) != 2 or not all(word.isdigit() for word in words):
+    if len(words) != 2 or not all(re.fullmatch("[0-9]{1,19}", word) for word in words):
         return None
     return int(words[0]), int(words[1])

@@ -42,7 +42,7 @@ def connected(domain: Domain) -> bool:
 def ensure_answers(domain: Domain) -> None:
     """Raise DomainError unless the machine runs and its agent answers."""
     name = domain.name()
-    with errors(f"asking the guest agent of {name}"):
+    with asking(domain, "asking the guest agent"):
         if not domain.isActive():
             raise not_running(name)
         if not connected(domain):

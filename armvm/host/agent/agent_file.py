@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import libvirt
 
-from armvm.base.errors import DomainError, NotFound
+from armvm.base.errors import ArmvmError, DomainError, NotFound
 from armvm.host.agent.agent import PATIENCE, ask, asking
 from armvm.host.connection import Domain, is_code
 
@@ -50,7 +50,7 @@ class GuestFile:
 
     def close(self) -> None:
         """Close the file; does nothing if the guest has stopped."""
-        with suppress(libvirt.libvirtError):
+        with suppress(ArmvmError), asking(self.domain, f"closing {self.path}"):
             ask(self.domain, "guest-file-close", handle=self.handle)
 
 

@@ -104,11 +104,12 @@ class PoolMember:
     """A clone that was made for its golden's pool.
 
     ``state`` is the digest of the golden's saved state. ``waiting``: it is suspended, and nobody
-    has taken it.
+    has taken it. ``taken``: a process uses or removes it. Else it is being made.
     """
 
     state: str
-    waiting: bool
+    waiting: bool = False
+    taken: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,9 @@ def to_element(record: Record) -> etree._Element:
         _child(root, "fleet", name=fleet.name, machine=fleet.machine, source=fleet.source)
     if record.member is not None:
         waiting = "yes" if record.member.waiting else "no"
-        _child(root, "pool-member", state=record.member.state, waiting=waiting)
+        member = _child(root, "pool-member", state=record.member.state, waiting=waiting)
+        if record.member.taken:
+            member.set("taken", "yes")
     if record.creator is not None:
         creator = record.creator
         _child(
@@ -264,7 +267,11 @@ def _read(root: etree._Element) -> Record:
         ),
         member=None
         if member is None
-        else PoolMember(state=member.get("state", ""), waiting=member.get("waiting") == "yes"),
+        else PoolMember(
+            state=member.get("state", ""),
+            waiting=member.get("waiting") == "yes",
+            taken=member.get("taken") == "yes",
+        ),
         creator=None
         if creating is None
         else Creator(

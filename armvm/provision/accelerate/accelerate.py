@@ -23,7 +23,14 @@ from armvm.base.errors import (
     HostError,
     MissingCapability,
 )
-from armvm.base.paths import locked, private_dir, resources, runtime_dir, state_dir
+from armvm.base.paths import (
+    file_errors,
+    private_dir,
+    resources,
+    runtime_dir,
+    state_dir,
+    state_locked,
+)
 from armvm.base.poll import until
 from armvm.base.progress import Progress
 from armvm.base.result import Doc, MachineName
@@ -41,6 +48,8 @@ from armvm.provision.access.exec_ import execute
 PATIENCE = 600.0
 #: Seconds for a service to end.
 _END = 10.0
+#: Most bytes that a guest's script may print, and bytes of messages that are kept.
+_MOST_SENT, _TAIL = 1 << 20, 4096
 #: Longest path of a socket: sun_path in unix(7).
 _LONGEST = 107
 
@@ -63,7 +72,8 @@ def accelerate(machine: Handle, progress: Progress) -> Accelerated:
 
     Starts it anew if it runs already. Raises DomainError for a machine that is off or runs under
     KVM, MissingCapability if a program is missing on the host or in the guest, Conflict if the
-    compilers differ, and the errors of `access.ssh.reach` and `access.exec_.execute`.
+    compilers differ, StorageError, PermissionDenied, and the errors of `access.ssh.reach` and
+    `access.exec_.execute`.
     """
     machine.require_running()
     if Accelerator(machine.instance.accelerator) is Accelerator.KVM:
@@ -97,8 +107,11 @@ def _start(
     """Replace a machine's service, and prepare its compilers."""
     host, languages = compilers.host, compilers.names
     _end_service(machine)
-    log = private_dir(state_dir()) / f"accelerate-{machine.name}.log"
-    log.unlink(missing_ok=True)
+    # Machines on two hosts may have the same name.
+    log = state_dir() / f"accelerate-{machine.name}-{machine.instance.uuid[:8]}.log"
+    with file_errors(state_dir()):
+        private_dir(state_dir())
+        log.unlink(missing_ok=True)
     with progress.task(f"{machine.name}: preparing its compilers"), _directory(machine) as place:
         told = {
             **ssh.machine_options(machine.instance, where, batch=True),
@@ -111,7 +124,8 @@ def _start(
         # The user's configuration may have forwards of its own, which could fail.
         config = ["-F", "none"] if ssh.has_own_key(machine.instance) else []
         command = ["ssh", "-N", *config, *options.words(told), where.host]
-        pid = service.start(place, command, compilers, log)
+        with file_errors(place):
+            pid = service.start(place, command, compilers, log)
         try:
             versions = {key: value for key, value in facts.versions.items() if key in host}
             known = replace(facts, versions=versions, names=languages)
@@ -150,8 +164,7 @@ def stop(machine: Handle, progress: Progress) -> bool:
 
 def _locked(machine: Handle) -> AbstractContextManager[None]:
     """Let one process at a time start or end a machine's service."""
-    name = f"accelerate-{machine.instance.uuid[:18]}.lock"
-    return locked(private_dir(state_dir()) / name)
+    return state_locked(f"accelerate-{machine.instance.uuid[:18]}.lock")
 
 
 def _end_service(machine: Handle) -> bool:
@@ -183,7 +196,8 @@ def _place(machine: Handle) -> Path:
     usual = runtime_dir() / "armvm" / name
     too_long = len(os.fsencode(usual / service.SOCKET)) > _LONGEST
     place = Path(f"/tmp/armvm-{os.geteuid()}") / name if too_long else usual  # noqa: S108
-    status = private_dir(place.parent).lstat()
+    with file_errors(place.parent):
+        status = private_dir(place.parent).lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise HostError(
             f"{place.parent} belongs to another user, or others can enter it",
@@ -197,8 +211,9 @@ def _directory(machine: Handle) -> Iterator[Path]:
     """Create the directory of a machine's service; remove it if the block fails."""
     place = _place(machine)
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    place.chmod(0o711)  # whatever the umask is
+    with file_errors(place):
+        place.mkdir()
+        place.chmod(0o711)  # whatever the umask is
     try:
         yield place
     except BaseException:
@@ -207,9 +222,22 @@ def _directory(machine: Handle) -> Iterator[Path]:
 
 
 def _in_guest(machine: Handle, text: bytes, progress: Progress, *, log: Path | None = None) -> str:
-    """Run a script in the guest as root and return its output. Raises what its exit code means."""
-    out: list[bytes] = []
-    trouble: list[bytes] = []
+    """Run a script in the guest as root and return its output. Raises what its exit code means.
+
+    Raises CommandFailed if the guest sends more than _MOST_SENT bytes.
+    """
+    out, trouble = bytearray(), bytearray()
+
+    def keep(data: bytes) -> None:
+        nonlocal out
+        out += data
+        if len(out) > _MOST_SENT:
+            raise CommandFailed(f"{machine.name} sent more than {_MOST_SENT} bytes")
+
+    def keep_end(data: bytes) -> None:
+        nonlocal trouble
+        trouble = (trouble + data)[-_TAIL:]
+
     with tempfile.TemporaryFile() as file:
         file.write(text)
         file.seek(0)
@@ -219,14 +247,14 @@ def _in_guest(machine: Handle, text: bytes, progress: Progress, *, log: Path | N
             user=None,
             timeout=PATIENCE,
             stdin=file.fileno(),
-            stdout=out.append,
-            stderr=trouble.append,
+            stdout=keep,
+            stderr=keep_end,
             progress=progress,
         )
-    said = b"".join(trouble).decode(errors="replace").strip()[-1000:]
+    said = trouble.decode(errors="replace").strip()[-1000:]
     if code != 0:
         raise _failure(machine.name, code, said, log)
-    return b"".join(out).decode(errors="replace")
+    return out.decode(errors="replace")
 
 
 def _failure(name: str, code: int, said: str, log: Path | None) -> ArmvmError:
@@ -247,13 +275,20 @@ def _failure(name: str, code: int, said: str, log: Path | None) -> ArmvmError:
         )
     detail = said
     with contextlib.suppress(OSError):
-        detail = "\n".join([*filter(None, [said]), (log or Path()).read_text()[-1000:].strip()])
+        detail = "\n".join([*filter(None, [said]), _end_of(log or Path())[-1000:].strip()])
     what = {
         script.NOT_COMPILED: "its own compiler does not compile",
         script.NO_SERVICE: "ssh does not forward a port of the guest to this host",
         script.NOT_SERVED: "the host does not compile a probe",
     }.get(code, f"a script in it failed with exit code {code}")
     return CommandFailed(f"{name} cannot be accelerated: {what}", detail=detail or None)
+
+
+def _end_of(file: Path) -> str:
+    """Return the end of a text file. Raises OSError."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, opened.seek(0, os.SEEK_END) - _TAIL))
+        return opened.read(_TAIL).decode(errors="replace")
 
 
 def _no_compiler(name: str) -> ArmvmError:

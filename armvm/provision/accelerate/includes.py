@@ -20,8 +20,11 @@ from armvm.provision.accelerate.options import Declined, Step
 
 #: What gcc includes before all other files, if there is one.
 _PREDEFINED = "stdc-predef.h"
-#: Limits of one compile step.
-MOST_FILES, MOST_PATHS = 20_000, 400_000
+#: Limits of one compile step: files, paths, characters and parts of a path, and bytes of text that
+#: are searched for the definitions of macros.
+MOST_FILES, MOST_PATHS, LONGEST_PATH, DEEPEST, MOST_SEARCHED = 20_000, 400_000, 4096, 100, 4 << 30
+#: Longest text whose comments are told apart, in bytes.
+LONGEST_COMMENTED = 4 << 20
 _CONTINUED = re.compile(rb"\\[ \t\f\v\r]*\n")
 _SPACE = rb"[ \t\f\v\r]*"
 _REST = rb"([^\n]?[^\n\">]*[\">]?)"
@@ -43,9 +46,12 @@ _NAMED = re.compile(
     rb"(ifn?def|defined)?[ \t(]{0,9}\b__has_(?:include(?:_next)?)?\b"
     rb"(?![ \t\f\v\r]{0,9}\(|[ \t]{0,9}##_)"
 )
-#: Comments, and what looks like their beginning but is none.
+#: Comments, and what looks like their beginning but is none. A number may have single quotes. A
+#: string without an end is the rest of the line, as in gcc's lex_string; it must always match, or
+#: each quote in it would begin another search.
 _TOKENS = re.compile(
-    rb"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+    rb"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)|(?<!\w)[0-9](?:'?\w)*|"
+    rb"\"(?:[^\"\\\n]|\\.)*(?:\"|\\?(?=\n|\Z))|'(?:[^'\\\n]|\\.)*(?:'|\\?(?=\n|\Z))"
 )
 _MACRO = re.compile(rb"(?!__)[A-Za-z_]\w*", re.ASCII)
 _LITERAL = re.compile(rb"<([^>\n]+)>|\"([^\"\n]+)\"")
@@ -111,8 +117,11 @@ def scan(text: bytes) -> tuple[Include, ...]:
 def _without_comments(text: bytes) -> bytes:
     """Return a text of the same length with zero bytes for comments and strings.
 
-    The text as it is if it has raw strings, in which quotes mean nothing.
+    The text as it is if it has raw strings, in which quotes mean nothing. Raises Declined for a
+    long text: this holds Python's lock.
     """
+    if len(text) > LONGEST_COMMENTED:
+        raise Declined("a long file whose comments look like includes")
     return text if b'R"' in text else _TOKENS.sub(lambda match: bytes(len(match[0])), text)
 
 
@@ -158,6 +167,7 @@ class Closure:
     defined: Callable[[tuple[str, Stat], str], tuple[Include, ...]]
     known: dict[str, Stat] = field(default_factory=dict)
     files: dict[str, Stat] = field(default_factory=dict)
+    searched: int = 0
 
     def find(self) -> dict[str, Stat]:
         """Return the files by their absolute paths in the guest. Raises Declined."""
@@ -201,6 +211,9 @@ class Closure:
                     for one in definitions(f"define {macro} {word[len(given) :]}".encode(), macro):
                         yield here, one
             for found in self.files.items():
+                self.searched += found[1].size + 1024
+                if self.searched > MOST_SEARCHED:
+                    raise Declined("too many includes of macros")
                 for one in self.defined(found, macro):
                     yield here, one
 
@@ -267,6 +280,8 @@ class Closure:
         new = list(dict.fromkeys(one for one in paths if one not in self.known))
         if len(self.known) + len(new) > MOST_PATHS:
             raise Declined(f"more than {MOST_PATHS} paths")
+        if any(len(one) > LONGEST_PATH or one.count("/") > DEEPEST for one in new):
+            raise Declined("a path that is too long")
         if new:
             self.known.update(zip(new, self.stat(new), strict=True))
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from armvm.base.errors import ArmvmError
 from armvm.provision.accelerate import sandbox
 from armvm.provision.accelerate.conversation import LARGEST_FILE, Conversation
 from armvm.provision.accelerate.includes import Closure, Include, Stat, plain
 from armvm.provision.accelerate.options import Declined, Step, read
-from armvm.provision.accelerate.store import LARGEST, Store
+from armvm.provision.accelerate.store import LARGEST, Store, has_room
 
+#: Most directories of one compile step.
+MOST_DIRECTORIES = 4000
 _MISSING = Stat(kind=0)
 
 
@@ -46,50 +47,58 @@ def serve(
 ) -> None:
     """Compile one step for a guest, or decline it. Never raises: *said* gets a line about it."""
     guest = Conversation(connection)
+    told = ""
     with contextlib.suppress(OSError), connection:
         try:
-            directory, terminal, epoch, name, *words = guest.command()
-            begun = time.monotonic()
-            shown = " ".join(words)[-200:]
-            if name not in compilers.names:
-                raise Declined(f"not one of its compilers: {name[:60]!r}")
-            if not posixpath.isabs(directory) or posixpath.normpath(directory) != directory:
-                raise Declined("an odd working directory")
-            step = read(compilers.names[name], words)
-            if step.language not in compilers.host:
-                raise Declined(f"no compiler for {step.language}")
-            compiler, standard = compilers.host[step.language], compilers.standard[step.language]
-            with tempfile.TemporaryDirectory(dir=store.directory.parent, prefix="job-") as place:
-                sandbox.may_use(Path(place))
-                tree = Path(place) / "tree"
-                _gather(guest, step, directory, standard, store, tree)
-                gathered = time.monotonic()
-                with slots:
-                    result = sandbox.compile_in(
-                        tree,
-                        step,
-                        compiler=compiler,
-                        hidden=compilers.hidden,
-                        standard=standard,
-                        directory=directory,
-                        epoch=epoch,
-                        terminal=terminal == "tty",
-                    )
-            if result.code != 0 or result.output is None:
-                raise Declined(f"exit code {result.code}")
-            if (result.depends is None) != (step.depends is None):
-                raise Declined("no dependency file")
-            if result.depends is not None and step.depends is not None:
-                guest.write(step.depends, result.depends)
-            guest.write(step.output, result.output)
-            guest.end(result.messages)
-            now = time.monotonic()
-            took = f"{now - begun:.2f} s, of which {gathered - begun:.2f} s to find its files"
-            said(f"compiled in {took}: {shown}")
-        except (Declined, ArmvmError, OSError, ValueError, OverflowError, MemoryError) as error:
-            said(f"declined: {error or 'no memory is left'}")
-            with contextlib.suppress(OSError):
-                guest.decline(str(error))
+            told = _serve(guest, compilers, store, slots)
+        except Exception as error:  # what the guest sends may cause any
+            reason = str(error)[:500] or type(error).__name__
+            told = f"declined: {reason}"
+            guest.decline(reason)
+    said(told)
+
+
+def _serve(
+    guest: Conversation, compilers: Compilers, store: Store, slots: threading.Semaphore
+) -> str:
+    """Compile one step for a guest and return a line about it. Raises Declined, or any error."""
+    directory, terminal, epoch, name, *words = guest.command()
+    begun = time.monotonic()
+    if name not in compilers.names:
+        raise Declined(f"not one of its compilers: {name[:60]!r}")
+    if not posixpath.isabs(directory) or posixpath.normpath(directory) != directory:
+        raise Declined("an odd working directory")
+    step = read(compilers.names[name], words)
+    if step.language not in compilers.host:
+        raise Declined(f"no compiler for {step.language}")
+    compiler, standard = compilers.host[step.language], compilers.standard[step.language]
+    with tempfile.TemporaryDirectory(dir=store.directory.parent, prefix="job-") as place:
+        sandbox.may_use(Path(place))
+        tree = Path(place) / "tree"
+        _gather(guest, step, directory, standard, store, tree)
+        gathered = time.monotonic()
+        with slots:
+            result = sandbox.compile_in(
+                tree,
+                step,
+                compiler=compiler,
+                hidden=compilers.hidden,
+                standard=standard,
+                directory=directory,
+                epoch=epoch,
+                terminal=terminal == "tty",
+            )
+    if result.code != 0 or result.output is None:
+        raise Declined(f"exit code {result.code}")
+    if (result.depends is None) != (step.depends is None):
+        raise Declined("no dependency file")
+    if result.depends is not None and step.depends is not None:
+        guest.write(step.depends, result.depends)
+    guest.write(step.output, result.output)
+    guest.end(result.messages)
+    now = time.monotonic()
+    took = f"{now - begun:.2f} s, of which {gathered - begun:.2f} s to find its files"
+    return f"compiled in {took}: {' '.join(words)[-200:]}"
 
 
 def _gather(
@@ -152,6 +161,8 @@ def _gather(
     closure.ask((*closure.crossings(), *map(plain, files)))
     closure.check_links()
     store.remember(closure.known)
+    if not has_room(os.statvfs(store.directory)):
+        raise Declined(f"no space is left in {store.directory}")
     tree.mkdir()
     places: dict[str, Path] = {}
     for path, stat in files.items():
@@ -163,13 +174,18 @@ def _gather(
         same = replace(closure.known[target], kind=stat.kind) == stat
         if places.setdefault(target, place) != place or not same:
             raise Declined(f"{path} leads through a link")
-    made = {tree}
+    made = {"/"}
 
     def make(folder: str) -> None:
-        at = tree / folder.lstrip("/")
-        if at not in made:
-            at.mkdir(parents=True, exist_ok=True)
-            made.add(at)
+        missing = []
+        while folder not in made:
+            missing.append(folder)
+            folder = posixpath.dirname(folder)
+        for one in reversed(missing):
+            if len(made) > MOST_DIRECTORIES:
+                raise Declined(f"more than {MOST_DIRECTORIES} directories")
+            (tree / one[1:]).mkdir()
+            made.add(one)
 
     if f"{directory}/".startswith(sandbox.TAKEN):
         raise Declined(f"the working directory {directory}")

@@ -28,16 +28,19 @@ from armvm.provision.accelerate.options import Step
 HOST, OUTPUT = "/.armvm-host", "/.armvm-output"
 #: Where the guest's files cannot be.
 TAKEN = (f"{HOST}/", f"{OUTPUT}/", "/dev/")
-#: Limits of a compiler: bytes of memory, bytes of its output and of each file in it (which may have
-#: holes), seconds of CPU time, and in all.
+#: Limits of a step: bytes of memory of each process, bytes of its output and of each file in it
+#: (which may have holes), seconds of CPU time of each process, and seconds in all.
 MEMORY, LARGEST, CPU, PATIENCE = 4 << 30, 256 << 20, 900, 1800.0
-#: Most processes in a sandbox; gcc starts three.
-PROCESSES = 64
+#: Most processes in a sandbox. gcc needs five: bubblewrap, the shell, gcc, cc1 and as.
+PROCESSES = 8
+#: Most bytes that a sandbox may send: its files, and the archive around them.
+_MOST_SENT = LARGEST + (1 << 20)
 #: The unprivileged user and group that root's compilers have; Linux distributions call them so.
 NOBODY = 65534
 #: Runs its arguments, then writes their exit code (c), messages (e), object (o) and dependency file
-#: (d) to standard output. The compiler cannot write there. An option that makes it write a file of
-#: another name is one that the guest has to compile with.
+#: (d) to standard output. Code that the guest makes the compiler run can write there in its place:
+#: see `_members`. An option that makes the compiler write a file of another name is one that the
+#: guest has to compile with.
 _SCRIPT = f"""\
 ulimit -f {LARGEST // 512}
 "$@" >{OUTPUT}/e 2>&1 </dev/null
@@ -47,6 +50,7 @@ case "$(echo *)" in "e" | "e o" | "d e o") ;; *) [ $code != 0 ] || code=1 ;; esa
 echo $code >c
 exec tar -cf - c e o d 2>/dev/null
 """
+_NAMES = ("c", "e", "o", "d")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ def compile_in(
 
     *compiler* is a path below ``/usr``, *hidden* its include directories on this host, *standard*
     those of the guest's compiler, *directory* the working directory. Raises CommandFailed if it
-    takes longer than PATIENCE seconds or cannot be started.
+    takes longer than PATIENCE seconds, sends too much or cannot be started.
     """
     words = [
         f"{HOST}{compiler}",
@@ -100,8 +104,9 @@ def compile_in(
             *("--uid", str(NOBODY), "--gid", str(NOBODY), "--clearenv"),
             *("--ro-bind", str(tree), "/", "--ro-bind", "/usr", f"{HOST}/usr"),
             # The compiler always looks there too, for what the guest's directories do not have.
-            *(word for one in _outermost(hidden) for word in ("--tmpfs", f"{HOST}{one}")),
-            *("--dev", "/dev", "--size", str(LARGEST), "--tmpfs", OUTPUT),
+            *(word for one in _outermost(hidden) for word in _empty(f"{HOST}{one}")),
+            *("--dev", "/dev", "--remount-ro", "/dev"),
+            *("--size", str(LARGEST), "--tmpfs", OUTPUT),
             *(word for key, value in told.items() for word in ("--setenv", key, value)),
             *("--chdir", directory, "--", *_few_processes()),
             *(f"{HOST}/usr/bin/sh", "-c", _SCRIPT, "sh"),
@@ -110,14 +115,16 @@ def compile_in(
         check=False,
         timeout=PATIENCE,
         limits=Limits(memory=MEMORY, cpu=CPU),
+        most=_MOST_SENT,
     )
     found = _members(done.stdout)
-    if "c" not in found:
+    code = found.get("c", b"")[:9].strip()
+    if not code.isdigit():
         raise CommandFailed(
             "the sandbox failed", detail=done.stderr.decode(errors="replace")[-500:] or None
         )
     return Result(
-        code=int(found["c"]),
+        code=int(code),
         messages=found.get("e", b""),
         output=found.get("o"),
         depends=found.get("d"),
@@ -140,14 +147,27 @@ def _outermost(directories: Sequence[str]) -> list[str]:
     ]
 
 
+def _empty(directory: str) -> tuple[str, ...]:
+    """Return the words that put an empty directory, read-only, in a directory's place."""
+    return "--size", "4096", "--tmpfs", directory, "--remount-ro", directory
+
+
 def _members(archive: bytes) -> dict[str, bytes]:
-    """Return the regular files of a tar archive that a confined program may have filled."""
-    found = {}
-    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    """Return the files of a tar archive, which may be a confined program's instead of tar's.
+
+    Each name counts once, and a file takes no more memory than in the archive: no compression, no
+    holes. Raises CommandFailed for anything else than `_SCRIPT` writes.
+    """
+    found: dict[str, bytes] = {}
+    with (
+        contextlib.suppress(tarfile.TarError),  # it may be incomplete
+        tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar,
+    ):
         for one in tar:
-            content = tar.extractfile(one) if one.isreg() else None
-            if content is not None:
-                found[one.name] = content.read()
+            content = tar.extractfile(one) if one.isreg() and not one.issparse() else None
+            if content is None or one.name in found or one.name not in _NAMES:
+                raise CommandFailed("the sandbox sent an odd archive")
+            found[one.name] = content.read()
     return found
 
 

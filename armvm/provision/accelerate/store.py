@@ -85,6 +85,8 @@ class Store:
         place = self.place(file)
         found = self.macros.get((place, macro))
         if found is None:
+            if len(self.macros) > MOST_KEPT:
+                self.macros.clear()
             found = self.macros[place, macro] = definitions(place.read_bytes(), macro)
         return found
 

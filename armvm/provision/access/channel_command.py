@@ -36,6 +36,8 @@ START = 60.0
 _CHECK = 3.0
 #: The longest first line and the longest frame that are read, in bytes.
 _LONGEST_LINE, _LONGEST_FRAME = 4096, 1 << 16
+#: What reading an answer of another form raises.
+_ODD = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 
 
 class NoDisk(NotReady):
@@ -351,7 +353,7 @@ class _Talk:
             if answer.get("error") == "disk" or (self._command.disk and not answer.get("disk")):
                 raise NoDisk(f"{self._name} did not find the disk that was plugged in")
             self.pid = int(answer["pid"])
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (*_ODD, RecursionError) as error:
             raise self._invalid() from error
 
     def _read_frame(self) -> None:

@@ -168,15 +168,20 @@ class _Run(Generic[T]):
         on_disk: Callable[[int], object] | None = None,
     ) -> CommandFailed | None:
         """Run the command; return the error if its exit code is not 0."""
-        said: list[bytes] = []
+        said = bytearray()
+
+        def keep_end(data: bytes) -> None:
+            said.extend(data)
+            del said[:-_TAIL]
+
         code = execute(
-            self.machine, command, feed=feed, stdout=stdout, stderr=said.append, on_disk=on_disk
+            self.machine, command, feed=feed, stdout=stdout, stderr=keep_end, on_disk=on_disk
         )
         if code == 0:
             return None
         return CommandFailed(
             f"{self.what} failed with exit code {code} in {self.machine.name}",
-            detail=b"".join(said)[-_TAIL:].decode(errors="replace").strip() or None,
+            detail=said.decode(errors="replace").strip() or None,
         )
 
     def _drained(self, produce: Callable[[Sink], CommandFailed | None]) -> T:

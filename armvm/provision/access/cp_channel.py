@@ -113,7 +113,7 @@ def upload(
 
         with progress.task(f"copying {shown(source)} to {machine.name}"):
             try:
-                stream(machine, _command(machine, words), feed, _read, progress, what=_COPY)
+                stream(machine, _command(machine, words), feed, _ignore, progress, what=_COPY)
             except OSError as error:
                 raise _unreadable(error, source) from error
 
@@ -163,8 +163,9 @@ def download(
             raise CommandFailed(f"{machine.name} sent an invalid answer")
 
 
-def _read(output: IO[bytes]) -> bytes:
-    return output.read()
+def _ignore(output: IO[bytes]) -> None:
+    while output.read(1 << 16):
+        pass
 
 
 def _nothing(_out: IO[bytes]) -> None:

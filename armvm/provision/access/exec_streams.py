@@ -6,15 +6,19 @@ The other end is `armvm.guest.agents.command_script`, which documents the files.
 from __future__ import annotations
 
 import os
+import re
 import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from armvm.base.errors import DomainError
 from armvm.host.agent.agent_file import CHUNK, GuestFile, open_file, put
 from armvm.host.connection import Domain
 
 #: Maximum number of pieces of input that wait in the guest.
 AHEAD = 2
+#: Longest report of the script, in bytes.
+_LONGEST_LINE = 4096
 
 #: Receives some bytes of a stream.
 Sink = Callable[[bytes], object]
@@ -53,6 +57,8 @@ class Run:
         """Read the script's reports; return whether there were any."""
         data = self.status.read()
         *lines, self.rest = (self.rest + data).split(b"\n")
+        if len(self.rest) > _LONGEST_LINE:
+            raise self._invalid()
         for line in lines:
             word, _, value = line.decode(errors="replace").partition(" ")
             for stream in self.streams:
@@ -60,13 +66,19 @@ class Run:
                     stream.ready += word == "next"
                     stream.ended |= word in ("end", "lost")
                     stream.lost |= word == "lost"
-            if word == "start":
-                self.pid = int(value)
-            elif word == "took":
+            if word == "took":
                 self.taken += 1
-            elif word == "exit":
-                self.code = int(value)
+            elif word in ("start", "exit"):
+                if not re.fullmatch("[0-9]{1,9}", value):
+                    raise self._invalid()
+                if word == "start":
+                    self.pid = int(value)
+                else:
+                    self.code = int(value) & 0xFF
         return bool(data)
+
+    def _invalid(self) -> DomainError:
+        return DomainError(f"{self.domain.name()} sent an invalid answer")
 
     def drain(self, stream: Stream) -> bool:
         """Pass new data of a stream to its sink; return whether there was any."""

@@ -97,7 +97,7 @@ def trouble(jump: Jump) -> str | None:
     words = [word for option in options for word in ("-o", option)]
     try:
         command = jump.own(*words, "-W", "127.0.0.1:9")
-        done = process.run(command, check=False, timeout=2 * CONNECT_TIMEOUT)
+        done = process.run(command, check=False, timeout=2 * CONNECT_TIMEOUT, most=process.ANSWER)
     except ArmvmError as error:
         return error.message
     said = done.stderr.decode(errors="replace").strip()

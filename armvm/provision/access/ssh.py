@@ -102,7 +102,7 @@ def answers(where: Endpoint) -> bool:
         return answers_ssh(where.host, where.port)
     try:
         command = where.jump.through(where.host, where.port)
-        done = process.run(command, check=False, timeout=PROBE_TIMEOUT)
+        done = process.run(command, check=False, timeout=PROBE_TIMEOUT, most=process.ANSWER)
     except ArmvmError:
         return False
     return is_banner(done.stdout)
@@ -359,7 +359,10 @@ def run_in_guest(instance: Instance, where: Endpoint, command: str) -> str | Non
     """Return a command's output; None if it failed or the guest accepts none of our keys."""
     try:
         done = process.run(
-            ssh_command(instance, where, [command], batch=True), check=False, timeout=60
+            ssh_command(instance, where, [command], batch=True),
+            check=False,
+            timeout=60,
+            most=process.ANSWER,
         )
     except ArmvmError:
         return None

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from armvm.base import process
+from armvm.base import process, programs
 from armvm.base.errors import ArmvmError
-from armvm.base.paths import private_dir, write_atomic
+from armvm.base.paths import file_errors, private_dir, write_atomic
 from armvm.base.result import Doc
 from armvm.guest.ssh import options as ssh_options
 from armvm.host.connection import Connection, connect, uri_of
@@ -66,12 +66,13 @@ def install(connection: Connection, names: Sequence[str], home: Path) -> Outcome
     """Write the machines' files, and include them in the user's ssh configuration.
 
     Without *names*, write all machines of this libvirt, and remove the files of deleted ones.
-    Raises NotFound, ConfigError, PermissionDenied.
+    Raises NotFound, ConfigError, PermissionDenied, StorageError.
     """
     done = show(connection, names, home)
-    private_dir(ssh_config_dir())
-    for entry in done.machines:
-        write_atomic(entry.file, entry.ssh_config.encode())
+    with file_errors(ssh_config_dir()):
+        private_dir(ssh_config_dir())
+        for entry in done.machines:
+            write_atomic(entry.file, entry.ssh_config.encode())
     if not names:
         here = f"{_ORIGIN}{uri_of(connection)}\n"
         for path in _files() - {entry.file for entry in done.machines}:
@@ -196,4 +197,4 @@ def _program() -> list[str]:
     if beside.exists():
         return [str(beside)]
     found = shutil.which("armvm")
-    return [found] if found else [sys.executable, "-m", "armvm"]
+    return [found] if found else programs.own()

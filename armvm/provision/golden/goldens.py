@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypedDict, cast
@@ -21,7 +22,7 @@ from armvm.guest.identity import fingerprint
 from armvm.host.connection import Connection, Pool
 from armvm.host.domain import lifecycle
 from armvm.host.domain.golden_domain import Golden, find_golden, goldens
-from armvm.host.domain.instance import domain_names, find_domain
+from armvm.host.domain.instance import domain_names, find_domain, instances
 from armvm.host.domain.metadata import ImageRecord
 from armvm.host.memory import route as memory
 from armvm.host.storage import pools, volumes
@@ -198,12 +199,12 @@ def delete(connection: Connection, name: str) -> list[str]:
     Raises NotFound, and Conflict if machines use its disk as their backing file.
     """
     golden = find_golden(connection, name)
+    pool = pools.find_pool(connection, golden.mark.record.pool)
+    # The pool is emptied only if nothing else uses the golden.
+    _check_unused(pool, golden, besides=_pooled(connection, golden))
     if golden.mark.pool:
         ready.remove(connection, golden)
-    pool = pools.find_pool(connection, golden.mark.record.pool)
-    users = users_of(pool, golden) if pool else []
-    if users:
-        raise in_use(golden, [_user(volume) for volume in users])
+        _check_unused(pool, golden)
     with shielded():
         # The volumes first: as long as the domain exists, another delete can finish the work.
         removed = delete_machine_volumes(pool, name) if pool else []
@@ -213,6 +214,25 @@ def delete(connection: Connection, name: str) -> list[str]:
             return removed  # another process was faster
         forget_host(golden.uuid)
         return removed
+
+
+def _check_unused(pool: Pool | None, golden: Golden, *, besides: Collection[str] = ()) -> None:
+    """Raise Conflict if volumes use a golden's disk, *besides* some."""
+    users = [one for one in (users_of(pool, golden) if pool else []) if one not in besides]
+    if users:
+        raise in_use(golden, [_user(volume) for volume in users])
+
+
+def _pooled(connection: Connection, golden: Golden) -> set[str]:
+    """Return the disks of the members of a golden's pool that can be removed."""
+    return {
+        Path(one.overlay).name
+        for one in instances(connection)
+        if golden.mark.pool
+        and ready.is_member(one, golden)
+        and ready.can_be_removed(one)
+        and one.overlay is not None
+    }
 
 
 def _parts(golden: Golden) -> dict[str, str]:

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from armvm.base import process
+from armvm.base import process, programs
 from armvm.base.errors import ArmvmError, Conflict, NotFound
 from armvm.base.paths import private_dir, state_dir
 from armvm.base.progress import Progress
@@ -125,13 +124,11 @@ def waits(instance: Instance, golden: Golden) -> bool:
     )
 
 
-def take(
-    where: Where, plan: CreatePlan, golden: Golden, progress: Progress, *, disposable: bool
-) -> Domain | None:
+def take(where: Where, plan: CreatePlan, golden: Golden, progress: Progress) -> Domain | None:
     """Take a ready machine with the planned settings; it runs. Return None if there is none.
 
-    Its clock and random numbers are renewed, and the plan's keys may log in. A *disposable* one
-    keeps the mark of this process, like `clone.make_clone`'s.
+    Its clock and random numbers are renewed, and the plan's keys may log in. It keeps the mark of
+    this process until `keep`.
     """
     wanted = plan.machine
     if wanted.user_data or wanted.password_hash or wanted.network_config or wanted.disks:
@@ -143,7 +140,7 @@ def take(
             instance = observe(domain)
             if not waits(instance, golden) or not _suits(instance, plan):
                 continue
-            _hand_over(where, domain, plan, golden, progress, disposable=disposable)
+            _hand_over(where, domain, plan, golden, progress)
         except (NotFound, Conflict):  # another process was faster
             continue
         except ArmvmError as error:
@@ -153,14 +150,13 @@ def take(
     return None
 
 
+def keep(domain: Domain) -> None:
+    """Make a machine that was taken an ordinary one, which stays when this process ends."""
+    set_record(domain, replace(observe(domain).record, member=None, creator=None))
+
+
 def _hand_over(
-    where: Where,
-    domain: Domain,
-    plan: CreatePlan,
-    golden: Golden,
-    progress: Progress,
-    *,
-    disposable: bool,
+    where: Where, domain: Domain, plan: CreatePlan, golden: Golden, progress: Progress
 ) -> None:
     """Take one member and resume it. Raises Conflict if another process has taken it."""
     connection = where.connection
@@ -170,7 +166,7 @@ def _hand_over(
             raise Conflict(f"{instance.name} was taken by another process")
         record = replace(
             instance.record,
-            member=PoolMember(state=golden.mark.state_digest, waiting=False),
+            member=PoolMember(state=golden.mark.state_digest, taken=True),
             creator=myself(),
             created=plan.record.created,
             own_key=plan.record.own_key,
@@ -180,8 +176,6 @@ def _hand_over(
             set_record(domain, record)
             lifecycle.resume(domain)
             behind = clone_identity.renew(ask, user=record.user, keys=authorized_keys(plan))
-            if not disposable:
-                set_record(domain, replace(record, member=None, creator=None))
         except BaseException:
             with shielded():
                 delete_domain(observed(connection, domain))
@@ -217,10 +211,16 @@ def remove(connection: Connection, golden: Golden, *, most: int = 0) -> list[str
     return removed
 
 
+def can_be_removed(instance: Instance) -> bool:
+    """Return whether a member is nobody's: it waits, or whoever made or took it is dead."""
+    member = instance.record.member
+    return member is not None and (member.waiting or is_left_behind(instance))
+
+
 def _removed(connection: Connection, instance: Instance, *, usable: bool) -> bool:
     """Remove a member, unless it is somebody's; return whether it was removed."""
     member = instance.record.member
-    if member is None or (not member.waiting and not is_left_behind(instance)):
+    if member is None or not can_be_removed(instance):
         return False
     if instance.running and not instance.suspended and not is_left_behind(instance):
         return False  # somebody resumed it by other means
@@ -231,7 +231,8 @@ def _removed(connection: Connection, instance: Instance, *, usable: bool) -> boo
                 now = observe(domain)
                 if now.record.member != member or not now.suspended:
                     return False
-                set_record(domain, replace(now.record, creator=myself()))
+                taken = replace(member, waiting=False, taken=True)  # nobody else may take it
+                set_record(domain, replace(now.record, member=taken, creator=myself()))
         delete_domain(observed(connection, domain))
     except (NotFound, Conflict):
         return False
@@ -254,14 +255,15 @@ def refill(where: Where, name: str, progress: Progress) -> None:
     try:
         log = private_dir(state_dir()) / f"pool-{name}.log"
         words = ["pool", "fill", name, "--connect", where.facts.uri]
-        process.detach([sys.executable, "-m", "armvm", *words], log)
+        process.detach(programs.own(*words), log)
     except (ArmvmError, OSError) as error:
         progress.warn(f"cannot fill the pool of golden {name} in the background: {error}")
 
 
 def _is_being_made(instance: Instance) -> bool:
     member = instance.record.member
-    return member is not None and not member.waiting and not is_left_behind(instance)
+    free = member is None or member.waiting or member.taken
+    return not free and not is_left_behind(instance)
 
 
 def _memory_mib(connection: Connection, waiting: list[Instance]) -> int:

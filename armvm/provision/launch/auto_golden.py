@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from typing import Any
 
-from armvm.base import process
+from armvm.base import process, programs
 from armvm.base.errors import ArmvmError, MissingCapability
 from armvm.base.paths import private_dir, state_dir
 from armvm.base.progress import Progress
@@ -95,7 +94,7 @@ def _begin(where: Where, plan: CreatePlan, created: Created, progress: Progress)
     environment = settings_of(plan.machine)
     if where.verify is not None:
         environment[verify.VARIABLE] = where.verify.value
-    process.detach([sys.executable, "-m", "armvm", *words], log, env=environment)
+    process.detach(programs.own(*words), log, env=environment)
     progress.say(f"baking golden {name} in the background for later machines; log: {log}")
     return name
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from armvm.base.errors import Conflict, DomainError, HostError, NotReady
-from armvm.base.paths import locked, private_dir, state_dir
+from armvm.base.paths import state_locked
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.agents import clone_identity
@@ -46,10 +46,10 @@ def fill(
     *machine* returns the settings of a new member with a name. Returns the names of the new ones.
     One process at a time fills a pool of this user; others wait for it. Raises NotFound, Conflict
     if the golden cannot be used on this host any more (the pool is then emptied), HostError if the
-    host is short of memory, and the errors of cloning.
+    host is short of memory, StorageError, and the errors of cloning.
     """
     connection = where.connection
-    with locked(private_dir(state_dir()) / f"pool-{name}.lock"):
+    with state_locked(f"pool-{name}.lock"):
         sweep(connection, progress)
         golden = find_golden(connection, name)
         if golden.mark.pool:
@@ -81,7 +81,7 @@ def _make(
     differs = differences(shape_of(plan, golden.mark.shape["image"]), golden.mark.shape)
     if differs:
         raise Conflict(f"golden {golden.name} cannot be used: it has " + "; ".join(differs))
-    being_made = PoolMember(state=golden.mark.state_digest, waiting=False)
+    being_made = PoolMember(state=golden.mark.state_digest)
     plan = replace(plan, record=replace(plan.record, member=being_made))
     with progress.task(f"{name}: getting ready for the pool of {golden.name}"):
         try:

@@ -258,7 +258,7 @@ def _from_golden(
     begun, taken = time.monotonic(), None
     try:
         if pooled and golden.mark.pool:
-            taken = pool.take(where, plan, golden, progress, disposable=disposable)
+            taken = pool.take(where, plan, golden, progress)
         domain = taken or clone.make_clone(where, plan, golden, progress, disposable=disposable)
     except Conflict:
         raise  # the name is taken: a cold boot would fail too
@@ -269,10 +269,13 @@ def _from_golden(
         if cure is not None:
             progress.say(f"to use it: {cure}")
         return None
-    machine, found = observed(where.connection, domain), None
-    instance = machine.instance
-    if wait or instance.network is None:
-        with _removed_when_interrupted(where, instance.name, progress):
+    found = None
+    with _removed_when_interrupted(where, domain.name(), progress):
+        if taken is not None and not disposable:
+            pool.keep(taken)
+        machine = observed(where.connection, domain)
+        instance = machine.instance
+        if wait or instance.network is None:
             found = reachable(machine)
             proved = taken is not None or disposable or clone.runs_in_background(plan)
             if found is not None and wait and not proved:

@@ -17,7 +17,7 @@ from armvm.provision.launch.launch import Created, decide, launch
 from armvm.provision.launch.run_commands import Commands, Outputs, commands_of
 from armvm.provision.launch.run_mount import Carried, Mount, fetch, send
 from armvm.provision.machine.create import Where
-from armvm.provision.machine.delete import remove_temporary, sweep
+from armvm.provision.machine.delete import remove_taken, remove_temporary, sweep
 from armvm.settings.machine import Machine
 from armvm.settings.names import shown
 
@@ -93,13 +93,16 @@ def run(
                 _fetch(guest, one, code, progress)
         return code
     finally:
-        if not keep:
-            name, uuid = machine.name, plan.identity.uuid
-            if created is not None:  # it may be another one, from a pool
-                name, uuid = created.instance.name, created.instance.uuid
-            remove_temporary(connection, name, uuid=uuid)
-        if created is not None and created.pool is not None:
-            pool.refill(where, created.pool, progress)
+        used = created.pool if created is not None else None
+        if created is None:  # it may be another one, from a pool
+            for taken in remove_taken(connection):
+                used = taken.record.golden
+            if not keep:
+                remove_temporary(connection, machine.name, uuid=plan.identity.uuid)
+        elif not keep:
+            remove_temporary(connection, created.instance.name, uuid=created.instance.uuid)
+        if used is not None:
+            pool.refill(where, used, progress)
 
 
 def _fetch(guest: Commands, carried: Carried, code: int, progress: Progress) -> None:

@@ -25,6 +25,9 @@ from armvm.settings.user_path import absolute, given_path
 #: A guest's files by path, from `find`: type, and a state that changes whenever the file changes.
 Listing = Mapping[str, tuple[str, str]]
 
+#: Longest list of files that a guest may send, in bytes: some million files.
+LONGEST_LIST = 128 << 20
+
 #: Only root may be able to read what the command created with sudo. So use sudo where it works.
 _AS_ROOT = "r=; if sudo -n true 2>/dev/null; then r='sudo -n'; fi"
 #: Lists a directory: type, then ctime, size, inode and path, each entry terminated by NUL. The
@@ -145,7 +148,7 @@ def send(guest: Commands, mount: Mount, progress: Progress) -> Carried:
 
     with progress.task(f"copying {mount.directory} to {guest.name}"):
         try:
-            listing = guest.stream(_words(_TAKE, mount), feed, _all)
+            listing = guest.stream(_words(_TAKE, mount), feed, read_list)
         except OSError as error:
             raise StorageError(
                 f"cannot read {shown(error.filename or str(mount.directory))}: {error.strerror}",
@@ -167,7 +170,7 @@ def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
     mount = carried.mount
     if mount.read_only:
         return
-    listing = guest.stream(_words(_LIST, mount), _nothing, _all)
+    listing = guest.stream(_words(_LIST, mount), _nothing, read_list)
     now = read_listing(listing)
     asked, left = changed(carried.there, now, mount.exclude)
     if mount.gitignore and asked:
@@ -266,8 +269,15 @@ def _words(script: str, mount: Mount) -> list[str]:
     return ["sh", "-c", script, "sh", mount.guest]
 
 
-def _all(stream: IO[bytes]) -> bytes:
-    return stream.read()
+def read_list(stream: IO[bytes]) -> bytes:
+    """Return a guest's list of files. Raises CommandFailed if it is too long."""
+    data = stream.read(LONGEST_LIST + 1)
+    if len(data) > LONGEST_LIST:
+        raise CommandFailed(
+            f"the guest's list of files is longer than {LONGEST_LIST >> 20} MiB",
+            hint="mount a directory with fewer files",
+        )
+    return data
 
 
 def _nothing(_stream: IO[bytes]) -> None:

@@ -14,7 +14,7 @@ from armvm.host.storage.base_image import remove_if_abandoned
 from armvm.provision.machine import network
 from armvm.provision.machine.known_hosts import forget_host
 from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
-from armvm.provision.machine.unfinished import assert_whole, is_left_behind
+from armvm.provision.machine.unfinished import assert_whole, is_left_behind, myself
 
 
 def assert_there(connection: Connection, name: str, *, pool_name: str) -> None:
@@ -93,6 +93,18 @@ def remove_temporary(connection: Connection, name: str, *, uuid: str) -> None:
             delete_domain(machine)
     except NotFound:
         return
+
+
+def remove_taken(connection: Connection) -> list[Instance]:
+    """Remove the machines that this process has taken from pools and not kept; return them."""
+    found = [
+        one
+        for one in instances(connection)
+        if one.record.member is not None and one.record.creator == myself()
+    ]
+    for one in found:
+        remove_temporary(connection, one.name, uuid=one.uuid)
+    return found
 
 
 def sweep(connection: Connection, progress: Progress, prefix: str | None = None) -> None:

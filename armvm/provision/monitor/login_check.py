@@ -122,7 +122,7 @@ def _attempt(machine: Handle, where: Endpoint, *, session: bool, share: bool) ->
 
 def _log_in(instance: Instance, where: Endpoint) -> process.Completed:
     command = ssh_command(instance, where, ["true"], batch=True)
-    return process.run(command, check=False, timeout=TIMEOUT)
+    return process.run(command, check=False, timeout=TIMEOUT, most=process.ANSWER)
 
 
 def _authenticate(instance: Instance, where: Endpoint) -> process.Completed:

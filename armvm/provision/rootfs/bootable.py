@@ -201,7 +201,7 @@ def scripts(
     The first raises BuildFailed with the end of the log if a script fails. *title* names a
     temporary root, where the same command starts again instead of continuing.
     """
-    log: deque[str] = deque(maxlen=3000)
+    log: deque[str] = deque(maxlen=build_log.MOST_LINES)
     again = "it continues where it stopped" if title is None else "nothing was kept"
     with progress.task(f"making {title or root} bootable") as task:
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -235,7 +236,7 @@ def _install(
     place = root / _DEBS
     process.run([*inside, "mkdir", place])
     process.run([*inside, "cp", "--no-target-directory", "--recursive", plain, place])
-    log: list[str] = []
+    log: deque[str] = deque(maxlen=build_log.MOST_LINES)
 
     def on_line(line: str) -> None:
         log.append(line)
@@ -248,5 +249,5 @@ def _install(
     if enter.run(root, words, on_line=on_line, network=False).returncode != 0:
         raise Refused(
             "a package cannot be installed outside of a running guest",
-            detail="\n".join(build_log.extract(log)),
+            detail="\n".join(build_log.extract(list(log))),
         )

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from pathlib import Path
 
 from armvm.base import process
@@ -87,7 +88,8 @@ def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
         requirements.check_place(mode, workspace.SHARED)
         with workspace.workspace(workspace.SHARED, mode, needed=SPACE) as work:
             task.update(text="downloading packages")
-            archive, log = work / "root.tar", list[str]()
+            archive = work / "root.tar"
+            log: deque[str] = deque(maxlen=build_log.MOST_LINES)
             done = process.run(
                 command(wanted, arch, archive, mode),
                 env={"TMPDIR": str(work)},
@@ -95,7 +97,7 @@ def _make(wanted: Recipe, arch: str, target: Path, progress: Progress) -> None:
                 on_line=log.append,
             )
             if done.returncode != 0:
-                raise build_log.failure(log, wanted.making, wanted.suite, arch)
+                raise build_log.failure(list(log), wanted.making, wanted.suite, arch)
             task.update(text="unpacking packages")
             shutil.rmtree(partial, ignore_errors=True)
             try:

@@ -8,6 +8,7 @@ So it checks the same signatures, and its own settings and hooks do not apply.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def download(
     unknown package, BuildFailed with the end of apt's log.
     """
     config = _prepare(root, home, title)
-    log: list[str] = []
+    log: deque[str] = deque(maxlen=build_log.MOST_LINES)
 
     def on_line(text: str) -> None:
         if text.strip():
@@ -78,7 +79,7 @@ def download(
         environment = {"APT_CONFIG": str(config), "LC_ALL": "C.UTF-8"}
         argv = ["apt-get", "-q", "-y", *words]
         if process.run(argv, env=environment, check=False, on_line=on_line).returncode != 0:
-            raise _failure(log, title)
+            raise _failure(list(log), title)
 
     on_phase("fetching package lists")
     apt("update")

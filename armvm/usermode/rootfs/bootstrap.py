@@ -155,7 +155,7 @@ def make(root: Path, order: Order, *, temporary: Path, on_phase: Callable[[str],
         raise ConfigError(
             "debootstrap requires root", hint="run it as root, or: apt-get install mmdebstrap"
         )
-    log: deque[str] = deque(maxlen=3000)
+    log: deque[str] = deque(maxlen=build_log.MOST_LINES)
 
     def on_line(line: str) -> None:
         if line.strip():

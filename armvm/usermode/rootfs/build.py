@@ -113,7 +113,7 @@ def make(
     """
     programs.find("mmdebstrap")
     argv = command(root, distro=distro, suite=suite, mirror=mirror, keyring=keyring, mode=mode)
-    log: deque[str] = deque(maxlen=3000)
+    log: deque[str] = deque(maxlen=build_log.MOST_LINES)
     # mmdebstrap prints a failed hook in full.
     own_lines = set(scripts(distro.scripts).splitlines())
 

@@ -8,6 +8,8 @@ from armvm.base.errors import ArmvmError, BuildFailed, NotFound
 from armvm.settings.names import shown
 from armvm.usermode.rootfs.distros import Distro
 
+#: Most lines of a log that are kept: what runs in a root file system may print any number.
+MOST_LINES = 3000
 #: Lines of the log to show for a failed build: before and after the likely cause.
 LINES_BEFORE, LINES_AFTER = 8, 12
 
