@@ -26,6 +26,8 @@ def autostart(
     """Start a machine when the host starts.
 
     With qemu:///session, it starts with your own libvirt daemon, which starts at its first use.
+    Since libvirt 11.2, that daemon also saves the machines that run when the host shuts down, and
+    restores them when it starts again. Their clocks are late until NTP corrects them.
     """
     from armvm.provision.machine.pick import pick
     from armvm.provision.manage.power import autostart as set_autostart

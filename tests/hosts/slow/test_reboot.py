@@ -136,7 +136,13 @@ def test_a_machine_with_autostart_comes_back(place: Place, golden: str) -> None:
 @pytest.mark.feature("the host reboots: a clone in its first run, goldens")
 def test_a_clone_in_its_first_run_boots_as_itself(place: Place, golden: str) -> None:
     name = need(place, "first")
-    assert state(place, name) == "shut off", "it ran when the host was shut down"
+    # It ran when the host was shut down. Since 11.2, a session's libvirt saves such machines, and
+    # restores them when it starts again (auto_shutdown_try_save in qemu.conf).
+    if place.user.uri == "qemu:///session":
+        assert state(place, name) == "running"
+        assert place.armvm("exec", name, "--", "uname", "-n").ok().out == f"{name}\n"
+        place.armvm("stop", "--force", name).ok()
+    assert state(place, name) == "shut off"
     place.armvm("golden", "verify", golden).ok()
     started(place, name)
     assert guest(place, name, "hostname") == name
