@@ -33,7 +33,7 @@ def test_the_agent_is_named(
     for module in (agent, agent_file):
         monkeypatch.setattr(module, "ask", lambda *_, **__: answer)
     domain = connect("test:///default").lookupByName("test")
-    with pytest.raises(DomainError, match="the guest agent of test sent an invalid answer"):
+    with pytest.raises(DomainError, match="in test: the guest agent sent an invalid answer"):
         call(domain)
 
 
