@@ -345,12 +345,13 @@ def test_a_log_has_an_end(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_service_without_threads_or_files_recovers(tmp_path: Path, lack: str) -> None:
     """In a process of its own, whose limits change."""
     code = f"""
-import resource, socket, sys, threading
+import resource, socket, sys, threading, time
 from armvm.provision.accelerate import service
 
 listening = socket.socket(socket.AF_UNIX)
 listening.bind({str(tmp_path / "s")!r})
 listening.listen(8)
+first = socket.socket(socket.AF_UNIX)  # the service's files have higher numbers
 said = []
 arguments = (listening, threading.Semaphore(1), lambda one: one.close(), said.append)
 threading.Thread(target=service.accept, args=arguments, daemon=True).start()
@@ -360,22 +361,20 @@ def limit(lacks):
         threading.stack_size(1 << 45 if lacks else 0)
     else:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (guests[-1].fileno() + 1 if lacks else 64, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first.fileno() + 1 if lacks else 64, most))
 
 def answered():
-    guests[-1].settimeout(20)
-    guests[-1].connect(listening.getsockname())
-    return guests[-1].recv(1) == b""
+    with socket.socket(socket.AF_UNIX) as guest:
+        guest.settimeout(20)
+        guest.connect(listening.getsockname())
+        return guest.recv(1) == b""
 
-guests = [socket.socket(socket.AF_UNIX)]
 limit(True)
-guests[-1].connect(listening.getsockname())
+first.connect(listening.getsockname())  # accepted if the service was waiting before the limit
 while not said:
-    pass
+    time.sleep(0.01)
 limit(False)
-for _ in range(3):
-    guests.append(socket.socket(socket.AF_UNIX))
-    assert answered()
+assert all(answered() for _ in range(3))
 print(said[0])
 """
     done = subprocess.run(

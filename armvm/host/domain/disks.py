@@ -204,10 +204,10 @@ def user_of(connection: Connection, path: str) -> str | None:
 
 
 def users_of(
-    connection: Connection, paths: Collection[str], *, besides: str | None = None
+    connection: Connection, paths: Collection[str], *, besides: Collection[str] = ()
 ) -> dict[str, str]:
     """Return the files of *paths* that a domain's definition or QEMU refers to, each with a name
-    of such a domain. The domain *besides* does not count.
+    of such a domain. The domains *besides* do not count.
     """
     local = is_local(uri_of(connection))
     found: dict[str, str] = {}
@@ -215,7 +215,7 @@ def users_of(
         for domain in connection.listAllDomains(0) if paths else []:
             try:
                 name = str(domain.name())
-                if name == besides:
+                if name in besides:
                     continue
                 texts = [inactive_xml(domain)] if domain.isPersistent() else []
                 texts += [domain.XMLDesc(0)] if domain.isActive() else []

@@ -35,7 +35,7 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
     if a disk was attached to it.
     """
     paths = _paths(pool, name, volumes.machine_volumes(pool, name))
-    used = users_of(connection, paths.values(), besides=name)
+    used = users_of(connection, paths.values(), besides=[name])
     overlay = volumes.volume_names(name)["overlay"]
     for path, user in sorted(used.items(), key=lambda one: not one[0].endswith(f"/{overlay}")):
         file = PurePosixPath(path).name
@@ -51,8 +51,10 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
         )
 
 
-def own_volumes(pool: Pool, name: str) -> dict[str, Volume]:
+def own_volumes(pool: Pool, name: str, *, called: str | None = None) -> dict[str, Volume]:
     """Return a machine's volumes by name suffix, without those that another domain uses.
+
+    *called* is the name of the machine's domain, if it has been renamed.
 
     An added disk that was left over may have been attached to another machine. The other volumes
     are the machine's while it exists, and `assert_nobodys` checks them when it does not: to ask all
@@ -60,7 +62,7 @@ def own_volumes(pool: Pool, name: str) -> dict[str, Volume]:
     """
     found = volumes.machine_volumes(pool, name)
     paths = _paths(pool, name, (one for one in found if one.startswith(volumes.ADDED)))
-    used = users_of(pool.connect(), paths.values(), besides=name)
+    used = users_of(pool.connect(), paths.values(), besides=[called or name])
     return {suffix: one for suffix, one in found.items() if paths.get(suffix) not in used}
 
 

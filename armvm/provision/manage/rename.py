@@ -78,7 +78,7 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
     local = is_local(uri_of(connection))
     directory = PurePosixPath(pools.pool_path(pool))
     paths = {}
-    for suffix, volume in own_volumes(pool, instance.name).items():
+    for suffix, volume in own_volumes(pool, instance.name, called=new).items():
         paths[str(directory / (instance.name + suffix))] = str(directory / (new + suffix))
         if suffix == _SEED:
             files = read_seed(transfer.read(connection, volume))
