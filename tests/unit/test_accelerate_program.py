@@ -128,8 +128,7 @@ def test_a_compile_step_is_the_hosts_and_the_rest_the_guests(
     assert "unused variable" in result.stderr
     assert {name: (project / name).read_bytes() for name in own} == own
     assert (project / "made.o").stat().st_mode & 0o777 == 0o666 & ~current_umask()
-    until(lambda: program.said, timeout=20, interval=0.05, late=TimeoutError)
-    assert len(program.said) == 1
+    until(lambda: len(program.said) == 1, timeout=20, interval=0.05, late=TimeoutError)
     result = program(project, "-E", "x.c")
     assert "int x(void)" in result.stdout
     assert len(program.said) == 1

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from armvm.base.errors import ArmvmError
 from armvm.provision.accelerate import sandbox
 from armvm.provision.accelerate.conversation import LARGEST_FILE, Conversation
 from armvm.provision.accelerate.includes import Closure, Include, Stat, plain
@@ -53,7 +54,8 @@ def serve(
             told = _serve(guest, compilers, store, slots)
         except Exception as error:  # what the guest sends may cause any
             reason = str(error)[:500] or type(error).__name__
-            told = f"declined: {reason}"
+            detail = error.detail if isinstance(error, ArmvmError) else None
+            told = f"declined: {reason}" + (f": {detail}" if detail else "")
             guest.decline(reason)
     said(told)
 
