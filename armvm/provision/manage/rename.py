@@ -25,6 +25,7 @@ from armvm.host.storage import nvram, pools, transfer, volumes
 from armvm.host.storage.block_copy import has_saved_state, snapshots
 from armvm.host.storage.volume_copy import link_or_duplicate
 from armvm.host.xml import parse, to_text
+from armvm.provision.access import ssh_config
 from armvm.provision.machine import network
 from armvm.provision.machine.own_disk import (
     assert_nobodys,
@@ -77,6 +78,7 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
         delete_machine_volumes(pool, old)
         if before is not None and str(before) not in paths:
             nvram.forget(machine.connection, before)
+    ssh_config.renamed(machine.connection, machine.again().instance, progress)
 
 
 def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -> dict[str, str]:
