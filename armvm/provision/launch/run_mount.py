@@ -29,6 +29,8 @@ Listing = Mapping[str, tuple[str, str]]
 #: Longest list of files that a guest may send, in bytes: half a million files or more. Its paths
 #: and states take some twelve times as much memory.
 LONGEST_LIST = 32 << 20
+#: Bytes of a file's headers in an archive, with what fills its last block.
+_HEADERS = 4096
 #: Longest path in it, in bytes: PATH_MAX.
 _LONGEST_PATH = 4096
 
@@ -182,7 +184,8 @@ def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
         asked = [path for path in asked if path not in ignored]
     report = WrittenBack()
     if asked:
-        report = _fetch_files(guest, carried, asked, sum(_size(now[path]) for path in asked))
+        expected = sum(_size(now[path]) + _HEADERS for path in asked)
+        report = _fetch_files(guest, carried, asked, expected)
     report.refused.update(left)
     _tell(report, mount, progress)
     gone = sum(path not in now for path in carried.here)
