@@ -55,8 +55,8 @@ def exec_(
     """Run the command after --, without network, key or ssh server.
 
     The arguments are passed unchanged, without a shell. armvm returns the command's exit code
-    (128 + n for signal n). Input and output are streamed, without a size limit. Ctrl-C ends the
-    command.
+    (128 + n for signal n). Input and output are streamed, without a size limit; with --json, the
+    output is limited to 64 MiB. Ctrl-C ends the command.
 
     In a clone of a golden, armvm's own channel carries the command until the machine is stopped or
     reboots. In other machines the guest agent runs it, which takes about a second longer, sends

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
-from armvm.base.errors import DomainError
+from armvm.base.errors import CommandFailed, DomainError
+from armvm.base.progress import Quiet
 from armvm.host.agent import agent, agent_file
 from armvm.host.connection import connect
+from armvm.host.domain.handle import Handle
+from armvm.provision.access import exec_
 from armvm.provision.access.exec_streams import Run
+from armvm.provision.manage import mount
+from tests.unit.host_tools import INSTANCE
 
 
 @pytest.mark.parametrize(
@@ -56,3 +61,40 @@ def test_a_script_reports_numbers(monkeypatch: pytest.MonkeyPatch, line: str) ->
     run = Run(domain=domain, directory="/x", status=file, control=file, streams=())
     with pytest.raises(DomainError, match="invalid answer"):
         run.hear()
+
+
+@pytest.mark.parametrize(
+    "answer", ["9" * 5000 + "\n0", "99999999999\n0", "\u00b2\n0", "-1\n0", "1000"]
+)
+def test_a_users_ids_are_numbers(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr(agent, "output", lambda *_, **__: answer)
+    with pytest.raises(CommandFailed, match="not found"):
+        mount._ids(machine())
+
+
+def test_output_that_is_kept_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(*_: object, stdout: Any, stderr: Any, **__: object) -> int:
+        stdout(b"a" * 60)
+        stderr(b"b" * more)
+        return 3
+
+    monkeypatch.setattr(exec_, "execute", execute)
+    monkeypatch.setattr(exec_, "MAX_KEPT", 100)
+
+    def kept() -> exec_.ExecResult:
+        return exec_.execute_and_keep(
+            machine(), ["x"], user=None, timeout=None, stdin=None, progress=Quiet()
+        )
+
+    more = 40
+    result = kept()
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "a" * 60, "b" * 40)
+    more = 41
+    with pytest.raises(CommandFailed, match="longer than") as caught:
+        kept()
+    assert "--json" in str(caught.value.hint)
+
+
+def machine() -> Handle:
+    connection = connect("test:///default")
+    return Handle(connection=connection, domain=connection.lookupByName("test"), instance=INSTANCE)

@@ -14,18 +14,21 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 
-from armvm.base.errors import CommandFailed, ConfigError, NotFound
+from armvm.base.errors import CommandFailed, ConfigError, NotFound, StorageError
 from armvm.base.process import stream
 from armvm.base.progress import Plain
 from armvm.provision.access.exclude import Exclude, ignored_of, read_exclude
 from armvm.provision.access.pack import Stamp, pack
 from armvm.provision.access.unpack import WrittenBack, write_back
-from armvm.provision.launch import run_mount
+from armvm.provision.launch import run, run_mount
+from armvm.provision.launch.run_commands import Commands
 
 
 def packed(directory: Path) -> tuple[bytes, dict[str, Stamp]]:
@@ -209,6 +212,8 @@ def test_a_file_that_was_changed_here_too_stays(here: Path) -> None:
         ("sub", tarfile.REGTYPE, "x"),
         ("l", tarfile.SYMTYPE, "/etc/passwd"),
         ("sub/l", tarfile.SYMTYPE, "../../evil"),
+        ("sub/l", tarfile.SYMTYPE, ".//../../evil"),
+        ("l", tarfile.SYMTYPE, "away/../evil"),
         ("l", tarfile.SYMTYPE, ""),
         ("l", tarfile.LNKTYPE, "tool"),
         ("l", tarfile.CHRTYPE, ""),
@@ -252,6 +257,129 @@ def test_an_archive_that_breaks_off_leaves_whole_files(here: Path) -> None:
     assert (here / "sub" / "a b").read_text() == "new"
     assert (here / "tool").read_text() == "#!/bin/sh\n"
     assert not list(here.rglob("*.armvm-new"))
+
+
+def test_a_link_leads_out_through_no_other_link(here: Path) -> None:
+    links = [("d/e", ".."), ("l", "d/e/../secret"), ("d/f", "../tool"), ("m", "d/./e")]
+    data = archive(*((f"./{name}", tarfile.SYMTYPE, target) for name, target in links))
+    report = written(here, data, {name for name, _ in links})
+    assert list(report.refused) == ["l"]
+    assert report.written == ["d/e", "d/f", "m"]
+    assert all((here / name).resolve().is_relative_to(here) for name in report.written)
+
+
+def test_a_file_that_cannot_be_written_is_refused_alone(here: Path) -> None:
+    long = "a" * 250
+    (here / long).write_text("mine")
+    (here / "b").write_text("mine")
+    (here / "b.from-run-1").mkdir()
+    names = [long, "b", "c" * 300, "d" * 300 + "/x", "last"]
+    data = archive(*((f"./{name}", tarfile.REGTYPE, "theirs") for name in names))
+    report = written(here, data, set(names), {})
+    assert report.refused == {
+        long: "File name too long",
+        "b": "Is a directory",
+        "c" * 300: "File name too long",
+        "d" * 300 + "/x": "File name too long",
+    }
+    assert (report.written, report.aside) == (["last"], {})
+    assert not list(here.rglob("*.armvm-new"))
+
+
+class Endless:
+    """An archive that begins with *head* and goes on, for ever or up to *most* bytes."""
+
+    def __init__(self, head: bytes, most: int | None = None) -> None:
+        self._head, self._most, self.given = head, most, 0
+
+    def read(self, size: int) -> bytes:
+        if self._most is not None:
+            size = min(size, self._most - self.given)
+        data = self._head[:size]
+        self._head = self._head[size:]
+        data += b"1" * (size - len(data))
+        self.given += len(data)
+        return data
+
+
+def header(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo("./x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("size", [1 << 70, (1 << 62) + 1, 1 << 62, 1 << 50, -1, -(1 << 40)])
+@pytest.mark.parametrize("asked", [{"x"}, {"y"}])
+def test_the_size_of_a_file_is_no_promise(here: Path, size: int, asked: set[str]) -> None:
+    with pytest.raises(tarfile.TarError):
+        write_back(
+            here,
+            cast("IO[bytes]", Endless(header(size), 20_000)),
+            asked=asked,
+            sent=None,
+            label="run-1",
+        )
+    assert not (here / "x").exists()
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"L", b"K", b"S"])
+def test_headers_are_not_kept_at_any_length(here: Path, kind: bytes) -> None:
+    head = bytearray(header(4 << 30, kind))
+    if kind == b"S":  # GNU's old sparse files: the map goes on in the next block, and so on
+        head[482] = 1
+        head[148:156] = b"%06o\0 " % (sum(head) - sum(head[148:156]) + 8 * ord(" "))
+    data = Endless(bytes(head))
+    with pytest.raises(tarfile.TarError):
+        write_back(here, cast("IO[bytes]", data), asked={"y"}, sent=None, label="run-1")
+    assert data.given < 8 << 20
+
+
+def test_headers_of_headers_are_an_invalid_archive(here: Path) -> None:
+    chain = (header(1, b"L") + b"a".ljust(512, b"\0")) * 3000
+    with pytest.raises(tarfile.TarError):
+        written(here, chain, {"x"})
+
+
+def test_a_sparse_file_that_is_too_large_is_refused(here: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, real in (("huge", 1 << 61), ("more", 1)):
+            info = tarfile.TarInfo(f"./GNUSparseFile.0/{name}")
+            info.pax_headers = {
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.name": f"./{name}",
+                "GNU.sparse.realsize": str(real),
+            }
+            info.size = 512
+            tar.addfile(info, io.BytesIO(f"1\n{real}\n0\n".encode().ljust(512, b"\0")))
+    report = written(here, out.getvalue(), {"huge", "more"})
+    assert (list(report.refused), report.written) == (["huge"], ["more"])
+
+
+@pytest.fixture
+def deep_tree(tmp_path: Path) -> Iterator[Path]:
+    """A directory with 1100 others in each other. Python and pytest cannot remove it."""
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("a", dir_fd=at)
+        at, above = os.open("a", os.O_RDONLY, dir_fd=at), at
+        os.close(above)
+    os.close(at)
+    yield tmp_path
+    subprocess.run(["rm", "-r", tmp_path / "a"], check=True)
+
+
+def test_a_deep_tree_is_packed_and_excluded(deep_tree: Path) -> None:
+    deep = "/".join("a" * 1100)
+    pack(deep_tree, io.BytesIO(), Exclude(patterns=("b",)))
+    assert pack(deep_tree, io.BytesIO(), Exclude(patterns=("a",))).excluded == ["a"]
+    assert not Exclude(patterns=(".git",)).matches(deep, directory=True)
+    assert Exclude(patterns=("a/",)).matches(f"{deep}/b", directory=False)
+    asked, _ = run_mount.changed({}, run_mount.read_listing(f"d 1:2:3 {deep}\0".encode()), NOTHING)
+    assert asked == [deep]
+    with pytest.raises(CommandFailed):
+        run_mount.read_listing(b"f 1:2:3 " + b"a/" * 2048 + b"b\0")
 
 
 def test_reading_a_mount(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,3 +617,30 @@ def test_a_guests_list_of_files_is_limited(monkeypatch: pytest.MonkeyPatch) -> N
     assert stream(["echo"], lambda _: None, run_mount.read_list) == b"\n"
     with pytest.raises(CommandFailed, match="longer than 1 MiB"):
         stream(["yes"], lambda _: None, run_mount.read_list)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_every_directory_comes_back_even_if_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    tried: list[str] = []
+
+    def fetch(_guest: object, one: run_mount.Carried, _progress: object) -> None:
+        tried.append(one.mount.guest)
+        if one.mount.guest != "./c":
+            raise StorageError(f"cannot write {one.mount.guest}")
+
+    monkeypatch.setattr(run, "fetch", fetch)
+    carried = [
+        run_mount.Carried(
+            mount=run_mount.Mount(directory=tmp_path / name, guest=f"./{name}"), here={}, there={}
+        )
+        for name in "abc"
+    ]
+    told = io.StringIO()
+    raises = nullcontext() if code else pytest.raises(StorageError, match=r"cannot write \./a")
+    with raises:
+        run._fetch(cast("Commands", None), carried, code, Plain(told))
+    assert tried == ["./a", "./b", "./c"]
+    assert "cannot write ./b" in told.getvalue()
+    assert ("cannot write ./a" in told.getvalue()) == bool(code)

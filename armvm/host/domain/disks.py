@@ -151,7 +151,7 @@ def attach(domain: Domain, spec: DiskSpec, *, running: bool) -> str:
     return target
 
 
-def detach(domain: Domain, disk: Disk, *, running: bool) -> bool:
+def detach(domain: Domain, disk: Disk) -> bool:
     """Detach a disk for good; return whether it is gone already.
 
     If the guest does not release it, it stays until the machine is off.
@@ -161,7 +161,8 @@ def detach(domain: Domain, disk: Disk, *, running: bool) -> bool:
         (False, libvirt.VIR_DOMAIN_AFFECT_CONFIG),
         (True, libvirt.VIR_DOMAIN_AFFECT_LIVE),
     ):
-        if (live and not running) or not _has(domain, disk, live=live):
+        # The order matters: without it in the definition, no machine that starts now gets it.
+        if not _has(domain, disk, live=live):
             continue
         document = parse(domain.XMLDesc(0) if live else inactive_xml(domain))
         element = select(document, f"devices/disk[target/@dev='{disk.target}']")[0]
@@ -172,7 +173,7 @@ def detach(domain: Domain, disk: Disk, *, running: bool) -> bool:
                 if live:  # the definition is changed: it goes with the next stop
                     return False
                 raise
-    return not running or bool(
+    return bool(
         until(lambda: not _has(domain, disk, live=True), timeout=_DETACH_PATIENCE, interval=_POLL)
     )
 

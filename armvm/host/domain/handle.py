@@ -54,8 +54,11 @@ class Handle:
             raise not_running(self.name)
 
     def require_off(self, why: str) -> None:
-        """Raise Conflict when the machine runs; *why* follows "NAME runs" in the message."""
-        if self.running:
+        """Raise Conflict when the machine runs now; *why* follows "NAME runs" in the message.
+
+        Asks libvirt again: the user may have answered a question since it was observed.
+        """
+        if self.again().running:
             raise Conflict(f"{self.name} runs{why}", hint=f"stop it first: armvm stop {self.name}")
 
     def log_tail(self) -> bytes:

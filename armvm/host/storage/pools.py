@@ -114,11 +114,16 @@ def refresh(pool: Pool) -> None:
         raise busy
 
 
-def check_space(pool: Pool, needed: int) -> None:
-    """Raise StorageError if a pool has less than *needed* bytes left."""
+def free_space(pool: Pool) -> int:
+    """Return the bytes that a pool has left."""
     with errors("reading the storage pool"):
         refresh(pool)
-        available = int(pool.info()[3])
+        return int(pool.info()[3])
+
+
+def check_space(pool: Pool, needed: int) -> None:
+    """Raise StorageError if a pool has less than *needed* bytes left."""
+    available = free_space(pool)
     if available < needed:
         raise StorageError(
             f"the pool {pool.name()} is full: {size_text(needed)} needed, "

@@ -21,7 +21,7 @@ from lxml import etree
 from armvm.base.errors import StorageError
 from armvm.host.connection import Connection, Pool, Volume, errors, is_code
 from armvm.host.storage import pools, transfer
-from armvm.host.xml import at, to_text
+from armvm.host.xml import at, parse, to_text
 
 
 def volume_names(machine: str) -> dict[str, str]:
@@ -187,6 +187,12 @@ def allocation(volume: Volume) -> int:
     """Return the bytes that a volume takes on the host's disk."""
     with errors(f"reading the volume {volume.name()}"):
         return int(volume.info()[2])
+
+
+def modified(volume: Volume) -> str | None:
+    """Return when a volume's file was last written to; None if libvirt does not know."""
+    with errors(f"reading the volume {volume.name()}"):
+        return parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
 
 
 def delete_volume(volume: Volume) -> None:

@@ -16,12 +16,19 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Generic, TypeVar
 
-from armvm.base.errors import ArmvmError, CommandFailed, DomainError, MissingCapability
-from armvm.base.progress import Progress
+from armvm.base.errors import (
+    ArmvmError,
+    CommandFailed,
+    DomainError,
+    MissingCapability,
+    StorageError,
+)
+from armvm.base.progress import Progress, size_text
+from armvm.base.signals import shielded
 from armvm.guest.agents.command_server import START
-from armvm.host.connection import Volume
+from armvm.host.connection import Pool, Volume
 from armvm.host.domain.handle import Handle
-from armvm.host.domain.transfer_disk import plug
+from armvm.host.domain.transfer_disk import plug, unplug
 from armvm.host.storage import pools, transfer, volumes
 from armvm.provision.access.channel_command import (
     Command,
@@ -37,8 +44,11 @@ Drain = Callable[[IO[bytes]], T]
 #: Bytes from which a disk is quicker. On a two-core host without KVM, a channel carried 2–5 MB/s;
 #: the first disk in a new clone took 3 to 6 s to appear, later ones 1 to 2 s.
 LONG = 32 << 20
-#: The size of a disk for output, in bytes: one hole, of which only what is written takes space.
-_OUTPUT = 1 << 40
+#: Largest size of a disk for output, in bytes: one hole, of which only what is written takes space.
+_MOST = 1 << 40
+#: Bytes by which the output may be longer than was announced, besides an eighth of that: files grow
+#: before they are read.
+_MARGIN = 64 << 20
 #: Bytes of error output that a message quotes.
 _TAIL = 2000
 #: Bytes that are read or written at once, and how many of such parts of zeros follow the input: a
@@ -46,6 +56,7 @@ _TAIL = 2000
 _PART, _SPARE = 1 << 18, 4
 #: Bytes of a disk's serial number; virtio has room for 20 characters.
 _SERIAL = 8
+_MIB = 1 << 20
 
 
 def stream(
@@ -76,14 +87,21 @@ def stream(
     if not only_reads:
         return run.plainly(lambda out: out.write(head))
     size = expected or len
-    with suppress(_Long):
-        if size(b"") <= LONG:
+    announced = size(b"")
+    if announced <= LONG:
+        try:
             return run.shortly(lambda out: out.write(head), size)
-    return run.with_output(lambda out: out.write(head))
+        except _Long as found:
+            announced = found.announced
+    return run.with_output(lambda out: out.write(head), announced)
 
 
 class _Long(Exception):
-    """A command's output is longer than LONG."""
+    """A command's output is longer than LONG: *announced* bytes, or 0 if the length is unknown."""
+
+    def __init__(self, announced: int) -> None:
+        super().__init__(announced)
+        self.announced = announced
 
 
 @dataclass(frozen=True)
@@ -106,12 +124,15 @@ class _Run(Generic[T]):
         Raises _Long if the output is longer than LONG, or will be according to *size*.
         """
         output = bytearray()
+        announced = 0
 
         def collect(data: bytes) -> None:
-            first = not output
+            nonlocal announced
+            if not output:
+                announced = size(data)
             output.extend(data)
-            if len(output) > LONG or (first and size(data) > LONG):
-                raise _Long
+            if max(len(output), announced) > LONG:
+                raise _Long(announced if announced > LONG else 0)
 
         failure = self._execute(self.command, feed, collect)
         if failure is not None and not output:
@@ -139,9 +160,14 @@ class _Run(Generic[T]):
                 lambda out: transfer.download(connection, volume, out.write, offset=START)
             )
 
-    def with_output(self, feed: Feed) -> T:
-        """Run the command with its output on a disk."""
+    def with_output(self, feed: Feed, announced: int) -> T:
+        """Run the command with its output on a disk, for *announced* bytes; 0 means unknown."""
         connection = self.machine.connection
+        try:
+            size = disk_size(self._pool(), announced)
+        except StorageError as error:
+            self._explain(error)
+            return self.plainly(feed)
         lengths: list[int] = []
 
         def produce(write: Sink) -> CommandFailed | None:
@@ -151,7 +177,7 @@ class _Run(Generic[T]):
                     transfer.download(connection, volume, write, offset=START, length=length)
             return failure
 
-        with self._volume(_OUTPUT) as (volume, serial):
+        with self._volume(size) as (volume, serial):
             wanted = replace(self.command, disk=serial, output=True)
             try:
                 plug(self.machine.domain, volume.path(), serial, read_only=False)
@@ -219,20 +245,55 @@ class _Run(Generic[T]):
 
     @contextmanager
     def _volume(self, size: int) -> Iterator[tuple[Volume, str]]:
-        """Create a volume for a disk, and remove it; a guest that still has it keeps the bytes."""
+        """Create a volume for a disk; unplug the disk and remove the volume at the end."""
         serial = os.urandom(_SERIAL).hex()
-        pool = pools.need_pool(self.machine.connection, self.machine.record.pool, self.machine.name)
-        volume = volumes.create_hole(pool, volumes.transfer_name(self.machine.name, serial), size)
+        name = self.machine.name
+        volume = volumes.create_hole(self._pool(), volumes.transfer_name(name, serial), size)
         try:
             yield volume, serial
         finally:
-            volumes.delete_volume(volume)
+            try:
+                self._unplug(serial)
+            finally:
+                with shielded():
+                    volumes.delete_volume(volume)
+
+    def _unplug(self, serial: str) -> None:
+        try:
+            gone = unplug(self.machine.domain, serial, self.machine.patience)
+        except ArmvmError:
+            return  # the machine is gone, and its disk with it
+        if not gone:
+            name = self.machine.name
+            self.progress.warn(
+                f"{name} did not release a disk that armvm plugged in for the copy; it keeps it "
+                f"until the machine stops: armvm stop {name}"
+            )
+
+    def _pool(self) -> Pool:
+        return pools.need_pool(self.machine.connection, self.machine.record.pool, self.machine.name)
 
     def _explain(self, error: ArmvmError) -> None:
         detail = f" ({error.detail})" if error.detail else ""
         self.progress.say(
             f"{error.message}{detail}: copying through the channel, which takes longer"
         )
+
+
+def disk_size(pool: Pool, announced: int) -> int:
+    """Return the size of a disk for *announced* bytes of output; 0 means that it is unknown.
+
+    The guest may fill the disk, so it has at most half of the pool's free space. Raises
+    StorageError if that is too little.
+    """
+    most = min(pools.free_space(pool) // 2, _MOST) // _MIB * _MIB
+    needed = START + announced + announced // 8 + _MARGIN
+    if needed > most or (not announced and most < 2 * needed):
+        raise StorageError(
+            f"a disk of {size_text(needed)} would take too much of the free space of the pool "
+            f"{pool.name()}"
+        )
+    return -(-needed // _MIB) * _MIB if announced else most
 
 
 class _Source:

@@ -123,7 +123,8 @@ def download(
 ) -> None:
     """Copy files from a guest. A target that is a directory gets them under their names.
 
-    Raises UsageError, StorageError for a file that cannot be written, CommandFailed.
+    Follows a symbolic link at the target, as scp does; `unpack` creates none that leads out of its
+    directory. Raises UsageError, StorageError for a file that cannot be written, CommandFailed.
     """
     into = Path(target)
     if len(sources) > 1 and not into.is_dir():

@@ -31,12 +31,13 @@ class Exclude:
 
     def matches(self, path: str, *, directory: bool) -> bool:
         """Return whether a path is excluded. It is relative, without ``.`` and ``..``."""
-        if any(_fits(path, pattern, directory) for pattern in self.patterns):
-            return True
-        if (f"{path}/" if directory else path) in self.paths:
-            return True
-        parent = posixpath.dirname(path)
-        return bool(parent) and self.matches(parent, directory=True)
+        while path:
+            if any(_fits(path, pattern, directory) for pattern in self.patterns):
+                return True
+            if (f"{path}/" if directory else path) in self.paths:
+                return True
+            path, directory = posixpath.dirname(path), True
+        return False
 
 
 def read_exclude(patterns: Sequence[str]) -> Exclude:

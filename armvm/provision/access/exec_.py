@@ -43,6 +43,8 @@ QUICK, SLOW = 0.05, 0.4
 #: Seconds without output after which armvm stops reading, once the command has ended. A process
 #: that the command left behind may keep the output open.
 LAST_WORDS = 3.0
+#: Most bytes of output for a result that has all of it.
+MAX_KEPT = 64 << 20
 
 
 def execute(
@@ -268,17 +270,32 @@ def execute_and_keep(
     stdin: int | None,
     progress: Progress,
 ) -> ExecResult:
-    """Run a command like `execute`; return its exit code, its output as text, and the seconds."""
+    """Run a command like `execute`; return its exit code, its output as text, and the seconds.
+
+    Raises CommandFailed if the output is longer than MAX_KEPT.
+    """
     begun = time.monotonic()
-    parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    parts = {"stdout": bytearray(), "stderr": bytearray()}
+
+    def keeping(key: str) -> Sink:
+        def keep(data: bytes) -> None:
+            if sum(map(len, parts.values())) + len(data) > MAX_KEPT:
+                raise CommandFailed(
+                    f"the output is longer than {MAX_KEPT >> 20} MiB: the command was stopped",
+                    hint="leave out --json: without it, output of any length is streamed",
+                )
+            parts[key].extend(data)
+
+        return keep
+
     code = execute(
         machine,
         command,
         user=user,
         timeout=timeout,
         stdin=stdin,
-        stdout=parts["stdout"].append,
-        stderr=parts["stderr"].append,
+        stdout=keeping("stdout"),
+        stderr=keeping("stderr"),
         progress=progress,
     )
     return ExecResult(
@@ -286,6 +303,6 @@ def execute_and_keep(
         command=list(command),
         user=user or "root",
         exit_code=code,
-        **{key: b"".join(those).decode(errors="replace") for key, those in parts.items()},
+        **{key: data.decode(errors="replace") for key, data in parts.items()},
         seconds=round(time.monotonic() - begun, 3),
     )

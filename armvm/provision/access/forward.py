@@ -12,7 +12,7 @@ from armvm.base.result import Doc, FirstNetwork, MachineName, Networks, Port
 from armvm.base.signals import shielded
 from armvm.host.connection import Connection, uri_of
 from armvm.host.domain.handle import Handle
-from armvm.host.domain.instance import Instance, instances, set_record
+from armvm.host.domain.instance import Instance, instances, observe, set_record
 from armvm.host.network import forwards
 from armvm.host.network.addresses import all_addresses
 from armvm.provision.access.jump import Jump, host_of, jump_of
@@ -204,7 +204,8 @@ def add(machine: Handle, text: str) -> PortForward:
         if machine.running:
             forwards.add(machine.domain, rule)
         try:
-            set_record(machine.domain, replace(machine.record, ports=(*machine.record.ports, rule)))
+            record = observe(machine.domain).record
+            set_record(machine.domain, replace(record, ports=(*record.ports, rule)))
         except BaseException:
             if machine.running:
                 forwards.remove(machine.domain, rule)
@@ -249,9 +250,10 @@ def remove(machine: Handle, text: str) -> PortForward:
             f"forward not found for {machine.name}",
             hint=f"list its forwards: armvm forward list {machine.name}",
         )
-    left = tuple(one for one in machine.record.ports if one != found)
     with shielded():
-        set_record(machine.domain, replace(machine.record, ports=left))
+        record = observe(machine.domain).record
+        left = tuple(one for one in record.ports if one != found)
+        set_record(machine.domain, replace(record, ports=left))
         if machine.running:
             forwards.remove(machine.domain, found)
     return found

@@ -53,7 +53,7 @@ def pack(
     with tarfile.open(
         fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, dereference=follow
     ) as archive:
-        for path, found in _walk(directory, "", exclude or Exclude(), packed, follow):
+        for path, found in _walk(directory, exclude or Exclude(), packed, follow):
             special = _KINDS.get(stat.S_IFMT(found.st_mode))
             if special:
                 packed.skipped[path] = SPECIAL[special]
@@ -77,30 +77,33 @@ def pack(
 
 
 def _walk(
-    directory: Path,
-    below: str,
-    exclude: Exclude,
-    packed: Packed,
-    follow: bool,
-    above: tuple[tuple[int, int], ...] = (),
+    directory: Path, exclude: Exclude, packed: Packed, follow: bool
 ) -> Iterator[tuple[str, os.stat_result]]:
-    if follow:
-        here = (directory / below).stat()
-        if (here.st_dev, here.st_ino) in above:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(directory / below))
-        above = (*above, (here.st_dev, here.st_ino))
-    with os.scandir(directory / below) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        path = posixpath.join(below, entry.name)
-        status = entry.stat(follow_symlinks=follow)
-        is_folder = stat.S_ISDIR(status.st_mode)
-        if exclude.matches(path, directory=is_folder):
-            packed.excluded.append(path)
+    """Yield path and state of each entry that is not excluded, a directory before its contents."""
+    # Each with the inodes of the directories above it. A tree may be deeper than Python's stack.
+    todo: list[tuple[str, os.stat_result, tuple[tuple[int, int], ...]]]
+    todo = [("", directory.stat(), ())]
+    while todo:
+        below, found, above = todo.pop()
+        if below:
+            yield below, found
+        if not stat.S_ISDIR(found.st_mode):
             continue
-        yield path, status
-        if is_folder:
-            yield from _walk(directory, path, exclude, packed, follow, above)
+        if follow:
+            if (found.st_dev, found.st_ino) in above:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(directory / below))
+            above = (*above, (found.st_dev, found.st_ino))
+        with os.scandir(directory / below) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+        fresh = []
+        for entry in ordered:
+            path = posixpath.join(below, entry.name)
+            status = entry.stat(follow_symlinks=follow)
+            if exclude.matches(path, directory=stat.S_ISDIR(status.st_mode)):
+                packed.excluded.append(path)
+            else:
+                fresh.append((path, status, above))
+        todo.extend(reversed(fresh))
 
 
 def _add_file(archive: tarfile.TarFile, info: tarfile.TarInfo, file: IO[bytes]) -> None:

@@ -16,7 +16,7 @@ from armvm.guest.cloudinit.credentials import own_key
 from armvm.guest.ssh import options
 from armvm.host.connection import is_local, suspended
 from armvm.host.domain.handle import Handle
-from armvm.host.domain.instance import Instance, set_record
+from armvm.host.domain.instance import Instance, observe, set_record
 from armvm.host.network import forwards
 from armvm.host.network.networks import addresses
 from armvm.host.network.ssh_forward import ensure_forward
@@ -259,7 +259,7 @@ def restore_forward(machine: Handle, taken: Collection[int] = ()) -> Handle:
         forwards.restore(machine.domain, machine.record.ports)
     if given == port:
         return machine
-    set_record(machine.domain, replace(machine.record, forward=given))
+    set_record(machine.domain, replace(observe(machine.domain).record, forward=given))
     return machine.again()
 
 

@@ -5,6 +5,7 @@ They do not contain the address: ssh runs `armvm proxy`, which asks libvirt for 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Annotated
 
 from armvm.base import process, programs
-from armvm.base.errors import ArmvmError
+from armvm.base.errors import ArmvmError, Conflict, NotFound
 from armvm.base.paths import file_errors, private_dir, write_atomic
+from armvm.base.progress import Progress
 from armvm.base.result import Doc
 from armvm.guest.ssh import options as ssh_options
 from armvm.host.connection import Connection, connect, uri_of
@@ -66,19 +68,72 @@ def install(connection: Connection, names: Sequence[str], home: Path) -> Outcome
     """Write the machines' files, and include them in the user's ssh configuration.
 
     Without *names*, write all machines of this libvirt, and remove the files of deleted ones.
-    Raises NotFound, ConfigError, PermissionDenied, StorageError.
+    Raises NotFound, ConfigError, PermissionDenied, StorageError, Conflict if a machine of another
+    libvirt has the same name.
     """
     done = show(connection, names, home)
     with file_errors(ssh_config_dir()):
         private_dir(ssh_config_dir())
+        outdated = [path for entry in done.machines for path in _outdated(connection, entry)]
         for entry in done.machines:
             write_atomic(entry.file, entry.ssh_config.encode())
+        for path in outdated:
+            path.unlink(missing_ok=True)
     if not names:
         here = f"{_ORIGIN}{uri_of(connection)}\n"
         for path in _files() - {entry.file for entry in done.machines}:
             if path.read_text(errors="replace").startswith(here):
                 path.unlink(missing_ok=True)
     return replace(done, changed=include(done.config, _line()))
+
+
+def renamed(connection: Connection, instance: Instance, progress: Progress) -> None:
+    """Rewrite the file of a machine that has a new name, if there is one; on failure, remove it."""
+    entry = _entry(connection, instance)
+    if not entry.file.exists():
+        return
+    try:
+        with file_errors(ssh_config_dir()):
+            outdated = _outdated(connection, entry)
+            write_atomic(entry.file, entry.ssh_config.encode())
+            for path in outdated:
+                path.unlink(missing_ok=True)
+    except ArmvmError as error:
+        with contextlib.suppress(OSError):
+            entry.file.unlink(missing_ok=True)
+        progress.warn(f"{instance.name} is no longer configured in ssh: {error.message}")
+
+
+def _outdated(connection: Connection, entry: Entry) -> list[Path]:
+    """Return other files for the name of a machine, whose machines no longer have it.
+
+    Raises Conflict if one still has it or cannot be asked: ssh would use one of the two.
+    """
+    found = []
+    for path in _files() - {entry.file}:
+        lines = path.read_text(errors="replace").splitlines()
+        if f"Host {entry.name}" not in lines:
+            continue
+        uri = lines[0].removeprefix(_ORIGIN) if lines[0].startswith(_ORIGIN) else None
+        if _is_named(connection, uri, path.stem, entry.name):
+            raise Conflict(
+                f"ssh is already configured for {entry.name} of {uri}",
+                hint=f"remove that: armvm ssh-config --remove {entry.name} --connect {uri}; or "
+                f"delete {path}",
+            )
+        found.append(path)
+    return found
+
+
+def _is_named(connection: Connection, uri: str | None, uuid: str, name: str) -> bool:
+    """Return whether a machine has a name; True if its libvirt does not answer."""
+    try:
+        there = connection if uri in (None, uri_of(connection)) else connect(uri)
+        return pick_uuid(there, uuid).name == name
+    except NotFound:
+        return False
+    except ArmvmError:
+        return True
 
 
 def remove(connection: Connection, names: Sequence[str], home: Path) -> Outcome:

@@ -7,8 +7,8 @@ a file that changed here since it was sent.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import posixpath
 import shutil
 import stat
 import tarfile
@@ -20,6 +20,17 @@ from typing import IO, Any
 from armvm.provision.access.pack import Stamp
 from armvm.provision.access.pack import stamp as stamp_of
 
+#: Largest size of a file in an archive, in bytes; file systems have lower limits.
+_MAX_SIZE = 1 << 62
+#: Most bytes of one member's headers. tarfile keeps them in memory, with the maps of sparse files.
+_MAX_HEADERS = 4 << 20
+#: Errors of this host that are about one file. The others, like a full disk, are about all.
+_OF_ONE_FILE = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST),
+        *(errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.ELOOP, errno.ETXTBSY),
+    }
+)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -53,35 +64,122 @@ def write_back(
     Writes only paths in *asked*, and reports missing ones as refused; None means all, and keeps
     the modes and times of directories too. Keeps a file that differs from what was *sent*, and
     writes the guest's version beside it as ``NAME.from-LABEL``; None replaces every file. Removes
-    nothing. Raises OSError if this host cannot write, tarfile.TarError or ValueError if the archive
-    is incomplete or invalid.
+    nothing. Reports a file that this host cannot write as refused. Raises OSError if it cannot
+    write any, tarfile.TarError or ValueError if the archive is incomplete or invalid.
     """
     report = WrittenBack()
     missing = dict.fromkeys(asked or ())
     folders: list[tuple[str, tarfile.TarInfo]] = []
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with tarfile.open(fileobj=archive, mode="r|") as members:
-            for member in members:
+        with _opened(archive) as members:
+            for member in _members(members):
                 path = member.name.removeprefix("./")
                 missing.pop(path, None)
-                try:
+                if asked is None and path in ("", "."):
+                    continue
+                with _refusing(report, path):
                     if asked is not None and path not in asked:
                         raise _Refused("it was not requested")
-                    if asked is None and path in ("", "."):
-                        continue
                     _write(root, path, members, member, sent, report, label)
                     if asked is None and member.isdir():
                         folders.append((path, member))
-                except _Refused as reason:
-                    report.refused[path] = str(reason)
         for path, member in reversed(folders):  # at the end: one may forbid writing
-            with contextlib.suppress(_Refused), _folder(root, path.split("/")) as folder:
+            with _refusing(report, path), _folder(root, path.split("/")) as folder:
                 _stamp(folder, member)
     finally:
         os.close(root)
     report.refused.update((path, "the machine cannot read it") for path in missing)
     return report
+
+
+class _Stream:
+    """A guest's archive. Its end is an error after the first read there, and its headers are short.
+
+    tarfile seeks by reading, and would read at the end as often as a header's size demands.
+    """
+
+    def __init__(self, archive: IO[bytes]) -> None:
+        self._archive, self._ended = archive, False
+        self.allowed: int | None = None
+
+    def read(self, size: int) -> bytes:
+        """Return up to *size* bytes. Raises tarfile.ReadError."""
+        if self._ended:
+            raise tarfile.ReadError("unexpected end of data")
+        if self.allowed is not None:
+            self.allowed -= size
+            if self.allowed < 0:
+                raise tarfile.ReadError("its headers are too large")
+        data = self._archive.read(size)
+        self._ended = not data
+        return data
+
+
+def _opened(archive: IO[bytes]) -> tarfile.TarFile:
+    stream = _Stream(archive)
+
+    class Member(tarfile.TarInfo):
+        @classmethod
+        def fromtarfile(cls, members: tarfile.TarFile) -> Member:
+            """Read a member's headers; tarfile calls this again for each further header."""
+            if stream.allowed is not None:
+                return super().fromtarfile(members)
+            stream.allowed = _MAX_HEADERS
+            try:
+                return super().fromtarfile(members)
+            finally:
+                stream.allowed = None
+
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
+            """Return a header. Raises tarfile.ReadError for one that no guest needs."""
+            found = super().frombuf(buf, encoding, errors)
+            if not 0 <= found.size <= _MAX_SIZE or found.type == tarfile.XGLTYPE:
+                raise tarfile.ReadError("a header is invalid")
+            return found
+
+    opened: tarfile.TarFile
+    with _header_errors():  # tarfile reads the first ones
+        opened = tarfile.open(  # type: ignore[call-overload]  # noqa: SIM115
+            fileobj=stream, mode="r|", tarinfo=Member
+        )
+    return opened
+
+
+@contextlib.contextmanager
+def _header_errors() -> Iterator[None]:
+    """Translate what tarfile raises for invalid headers. Raises tarfile.ReadError."""
+    try:
+        yield
+    except (IndexError, OverflowError, RecursionError) as error:
+        raise tarfile.ReadError("its headers are invalid") from error
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield an archive's members. Raises tarfile.TarError, ValueError."""
+    while True:
+        with _header_errors():
+            member = archive.next()
+        if member is None:
+            return
+        archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps all of them
+        if not 0 <= member.size <= _MAX_SIZE:
+            raise tarfile.ReadError("the size of a file is invalid")
+        yield member
+
+
+@contextlib.contextmanager
+def _refusing(report: WrittenBack, path: str) -> Iterator[None]:
+    """Report what goes wrong with one file in the block."""
+    try:
+        yield
+    except _Refused as reason:
+        report.refused[path] = str(reason)
+    except OSError as error:
+        if error.errno not in _OF_ONE_FILE:
+            raise
+        report.refused[path] = os.strerror(error.errno)
 
 
 def _write(
@@ -200,11 +298,16 @@ def _write_pieces(file: IO[bytes], source: Any, pieces: list[tuple[int, int]], s
 
 
 def _check_link(path: str, target: str) -> None:
-    """Refuse a symbolic link with an invalid target or one outside the directory."""
+    """Refuse a symbolic link with an invalid target or one outside the directory.
+
+    The directories above *path* are no links, but any name in *target* may be one. So ``..`` may
+    lead out of the directory after a name.
+    """
     if not target or "\0" in target:
         raise _Refused("it is a symbolic link with an invalid target")
-    end = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    if target.startswith("/") or end == ".." or end.startswith("../"):
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    up = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
+    if target.startswith("/") or up > path.count("/") or ".." in parts[up:]:
         raise _Refused("it is a symbolic link to a path outside the directory")
 
 

@@ -24,6 +24,7 @@ from armvm.images.model import Image
 from armvm.provision.golden.bake import bake, golden_machine
 from armvm.provision.golden.source import from_machine, reference_to
 from armvm.provision.machine.create import Where, check_name, make_plan
+from armvm.provision.machine.own_disk import left_alone
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.machine import Machine
 from armvm.settings.networks import USER_NETWORK
@@ -100,7 +101,10 @@ def create_from(
     plan = make_plan(where, wanted, image.source)
 
     def copy(pool: Pool, name: str) -> None:
-        with progress.task(f"copying the disk of {instance.name}"):
+        with (
+            progress.task(f"copying the disk of {instance.name}"),
+            left_alone(find_machine(where.connection, instance.name), original.volume),
+        ):
             volumes.copy_volume(pool, name, original.volume, "qcow2")
 
     return bake(

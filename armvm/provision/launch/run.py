@@ -89,8 +89,7 @@ def run(
             carried = [send(guest, mount, progress) for mount in mounts]
             directory = mounts[0].guest if mounts else None
             code = guest.run(command, variables, directory=directory, outputs=outputs)
-            for one in carried:
-                _fetch(guest, one, code, progress)
+            _fetch(guest, carried, code, progress)
         return code
     finally:
         used = created.pool if created is not None else None
@@ -105,13 +104,21 @@ def run(
             pool.refill(where, used, progress)
 
 
-def _fetch(guest: Commands, carried: Carried, code: int, progress: Progress) -> None:
-    """Copy a directory's changes back. If the command failed too, only warn about an error."""
-    try:
-        fetch(guest, carried, progress)
-    except ArmvmError as error:
-        if code == 0:
-            raise
-        progress.warn(
-            f"the guest's changes to {carried.mount.directory} were lost: {error.message}"
-        )
+def _fetch(guest: Commands, carried: Sequence[Carried], code: int, progress: Progress) -> None:
+    """Copy all directories' changes back, then raise the first error.
+
+    If the command failed too, only warn about errors.
+    """
+    first: ArmvmError | None = None
+    for one in carried:
+        try:
+            fetch(guest, one, progress)
+        except ArmvmError as error:
+            if code == 0 and first is None:
+                first = error
+                continue
+            progress.warn(
+                f"the guest's changes to {one.mount.directory} were lost: {error.message}"
+            )
+    if first is not None:
+        raise first

@@ -7,6 +7,7 @@ exists in every guest.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,8 +26,13 @@ from armvm.settings.user_path import absolute, given_path
 #: A guest's files by path, from `find`: type, and a state that changes whenever the file changes.
 Listing = Mapping[str, tuple[str, str]]
 
-#: Longest list of files that a guest may send, in bytes: some million files.
-LONGEST_LIST = 128 << 20
+#: Longest list of files that a guest may send, in bytes: half a million files or more. Its paths
+#: and states take some twelve times as much memory.
+LONGEST_LIST = 32 << 20
+#: Bytes of a file's headers in an archive, with what fills its last block.
+_HEADERS = 4096
+#: Longest path in it, in bytes: PATH_MAX.
+_LONGEST_PATH = 4096
 
 #: Only root may be able to read what the command created with sudo. So use sudo where it works.
 _AS_ROOT = "r=; if sudo -n true 2>/dev/null; then r='sudo -n'; fi"
@@ -178,7 +184,8 @@ def fetch(guest: Commands, carried: Carried, progress: Progress) -> None:
         asked = [path for path in asked if path not in ignored]
     report = WrittenBack()
     if asked:
-        report = _fetch_files(guest, carried, asked, sum(_size(now[path]) for path in asked))
+        expected = sum(_size(now[path]) + _HEADERS for path in asked)
+        report = _fetch_files(guest, carried, asked, expected)
     report.refused.update(left)
     _tell(report, mount, progress)
     gone = sum(path not in now for path in carried.here)
@@ -232,7 +239,7 @@ def read_listing(data: bytes) -> Listing:
     for entry in data.decode(errors="surrogateescape").split("\0")[:-1]:
         kind, _, rest = entry.partition(" ")
         state, _, path = rest.partition(" ")
-        if not path:
+        if not path or len(os.fsencode(path)) > _LONGEST_PATH:
             raise CommandFailed("the guest sent an invalid list of files", detail=entry[:200])
         listing[path] = (kind, state)
     return listing

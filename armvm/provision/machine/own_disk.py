@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from armvm.base.errors import Conflict
 from armvm.host.connection import Connection, Pool, Volume
 from armvm.host.domain.disks import users_of
+from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance
 from armvm.host.storage import volumes
 from armvm.host.storage.pools import pool_path
@@ -25,6 +27,27 @@ def assert_own_disk(instance: Instance) -> None:
         f"virsh blockcommit {instance.name} vda --active --pivot; undo another tool's rename while "
         f"it is off: virsh domrename {instance.name} {disk.removesuffix('.qcow2')}",
     )
+
+
+@contextmanager
+def left_alone(machine: Handle, volume: Volume) -> Iterator[None]:
+    """Copy a volume of a stopped machine in the block.
+
+    Raises Conflict if the machine runs before or after the block, or wrote to the volume during it.
+    """
+    machine.require_off(": its disk is being written to")
+    before = volumes.modified(volume)
+    yield
+    if machine.again().running:
+        raise Conflict(
+            f"{machine.name} was started while armvm copied its disk",
+            hint="stop it, and try again",
+        )
+    if volumes.modified(volume) != before:
+        raise Conflict(
+            f"the disk of {machine.name} changed while armvm copied it",
+            hint="leave the machine off, and try again",
+        )
 
 
 def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:

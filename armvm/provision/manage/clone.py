@@ -22,6 +22,7 @@ from armvm.host.connection import Connection, Domain, Pool
 from armvm.host.domain import instance as observing
 from armvm.host.domain import lifecycle
 from armvm.host.domain.copied_xml import Copy, copied
+from armvm.host.domain.handle import find_machine
 from armvm.host.domain.instance import Instance, find_domain, inactive_xml, instances, set_record
 from armvm.host.domain.metadata import Record
 from armvm.host.network.ssh_forward import choose_port
@@ -35,6 +36,7 @@ from armvm.provision.machine.own_disk import (
     assert_nobodys,
     assert_own_disk,
     delete_machine_volumes,
+    left_alone,
     own_volumes,
 )
 from armvm.provision.machine.undo import Undo
@@ -49,8 +51,8 @@ def clone(
     """Create the machine *new* as a copy of *source*, leave it off, and return its domain.
 
     Reserves *address* for it on its first network. Does not change the source. On failure nothing
-    is left behind. Raises NotFound, Conflict if the source is running or the name or the address is
-    taken, StorageError.
+    is left behind. Raises NotFound, Conflict if the source is running or is started meanwhile, or
+    the name or the address is taken, StorageError.
     """
     check_new_name(new)
     if address is not None:
@@ -95,7 +97,9 @@ def clone(
         assert_nobodys(connection, pool, new)
         undo.add(lambda: delete_machine_volumes(pool, new))
         delete_machine_volumes(pool, new)
-        _make_volumes(connection, pool, original, identity, new, progress)
+        disk = volumes.need_volume(pool, theirs["overlay"])
+        with left_alone(find_machine(connection, source), disk):
+            _make_volumes(connection, pool, original, identity, new, progress)
         if variables is not None and volumes.find_volume(pool, names["nvram"]) is None:
             nvram.carry(connection, pool, document, variables, new)
             lifecycle.define(connection, to_text(document), new)

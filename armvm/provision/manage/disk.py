@@ -244,7 +244,7 @@ def remove(machine: Handle, disk: Disk, *, keep: bool, progress: Progress) -> Re
     made = _is_made(machine, disk)
     file = disk.file or ""
     with progress.task(f"removing {disk.name} from {machine.name}"), shielded():
-        gone = host_disks.detach(machine.domain, disk, running=machine.running)
+        gone = host_disks.detach(machine.domain, disk)
         if not made:
             return Removed(name=disk.name, kept=disk.file, later=not gone)
         if not gone:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import pwd
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,7 +170,7 @@ def _ids(machine: Handle) -> IdMap:
     """
     words = ["/bin/sh", "-c", 'id -u "$0" && id -g "$0"', machine.record.user]
     told = agent.output(machine.domain, words).split()
-    if len(told) != 2 or not all(one.isdecimal() for one in told):
+    if len(told) != 2 or not all(re.fullmatch("[0-9]{1,10}", one) for one in told):
         raise CommandFailed(f"user {machine.record.user} not found in {machine.name}")
     return id_map(pwd.getpwuid(os.getuid()), *map(int, told))
 

@@ -7,9 +7,10 @@ libvirt decides whether the new name is free.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from armvm.base.errors import Conflict
+from armvm.base.errors import ArmvmError, Conflict, DomainError
 from armvm.base.progress import Progress
 from armvm.base.signals import shielded
 from armvm.guest.cloudinit.reseed import renamed
@@ -17,17 +18,20 @@ from armvm.guest.cloudinit.seed import read_seed, seed_image
 from armvm.host.connection import Connection, Pool, is_local, uri_of
 from armvm.host.domain import lifecycle
 from armvm.host.domain.copied_xml import point_at
+from armvm.host.domain.disks import disks
 from armvm.host.domain.handle import Handle
 from armvm.host.domain.instance import Instance, domain_exists, inactive_xml
 from armvm.host.storage import nvram, pools, transfer, volumes
 from armvm.host.storage.block_copy import has_saved_state, snapshots
 from armvm.host.storage.volume_copy import link_or_duplicate
 from armvm.host.xml import parse, to_text
+from armvm.provision.access import ssh_config
 from armvm.provision.machine import network
 from armvm.provision.machine.own_disk import (
     assert_nobodys,
     assert_own_disk,
     delete_machine_volumes,
+    left_alone,
     own_volumes,
 )
 from armvm.provision.machine.undo import Undo
@@ -42,7 +46,7 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
 
     Its identity stays: UUID, addresses, host key, and so known hosts. The guest gets its new host
     name at the next boot. On failure the machine stays unchanged. Raises Conflict if the machine
-    is running or the name already exists, StorageError.
+    is running or is started meanwhile, or the name already exists, StorageError.
     """
     old = machine.name
     check_new_name(new)
@@ -52,14 +56,16 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
     with Undo(progress) as undo, progress.task(f"renaming {old} to {new}"):
         with shielded():
             lifecycle.rename(machine.domain, new)
-            undo.add(lambda: lifecycle.rename(machine.domain, old))
+            undo.add(lambda: _rename_back(machine, new))
         assert_nobodys(machine.connection, pool, new)
         # The name is ours now: existing volumes of that name belong to a machine that is gone.
         delete_machine_volumes(pool, new)
         undo.add(lambda: delete_machine_volumes(pool, new))
         was = inactive_xml(machine.domain)
         document = parse(was)
-        paths = _volumes(machine.connection, pool, machine.instance, new)
+        disk = volumes.need_volume(pool, volumes.volume_names(old)["overlay"])
+        with left_alone(machine, disk):
+            paths = _volumes(machine.connection, pool, machine.instance, new)
         point_at(document, paths)
         if before is not None and str(before) not in paths:
             nvram.carry(machine.connection, pool, document, before, new)
@@ -67,10 +73,12 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
         network.rename(machine.connection, machine.instance, old, new)
         undo.add(lambda: lifecycle.define(machine.connection, was, new))
         lifecycle.define(machine.connection, to_text(document), new)
+        _assert_not_started(machine, paths)
     with shielded():
         delete_machine_volumes(pool, old)
         if before is not None and str(before) not in paths:
             nvram.forget(machine.connection, before)
+    ssh_config.renamed(machine.connection, machine.again().instance, progress)
 
 
 def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -> dict[str, str]:
@@ -92,6 +100,26 @@ def _volumes(connection: Connection, pool: Pool, instance: Instance, new: str) -
     names = volumes.volume_names(instance.name), volumes.volume_names(new)
     paths[str(directory / names[0]["serial_log"])] = str(directory / names[1]["serial_log"])
     return paths
+
+
+def _assert_not_started(machine: Handle, paths: Mapping[str, str]) -> None:
+    """Raise Conflict if the machine runs on its old files, because it was started meanwhile."""
+    if any(one.file in paths for one in disks(machine.domain, live=True)):
+        raise Conflict(
+            f"{machine.name} was started while armvm renamed it",
+            hint="leave the machine off, and try again",
+        )
+
+
+def _rename_back(machine: Handle, new: str) -> None:
+    """Give a machine its old name again, which libvirt refuses while it runs."""
+    try:
+        lifecycle.rename(machine.domain, machine.name)
+    except ArmvmError as error:
+        raise DomainError(
+            f"{machine.name} is called {new} now ({error.message}); stop it, then rename it: "
+            f"virsh domrename {new} {machine.name}"
+        ) from error
 
 
 def _assert_may(machine: Handle, new: str) -> None:

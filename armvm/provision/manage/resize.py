@@ -69,19 +69,23 @@ def resize(
             done.append(_grow(machine, volume, disk))
     if memory_mib is not None:
         resizing.set_memory(machine.domain, memory_mib)
+        _keep(machine, memory_mib=memory_mib)
         why = resizing.balloon(machine.domain, memory_mib) if machine.running else None
         done.append(
             _told("memory_mib", machine.instance.memory_mib, memory_mib, machine.instance, why)
         )
     if cpus is not None:
         resizing.set_cpus(machine.domain, cpus)
+        _keep(machine, cpus=cpus)
         why = resizing.plug_cpus(machine.domain, cpus) if machine.running else None
         done.append(_told("cpus", machine.instance.cpus, cpus, machine.instance, why))
-    asked = {"disk": disk, "memory_mib": memory_mib, "cpus": cpus}
-    record = observe(machine.domain).record
-    changed = {key: value for key, value in asked.items() if value is not None}
-    set_record(machine.domain, replace(record, settings={**record.settings, **changed}))
     return done
+
+
+def _keep(machine: Handle, **changed: int) -> None:
+    """Record a change at once: the next one may fail."""
+    record = observe(machine.domain).record
+    set_record(machine.domain, replace(record, settings={**record.settings, **changed}))
 
 
 def _disk_of(connection: Connection, instance: Instance) -> Volume:
@@ -126,10 +130,12 @@ def _grow(machine: Handle, volume: Volume, size: int) -> Change:
     if machine.running:
         if size > before:
             resizing.grow_live(machine.domain, size)
+        _keep(machine, disk=size)
         note = _grow_in_guest(machine)
     else:
         if size > before:
             resizing.grow_volume(volume, size)
+        _keep(machine, disk=size)
         note = "cloud-init grows the root file system at the next boot"
     return Change(what="disk", before=before, after=size, in_effect=True, note=note)
 

@@ -11,7 +11,7 @@ the size of the overlay, and creates no chain of files.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -27,12 +27,14 @@ from armvm.host.domain.metadata import Snapshot
 from armvm.host.storage import pools, volumes
 from armvm.host.storage.frozen_disk import standing_still
 from armvm.host.storage.volume_copy import duplicate
-from armvm.provision.machine.own_disk import assert_own_disk
+from armvm.provision.machine.own_disk import assert_own_disk, left_alone
+from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import assert_whole
 from armvm.settings.names import check_snapshot_name, next_name
 
 #: The machine's state while its disk was copied.
 OFF, FROZEN, RUNNING = "off", "frozen", "running"
+_REVERT = ": only a stopped machine can be reverted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,8 @@ def create(
 ) -> Snapshot:
     """Take a snapshot called *name*, by default snap-01, snap-02, …, and return it.
 
-    On failure nothing is left behind. Raises Conflict if the name already exists or the machine
-    is being created, StorageError if the pool lacks space.
+    On failure nothing is left behind. Raises Conflict if the name already exists, the machine is
+    being created or a stopped one is started meanwhile; StorageError if the pool lacks space.
     """
     assert_whole(machine.instance)
     assert_own_disk(machine.instance)
@@ -82,21 +84,23 @@ def create(
         volumes.delete_volume(leftover)
     size = volumes.physical_size(disk)
     _tell_others(machine, "holds", progress)
-    with progress.task(f"taking the snapshot {name}", total=size) as task:
-        still = standing_still(pool, machine.domain) if machine.running else nullcontext(None)
-        with still as frozen:
-            volume = duplicate(machine.connection, pool, target, disk, task.update)
-    state = OFF if frozen is None else FROZEN if frozen else RUNNING
-    made = Snapshot(
-        name=name, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), state=state
-    )
-    try:
+    with Undo(progress) as undo:
+        with progress.task(f"taking the snapshot {name}", total=size) as task:
+            still: AbstractContextManager[bool | None] = (
+                standing_still(pool, machine.domain)
+                if machine.running
+                else left_alone(machine, disk)
+            )
+            with still as frozen:
+                volume = duplicate(machine.connection, pool, target, disk, task.update)
+                undo.add(lambda: volumes.delete_volume(volume))
+        made = Snapshot(
+            name=name,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            state=OFF if frozen is None else FROZEN if frozen else RUNNING,
+        )
         record = observe(machine.domain).record
         set_record(machine.domain, replace(record, snapshots=(*record.snapshots, made)))
-    except BaseException:
-        with shielded():
-            volumes.delete_volume(volume)
-        raise
     return made
 
 
@@ -132,8 +136,9 @@ def revert(machine: Handle, name: str, progress: Progress) -> None:
 
     Signals cannot interrupt it. Raises NotFound, Conflict for a running machine, StorageError.
     """
+    machine = machine.again()  # the user was asked since it was observed
     find(machine.instance, name)
-    machine.require_off(": only a stopped machine can be reverted")
+    machine.require_off(_REVERT)
     assert_own_disk(machine.instance)
     pool = pools.need_pool(machine.connection, machine.record.pool, machine.name)
     kept = volumes.find_volume(pool, volumes.snapshot_name(machine.name, name))
@@ -151,12 +156,14 @@ def revert(machine: Handle, name: str, progress: Progress) -> None:
         progress.task(f"reverting to {name}", total=volumes.physical_size(kept)) as task,
         shielded(),
     ):
+        machine.require_off(_REVERT)
         if old is not None:
             volumes.delete_volume(old)
         # A process killed here leaves no bootable disk; reverting again repairs that.
         volume = duplicate(machine.connection, pool, disk, kept, task.update)
-        settings = {**machine.record.settings, "disk": volumes.capacity(volume)}
-        set_record(machine.domain, replace(machine.record, settings=settings))
+        record = observe(machine.domain).record
+        settings = {**record.settings, "disk": volumes.capacity(volume)}
+        set_record(machine.domain, replace(record, settings=settings))
 
 
 def delete(machine: Handle, name: str) -> None:
@@ -167,8 +174,9 @@ def delete(machine: Handle, name: str) -> None:
     with shielded():
         if volume is not None:
             volumes.delete_volume(volume)
-        left = tuple(one for one in machine.record.snapshots if one != gone)
-        set_record(machine.domain, replace(machine.record, snapshots=left))
+        record = observe(machine.domain).record
+        left = tuple(one for one in record.snapshots if one != gone)
+        set_record(machine.domain, replace(record, snapshots=left))
 
 
 def find(instance: Instance, name: str) -> Snapshot:
