@@ -412,6 +412,12 @@ def given_words(context: typer.Context, leave: Sequence[str]) -> list[str]:
     return words
 
 
+def default_words(context: typer.Context) -> tuple[str, ...]:
+    """Return the words of a command line that choose the connection: ``--on lab1``, or none."""
+    given = {key: context.params.get(key) for key in ("on", "connect")}
+    return tuple(word for key, value in given.items() if value for word in (f"--{key}", value))
+
+
 References = Annotated[
     list[str] | None,
     typer.Argument(metavar="[REF]...", help="Image references.", autocompletion=complete.images),

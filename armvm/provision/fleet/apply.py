@@ -25,7 +25,16 @@ from armvm.host.domain.instance import Instance, domain_names, instances
 from armvm.host.domain.metadata import FleetMark
 from armvm.provision import connect
 from armvm.provision.fleet import hosts as asking
-from armvm.provision.fleet.diff import Action, Existing, On, Seen, Step, Wanted, compare
+from armvm.provision.fleet.diff import (
+    Action,
+    Commands,
+    Existing,
+    On,
+    Seen,
+    Step,
+    Wanted,
+    compare,
+)
 from armvm.provision.golden import choose
 from armvm.provision.golden.choose import find as find_golden
 from armvm.provision.launch.launch import Created
@@ -74,10 +83,14 @@ class AppliedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A fleet and the URIs of its hosts; a URI of None is the default connection."""
+    """A fleet and the URIs of its hosts; a URI of None is the default connection.
+
+    The hosts in *optional* are asked, but may be down.
+    """
 
     fleet: Fleet
     uris: Mapping[On, str | None]
+    optional: frozenset[On] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +126,9 @@ def target(
 ) -> Target:
     """Return the hosts that matter: the file's, and with *everywhere* all that have a name.
 
-    *connect* is the URI for machines without a host.
+    The default connection matters too, because its machines may have left the file. *connect* is
+    its URI. It may be down if the user did not name it and others are asked: the host that runs
+    armvm may have no libvirt.
     """
     names = dict.fromkeys(one.on for one in fleet.machines)
     uris: dict[On, str | None] = {
@@ -121,12 +136,16 @@ def target(
     }
     if everywhere:
         uris |= {name: one.uri for name, one in known.items() if name not in uris}
-    return Target(fleet=fleet, uris=uris)
+    if None in uris:
+        return Target(fleet=fleet, uris=uris)
+    optional: frozenset[On] = frozenset([None] if uris and connect is None else [])
+    return Target(fleet=fleet, uris={**uris, None: connect}, optional=optional)
 
 
-def survey(target: Target, *, prune: bool) -> Survey:
+def survey(target: Target, *, prune: bool, commands: Commands = Commands()) -> Survey:
     """Ask the hosts, all at the same time, and compare their machines with the file.
 
+    *commands* are those that the steps suggest.
     Raises ConfigError and the other errors of settings that no machine can have.
     """
     wanted = _wanted(target.fleet)
@@ -136,17 +155,21 @@ def survey(target: Target, *, prune: bool) -> Survey:
     )
     seen: dict[On, Seen | ArmvmError] = {keys[key]: one for key, one in answers.items()}
     return Survey(
-        steps=compare(target.fleet, wanted, seen, prune=prune),
-        down={on: one for on, one in seen.items() if isinstance(one, ArmvmError)},
+        steps=compare(target.fleet, wanted, seen, prune=prune, commands=commands),
+        down={
+            on: one
+            for on, one in seen.items()
+            if isinstance(one, ArmvmError) and on not in target.optional
+        },
     )
 
 
-def problems(found: Survey) -> list[ArmvmError]:
+def problems(found: Survey, commands: Commands = Commands()) -> list[ArmvmError]:
     """Return the errors that a survey found: hosts that are down, names that are taken."""
     failures: list[ArmvmError] = [
         HostError(
             f"{shown_host(on)} did not answer: {asking.few_words(error)}",
-            hint="check it: armvm doctor" + (f" --on {on}" if on else ""),
+            hint=f"check it: {commands.on('doctor', on)}",
         )
         for on, error in found.down.items()
     ]
