@@ -103,9 +103,7 @@ def apply(
 
     known = hosts_in(config_files())
     wanted = target(read_fleet(file or Path("fleet.toml"), known), known, connect, everywhere=prune)
-    commands = Commands(
-        default=default_words(context), file=None if file is None else str(file)
-    )
+    commands = Commands(default=default_words(context), file=None if file is None else str(file))
     found = survey(wanted, prune=prune, commands=commands)
     done = Done(seconds={}, errors={}, failures=problems(found, commands))
     if not json:

@@ -26,6 +26,7 @@ from armvm.host.domain.metadata import FleetMark
 from armvm.provision import connect
 from armvm.provision.fleet import hosts as asking
 from armvm.provision.fleet.diff import (
+    PLAIN,
     Action,
     Commands,
     Existing,
@@ -142,7 +143,7 @@ def target(
     return Target(fleet=fleet, uris={**uris, None: connect}, optional=optional)
 
 
-def survey(target: Target, *, prune: bool, commands: Commands = Commands()) -> Survey:
+def survey(target: Target, *, prune: bool, commands: Commands = PLAIN) -> Survey:
     """Ask the hosts, all at the same time, and compare their machines with the file.
 
     *commands* are those that the steps suggest.
@@ -164,7 +165,7 @@ def survey(target: Target, *, prune: bool, commands: Commands = Commands()) -> S
     )
 
 
-def problems(found: Survey, commands: Commands = Commands()) -> list[ArmvmError]:
+def problems(found: Survey, commands: Commands = PLAIN) -> list[ArmvmError]:
     """Return the errors that a survey found: hosts that are down, names that are taken."""
     failures: list[ArmvmError] = [
         HostError(

@@ -106,13 +106,17 @@ class Commands:
         return shlex.join(["armvm", verb, *(self.default if on is None else ("--on", on))])
 
 
+#: The commands without a host and a file.
+PLAIN = Commands()
+
+
 def compare(
     fleet: Fleet,
     wanted: Sequence[Wanted],
     seen: Mapping[On, Seen | ArmvmError],
     *,
     prune: bool,
-    commands: Commands = Commands(),
+    commands: Commands = PLAIN,
 ) -> list[Step]:
     """Return a step for each machine of the file, in its order, and for each surplus machine."""
     steps = [_step(fleet, one, seen[one.machine.on], commands) for one in wanted]
@@ -130,9 +134,7 @@ def compare(
     return steps
 
 
-def _step(
-    fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError, commands: Commands
-) -> Step:
+def _step(fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError, commands: Commands) -> Step:
     machine = wanted.machine
     name, on = machine.name, machine.on
 
@@ -203,9 +205,7 @@ def _changes(wanted: Wanted, one: Existing) -> Iterator[tuple[str, Any, Any]]:
         yield "image", one.fleet.source or None, source or None
 
 
-def _cure(
-    name: str, on: On, changes: Sequence[tuple[str, Any, Any]], commands: Commands
-) -> str:
+def _cure(name: str, on: On, changes: Sequence[tuple[str, Any, Any]], commands: Commands) -> str:
     if all(_can_resize(key, old, new) for key, old, new in changes):
         flags = " ".join(f"--{key} {SETTINGS[key].write(new)}" for key, _, new in changes)
         return f"{commands.on('resize', on)} {name} {flags}"
