@@ -370,7 +370,8 @@ def with_on(command: Callable[..., None], verb: str) -> Callable[..., None]:
                 raise no_cloud(verb, cloud.name)
             values["cloud"] = cloud
         elif on is not None:
-            values["connect"] = uri_on(on, values["connect"])
+            other = "clouds" if takes_cloud else None
+            values["connect"] = uri_on(on, values["connect"], other)
         command(**values)
 
     takes_cloud = own.pop("cloud", None) is not None
