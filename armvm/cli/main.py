@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from armvm.base.errors import ArmvmError, NotFound, OutputFailed
-from armvm.base.printable import printable_lines
+from armvm.base.errors import ArmvmError, NotFound, OutputFailed, UsageError
 from armvm.base.signals import ENDING
 from armvm.cli import streams
 from armvm.cli.error_text import report
@@ -70,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _run(words: list[str]) -> int:
     own, command = _split(words)
     debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
+    as_json = "--json" in own
     try:
         code = _quick(own, command)
         if code is not None:
@@ -79,8 +79,9 @@ def _run(words: list[str]) -> int:
 
         try:
             with colons():
-                app(args=own, prog_name="armvm", obj=command)
+                code = app(args=own, prog_name="armvm", obj=command, standalone_mode=not as_json)
             sys.stdout.flush()
+            return code if isinstance(code, int) else 0  # that of typer.Exit
         except SystemExit as end:
             # Click handles a closed pipe itself and exits with 1; armvm exits with 128 + SIGPIPE.
             if isinstance(end.__context__, BrokenPipeError):
@@ -103,22 +104,42 @@ def _run(words: list[str]) -> int:
     except ArmvmError as error:
         if debug:
             raise
-        report(error, as_json="--json" in own)
+        report(error, as_json=as_json)
         return error.exit_code
     except Exception as error:
+        if (wrong := _usage_error(error, own, command)) is not None:
+            report(wrong, as_json=True)
+            return wrong.exit_code
+        from typer import Abort
+
+        if isinstance(error, Abort):  # Ctrl-D at a question
+            print("Aborted!", file=sys.stderr)
+            return 1
         if debug:
             raise
         if isinstance(error, FileNotFoundError) and not _has_directory():
             lost = NotFound("the current directory no longer exists", hint="change to another: cd")
-            report(lost, as_json="--json" in own)
+            report(lost, as_json=as_json)
             return lost.exit_code
-        print(
-            f"armvm: a bug in armvm: {type(error).__name__}: {printable_lines(str(error))}\n"
-            "hint: run armvm --debug COMMAND … and report its output",
-            file=sys.stderr,
+        bug = ArmvmError(
+            f"a bug in armvm: {type(error).__name__}: {error}",
+            hint="run armvm --debug COMMAND … and report its output",
         )
-        return 1
-    return 0
+        report(bug, as_json=as_json)
+        return bug.exit_code
+
+
+def _usage_error(error: Exception, words: list[str], command: list[str]) -> UsageError | None:
+    """Return the parser's error as armvm's, which it does not print with ``--json``.
+
+    None if *error* is not the parser's.
+    """
+    # Recognized by its method: its module is click's or typer's, depending on the version.
+    if not hasattr(error, "format_message"):
+        return None
+    path = getattr(getattr(error, "ctx", None), "command_path", "armvm")
+    hint = _usage_hint(str(getattr(error, "message", "")), words, command)
+    return UsageError(error.format_message(), hint=hint or f"see {path} --help")
 
 
 def _has_directory() -> bool:
