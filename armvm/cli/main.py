@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     own, command = _split(words)
+    own = _translated(own)
     debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
     as_json = "--json" in own
     try:
@@ -172,6 +173,11 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     """Return a hint for the parser's error *said* about *words*, or None."""
     extra, unknown = "unexpected extra argument" in said, "No such option" in said
     verb = next((word for word in words if not word.startswith("-")), None)
+    if unknown and _is_of_ssh(said, verb, words):
+        return (
+            "for options of ssh: armvm ssh-config --install, then ssh NAME; to forward a port: "
+            "armvm forward add"
+        )
     if verb in ("ssh", "shell", "exec", "run") and not command and (extra or unknown):
         return f"put the guest's command after --: armvm {verb} … -- CMD"
     if verb == "create" and extra:
@@ -181,6 +187,22 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     if unknown and words[0].startswith("-") and verb is not None:
         return f"put options after the command: armvm {verb} {words[0]} …"
     return None
+
+
+def _translated(words: list[str]) -> list[str]:
+    """Return *words* with the help and version commands of other tools as armvm's options."""
+    if words[:1] == ["help"]:
+        return [*words[1:], "--help"]
+    return ["--version"] if words == ["version"] else words
+
+
+def _is_of_ssh(said: str, verb: str | None, words: list[str]) -> bool:
+    """Return whether an unknown option is one of ssh's: it is not part of a guest's command."""
+    option = said.removeprefix("No such option: ")[:2]
+    at = next((at for at, word in enumerate(words) if word.startswith(option)), 0)
+    plain = [word for word in words[:at] if not word.startswith("-")]
+    # ssh's options have one letter: armvm ssh [NAME] -L … but not: armvm ssh NAME uname -m
+    return verb in ("ssh", "shell") and option[1:].isalpha() and len(plain) <= 2
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
