@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -96,7 +97,13 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
         name = source.location.removeprefix(LOCAL)
         if not is_recipe(name):
             return _imported(source, name)
-        source = replace(source, system=recipe(name).system)
+        made_by = recipe(name)
+        source = replace(source, system=made_by.system)
+        with suppress(StorageError, PermissionDenied, OSError):  # as in _sized
+            if (entry := Cache.default().find_local(name, made_by.digest)) is not None:
+                disk = inspect(entry.path).virtual_size
+                known = {"digest": entry.digest, "size": entry.size, "virtual_size": disk}
+                source = replace(source, **known)
     return _sized(source)
 
 
@@ -129,6 +136,7 @@ def _imported(source: FromImage, name: str) -> FromImage:
     return replace(
         source,
         digest=entry.digest,
+        size=entry.size,
         system=entry.system,
         verified=entry.verified,
         virtual_size=size,
