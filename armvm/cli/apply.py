@@ -92,6 +92,7 @@ def apply(
         Done,
         How,
         carry_out,
+        check,
         problems,
         results,
         survey,
@@ -114,7 +115,9 @@ def apply(
     if lost and not dry_run and not agreed(yes, question, loss):
         return
     try:
-        if not dry_run:
+        if dry_run:
+            check(wanted, found.steps, done)
+        else:
             progress = Quiet() if quiet else Plain(sys.stderr)
             how = How(start=start, wait=wait, timeout=timeout, parallel=parallel, progress=progress)
             carry_out(wanted, found.steps, how, done, lambda step: _tell(step, done, json))

@@ -16,13 +16,15 @@ from typing import Annotated, Any
 from armvm.base.errors import ArmvmError, Conflict, HostError
 from armvm.base.paths import config_files
 from armvm.base.process import workers
-from armvm.base.progress import Named, Progress
+from armvm.base.progress import Named, Progress, Quiet
 from armvm.base.result import Doc, MachineName
 from armvm.host.connection import Connection
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import find_machine
 from armvm.host.domain.instance import Instance, domain_names, instances
 from armvm.host.domain.metadata import FleetMark
+from armvm.images.model import ImageSource
+from armvm.images.reference import FileReference, LocalReference, parse
 from armvm.provision import connect
 from armvm.provision.fleet import hosts as asking
 from armvm.provision.fleet.diff import (
@@ -38,9 +40,10 @@ from armvm.provision.fleet.diff import (
 )
 from armvm.provision.golden import choose
 from armvm.provision.golden.choose import find as find_golden
+from armvm.provision.image.find import guess_system, locate, settings
 from armvm.provision.launch.launch import Created
 from armvm.provision.launch.many import launch_all, plans
-from armvm.provision.machine.create import Where
+from armvm.provision.machine.create import Where, make_plan
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.request import requested
@@ -52,9 +55,12 @@ from armvm.settings.layers import environment_layer
 from armvm.settings.machine import Machine
 from armvm.settings.table import SETTINGS
 from armvm.settings.urls import without_login
+from armvm.settings.verify import Verify
 
 #: Seconds that the processes of the hosts have to remove half-made machines after Ctrl-C.
 _CLEANUP = 120.0
+#: Seconds that a host has to check what its machines need.
+_CHECK = 60.0
 #: How many machines an error names.
 _MANY = 5
 
@@ -146,8 +152,8 @@ def target(
 def survey(target: Target, *, prune: bool, commands: Commands = PLAIN) -> Survey:
     """Ask the hosts, all at the same time, and compare their machines with the file.
 
-    *commands* are those that the steps suggest.
-    Raises ConfigError and the other errors of settings that no machine can have.
+    *commands* are those that the steps suggest. Raises ConfigError and the other errors of
+    settings that no machine can have.
     """
     wanted = _wanted(target.fleet)
     keys = {name or "": name for name in target.uris}
@@ -237,6 +243,35 @@ def _on_host(on: On, error: ArmvmError, action: Action, missed: Sequence[Step]) 
     what = f" (not {action.value}d: {', '.join(names)})" if names else ""
     told.message = f"{shown_host(on)}: {error.message}{what}"
     return told
+
+
+def check(target: Target, steps: Sequence[Step], done: Done) -> None:
+    """Record in *done* why machines cannot be created, for a dry run; asks no catalog.
+
+    The hosts check what the plans name: goldens, image files, networks, pools and the rest.
+    """
+    jobs: dict[On, list[Step]] = {}
+    for one in steps:
+        if one.action is Action.CREATE:
+            jobs.setdefault(one.on, []).append(one)
+
+    def heard(key: str, value: Any) -> None:
+        on = key or None
+        table, error = value
+        missed = [one for one in jobs[on] if _group(one).table == table]
+        for one in missed:
+            done.errors[one.on, one.name] = error
+        done.failures.append(_on_host(on, error, Action.CREATE, missed))
+
+    outcomes = workers.run_all(
+        {on or "": partial(_check, target.uris[on], jobs[on]) for on in jobs},
+        timeout=_CHECK,
+        heard=heard,
+    )
+    for key, outcome in outcomes.items():
+        if outcome.error is not None:
+            on = key or None
+            done.failures.append(_on_host(on, outcome.error, Action.CREATE, jobs[on]))
 
 
 def results(steps: Sequence[Step], done: Done) -> list[AppliedMachine]:
@@ -332,6 +367,37 @@ def _existing(instance: Instance) -> Existing:
     )
 
 
+def _check(uri: str | None, steps: Sequence[Step], send: workers.Send) -> None:
+    """Plan a machine of each table on one host; send the tables that fail, with the error."""
+    policy = verify.policy(None, os.environ, config_files())
+    opened = connect.where(uri, None, policy)
+    for group, name in {_group(one).table: (_group(one), one.name) for one in steps}.values():
+        try:
+            golden = None if group.golden is None else find_golden(opened, group.golden)
+            machine = _machine(group, name, golden)
+            where = replace(opened, pool=connect.pool_name(_pool(group.pool, golden)))
+            make_plan(where, machine, _known_source(machine, golden, policy))
+        except ArmvmError as error:
+            send((group.table, error))
+
+
+def _known_source(machine: Machine, golden: Golden | None, policy: Verify | None) -> ImageSource:
+    """Return a machine's source as far as this host knows it without a catalog's server."""
+    source = None if golden is None else choose.source_of(golden, machine)
+    if source is not None:
+        return source
+    reference = parse(machine.image, catalogs=settings(policy).names)
+    if isinstance(reference, FileReference | LocalReference):
+        return locate(machine.image, Quiet(), policy)
+    return ImageSource(reference=reference.text, system=guess_system(machine.image))
+
+
+def _pool(asked: str | None, golden: Golden | None) -> str | None:
+    """Return the pool for new machines; None is armvm's own."""
+    pool = os.environ.get("ARMVM_POOL") or asked
+    return pool if pool or golden is None else golden.mark.record.pool
+
+
 def _create(
     target: Target, uri: str | None, steps: Sequence[Step], how: How, send: workers.Send
 ) -> None:
@@ -371,10 +437,7 @@ def _create_alike(
     send: workers.Send,
 ) -> None:
     golden = None if golden_name is None else find_golden(opened, golden_name)
-    pool = os.environ.get("ARMVM_POOL") or pool
-    if golden is not None and not pool:
-        pool = golden.mark.record.pool
-    where = replace(opened, pool=connect.pool_name(pool))
+    where = replace(opened, pool=connect.pool_name(_pool(pool, golden)))
 
     def tell(plan: CreatePlan, created: Created) -> None:
         ready = created.ready

@@ -101,9 +101,12 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
         source = replace(source, system=made_by.system)
         with suppress(StorageError, PermissionDenied, OSError):  # as in _sized
             if (entry := Cache.default().find_local(name, made_by.digest)) is not None:
-                disk = inspect(entry.path).virtual_size
-                known = {"digest": entry.digest, "size": entry.size, "virtual_size": disk}
-                source = replace(source, **known)
+                source = replace(
+                    source,
+                    digest=entry.digest,
+                    size=entry.size,
+                    virtual_size=inspect(entry.path).virtual_size,
+                )
     return _sized(source)
 
 
