@@ -16,15 +16,13 @@ from typing import Annotated, Any
 from armvm.base.errors import ArmvmError, Conflict, HostError
 from armvm.base.paths import config_files
 from armvm.base.process import workers
-from armvm.base.progress import Named, Progress, Quiet
+from armvm.base.progress import Named, Progress
 from armvm.base.result import Doc, MachineName
 from armvm.host.connection import Connection
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import find_machine
 from armvm.host.domain.instance import Instance, domain_names, instances
 from armvm.host.domain.metadata import FleetMark
-from armvm.images.model import ImageSource
-from armvm.images.reference import FileReference, LocalReference, parse
 from armvm.provision import connect
 from armvm.provision.fleet import hosts as asking
 from armvm.provision.fleet.diff import (
@@ -40,8 +38,7 @@ from armvm.provision.fleet.diff import (
 )
 from armvm.provision.golden import choose
 from armvm.provision.golden.choose import find as find_golden
-from armvm.provision.image.find import guess_system, locate, settings
-from armvm.provision.launch.launch import Created
+from armvm.provision.launch.launch import Created, known_source
 from armvm.provision.launch.many import launch_all, plans
 from armvm.provision.machine.create import Where, make_plan
 from armvm.provision.machine.delete import delete_domain
@@ -55,7 +52,6 @@ from armvm.settings.layers import environment_layer
 from armvm.settings.machine import Machine
 from armvm.settings.table import SETTINGS
 from armvm.settings.urls import without_login
-from armvm.settings.verify import Verify
 
 #: Seconds that the processes of the hosts have to remove half-made machines after Ctrl-C.
 _CLEANUP = 120.0
@@ -376,20 +372,9 @@ def _check(uri: str | None, steps: Sequence[Step], send: workers.Send) -> None:
             golden = None if group.golden is None else find_golden(opened, group.golden)
             machine = _machine(group, name, golden)
             where = replace(opened, pool=connect.pool_name(_pool(group.pool, golden)))
-            make_plan(where, machine, _known_source(machine, golden, policy))
+            make_plan(where, machine, known_source(where, machine, golden))
         except ArmvmError as error:
             send((group.table, error))
-
-
-def _known_source(machine: Machine, golden: Golden | None, policy: Verify | None) -> ImageSource:
-    """Return a machine's source as far as this host knows it without a catalog's server."""
-    source = None if golden is None else choose.source_of(golden, machine)
-    if source is not None:
-        return source
-    reference = parse(machine.image, catalogs=settings(policy).names)
-    if isinstance(reference, FileReference | LocalReference):
-        return locate(machine.image, Quiet(), policy)
-    return ImageSource(reference=reference.text, system=guess_system(machine.image))
 
 
 def _pool(asked: str | None, golden: Golden | None) -> str | None:
