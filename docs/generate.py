@@ -39,7 +39,8 @@ command prints a traceback. armvm passes a command after `--` to the guest: `arm
 
 `armvm` and its groups accept the names that other tools use: `ls` and `ps` (`list`), `rm`
 (`delete`), `info` (`show`), `shell` (`ssh`). `armvm help [COMMAND]` works
-too, as does `armvm version`. `run` accepts docker's `--rm`, which is its default, and `-v` (`--mount`).
+too, as does `armvm version`. `run` accepts docker's `--rm`, which is its default, and `-v`
+(`--mount`).
 """
 
 #: typer's own options, whose help texts change with its versions.
