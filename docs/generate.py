@@ -34,12 +34,13 @@ _HEAD = """# Commands
 `docs/generate.py` generates this page from the program's help; do not edit it.
 
 Results go to standard output, as text or with `--json` as JSON. Progress, warnings and errors go to
-standard error; with `--json`, an error is one JSON object. `--debug` before the command prints a
-traceback. armvm passes a command after `--` to the guest (`armvm ssh -- uname -m`).
+standard error; with `--json`, an error is one JSON object, in the last line. `--debug` before the
+command prints a traceback. armvm passes a command after `--` to the guest: `armvm ssh -- uname -m`.
 
 `armvm` and its groups accept the names that other tools use: `ls` and `ps` (`list`), `rm`
-(`delete`), `info` (`show`), `shell` (`ssh`). `run` accepts docker's `--rm`, which is its default,
-and `-v` (`--mount`).
+(`delete`), `info` (`show`), `shell` (`ssh`). `armvm help [COMMAND]` works
+too, as does `armvm version`. `run` accepts docker's `--rm`, which is its default, and `-v`
+(`--mount`).
 """
 
 #: typer's own options, whose help texts change with its versions.

@@ -15,7 +15,8 @@ with validators, and the tests compare real output with them.
 `[]` in a key stands for each entry of a list. *optional* marks keys that can be absent; all others
 are always present, possibly as `null`.
 
-With `--json`, an error is one object on standard error. The exit code depends on
+With `--json`, an error is one object, the last line of standard error; lines about progress and
+warnings can precede it. The exit code depends on
 [the kind of error](commands.md#exit-codes):
 
 ```json

@@ -11,7 +11,7 @@ import typer
 from armvm.base.printable import printable_lines
 from armvm.base.progress import Plain, Quiet
 from armvm.cli.context import agreed, print_json, print_rows
-from armvm.cli.options import Connect, Json, Timeout
+from armvm.cli.options import Connect, Json, Timeout, default_words
 from armvm.cli.options import Quiet as QuietOption
 from armvm.settings.user_path import given_path
 
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def apply(
+    context: typer.Context,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -91,19 +92,21 @@ def apply(
         Done,
         How,
         carry_out,
+        check,
         problems,
         results,
         survey,
         target,
     )
-    from armvm.provision.fleet.diff import Action
+    from armvm.provision.fleet.diff import Action, Commands
     from armvm.settings.fleet import read_fleet
     from armvm.settings.hosts import hosts_in
 
     known = hosts_in(config_files())
     wanted = target(read_fleet(file or Path("fleet.toml"), known), known, connect, everywhere=prune)
-    found = survey(wanted, prune=prune)
-    done = Done(seconds={}, errors={}, failures=problems(found))
+    commands = Commands(default=default_words(context), file=None if file is None else str(file))
+    found = survey(wanted, prune=prune, commands=commands)
+    done = Done(seconds={}, errors={}, failures=problems(found, commands))
     if not json:
         _show(found.steps)
     lost = [_shown(one) for one in found.steps if one.action is Action.DELETE]
@@ -112,7 +115,9 @@ def apply(
     if lost and not dry_run and not agreed(yes, question, loss):
         return
     try:
-        if not dry_run:
+        if dry_run:
+            check(wanted, found.steps, done)
+        else:
             progress = Quiet() if quiet else Plain(sys.stderr)
             how = How(start=start, wait=wait, timeout=timeout, parallel=parallel, progress=progress)
             carry_out(wanted, found.steps, how, done, lambda step: _tell(step, done, json))

@@ -198,6 +198,8 @@ def create(
     from armvm.provision.launch.launch import launch
     from armvm.provision.launch.many import free_names, launch_all, plans, tell_leftovers
 
+    if print_xml and json:
+        raise UsageError("--print-xml and --json cannot be used together", hint="leave out --json")
     if print_xml and (count or 1) > 1:
         raise UsageError("--print-xml works with one machine only", hint="leave out --count")
     if options.name is not None and (name_prefix is not None or (count or 1) > 1):

@@ -33,13 +33,14 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     topic: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="TOPIC",
-            help="Topic: xml, seed, firmware, cpu or network.",
+            metavar="[TOPIC]",
+            help="Topic: xml, seed, firmware, cpu or network. Default: list the topics.",
             autocompletion=complete.topics,
+            show_default=False,
         ),
-    ],
+    ] = None,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -56,10 +57,18 @@ def explain(
     With a machine name, armvm shows that machine's values and only the parts that apply to it.
     Secrets in the seed are hidden.
     """
+    from armvm.base.errors import UsageError
     from armvm.provision.inspect.explain import explain as explain_topic
     from armvm.provision.inspect.explain import explain_machine
+    from armvm.provision.inspect.pages import topics
     from armvm.provision.machine.pick import pick
 
+    if topic is None:
+        if json:
+            raise UsageError("--json requires a topic", hint=f"topics: {', '.join(topics())}")
+        for one in topics():
+            print(f"armvm explain {one:<8}  {explain_topic(one).title}")
+        return
     told = explain_topic(topic)  # report an unknown topic before an unknown machine
     if name is not None:
         connection = open_host(connect)

@@ -29,9 +29,7 @@ def prune(
     ] = None,
     unused: Annotated[
         bool,
-        typer.Option(
-            "--unused", help="Remove images that no machine uses, and their base volumes."
-        ),
+        typer.Option("--unused", help="Remove images and base volumes that no machine uses."),
     ] = False,
     dry_run: DryRun = False,
     connect: Connect = None,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from armvm.base.progress import size_text
+from armvm.cli import complete
 from armvm.cli.context import open_host, print_json, print_rows, progress_for
 from armvm.cli.options import Connect, Json, PoolName, Quiet
 
 if TYPE_CHECKING:
     from armvm.provision.image.find import CachedImage
     from armvm.provision.image.list_ import CatalogOffer
+
+T = TypeVar("T")
 
 #: Units for ages: length in seconds, and name.
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
@@ -28,15 +33,22 @@ _EXAMPLES = """Examples:
 
   armvm image list
 
+  armvm image list ubuntu:24.04
+
   armvm image list --remote
 
   armvm image list --remote --all ubuntu debian"""
 
 
 def list_(
-    catalog: Annotated[
+    names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CATALOG]...", help="Catalogs: ubuntu, debian, … Default: all."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Catalogs (ubuntu, debian, …) or, without --remote, cached images. Default: all.",
+            autocompletion=complete.images,
+            show_default=False,
+        ),
     ] = None,
     remote: Annotated[
         bool, typer.Option("--remote", help="List images in the catalogs instead of the cache.")
@@ -59,14 +71,23 @@ def list_(
     if remote:
         from armvm.provision.image.list_ import on_offer
 
-        offers = on_offer(catalog or [], progress_for(quiet), every=every)
-        print_json(offers) if json else _print_offers(offers)
+        offers = on_offer(names or [], progress_for(quiet), every=every)
+        _print(offers, _print_offers, json=json)
         return
     from armvm.provision.connect import pool_name
     from armvm.provision.image.list_ import in_cache
 
-    found = in_cache(catalog or [], _connection(connect), pool_name(pool))
-    print_json(found) if json else _print_cached(found)
+    found = in_cache(names or [], _connection(connect), pool_name(pool))
+    _print(found, _print_cached, json=json)
+
+
+def _print(found: list[T], table: Callable[[list[T]], None], *, json: bool) -> None:
+    if json:
+        print_json(found)
+    elif not found:
+        print("no images found: list the catalogs with armvm image list --remote", file=sys.stderr)
+    else:
+        table(found)
 
 
 def _connection(connect: str | None) -> Any:

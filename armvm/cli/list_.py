@@ -70,7 +70,7 @@ def list_(
         return
     from armvm.provision.manage.machines import overviews
 
-    rows = overviews(open_host(connect if on is None else uri_on(on, connect)))
+    rows = overviews(open_host(connect if on is None else uri_on(on, connect, "clouds")))
     if json:
         print_json(rows)
     elif not rows:
@@ -82,7 +82,7 @@ def list_(
 def _list_on(on: str, connect: str | None, json: bool) -> None:
     """List the machines of several hosts."""
     from armvm.base.paths import config_files
-    from armvm.provision.fleet.hosts import TIMEOUT, chosen, few_words, machines, no_answer
+    from armvm.provision.fleet.hosts import TIMEOUT, chosen, machines, no_answer
     from armvm.settings.hosts import ALL
 
     refuse_both(connect)
@@ -92,10 +92,8 @@ def _list_on(on: str, connect: str | None, json: bool) -> None:
         print_json(rows)
     elif rows:
         print_rows(["HOST", *_COLUMNS], [[row.on or "", *_cells(row)] for row in rows])
-    for name, error in down.items():
-        print(f"warning: {name} did not answer: {few_words(error)}", file=sys.stderr)
     if down:
-        raise no_answer(list(down), len(hosts))
+        raise no_answer(list(down), len(hosts), down)
     if not rows and not json:
         print("no machines found: create one with armvm create --on HOST", file=sys.stderr)
 

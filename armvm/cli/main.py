@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from armvm.base.errors import ArmvmError, NotFound, OutputFailed
-from armvm.base.printable import printable_lines
+from armvm.base.errors import ArmvmError, NotFound, OutputFailed, UsageError
 from armvm.base.signals import ENDING
 from armvm.cli import streams
 from armvm.cli.error_text import report
@@ -69,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     own, command = _split(words)
+    own = _translated(own)
     debug = "--debug" in own or bool(os.environ.get("ARMVM_DEBUG"))
+    as_json = "--json" in own
     try:
         code = _quick(own, command)
         if code is not None:
@@ -79,8 +80,9 @@ def _run(words: list[str]) -> int:
 
         try:
             with colons():
-                app(args=own, prog_name="armvm", obj=command)
+                code = app(args=own, prog_name="armvm", obj=command, standalone_mode=not as_json)
             sys.stdout.flush()
+            return code if isinstance(code, int) else 0  # that of typer.Exit
         except SystemExit as end:
             # Click handles a closed pipe itself and exits with 1; armvm exits with 128 + SIGPIPE.
             if isinstance(end.__context__, BrokenPipeError):
@@ -103,22 +105,42 @@ def _run(words: list[str]) -> int:
     except ArmvmError as error:
         if debug:
             raise
-        report(error, as_json="--json" in own)
+        report(error, as_json=as_json)
         return error.exit_code
     except Exception as error:
+        if (wrong := _usage_error(error, own, command)) is not None:
+            report(wrong, as_json=True)
+            return wrong.exit_code
+        from typer import Abort
+
+        if isinstance(error, Abort):  # Ctrl-D at a question
+            print("Aborted!", file=sys.stderr)
+            return 1
         if debug:
             raise
         if isinstance(error, FileNotFoundError) and not _has_directory():
             lost = NotFound("the current directory no longer exists", hint="change to another: cd")
-            report(lost, as_json="--json" in own)
+            report(lost, as_json=as_json)
             return lost.exit_code
-        print(
-            f"armvm: a bug in armvm: {type(error).__name__}: {printable_lines(str(error))}\n"
-            "hint: run armvm --debug COMMAND … and report its output",
-            file=sys.stderr,
+        bug = ArmvmError(
+            f"a bug in armvm: {type(error).__name__}: {error}",
+            hint="run armvm --debug COMMAND … and report its output",
         )
-        return 1
-    return 0
+        report(bug, as_json=as_json)
+        return bug.exit_code
+
+
+def _usage_error(error: Exception, words: list[str], command: list[str]) -> UsageError | None:
+    """Return the parser's error as armvm's, which it does not print with ``--json``.
+
+    None if *error* is not the parser's.
+    """
+    # Recognized by its method: its module is click's or typer's, depending on the version.
+    if not hasattr(error, "format_message"):
+        return None
+    path = getattr(getattr(error, "ctx", None), "command_path", "armvm")
+    hint = _usage_hint(str(getattr(error, "message", "")), words, command)
+    return UsageError(error.format_message(), hint=hint or f"see {path} --help")
 
 
 def _has_directory() -> bool:
@@ -151,6 +173,11 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     """Return a hint for the parser's error *said* about *words*, or None."""
     extra, unknown = "unexpected extra argument" in said, "No such option" in said
     verb = next((word for word in words if not word.startswith("-")), None)
+    if unknown and _is_of_ssh(said, verb, words):
+        return (
+            "for options of ssh: armvm ssh-config --install, then ssh NAME; to forward a port: "
+            "armvm forward add"
+        )
     if verb in ("ssh", "shell", "exec", "run") and not command and (extra or unknown):
         return f"put the guest's command after --: armvm {verb} … -- CMD"
     if verb == "create" and extra:
@@ -160,6 +187,22 @@ def _usage_hint(said: str, words: list[str], command: list[str]) -> str | None:
     if unknown and words[0].startswith("-") and verb is not None:
         return f"put options after the command: armvm {verb} {words[0]} …"
     return None
+
+
+def _translated(words: list[str]) -> list[str]:
+    """Return *words* with the help and version commands of other tools as armvm's options."""
+    if words[:1] == ["help"]:
+        return [*words[1:], "--help"]
+    return ["--version"] if words == ["version"] else words
+
+
+def _is_of_ssh(said: str, verb: str | None, words: list[str]) -> bool:
+    """Return whether an unknown option is one of ssh's: it is not part of a guest's command."""
+    option = said.removeprefix("No such option: ")[:2]
+    at = next((at for at, word in enumerate(words) if word.startswith(option)), 0)
+    plain = [word for word in words[:at] if not word.startswith("-")]
+    # ssh's options have one letter: armvm ssh [NAME] -L … but not: armvm ssh NAME uname -m
+    return verb in ("ssh", "shell") and option[1:].isalpha() and len(plain) <= 2
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

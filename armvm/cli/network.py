@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -133,7 +134,7 @@ def create(
         print_json(facts)
     else:
         print(f"network {name} created: {facts.mode}, {facts.subnet}")
-        print(f"  armvm create --network {name}")
+        print(f"  armvm create --network {shlex.quote(name)}")
 
 
 @app.command(epilog=_DELETE_EXAMPLES)

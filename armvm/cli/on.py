@@ -38,13 +38,16 @@ def no_cloud(verb: str, cloud: str) -> UsageError:
     return UsageError(f"armvm {verb} cannot be used on {cloud}, a cloud: {why}", hint=hint)
 
 
-def uri_on(on: str, connect: str | None) -> str:
-    """Return the URI of the host *on*. Raises UsageError if *connect* was given too, NotFound."""
+def uri_on(on: str, connect: str | None, other: str | None = None) -> str:
+    """Return the URI of the host *on*. Raises UsageError if *connect* was given too, NotFound.
+
+    *other* is as for `find_host`.
+    """
     from armvm.base.paths import config_files
     from armvm.settings.hosts import find_host
 
     refuse_both(connect)
-    return find_host(on, config_files()).uri
+    return find_host(on, config_files(), other).uri
 
 
 def refuse_both(connect: str | None) -> None:

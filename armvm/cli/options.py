@@ -370,7 +370,8 @@ def with_on(command: Callable[..., None], verb: str) -> Callable[..., None]:
                 raise no_cloud(verb, cloud.name)
             values["cloud"] = cloud
         elif on is not None:
-            values["connect"] = uri_on(on, values["connect"])
+            other = "clouds" if takes_cloud else None
+            values["connect"] = uri_on(on, values["connect"], other)
         command(**values)
 
     takes_cloud = own.pop("cloud", None) is not None
@@ -410,6 +411,12 @@ def given_words(context: typer.Context, leave: Sequence[str]) -> list[str]:
             values = value if isinstance(value, list | tuple) else [value]
             words += [f"{option}={each}" for each in values]
     return words
+
+
+def default_words(context: typer.Context) -> tuple[str, ...]:
+    """Return the words of a command line that choose the connection: ``--on lab1``, or none."""
+    given = {key: context.params.get(key) for key in ("on", "connect")}
+    return tuple(word for key, value in given.items() if value for word in (f"--{key}", value))
 
 
 References = Annotated[

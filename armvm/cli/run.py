@@ -203,13 +203,13 @@ def run(
 
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         raise typer.Exit(run_job(job, terminal=terminal))
+    if on is not None:
+        connect = uri_on(on, connect, "queues")
     if many:
         raise UsageError(
             "--count and --each require --on QUEUE",
             hint="for several machines here: armvm create --count N",
         )
-    if on is not None:
-        connect = uri_on(on, connect)
     mounts = read_mounts(mount or [], exclude or [], git=git, gitignore=gitignore)
     progress = progress_for(quiet)
     base = base_for(open_where(connect, pool, verify_policy(verify)), golden, pool, progress)

@@ -42,6 +42,8 @@ def wait(
     from armvm.provision.monitor.wait import wait_up
 
     connection = open_host(connect)
-    name = pick(connection, name).name
+    machine = pick(connection, name)
+    machine.require_running()
+    name = machine.name
     ready = wait_up(connection, name, timeout=timeout, progress=progress_for(quiet))
     print(up(name, ready=ready is not None))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import operator
 import os
+import shlex
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import libvirt
@@ -28,12 +29,13 @@ from armvm.base.errors import (
     StorageError,
     UsageError,
 )
+from armvm.base.paths import config_files
 from armvm.host import systemd_units
 from armvm.host.default_uri import BY_SOCKET as BY_SOCKET
 from armvm.host.default_uri import SESSION as SESSION
 from armvm.host.default_uri import SYSTEM as SYSTEM
 from armvm.host.default_uri import default_uri as default_uri
-from armvm.settings.hosts import URI_HINT, uri_problem
+from armvm.settings.hosts import URI_HINT, hosts_in, uri_problem
 from armvm.settings.names import shown
 
 Connection: TypeAlias = Any
@@ -48,6 +50,10 @@ _PERMISSION_HINT = (
     "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), "
     "or use --connect qemu:///session"
 )
+_REMOTE_PERMISSION_HINT = (
+    "on that host, add the user to the group libvirt (sudo usermod -aG libvirt USER)"
+)
+_SSH_DENIED_HINT = "ssh refused the login: use a user and a key that the host accepts"
 
 #: Hints for a pool's directory that cannot be written: by anybody, by libvirt's daemon.
 _READ_ONLY_HINT = (
@@ -116,7 +122,7 @@ def connect(uri: str | None = None) -> Connection:
     user's own daemon. Raises UsageError, ConnectFailed or PermissionDenied.
     """
     if uri is not None:
-        return _connect(uri.strip())
+        return _connect(uri.strip(), given=True)
     wanted, origin = default_uri(os.environ)
     try:
         return _connect(wanted)
@@ -142,7 +148,8 @@ def effective_uri(environ: Mapping[str, str]) -> tuple[str, str]:
     return wanted, origin
 
 
-def _connect(wanted: str) -> Connection:
+def _connect(wanted: str, *, given: bool = False) -> Connection:
+    """Open a connection; *given* says that the user chose it for this command."""
     # Without a handler, libvirt prints every error to standard error. The handler is not Python
     # code: a signal during the failing call would be raised in there, and become a SystemError.
     libvirt.registerErrorHandler(operator.is_, None)
@@ -152,9 +159,12 @@ def _connect(wanted: str) -> Connection:
     thread.start()
     thread.join(CONNECT_TIMEOUT)
     if not outcome:
-        raise ConnectFailed(f"timed out after {CONNECT_TIMEOUT:g} s: {wanted} did not answer")
+        raise ConnectFailed(
+            f"timed out after {CONNECT_TIMEOUT:g} s: {wanted} did not answer",
+            hint=f"check the host: {_doctor(wanted, given)}",
+        )
     if isinstance(outcome[0], libvirt.libvirtError):
-        raise _connect_error(wanted, outcome[0]) from outcome[0]
+        raise _connect_error(wanted, outcome[0], given) from outcome[0]
     connection = outcome[0]
     if connection.getType().lower() not in ("qemu", "test"):
         raise UsageError(
@@ -178,15 +188,21 @@ def _open(uri: str, outcome: list[Any]) -> None:
         outcome.append(error)
 
 
-def _connect_error(uri: str, error: Any) -> ArmvmError:
+def _connect_error(uri: str, error: Any, given: bool) -> ArmvmError:
     text = _message(error)
     if any(words in text for words in _NO_SUCH_DRIVER):
         return UsageError(f"unsupported libvirt URI {shown(uri)}", detail=text, hint=URI_HINT)
+    # Over ssh, an error of libvirt's own names a socket on that host; ssh's own errors do not.
+    of_ssh = "ssh" in uri.partition(":")[0] and "sock" not in text
     denied = isinstance(translate(error, ""), PermissionDenied)
     if denied or any(words in text for words in _DENIALS):
+        hint = _PERMISSION_HINT if is_local(uri) else _REMOTE_PERMISSION_HINT
         return PermissionDenied(
-            f"permission denied: cannot connect to {uri}", detail=text, hint=_PERMISSION_HINT
+            f"permission denied: cannot connect to {uri}",
+            detail=text,
+            hint=_SSH_DENIED_HINT if of_ssh and not denied else hint,
         )
+    check = f"check the host: {_doctor(uri, given)}"
     start = (
         systemd_units.start_command()
         if is_local(uri)
@@ -195,8 +211,18 @@ def _connect_error(uri: str, error: Any) -> ArmvmError:
     return ConnectFailed(
         f"cannot connect to libvirt at {uri}",
         detail=text,
-        hint=f"check the host with 'armvm doctor'; if libvirt's daemon is not running: {start}",
+        hint=check if of_ssh else f"{check}; if libvirt's daemon is not running: {start}",
     )
+
+
+def _doctor(uri: str, given: bool) -> str:
+    """Return the command that checks a URI's host, by the host's name if it has one."""
+    if not given:
+        return "armvm doctor"
+    known: list[str] = []
+    with suppress(ArmvmError):
+        known = [one.name for one in hosts_in(config_files()).values() if one.uri.strip() == uri]
+    return shlex.join(["armvm", "doctor", *(["--on", known[0]] if known else ["--connect", uri])])
 
 
 def translate(error: Any, doing: str) -> ArmvmError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from armvm.images.check.cpu import refuse_foreign_boot
 from armvm.images.check.formats import DiskFormat
 from armvm.images.fetch import download
 from armvm.images.fetch.http import Web
+from armvm.images.fetch.http_errors import of_catalog
 from armvm.images.model import FromImage, Image
 from armvm.images.reference import public_url
 
@@ -52,7 +53,8 @@ def obtain(
         return _built(source, cache, progress, build, recipe)
     if source.location.startswith("/"):
         return _here(source, cache, progress)
-    return _fetched(source, cache, progress, web or Web())
+    with nullcontext() if "://" in source.reference else of_catalog():
+        return _fetched(source, cache, progress, web or Web())
 
 
 def _fetched(source: FromImage, cache: Cache, progress: Progress, web: Web) -> Image:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from armvm.base.errors import ConfigError
+from armvm.base.errors import ConfigError, Conflict
 from armvm.settings.names import next_name, shown
 from armvm.settings.size import MAX_DISK, MIB, parse_size, size_label
 
@@ -87,15 +87,18 @@ def check_disk_name(name: str) -> str:
 def named(disks: Sequence[ExtraDisk], taken: Collection[str] = ()) -> tuple[ExtraDisk, ...]:
     """Return the disks, each with a name: disk-01, disk-02, … if none was given.
 
-    Raises ConfigError if two have the same name, or if there are too many.
+    Raises Conflict for a name in *taken*, ConfigError if two have the same name, or if there are
+    too many.
     """
     used = set(taken)
     given = {one.name for one in disks if one.name}
     found = []
     for one in disks:
         name = one.name or next_name(used | given, "disk")
+        if name in taken:
+            raise Conflict(f"disk {name} already exists", hint="choose another name: name=…")
         if name in used:
-            raise ConfigError(f"disk {name} already exists", hint="choose another name: name=…")
+            raise ConfigError(f"two disks have the name {name}", hint="choose another name: name=…")
         used.add(name)
         found.append(replace(one, name=name))
     if len(found) > MAX_DISKS:
@@ -111,7 +114,9 @@ def _pairs(text: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for pair in text.split(","):
         key, equals, value = pair.partition("=")
-        if key not in _KEYS or not equals or not value or key in values:
+        if key in values:
+            raise ConfigError(f"invalid disk {shown(text)}: {key} is given twice", hint=HINT)
+        if key not in _KEYS or not equals or not value:
             raise ConfigError(
                 f"invalid disk {shown(text)}: {shown(pair)} is not one of "
                 + ", ".join(f"{one}=…" for one in _KEYS),

@@ -86,17 +86,23 @@ def _others(files: Sequence[Path]) -> Mapping[str, tuple[str, ConfigFile]]:
     return found
 
 
-def find_host(name: str, files: Sequence[Path]) -> Host:
+def find_host(name: str, files: Sequence[Path], other: str | None = None) -> Host:
     """Return the host *name* of *files*. Raises what `unknown` returns, and ConfigError."""
     known = hosts_in(files)
     if name in known:
         return known[name]
-    raise unknown(name, known, files)
+    raise unknown(name, known, files, other)
 
 
-def unknown(name: str, known: Mapping[str, Host], files: Sequence[Path]) -> ArmvmError:
-    """Return the error for a name that no host has: it lists the known hosts."""
-    table, _ = _others(files).get(name, ("", None))
+def unknown(
+    name: str, known: Mapping[str, Host], files: Sequence[Path], other: str | None = None
+) -> ArmvmError:
+    """Return the error for a name that no host has: it lists the known hosts.
+
+    *other* is the table (queues, clouds) whose names the command takes too.
+    """
+    others = _others(files)
+    table, _ = others.get(name, ("", None))
     hosts = f"known hosts: {', '.join(known) or 'none'}"
     if table == "queues":
         return UsageError(
@@ -105,11 +111,16 @@ def unknown(name: str, known: Mapping[str, Host], files: Sequence[Path]) -> Armv
         )
     if table == "clouds":
         return UsageError(f"{name} is a cloud: this command needs a libvirt host", hint=hosts)
+    what, tables, names, where = "host", "[hosts]", list(known), ""
+    if other is not None:
+        what, tables = f"host or {other.removesuffix('s')}", f"[hosts] or [{other}]"
+        names += [one for one, (table, _) in others.items() if table == other]
+        where = f" ([hosts] and [{other}] of config.toml)"
     return NotFound(
-        f"host {shown(name)} not found",
-        hint="known: " + ", ".join(known)
-        if known
-        else "no host has a name yet: add [hosts] to config.toml with armvm config edit; "
+        f"{what} {shown(name)} not found",
+        hint="known: " + ", ".join(names) + where
+        if names
+        else f"no {what} has a name yet: add {tables} to config.toml with armvm config edit; "
         "to use a URI: --connect",
     )
 

@@ -24,7 +24,8 @@ def parse_size(text: str, *, what: str, plain_unit: int) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"invalid size {shown(text)} for {what}", hint="examples: 4096, 4G, 512M")
+        plain = "20 (GiB), 20G, 512M" if plain_unit == GIB else "4096 (MiB), 4G, 512M"
+        raise ConfigError(f"invalid size {shown(text)} for {what}", hint=f"examples: {plain}")
     number, unit = match.groups()
     return int(float(number) * (_UNITS[unit.upper()] if unit else plain_unit))
 

@@ -39,7 +39,8 @@ class Farm:
 
     def apply(self, *more: str, **options: Any) -> Result:
         """Apply the file; machines are not started."""
-        return self.world.armvm(*self.words("--no-start", *more), env=self.env, **options)
+        env = options.pop("env", self.env)
+        return self.world.armvm(*self.words("--no-start", *more), env=env, **options)
 
     def there(self) -> list[str]:
         """Return the names of this test's domains, without the prefix."""
@@ -105,6 +106,25 @@ def test_applying_twice_changes_nothing(farm: Farm) -> None:
     assert farm.world.volumes() == volumes
 
 
+def test_a_dry_run_finds_what_is_missing(farm: Farm) -> None:
+    farm.write(
+        '[machines.NAME-a]\nfrom = "no-golden"\n'
+        '[machines.NAME-b]\nimage = "/no/such.qcow2"\n'
+        '[machines.NAME-c]\non = "one"\nimage = IMAGE\nnetwork = "no-network"\n'
+        '[machines.NAME-d]\nimage = IMAGE\npool = "no-pool"\n'
+        "[machines.NAME-e]\nimage = IMAGE\n"
+        '[machines.NAME-f]\nimage = "ubuntu:24.04"\n'
+    )
+    # ARMVM_POOL would replace the file's pool; the proxy makes every catalog fail.
+    env = {**farm.env, "ARMVM_POOL": "", "HTTPS_PROXY": "http://127.0.0.1:1"}
+    dry = farm.apply("--dry-run", "--json", env=env)
+    errors = {one["name"].rpartition("-")[2]: one["error"] for one in dry.failed(4).json}
+    for key, name in (("a", "no-golden"), ("b", "such"), ("c", "no-network"), ("d", "no-pool")):
+        assert name in errors[key]
+    assert (errors["e"], errors["f"]) == (None, None)
+    assert farm.there() == []
+
+
 def test_what_create_takes_arrives(farm: Farm) -> None:
     (farm.directory / "data.yaml").write_text("#cloud-config\npackages: [tree]\n")
     farm.write(
@@ -149,7 +169,7 @@ def test_prune_deletes_what_this_file_made_and_asks(farm: Farm) -> None:
     everything = farm.there()
     done = farm.apply().ok()
     assert "surplus" in done.out
-    assert "apply --prune" in done.err
+    assert f"delete it: armvm apply {farm.directory}/fleet.toml --prune" in done.err
     refused = farm.apply("--prune").failed(2)
     assert "permanently deletes" in refused.err
     assert f"{farm.name}-job-one-01 on two" in refused.err

@@ -118,7 +118,7 @@ def test_files_that_cannot_be_attached_are_refused(
         told = refused(world, other, what, kind)
         assert why in told, told
     assert list(named(world, other)) == ["root", "seed"]
-    assert "already exists" in refused(world, name, "size=1G,name=data", ConfigError)
+    assert "already exists" in refused(world, name, "size=1G,name=data", Conflict)
     link = tmp_path / "link"
     link.symlink_to(world.directory / f"{name}.disk-data.qcow2")
     assert f"in use by {name}" in world.armvm("disk", "add", other, link).failed(5).err

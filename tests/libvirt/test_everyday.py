@@ -71,6 +71,9 @@ def test_start_and_stop(world: World, image: Path, name: str) -> None:
     world.armvm("stop", "--force", name).ok()
     assert world.armvm("ssh", name).failed(10).err.startswith(f"armvm: {name} is not running")
     assert world.armvm("console", name).failed(10).err.startswith(f"armvm: {name} is not running")
+    off = world.armvm("wait", name).failed(10).err
+    assert off.startswith(f"armvm: {name} is not running")
+    assert off.endswith(f"start it first: armvm start {name}\n")
     world.armvm("delete", "--yes", name).ok()
     world.armvm("delete", "--yes", name).failed(4)
     assert world.traces(name) == []

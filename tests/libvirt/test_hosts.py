@@ -131,7 +131,7 @@ def test_machines_of_several_hosts(world: World, hosts: Hosts, closed: int, imag
         done = world.armvm("list", "--on", "all", env=env).failed(6)
         mine = [line.split()[:2] for line in done.out.splitlines() if f" {name} " in line]
         assert mine == [["one", name], ["two", name]]
-        assert "warning: gone did not answer: " in done.err
+        assert "1 of 3 hosts did not answer: gone\n    gone: " in done.err
         assert "refused" in done.err
     finally:
         world.armvm("delete", "--yes", name)

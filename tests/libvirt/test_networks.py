@@ -80,6 +80,15 @@ def test_a_network_is_made_listed_and_deleted(world: World) -> None:
     assert "not found" in world.armvm("network", "delete", name, "--yes").failed(4).err
 
 
+def test_a_name_with_white_space_is_quoted(world: World) -> None:
+    name = fresh_name("armvm net")
+    try:
+        told = world.armvm("network", "create", name, "--isolated").ok().out
+        assert f"armvm create --network '{name}'" in told
+    finally:
+        world.armvm("network", "delete", name, "--yes").ok()
+
+
 def test_a_subnet_that_the_host_uses_is_refused(world: World, bridge: str) -> None:
     name = fresh_name("armvm-net")
     subprocess.run(["ip", "address", "add", "10.213.7.1/32", "dev", bridge], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from armvm.base.errors import Conflict
 from armvm.base.progress import Quiet
 from armvm.images.cache.store import Cache
+from armvm.provision.image import find
 from armvm.provision.image.local import build_local
 from armvm.provision.image.recipe import Recipe, made
 from tests import schemas
@@ -88,6 +90,21 @@ def test_the_reference_works_wherever_images_are_named(
     run("verify", reference).ok()
     assert str(path) in run("rm", reference, "--connect", "test:///default").ok().out
     assert not path.exists()
+
+
+def test_a_cached_image_is_known_to_a_plan(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    before = find.locate("local:debian-12", Quiet())
+    path = kept(cache, tmp_path, made("debian:12"))
+    after = find.locate("local:debian-12", Quiet())
+    assert (before.digest, before.size, before.virtual_size) == (None, None, None)
+    assert after.digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert after.size == path.stat().st_size
+    assert after.virtual_size is not None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert find.locate("local:debian-12", Quiet()).digest is None
 
 
 def test_references_are_completed(cache: Cache, tmp_path: Path) -> None:

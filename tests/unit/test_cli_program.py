@@ -152,6 +152,43 @@ def test_with_json_an_error_is_one_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["list", "--nonsense"], "No such option: --nonsense", "see armvm list --help"),
+        (["nonsense"], "No such command 'nonsense'.", "see armvm --help"),
+        (["create", "--cpus"], "Option '--cpus' requires an argument.", None),
+        (["create", "m"], "Got unexpected extra argument", "armvm create --name NAME"),
+        (["create", "--print-xml"], "--print-xml and --json cannot be used together", "leave out"),
+    ],
+)
+def test_with_json_a_usage_error_is_one_object(
+    tmp_path: Path, words: list[str], message: str, hint: str | None
+) -> None:
+    # The option that lacks its argument must be last.
+    words = [words[0], "--json", *words[1:]] if words[0] in ("list", "create") else words
+    words = [*words, "--json"] if "--json" not in words else words
+    done = run(*words, home=tmp_path).failed(2)
+    assert done.out == ""
+    error = json.loads(done.err)["error"]
+    assert (error["reference"], error["exit_code"]) == ("usage", 2)
+    assert message.rstrip(".") in error["message"]
+    assert hint is None or hint in error["hint"]
+
+
+def test_with_json_hosts_that_are_down_are_in_one_object(tmp_path: Path) -> None:
+    (tmp_path / "config" / "armvm").mkdir(parents=True)
+    (tmp_path / "config" / "armvm" / "config.toml").write_text(
+        '[hosts]\nup = "test:///default"\ndown = "qemu+unix:///system?socket=/none"\n'
+    )
+    done = run("list", "--on", "all", "--json", home=tmp_path).failed(6)
+    error = json.loads(done.err)["error"]
+    assert error["message"] == "1 of 2 hosts did not answer: down"
+    assert error["detail"].startswith("down: ")
+    assert json.loads(done.out) == []
+    assert "    down: " in run("list", "--on", "all", home=tmp_path).failed(6).err
+
+
+@pytest.mark.parametrize(
     ("words", "hint"),
     [
         (["ssh", "m", "uname", "-m"], "armvm ssh … -- CMD"),

@@ -72,7 +72,8 @@ def test_a_disk_is_a_size_a_file_or_pairs(text: str, disk: ExtraDisk) -> None:
         ("size=20G,file=/x", "either size or file"),
         ("name=data", "either size or file"),
         ("size=20G,colour=red", "'colour=red' is not one of size="),
-        ("size=20G,size=30G", "is not one of"),
+        ("size=20G,size=30G", "size is given twice"),
+        ("size=20G,name=data,name=x", "name is given twice"),
         ("size=,name=x", "is not one of"),
         ("size=20G,format=vmdk", "invalid disk format 'vmdk'"),
         ("size=20G,name=root", "cannot be used as the name of a disk"),
@@ -89,6 +90,12 @@ def test_other_words_are_explained(text: str, why: str) -> None:
     assert caught.value.hint
 
 
+def test_examples_of_a_disks_size_are_in_gib() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_disk("20X")
+    assert caught.value.hint == "examples: 20 (GiB), 20G, 512M"
+
+
 def test_the_largest_disk_can_be_attached_again(connection: Connection, tmp_path: Path) -> None:
     size = disk_size("8T")
     assert Machine(name="m", disk=size).disk == size
@@ -101,8 +108,10 @@ def test_disks_without_a_name_get_one() -> None:
     disks = [ExtraDisk(size=GIB), ExtraDisk(size=GIB, name="disk-02"), ExtraDisk(size=GIB)]
     assert [one.name for one in named(disks)] == ["disk-01", "disk-02", "disk-03"]
     assert named([ExtraDisk(size=GIB)], ["disk-01"])[0].name == "disk-02"
-    with pytest.raises(ConfigError, match="disk a already exists"):
+    with pytest.raises(ConfigError, match="two disks have the name a"):
         named([ExtraDisk(size=GIB, name="a")] * 2)
+    with pytest.raises(Conflict, match="disk a already exists"):
+        named([ExtraDisk(size=GIB, name="a")], ["a"])
     with pytest.raises(ConfigError, match="out of range"):
         Machine(name="m", disks=(ExtraDisk(size=GIB),) * (MAX_DISKS + 1))
 

@@ -10,8 +10,19 @@ import pytest
 
 from armvm.base.errors import ConnectFailed
 from armvm.host.domain.metadata import FleetMark
-from armvm.provision.fleet.diff import Action, Existing, On, Seen, Step, Wanted, compare
+from armvm.provision.fleet.apply import Survey, problems, survey, target
+from armvm.provision.fleet.diff import (
+    Action,
+    Commands,
+    Existing,
+    On,
+    Seen,
+    Step,
+    Wanted,
+    compare,
+)
 from armvm.settings.fleet import Fleet, FleetMachine, Group
+from armvm.settings.hosts import Host
 from armvm.settings.machine import Machine
 
 DOWN = ConnectFailed("it is down")
@@ -174,3 +185,57 @@ def test_metadata_that_somebody_edited_is_shown_safely(old: Any) -> None:
         [detail] = only(wanted("a"), seen(existing("a", settings={**SETTINGS, key: old}))).details
         assert detail.isprintable()
         assert len(detail) < 120
+
+
+LABS = {
+    name: Host(name=name, uri=f"qemu+ssh://{name}/system", place="config.toml")
+    for name in ("lab1", "lab2")
+}
+
+
+@pytest.mark.parametrize(
+    ("machines", "connect", "everywhere", "asked", "optional"),
+    [
+        ([], None, False, [None], []),
+        ([], "test:///default", False, [None], []),
+        (["lab1"], None, False, ["lab1", None], [None]),
+        (["lab1"], "test:///default", False, ["lab1", None], []),
+        (["lab1", None], None, False, ["lab1", None], []),
+        ([], None, True, ["lab1", "lab2", None], [None]),
+    ],
+)
+def test_the_default_connection_is_always_asked(
+    machines: list[On], connect: str | None, everywhere: bool, asked: list[On], optional: list[On]
+) -> None:
+    there = fleet(*(wanted(f"m{on}", on).machine for on in machines))
+    found = target(there, LABS, connect, everywhere=everywhere)
+    assert list(found.uris) == asked
+    assert found.uris[None] == connect
+    assert found.optional == frozenset(optional)
+
+
+def test_the_default_connection_may_be_down_only_if_nobody_named_it() -> None:
+    nowhere = "qemu+unix:///system?socket=/nowhere"
+    for optional, down in (([None], []), ([], [None])):
+        asked = replace(
+            target(fleet(), {}, nowhere, everywhere=False), optional=frozenset(optional)
+        )
+        assert list(survey(asked, prune=False).down) == down
+
+
+def test_commands_name_the_file_and_the_host_as_given() -> None:
+    commands = Commands(default=("--on", "lab1"), file="my lab.toml")
+    what = wanted("a", None, fields={**SETTINGS, "headless": True})
+    steps = compare(
+        fleet(what.machine),
+        [what],
+        {None: seen(existing("a"), existing("b"))},
+        prune=False,
+        commands=commands,
+    )
+    assert [one.cure for one in steps] == [
+        "create it again: armvm delete --on lab1 a, then armvm apply --on lab1 'my lab.toml'",
+        "delete it: armvm apply --on lab1 'my lab.toml' --prune",
+    ]
+    [error] = problems(Survey(steps=[], down={None: DOWN}), commands)
+    assert error.hint == "check it: armvm doctor --on lab1"

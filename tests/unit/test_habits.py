@@ -43,6 +43,28 @@ def test_a_shells_command_stands_after_its_dashes() -> None:
     assert "armvm shell … -- CMD" in armvm("shell", "a", "b").failed(2).err
 
 
+def test_help_and_version_are_understood_as_commands() -> None:
+    for words in ([], ["create"], ["golden", "list"]):
+        assert armvm("help", *words).ok().out == armvm(*words, "--help").ok().out
+    assert "No such command 'nonsense'" in armvm("help", "nonsense").failed(2).err
+    assert armvm("version").ok().out == armvm("--version").ok().out
+
+
+def test_options_of_ssh_have_another_place() -> None:
+    for words in (["m", "-L", "8080:x:80"], ["m", "-L8080:x:80"], ["-A", "m"]):
+        told = armvm("ssh", *words).failed(2).err
+        assert "armvm ssh-config --install" in told and "armvm forward add" in told
+    for words in (["m", "uname", "-m"], ["m", "--nonsense"]):
+        assert "armvm ssh … -- CMD" in armvm("ssh", *words).failed(2).err
+
+
+def test_explain_without_a_topic_lists_them() -> None:
+    listed = armvm("explain").ok().out.splitlines()
+    assert [line.split()[2] for line in listed] == ["cpu", "firmware", "network", "seed", "xml"]
+    assert all(len(line.split()) > 3 for line in listed)
+    armvm("explain", "--json").failed(2)
+
+
 def test_what_run_has_of_docker() -> None:
     assert "forward add" in armvm("run", "-p", "8080:80", "--", "true").failed(2).err
     assert "--keep" in armvm("run", "--rm", "--keep", "--", "true").failed(2).err

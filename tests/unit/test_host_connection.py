@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from armvm.base.errors import UsageError
+from armvm.base.errors import ConnectFailed, PermissionDenied, UsageError
 from armvm.host.connection import SESSION, SYSTEM, connect, default_uri, is_local, is_session
 from tests.support import ARMVM
 
@@ -60,6 +60,54 @@ def test_without_variables_the_system_daemon_if_it_lets_us_in(tmp_path: Path) ->
         assert default_uri({}, (path,))[0] == SESSION, "nobody listens"
         server.listen()
         assert default_uri({}, (tmp_path / "none", path))[0] == SYSTEM
+
+
+def test_the_hint_is_about_the_host_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "armvm").mkdir()
+    (tmp_path / "armvm" / "config.toml").write_text(
+        '[hosts]\nlab1 = "qemu+ssh://lab1.invalid/system"\n'
+    )
+    lab9 = "qemu+ssh://lab9.invalid/system?no_verify=1&x=2"
+    for uri, doctor in (
+        ("qemu+ssh://lab1.invalid/system", "armvm doctor --on lab1"),
+        (lab9, f"armvm doctor --connect '{lab9}'"),
+    ):
+        with pytest.raises(ConnectFailed) as caught:
+            connect(uri)
+        assert caught.value.hint == f"check the host: {doctor}", "ssh fails: no daemon to start"
+    gone = "qemu+unix:///system?socket=/nowhere"
+    with pytest.raises(ConnectFailed) as caught:
+        connect(gone)
+    assert caught.value.hint
+    assert f"armvm doctor --connect '{gone}'; if libvirt's daemon is not running: " in (
+        caught.value.hint
+    )
+    monkeypatch.setenv("ARMVM_CONNECT", gone)
+    with pytest.raises(ConnectFailed) as caught:
+        connect()
+    assert caught.value.hint
+    assert caught.value.hint.startswith("check the host: armvm doctor; if libvirt's daemon")
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("me@lab1: Permission denied (publickey).", "ssh refused the login"),
+        ("Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied", "that host"),
+    ],
+)
+def test_who_denied_permission_on_another_host(
+    said: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 255\n')
+    ssh.chmod(0o755)
+    with pytest.raises(PermissionDenied) as caught:
+        connect(f"qemu+ssh://lab1/system?command={ssh}")
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

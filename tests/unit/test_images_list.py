@@ -138,6 +138,14 @@ def test_the_command(server: ImageServer, tmp_path: Path) -> None:
     (one,) = json.loads(run(tmp_path, "image", "list", "--json").ok().out)
     assert (one["reference"], one["serial"]) == ("ubuntu:22.04", "20260828")
     assert json.loads(run(tmp_path, "image", "list", "debian", "--json").ok().out) == []
+    for name in ("ubuntu", "ubuntu:22.04", "ubuntu:22.04/20260828", one["digest"]):
+        assert json.loads(run(tmp_path, "image", "list", name, "--json").ok().out) == [one]
+    for name in ("debian", "local"):
+        none = run(tmp_path, "image", "list", name).ok()
+        assert (none.out, none.err.partition(":")[0]) == ("", "no images found")
+    for name in ("nosuch", "ubuntu:24.04"):
+        told = run(tmp_path, "image", "list", name).failed(4).err
+        assert f"'{name}' is neither a catalog nor an image in the cache" in told
     remote = run(tmp_path, "image", "list", "--remote", "ubuntu").ok().out.splitlines()
     assert remote[0].split() == "REFERENCE SERIAL SIZE RELEASE CACHED".split()
     assert remote[2].split()[-2:] == ["jammy", "yes"]

@@ -9,7 +9,7 @@ import pytest
 
 from armvm.base.errors import ArmvmError, ConfigError, NotVerified, SignatureInvalid
 from armvm.base.progress import Quiet
-from armvm.images.fetch.http_errors import UNREACHABLE_HINT
+from armvm.images.fetch.http_errors import CATALOG_HINT
 from armvm.images.model import FromImage, Verified
 from armvm.images.resolve import Settings, resolve
 from armvm.images.trust.keyring import KeyStore
@@ -171,7 +171,7 @@ def test_images_of_any_distribution(tmp_path: Path) -> None:
 
 
 def test_hints_name_no_vendor_but_the_ones_own(tmp_path: Path) -> None:
-    assert "ARMVM_MIRROR_DISTRO" in UNREACHABLE_HINT
+    assert "ARMVM_MIRROR_DISTRO" in CATALOG_HINT
     with ImageServer(tmp_path) as empty:
         for name in ("debian:13", "fedora:43", "alpine:3.22", "opensuse:16.0"):
             wanted = Settings(mirrors={name.partition(":")[0]: empty.url}, web=quick())

@@ -58,6 +58,24 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         find_host("lab9", [])
     assert "config edit" in str(caught.value.hint)
+    both = config(tmp_path, f'[hosts]\nlab1 = "{LAB}"\n[queues]\nfarm = {{ slurm = "arm" }}\n')
+    with pytest.raises(NotFound, match="host or queue 'lab9' not found") as caught:
+        find_host("lab9", [both], "queues")
+    assert caught.value.hint == "known: lab1, farm ([hosts] and [queues] of config.toml)"
+    with pytest.raises(NotFound) as caught:
+        find_host("lab9", [], "queues")
+    assert "no host or queue has a name yet: add [hosts] or [queues]" in str(caught.value.hint)
+
+
+def test_commands_name_all_that_they_take(run: Callable[..., Result]) -> None:
+    for words, what in (
+        (("run", "--on", "farm", "--", "true"), "queue"),
+        (("run", "--on", "farm", "--count", "2", "--", "true"), "queue"),
+        (("create", "--on", "farm"), "cloud"),
+        (("list", "--on", "farm"), "cloud"),
+    ):
+        assert f"host or {what} 'farm' not found" in run(*words).failed(4).err
+    assert "armvm: host 'farm' not found" in run("doctor", "--on", "farm").failed(4).err
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,13 @@ def test_nonsense_is_refused_and_the_option_is_named(text: str) -> None:
         assert caught.value.hint
 
 
+def test_examples_are_in_the_unit_of_a_plain_number() -> None:
+    for parse, example in ((parse_memory, "4096 (MiB)"), (parse_disk, "20 (GiB)")):
+        with pytest.raises(ConfigError) as caught:
+            parse("2X")
+        assert (caught.value.hint or "").startswith(f"examples: {example}, ")
+
+
 @pytest.mark.parametrize(
     ("count", "label"),
     [

@@ -14,6 +14,7 @@ image is made of has ``NAME.image.qcow2``; while many bytes go into or out of it
 from __future__ import annotations
 
 import io
+import time
 
 import libvirt
 from lxml import etree
@@ -175,6 +176,13 @@ def physical_size(volume: Volume) -> int:
     """Return the size of a volume's file in bytes."""
     with errors(f"reading the volume {volume.name()}"):
         return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+
+
+def modified(volume: Volume) -> float:
+    """Return when a volume was last written to, in seconds since 1970; now if unknown."""
+    with errors(f"reading the volume {volume.name()}"):
+        found = parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
+    return float(found) if found else time.time()
 
 
 def capacity(volume: Volume) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from armvm.base.errors import FetchFailed, Unreachable
 from armvm.base.progress import Progress, size_text
 from armvm.images.fetch.http import UNREACHABLE_HINT, Transient, Web, get, retrying
-from armvm.images.fetch.http_errors import translated_body
+from armvm.images.fetch.http_errors import of_catalog, translated_body
 from armvm.images.reference import public_url
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def document(
                 body.take(chunk)
             return body.whole()
 
-    body = retrying(web, attempt, warn=progress.warn)
+    with of_catalog():
+        body = retrying(web, attempt, warn=progress.warn)
     # No catalog, checksum file, signature or key starts like this.
     if not page and body[:256].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         raise no_catalog(url, "is a web page, not a catalog (perhaps a login page)")
@@ -62,7 +63,8 @@ def landing(web: Web, url: str, *, progress: Progress) -> str:
         with get(web, url, verified=False) as response:
             return str(response.url)
 
-    return retrying(web, attempt, warn=progress.warn)
+    with of_catalog():
+        return retrying(web, attempt, warn=progress.warn)
 
 
 def no_catalog(url: str, why: str) -> FetchFailed:

@@ -11,7 +11,9 @@ from armvm.base.errors import ArmvmError, FetchFailed, Unreachable
 from armvm.images.reference import public_url
 
 #: The hint if a server does not answer.
-UNREACHABLE_HINT = (
+UNREACHABLE_HINT = "check the host's name and the network (behind a proxy set HTTPS_PROXY)"
+#: The same for a server of a catalog or of its images.
+CATALOG_HINT = (
     "check the network (behind a proxy set HTTPS_PROXY); ARMVM_MIRROR_DISTRO (ARMVM_MIRROR_UBUNTU, "
     "…) sets another server for a distribution; without a network use --image local:debian-12, "
     "which armvm builds on this host, or --image PATH for a local file"
@@ -36,6 +38,17 @@ class Transient(Exception):
 
 class Missing(FetchFailed):
     """The server says that the file does not exist (404, 410)."""
+
+
+@contextmanager
+def of_catalog() -> Iterator[None]:
+    """Let errors of servers that do not answer suggest another source of a catalog's images."""
+    try:
+        yield
+    except Unreachable as error:
+        if error.hint == UNREACHABLE_HINT:
+            error.hint = CATALOG_HINT
+        raise
 
 
 def status_text(code: int) -> str:

@@ -25,12 +25,22 @@ from armvm.host.domain.instance import Instance, domain_names, instances
 from armvm.host.domain.metadata import FleetMark
 from armvm.provision import connect
 from armvm.provision.fleet import hosts as asking
-from armvm.provision.fleet.diff import Action, Existing, On, Seen, Step, Wanted, compare
+from armvm.provision.fleet.diff import (
+    PLAIN,
+    Action,
+    Commands,
+    Existing,
+    On,
+    Seen,
+    Step,
+    Wanted,
+    compare,
+)
 from armvm.provision.golden import choose
 from armvm.provision.golden.choose import find as find_golden
-from armvm.provision.launch.launch import Created
+from armvm.provision.launch.launch import Created, known_source
 from armvm.provision.launch.many import launch_all, plans
-from armvm.provision.machine.create import Where
+from armvm.provision.machine.create import Where, make_plan
 from armvm.provision.machine.delete import delete_domain
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.request import requested
@@ -45,6 +55,8 @@ from armvm.settings.urls import without_login
 
 #: Seconds that the processes of the hosts have to remove half-made machines after Ctrl-C.
 _CLEANUP = 120.0
+#: Seconds that a host has to check what its machines need.
+_CHECK = 60.0
 #: How many machines an error names.
 _MANY = 5
 
@@ -74,10 +86,14 @@ class AppliedMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A fleet and the URIs of its hosts; a URI of None is the default connection."""
+    """A fleet and the URIs of its hosts; a URI of None is the default connection.
+
+    The hosts in *optional* are asked, but may be down.
+    """
 
     fleet: Fleet
     uris: Mapping[On, str | None]
+    optional: frozenset[On] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +129,9 @@ def target(
 ) -> Target:
     """Return the hosts that matter: the file's, and with *everywhere* all that have a name.
 
-    *connect* is the URI for machines without a host.
+    The default connection matters too, because its machines may have left the file. *connect* is
+    its URI. It may be down if the user did not name it and others are asked: the host that runs
+    armvm may have no libvirt.
     """
     names = dict.fromkeys(one.on for one in fleet.machines)
     uris: dict[On, str | None] = {
@@ -121,13 +139,17 @@ def target(
     }
     if everywhere:
         uris |= {name: one.uri for name, one in known.items() if name not in uris}
-    return Target(fleet=fleet, uris=uris)
+    if None in uris:
+        return Target(fleet=fleet, uris=uris)
+    optional: frozenset[On] = frozenset([None] if uris and connect is None else [])
+    return Target(fleet=fleet, uris={**uris, None: connect}, optional=optional)
 
 
-def survey(target: Target, *, prune: bool) -> Survey:
+def survey(target: Target, *, prune: bool, commands: Commands = PLAIN) -> Survey:
     """Ask the hosts, all at the same time, and compare their machines with the file.
 
-    Raises ConfigError and the other errors of settings that no machine can have.
+    *commands* are those that the steps suggest. Raises ConfigError and the other errors of
+    settings that no machine can have.
     """
     wanted = _wanted(target.fleet)
     keys = {name or "": name for name in target.uris}
@@ -136,17 +158,21 @@ def survey(target: Target, *, prune: bool) -> Survey:
     )
     seen: dict[On, Seen | ArmvmError] = {keys[key]: one for key, one in answers.items()}
     return Survey(
-        steps=compare(target.fleet, wanted, seen, prune=prune),
-        down={on: one for on, one in seen.items() if isinstance(one, ArmvmError)},
+        steps=compare(target.fleet, wanted, seen, prune=prune, commands=commands),
+        down={
+            on: one
+            for on, one in seen.items()
+            if isinstance(one, ArmvmError) and on not in target.optional
+        },
     )
 
 
-def problems(found: Survey) -> list[ArmvmError]:
+def problems(found: Survey, commands: Commands = PLAIN) -> list[ArmvmError]:
     """Return the errors that a survey found: hosts that are down, names that are taken."""
     failures: list[ArmvmError] = [
         HostError(
             f"{shown_host(on)} did not answer: {asking.few_words(error)}",
-            hint="check it: armvm doctor" + (f" --on {on}" if on else ""),
+            hint=f"check it: {commands.on('doctor', on)}",
         )
         for on, error in found.down.items()
     ]
@@ -213,6 +239,35 @@ def _on_host(on: On, error: ArmvmError, action: Action, missed: Sequence[Step]) 
     what = f" (not {action.value}d: {', '.join(names)})" if names else ""
     told.message = f"{shown_host(on)}: {error.message}{what}"
     return told
+
+
+def check(target: Target, steps: Sequence[Step], done: Done) -> None:
+    """Record in *done* why machines cannot be created, for a dry run; asks no catalog.
+
+    The hosts check what the plans name: goldens, image files, networks, pools and the rest.
+    """
+    jobs: dict[On, list[Step]] = {}
+    for one in steps:
+        if one.action is Action.CREATE:
+            jobs.setdefault(one.on, []).append(one)
+
+    def heard(key: str, value: Any) -> None:
+        on = key or None
+        table, error = value
+        missed = [one for one in jobs[on] if _group(one).table == table]
+        for one in missed:
+            done.errors[one.on, one.name] = error
+        done.failures.append(_on_host(on, error, Action.CREATE, missed))
+
+    outcomes = workers.run_all(
+        {on or "": partial(_check, target.uris[on], jobs[on]) for on in jobs},
+        timeout=_CHECK,
+        heard=heard,
+    )
+    for key, outcome in outcomes.items():
+        if outcome.error is not None:
+            on = key or None
+            done.failures.append(_on_host(on, outcome.error, Action.CREATE, jobs[on]))
 
 
 def results(steps: Sequence[Step], done: Done) -> list[AppliedMachine]:
@@ -308,6 +363,26 @@ def _existing(instance: Instance) -> Existing:
     )
 
 
+def _check(uri: str | None, steps: Sequence[Step], send: workers.Send) -> None:
+    """Plan a machine of each table on one host; send the tables that fail, with the error."""
+    policy = verify.policy(None, os.environ, config_files())
+    opened = connect.where(uri, None, policy)
+    for group, name in {_group(one).table: (_group(one), one.name) for one in steps}.values():
+        try:
+            golden = None if group.golden is None else find_golden(opened, group.golden)
+            machine = _machine(group, name, golden)
+            where = replace(opened, pool=connect.pool_name(_pool(group.pool, golden)))
+            make_plan(where, machine, known_source(where, machine, golden))
+        except ArmvmError as error:
+            send((group.table, error))
+
+
+def _pool(asked: str | None, golden: Golden | None) -> str | None:
+    """Return the pool for new machines; None is armvm's own."""
+    pool = os.environ.get("ARMVM_POOL") or asked
+    return pool if pool or golden is None else golden.mark.record.pool
+
+
 def _create(
     target: Target, uri: str | None, steps: Sequence[Step], how: How, send: workers.Send
 ) -> None:
@@ -347,10 +422,7 @@ def _create_alike(
     send: workers.Send,
 ) -> None:
     golden = None if golden_name is None else find_golden(opened, golden_name)
-    pool = os.environ.get("ARMVM_POOL") or pool
-    if golden is not None and not pool:
-        pool = golden.mark.record.pool
-    where = replace(opened, pool=connect.pool_name(pool))
+    where = replace(opened, pool=connect.pool_name(_pool(pool, golden)))
 
     def tell(plan: CreatePlan, created: Created) -> None:
         ready = created.ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -84,15 +85,41 @@ class Step:
     machine: FleetMachine | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """The commands that messages suggest, with what the user gave to apply the file.
+
+    ``default`` are the words that choose the default connection: ``--on HOST``, ``--connect URI``,
+    or none. ``file`` is the fleet file as given; None is fleet.toml.
+    """
+
+    default: tuple[str, ...] = ()
+    file: str | None = None
+
+    def apply(self, *options: str) -> str:
+        """Return the command that applies the file, quoted for a shell."""
+        file = () if self.file is None else (self.file,)
+        return shlex.join(["armvm", "apply", *self.default, *file, *options])
+
+    def on(self, verb: str, on: On) -> str:
+        """Return a command's verb with its host, quoted for a shell."""
+        return shlex.join(["armvm", verb, *(self.default if on is None else ("--on", on))])
+
+
+#: The commands without a host and a file.
+PLAIN = Commands()
+
+
 def compare(
     fleet: Fleet,
     wanted: Sequence[Wanted],
     seen: Mapping[On, Seen | ArmvmError],
     *,
     prune: bool,
+    commands: Commands = PLAIN,
 ) -> list[Step]:
     """Return a step for each machine of the file, in its order, and for each surplus machine."""
-    steps = [_step(fleet, one, seen[one.machine.on]) for one in wanted]
+    steps = [_step(fleet, one, seen[one.machine.on], commands) for one in wanted]
     kept = {step.uuid for step in steps if step.uuid is not None}
     # A machine whose new host does not answer, or has another domain of that name, cannot move
     # there. Where a host does not answer, another name may also lead to the same libvirt.
@@ -103,11 +130,11 @@ def compare(
         for one in there.machines.values():
             if _is_ours(fleet, one) and one.uuid not in kept and one.name not in stuck:
                 kept.add(one.uuid)  # two names of hosts can mean one libvirt
-                steps.append(_surplus(on, one, prune=prune))
+                steps.append(_surplus(on, one, commands, prune=prune))
     return steps
 
 
-def _step(fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError) -> Step:
+def _step(fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError, commands: Commands) -> Step:
     machine = wanted.machine
     name, on = machine.name, machine.on
 
@@ -127,7 +154,7 @@ def _step(fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError) -> Step:
         return step(
             Action.CONFLICT,
             f"it exists, but was not made for the fleet {fleet.name}",
-            cure=f"choose another name, or delete it: {_command('delete', on)} {name}",
+            cure=f"choose another name, or delete it: {commands.on('delete', on)} {name}",
             uuid=one.uuid,
         )
     changes = list(_changes(wanted, one))
@@ -136,12 +163,12 @@ def _step(fleet: Fleet, wanted: Wanted, there: Seen | ArmvmError) -> Step:
     return step(
         Action.DIFFERS,
         *(f"{key} {_text(key, old)} → {_text(key, new)}" for key, old, new in changes),
-        cure=_cure(name, on, changes),
+        cure=_cure(name, on, changes, commands),
         uuid=one.uuid,
     )
 
 
-def _surplus(on: On, one: Existing, *, prune: bool) -> Step:
+def _surplus(on: On, one: Existing, commands: Commands, *, prune: bool) -> Step:
     if one.creating:
         return Step(name=one.name, on=on, action=Action.SURPLUS, details=("being created",))
     return Step(
@@ -149,7 +176,7 @@ def _surplus(on: On, one: Existing, *, prune: bool) -> Step:
         on=on,
         action=Action.DELETE if prune else Action.SURPLUS,
         details=("not in the file",),
-        cure=None if prune else "delete it: armvm apply --prune",
+        cure=None if prune else f"delete it: {commands.apply('--prune')}",
         uuid=one.uuid,
     )
 
@@ -178,20 +205,16 @@ def _changes(wanted: Wanted, one: Existing) -> Iterator[tuple[str, Any, Any]]:
         yield "image", one.fleet.source or None, source or None
 
 
-def _cure(name: str, on: On, changes: Sequence[tuple[str, Any, Any]]) -> str:
+def _cure(name: str, on: On, changes: Sequence[tuple[str, Any, Any]], commands: Commands) -> str:
     if all(_can_resize(key, old, new) for key, old, new in changes):
         flags = " ".join(f"--{key} {SETTINGS[key].write(new)}" for key, _, new in changes)
-        return f"{_command('resize', on)} {name} {flags}"
-    return f"create it again: {_command('delete', on)} {name}, then armvm apply"
+        return f"{commands.on('resize', on)} {name} {flags}"
+    return f"create it again: {commands.on('delete', on)} {name}, then {commands.apply()}"
 
 
 def _can_resize(key: str, old: Any, new: Any) -> bool:
     """Return whether `armvm resize` makes a change; it does not shrink disks."""
     return key in _RESIZED and (key != "disk" or (isinstance(old, int) and old < new))
-
-
-def _command(verb: str, on: On) -> str:
-    return f"armvm {verb}" if on is None else f"armvm {verb} --on {on}"
 
 
 def _summary(wanted: Wanted) -> list[str]:

@@ -113,10 +113,17 @@ def few_words(error: ArmvmError) -> str:
     return said if len(said) <= _FEW_WORDS else f"{said[: _FEW_WORDS - 1]}…"
 
 
-def no_answer(names: Sequence[str], count: int) -> HostError:
-    """Return the error for hosts that did not answer, of *count* that were asked."""
+def no_answer(
+    names: Sequence[str], count: int, errors: Mapping[str, ArmvmError] | None = None
+) -> HostError:
+    """Return the error for hosts that did not answer, of *count* that were asked.
+
+    Its detail has the reasons in *errors*.
+    """
+    reasons = [f"{name}: {few_words(error)}" for name, error in (errors or {}).items()]
     return HostError(
         f"{len(names)} of {count} hosts did not answer: {', '.join(names)}",
+        detail="\n".join(reasons) or None,
         hint=f"check one: armvm doctor --on {names[0]}",
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from armvm.base.errors import ConfigError, Conflict, HostileImage, NotFound
+from armvm.base.errors import ArmvmError, ConfigError, Conflict, HostileImage, NotFound
 from armvm.base.progress import Progress
 from armvm.base.result import Digest, Doc, Size
-from armvm.host.connection import Connection
+from armvm.host.connection import Connection, Pool
+from armvm.host.domain.disks import users_of
+from armvm.host.domain.instance import instances
 from armvm.host.storage import base_image, pools, volumes
 from armvm.images.cache import importing
 from armvm.images.cache.entry import Entry, matches
@@ -133,8 +136,9 @@ def prune(
 
     Images are only removed with *older_than* (seconds since their last use) or *unused* (no
     machine or golden in the pool uses them); with both, an image must match both. *unused* also
-    removes their bases from the pool. Returns the removed files, or with *dry* the files that
-    would be removed. Raises StorageError, PermissionDenied.
+    removes their bases from the pool, and unused bases without an image: those of local files.
+    Returns the removed files, or with *dry* the files that would be removed. Raises StorageError,
+    PermissionDenied.
     """
     cache = Cache.default()
     removed = [
@@ -143,7 +147,8 @@ def prune(
     ]
     pool = pools.find_pool(connection, pool_name) if connection is not None else None
     users = base_image.users_of(pool) if pool is not None else {}
-    for entry in cache.entries():
+    entries = cache.entries()
+    for entry in entries:
         name = base_image.base_name(entry.digest) if entry.digest else ""
         old = older_than is None or cache.clock() - entry.used >= older_than
         free = not unused or not users.get(name)
@@ -161,6 +166,41 @@ def prune(
             removed.append(_removed("base", entry, name, size))
             if not dry:
                 volumes.delete_volume(volume)
+    if pool is not None and unused:
+        cached = {base_image.base_name(one.digest) for one in entries if one.digest}
+        lone = [name for name, overlays in users.items() if not overlays and name not in cached]
+        removed += _prune_bases(pool, lone, older_than=older_than, dry=dry)
+    return removed
+
+
+def _prune_bases(
+    pool: Pool, names: Sequence[str], *, older_than: float | None, dry: bool
+) -> list[RemovedFile]:
+    """Remove the bases *names*, which have no overlays in their pool, unless a domain needs them.
+
+    A machine that is being created is defined before its base is copied: its image counts too.
+    """
+    connection = pool.connect()
+    found = {name: one for name in names if (one := volumes.find_volume(pool, name)) is not None}
+    taken = users_of(connection, [one.path() for one in found.values()])
+    wanted = {
+        base_image.base_name(one.record.image.get("digest", ""))
+        for one in instances(connection)
+        if one.record.creator is not None
+    }
+    removed = []
+    for name, volume in sorted(found.items()):
+        if volume.path() in taken or name in wanted:
+            continue
+        if older_than is not None and time.time() - volumes.modified(volume) < older_than:
+            continue
+        size = volumes.physical_size(volume)
+        if not dry:
+            try:
+                volumes.delete_volume(volume)
+            except ArmvmError:  # libvirt refuses it while another process uploads it
+                continue
+        removed.append(RemovedFile(what="base", reference=None, path=name, size=size))
     return removed
 
 

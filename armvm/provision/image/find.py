@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from armvm.base.result import Digest, Doc, Size
 from armvm.host.connection import Connection
 from armvm.host.storage import base_image, pools, volumes
 from armvm.images import obtain as obtaining
-from armvm.images.cache.entry import matches
+from armvm.images.cache.entry import Entry, matches
 from armvm.images.cache.store import Cache
 from armvm.images.check.qcow2 import inspect
 from armvm.images.kernel import remove_boot_files
@@ -96,7 +97,16 @@ def locate(reference: str, progress: Progress, verify: Verify | None = None) -> 
         name = source.location.removeprefix(LOCAL)
         if not is_recipe(name):
             return _imported(source, name)
-        source = replace(source, system=recipe(name).system)
+        made_by = recipe(name)
+        source = replace(source, system=made_by.system)
+        with suppress(StorageError, PermissionDenied, OSError):  # as in _sized
+            if (entry := Cache.default().find_local(name, made_by.digest)) is not None:
+                source = replace(
+                    source,
+                    digest=entry.digest,
+                    size=entry.size,
+                    virtual_size=inspect(entry.path).virtual_size,
+                )
     return _sized(source)
 
 
@@ -129,6 +139,7 @@ def _imported(source: FromImage, name: str) -> FromImage:
     return replace(
         source,
         digest=entry.digest,
+        size=entry.size,
         system=entry.system,
         verified=entry.verified,
         virtual_size=size,
@@ -193,24 +204,26 @@ def describe_pulled(image: Image) -> PulledImage:
 
 def cached() -> list[CachedImage]:
     """Return the images in the cache, newest first, with ``used_by`` None."""
-    return [
-        CachedImage(
-            reference=entry.reference,
-            serial=entry.serial,
-            system=str(entry.system) if entry.system else None,
-            digest=entry.digest,
-            size=entry.size,
-            verified=entry.verified,
-            signer=entry.signer,
-            provenance=None if entry.problem else words(entry.verified.value, entry.signer),
-            stored=entry.stored,
-            used=entry.used,
-            path=entry.path,
-            problem=entry.problem,
-            used_by=None,
-        )
-        for entry in Cache.default().entries()
-    ]
+    return [described(entry) for entry in Cache.default().entries()]
+
+
+def described(entry: Entry) -> CachedImage:
+    """Return an image of the cache, with ``used_by`` None."""
+    return CachedImage(
+        reference=entry.reference,
+        serial=entry.serial,
+        system=str(entry.system) if entry.system else None,
+        digest=entry.digest,
+        size=entry.size,
+        verified=entry.verified,
+        signer=entry.signer,
+        provenance=None if entry.problem else words(entry.verified.value, entry.signer),
+        stored=entry.stored,
+        used=entry.used,
+        path=entry.path,
+        problem=entry.problem,
+        used_by=None,
+    )
 
 
 def bases(connection: Connection, pool_name: str) -> dict[str, list[str]]:

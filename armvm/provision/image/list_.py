@@ -11,10 +11,12 @@ from armvm.base.errors import ArmvmError, NotFound
 from armvm.base.progress import Progress, Quiet
 from armvm.base.result import Doc
 from armvm.host.connection import Connection
+from armvm.images.cache.entry import Entry, matches
 from armvm.images.cache.store import Cache
 from armvm.images.distros.catalog import Catalog, Offer
+from armvm.images.obtain import LOCAL
 from armvm.images.resolve import Settings
-from armvm.provision.image.find import CachedImage, bases, cached, settings
+from armvm.provision.image.find import CachedImage, bases, cached, described, settings
 from armvm.provision.image.local import usual_references
 from armvm.settings.names import shown
 
@@ -36,18 +38,30 @@ class CatalogOffer:
 def in_cache(
     names: Sequence[str], connection: Connection | None, pool_name: str
 ) -> list[CachedImage]:
-    """Return the cached images of the catalogs *names*, or all if none is named; newest first.
+    """Return the cached images that *names* name, or all if none is given; newest first.
 
-    ``used_by`` lists the machines and goldens that use the image's base in the pool; it is None
-    without a connection.
+    A name is a catalog, ``local``, or a reference as for `matches`. ``used_by`` lists the machines
+    and goldens that use the image's base in the pool; it is None without a connection. Raises
+    NotFound for a name that is neither a catalog nor a cached image.
     """
+    entries = Cache.default().entries()
+
+    def named(entry: Entry, name: str) -> bool:
+        return entry.reference.partition(":")[0] == name or matches(entry, name)
+
+    for name in names:
+        known = [*settings().names, LOCAL.rstrip(":")]
+        if name not in known and not any(named(one, name) for one in entries):
+            raise NotFound(
+                f"{shown(name)} is neither a catalog nor an image in the cache",
+                hint=f"list the images: armvm image list; catalogs: {', '.join(known)}",
+            )
     users = bases(connection, pool_name) if connection is not None else None
-    found = []
-    for one in cached():
-        if names and str(one.reference).partition(":")[0] not in names:
-            continue
-        found.append(replace(one, used_by=used_by(str(one.digest), users)))
-    return found
+    return [
+        replace(described(one), used_by=used_by(one.digest, users))
+        for one in entries
+        if not names or any(named(one, name) for name in names)
+    ]
 
 
 def used_by(digest: str, users: Mapping[str, list[str]] | None) -> list[str] | None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from armvm.base.errors import ArmvmError, Conflict, NotFound
-from armvm.base.progress import Progress
+from armvm.base.progress import Progress, Quiet
 from armvm.guest.boot.ready import Boot
 from armvm.guest.boot.serial import Stage
 from armvm.host import confinement
 from armvm.host.domain.golden_domain import Golden
 from armvm.host.domain.handle import find_machine, observed
 from armvm.host.domain.instance import Instance, observe
-from armvm.images.model import FromImage, FromMedium, Image
+from armvm.images.model import FromImage, FromMedium, Image, ImageSource
 from armvm.provision.golden import choose, clone, pool
 from armvm.provision.golden.choose import Warm
 from armvm.provision.golden.clone import reachable
@@ -135,6 +135,19 @@ def find_source(
 
         require(source, where.verify)
     return source
+
+
+def known_source(where: Where, machine: Machine, golden: Golden | None) -> ImageSource:
+    """Return a machine's source as `find_source` does, but ask no server of a catalog or image."""
+    if golden is not None and choose.source_of(golden, machine) is not None:
+        return find_source(where, machine, Quiet(), golden)
+    from armvm.images.reference import FileReference, LocalReference, parse
+    from armvm.provision.image import find
+
+    reference = parse(machine.image, catalogs=find.settings(where.verify).names)
+    if isinstance(reference, FileReference | LocalReference):
+        return locate_image(machine.image, Quiet(), where.verify)
+    return ImageSource(reference=reference.text, system=find.guess_system(machine.image))
 
 
 def decide(
