@@ -55,6 +55,7 @@ from armvm.provision.launch.launch import decide, with_image
 from armvm.provision.machine.create import Where
 from armvm.provision.machine.credentials import login_keys
 from armvm.provision.machine.fast import write_kernel
+from armvm.provision.machine.own_disk import delete_machine_volumes
 from armvm.settings.machine import Machine
 from benchmarks.lever_arms import ARMS, Setup, all_code, all_modules, network_stage
 from benchmarks.lever_table import table
@@ -162,7 +163,7 @@ def run(arm: str, until: str, logs: Path | None) -> dict[str, Any]:
         if domain is not None:
             lifecycle.destroy(domain)
             lifecycle.undefine(domain)
-        volumes.delete_machine_volumes(pool, machine.name)
+        delete_machine_volumes(pool, machine.name)
 
 
 def _busy() -> float:

@@ -14,7 +14,6 @@ image is made of has ``NAME.image.qcow2``; while many bytes go into or out of it
 from __future__ import annotations
 
 import io
-import time
 
 import libvirt
 from lxml import etree
@@ -178,13 +177,6 @@ def physical_size(volume: Volume) -> int:
         return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
 
 
-def modified(volume: Volume) -> float:
-    """Return when a volume was last written to, in seconds since 1970; now if unknown."""
-    with errors(f"reading the volume {volume.name()}"):
-        found = parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
-    return float(found) if found else time.time()
-
-
 def capacity(volume: Volume) -> int:
     """Return a volume's size in bytes, as a guest or QEMU sees it."""
     with errors(f"reading the volume {volume.name()}"):
@@ -197,10 +189,13 @@ def allocation(volume: Volume) -> int:
         return int(volume.info()[2])
 
 
-def modified(volume: Volume) -> str | None:
-    """Return when a volume's file was last written to; None if libvirt does not know."""
+def modified(volume: Volume) -> float | None:
+    """Return when a volume was last written to, in seconds since 1970; None if libvirt does not
+    know.
+    """
     with errors(f"reading the volume {volume.name()}"):
-        return parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
+        found = parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
+    return float(found) if found else None
 
 
 def delete_volume(volume: Volume) -> None:

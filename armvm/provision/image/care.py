@@ -192,7 +192,8 @@ def _prune_bases(
     for name, volume in sorted(found.items()):
         if volume.path() in taken or name in wanted:
             continue
-        if older_than is not None and time.time() - volumes.modified(volume) < older_than:
+        written = volumes.modified(volume) or time.time()
+        if older_than is not None and time.time() - written < older_than:
             continue
         size = volumes.physical_size(volume)
         if not dry:
