@@ -193,7 +193,7 @@ def test_what_is_a_package_name(name: str) -> None:
     [
         *(("100M", "range (1G to 1T)"), ("0", "default is 3G")),
         *(("2000G", "range (1G to 1T)"), ("99999999T", "--disk may be larger")),
-        *(("big", "4G"), ("-1", "")),
+        *(("big", "20G"), ("-1", "")),
     ],
 )
 def test_sizes_that_are_refused(size: str, words: str) -> None:
