@@ -30,7 +30,7 @@ from armvm.host.storage.volumes import (
 )
 from armvm.host.xml import at, parse, select, to_text
 from armvm.provision.machine.disks import existing, make_one, plan_disks
-from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
+from armvm.provision.machine.own_disk import clear_volumes, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan, plan
 from armvm.provision.machine.seedless import read_ignition
 from armvm.settings.disks import MAX_DISKS, ExtraDisk, disk_size, named, read_disk
@@ -153,14 +153,13 @@ def test_a_disk_that_another_machine_uses_is_kept(connection: Connection) -> Non
     define(connection, "b", "/pool/b.qcow2", data.path())
     define(connection, "a", f"{pool_path(pool)}/a.qcow2")
     with pytest.raises(Conflict, match="but b uses it"):
-        assert_nobodys(connection, pool, "a")
+        clear_volumes(connection, pool, "a")
     with pytest.raises(Conflict, match="already exists, and b uses it"):
         make_one(pool, "a", ExtraDisk(name="data", size=1 << 20))
     assert sorted(delete_machine_volumes(pool, "a")) == ["a.disk-logs.qcow2", "a.qcow2"]
     assert set(machine_volumes(pool, "a")) == {".disk-data.qcow2"}
     connection.lookupByName("b").undefine()
-    assert_nobodys(connection, pool, "a")
-    assert delete_machine_volumes(pool, "a") == ["a.disk-data.qcow2"]
+    assert clear_volumes(connection, pool, "a") == ["a.disk-data.qcow2"]
 
 
 def test_a_leftover_disk_is_not_attached_to_a_new_machine_of_its_name(

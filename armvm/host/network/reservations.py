@@ -58,7 +58,8 @@ def reserve(
             else:
                 return None
             if free is None:
-                _drop_stale(connection, network, document)
+                if not _drop_stale(connection, network, document):
+                    break
                 continue
             host = etree.Element("host", mac=mac, name=name, ip=free)
             try:
@@ -272,12 +273,16 @@ def _entries(
 
 def _drop_stale(
     connection: Connection, network: libvirt.virNetwork, document: etree._Element
-) -> None:
-    """Release the addresses of machines that other tools have removed."""
+) -> bool:
+    """Release the addresses of machines that other tools have removed; return whether any was."""
+    names = {one.name() for one in connection.listAllDomains(0)}
+    dropped = False
     for one in select(document, "ip/dhcp/host"):
-        if _is_stale(connection, network.name(), document, one):
+        if one.get("name") not in names and _is_stale(connection, network.name(), document, one):
             with contextlib.suppress(libvirt.libvirtError):
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, one)
+                dropped = True
+    return dropped
 
 
 def _is_stale(

@@ -233,15 +233,19 @@ class Registry:
             if response.status_code not in follows or not target:
                 return response, url
             response.close()
-            url = self._place(url, target, "redirects")
+            url = self._place(url, target, "redirects", reading=method in ("GET", "HEAD"))
         raise Refused(f"{self.name}: the registry redirects more than {MAX_REDIRECTS} times")
 
     @property
     def _home(self) -> _Origin:
         return _origin(self.reference.url)
 
-    def _place(self, base: str, text: str, what: str) -> str:
-        """Return a URL that a server gave. Raises Refused if it is invalid or insecure."""
+    def _place(self, base: str, text: str, what: str, *, reading: bool = False) -> str:
+        """Return a URL that a server gave. Raises Refused if it is invalid or insecure.
+
+        A registry on this host may use plain http here, and for *reading*, which sends no password,
+        on any host.
+        """
         try:
             url = urljoin(base, text)
             scheme, host, _ = _origin(url)
@@ -251,8 +255,8 @@ class Registry:
             raise Refused(
                 f"{self.name}: the registry {what} to an invalid URL: {shown(text)}", hint=_AT_FAULT
             )
-        near = self._home[0] == scheme == "http" and is_loopback(urlsplit(url).netloc)
-        if scheme != "https" and not near:
+        plain = self._home[0] == scheme == "http"
+        if scheme != "https" and not (plain and (reading or is_loopback(urlsplit(url).netloc))):
             raise Refused(
                 f"{self.name}: the registry {what} to an insecure URL: "
                 f"{shown(f'{scheme}://{host}')}",
@@ -285,6 +289,12 @@ class Registry:
         with _errors(url):
             told, _ = self._send("GET", url, {}, basic, _origin(url))
             with told:
+                if told.status_code in TRANSIENT:
+                    raise FetchFailed(
+                        f"{self.name}: the registry's login service failed: "
+                        f"{status_text(told.status_code)}",
+                        hint="try again later",
+                    )
                 if told.status_code != 200:
                     return None
                 data = self._limited(told)

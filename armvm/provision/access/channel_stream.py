@@ -283,10 +283,10 @@ class _Run(Generic[T]):
 def disk_size(pool: Pool, announced: int) -> int:
     """Return the size of a disk for *announced* bytes of output; 0 means that it is unknown.
 
-    The guest may fill the disk, so it has at most half of the pool's free space. Raises
-    StorageError if that is too little.
+    The guest may fill the disk, so an eighth of the pool's free space is left. Raises StorageError
+    if the rest is too little.
     """
-    most = min(pools.free_space(pool) // 2, _MOST) // _MIB * _MIB
+    most = min(pools.free_space(pool) * 7 // 8, _MOST) // _MIB * _MIB
     needed = START + announced + announced // 8 + _MARGIN
     if needed > most or (not announced and most < 2 * needed):
         raise StorageError(

@@ -131,12 +131,14 @@ def _opened(archive: IO[bytes]) -> tarfile.TarFile:
             finally:
                 stream.allowed = None
 
-        @classmethod
-        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
-            """Return a header. Raises tarfile.ReadError for one that no guest needs."""
-            found = super().frombuf(buf, encoding, errors)
-            if not 0 <= found.size <= _MAX_SIZE or found.type == tarfile.XGLTYPE:
+        def _proc_member(self, members: tarfile.TarFile) -> tarfile.TarInfo:
+            """Read what belongs to a header. Raises tarfile.ReadError for one that no guest needs.
+
+            tarfile calls this for each header, and documents that subclasses may override it.
+            """
+            if not 0 <= self.size <= _MAX_SIZE or self.type == tarfile.XGLTYPE:
                 raise tarfile.ReadError("a header is invalid")
+            found: tarfile.TarInfo = super()._proc_member(members)  # type: ignore[misc]
             return found
 
     opened: tarfile.TarFile

@@ -33,7 +33,7 @@ from armvm.provision.access.ssh import LOOPBACK, Endpoint, answers, endpoint
 from armvm.provision.golden.fit import ground_in
 from armvm.provision.machine import network
 from armvm.provision.machine.create import Where, remove_leftovers
-from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
+from armvm.provision.machine.own_disk import clear_volumes, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import myself
@@ -86,7 +86,7 @@ def make_clone(
         with shielded():
             domain = lifecycle.define(connection, to_text(build(spec, begun)), machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
-        assert_nobodys(connection, pool, machine.name)
+        clear_volumes(connection, pool, machine.name)
         undo.add(lambda: delete_machine_volumes(pool, machine.name))
         own_seed = not disposable or runs_in_background(plan)
         _make_volumes(connection, pool, plan, golden, with_seed=own_seed)
@@ -173,7 +173,6 @@ def _make_volumes(
     connection: Connection, pool: Pool, plan: CreatePlan, golden: Golden, *, with_seed: bool
 ) -> None:
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
-    delete_machine_volumes(pool, machine.name)
     theirs = volumes.volume_names(golden.name)
     if with_seed:
         # The guest caches the size of the golden's seed until it boots again.

@@ -75,7 +75,7 @@ from armvm.provision.golden.fit import changes, differences, ground_of, shape_of
 from armvm.provision.golden.portable import BASE, MEMORY, OVERLAY, SEED, STATE, Part, Portable
 from armvm.provision.golden.source import packages_in
 from armvm.provision.machine.create import Where, check_name, make_plan, remove_leftovers
-from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
+from armvm.provision.machine.own_disk import clear_volumes, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import myself
@@ -225,9 +225,8 @@ def import_golden(
             begun = replace(plan.record, creator=myself())
             domain = lifecycle.define(where.connection, to_text(build(plan.spec, begun)), name)
             undo.add(lambda: lifecycle.undefine(domain))
-        assert_nobodys(where.connection, pool, name)
+        clear_volumes(where.connection, pool, name)
         undo.add(lambda: delete_machine_volumes(pool, name))
-        delete_machine_volumes(pool, name)
         element = definition(domain)
         difference = first_difference(hardware(element), wanted.hardware)
         if difference is not None:

@@ -32,7 +32,7 @@ from armvm.images.model import FromImage, Image, ImageSource
 from armvm.provision.machine import network
 from armvm.provision.machine import plan as planning
 from armvm.provision.machine.delete import forget_domain
-from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
+from armvm.provision.machine.own_disk import clear_volumes, delete_machine_volumes
 from armvm.provision.machine.plan import CreatePlan
 from armvm.provision.machine.undo import Undo
 from armvm.provision.machine.unfinished import is_left_behind, myself
@@ -128,7 +128,8 @@ def apply(
         with shielded():
             domain = lifecycle.define(connection, xml, machine.name)
             undo.add(lambda: lifecycle.undefine(domain))
-        assert_nobodys(connection, pool, machine.name)
+        # The domain is defined, so the name is ours. Volumes of that name are of a dead machine.
+        clear_volumes(connection, pool, machine.name)
         undo.add(lambda: delete_machine_volumes(pool, machine.name))
         _make_volumes(where, pool, plan, image, progress, disk)
         if boot is not None:
@@ -158,8 +159,6 @@ def _make_volumes(
 
     connection = where.connection
     machine, names = plan.machine, volumes.volume_names(plan.machine.name)
-    # The domain is defined, so the name is ours. Volumes of that name belong to a dead machine.
-    delete_machine_volumes(pool, machine.name)
     golden = plan.spec.memory_file is not None
     if machine.seeded:
         documents = compose(machine, plan.identity, plan.record.user, system=plan.source.system)

@@ -13,7 +13,7 @@ from armvm.host.storage import pools, volumes
 from armvm.host.storage.base_image import remove_if_abandoned
 from armvm.provision.machine import network
 from armvm.provision.machine.known_hosts import forget_host
-from armvm.provision.machine.own_disk import assert_nobodys, delete_machine_volumes
+from armvm.provision.machine.own_disk import clear_volumes, delete_machine_volumes
 from armvm.provision.machine.unfinished import assert_whole, is_left_behind, myself
 
 
@@ -38,8 +38,7 @@ def delete(connection: Connection, name: str, *, pool_name: str) -> list[str]:
     except NotFound:
         pool = pools.find_pool(connection, pool_name)
         if pool is not None:
-            assert_nobodys(connection, pool, name)
-            removed = delete_machine_volumes(pool, name)
+            removed = clear_volumes(connection, pool, name)
             if removed:
                 return removed
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
@@ -50,14 +50,15 @@ def left_alone(machine: Handle, volume: Volume) -> Iterator[None]:
         )
 
 
-def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
-    """Raise Conflict if another machine uses one of the volumes named after *name*.
+def clear_volumes(connection: Connection, pool: Pool, name: str) -> list[str]:
+    """Remove the volumes that a removed machine called *name* left; return their names.
 
-    Otherwise they are left over from a removed machine, and may be removed. Another machine uses
-    them after ``virsh domrename``, which moves no files, after an interrupted `armvm rename`, or
-    if a disk was attached to it.
+    Raises Conflict, and removes none, if another machine uses one of them. That happens after
+    ``virsh domrename``, which moves no files, after an interrupted `armvm rename`, or if a disk was
+    attached to it.
     """
-    paths = _paths(pool, name, volumes.machine_volumes(pool, name))
+    found = volumes.machine_volumes(pool, name)
+    paths = _paths(pool, name, found)
     used = users_of(connection, paths.values(), besides=[name])
     overlay = volumes.volume_names(name)["overlay"]
     for path, user in sorted(used.items(), key=lambda one: not one[0].endswith(f"/{overlay}")):
@@ -72,6 +73,7 @@ def assert_nobodys(connection: Connection, pool: Pool, name: str) -> None:
             f"{file} has the name of a volume of {name}, but {user} uses it",
             hint="choose another name",
         )
+    return _removed(name, found)
 
 
 def own_volumes(pool: Pool, name: str, *, called: str | None = None) -> dict[str, Volume]:
@@ -80,8 +82,8 @@ def own_volumes(pool: Pool, name: str, *, called: str | None = None) -> dict[str
     *called* is the name of the machine's domain, if it has been renamed.
 
     An added disk that was left over may have been attached to another machine. The other volumes
-    are the machine's while it exists, and `assert_nobodys` checks them when it does not: to ask all
-    machines would delay every removal.
+    are the machine's while it exists, and `clear_volumes` checks them when it does not: to ask
+    all machines would delay every removal.
     """
     found = volumes.machine_volumes(pool, name)
     paths = _paths(pool, name, (one for one in found if one.startswith(volumes.ADDED)))
@@ -99,8 +101,10 @@ def delete_machine_volumes(pool: Pool, name: str) -> list[str]:
 
     Keeps those that another domain uses.
     """
-    removed = []
-    for suffix, volume in own_volumes(pool, name).items():
+    return _removed(name, own_volumes(pool, name))
+
+
+def _removed(name: str, found: Mapping[str, Volume]) -> list[str]:
+    for volume in found.values():
         volumes.delete_volume(volume)
-        removed.append(name + suffix)
-    return removed
+    return [name + suffix for suffix in found]

@@ -33,8 +33,8 @@ from armvm.provision.golden.from_machine import find_original
 from armvm.provision.machine import network
 from armvm.provision.machine.create import Where, remove_leftovers
 from armvm.provision.machine.own_disk import (
-    assert_nobodys,
     assert_own_disk,
+    clear_volumes,
     delete_machine_volumes,
     left_alone,
     own_volumes,
@@ -94,9 +94,8 @@ def clone(
         with shielded():
             domain = lifecycle.define(connection, to_text(document), new)
             undo.add(lambda: lifecycle.undefine(domain))
-        assert_nobodys(connection, pool, new)
+        clear_volumes(connection, pool, new)
         undo.add(lambda: delete_machine_volumes(pool, new))
-        delete_machine_volumes(pool, new)
         disk = volumes.need_volume(pool, theirs["overlay"])
         with left_alone(find_machine(connection, source), disk):
             _make_volumes(connection, pool, original, identity, new, progress)

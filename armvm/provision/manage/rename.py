@@ -28,8 +28,8 @@ from armvm.host.xml import parse, to_text
 from armvm.provision.access import ssh_config
 from armvm.provision.machine import network
 from armvm.provision.machine.own_disk import (
-    assert_nobodys,
     assert_own_disk,
+    clear_volumes,
     delete_machine_volumes,
     left_alone,
     own_volumes,
@@ -57,9 +57,8 @@ def rename(machine: Handle, new: str, progress: Progress) -> None:
         with shielded():
             lifecycle.rename(machine.domain, new)
             undo.add(lambda: _rename_back(machine, new))
-        assert_nobodys(machine.connection, pool, new)
         # The name is ours now: existing volumes of that name belong to a machine that is gone.
-        delete_machine_volumes(pool, new)
+        clear_volumes(machine.connection, pool, new)
         undo.add(lambda: delete_machine_volumes(pool, new))
         was = inactive_xml(machine.domain)
         document = parse(was)
