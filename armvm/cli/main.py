@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from armvm.base.errors import ArmvmError, NotFound, OutputFailed, UsageError
+from armvm.base.errors import ArmvmError, OutputFailed, UsageError
 from armvm.base.signals import ENDING
 from armvm.cli import streams
 from armvm.cli.error_text import report
@@ -119,7 +119,9 @@ def _run(words: list[str]) -> int:
         if debug:
             raise
         if isinstance(error, FileNotFoundError) and not _has_directory():
-            lost = NotFound("the current directory no longer exists", hint="change to another: cd")
+            from armvm.settings.user_path import lost_directory
+
+            lost = lost_directory()
             report(lost, as_json=as_json)
             return lost.exit_code
         bug = ArmvmError(

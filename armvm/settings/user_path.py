@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from armvm.base.errors import ConfigError
+from armvm.base.errors import ConfigError, NotFound
 from armvm.settings.names import shown
 
 
@@ -39,12 +39,14 @@ def given_path(text: str, what: str = "path") -> Path:
 def absolute(path: Path) -> Path:
     """Return the absolute form of a path, with its links and ``..``.
 
-    Raises ConfigError for a relative path if the working directory was deleted.
+    Raises NotFound for a relative path if the current directory was deleted.
     """
     try:
         return path.absolute()
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"invalid path {shown(str(path))}: the working directory was deleted",
-            hint="change to another directory, or use an absolute path",
-        ) from error
+        raise lost_directory() from error
+
+
+def lost_directory() -> NotFound:
+    """Return the error for a current directory that was deleted."""
+    return NotFound("the current directory no longer exists", hint="change to another: cd")

@@ -150,7 +150,7 @@ def test_a_deleted_working_directory_is_an_error(
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(ConfigError, match="the working directory was deleted") as caught:
+    with pytest.raises(NotFound, match="the current directory no longer exists") as caught:
         work(Path("x.iso"))
     assert caught.value.hint
 
